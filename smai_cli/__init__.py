@@ -1,0 +1,3 @@
+"""smai: ask a language model from the shell."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,97 @@
+"""The click group, and what its commands share. A command's module is imported when that command runs."""
+
+import importlib
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from smai_cli import __version__
+from smai_cli.errors import UsageError
+
+COMMANDS = ("ask", "decode", "mock")
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"smai_cli.commands.{cmd_name}"), cmd_name)
+        return command
+
+
+class Number(click.ParamType[float]):
+    """A finite number from `low` to `high`; NaN and infinity are no JSON."""
+
+    name = "number"
+
+    def __init__(self, low: float, high: float = math.inf) -> None:
+        self._low, self._high = low, high
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number; a UsageError of click otherwise."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and self._low <= number <= self._high):
+            limits = f"from {self._low:g}" + (f" to {self._high:g}" if self._high < math.inf else " up")
+            self.fail(f"{value!r} is not a number {limits}", param, ctx)
+        return number
+
+
+SECONDS = Number(0)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Manual: man smai, man smai-ask. Exit status 0 means: the answer is complete and was delivered.",
+)
+@click.version_option(__version__, message="smai %(version)s")
+def smai() -> None:
+    """Ask a language model from the shell."""
+
+
+def output_options(command: _F) -> _F:
+    """Add the options that choose a mode, a summary and what counts as a success."""
+    options = [
+        click.option("--raw", is_flag=True, help="Print the response body byte for byte."),
+        click.option("--jsonl", is_flag=True, help="Print the JSON of each event on a line."),
+        click.option("--final", is_flag=True, help="Print the text once, when complete; summary on stderr."),
+        click.option(
+            "--summary",
+            type=click.Choice(["text", "json", "none"]),
+            help="Put a summary on stderr in any mode.",
+        ),
+        click.option(
+            "--accept",
+            multiple=True,
+            type=click.Choice(["length", "content_filter"]),
+            help="Take this finish_reason as a success; repeatable.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def chosen_mode(*, raw: bool, jsonl: bool, final: bool) -> str:
+    """Return the name of the one mode that the flags choose. Raises UsageError for two at once."""
+    chosen = [name for name, on in (("raw", raw), ("jsonl", jsonl), ("final", final)) if on]
+    if len(chosen) > 1:
+        raise UsageError(f"--{chosen[0]} and --{chosen[1]} exclude each other", "choose one mode")
+    return chosen[0] if chosen else "text"
+
+
+def usage_line(error: click.ClickException) -> str:
+    """Return click's message as one line of smai's: lower case, no full stop, then what to do next."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    ctx = getattr(error, "ctx", None)
+    path = ctx.command_path if ctx else "smai"
+    return f"{message[:1].lower()}{message[1:]}; see {path} --help"

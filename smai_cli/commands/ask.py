@@ -1,0 +1,150 @@
+"""`smai ask`: one prompt in, one answer streamed out."""
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from smai_cli import prompt
+from smai_cli.cli import SECONDS, Number, chosen_mode, output_options
+from smai_cli.clocks import Clocks, Deadline
+from smai_cli.config import DEFAULT_MODEL, Endpoint, find_endpoint
+from smai_cli.errors import UsageError
+from smai_cli.output import say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+STDIN = 0
+
+
+@click.command(epilog="Manual: man smai-ask. Exit status 0 means: the answer is complete and was delivered.")
+@click.argument("operands", metavar="[PROMPT]...", nargs=-1)
+@click.option("-m", "--model", envvar="SMAI_MODEL", default=DEFAULT_MODEL, show_default=True, help="The model to ask.")
+@click.option("-s", "--system", metavar="TEXT", help="The system message.")
+@click.option("-t", "--temperature", type=Number(0, 2), help="Sampling temperature, 0 to 2.")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="The most tokens to answer with.")
+@click.option("--top-p", type=Number(0, 1), help="Nucleus sampling, 0 to 1.")
+@output_options
+@click.option("--no-stream", is_flag=True, help="Ask for the answer in one piece.")
+@click.option("-n", "--no-stdin", is_flag=True, envvar="SMAI_NO_STDIN", help="Leave stdin alone.")
+@click.option("--base-url", metavar="URL", help="Another server. [env: SMAI_BASE_URL]")
+@click.option("--key-file", metavar="FILE", help="Read the key from FILE (chmod 600). [env: SMAI_API_KEY]")
+@click.option("--connect-timeout", type=SECONDS, default=10, show_default=True, help="Seconds to connect; 0: no limit.")
+@click.option(
+    "--idle-timeout",
+    type=SECONDS,
+    default=600,
+    show_default=True,
+    help="Seconds between two events; 0: no limit.",
+)
+@click.option("--max-time", type=SECONDS, default=0, help="Seconds for the whole run.  [default: no limit]")
+@click.option("--retries", type=click.IntRange(min=0), default=2, show_default=True, help="How often to try again.")
+@click.option("--mock", is_flag=True, help="Ask a rehearsal server inside smai: no key, no network.")
+@click.pass_context
+def ask(ctx: click.Context, /, operands: tuple[str, ...], **flags: Any) -> int:
+    """Send PROMPT to the model and print the answer as it arrives.
+
+    Piped stdin is the prompt, or follows PROMPT after a blank line; the operand - places it elsewhere.
+    """
+    deadline = Deadline(flags["max_time"])
+    mode = chosen_mode(raw=flags["raw"], jsonl=flags["jsonl"], final=flags["final"])
+    if flags["mock"] and flags["base_url"]:
+        raise UsageError("--mock and --base-url exclude each other", "choose one server")
+    texts = {name: _text(flags[name], option) for name, option in (("model", "-m/--model"), ("system", "-s/--system"))}
+    words = [prompt.operand_text(operand, f"operand {number}") for number, operand in enumerate(operands, 1)]
+    reads_stdin = _reads_stdin(ctx, words)
+    if not reads_stdin:
+        prompt.compose(words, None)  # an empty prompt is said before anything is loaded
+    endpoint = None if flags["mock"] else find_endpoint(flags["base_url"], flags["key_file"], os.environ)
+    return _answer(mode, endpoint, texts, words, deadline=deadline, reads_stdin=reads_stdin, flags=flags)
+
+
+def _answer(  # noqa: PLR0913  # what the command line came to
+    mode: str,
+    endpoint: Endpoint | None,
+    texts: dict[str, str | None],
+    words: "Sequence[str]",
+    *,
+    deadline: Deadline,
+    reads_stdin: bool,
+    flags: dict[str, Any],
+) -> int:
+    """Send the request to `endpoint` (None: the mock) and deliver the answer; return the exit status."""
+    # Here, not above, so that --help and a usage error need not wait for them; and before stdin is read, so
+    # that they load while its producer works.
+    from smai_cli import chat, stream, transport  # noqa: PLC0415
+    from smai_cli.request import Request, conversation  # noqa: PLC0415
+    from smai_cli.retry import Retries  # noqa: PLC0415
+    from smai_cli.run import Run  # noqa: PLC0415
+
+    run = Run(mode, flags["summary"], flags["accept"], deadline)
+    run.completion.model = texts["model"] or ""
+    clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], deadline)
+
+    def work() -> None:
+        piped = prompt.piped_text(prompt.read_all(STDIN, _notice)) if reads_stdin else None
+        request = Request(
+            texts["model"] or "",
+            conversation(prompt.compose(words, piped), texts["system"]),
+            _options(flags),
+            stream=not flags["no_stream"],
+            include_usage=run.summary != "none",
+        )
+        with _serving(endpoint) as target:
+            stream.ask(
+                request,
+                lambda body: transport.post(target, chat.PATH, body, clocks, os.environ),
+                chat,
+                writer=run.writer,
+                completion=run.completion,
+                retries=Retries(flags["retries"], say, deadline),
+            )
+
+    return run.deliver(work)
+
+
+def _serving(endpoint: Endpoint | None) -> contextlib.AbstractContextManager[Endpoint]:
+    """Return a context with the endpoint to ask; without one, the mock serves for as long as it lasts."""
+    if endpoint is not None:
+        return contextlib.nullcontext(endpoint)
+    return _mock()
+
+
+@contextlib.contextmanager
+def _mock() -> Any:
+    from smai_cli.mock import Mock  # noqa: PLC0415
+
+    with Mock() as mock:
+        yield Endpoint(mock.url)
+
+
+def _reads_stdin(ctx: click.Context, words: list[str]) -> bool:
+    """Decide whether stdin is part of the prompt. Raises UsageError where the command line contradicts itself."""
+    places = words.count("-")
+    if places > 1:
+        raise UsageError("two operands are -", "stdin can be placed once")
+    if places:
+        if ctx.get_parameter_source("no_stdin") is click.core.ParameterSource.COMMANDLINE:
+            raise UsageError("-n and the operand - exclude each other", "drop one of them")
+        return True
+    if ctx.params["no_stdin"] or os.isatty(STDIN):
+        return False
+    if words and prompt.is_begun_file(STDIN):
+        say("stdin is a file that is being read by someone else, and left alone; - reads it, -n says so silently")
+        return False
+    return True
+
+
+def _notice() -> None:
+    say(f"waiting for the prompt on stdin, nothing has come for {prompt.NOTICE_AFTER_S:g} s; -n leaves stdin alone")
+
+
+def _text(value: str | None, name: str) -> str | None:
+    return None if value is None else prompt.operand_text(value, name)
+
+
+def _options(flags: dict[str, Any]) -> dict[str, Any]:
+    """Return the sampling options that were given, by their names in the API."""
+    return {name: flags[name] for name in ("temperature", "max_tokens", "top_p") if flags[name] is not None}

@@ -1,0 +1,75 @@
+"""`smai decode`: a recorded or piped answer through the same pump, modes, summary and statuses."""
+
+import os
+import select
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from smai_cli.cli import chosen_mode, output_options
+from smai_cli.clocks import FINISHED_GRACE_S
+from smai_cli.errors import UsageError
+
+STDIN = 0
+_PIECE_BYTES = 65536
+
+
+@click.command(epilog="Manual: man smai-decode.")
+@click.argument("file", metavar="[FILE]", default="-")
+@output_options
+def decode(file: str, **flags: Any) -> int:
+    """Print the answer in a server-sent event stream from FILE, or from stdin.
+
+    curl -sN ... | smai decode
+    """
+    mode = chosen_mode(raw=flags["raw"], jsonl=flags["jsonl"], final=flags["final"])
+    if file == "-" and os.isatty(STDIN):
+        raise UsageError("no stream to decode", "name a file, or pipe one in")
+    fd = STDIN if file == "-" else _open(file)
+    from smai_cli import chat, stream  # noqa: PLC0415  # after --help and usage errors
+    from smai_cli.run import Run  # noqa: PLC0415
+
+    run = Run(mode, flags["summary"], flags["accept"])
+    return run.deliver(lambda: stream.pump(_Tape(fd, file), chat, run.writer, run.completion))
+
+
+class _Tape:
+    """The bytes of a descriptor as the source of a pump."""
+
+    def __init__(self, fd: int, name: str) -> None:
+        self._fd = fd
+        self._name = "stdin" if name == "-" else name
+        self._finished = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield what is there, as soon as it is. Raises UsageError where reading fails."""
+        while True:
+            if self._finished and not self._readable():
+                return
+            try:
+                piece = os.read(self._fd, _PIECE_BYTES)
+            except BlockingIOError:
+                self._readable(None)
+                continue
+            except OSError as exc:
+                raise UsageError(f"{self._name}: {exc.strerror}", "check where the stream comes from") from exc
+            if not piece:
+                return
+            yield piece
+
+    def progress(self, *, finished: bool) -> None:
+        """Once the answer is finished, wait only a little for what may follow."""
+        self._finished = finished
+
+    def _readable(self, limit_s: float | None = FINISHED_GRACE_S) -> bool:
+        poller = select.poll()
+        poller.register(self._fd, select.POLLIN)
+        return bool(poller.poll(None if limit_s is None else limit_s * 1000))
+
+
+def _open(file: str) -> int:
+    try:
+        return os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise UsageError(f"{file}: {exc.strerror}", "name a file with a recorded stream") from exc

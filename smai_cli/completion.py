@@ -1,0 +1,95 @@
+"""Chunks folded into a Completion: what the answer was, and whether the server said that it is complete."""
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from smai_cli.chunk import Chunk, Usage
+from smai_cli.errors import BrokenError, CutShortError, SmaiError, Status, WithheldError
+from smai_cli.problem import Problem
+from smai_cli.text import one_line
+
+# The finish reasons by which the API reference ends a whole answer.
+_WHOLE = {"stop", "tool_calls", "function_call"}
+
+
+@dataclass
+class Completion:
+    """One answer as it grows. It keeps counts, not the text, so a long stream needs no more memory than a short one.
+
+    `accept` holds finish reasons that the user takes as a success. Times are seconds from `started_s`, on the
+    clock `now`. `error` is None for a complete answer, once the stream has ended.
+    """
+
+    accept: Collection[str] = ()
+    now: Callable[[], float] = time.monotonic
+    started_s: float = field(default_factory=time.monotonic)
+    model: str = ""
+    characters: int = 0
+    ascii_characters: int = 0
+    refusal: str = ""
+    finish_reason: str | None = None
+    done: bool = False
+    problem: Problem | None = None
+    usage: Usage | None = None
+    first_delta_s: float | None = None
+    elapsed_s: float = 0.0
+    retries: int = 0
+    error: SmaiError | None = None
+
+    def add(self, chunk: Chunk) -> None:
+        """Fold one chunk in."""
+        text = chunk.text
+        if text:
+            if self.first_delta_s is None:
+                self.first_delta_s = self.now() - self.started_s
+            self.characters += len(text)
+            self.ascii_characters += len(text) if text.isascii() else sum(map(str.isascii, text))
+        if chunk.refusal:
+            self.refusal = (self.refusal + chunk.refusal)[:1000]
+        self.model = chunk.model or self.model
+        self.finish_reason = chunk.finish_reason or self.finish_reason
+        self.usage = chunk.usage or self.usage
+        self.problem = self.problem or chunk.problem
+        self.done = self.done or chunk.done
+
+    @property
+    def finished(self) -> bool:
+        """Whether the server has said that the answer ends here: a finish_reason, or `[DONE]`."""
+        return self.done or self.finish_reason is not None
+
+    def end(self, failure: SmaiError | None) -> None:
+        """Note the end of the stream; `failure` is what stopped it, None where nothing did or where it is moot."""
+        self.elapsed_s = self.now() - self.started_s
+        self.error = failure or self._verdict()
+
+    def restart(self) -> None:
+        """Forget the answer for another try; the start and the retries of the run stay."""
+        vars(self).update(vars(Completion(self.accept, self.now, self.started_s, retries=self.retries)))
+
+    @property
+    def status(self) -> Status:
+        """The exit status of the run that gave this answer."""
+        return self.error.status if self.error else Status.COMPLETE
+
+    def _verdict(self) -> SmaiError | None:
+        """Return what the server's own words leave to be desired; None for a complete answer."""
+        if self.problem:
+            return BrokenError(f"the server reported an error in the stream: {self.problem}", "try again later")
+        if not self.finished:
+            return BrokenError("the stream ended before finish_reason or [DONE]", "what came is not the whole answer")
+        return None if self.finish_reason in self.accept else self._shortfall()
+
+    def _shortfall(self) -> SmaiError | None:
+        """Return what an answer that ended lacks to be a whole one."""
+        reason = self.finish_reason
+        if reason == "length":
+            return CutShortError("the answer hit the token limit", "raise --max-tokens, or --accept length")
+        if reason == "content_filter":
+            return WithheldError("the answer was withheld by a content filter", "rephrase, or --accept content_filter")
+        if self.refusal:
+            return WithheldError(f"the model refused: {one_line(self.refusal)}", "rephrase the prompt")
+        if reason is not None and reason not in _WHOLE:
+            shown = one_line(reason, 40)
+            return BrokenError(f"the answer ended with finish_reason {shown}", "the server does not call that complete")
+        return None

@@ -1,0 +1,98 @@
+"""The edge of the process: run the command; a failure becomes one message and one exit status.
+
+Nothing is imported at the top but what the interpreter has loaded already, so that Ctrl-C during the imports is
+as quiet as any other.
+"""
+
+import os
+import signal
+import sys
+
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without the time to import typing
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def main() -> "NoReturn":
+    """Run `smai` with the arguments of the process, and leave it; never returns."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Die by the real signal, at once, also while a name server does not answer: a shell loop sees it and
+        # stops. Where SIGINT is ignored (nohup, `trap '' INT`, a background job of a script) it stays ignored.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    closed = _fill_closed_descriptors()
+    status = _run(sys.argv[1:], stdout_is_closed=1 in closed)
+    leave(status)
+
+
+def leave(status: int) -> "NoReturn":
+    """End this process with `status`, from any thread.
+
+    Every byte is delivered and nothing is buffered: the teardown of the interpreter would be lost time.
+    """
+    os._exit(status)
+
+
+def die_by(signum: int) -> "NoReturn":
+    """End this process by the real signal `signum`, from any thread; never returns."""
+    try:
+        signal.signal(signum, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signum])
+    except ValueError:  # only the main thread may ask Python, but any may ask libc
+        try:
+            import ctypes  # noqa: PLC0415
+
+            ctypes.CDLL(None).signal(signum, 0)
+        except (ImportError, OSError, AttributeError):
+            leave(128 + signum)
+    os.kill(os.getpid(), signum)
+    leave(128 + signum)
+
+
+def _fill_closed_descriptors() -> list[int]:
+    """Open /dev/null where a standard descriptor is closed, and return which were.
+
+    Otherwise the socket to the server would become descriptor 1, and the answer would be sent to the server.
+    """
+    closed = []
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            closed.append(fd)
+            os.open(os.devnull, os.O_RDWR)
+    return closed
+
+
+def _run(args: list[str], *, stdout_is_closed: bool) -> int:
+    """Run the command line `args`; return the exit status."""
+    import errno  # noqa: PLC0415
+    import io  # noqa: PLC0415
+
+    import click  # noqa: PLC0415
+
+    from smai_cli.cli import smai, usage_line  # noqa: PLC0415
+    from smai_cli.errors import ReaderGoneError, SmaiError, Status  # noqa: PLC0415
+    from smai_cli.output import Output, TextDoor, say, stdout_error  # noqa: PLC0415
+
+    try:
+        if stdout_is_closed:  # a command must not run where nobody can hear it
+            say(str(stdout_error(OSError(errno.EBADF, os.strerror(errno.EBADF)))))
+            return Status.OUTPUT
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(TextDoor(Output()), 1), "utf-8", write_through=True)
+        return int(smai.main(args, prog_name="smai", standalone_mode=False) or 0)
+    except ReaderGoneError:
+        die_by(signal.SIGPIPE)
+    except SmaiError as error:
+        say(str(error))
+        return error.status
+    except click.ClickException as error:
+        say(usage_line(error))
+        return Status.USAGE
+    except BaseException:  # noqa: BLE001  # a defect in smai: the one case in which a traceback is right
+        import traceback  # noqa: PLC0415
+
+        from smai_cli.output import say_plain  # noqa: PLC0415
+
+        say_plain(traceback.format_exc().rstrip())
+        say("this is a defect in smai; please report it with the lines above")
+        return Status.DEFECT

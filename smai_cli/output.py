@@ -1,0 +1,93 @@
+"""The one door to stdout, and the one to stderr: bytes straight to the descriptor, nothing buffered."""
+
+import errno
+import io
+import os
+import select
+
+from smai_cli.errors import OutputError, ReaderGoneError
+
+STDOUT, STDERR = 1, 2
+# How long a line on stderr may wait for a reader who is not reading a non-blocking pipe.
+_STDERR_PATIENCE_MS = 1000
+
+
+class Output:
+    """Stdout as a descriptor. `written` is the number of bytes delivered, `is_terminal` whether a person looks."""
+
+    def __init__(self, fd: int = STDOUT) -> None:
+        self.fd = fd
+        self.written = 0
+        self.is_terminal = os.isatty(fd)
+
+    def write(self, data: bytes) -> None:
+        """Deliver all of `data` before returning, by one system call, or more where the kernel takes less.
+
+        Raises ReaderGoneError when nobody reads any more (EPIPE), OutputError for a full disk and the rest.
+        """
+        view = memoryview(data)
+        while view:
+            try:
+                count = os.write(self.fd, view)
+            except BlockingIOError:
+                # Whoever started us shares a non-blocking pipe with us; it is theirs, so wait, do not change it.
+                _wait_writable(self.fd)
+                continue
+            except BrokenPipeError:
+                raise ReaderGoneError from None
+            except OSError as exc:
+                raise stdout_error(exc) from exc
+            self.written += count
+            view = view[count:]
+
+
+class TextDoor(io.RawIOBase):
+    """An Output as the raw file below sys.stdout, so that click's own texts (help, version) use the same door."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__()
+        self._output = output
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
+        """Deliver `data`; raises as Output.write does."""
+        self._output.write(bytes(data))
+        return len(data)
+
+
+def say(line: str) -> None:
+    """Put `smai: line` on stderr. A stderr that cannot be written changes nothing: the status tells."""
+    say_plain(f"smai: {line}")
+
+
+def say_plain(line: str) -> None:
+    """Put `line` on stderr as it is, with a newline, in one write where the kernel takes it."""
+    view = memoryview(f"{line}\n".encode(errors="replace"))
+    while view:
+        try:
+            view = view[os.write(STDERR, view) :]
+        except BlockingIOError:
+            if not _wait_writable(STDERR, _STDERR_PATIENCE_MS):
+                return
+        except OSError:
+            return
+
+
+def stdout_error(exc: OSError) -> OutputError:
+    """Return the OutputError for a failed write, with what to do next."""
+    hints = {
+        errno.ENOSPC: "free some space, then run it again",
+        errno.EDQUOT: "free some of your quota, then run it again",
+        errno.EBADF: "open it, for example with >/dev/null",
+    }
+    hint = hints.get(exc.errno or 0, "check where the output goes")
+    return OutputError(f"stdout: {exc.strerror}", hint)
+
+
+def _wait_writable(fd: int, limit_ms: int | None = None) -> bool:
+    poller = select.poll()
+    poller.register(fd, select.POLLOUT)
+    return bool(poller.poll(limit_ms))

@@ -1,0 +1,109 @@
+"""Operands and stdin -> the prompt, byte-exact. Nothing is trimmed, indented or cut."""
+
+import codecs
+import errno
+import os
+import select
+import stat
+from collections.abc import Callable, Sequence
+
+from smai_cli.errors import UsageError
+
+NOTICE_AFTER_S = 3.0
+_PIECE = 65536
+_BLANK_LINE = "\n\n"
+_UTF16_BOMS = {codecs.BOM_UTF16_LE: "UTF-16-LE", codecs.BOM_UTF16_BE: "UTF-16-BE"}
+
+
+def operand_text(operand: str, name: str) -> str:
+    """Return an argument of the command line as text; `name` is what a message calls it.
+
+    Python smuggles undecodable bytes into arguments as lone surrogates (PEP 383), under LC_ALL=C every byte
+    above 0x7f. Going back to the bytes and decoding strictly gives the text under every locale.
+    Raises UsageError with the byte and its offset.
+    """
+    return _decode(os.fsencode(operand), name)
+
+
+def piped_text(data: bytes) -> str:
+    """Return what stdin held as text: UTF-8, its BOM dropped, or UTF-16 where a BOM says so.
+
+    Raises UsageError with the offset of the first byte that cannot be decoded.
+    """
+    encoding = _UTF16_BOMS.get(data[:2])
+    if encoding:
+        try:
+            return data[2:].decode(encoding)
+        except UnicodeDecodeError as exc:
+            raise UsageError(
+                f"stdin is not {encoding} at byte offset {exc.start + 2}", "convert it with iconv"
+            ) from exc
+    return _decode(data, "stdin").removeprefix("\ufeff")
+
+
+def compose(operands: Sequence[str], piped: str | None) -> str:
+    """Join operands by a space and place what stdin held (`piped`, None where it was not read).
+
+    Stdin stands where the operand `-` is, or after the others; a blank line stands between it and them.
+    Raises UsageError when nothing but white space is left to ask.
+    """
+    if piped is None:
+        prompt = " ".join(operands)
+    else:
+        at = operands.index("-") if "-" in operands else len(operands)
+        parts = (" ".join(operands[:at]), piped, " ".join(operands[at + 1 :]))
+        prompt = _BLANK_LINE.join(part for part in parts if part)
+    if not prompt or prompt.isspace():
+        raise UsageError("the prompt is empty", "give it as an operand or through a pipe")
+    return prompt
+
+
+def is_begun_file(fd: int) -> bool:
+    """Return whether `fd` is a regular file that someone has read from: the list of a `while read` loop."""
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode) and os.lseek(fd, 0, os.SEEK_CUR) != 0
+    except OSError:
+        return False
+
+
+def read_all(fd: int, notice: Callable[[], None]) -> bytes:
+    """Read `fd` to its end and return the bytes; call `notice` once if nothing has come for NOTICE_AFTER_S.
+
+    It never gives up: a timer on stdin loses data. A descriptor that is closed, or open for writing only
+    (nohup leaves stdin so), holds nothing. Raises UsageError where reading fails.
+    """
+    pieces: list[bytes] = []
+    try:
+        if not _readable_within(fd, NOTICE_AFTER_S):
+            notice()
+        while piece := _read(fd):
+            pieces.append(piece)
+    except OSError as exc:
+        if exc.errno == errno.EBADF:
+            return b""
+        raise UsageError(f"stdin: {exc.strerror}", "check where the input comes from, or use -n") from exc
+    return b"".join(pieces)
+
+
+def _read(fd: int) -> bytes:
+    while True:
+        try:
+            return os.read(fd, _PIECE)
+        except BlockingIOError:  # a non-blocking pipe or terminal, shared with whoever started us
+            _readable_within(fd, None)
+
+
+def _readable_within(fd: int, limit_s: float | None) -> bool:
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return bool(poller.poll(None if limit_s is None else limit_s * 1000))
+
+
+def _decode(data: bytes, name: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as exc:
+        raise UsageError(
+            f"{name} is not UTF-8: byte 0x{data[exc.start]:02x} at byte offset {exc.start}",
+            "convert it with iconv",
+        ) from exc

@@ -1,0 +1,75 @@
+"""Whether and when a failed request is sent again."""
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from smai_cli.clocks import Deadline
+from smai_cli.errors import Again, SmaiError
+
+# The longest pause a server may ask for (Retry-After, RFC 9110 section 10.2.3) before smai gives up instead.
+LONGEST_WAIT_S = 60.0
+_FIRST_PAUSE_S = 0.5
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Return how long the server asks to wait; None where it does not say, or says what cannot be read.
+
+    Retry-After is a number of seconds or an HTTP date (RFC 9110, section 10.2.3); OpenAI adds milliseconds.
+    """
+    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers[name]) * unit_s
+        except (KeyError, ValueError):
+            continue
+        if 0 <= seconds < float("inf"):
+            return seconds
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415  # only for a date
+
+    try:
+        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return None
+
+
+@dataclass
+class Retries:
+    """The tries of one run: `limit` after the first, `spent` so far.
+
+    `say` takes the line that announces each; `deadline` is the end of the run.
+    """
+
+    limit: int
+    say: Callable[[str], None]
+    deadline: Deadline = field(default_factory=Deadline)
+    spent: int = 0
+    sleep: Callable[[float], None] = time.sleep
+
+    def wait(self, error: SmaiError, *, holds_back: bool) -> bool:
+        """Wait for the next try after `error` and return True, or return False at once: then it is final.
+
+        Only a failure that `error.again` allows is tried again: one before any answer, or, where the mode
+        holds everything back, a broken answer. Where the server asks for more patience than there is, the
+        hint of `error` says so.
+        """
+        allowed = error.again is Again.UNANSWERED or (error.again is Again.HELD_BACK and holds_back)
+        if not allowed or self.spent >= self.limit:
+            return False
+        pause_s = self._pause_s(error)
+        if pause_s > LONGEST_WAIT_S:
+            error.hint = f"the server asks to wait {pause_s:g} s; try again then"
+            return False
+        if pause_s >= self.deadline.left_s():
+            error.hint = f"the next try would come in {pause_s:.1f} s, after --max-time"
+            return False
+        self.spent += 1
+        self.say(f"{error.what}; try {self.spent + 1} of {self.limit + 1} in {pause_s:.1f} s")
+        self.sleep(pause_s)
+        return True
+
+    def _pause_s(self, error: SmaiError) -> float:
+        """Return what the server asked for, or 0.5 s doubling, spread by a fifth so that many clients part."""
+        if error.wait_s is not None:
+            return error.wait_s
+        return _FIRST_PAUSE_S * 2.0**self.spent * random.uniform(0.8, 1.2)  # noqa: S311  # no secret hangs on it

@@ -1,0 +1,59 @@
+"""What `ask` and `decode` share at the edge: one answer, watched, delivered and reported."""
+
+import threading
+from collections.abc import Callable, Collection
+
+from smai_cli.clocks import Deadline
+from smai_cli.completion import Completion
+from smai_cli.errors import SmaiError
+from smai_cli.main import leave
+from smai_cli.output import STDOUT, Output, say, say_plain
+from smai_cli.summary import summary_json, summary_text
+from smai_cli.watch import watch
+from smai_cli.writers import WRITERS, Writer
+
+
+class Run:
+    """One run of a command that delivers an answer: its writer, its completion, its clock and its end.
+
+    `mode` is a name in WRITERS, `summary` text, json or none (None: what the mode implies), `deadline` the end
+    of the whole run.
+    """
+
+    def __init__(
+        self, mode: str, summary: str | None, accept: Collection[str], deadline: Deadline | None = None
+    ) -> None:
+        self.writer: Writer = WRITERS[mode](Output())
+        self.completion = Completion(accept)
+        self.summary = summary or ("text" if mode == "final" else "none")
+        self.deadline = deadline or Deadline()
+        self._ending = threading.Lock()
+
+    def deliver(self, work: Callable[[], None]) -> int:
+        """Do `work`, which ends `completion`, or raises a SmaiError before there was one; return the exit status.
+
+        The message and the summary go to stderr. Raises ReaderGoneError when nobody reads stdout any more.
+        """
+        watch(STDOUT, self.deadline, self._stop_at_deadline)
+        try:
+            work()
+        except SmaiError as error:
+            self.completion.end(error)
+        self._ending.acquire()  # for good: one end is enough, the deadline must not speak as well
+        return self._report()
+
+    def _report(self) -> int:
+        completion = self.completion
+        if completion.error:
+            say(str(completion.error))
+        if self.summary == "json":
+            say_plain(summary_json(completion))
+        elif self.summary == "text" and completion.finished:
+            say(summary_text(completion))
+        return completion.status
+
+    def _stop_at_deadline(self) -> None:
+        """End the process from the watching thread, whatever the main thread is stuck in."""
+        if self._ending.acquire(blocking=False):
+            self.completion.end(self.deadline.error())
+            leave(self._report())

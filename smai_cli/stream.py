@@ -1,0 +1,174 @@
+"""pump(): the one loop that joins the stages, from pieces of bytes to the writer and the completion.
+
+`ask` and `decode` differ only in where the bytes come from. Nothing here keeps state between runs, touches
+signals or exits, so that several pumps can run side by side.
+"""
+
+import codecs
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Protocol
+
+from smai_cli.chunk import Chunk
+from smai_cli.completion import Completion
+from smai_cli.errors import BrokenError, OutputError, RefusedError, SmaiError
+from smai_cli.request import Request
+from smai_cli.retry import Retries
+from smai_cli.sse import MAX_EVENT_BYTES, events
+from smai_cli.text import Joiner
+from smai_cli.writers import Writer
+
+_HEAD_LIMIT = 65536
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+
+
+class Source(Protocol):
+    """Where the bytes of an answer come from: an iterable of pieces that fails with a SmaiError."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield each piece as it arrives."""
+
+    def progress(self, *, finished: bool) -> None:
+        """Hear that an event with data came, and whether the answer was finished by it."""
+
+
+class Dialect(Protocol):
+    """One API's way to ask and to answer: a module such as chat."""
+
+    PATH: str
+
+    def encode_request(self, request: Request, /) -> bytes:
+        """Return the body of the POST."""
+
+    def parse_event(self, data: str, name: str, /) -> Chunk:
+        """Return the Chunk in an event."""
+
+    def parse_body(self, data: str, /) -> Chunk:
+        """Return the Chunk that an answer in one piece is."""
+
+
+def ask(  # noqa: PLR0913  # the parts of a run, each chosen by the edge
+    request: Request,
+    post: Callable[[bytes], Source],
+    dialect: Dialect,
+    *,
+    writer: Writer,
+    completion: Completion,
+    retries: Retries,
+) -> None:
+    """Send `request` by `post`, pump its answer, and try again where that is allowed.
+
+    How it ended is in `completion.error`. A server that blames the request for usage is asked once more
+    without. Raises ReaderGoneError only.
+    """
+    while True:
+        completion.retries = retries.spent
+        try:
+            source = post(dialect.encode_request(request))
+        except SmaiError as error:
+            if request.include_usage and _blames_usage(error):
+                request = replace(request, include_usage=False)
+                continue
+            completion.end(error)
+        else:
+            pump(source, dialect, writer, completion)
+        if completion.error is None or not retries.wait(completion.error, holds_back=writer.holds_back):
+            return
+        completion.restart()
+
+
+def pump(source: Source, dialect: Dialect, writer: Writer, completion: Completion) -> None:
+    """Carry an answer from `source` to `writer` and `completion`, until it is done, broken or cut.
+
+    How it ended is in `completion.error`: None only for a complete answer that was delivered in full.
+    Raises ReaderGoneError only.
+    """
+    try:
+        try:
+            for chunk in _whole_texts(_chunks(_tapped(source, writer), dialect)):
+                completion.add(chunk)
+                source.progress(finished=completion.finished)
+                writer.chunk(chunk)
+                if chunk.done or chunk.problem:
+                    break
+            failure = None
+        except OutputError:
+            raise
+        except SmaiError as error:
+            # Once the server has said that the answer is complete, how the connection ends is moot.
+            failure = None if completion.finished else error
+        completion.end(failure)
+        writer.end(completion)
+    except OutputError as error:
+        completion.end(error)
+
+
+def _tapped(source: Source, writer: Writer) -> Iterator[bytes]:
+    for piece in source:
+        writer.piece(piece)
+        yield piece
+
+
+def _chunks(pieces: Iterator[bytes], dialect: Dialect) -> Iterator[Chunk]:
+    """Yield the chunks of a body, whichever form the server gave it: events, or one piece of JSON."""
+    head = _head(pieces)
+    pieces = itertools.chain([head], pieces)
+    text = head.removeprefix(codecs.BOM_UTF8).lstrip()
+    if text.startswith((b"{", b"[")):
+        yield _whole_body(pieces, dialect)
+        return
+    if text.startswith(b"<"):
+        raise RefusedError("the server answered a web page, no completion", "check --base-url")
+    empty = True
+    for event in events(pieces):
+        empty = False
+        yield dialect.parse_event(event.data, event.event)
+    if empty and not _may_be_events(text):
+        raise RefusedError("the server answered something that is no completion", "check --base-url")
+
+
+def _head(pieces: Iterator[bytes]) -> bytes:
+    """Return the first pieces, up to and with the first byte that tells what the body is."""
+    head = b""
+    for piece in pieces:
+        head += piece
+        known = len(head) >= len(codecs.BOM_UTF8) and head.removeprefix(codecs.BOM_UTF8).strip()
+        if known or len(head) > _HEAD_LIMIT:
+            break
+    return head
+
+
+def _whole_body(pieces: Iterable[bytes], dialect: Dialect) -> Chunk:
+    body = bytearray()
+    for piece in pieces:
+        body += piece
+        if len(body) > MAX_EVENT_BYTES:
+            raise BrokenError(f"the answer is larger than {MAX_EVENT_BYTES} bytes", "ask for less at once")
+    chunk = dialect.parse_body(body.decode("utf-8-sig", "replace"))
+    if chunk.problem:
+        raise RefusedError(f"the server answered with an error: {chunk.problem}", "check the request and --base-url")
+    return chunk
+
+
+def _may_be_events(head: bytes) -> bool:
+    """Return whether a body without any event began as an event stream does, or is cut too short to tell."""
+    line = head.split(b"\n", 1)[0]
+    return any(line.startswith(field) or field.startswith(line) for field in _FIELDS)
+
+
+def _whole_texts(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    """Make each chunk's text whole code points; a half that stays alone comes last, as U+FFFD."""
+    joiner = Joiner()
+    for chunk in chunks:
+        text = joiner.whole(chunk.text)
+        if chunk.done or chunk.problem:  # the last one that anybody looks at
+            text += joiner.rest()
+        yield chunk if text is chunk.text else chunk._replace(text=text)
+    if rest := joiner.rest():
+        yield Chunk(text=rest)
+
+
+def _blames_usage(error: SmaiError) -> bool:
+    """Return whether the server refused `stream_options`, which some compatible servers do not know."""
+    return error.http_status in (400, 422) and any(field in error.what for field in ("stream_options", "include_usage"))

@@ -1,0 +1,72 @@
+"""A Completion -> the summary for stderr: one line to read, or one JSON object."""
+
+import json
+from typing import Any
+
+from smai_cli.chunk import Usage
+from smai_cli.completion import Completion
+
+# English runs at about 4 characters a token, other scripts at about 1 (the service's billing rule of thumb).
+_ASCII_PER_TOKEN = 4
+
+
+def count_tokens(completion: Completion) -> tuple[Usage, str]:
+    """Return the token counts and where they come from: `server`, or `estimate` where it sent none.
+
+    An exact local count (`local`) would stand between the two.
+    """
+    if completion.usage:
+        return completion.usage, "server"
+    wide = completion.characters - completion.ascii_characters
+    return Usage(completion_tokens=wide + -(-completion.ascii_characters // _ASCII_PER_TOKEN)), "estimate"
+
+
+def summary_text(completion: Completion) -> str:
+    """Return the summary as one line for a person."""
+    usage, source = count_tokens(completion)
+    mark = "~" if source == "estimate" else ""
+    tokens = [
+        f"{mark}{count} tokens {where}"
+        for count, where in ((usage.prompt_tokens, "in"), (usage.completion_tokens, "out"))
+        if count is not None
+    ]
+    parts = [f"{completion.characters} characters", f"{', '.join(tokens) or 'no token counts'} ({source})"]
+    if completion.first_delta_s is not None:
+        parts.append(f"first delta after {completion.first_delta_s:.2f} s")
+    parts.append(f"{completion.elapsed_s:.2f} s in all")
+    parts.append(completion.finish_reason or "no finish_reason")
+    return ", ".join(parts)
+
+
+def summary_json(completion: Completion) -> str:
+    """Return the summary as one line of JSON, which also tells a failure."""
+    usage, source = count_tokens(completion)
+    first_s = completion.first_delta_s
+    return json.dumps(
+        {
+            "complete": completion.error is None,
+            "finish_reason": completion.finish_reason,
+            "characters": completion.characters,
+            "usage": usage._asdict(),
+            "usage_source": source,
+            "model": completion.model,
+            "first_delta_s": None if first_s is None else round(first_s, 6),
+            "elapsed_s": round(completion.elapsed_s, 6),
+            "retries": completion.retries,
+            "exit_status": int(completion.status),
+            "error": _error(completion),
+        }
+    )
+
+
+def _error(completion: Completion) -> dict[str, Any] | None:
+    error = completion.error
+    if error is None:
+        return None
+    return {
+        "kind": error.kind,
+        "message": str(error),
+        "http_status": error.http_status,
+        "retryable": error.retryable,
+        "request_id": error.request_id,
+    }

@@ -1,0 +1,380 @@
+"""A request -> HTTP -> pieces of bytes, as they arrive. The only importer of requests and urllib3.
+
+What these libraries do that a streaming tool must not is kept out here: reads that wait for more than has
+arrived, redirects, ~/.netrc, retries of their own, timeouts that start anew with every byte, and exceptions of
+a dozen kinds.
+"""
+
+import contextlib
+import io
+import math
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3.connection import HTTPConnection
+
+from smai_cli import __version__
+from smai_cli.clocks import FINISHED_GRACE_S, SUSPENDED_S, Clocks, IdleClock
+from smai_cli.config import Endpoint
+from smai_cli.errors import Again, BrokenError, ClockError, ConnectError, RefusedError, SmaiError, UsageError
+from smai_cli.problem import http_error, problem_in_body
+from smai_cli.retry import retry_after_s
+from smai_cli.text import one_line
+
+PIECE_BYTES = 65536
+# How much of the body of an HTTP error is read, and for how long: enough for the server's words.
+_ERROR_BODY_BYTES = 65536
+_ERROR_BODY_S = 5.0
+_OK = 200
+_FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
+# A peer that vanished behind a NAT while the model thinks is noticed after 30 s plus the system's probes.
+_KEEPALIVE = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *([(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)] if hasattr(socket, "TCP_KEEPIDLE") else []),
+]
+
+
+def post(endpoint: Endpoint, path: str, body: bytes, clocks: Clocks, environ: Mapping[str, str]) -> "Answer":
+    """POST `body` (JSON) and return the Answer, whose HTTP status is 200.
+
+    Raises ConnectError, ClockError, RefusedError, AccessError, BusyError or BrokenError, as the exchange ends;
+    UsageError for a CA file that cannot be read.
+    """
+    verify = endpoint.base_url.startswith("http:") or _ca_file(environ)
+    upload = _Upload(body)
+
+    def send() -> requests.Response:
+        return _session().post(
+            endpoint.url(path),
+            data=upload,
+            headers=_HEADERS,
+            auth=_Bearer(endpoint),
+            stream=True,
+            allow_redirects=False,
+            timeout=(clocks.connect_timeout_s or None, None),
+            verify=verify,
+            # On this machine no proxy is in the way, and a key in plain http must not go to one.
+            proxies=_NO_PROXIES if endpoint.is_loopback else None,
+        )
+
+    exchange = _Exchange(send, upload, clocks)
+    try:
+        response = exchange.open()
+    except _FAILURES as exc:
+        raise _translated(exc, connected=upload.connected, clocks=clocks) from exc
+    if response.status_code == _OK:
+        return Answer(response.raw, exchange.idle)
+    raise _refusal(response, exchange.error_body())
+
+
+class Answer:
+    """The body of a 200 answer. Iterating yields pieces of at most PIECE_BYTES, each as soon as it is there."""
+
+    def __init__(self, raw: Any, idle: IdleClock) -> None:
+        self._raw = raw
+        self._idle = idle
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the pieces, content encoding undone. Raises ClockError (idle) or BrokenError."""
+        while piece := self._read():
+            yield piece
+
+    def progress(self, *, finished: bool) -> None:
+        """Start the idle clock anew; once the answer is finished, it only waits for what may follow."""
+        self._idle.restart(FINISHED_GRACE_S if finished else None)
+
+    def _read(self) -> bytes:
+        # read1 with a size is the one call of urllib3 that returns what has arrived, whatever the framing, and
+        # that notices a Content-Length cut short. decode_content: a proxy may compress although told not to.
+        self._idle.start()
+        try:
+            piece: bytes = self._raw.read1(PIECE_BYTES, decode_content=True)
+        except _FAILURES as exc:
+            self._idle.check()
+            raise BrokenError(
+                f"the connection broke before the answer was complete: {_reason(list(_causes(exc)))}",
+                "what came is not the whole answer",
+            ) from exc
+        finally:
+            self._idle.stop()
+        self._idle.check()
+        self._idle.silent = False
+        return piece
+
+
+class _Exchange:
+    """One request on a thread of its own, so that no name server and no dribbled header can hold the caller.
+
+    Afterwards the thread reads the body of an error, or stands guard over the idle clock of an answer. It is
+    a daemon, and nothing waits for it: a caller whose clock ran out leaves it behind, and `upload` then
+    refuses to send the body, so that no request reaches a model after all.
+    """
+
+    def __init__(self, send: Callable[[], requests.Response], upload: "_Upload", clocks: Clocks) -> None:
+        self.idle = IdleClock(clocks)
+        self._clocks = clocks
+        self._send = send
+        self._upload = upload
+        self._news: queue.SimpleQueue[requests.Response | BaseException | None] = queue.SimpleQueue()
+        self._error_body = bytearray()
+        upload.report = lambda: self._news.put(None)
+
+    def open(self) -> requests.Response:
+        """Send the request and return the response, its body unread. Raises ClockError, or what `send` raises."""
+        threading.Thread(target=self._run, daemon=True).start()
+        limit_s = self._clocks.connect_timeout_s
+        try:
+            while (news := self._next(limit_s)) is None:  # connected, or a part of the body is sent
+                limit_s = self._clocks.idle_timeout_s
+                self.idle.restart()
+                self.idle.start()
+        except queue.Empty:
+            self._upload.cancelled = True
+            raise self._timed_out(limit_s) from None
+        self.idle.stop()
+        if isinstance(news, BaseException):
+            raise news
+        return news
+
+    def error_body(self) -> bytes:
+        """Return the body of an HTTP error, as much as came within its limits."""
+        with contextlib.suppress(queue.Empty):
+            self._next(_ERROR_BODY_S)
+        return bytes(self._error_body)
+
+    def _next(self, limit_s: float) -> requests.Response | BaseException | None:
+        """Return the next news from the thread. Raises queue.Empty after `limit_s` (0: never) or at the deadline."""
+        while True:
+            begun_s = time.monotonic()
+            wait_s = min(limit_s or math.inf, max(0.0, self._clocks.deadline.left_s()))
+            try:
+                return self._news.get(timeout=min(wait_s, threading.TIMEOUT_MAX))
+            except queue.Empty:
+                overslept_s = time.monotonic() - begun_s - wait_s
+                if overslept_s < SUSPENDED_S or self._clocks.deadline.left_s() <= 0:
+                    raise
+
+    def _timed_out(self, limit_s: float) -> ClockError:
+        if self._clocks.deadline.left_s() <= 0:
+            return self._clocks.deadline.error()
+        if not self._upload.connected:
+            return _connect_timeout(limit_s)
+        return ClockError(f"timed out: no answer began within {limit_s:g} s", "raise --idle-timeout, or try again")
+
+    def _run(self) -> None:
+        try:
+            response = self._send()
+        except BaseException as exc:  # noqa: BLE001  # it is raised again where the caller waits
+            self._news.put(exc)
+            return
+        self._news.put(response)
+        if response.status_code == _OK:
+            self.idle.watch(lambda: _shut(response.raw))
+            return
+        with contextlib.suppress(*_FAILURES):
+            while len(self._error_body) < _ERROR_BODY_BYTES and (
+                piece := response.raw.read1(_ERROR_BODY_BYTES, decode_content=True)
+            ):
+                self._error_body += piece
+        self._news.put(None)
+
+
+class _Upload(io.BytesIO):
+    """The body of a request, read by urllib3 block by block, each under a time limit of its own.
+
+    The first read says that the connection is made and the headers are sent: from here on the server may
+    have the request. `report` is called at each read.
+    """
+
+    connected = False
+    cancelled = False
+    report: Callable[[], None] = staticmethod(lambda: None)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next block. Raises OSError once the exchange was cancelled."""
+        if self.cancelled:
+            raise OSError("cancelled")
+        self.connected = True
+        self.report()
+        return super().read(size)
+
+
+class _Session(requests.Session):
+    """A session that never follows a redirect.
+
+    requests reads the whole body of a redirect to compute the next request, even where it is not to follow.
+    """
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
+        """Return None: nothing is a redirect."""
+        return None
+
+
+class _Adapter(HTTPAdapter):
+    """The adapter of requests, with TCP keep-alive. Its own retries stay off: they send twice and hide answers."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        options = [*HTTPConnection.default_socket_options, *_KEEPALIVE]
+        super().init_poolmanager(*args, socket_options=options, **kwargs)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        options = [*HTTPConnection.default_socket_options, *_KEEPALIVE]
+        return super().proxy_manager_for(*args, socket_options=options, **kwargs)
+
+
+class _Bearer(AuthBase):
+    """The key of the endpoint, or none. As a callable it keeps ~/.netrc and a URL's user from taking its place."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._key = endpoint.key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers.pop("Authorization", None)
+        if self._key:
+            request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
+        return request
+
+
+_HEADERS = {
+    "User-Agent": f"smai/{__version__}",
+    "Content-Type": "application/json",
+    "Accept": "text/event-stream, application/json",
+    # A proxy that compresses holds deltas back until a block is full.
+    "Accept-Encoding": "identity",
+}
+_NO_PROXIES: Any = {"http": None, "https": None, "all": None}
+
+
+def _session() -> requests.Session:
+    session = _Session()
+    session.mount("http://", _Adapter())
+    session.mount("https://", _Adapter())
+    return session
+
+
+def _ca_file(environ: Mapping[str, str]) -> str | bool:
+    """Return the CA bundle that the environment names, or True for the one of requests."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        if path := environ.get(name):
+            if not os.access(path, os.R_OK):
+                raise UsageError(f"the CA bundle {path} cannot be read", f"check {name}")
+            return path
+    return True
+
+
+def _shut(raw: Any) -> None:
+    with contextlib.suppress(*_FAILURES, RuntimeError):
+        raw.shutdown()
+
+
+def _refusal(response: requests.Response, body: bytes) -> SmaiError:
+    headers = response.headers
+    request_id = headers.get("x-request-id") or headers.get("request-id")
+    if 300 <= response.status_code < 400:  # noqa: PLR2004
+        target = one_line(headers.get("location", "nowhere"), 200)
+        return RefusedError(
+            f"the server redirects to {target} ({response.status_code}), and smai follows no redirect",
+            "check --base-url",
+            http_status=response.status_code,
+            request_id=request_id,
+        )
+    return http_error(
+        response.status_code,
+        response.reason or "",
+        problem_in_body(body),
+        wait_s=retry_after_s(headers),
+        request_id=request_id,
+    )
+
+
+def _connect_timeout(limit_s: float) -> ClockError:
+    return ClockError(
+        f"timed out: no connection within {limit_s:g} s",
+        "raise --connect-timeout, or try again",
+        again=Again.UNANSWERED,
+    )
+
+
+def _translated(exc: Exception, *, connected: bool, clocks: Clocks) -> SmaiError:
+    """Return what a failure before the headers is in smai's words, with the cause at the bottom of it."""
+    chain = list(_causes(exc))
+    reason = _reason(chain)
+    if _any(chain, requests.exceptions.InvalidProxyURL, requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
+        return ConnectError(f"could not connect through the proxy: {reason}", "check HTTPS_PROXY and HTTP_PROXY")
+    if _any(chain, requests.exceptions.InvalidSchema):  # socks without its extra; the base URL was checked before
+        return ConnectError(f"the proxy cannot be used: {reason}", "check HTTPS_PROXY and ALL_PROXY", again=Again.NEVER)
+    if _any(chain, requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError):
+        return UsageError(f"the base URL cannot be used: {reason}", "check --base-url and SMAI_BASE_URL")
+    if _any(chain, requests.exceptions.SSLError, urllib3.exceptions.SSLError):
+        return _tls_error(reason)
+    timeouts = (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
+    # urllib3 makes NewConnectionError, a refused connection, a kind of timeout.
+    timed_out = any(
+        isinstance(cause, timeouts) and not isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in chain
+    )
+    return (_lost if connected else _unconnected)(chain, clocks.connect_timeout_s, timed_out=timed_out)
+
+
+def _unconnected(chain: list[BaseException], limit_s: float, *, timed_out: bool) -> SmaiError:
+    """Return the failure of a connection on which nothing was sent."""
+    if _any(chain, urllib3.exceptions.NameResolutionError, socket.gaierror):
+        return ConnectError(f"could not resolve the host: {_reason(chain)}", "check --base-url and the network")
+    if timed_out and limit_s:
+        return _connect_timeout(limit_s)
+    return ConnectError(f"could not connect: {_reason(chain)}", "check --base-url and whether the server runs")
+
+
+def _lost(chain: list[BaseException], limit_s: float, *, timed_out: bool) -> SmaiError:
+    """Return the failure of a connection on which the request, or a part of it, was sent."""
+    if timed_out:
+        what = f"timed out: the server took no more of the request for {limit_s:g} s"
+        return ClockError(what, "raise --connect-timeout, or try again")
+    return BrokenError(
+        f"the server dropped the request without an answer: {_reason(chain)}",
+        "it may have been billed, so smai does not send it again by itself",
+        again=Again.NEVER,
+    )
+
+
+def _tls_error(reason: str) -> ConnectError:
+    """Return the failure of a TLS handshake; the same certificate comes again, so nothing is retried."""
+    if "certificate" in reason.lower():
+        hint, retryable = "check --base-url, or name the CA in SSL_CERT_FILE", False
+    elif "WRONG_VERSION_NUMBER" in reason or "record layer" in reason.lower():
+        hint, retryable = "is it an http:// server", False
+    else:
+        hint, retryable = "try again", True
+    return ConnectError(f"TLS failed: {reason}", hint, again=Again.NEVER, retryable=retryable)
+
+
+def _causes(exc: BaseException) -> Iterator[BaseException]:
+    """Yield `exc` and what lies under it; requests and urllib3 wrap in args and `reason` as often as in causes."""
+    seen: set[int] = set()
+    waiting: list[Any] = [exc]
+    while waiting:
+        cause = waiting.pop(0)
+        if isinstance(cause, BaseException) and id(cause) not in seen:
+            seen.add(id(cause))
+            yield cause
+            waiting += [*cause.args, getattr(cause, "reason", None), cause.__cause__, cause.__context__]
+
+
+def _any(chain: list[BaseException], *kinds: type[BaseException]) -> bool:
+    return any(isinstance(cause, kinds) for cause in chain)
+
+
+def _reason(chain: list[BaseException]) -> str:
+    """Return the innermost cause in the system's words, fit for one line."""
+    for cause in chain:
+        if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, requests.RequestException):
+            return one_line(cause.strerror, 200)
+    return one_line(str(chain[-1]) or type(chain[-1]).__name__, 200)

@@ -1,0 +1,92 @@
+"""The modes: what each makes of pieces, chunks and the end. One is chosen, by name, once."""
+
+import io
+
+from smai_cli.chunk import Chunk
+from smai_cli.completion import Completion
+from smai_cli.output import Output
+from smai_cli.text import visible
+
+
+class Writer:
+    """A mode. Its three hooks do nothing; a mode overrides what it needs.
+
+    `holds_back` says that nothing is delivered before the answer is complete, so a broken one may be asked
+    for again. Hooks raise what Output.write raises.
+    """
+
+    holds_back = False
+
+    def __init__(self, out: Output) -> None:
+        self.out = out
+
+    def piece(self, data: bytes) -> None:
+        """Take bytes of the body as they came from the network."""
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Take one chunk; its text is whole code points."""
+
+    def end(self, completion: Completion) -> None:
+        """Take the end; `completion.error` tells whether the answer is complete."""
+
+
+class Text(Writer):
+    """The text, one write a delta, and a newline at the end if the text lacks one."""
+
+    _last = ""
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Write the delta at once."""
+        if chunk.text:
+            self._last = chunk.text
+            self.out.write(_encode(chunk.text, self.out))
+
+    def end(self, completion: Completion) -> None:  # noqa: ARG002
+        """Finish the line, so that a message or a prompt begins on its own."""
+        if self._last and not self._last.endswith("\n"):
+            self.out.write(b"\n")
+
+
+class Raw(Writer):
+    """The body, byte for byte as received, one write a network read."""
+
+    def piece(self, data: bytes) -> None:
+        """Write the bytes at once."""
+        self.out.write(data)
+
+
+class Jsonl(Writer):
+    """Each event's JSON on one line, one write an event."""
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Write the line at once; `[DONE]` is no JSON and has none."""
+        if chunk.data:
+            self.out.write(f"{chunk.data}\n".encode())
+
+
+class Final(Writer):
+    """The whole text in one write, when it is complete; nothing otherwise."""
+
+    holds_back = True
+
+    def __init__(self, out: Output) -> None:
+        super().__init__(out)
+        self._text = io.StringIO()
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Keep the delta."""
+        self._text.write(chunk.text)
+
+    def end(self, completion: Completion) -> None:
+        """Write the text of a complete answer."""
+        text = self._text.getvalue()
+        if text and completion.error is None:
+            self.out.write(_encode(text if text.endswith("\n") else text + "\n", self.out))
+
+
+WRITERS: dict[str, type[Writer]] = {"text": Text, "raw": Raw, "jsonl": Jsonl, "final": Final}
+
+
+def _encode(text: str, out: Output) -> bytes:
+    """Return UTF-8 under every locale: exact into a pipe or a file, control characters shown on a terminal."""
+    return (visible(text) if out.is_terminal else text).encode()

@@ -1,0 +1,46 @@
+"""The fixtures: the real process, and the product's own mock as the server it talks to."""
+
+import contextlib
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import process
+import pytest
+
+from smai_cli.mock import Mock, Script
+
+Smai = Callable[..., process.Result]
+Server = Callable[..., Mock]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A clean environment with an empty home; tests may add to it."""
+    home = tmp_path / "home"
+    home.mkdir()
+    return process.clean_environment(home)
+
+
+@pytest.fixture
+def smai(environment: dict[str, str]) -> Smai:
+    """`smai("ask", "hi", stdin=b"...", env={...})` runs the real process and returns its Result."""
+
+    def run(
+        *arguments: Any, stdin: bytes | IO[Any] | int = subprocess.DEVNULL, env: dict[str, str] | None = None
+    ) -> process.Result:
+        return process.run(arguments, environment | (env or {}), stdin)
+
+    return run
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """`server(reply="...", cut_after=2)` starts a mock with that script; its requests are in `received`."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**script: Any) -> Mock:
+            return stack.enter_context(Mock(Script(**{"delay_s": 0.0, **script})))
+
+        yield start

@@ -1,0 +1,44 @@
+"""Runs the real smai, as a user's shell would, in an environment that the machine's own settings do not reach."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+SMAI = str(Path(sys.executable).with_name("smai"))
+LIMIT_S = 30
+
+
+class Result(NamedTuple):
+    """What a user sees of a run; `status` is negative where a signal ended it."""
+
+    status: int
+    stdout: bytes
+    stderr: str
+
+
+def clean_environment(home: Path | str, **more: str) -> dict[str, str]:
+    """Return an environment with nothing in it that hides a defect (PYTHON*, CA and proxy variables)."""
+    return {"PATH": f"{Path(SMAI).parent}:{os.defpath}", "HOME": str(home), "LANG": "C.UTF-8", **more}
+
+
+def run(
+    arguments: tuple[Any, ...], environment: Mapping[str, str], stdin: bytes | IO[Any] | int = subprocess.DEVNULL
+) -> Result:
+    """Run `smai ARGUMENTS` to its end; `stdin` is bytes for a pipe, or a file."""
+    given: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
+    done = subprocess.run(
+        [SMAI, *map(os.fsdecode, map(_bytes, arguments))],
+        capture_output=True,
+        env=environment,
+        timeout=LIMIT_S,
+        check=False,
+        **given,
+    )
+    return Result(done.returncode, done.stdout, done.stderr.decode())
+
+
+def _bytes(argument: Any) -> bytes:
+    return argument if isinstance(argument, bytes) else os.fsencode(str(argument))
