@@ -25,7 +25,7 @@ class _Commands(click.Group):
         return command
 
 
-class Number(click.ParamType[float]):
+class Number(click.ParamType):  # type: ignore[type-arg]  # not subscriptable in click 8.2
     """A finite number from `low` to `high`; NaN and infinity are no JSON."""
 
     name = "number"
@@ -91,7 +91,9 @@ def chosen_mode(*, raw: bool, jsonl: bool, final: bool) -> str:
 
 def usage_line(error: click.ClickException) -> str:
     """Return click's message as one line of smai's: lower case, no full stop, then what to do next."""
-    message = " ".join(error.format_message().split()).rstrip(".")
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return "no command; see smai --help"
+    message = " ".join(error.format_message().split()).rstrip(".").replace(". (", " (")
     ctx = getattr(error, "ctx", None)
     path = ctx.command_path if ctx else "smai"
     return f"{message[:1].lower()}{message[1:]}; see {path} --help"

@@ -10,6 +10,8 @@ from smai_cli.errors import ClockError
 
 # How long an answer that is finished may keep the connection open before smai leaves, without `[DONE]`.
 FINISHED_GRACE_S = 5.0
+# How long --raw waits for bytes behind the end of an answer, such as the other half of its last line end.
+HURRY_S = 0.25
 # A wait that ends this much late was not a wait: the process was stopped (Ctrl-Z), or the machine slept.
 SUSPENDED_S = 1.0
 _FOREVER_S = 30 * 24 * 3600.0

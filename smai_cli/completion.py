@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from smai_cli.chunk import Chunk, Usage
-from smai_cli.errors import BrokenError, CutShortError, SmaiError, Status, WithheldError
+from smai_cli.errors import Again, BrokenError, CutShortError, SmaiError, Status, WithheldError
 from smai_cli.problem import Problem
 from smai_cli.text import one_line
 
@@ -91,5 +91,9 @@ class Completion:
             return WithheldError(f"the model refused: {one_line(self.refusal)}", "rephrase the prompt")
         if reason is not None and reason not in _WHOLE:
             shown = one_line(reason, 40)
-            return BrokenError(f"the answer ended with finish_reason {shown}", "the server does not call that complete")
+            return BrokenError(
+                f"the answer ended with finish_reason {shown}",
+                "the server does not call that complete",
+                again=Again.NEVER,
+            )
         return None

@@ -98,6 +98,9 @@ class Mock(ThreadingHTTPServer):
             self.received.append(received)
             return len(self.received)
 
+    def check(self, received: Received) -> None:
+        """Raise Refusal for a request that is not to be answered; the hook for servers with a will of their own."""
+
     def count_answer(self) -> None:
         """Count an answer that was given; the last one ends the server."""
         with self._lock:
@@ -182,7 +185,9 @@ def _error(code: int) -> dict[str, Any]:
 
 
 @dataclass
-class _Refusal(Exception):  # noqa: N818  # it is an answer
+class Refusal(Exception):  # noqa: N818  # it is an answer
+    """An answer with an HTTP status other than 200; the usual error body for it unless one is given."""
+
     status: int
     body: dict[str, Any] = field(default_factory=dict)
 
@@ -216,7 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
                     self._send_json(200, {"object": "list", "data": data})
                 else:
                     self._complete(received)
-            except _Refusal as refusal:
+            except Refusal as refusal:
                 self._send_json(refusal.status, refusal.body or _error(refusal.status))
         finally:
             self.server.count_answer()
@@ -224,11 +229,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _check(self, received: Received, number: int) -> None:
         script = self.server.script
         if script.require_key is not None and received.headers.get("authorization") != f"Bearer {script.require_key}":
-            raise _Refusal(401)
+            raise Refusal(401)
         if self.path != self.paths[self.command]:
-            raise _Refusal(404)
+            raise Refusal(404)
         if script.status is not None and (script.fail_first is None or number <= script.fail_first):
-            raise _Refusal(script.status)
+            raise Refusal(script.status)
+        if self.command == "POST":
+            self.server.check(received)
 
     def _complete(self, received: Received) -> None:
         script = self.server.script
@@ -238,7 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
         except (ValueError, KeyError, TypeError, RecursionError):
             usable = False
         if not usable:
-            raise _Refusal(400)
+            raise Refusal(400)
         if request.get("stream"):
             self._stream(script, request)
         else:
@@ -262,7 +269,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.send_header("x-request-id", "req-mock")
         self.end_headers()
-        parts = re.findall(rb".*?(?:\r?\n){2}|.+", script.tape, re.DOTALL) if script.tape else events(script, request)
+        parts = (
+            re.findall(rb".*?(?:\r?\n){2}|.+", script.tape, re.DOTALL)
+            if script.tape is not None
+            else events(script, request)
+        )
         deltas = -1 if script.tape is None else 0  # the first event of a scripted answer is the role
         for part in parts:
             if deltas > 0 and self.server.over.wait(script.delay_s):

@@ -32,6 +32,9 @@ class Source(Protocol):
     def progress(self, *, finished: bool) -> None:
         """Hear that an event with data came, and whether the answer was finished by it."""
 
+    def hurry(self) -> None:
+        """Hear that the answer is over, and only what is on its way is still wanted."""
+
 
 class Dialect(Protocol):
     """One API's way to ask and to answer: a module such as chat."""
@@ -84,24 +87,47 @@ def pump(source: Source, dialect: Dialect, writer: Writer, completion: Completio
     How it ended is in `completion.error`: None only for a complete answer that was delivered in full.
     Raises ReaderGoneError only.
     """
+    pieces = _tapped(source, writer)
     try:
-        try:
-            for chunk in _whole_texts(_chunks(_tapped(source, writer), dialect)):
-                completion.add(chunk)
-                source.progress(finished=completion.finished)
-                writer.chunk(chunk)
-                if chunk.done or chunk.problem:
-                    break
-            failure = None
-        except OutputError:
-            raise
-        except SmaiError as error:
-            # Once the server has said that the answer is complete, how the connection ends is moot.
-            failure = None if completion.finished else error
+        failure = _pump(pieces, source, dialect, writer, completion)
+        if writer.takes_all:
+            _drain(pieces, source, hurry=failure is None)
         completion.end(failure)
         writer.end(completion)
     except OutputError as error:
         completion.end(error)
+
+
+def _pump(
+    pieces: Iterator[bytes], source: Source, dialect: Dialect, writer: Writer, completion: Completion
+) -> SmaiError | None:
+    """Carry the chunks in `pieces`; return what stopped them before the end. Raises OutputError."""
+    try:
+        for chunk in _whole_texts(_chunks(pieces, dialect)):
+            completion.add(chunk)
+            source.progress(finished=completion.finished)
+            writer.chunk(chunk)
+            if chunk.done or chunk.problem:
+                break
+    except OutputError:
+        raise
+    except SmaiError as error:
+        # Once the server has said that the answer is complete, how the connection ends is moot.
+        return None if completion.finished else error
+    return None
+
+
+def _drain(pieces: Iterator[bytes], source: Source, *, hurry: bool) -> None:
+    """Let the writer have the pieces that nobody parses any more. Raises OutputError."""
+    if hurry:
+        source.hurry()
+    try:
+        for _ in pieces:
+            pass
+    except OutputError:
+        raise
+    except SmaiError:  # the answer's own end is the one to report
+        return
 
 
 def _tapped(source: Source, writer: Writer) -> Iterator[bytes]:

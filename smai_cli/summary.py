@@ -25,17 +25,14 @@ def summary_text(completion: Completion) -> str:
     """Return the summary as one line for a person."""
     usage, source = count_tokens(completion)
     mark = "~" if source == "estimate" else ""
-    tokens = [
-        f"{mark}{count} tokens {where}"
-        for count, where in ((usage.prompt_tokens, "in"), (usage.completion_tokens, "out"))
-        if count is not None
-    ]
-    parts = [f"{completion.characters} characters", f"{', '.join(tokens) or 'no token counts'} ({source})"]
-    if completion.first_delta_s is not None:
-        parts.append(f"first delta after {completion.first_delta_s:.2f} s")
-    parts.append(f"{completion.elapsed_s:.2f} s in all")
-    parts.append(completion.finish_reason or "no finish_reason")
-    return ", ".join(parts)
+    counts = (("in", usage.prompt_tokens), ("out", usage.completion_tokens))
+    tokens = ", ".join(f"{mark}{count} {way}" for way, count in counts if count is not None)
+    first_s = completion.first_delta_s
+    first = "" if first_s is None else f"first delta after {first_s:.2f} s, "
+    return (
+        f"{completion.characters} characters; tokens: {tokens or 'none counted'} ({source}); "
+        f"{first}{completion.elapsed_s:.2f} s in all; {completion.finish_reason or 'no finish_reason'}"
+    )
 
 
 def summary_json(completion: Completion) -> str:

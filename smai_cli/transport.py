@@ -6,6 +6,7 @@ a dozen kinds.
 """
 
 import contextlib
+import http.client
 import io
 import math
 import os
@@ -23,7 +24,7 @@ from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection
 
 from smai_cli import __version__
-from smai_cli.clocks import FINISHED_GRACE_S, SUSPENDED_S, Clocks, IdleClock
+from smai_cli.clocks import FINISHED_GRACE_S, HURRY_S, SUSPENDED_S, Clocks, IdleClock
 from smai_cli.config import Endpoint
 from smai_cli.errors import Again, BrokenError, ClockError, ConnectError, RefusedError, SmaiError, UsageError
 from smai_cli.problem import http_error, problem_in_body
@@ -91,6 +92,10 @@ class Answer:
     def progress(self, *, finished: bool) -> None:
         """Start the idle clock anew; once the answer is finished, it only waits for what may follow."""
         self._idle.restart(FINISHED_GRACE_S if finished else None)
+
+    def hurry(self) -> None:
+        """Wait only for what is on its way."""
+        self._idle.restart(HURRY_S)
 
     def _read(self) -> bytes:
         # read1 with a size is the one call of urllib3 that returns what has arrived, whatever the framing, and
@@ -374,6 +379,10 @@ def _any(chain: list[BaseException], *kinds: type[BaseException]) -> bool:
 
 def _reason(chain: list[BaseException]) -> str:
     """Return the innermost cause in the system's words, fit for one line."""
+    if _any(chain, urllib3.exceptions.InvalidChunkLength):
+        return "an HTTP chunk is malformed"
+    if _any(chain, http.client.IncompleteRead):
+        return "its end is missing"
     for cause in chain:
         if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, requests.RequestException):
             return one_line(cause.strerror, 200)

@@ -12,10 +12,12 @@ class Writer:
     """A mode. Its three hooks do nothing; a mode overrides what it needs.
 
     `holds_back` says that nothing is delivered before the answer is complete, so a broken one may be asked
-    for again. Hooks raise what Output.write raises.
+    for again; `takes_all` that bytes behind the end of the answer are wanted as well. Hooks raise what
+    Output.write raises.
     """
 
     holds_back = False
+    takes_all = False
 
     def __init__(self, out: Output) -> None:
         self.out = out
@@ -50,6 +52,8 @@ class Text(Writer):
 class Raw(Writer):
     """The body, byte for byte as received, one write a network read."""
 
+    takes_all = True
+
     def piece(self, data: bytes) -> None:
         """Write the bytes at once."""
         self.out.write(data)
@@ -78,8 +82,9 @@ class Final(Writer):
         self._text.write(chunk.text)
 
     def end(self, completion: Completion) -> None:
-        """Write the text of a complete answer."""
+        """Write the text of a complete answer; forget that of a broken one, which may be asked for again."""
         text = self._text.getvalue()
+        self._text = io.StringIO()
         if text and completion.error is None:
             self.out.write(_encode(text if text.endswith("\n") else text + "\n", self.out))
 

@@ -9,7 +9,7 @@ from typing import IO, Any
 import process
 import pytest
 
-from smai_cli.mock import Mock, Script
+from smai_cli.mock import Mock, Received, Refusal, Script
 
 Smai = Callable[..., process.Result]
 Server = Callable[..., Mock]
@@ -44,3 +44,38 @@ def server() -> Iterator[Server]:
             return stack.enter_context(Mock(Script(**{"delay_s": 0.0, **script})))
 
         yield start
+
+
+class _Picky(Mock):
+    """A mock that refuses `stream_options`, as some compatible servers do."""
+
+    refusal = 400
+
+    def check(self, received: Received) -> None:
+        if "stream_options" in received.json:
+            raise Refusal(self.refusal, {"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs"}]})
+
+
+@pytest.fixture
+def picky_server() -> Callable[[int], Mock]:
+    """`with picky_server(422) as mock:` is a server that answers 422 to `stream_options`."""
+
+    def make(status: int) -> Mock:
+        mock = _Picky(Script(delay_s=0.0))
+        mock.refusal = status
+        return mock
+
+    return make
+
+
+class _Poor(Mock):
+    """A mock whose account is out of money."""
+
+    def check(self, received: Received) -> None:
+        raise Refusal(429, {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}})
+
+
+@pytest.fixture
+def quota_server() -> Mock:
+    """`with quota_server as mock:` is a server that answers 429 insufficient_quota."""
+    return _Poor(Script())

@@ -2,19 +2,17 @@
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from smai_cli import prompt
 from smai_cli.cli import SECONDS, Number, chosen_mode, output_options
 from smai_cli.clocks import Clocks, Deadline
-from smai_cli.config import DEFAULT_MODEL, Endpoint, find_endpoint
+from smai_cli.config import DEFAULT_BASE_URL, DEFAULT_MODEL, Endpoint, find_endpoint
 from smai_cli.errors import UsageError
 from smai_cli.output import say
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from smai_cli.run import Run
 
 STDIN = 0
 
@@ -28,9 +26,9 @@ STDIN = 0
 @click.option("--top-p", type=Number(0, 1), help="Nucleus sampling, 0 to 1.")
 @output_options
 @click.option("--no-stream", is_flag=True, help="Ask for the answer in one piece.")
-@click.option("-n", "--no-stdin", is_flag=True, envvar="SMAI_NO_STDIN", help="Leave stdin alone.")
-@click.option("--base-url", metavar="URL", help="Another server. [env: SMAI_BASE_URL]")
-@click.option("--key-file", metavar="FILE", help="Read the key from FILE (chmod 600). [env: SMAI_API_KEY]")
+@click.option("-n", "--no-stdin", is_flag=True, help="Leave stdin alone.  [env: SMAI_NO_STDIN=1]")
+@click.option("--base-url", metavar="URL", help=f"The server.  [default: {DEFAULT_BASE_URL}; env: SMAI_BASE_URL]")
+@click.option("--key-file", metavar="FILE", help="Read the key from FILE (chmod 600).  [env: SMAI_API_KEY]")
 @click.option("--connect-timeout", type=SECONDS, default=10, show_default=True, help="Seconds to connect; 0: no limit.")
 @click.option(
     "--idle-timeout",
@@ -42,67 +40,61 @@ STDIN = 0
 @click.option("--max-time", type=SECONDS, default=0, help="Seconds for the whole run.  [default: no limit]")
 @click.option("--retries", type=click.IntRange(min=0), default=2, show_default=True, help="How often to try again.")
 @click.option("--mock", is_flag=True, help="Ask a rehearsal server inside smai: no key, no network.")
-@click.pass_context
-def ask(ctx: click.Context, /, operands: tuple[str, ...], **flags: Any) -> int:
+def ask(operands: tuple[str, ...], **flags: Any) -> int:
     """Send PROMPT to the model and print the answer as it arrives.
 
     Piped stdin is the prompt, or follows PROMPT after a blank line; the operand - places it elsewhere.
     """
-    deadline = Deadline(flags["max_time"])
     mode = chosen_mode(raw=flags["raw"], jsonl=flags["jsonl"], final=flags["final"])
-    if flags["mock"] and flags["base_url"]:
-        raise UsageError("--mock and --base-url exclude each other", "choose one server")
-    texts = {name: _text(flags[name], option) for name, option in (("model", "-m/--model"), ("system", "-s/--system"))}
+    run = Run(mode, flags["summary"], flags["accept"], Deadline(flags["max_time"]))
+    return run.deliver(lambda: _ask(run, operands, flags))
+
+
+def _ask(run: Run, operands: tuple[str, ...], flags: dict[str, Any]) -> None:
+    """Check what was typed, read stdin, send the request and pump the answer. Raises SmaiError."""
+    model = prompt.operand_text(flags["model"], "-m/--model")
+    system = None if flags["system"] is None else prompt.operand_text(flags["system"], "-s/--system")
     words = [prompt.operand_text(operand, f"operand {number}") for number, operand in enumerate(operands, 1)]
-    reads_stdin = _reads_stdin(ctx, words)
+    reads_stdin = _reads_stdin(words, no_stdin=flags["no_stdin"])
     if not reads_stdin:
         prompt.compose(words, None)  # an empty prompt is said before anything is loaded
-    endpoint = None if flags["mock"] else find_endpoint(flags["base_url"], flags["key_file"], os.environ)
-    return _answer(mode, endpoint, texts, words, deadline=deadline, reads_stdin=reads_stdin, flags=flags)
+    endpoint = _endpoint(flags)
 
-
-def _answer(  # noqa: PLR0913  # what the command line came to
-    mode: str,
-    endpoint: Endpoint | None,
-    texts: dict[str, str | None],
-    words: "Sequence[str]",
-    *,
-    deadline: Deadline,
-    reads_stdin: bool,
-    flags: dict[str, Any],
-) -> int:
-    """Send the request to `endpoint` (None: the mock) and deliver the answer; return the exit status."""
     # Here, not above, so that --help and a usage error need not wait for them; and before stdin is read, so
     # that they load while its producer works.
     from smai_cli import chat, stream, transport  # noqa: PLC0415
     from smai_cli.request import Request, conversation  # noqa: PLC0415
     from smai_cli.retry import Retries  # noqa: PLC0415
-    from smai_cli.run import Run  # noqa: PLC0415
 
-    run = Run(mode, flags["summary"], flags["accept"], deadline)
-    run.completion.model = texts["model"] or ""
-    clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], deadline)
-
-    def work() -> None:
-        piped = prompt.piped_text(prompt.read_all(STDIN, _notice)) if reads_stdin else None
-        request = Request(
-            texts["model"] or "",
-            conversation(prompt.compose(words, piped), texts["system"]),
-            _options(flags),
-            stream=not flags["no_stream"],
-            include_usage=run.summary != "none",
+    piped = prompt.piped_text(prompt.read_all(STDIN, _notice)) if reads_stdin else None
+    request = Request(
+        model,
+        conversation(prompt.compose(words, piped), system),
+        {name: flags[name] for name in ("temperature", "max_tokens", "top_p") if flags[name] is not None},
+        stream=not flags["no_stream"],
+        include_usage=run.summary != "none",
+    )
+    run.completion.model = model
+    clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], run.deadline)
+    with _serving(endpoint) as target:
+        stream.ask(
+            request,
+            lambda body: transport.post(target, chat.PATH, body, clocks, os.environ),
+            chat,
+            writer=run.writer,
+            completion=run.completion,
+            retries=Retries(flags["retries"], say, run.deadline),
         )
-        with _serving(endpoint) as target:
-            stream.ask(
-                request,
-                lambda body: transport.post(target, chat.PATH, body, clocks, os.environ),
-                chat,
-                writer=run.writer,
-                completion=run.completion,
-                retries=Retries(flags["retries"], say, deadline),
-            )
 
-    return run.deliver(work)
+
+def _endpoint(flags: dict[str, Any]) -> Endpoint | None:
+    """Return where to ask; None for the mock."""
+    if not flags["mock"]:
+        return find_endpoint(flags["base_url"], flags["key_file"], os.environ)
+    for name in ("base_url", "key_file"):
+        if flags[name]:
+            raise UsageError(f"--mock and --{name.replace('_', '-')} exclude each other", "the mock needs neither")
+    return None
 
 
 def _serving(endpoint: Endpoint | None) -> contextlib.AbstractContextManager[Endpoint]:
@@ -120,16 +112,16 @@ def _mock() -> Any:
         yield Endpoint(mock.url)
 
 
-def _reads_stdin(ctx: click.Context, words: list[str]) -> bool:
+def _reads_stdin(words: list[str], *, no_stdin: bool) -> bool:
     """Decide whether stdin is part of the prompt. Raises UsageError where the command line contradicts itself."""
     places = words.count("-")
     if places > 1:
         raise UsageError("two operands are -", "stdin can be placed once")
+    if places and no_stdin:
+        raise UsageError("-n and the operand - exclude each other", "drop one of them")
     if places:
-        if ctx.get_parameter_source("no_stdin") is click.core.ParameterSource.COMMANDLINE:
-            raise UsageError("-n and the operand - exclude each other", "drop one of them")
         return True
-    if ctx.params["no_stdin"] or os.isatty(STDIN):
+    if no_stdin or os.environ.get("SMAI_NO_STDIN", "0") not in ("", "0") or os.isatty(STDIN):
         return False
     if words and prompt.is_begun_file(STDIN):
         say("stdin is a file that is being read by someone else, and left alone; - reads it, -n says so silently")
@@ -139,12 +131,3 @@ def _reads_stdin(ctx: click.Context, words: list[str]) -> bool:
 
 def _notice() -> None:
     say(f"waiting for the prompt on stdin, nothing has come for {prompt.NOTICE_AFTER_S:g} s; -n leaves stdin alone")
-
-
-def _text(value: str | None, name: str) -> str | None:
-    return None if value is None else prompt.operand_text(value, name)
-
-
-def _options(flags: dict[str, Any]) -> dict[str, Any]:
-    """Return the sampling options that were given, by their names in the API."""
-    return {name: flags[name] for name in ("temperature", "max_tokens", "top_p") if flags[name] is not None}

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from smai_cli.cli import chosen_mode, output_options
-from smai_cli.clocks import FINISHED_GRACE_S
+from smai_cli.clocks import FINISHED_GRACE_S, HURRY_S
 from smai_cli.errors import UsageError
+from smai_cli.run import Run
 
 STDIN = 0
 _PIECE_BYTES = 65536
@@ -24,14 +25,18 @@ def decode(file: str, **flags: Any) -> int:
     curl -sN ... | smai decode
     """
     mode = chosen_mode(raw=flags["raw"], jsonl=flags["jsonl"], final=flags["final"])
+    run = Run(mode, flags["summary"], flags["accept"])
+    return run.deliver(lambda: _decode(run, file))
+
+
+def _decode(run: Run, file: str) -> None:
+    """Pump `file`, or stdin for `-`. Raises SmaiError."""
     if file == "-" and os.isatty(STDIN):
         raise UsageError("no stream to decode", "name a file, or pipe one in")
     fd = STDIN if file == "-" else _open(file)
     from smai_cli import chat, stream  # noqa: PLC0415  # after --help and usage errors
-    from smai_cli.run import Run  # noqa: PLC0415
 
-    run = Run(mode, flags["summary"], flags["accept"])
-    return run.deliver(lambda: stream.pump(_Tape(fd, file), chat, run.writer, run.completion))
+    stream.pump(_Tape(fd, file), chat, run.writer, run.completion)
 
 
 class _Tape:
@@ -40,17 +45,14 @@ class _Tape:
     def __init__(self, fd: int, name: str) -> None:
         self._fd = fd
         self._name = "stdin" if name == "-" else name
-        self._finished = False
+        self._patience_s: float | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield what is there, as soon as it is. Raises UsageError where reading fails."""
-        while True:
-            if self._finished and not self._readable():
-                return
+        while self._readable(self._patience_s):
             try:
                 piece = os.read(self._fd, _PIECE_BYTES)
             except BlockingIOError:
-                self._readable(None)
                 continue
             except OSError as exc:
                 raise UsageError(f"{self._name}: {exc.strerror}", "check where the stream comes from") from exc
@@ -60,9 +62,13 @@ class _Tape:
 
     def progress(self, *, finished: bool) -> None:
         """Once the answer is finished, wait only a little for what may follow."""
-        self._finished = finished
+        self._patience_s = FINISHED_GRACE_S if finished else None
 
-    def _readable(self, limit_s: float | None = FINISHED_GRACE_S) -> bool:
+    def hurry(self) -> None:
+        """Wait only for what is on its way."""
+        self._patience_s = HURRY_S
+
+    def _readable(self, limit_s: float | None) -> bool:
         poller = select.poll()
         poller.register(self._fd, select.POLLIN)
         return bool(poller.poll(None if limit_s is None else limit_s * 1000))

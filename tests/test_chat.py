@@ -1,0 +1,102 @@
+"""The chat dialect: requests out, chunks in."""
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smai_cli import chat
+from smai_cli.chunk import Usage
+from smai_cli.errors import BrokenError, RefusedError
+from smai_cli.mock import Script, events, reply_deltas
+from smai_cli.request import Message, Request, conversation
+from smai_cli.sse import events as read_events
+from smai_cli.text import Joiner
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(st.text(), st.none() | st.text())
+def test_any_text_survives_the_request_body(prompt: str, system: str | None) -> None:
+    request = Request("m", conversation(prompt, system), {"temperature": 0.5}, include_usage=True)
+    sent = json.loads(chat.encode_request(request))
+    assert [Message(**message) for message in sent.pop("messages")] == list(request.messages)
+    assert sent == {"model": "m", "temperature": 0.5, "stream": True, "stream_options": {"include_usage": True}}
+
+
+@given(st.text())
+def test_what_the_mock_encodes_is_what_is_decoded_over_all_of_unicode(reply: str) -> None:
+    joiner = Joiner()
+    chunks = [
+        chat.parse_event(event.data, event.event)
+        for event in read_events(events(Script(reply=reply), {"model": "m", "messages": []}))
+    ]
+    assert "".join(joiner.whole(chunk.text) for chunk in chunks) == reply
+    assert chunks[-1].done
+    assert "".join(reply_deltas(reply)) == reply
+
+
+@given(st.dictionaries(st.sampled_from(["choices", "error", "usage", "model", "id"]), JSON))
+def test_no_object_a_server_may_send_is_a_surprise(payload: dict[str, Any]) -> None:
+    chat.parse_event(json.dumps(payload), "message")
+
+
+@given(st.text())
+def test_no_text_is_a_surprise(data: str) -> None:
+    for parse in (chat.parse_event, chat.parse_body):
+        with contextlib.suppress(BrokenError, RefusedError):
+            parse(data)
+
+
+@pytest.mark.parametrize(
+    ("choice", "text"),
+    [
+        ({"delta": {"content": "a"}}, "a"),
+        ({"index": 0, "delta": {"content": "a", "role": "assistant"}}, "a"),
+        ({"index": 1, "delta": {"content": "a"}}, ""),
+        ({"delta": {"content": None}}, ""),
+        ({"delta": None}, ""),
+        ({"delta": {"content": [{"type": "text", "text": "a"}, {"type": "image"}, {"text": "b"}]}}, "ab"),
+        ({"delta": {"content": 7}}, ""),
+        ({"delta": {"reasoning_content": "a"}}, ""),
+    ],
+)
+def test_the_text_of_a_delta(choice: dict[str, Any], text: str) -> None:
+    assert chat.parse_event(json.dumps({"choices": [choice]}), "message").text == text
+
+
+def test_usage_and_model_are_seen_and_the_line_is_the_servers_own() -> None:
+    data = '{ "model":"m", "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3} }'
+    chunk = chat.parse_event(data, "message")
+    assert (chunk.usage, chunk.model, chunk.data) == (Usage(1, 2, 3), "m", data)
+
+
+def test_pretty_printed_json_is_put_on_one_line() -> None:
+    assert chat.parse_event('{\n "a": "é\u2028"\n}', "message").data == '{"a": "\\u00e9\\u2028"}'
+
+
+@pytest.mark.parametrize("data", ["[]", "null", "1", '"x"', "{", "[" * 100_000, '{"a":' + "1" * 5000 + "}"])
+def test_what_is_no_object_breaks_the_stream(data: str) -> None:
+    with pytest.raises(BrokenError):
+        chat.parse_event(data, "message")
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "words"),
+    [
+        ('{"error": {"message": "m", "code": "c", "type": "t"}}', "message", "m (c)"),
+        ('{"error": {"message": "m", "type": "t", "code": null}}', "message", "m (t)"),
+        ('{"error": "overloaded"}', "message", "overloaded"),
+        ('{"message": "m", "code": 529}', "error", "m (529)"),
+        ("plain words", "error", "plain words"),
+    ],
+)
+def test_an_error_keeps_the_servers_words(data: str, name: str, words: str) -> None:
+    assert str(chat.parse_event(data, name).problem) == words

@@ -1,0 +1,257 @@
+"""The manual, the README, --help and the code name the same commands, options, defaults, statuses and messages."""
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+from smai_cli.cli import smai
+from smai_cli.completion import Completion
+from smai_cli.config import DEFAULT_BASE_URL
+from smai_cli.errors import SmaiError, Status, UsageError
+from smai_cli.summary import summary_json
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "smai_cli").rglob("*.py"))
+CONTEXT = click.Context(smai, info_name="smai", **smai.context_settings)
+NAMES = smai.list_commands(CONTEXT)
+PAGES = ["smai", *(f"smai-{name}" for name in NAMES)]
+SECTIONS = [
+    "NAME",
+    "SYNOPSIS",
+    "DESCRIPTION",
+    "ENVIRONMENT",
+    "FILES",
+    "EXIT STATUS",
+    "EXAMPLES",
+    "DIAGNOSTICS",
+    "SEE ALSO",
+]
+VARIABLE = re.compile(r"\b(?:SMAI_[A-Z_]*[A-Z]|[A-Z]+_PROXY|[A-Z]+_CA_BUNDLE|SSL_CERT_FILE)\b")
+
+
+def source_of(page: str) -> str:
+    return (ROOT / "man" / f"{page}.1").read_text(encoding="utf-8")
+
+
+def section(page: str, name: str) -> str:
+    found = re.search(rf"^\.Sh {name}\n(.*?)(?=^\.Sh |\Z)", source_of(page), re.MULTILINE | re.DOTALL)
+    assert found, f"{page}.1 has no section {name}"
+    return found[1]
+
+
+def items(text: str) -> list[tuple[str, str]]:
+    """Return each item of the lists in `text`: what stands behind `.It`, and the lines below it."""
+    return re.findall(r"^\.It (.*)\n((?:(?!\.It |\.El).*\n)*)", text, re.MULTILINE)
+
+
+def flags(line: str) -> list[str]:
+    """Return the options in the `Fl` macros of a line as a user types them; `Fl hn` is -h and -n."""
+    found = []
+    for word in re.findall(r"\bFl ([\w-]+)", line):
+        found += [f"-{word}"] if word.startswith("-") else [f"-{letter}" for letter in word]
+    return found
+
+
+def documented(page: str) -> list[tuple[list[str], str]]:
+    """Return the names and the description of each option that a page lists."""
+    return [(flags(head), body) for head, body in items(section(page, "DESCRIPTION")) if flags(head)]
+
+
+def command_of(page: str) -> click.Command:
+    if page == "smai":
+        return smai
+    command = smai.get_command(CONTEXT, page.removeprefix("smai-"))
+    assert command
+    return command
+
+
+def options(page: str) -> list[click.Option]:
+    command = command_of(page)
+    context = CONTEXT if page == "smai" else click.Context(command, parent=CONTEXT, info_name=page)
+    return [param for param in command.get_params(context) if isinstance(param, click.Option)]
+
+
+def names_of(option: click.Option) -> list[str]:
+    return sorted([*option.opts, *option.secondary_opts], key=len)
+
+
+def all_names(page: str) -> list[str]:
+    return [name for option in options(page) for name in names_of(option)]
+
+
+def description(page: str, option: click.Option) -> str:
+    return next(body for names, body in documented(page) if names == names_of(option))
+
+
+def statuses(page: str) -> dict[int, str]:
+    """Return the table of a page: the number of a status, and the kind in parentheses where there is one."""
+    heads = [re.fullmatch(r"(\d+)(?: Pq (\w+))?", head) for head, _ in items(section(page, "EXIT STATUS"))]
+    return {int(head[1]): head[2] or "" for head in heads if head}
+
+
+def literals() -> str:
+    """Return every string in the code, f-strings in their fixed parts, one a line."""
+    nodes = (node for path in SOURCES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    return "\n".join(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+OPTIONS = [pytest.param(page, option, id=f"{page} {option.opts[-1]}") for page in PAGES for option in options(page)]
+
+
+def test_every_command_has_a_page_and_no_page_is_left_over() -> None:
+    assert sorted(path.stem for path in (ROOT / "man").iterdir()) == sorted(PAGES)
+
+
+def test_smai_1_lists_every_command_and_no_other() -> None:
+    listed = [head.removeprefix("Cm ") for head, _ in items(section("smai", "DESCRIPTION")) if head.startswith("Cm ")]
+    assert listed == NAMES
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_refers_to_every_other_page(page: str) -> None:
+    assert set(PAGES) - {page} <= set(re.findall(r"^\.Xr (\S+) 1", section(page, "SEE ALSO"), re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_has_the_sections_of_a_manual_in_their_order(page: str) -> None:
+    assert re.findall(r"^\.Sh (.*)$", source_of(page), re.MULTILINE) == SECTIONS
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_mandoc_has_nothing_to_warn_of(page: str) -> None:
+    mandoc = shutil.which("mandoc")
+    if mandoc is None:
+        pytest.skip("mandoc is not installed")
+
+    lint = subprocess.run(
+        [mandoc, "-T", "lint", "-W", "warning", ROOT / "man" / f"{page}.1"], capture_output=True, text=True, check=False
+    )
+
+    assert (lint.returncode, lint.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(("page", "option"), OPTIONS)
+def test_every_option_is_described_in_the_page_of_its_command(page: str, option: click.Option) -> None:
+    assert names_of(option) in [names for names, _ in documented(page)]
+
+
+@pytest.mark.parametrize(("page", "option"), OPTIONS)
+def test_every_option_stands_in_the_synopsis(page: str, option: click.Option) -> None:
+    assert set(names_of(option)) & set(flags(section(page, "SYNOPSIS")))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_names_no_option_that_does_not_exist(page: str) -> None:
+    existing = {name for known in ([page, "smai-ask"] if page == "smai" else [page]) for name in all_names(known)}
+    assert set(flags(source_of(page))) <= existing
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_options_of_a_page_are_in_alphabetical_order(page: str) -> None:
+    long_names = [names[-1] for names, _ in documented(page)]
+    assert long_names == sorted(long_names)
+
+
+@pytest.mark.parametrize(("page", "option"), OPTIONS)
+def test_an_option_takes_an_argument_in_the_page_exactly_if_it_does(page: str, option: click.Option) -> None:
+    head = next(head for head, _ in items(section(page, "DESCRIPTION")) if flags(head) == names_of(option))
+    takes_one = not (option.is_flag or option.count or option.is_eager)
+    assert (" Ar " in head) == takes_one
+
+
+@pytest.mark.parametrize(("page", "option"), OPTIONS)
+def test_the_default_in_help_stands_in_the_page(page: str, option: click.Option) -> None:
+    body = description(page, option)
+    shown = re.findall(r"\[default: ([^\];]+)", option.help or "")
+    if option.show_default:
+        shown.append(f"{option.default:g}" if isinstance(option.default, (int, float)) else str(option.default))
+    for default in shown:
+        assert re.search(rf"(?<![\w.]){re.escape(default)}(?!\w)", body)
+
+
+@pytest.mark.parametrize(("page", "option"), OPTIONS)
+def test_the_words_that_an_option_takes_stand_in_the_page(page: str, option: click.Option) -> None:
+    words = option.type.choices if isinstance(option.type, click.Choice) else ()
+    assert set(words) <= set(re.findall(r"^\.Cm (\S+)", description(page, option), re.MULTILINE))
+
+
+def test_the_default_server_stands_in_the_page() -> None:
+    base_url = next(option for option in options("smai-ask") if "--base-url" in option.opts)
+    assert f".Lk {DEFAULT_BASE_URL} .\n" in description("smai-ask", base_url)
+
+
+def test_smai_1_lists_every_exit_status_with_its_kind() -> None:
+    errors: list[type[SmaiError]] = [SmaiError, *SmaiError.__subclasses__()]
+    kinds = {int(error.status): error.kind for error in errors}
+    assert statuses("smai") == {int(Status.COMPLETE): "", **kinds}
+    assert sorted(statuses("smai")) == sorted(map(int, Status))
+
+
+def test_smai_ask_1_lists_every_exit_status() -> None:
+    assert list(statuses("smai-ask")) == sorted(map(int, Status))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_lists_no_exit_status_that_does_not_exist(page: str) -> None:
+    assert set(statuses(page)) <= set(map(int, Status))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_says_how_a_shell_shows_death_by_a_signal(page: str) -> None:
+    text = section(page, "EXIT STATUS")
+    assert all(word in text for word in ("SIGINT", "SIGPIPE", "SIGTERM", "130", "141", "143"))
+
+
+def test_every_environment_variable_in_the_code_stands_in_smai_ask_1_and_no_other() -> None:
+    in_code = {name for path in SOURCES for name in VARIABLE.findall(path.read_text(encoding="utf-8"))}
+    heads = [head for head, _ in items(section("smai-ask", "ENVIRONMENT")) if head.startswith("Ev ")]
+    in_page = {name for head in heads for name in VARIABLE.findall(head)}
+
+    assert in_code <= in_page
+    assert {name for name in in_page if name.startswith("SMAI_")} <= in_code
+
+
+def test_every_field_of_the_json_summary_stands_in_smai_ask_1() -> None:
+    completion = Completion()
+    completion.end(UsageError("no"))
+    summary = json.loads(summary_json(completion))
+    fields = [*summary, *summary["error"]]
+
+    text = section("smai-ask", "DESCRIPTION")
+
+    assert [head.removeprefix("Cm ") for head, _ in items(text) if head.startswith("Cm ")] == fields
+    assert all(count in text for count in summary["usage"])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_message_under_diagnostics_is_one_that_smai_says(page: str) -> None:
+    said = literals()
+    for head, _ in items(section(page, "DIAGNOSTICS")):
+        assert head.startswith("smai: ")
+        parts = re.split(r"\.\.\.|; ", head.removeprefix("smai: "))
+        assert [part for part in parts if part.strip() not in said] == []
+
+
+def test_the_readme_lists_every_exit_status_and_no_other() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = {int(number) for number in re.findall(r"^\| (\d+) \|", readme, re.MULTILINE)}
+    assert rows - {130, 141, 143} == set(map(int, Status))
+
+
+def test_the_readme_names_every_command() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in NAMES if f"smai {name}" not in readme] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_readme_uses_no_option_that_does_not_exist(name: str) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    calls = re.findall(rf"\bsmai {name}\b[^|;&`\n]*", readme)
+    used = {option for call in calls for option in re.findall(r"(?<=\s)--[a-z][a-z-]*", call)}
+    assert used <= set(all_names(f"smai-{name}"))

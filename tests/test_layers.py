@@ -1,0 +1,114 @@
+"""Who may import whom: the house stays in the order in which the data meets the files."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import smai_cli
+
+PACKAGE = Path(smai_cli.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): ast.parse(path.read_text())
+    for path in PACKAGE.rglob("*.py")
+}
+EDGE = {"main", "cli", "run", "watch", "__main__", *(name for name in MODULES if name.startswith("commands."))}
+# What each inner module may import of smai, at most.
+INNER = {
+    "errors": set(),
+    "text": set(),
+    "request": set(),
+    "problem": {"errors", "text"},
+    "clocks": {"errors"},
+    "retry": {"clocks", "errors"},
+    "config": {"errors"},
+    "prompt": {"errors"},
+    "output": {"errors"},
+    "transport": {"__init__", "clocks", "config", "errors", "problem", "retry", "text"},
+    "sse": {"errors"},
+    "chunk": {"errors", "problem", "text"},
+    "chat": {"chunk", "errors", "problem", "request", "sse", "text"},
+    "completion": {"chunk", "errors", "problem", "text"},
+    "writers": {"chunk", "completion", "output", "text"},
+    "summary": {"chunk", "completion"},
+    "stream": {"chunk", "completion", "errors", "request", "retry", "sse", "text", "writers"},
+    "mock": set(),
+}
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Return the full names of the modules that a module imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def own(tree: ast.AST) -> set[str]:
+    """Return the names of the smai modules that a module imports."""
+    found = {name.removeprefix("smai_cli.") for name in imports(tree) if name.startswith("smai_cli.")}
+    return (found & set(MODULES)) | ({"__init__"} if "smai_cli.__version__" in imports(tree) else set())
+
+
+def top_levels(tree: ast.AST) -> set[str]:
+    return {name.split(".")[0] for name in imports(tree)}
+
+
+def test_every_module_has_its_place() -> None:
+    assert set(MODULES) == EDGE | set(INNER) | {"__init__", "commands.__init__"}
+
+
+@pytest.mark.parametrize("name", sorted(INNER))
+def test_an_inner_module_imports_only_what_stands_before_it(name: str) -> None:
+    assert own(MODULES[name]) <= INNER[name]
+
+
+@pytest.mark.parametrize(
+    ("library", "importers"),
+    [
+        ("requests", {"transport"}),
+        ("urllib3", {"transport"}),
+        ("sseclient", {"sse"}),
+        ("socket", {"transport", "mock"}),
+    ],
+)
+def test_each_library_has_one_importer(library: str, importers: set[str]) -> None:
+    assert {name for name, tree in MODULES.items() if library in top_levels(tree)} == importers
+
+
+def test_only_the_edge_imports_click() -> None:
+    assert {name for name, tree in MODULES.items() if "click" in top_levels(tree)} <= EDGE
+
+
+def test_only_main_exits() -> None:
+    for name, tree in MODULES.items():
+        calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        assert name == "main" or not calls & {"sys.exit", "os._exit", "exit", "quit", "os.kill"}, name
+
+
+def test_only_the_edge_names_the_standard_streams_and_signals() -> None:
+    for name, tree in MODULES.items():
+        names = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert name in EDGE or not names & {"sys.stdin", "sys.stdout", "sys.stderr", "signal.signal"}, name
+
+
+def test_modules_and_functions_stay_readable() -> None:
+    for name, tree in MODULES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                assert lines <= 45, f"{name}.{node.name} has {lines} lines"
+
+
+def test_importing_the_pump_needs_no_http_library() -> None:
+    reached, waiting = set(), ["stream"]
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += own(MODULES[name])
+    assert "transport" not in reached

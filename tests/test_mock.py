@@ -1,0 +1,116 @@
+"""`smai mock`: the rehearsal server as a process of its own."""
+
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from conftest import Smai
+from process import SMAI
+from tapes import BY_NAME
+
+from smai_cli.mock import POEM
+
+Start = Callable[..., "tuple[subprocess.Popen[bytes], str]"]
+
+
+@pytest.fixture
+def start(environment: dict[str, str]) -> Iterator[Start]:
+    """`start("--delay", "0")` runs `smai mock` and returns the process and its base URL."""
+    with ExitStack() as stack:
+
+        def run(*arguments: str) -> tuple[subprocess.Popen[bytes], str]:
+            command = [SMAI, "mock", "--delay", "0", *arguments]
+            process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, env=environment))
+            stack.callback(process.kill)
+            assert process.stdout
+            return process, process.stdout.readline().decode().rstrip("\n")
+
+        yield run
+
+
+def test_the_first_line_is_the_base_url_on_loopback_and_it_answers(start: Start, smai: Smai) -> None:
+    _, url = start()
+    assert url.startswith("http://127.0.0.1:")
+    assert url.endswith("/v1")
+    assert smai("ask", "--base-url", url, "hi").stdout == POEM.encode()
+
+
+def test_max_requests_ends_it_with_status_0(start: Start, smai: Smai) -> None:
+    process, url = start("--max-requests", "2", "--reply", "ok")
+    assert smai("ask", "--base-url", url, "hi").stdout == b"ok\n"
+    assert process.poll() is None
+    assert smai("ask", "--base-url", url, "hi").stdout == b"ok\n"
+    assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it(start: Start, signum: int) -> None:
+    process, _ = start()
+    process.send_signal(signum)
+    assert process.wait(10) == -signum
+
+
+def test_a_chosen_port_is_used_and_a_taken_one_is_status_2(start: Start, smai: Smai) -> None:
+    _, url = start()
+    port = url.removesuffix("/v1").rsplit(":", 1)[1]
+    result = smai("mock", "--port", port)
+    assert (result.status, result.stdout) == (2, b"")
+    assert result.stderr == f"smai: port {port}: Address already in use; choose another --port\n"
+
+
+def test_a_tape_is_replayed_byte_for_byte(start: Start, smai: Smai, tmp_path: Path) -> None:
+    tape = tmp_path / "tape.sse"
+    for name in ("good", "crlf", "comments-and-fields", "pretty-printed"):
+        tape.write_bytes(BY_NAME[name].bytes)
+        _, url = start("--tape", str(tape))
+        assert smai("ask", "--raw", "--base-url", url, "hi").stdout == BY_NAME[name].bytes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "stdout"),
+    [
+        (["--status", "429", "--retry-after", "86400"], 6, b""),
+        (["--status", "401"], 5, b""),
+        (["--fail-first", "1", "--retry-after", "0"], 0, b"a b c\n"),
+        (["--cut-after", "2"], 8, b"a b\n"),
+        (["--cut-after", "3"], 8, b"a b c\n"),
+        (["--error-after", "1"], 8, b"a\n"),
+        (["--stall-after", "3"], 7, b"a b c\n"),
+        (["--no-done"], 0, b"a b c\n"),
+        (["--no-done", "--finish-reason", "none"], 8, b"a b c\n"),
+        (["--finish-reason", "length"], 9, b"a b c\n"),
+        (["--require-key", "sk-other"], 5, b""),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_faults_on_request(start: Start, smai: Smai, arguments: list[str], status: int, stdout: bytes) -> None:
+    _, url = start("--reply", "a b c", *arguments)
+    result = smai("ask", "--base-url", url, "--idle-timeout", "1", "hi")
+    assert (result.status, result.stdout) == (status, stdout)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [("/chat/completions", b"{", 400), ("/chat/completions", b'{"model": 1}', 400), ("/elsewhere", b"{}", 404)],
+)
+def test_a_request_that_is_none_is_refused(start: Start, path: str, body: bytes, status: int) -> None:
+    _, url = start()
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(url + path, body)
+    assert refused.value.code == status
+    refused.value.close()
+
+
+def test_a_hundred_processes_at_once_are_all_answered(start: Start, environment: dict[str, str]) -> None:
+    _, url = start("--tape", str(Path(__file__).parent / "streams" / "good.sse"))
+    asking = [
+        subprocess.Popen([SMAI, "ask", "--base-url", url, "-n", "hi"], stdout=subprocess.PIPE, env=environment)
+        for _ in range(100)
+    ]
+    results = [(process.communicate()[0], process.returncode) for process in asking]
+    assert results == [(b"Hello world\n", 0)] * 100

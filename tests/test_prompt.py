@@ -1,0 +1,77 @@
+"""Operands and stdin -> the prompt."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smai_cli import prompt
+from smai_cli.errors import UsageError
+
+
+@given(st.text())
+def test_piped_utf8_comes_back_exactly_but_for_a_bom(text: str) -> None:
+    assert prompt.piped_text(text.encode()) == text.removeprefix("\ufeff")
+
+
+@given(st.text(), st.sampled_from(["utf-16-le", "utf-16-be"]))
+def test_piped_utf16_with_a_bom_comes_back_exactly(text: str, encoding: str) -> None:
+    assert prompt.piped_text(("\ufeff" + text).encode(encoding)) == text
+
+
+@given(st.text().filter(lambda text: bool(text.strip())))
+def test_a_prompt_alone_is_nothing_but_itself(text: str) -> None:
+    assert prompt.compose([text], None) == prompt.compose([], text) == text
+
+
+@pytest.mark.parametrize(
+    ("operands", "piped", "expected"),
+    [
+        (["a", "b"], "c\n", "a b\n\nc\n"),
+        (["a", "-", "b", "c"], "x", "a\n\nx\n\nb c"),
+        (["-", "a"], "x", "x\n\na"),
+        (["a", "-"], "", "a"),
+        (["-"], None, "-"),
+    ],
+)
+def test_where_stdin_goes(operands: Sequence[str], piped: str | None, expected: str) -> None:
+    assert prompt.compose(operands, piped) == expected
+
+
+@pytest.mark.parametrize(
+    ("operands", "piped"), [([], None), ([""], None), ([], " \n\t"), (["-"], ""), (["", " "], "\n")]
+)
+def test_white_space_is_no_prompt(operands: Sequence[str], piped: str | None) -> None:
+    with pytest.raises(UsageError, match="the prompt is empty"):
+        prompt.compose(operands, piped)
+
+
+def test_only_a_file_that_was_begun_is_somebody_elses(tmp_path: Path) -> None:
+    path = tmp_path / "list"
+    path.write_text("one\ntwo\n")
+    with path.open("rb", buffering=0) as file:
+        assert not prompt.is_begun_file(file.fileno())
+        file.read(4)
+        assert prompt.is_begun_file(file.fileno())
+    reading, writing = os.pipe()
+    assert not prompt.is_begun_file(reading)
+    os.close(reading)
+    os.close(writing)
+    assert not prompt.is_begun_file(reading)
+
+
+def test_a_descriptor_for_writing_only_holds_nothing(tmp_path: Path) -> None:
+    with (tmp_path / "nohup").open("wb") as file:
+        assert prompt.read_all(file.fileno(), lambda: None) == b""
+
+
+def test_a_non_blocking_pipe_is_read_to_its_end() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.write(writing, b"x" * 1000)
+    os.close(writing)
+    assert prompt.read_all(reading, lambda: None) == b"x" * 1000
+    os.close(reading)

@@ -1,0 +1,75 @@
+"""Every command of the README runs, against the mock in the place of a real service."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import Server
+
+from smai_cli.mock import POEM
+
+ROOT = Path(__file__).parent.parent
+BLOCKS = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+SET_UP, COMMANDS = BLOCKS[:2], BLOCKS[2:]
+
+
+def test_the_first_two_blocks_do_their_own_set_up_in_one_command_each() -> None:
+    poem, tests = SET_UP
+    for block in (poem, tests):
+        assert block.startswith("python3 -m venv .venv && .venv/bin/pip install -q ")
+        assert block.count("\n") == 1
+    assert poem.endswith('.venv/bin/smai ask --mock "Write a poem"\n')
+    assert ".venv/bin/pytest" in tests
+    # The check runs these very blocks, on a clean clone.
+    assert "readme_block 1" in (ROOT / ".ci" / "run").read_text()
+    assert "readme_block 2" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.fixture
+def project(tmp_path: Path, environment: dict[str, str]) -> Path:
+    """A folder with the files that the commands read, under git."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "prompt.txt").write_text("Write a poem\n")
+    (folder / "list.txt").write_text("one\ntwo\nthree\n")
+    key = Path(environment["HOME"]) / ".smai-key"
+    key.write_text("sk-readme\n")
+    key.chmod(0o600)
+    subprocess.run("git init -q && git add . && echo more >> prompt.txt", shell=True, cwd=folder, check=True)
+    return folder
+
+
+@pytest.mark.parametrize("block", COMMANDS, ids=lambda block: block.splitlines()[0][:50])
+def test_every_command_of_the_readme_runs(
+    environment: dict[str, str], server: Server, project: Path, block: str
+) -> None:
+    mock = server(require_key="sk-readme" if "localhost" not in block else None)
+    here = re.sub(r"http://localhost:\d+/v1|https://api\.smai\.ai/v1", mock.url, block)
+    env = environment | {"SMAI_API_KEY": "sk-readme", "SMAI_BASE_URL": mock.url}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", here],
+        cwd=project,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    delivered = done.stdout + b"".join(path.read_bytes() for path in project.iterdir() if path.is_file())
+    assert POEM.encode() in delivered or b"Hello\n" in delivered
+    assert b"Traceback" not in done.stderr
+
+
+def test_the_cron_recipe_keeps_the_old_answer_and_logs_a_failure(
+    environment: dict[str, str], server: Server, project: Path
+) -> None:
+    (recipe,) = [block for block in COMMANDS if "case $status" in block]
+    (project / "answer.txt").write_text("old\n")
+    for script, words in (({"cut_after": 1}, "status 8, the next run"), ({"status": 401}, "status 5 needs a person")):
+        env = environment | {"SMAI_BASE_URL": server(**script).url}
+        subprocess.run(
+            ["sh", "-c", recipe], cwd=project, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=True
+        )
+        assert (project / "answer.txt").read_text() == "old\n"
+        assert words in (project / "smai.log").read_text()

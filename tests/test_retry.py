@@ -1,0 +1,89 @@
+"""Whether and when a failed request is sent again."""
+
+import time
+from email.utils import formatdate
+
+import pytest
+
+from smai_cli.clocks import Deadline
+from smai_cli.errors import Again, BrokenError, BusyError, ClockError, ConnectError, RefusedError, SmaiError
+from smai_cli.retry import Retries, retry_after_s
+
+
+class Pauses:
+    """Retries that do not sleep; the pauses and the lines are kept."""
+
+    def __init__(self, limit: int, deadline: Deadline | None = None) -> None:
+        self.lines: list[str] = []
+        self.pauses_s: list[float] = []
+        self.retries = Retries(limit, self.lines.append, deadline or Deadline(), sleep=self.pauses_s.append)
+
+
+@pytest.mark.parametrize(
+    ("error", "holds_back", "again"),
+    [
+        (ConnectError("x"), False, True),
+        (ConnectError("x", again=Again.NEVER), False, False),
+        (BusyError("x"), False, True),
+        (RefusedError("x"), False, False),
+        (ClockError("x"), True, False),
+        (BrokenError("x"), False, False),
+        (BrokenError("x"), True, True),
+        (BrokenError("x", again=Again.NEVER), True, False),
+    ],
+)
+def test_what_is_tried_again(error: SmaiError, holds_back: bool, again: bool) -> None:
+    assert Pauses(1).retries.wait(error, holds_back=holds_back) is again
+
+
+def test_the_pauses_double_with_jitter_until_the_tries_are_spent() -> None:
+    pauses = Pauses(3)
+    assert [pauses.retries.wait(BusyError("503"), holds_back=False) for _ in range(4)] == [True] * 3 + [False]
+    for pause_s, middle_s in zip(pauses.pauses_s, (0.5, 1.0, 2.0), strict=True):
+        assert 0.8 * middle_s <= pause_s <= 1.2 * middle_s
+    assert pauses.lines[0].startswith("503; try 2 of 4 in 0.")
+    assert pauses.lines[2].startswith("503; try 4 of 4 in ")
+
+
+def test_the_server_decides_the_pause_up_to_a_minute() -> None:
+    pauses = Pauses(5)
+    assert pauses.retries.wait(BusyError("503", wait_s=60), holds_back=False)
+    assert pauses.pauses_s == [60]
+    error = BusyError("503", "try again later", wait_s=61)
+    assert not pauses.retries.wait(error, holds_back=False)
+    assert str(error) == "503; the server asks to wait 61 s; try again then"
+
+
+def test_a_pause_that_would_end_after_max_time_is_not_begun() -> None:
+    pauses = Pauses(5, Deadline(5))
+    error = BusyError("503", wait_s=10)
+    assert not pauses.retries.wait(error, holds_back=False)
+    assert "after --max-time" in str(error)
+    assert pauses.pauses_s == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "3"}, 3.0),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after-ms": "x", "retry-after": "9"}, 9.0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"retry-after": "Wed, 99 Oct 2015 07:28:00 GMT"}, None),
+    ],
+)
+def test_retry_after_in_every_form(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after_s(headers) == seconds
+
+
+def test_retry_after_as_a_date_to_come() -> None:
+    seconds = retry_after_s({"retry-after": formatdate(time.time() + 100, usegmt=True)})
+    assert seconds is not None
+    assert 90 < seconds <= 100

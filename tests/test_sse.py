@@ -1,0 +1,133 @@
+"""Bytes -> events: the WHATWG rules that matter to a stream of JSON, whole, byte by byte and at every cut."""
+
+import json
+from collections.abc import Iterable, Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tapes import GOOD, TAPES
+
+from smai_cli import sse
+from smai_cli.errors import BrokenError
+
+VECTORS = [
+    pytest.param(b"data: a\n\n", ["a"], id="one event"),
+    pytest.param(b"data: a\n\ndata: b\n\n", ["a", "b"], id="two events"),
+    pytest.param(b"data: a\r\n\r\n", ["a"], id="CRLF"),
+    pytest.param(b"data: a\r\rdata: b\r\r", ["a", "b"], id="CR"),
+    pytest.param(b"data:a\n\r\ndata:b\n\n", ["a", "b"], id="LF CRLF"),
+    pytest.param(b"data:a\r\n\rdata:b\n\n", ["a", "b"], id="CRLF CR"),
+    pytest.param(b"data:a\r\r\ndata:b\n\n", ["a", "b"], id="CR CRLF"),
+    pytest.param(b"data:a\n\rdata:b\n\n", ["a", "b"], id="LF CR"),
+    pytest.param(b"data:a\r\ndata:b\r\n\r\n", ["a\nb"], id="CRLF between two lines of one event"),
+    pytest.param(b"\xef\xbb\xbfdata: a\n\n", ["a"], id="BOM"),
+    pytest.param(b"\xef\xbb\xbf\n\ndata: a\n\n", ["a"], id="BOM, blank line"),
+    pytest.param(b"data: a\n\n\xef\xbb\xbfdata: b\n\n", ["a"], id="BOM later is part of a field name"),
+    pytest.param(b"data: \xef\xbb\xbfa\n\n", ["\ufeffa"], id="BOM inside data"),
+    pytest.param(b": hi\n\n:\n\ndata: a\n\n", ["a"], id="comments"),
+    pytest.param(b": hi\ndata: a\n: ho\n\n", ["a"], id="comments inside an event"),
+    pytest.param(b"data:a\n\n", ["a"], id="no space"),
+    pytest.param(b"data:  a \n\n", [" a "], id="one space belongs to the syntax"),
+    pytest.param(b"data:\ta\n\n", ["\ta"], id="a tab does not"),
+    pytest.param(b"data: a: b\n\n", ["a: b"], id="colon in the value"),
+    pytest.param(b"data: a\ndata\ndata: b\n\n", ["a\n\nb"], id="data without a colon"),
+    pytest.param(b"data: a\ndata: b\n\n", ["a\nb"], id="multi-line data"),
+    pytest.param(b"event: x\n\ndata: a\n\n", ["a"], id="an event without data is none"),
+    pytest.param(b"id: 1\nretry: x\nfoo: bar\nDATA: no\n data: no\ndata: a\n\n", ["a"], id="other fields"),
+    pytest.param(b"data: a\x00b\n\n", ["a\x00b"], id="NUL"),
+    pytest.param("data: \u2028\u2029\x85\x0b\x0c\n\n".encode(), ["\u2028\u2029\x85\x0b\x0c"], id="separators are text"),
+    pytest.param("data: äöü😀\n\n".encode(), ["äöü😀"], id="UTF-8"),
+    pytest.param(b"data: a\xffb\xc3\n\n", ["a\ufffdb\ufffd"], id="invalid UTF-8"),
+    pytest.param(b"\n\n\n\ndata: a\n\n\n\n\n", ["a"], id="blank lines"),
+    pytest.param(b"data: [DONE]", ["[DONE]"], id="tail: [DONE]"),
+    pytest.param(b"data: [DONE]\n", ["[DONE]"], id="tail: [DONE] and one line end"),
+    pytest.param(b'data: {"a":1}', ['{"a":1}'], id="tail: whole JSON"),
+    pytest.param(b'data: {"a":1', [], id="tail: cut JSON"),
+    pytest.param(b"data: 12", [], id="tail: a number may be cut"),
+    pytest.param(b"data: a\n", [], id="tail: not provably whole"),
+    pytest.param(b"data: \xff", [], id="tail: invalid UTF-8"),
+    pytest.param(b"", [], id="nothing"),
+]
+
+
+def datas(pieces: Iterable[bytes]) -> list[str]:
+    return [event.data for event in sse.events(pieces)]
+
+
+@pytest.mark.parametrize(("stream", "expected"), VECTORS)
+def test_vectors_whole_byte_by_byte_and_at_every_cut(stream: bytes, expected: list[str]) -> None:
+    assert datas([stream]) == expected
+    assert datas(bytes([byte]) for byte in stream) == expected
+    for cut in range(len(stream) + 1):
+        assert datas([stream[:cut], stream[cut:]]) == expected, cut
+
+
+@given(data=st.data(), tape=st.sampled_from([tape for tape in TAPES if len(tape.bytes) > 1]))
+def test_any_cut_of_any_stream_into_pieces_gives_the_same_events(data: st.DataObject, tape: object) -> None:
+    stream: bytes = tape.bytes  # type: ignore[attr-defined]
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
+    pieces = [stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    assert datas(pieces) == datas([stream])
+
+
+@given(st.binary(max_size=200).map(lambda noise: noise.replace(b"x", b"\n").replace(b"y", b"data:")))
+def test_arbitrary_bytes_give_events_or_nothing_but_no_surprise(noise: bytes) -> None:
+    assert datas([noise]) == datas(bytes([byte]) for byte in noise)
+
+
+def test_an_event_is_there_before_the_next_piece_is_asked_for() -> None:
+    asked = []
+
+    def pieces() -> Iterator[bytes]:
+        for piece in (b"data: a\n", b"\n", b"data: b\r\n\r", b"\n"):
+            asked.append(piece)
+            yield piece
+
+    events = sse.events(pieces())
+    assert next(events).data == "a"
+    assert len(asked) == 2
+    assert next(events).data == "b"
+    assert len(asked) == 3
+
+
+def test_the_name_of_an_event_is_kept() -> None:
+    (event,) = sse.events([b"event: error\ndata: x\n\n"])
+    assert (event.event, event.data) == ("error", "x")
+
+
+def test_an_event_above_16_mib_stops_the_stream_without_collecting_it() -> None:
+    taken = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal taken
+        yield b"data: "
+        while True:
+            taken += 1
+            yield b"x" * 65536
+
+    with pytest.raises(BrokenError, match="larger than 16 MiB"):
+        datas(endless())
+    assert taken == 256
+
+
+def test_an_event_of_16_mib_is_taken() -> None:
+    big = json.dumps({"a": "x" * (sse.MAX_EVENT_BYTES - 100)}).encode()
+    assert len(datas([b"data: ", big, b"\n\n"])[0]) == len(big)
+
+
+@pytest.mark.parametrize("size", [7, 65536], ids=["small reads", "large reads"])
+def test_an_event_of_more_than_10000_lines_stops_the_stream(size: int) -> None:
+    stream = b"data:\n" * 10_100 + b"\n"
+    with pytest.raises(BrokenError, match="10000 lines"):
+        datas(stream[start : start + size] for start in range(0, len(stream), size))
+
+
+def test_many_small_events_in_one_piece_are_not_one_large_event() -> None:
+    assert len(datas([b"data: a\n\n" * 20_000])) == 20_000
+
+
+def test_a_long_stream_is_read_in_pieces_of_any_size() -> None:
+    stream = GOOD.replace(b"data: [DONE]\n\n", b"") * 50
+    for size in (1, 3, 1000):
+        assert len(datas(stream[start : start + size] for start in range(0, len(stream), size))) == 200

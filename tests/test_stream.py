@@ -1,0 +1,165 @@
+"""The pump: from pieces to a completion, without a process or a network."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tapes import BY_NAME, GOOD, TAPES, Tape, printed
+
+from smai_cli import chat, stream
+from smai_cli.completion import Completion
+from smai_cli.errors import BrokenError, BusyError, ConnectError, RefusedError, Status
+from smai_cli.output import Output
+from smai_cli.request import Request, conversation
+from smai_cli.retry import Retries
+from smai_cli.writers import WRITERS, Writer
+
+
+class Sink(Output):
+    """An Output that keeps what it is given, write by write."""
+
+    def __init__(self) -> None:
+        super().__init__(os.open(os.devnull, os.O_WRONLY))
+        os.close(self.fd)
+        self.writes: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+
+
+class Pieces:
+    """A source of given pieces, which fails after them if told to."""
+
+    def __init__(self, *pieces: bytes, failure: Exception | None = None) -> None:
+        self.pieces = pieces
+        self.failure = failure
+        self.progressed: list[bool] = []
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.pieces
+        if self.failure:
+            raise self.failure
+
+    def progress(self, *, finished: bool) -> None:
+        self.progressed.append(finished)
+
+    def hurry(self) -> None:
+        self.failure = None
+
+
+def pumped(source: stream.Source, mode: str = "text") -> tuple[Completion, list[bytes]]:
+    sink = Sink()
+    completion = Completion()
+    stream.pump(source, chat, WRITERS[mode](sink), completion)
+    return completion, sink.writes
+
+
+@given(data=st.data(), tape=st.sampled_from(TAPES), mode=st.sampled_from(sorted(WRITERS)))
+def test_any_cut_of_any_tape_into_pieces_delivers_the_same(data: st.DataObject, tape: Tape, mode: str) -> None:
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(tape.bytes)), max_size=12)))
+    # An empty read is the end of a body, so no source yields an empty piece.
+    pieces = [tape.bytes[a:b] for a, b in zip([0, *cuts], [*cuts, len(tape.bytes)], strict=True) if a < b]
+    completion, writes = pumped(Pieces(*pieces), mode)
+    assert completion.status == tape.status
+    assert completion.characters == len(tape.text)
+    if mode == "text":
+        assert b"".join(writes) == printed(tape.text)
+    if mode == "raw":
+        assert b"".join(writes) == tape.bytes
+
+
+@given(st.binary(max_size=300).map(lambda noise: noise.replace(b"x", b'\ndata: {"choices":[').replace(b"y", b"\n\n")))
+def test_arbitrary_bytes_end_in_a_documented_status(noise: bytes) -> None:
+    for mode in WRITERS:
+        completion, _ = pumped(Pieces(noise) if noise else Pieces(), mode)
+        assert completion.status in (Status.COMPLETE, Status.REFUSED, Status.BROKEN)
+
+
+def test_a_failure_after_the_end_of_the_answer_is_moot() -> None:
+    completion, _ = pumped(Pieces(GOOD.removesuffix(b"data: [DONE]\n\n"), failure=BrokenError("reset")))
+    assert completion.status == Status.COMPLETE
+
+
+def test_a_failure_before_it_is_not() -> None:
+    completion, writes = pumped(Pieces(BY_NAME["cut-between-events"].bytes, failure=BrokenError("reset")))
+    assert (completion.status, writes) == (Status.BROKEN, [b"Hello ", b"\n"])
+
+
+def test_nothing_is_read_after_done() -> None:
+    completion, _ = pumped(Pieces(GOOD, failure=AssertionError("read on")))
+    assert completion.status == Status.COMPLETE
+
+
+def test_every_event_is_progress_and_comments_are_none() -> None:
+    source = Pieces(b": ping\n\n", GOOD, b": ping\n\n")
+    pumped(source)
+    assert source.progressed == [False, False, False, True, True]
+
+
+def test_a_half_that_waits_for_its_other_half_is_delivered_with_the_last_chunk() -> None:
+    assert pumped(Pieces(BY_NAME["surrogate-alone"].bytes))[1] == [b"a", "\ufffd".encode(), b"\n"]
+
+
+class Server:
+    """A `post` that plays answers and failures in turn, and keeps the bodies."""
+
+    def __init__(self, *answers: Pieces | Exception) -> None:
+        self.answers = list(answers)
+        self.bodies: list[bytes] = []
+
+    def __call__(self, body: bytes) -> stream.Source:
+        self.bodies.append(body)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def asked(server: Server, mode: str = "text", **more: Any) -> tuple[Completion, list[bytes]]:
+    sink = Sink()
+    completion = Completion()
+    writer: Writer = WRITERS[mode](sink)
+    request = Request("m", conversation("hi", None), **more)
+    retries = Retries(2, lambda _: None, sleep=lambda _: None)
+    stream.ask(request, server, chat, writer=writer, completion=completion, retries=retries)
+    return completion, sink.writes
+
+
+def test_ask_tries_again_before_an_answer_began() -> None:
+    completion, writes = asked(Server(ConnectError("refused"), BusyError("503"), Pieces(GOOD)))
+    assert (completion.status, completion.retries, b"".join(writes)) == (0, 2, b"Hello world\n")
+
+
+def test_ask_gives_up_when_the_tries_are_spent() -> None:
+    server = Server(*(BusyError("503") for _ in range(3)))
+    completion, writes = asked(server)
+    assert (completion.status, completion.retries, writes) == (Status.BUSY, 2, [])
+
+
+def test_final_forgets_a_broken_answer_and_asks_again() -> None:
+    broken = BY_NAME["cut-between-events"].bytes
+    completion, writes = asked(Server(Pieces(broken), Pieces(broken), Pieces(GOOD)), "final")
+    assert (completion.status, completion.characters, writes) == (0, 12, [b"Hello world\n"])
+
+
+@pytest.mark.parametrize("mode", ["text", "raw", "jsonl"])
+def test_the_other_modes_never_ask_again_once_an_answer_began(mode: str) -> None:
+    server = Server(Pieces(b": ping\n\n"))
+    completion, _ = asked(server, mode)
+    assert (completion.status, len(server.bodies)) == (Status.BROKEN, 1)
+
+
+def test_usage_is_given_up_once_and_costs_no_retry() -> None:
+    refusal = RefusedError("the server answered 400: unknown field stream_options", http_status=400)
+    server = Server(refusal, Pieces(GOOD))
+    completion, _ = asked(server, include_usage=True)
+    assert (completion.status, completion.retries) == (0, 0)
+    assert [b"stream_options" in body for body in server.bodies] == [True, False]
+
+
+def test_another_refusal_is_final() -> None:
+    server = Server(RefusedError("the server answered 400: bad model", http_status=400))
+    assert asked(server, include_usage=True)[0].status == Status.REFUSED
