@@ -42,17 +42,21 @@ def load_object(data: str, what: str) -> tuple[dict[str, Any], str]:
     (RFC 8259, section 6). Raises BrokenError for anything that is not a JSON object.
     """
     try:
-        payload = _STRICT.decode(data)
-    except _NotJsonError:
-        payload = _LENIENT.decode(data)
-        data = json.dumps(payload)
+        payload, is_json = _decoded(data)
+        line = data if is_json and "\n" not in data else json.dumps(payload)
     except (ValueError, RecursionError) as exc:
         raise BrokenError(f"{what} is not JSON: {one_line(data, 80)}", _SERVER) from exc
     if not isinstance(payload, dict):
         raise BrokenError(f"{what} is no JSON object: {one_line(data, 80)}", _SERVER)
-    if "\n" in data:
-        data = json.dumps(payload)
-    return payload, data
+    return payload, line
+
+
+def _decoded(data: str) -> tuple[Any, bool]:
+    """Return the value, and whether `data` was JSON without the help of the lenient decoder."""
+    try:
+        return _STRICT.decode(data), True
+    except _NotJsonError:
+        return _LENIENT.decode(data), False
 
 
 _SERVER = "the server does not speak the chat API as documented"

@@ -6,6 +6,7 @@ a dozen kinds.
 """
 
 import contextlib
+import http
 import http.client
 import io
 import math
@@ -21,7 +22,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from urllib3.connection import HTTPConnection
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from smai_cli import __version__
 from smai_cli.clocks import FINISHED_GRACE_S, HURRY_S, SUSPENDED_S, Clocks, IdleClock
@@ -38,7 +39,8 @@ _ERROR_BODY_S = 5.0
 _OK = 200
 _FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 # A peer that vanished behind a NAT while the model thinks is noticed after 30 s plus the system's probes.
-_KEEPALIVE = [
+_SOCKET_OPTIONS = [
+    *HTTPConnection.default_socket_options,
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     *([(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)] if hasattr(socket, "TCP_KEEPIDLE") else []),
 ]
@@ -224,16 +226,50 @@ class _Session(requests.Session):
         return None
 
 
+class _Response(http.client.HTTPResponse):
+    """A response that is the final one: interim ones, such as 103 Early Hints, are passed over (RFC 9110, 15.2).
+
+    http.client passes over 100 only, and takes another for an empty answer.
+    """
+
+    def begin(self) -> None:
+        super().begin()
+        while http.HTTPStatus.SWITCHING_PROTOCOLS < self.status < http.HTTPStatus.OK:
+            # The same as for the first line: without headers, begin reads a status and headers.
+            self.headers = self.msg = None  # type: ignore[assignment]
+            super().begin()
+
+
+class _Connection(HTTPConnection):
+    response_class = _Response
+
+
+class _TlsConnection(HTTPSConnection):
+    response_class = _Response
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
 class _Adapter(HTTPAdapter):
-    """The adapter of requests, with TCP keep-alive. Its own retries stay off: they send twice and hide answers."""
+    """The adapter of requests, with our connections. Its own retries stay off: they send twice and hide answers."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        options = [*HTTPConnection.default_socket_options, *_KEEPALIVE]
-        super().init_poolmanager(*args, socket_options=options, **kwargs)
+        super().init_poolmanager(*args, socket_options=_SOCKET_OPTIONS, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        options = [*HTTPConnection.default_socket_options, *_KEEPALIVE]
-        return super().proxy_manager_for(*args, socket_options=options, **kwargs)
+        manager = super().proxy_manager_for(*args, socket_options=_SOCKET_OPTIONS, **kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+
+_POOLS = {"http": _Pool, "https": _TlsPool}
 
 
 class _Bearer(AuthBase):

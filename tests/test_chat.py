@@ -82,7 +82,9 @@ def test_pretty_printed_json_is_put_on_one_line() -> None:
     assert chat.parse_event('{\n "a": "é\u2028"\n}', "message").data == '{"a": "\\u00e9\\u2028"}'
 
 
-@pytest.mark.parametrize("data", ["[]", "null", "1", '"x"', "{", "[" * 100_000, '{"a":' + "1" * 5000 + "}"])
+@pytest.mark.parametrize(
+    "data", ["[]", "null", "1", "NaN", '{"a": NaN, "b"}', '"x"', "{", "[" * 100_000, '{"a":' + "1" * 5000 + "}"]
+)
 def test_what_is_no_object_breaks_the_stream(data: str) -> None:
     with pytest.raises(BrokenError):
         chat.parse_event(data, "message")

@@ -101,7 +101,9 @@ def literals() -> str:
     return "\n".join(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
-OPTIONS = [pytest.param(page, option, id=f"{page} {option.opts[-1]}") for page in PAGES for option in options(page)]
+OPTIONS = [
+    pytest.param(page, option, id=f"{page} {max(option.opts, key=len)}") for page in PAGES for option in options(page)
+]
 
 
 def test_every_command_has_a_page_and_no_page_is_left_over() -> None:
