@@ -32,6 +32,10 @@ class Secret:
 
     __str__ = __repr__
 
+    def hidden_in(self, text: str) -> str:
+        """Return `text` without the key: a server may repeat it in its own words."""
+        return text.replace(self._value, "...")
+
     def reveal(self) -> str:
         """Return the key itself."""
         return self._value

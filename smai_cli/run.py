@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
 from smai_cli.clocks import Deadline
 from smai_cli.completion import Completion
@@ -12,12 +13,15 @@ from smai_cli.summary import summary_json, summary_text
 from smai_cli.watch import watch
 from smai_cli.writers import WRITERS, Writer
 
+if TYPE_CHECKING:
+    from smai_cli.config import Secret
+
 
 class Run:
     """One run of a command that delivers an answer: its writer, its completion, its clock and its end.
 
     `mode` is a name in WRITERS, `summary` text, json or none (None: what the mode implies), `deadline` the end
-    of the whole run.
+    of the whole run. `key`, once it is known, is kept out of every message.
     """
 
     def __init__(
@@ -27,6 +31,7 @@ class Run:
         self.completion = Completion(accept)
         self.summary = summary or ("text" if mode == "final" else "none")
         self.deadline = deadline or Deadline()
+        self.key: Secret | None = None
         self._ending = threading.Lock()
 
     def deliver(self, work: Callable[[], None]) -> int:
@@ -42,9 +47,17 @@ class Run:
         self._ending.acquire()  # for good: one end is enough, the deadline must not speak as well
         return self._report()
 
+    def say(self, line: str) -> None:
+        """Put a notice on stderr."""
+        say(self._without_key(line))
+
+    def _without_key(self, text: str) -> str:
+        return self.key.hidden_in(text) if self.key else text
+
     def _report(self) -> int:
         completion = self.completion
         if completion.error:
+            completion.error.what = self._without_key(completion.error.what)
             say(str(completion.error))
         if self.summary == "json":
             say_plain(summary_json(completion))

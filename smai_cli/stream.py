@@ -118,9 +118,11 @@ def _pump(
 
 
 def _drain(pieces: Iterator[bytes], source: Source, *, hurry: bool) -> None:
-    """Let the writer have the pieces that nobody parses any more. Raises OutputError."""
+    """Let the writer have the pieces that nobody parses any more, without a long wait. Raises OutputError."""
     if hurry:
         source.hurry()
+    else:
+        source.progress(finished=True)
     try:
         for _ in pieces:
             pass
@@ -184,15 +186,23 @@ def _may_be_events(head: bytes) -> bool:
 
 
 def _whole_texts(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-    """Make each chunk's text whole code points; a half that stays alone comes last, as U+FFFD."""
+    """Make each chunk's text whole code points; a half that stays alone comes last, before a failure too, as U+FFFD."""
     joiner = Joiner()
-    for chunk in chunks:
-        text = joiner.whole(chunk.text)
-        if chunk.done or chunk.problem:  # the last one that anybody looks at
-            text += joiner.rest()
-        yield chunk if text is chunk.text else chunk._replace(text=text)
+    failure = None
+    try:
+        for chunk in chunks:
+            text = joiner.whole(chunk.text)
+            if chunk.done or chunk.problem:  # the last one that anybody looks at
+                text += joiner.rest()
+            yield chunk if text is chunk.text else chunk._replace(text=text)
+    except OutputError:
+        raise
+    except SmaiError as error:
+        failure = error
     if rest := joiner.rest():
         yield Chunk(text=rest)
+    if failure:
+        raise failure
 
 
 def _blames_usage(error: SmaiError) -> bool:

@@ -76,7 +76,15 @@ def post(endpoint: Endpoint, path: str, body: bytes, clocks: Clocks, environ: Ma
         raise _translated(exc, connected=upload.connected, clocks=clocks) from exc
     if response.status_code == _OK:
         return Answer(response.raw, exchange.idle)
-    raise _refusal(response, exchange.error_body())
+    if response.status_code in range(300, 400):
+        raise _redirect(response)
+    raise http_error(
+        response.status_code,
+        response.reason or "",
+        problem_in_body(exchange.error_body()),
+        wait_s=retry_after_s(response.headers),
+        request_id=_request_id(response),
+    )
 
 
 class Answer:
@@ -317,24 +325,18 @@ def _shut(raw: Any) -> None:
         raw.shutdown()
 
 
-def _refusal(response: requests.Response, body: bytes) -> SmaiError:
-    headers = response.headers
-    request_id = headers.get("x-request-id") or headers.get("request-id")
-    if 300 <= response.status_code < 400:  # noqa: PLR2004
-        target = one_line(headers.get("location", "nowhere"), 200)
-        return RefusedError(
-            f"the server redirects to {target} ({response.status_code}), and smai follows no redirect",
-            "check --base-url",
-            http_status=response.status_code,
-            request_id=request_id,
-        )
-    return http_error(
-        response.status_code,
-        response.reason or "",
-        problem_in_body(body),
-        wait_s=retry_after_s(headers),
-        request_id=request_id,
+def _redirect(response: requests.Response) -> RefusedError:
+    target = one_line(response.headers.get("location", "nowhere"), 200)
+    return RefusedError(
+        f"the server redirects to {target} ({response.status_code}), and smai follows no redirect",
+        "check --base-url",
+        http_status=response.status_code,
+        request_id=_request_id(response),
     )
+
+
+def _request_id(response: requests.Response) -> str | None:
+    return response.headers.get("x-request-id") or response.headers.get("request-id")
 
 
 def _connect_timeout(limit_s: float) -> ClockError:
@@ -351,7 +353,8 @@ def _translated(exc: Exception, *, connected: bool, clocks: Clocks) -> SmaiError
     reason = _reason(chain)
     if _any(chain, requests.exceptions.InvalidProxyURL, requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
         return ConnectError(f"could not connect through the proxy: {reason}", "check HTTPS_PROXY and HTTP_PROXY")
-    if _any(chain, requests.exceptions.InvalidSchema):  # socks without its extra; the base URL was checked before
+    # SOCKS without its package, or no proxy at all; the scheme of the base URL was checked before.
+    if _any(chain, requests.exceptions.InvalidSchema, urllib3.exceptions.ProxySchemeUnknown):
         return ConnectError(f"the proxy cannot be used: {reason}", "check HTTPS_PROXY and ALL_PROXY", again=Again.NEVER)
     if _any(chain, requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError):
         return UsageError(f"the base URL cannot be used: {reason}", "check --base-url and SMAI_BASE_URL")

@@ -59,6 +59,7 @@ def _ask(run: Run, operands: tuple[str, ...], flags: dict[str, Any]) -> None:
     if not reads_stdin:
         prompt.compose(words, None)  # an empty prompt is said before anything is loaded
     endpoint = _endpoint(flags)
+    run.key = endpoint.key if endpoint else None
 
     # Here, not above, so that --help and a usage error need not wait for them; and before stdin is read, so
     # that they load while its producer works.
@@ -83,7 +84,7 @@ def _ask(run: Run, operands: tuple[str, ...], flags: dict[str, Any]) -> None:
             chat,
             writer=run.writer,
             completion=run.completion,
-            retries=Retries(flags["retries"], say, run.deadline),
+            retries=Retries(flags["retries"], run.say, run.deadline),
         )
 
 

@@ -1,0 +1,228 @@
+"""Whatever a server holds back, one of the clocks ends the run, and the message says which.
+
+No time is measured here: each server would go on for longer than the process may run, so that an end is the clock's.
+"""
+
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from rawserver import (
+    CLOSE_HEAD,
+    DONE,
+    GZIP_HEAD,
+    HEAD,
+    HELLO,
+    LAST_CHUNK,
+    OK,
+    OUT,
+    PATIENCE_S,
+    PLAIN_ANSWER,
+    STOP,
+    WORLD,
+    Ask,
+    Request,
+    Serve,
+    Start,
+    Step,
+    certificates,
+    chunk,
+    event,
+    forever,
+    gzipped,
+    hold,
+    http,
+    length_head,
+    pause,
+    until,
+)
+
+pytest_plugins = ["rawserver"]
+
+PING = b": ping\n\n"
+IDLE = ["--idle-timeout", "0.5"]
+MAX = ["--max-time", "1"]
+MODES = {"text": [], "final": ["--final"]}
+
+
+@pytest.mark.parametrize("flags", MODES.values(), ids=MODES.keys())
+def test_silence_before_the_headers_is_ended_by_the_idle_clock(serve: Serve, ask: Ask, flags: list[str]) -> None:
+    server = serve(hold)
+    result = ask(server, *IDLE, *flags)
+    assert result == (7, b"", "smai: timed out: no answer began within 0.5 s; raise --idle-timeout, or try again\n")
+    assert len(server.requests) == 1  # it may have been billed: never again
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param([HEAD, chunk(HELLO), hold], id="chunked"),
+        pytest.param([CLOSE_HEAD, HELLO, hold], id="close"),
+        pytest.param([length_head(999), HELLO, hold], id="content-length"),
+        pytest.param([GZIP_HEAD, chunk(gzipped(HELLO)[0]), hold], id="gzip"),
+        pytest.param([HEAD, b"fff\r\n" + HELLO, hold], id="in-a-chunk"),
+        pytest.param([HEAD, chunk(HELLO + b'data: {"choi'), hold], id="in-an-event"),
+    ],
+)
+def test_silence_in_the_stream_is_ended_by_the_idle_clock(serve: Serve, ask: Ask, steps: list[Step]) -> None:
+    result = ask(serve(*steps), *IDLE)
+    assert result[:2] == (7, b"Hello \n")
+    assert "came for 0.5 s; raise --idle-timeout" in result.stderr
+
+
+@pytest.mark.parametrize("body", [[HEAD, chunk(HELLO)], [CLOSE_HEAD, HELLO]], ids=["chunked", "close"])
+def test_silence_over_tls_is_ended_by_the_idle_clock(serve: Serve, ask: Ask, body: list[Step]) -> None:
+    result = ask(serve(*body, hold, tls=certificates().context), *IDLE)
+    assert result[:2] == (7, b"Hello \n")
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        pytest.param(PING, id="pings"),
+        pytest.param(b"\n\n", id="blank-lines"),
+        pytest.param(b"event: ping\n\n", id="events-without-data"),
+        pytest.param(b"x", id="a-line-without-end"),
+    ],
+)
+def test_signs_of_life_without_data_do_not_wind_the_idle_clock(serve: Serve, ask: Ask, piece: bytes) -> None:
+    result = ask(serve(HEAD, chunk(HELLO), forever(chunk(piece), every_s=0.05)), *IDLE)
+    assert result[:2] == (7, b"Hello \n")
+    assert "no event, only comments or parts of one came for 0.5 s" in result.stderr
+
+
+def test_a_chunk_size_dribbled_for_ever_does_not_wind_the_idle_clock(serve: Serve, ask: Ask) -> None:
+    result = ask(serve(HEAD, chunk(HELLO), forever(b"0", every_s=0.05)), *IDLE)
+    assert result[:2] == (7, b"Hello \n")
+
+
+def test_headers_dribbled_for_ever_are_ended_by_the_idle_clock(serve: Serve, ask: Ask) -> None:
+    result = ask(serve(OK, forever(b"x", every_s=0.05)), *IDLE)
+    assert result[:2] == (7, b"")
+    assert "no answer began within 0.5 s" in result.stderr
+
+
+def test_interim_answers_for_ever_are_ended_by_the_idle_clock(serve: Serve, ask: Ask) -> None:
+    result = ask(serve(forever(b"HTTP/1.1 100 Continue\r\n\r\n", every_s=0.05)), *IDLE)
+    assert result[:2] == (7, b"")
+
+
+def test_pings_and_then_data_within_the_limit_are_no_silence(serve: Serve, ask: Ask) -> None:
+    pings = [chunk(PING), pause(0.2)] * 3
+    server = serve(HEAD, *pings, chunk(HELLO), *pings, chunk(WORLD), *pings, chunk(STOP + DONE), LAST_CHUNK)
+    assert ask(server, "--idle-timeout", "1.5") == (0, OUT, "")
+
+
+def test_a_slow_reader_is_no_silent_server(serve: Serve, start: Start) -> None:
+    text = "0123456789abcde\n" * 20_000
+    events = [chunk(event(text)) for _ in range(3)]
+    run = start(serve(HEAD, *events, chunk(STOP + DONE), LAST_CHUNK), "--idle-timeout", "1")
+    read = run.out(1)
+    with pytest.raises(subprocess.TimeoutExpired):  # it waits for its reader for longer than its clock
+        run.child.wait(1.5)
+    result = run.end()
+    assert (result.status, read + result.stdout) == (0, 3 * text.encode())
+
+
+@pytest.mark.parametrize("flags", MODES.values(), ids=MODES.keys())
+def test_a_steady_stream_is_ended_by_the_total_limit(serve: Serve, ask: Ask, flags: list[str]) -> None:
+    result = ask(serve(HEAD, forever(chunk(event("tick ")), every_s=0.05)), *MAX, *flags)
+    assert result.status == 7
+    assert result.stderr == "smai: timed out: the run took 1 s in all; raise --max-time, or try again\n"
+    assert (b"tick" in result.stdout) == (flags != ["--final"])
+    if not flags:
+        assert result.stdout.startswith(b"tick tick ")
+        assert result.stdout.endswith(b"\n")
+
+
+@pytest.mark.parametrize(
+    ("steps", "status"),
+    [
+        pytest.param([hold], 7, id="silent-before-the-headers"),
+        pytest.param([OK, forever(b"x", every_s=0.05)], 7, id="headers-dribbled"),
+        pytest.param([HEAD, forever(chunk(PING), every_s=0.05)], 7, id="pings"),
+        pytest.param([b"HTTP/1.1 500 Oops\r\n\r\n", forever(b"x", every_s=0.05)], 6, id="error-body-dribbled"),
+    ],
+)
+def test_the_total_limit_ends_every_wait(serve: Serve, ask: Ask, steps: list[Step], status: int) -> None:
+    result = ask(serve(*steps), *MAX, "--retries", "0")
+    assert result[:2] == (status, b"")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_total_limit_ends_the_wait_for_stdin(serve: Serve, start: Start) -> None:
+    server = serve(*PLAIN_ANSWER)
+    assert start(server, *MAX, stdin=subprocess.PIPE).child.wait(PATIENCE_S) == 7
+    assert server.connections == 0
+
+
+def test_the_total_limit_ends_the_wait_for_a_reader(serve: Serve, start: Start) -> None:
+    run = start(serve(HEAD, forever(chunk(event("tick " * 1000)))), *MAX)
+    assert run.child.wait(PATIENCE_S) == 7  # although nobody has read what fills the pipe
+
+
+def test_a_pause_that_would_outlast_the_total_limit_is_not_begun(serve: Serve, ask: Ask) -> None:
+    server = serve(http("429 Too Many Requests", b"", "Retry-After: 30"))
+    result = ask(server, "--max-time", "10")
+    assert result.status == 6
+    assert "after --max-time" in result.stderr
+
+
+def test_a_tls_handshake_that_is_never_answered_is_ended_by_the_connect_clock(serve: Serve, ask: Ask) -> None:
+    def reads_hello_only(connection: socket.socket) -> Request:
+        hold(connection)
+        raise ConnectionError
+
+    server = serve(reads=reads_hello_only)
+    flags = ["--base-url", server.url.replace("http:", "https:"), "--connect-timeout", "0.5", "--retries", "0"]
+    result = ask(None, *flags)
+    assert result[:2] == (7, b"")
+    assert "no connection within 0.5 s; raise --connect-timeout" in result.stderr
+    assert server.requests == []
+
+
+def test_a_server_that_takes_no_more_of_the_request_is_ended_by_a_clock(serve: Serve, start: Start) -> None:
+    over = threading.Event()
+    server = serve(until(over), reads=lambda connection: Request(connection.recv(10), b"", 0))
+    run = start(server, "--connect-timeout", "1", "--idle-timeout", "2", "--retries", "0", stdin=subprocess.PIPE)
+    out, err = run.child.communicate(b"x" * (32 << 20), timeout=PATIENCE_S)
+    over.set()
+    assert (run.child.returncode, out) == (7, b"")
+    assert err.startswith(b"smai: timed out: ")
+
+
+def test_a_slow_answer_is_no_slow_connect(serve: Serve, ask: Ask) -> None:
+    server = serve(pause(1.5), *PLAIN_ANSWER)
+    assert ask(server, "--connect-timeout", "1") == (0, OUT, "")
+
+
+@pytest.fixture
+def dead_resolver(tmp_path: Path) -> dict[str, str]:
+    """The environment of a process whose name server never answers: getaddrinfo blocks in C, as the real one does."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import ctypes, socket\nsocket.getaddrinfo = lambda *args, **kwargs: ctypes.CDLL(None).sleep(45)\n"
+    )
+    return {"PYTHONPATH": str(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--max-time", "1"], "timed out: the run took 1 s in all"),
+        (["--connect-timeout", "0.5"], "timed out: no connection within 0.5 s"),
+    ],
+)
+def test_a_name_server_that_never_answers_is_ended_by_a_clock(
+    ask: Ask, dead_resolver: dict[str, str], flags: list[str], says: str
+) -> None:
+    result = ask(None, "--base-url", "http://example.invalid/v1", "--retries", "0", *flags, env=dead_resolver)
+    assert result[:2] == (7, b"")
+    assert says in result.stderr
+
+
+def test_a_clock_that_is_off_waits(serve: Serve, ask: Ask) -> None:
+    server = serve(pause(0.3), HEAD, chunk(HELLO), pause(0.7), chunk(WORLD + STOP + DONE), LAST_CHUNK)
+    flags = ["--idle-timeout", "0", "--connect-timeout", "0", "--max-time", "0"]
+    assert ask(server, *flags) == (0, OUT, "")

@@ -1,0 +1,428 @@
+"""What a server, a proxy or the network answers in place of a stream: the status, the words, and how many requests."""
+
+import socket
+import time
+from collections.abc import Iterator
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+from conftest import Smai
+from rawserver import (
+    HEAD,
+    HELLO,
+    KEY,
+    LAST_CHUNK,
+    OUT,
+    PLAIN_ANSWER,
+    Ask,
+    Request,
+    Serve,
+    Step,
+    certificates,
+    chunk,
+    error_body,
+    fair,
+    forever,
+    hold,
+    http,
+    reset,
+)
+
+pytest_plugins = ["rawserver"]
+
+GOOD = tuple(PLAIN_ANSWER)
+PAGE = b"<!DOCTYPE html><html><title>502</title><h1>Bad gateway</h1></html>"
+BUSY = http("503 Service Unavailable", error_body("all models are busy"), "Content-Type: application/json")
+
+
+def too_many(*headers: str) -> tuple[Step, ...]:
+    return (http("429 Too Many Requests", error_body("slow down"), "Content-Type: application/json", *headers),)
+
+
+@pytest.fixture
+def dead_port() -> Iterator[int]:
+    """A port that nobody listens on, and nobody else can take."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+def seconds_between(first: Request, second: Request) -> float:
+    return second.at_s - first.at_s
+
+
+@pytest.mark.parametrize("mode", ["", "--jsonl", "--final"])
+def test_a_web_page_is_no_answer_and_not_printed(serve: Serve, ask: Ask, mode: str) -> None:
+    result = ask(serve(http("200 OK", PAGE, "Content-Type: text/html")), *filter(None, [mode]))
+    assert result[:2] == (4, b"")
+    assert "web page" in result.stderr
+    assert "html>" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ("400 Bad Request", 4),
+        ("401 Unauthorized", 5),
+        ("402 Payment Required", 5),
+        ("403 Forbidden", 5),
+        ("404 Not Found", 4),
+        ("413 Content Too Large", 4),
+        ("418 I'm a teapot", 4),
+        ("422 Unprocessable Content", 4),
+        ("501 Not Implemented", 6),
+        ("529 Overloaded", 6),
+    ],
+)
+def test_a_refusal_is_told_in_the_server_s_words_and_asked_once(
+    serve: Serve, ask: Ask, status: str, expected: int
+) -> None:
+    server = serve(http(status, error_body("because", "some_code"), "x-request-id: req-17"))
+    result = ask(server)
+    assert result[:2] == (expected, b"")
+    assert all(word in result.stderr for word in (status, "because", "some_code", "req-17"))
+    assert len(result.stderr.splitlines()) == 1
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", ["502 Bad Gateway", "503 Service Unavailable", "500 Internal Server Error"])
+def test_a_web_page_with_an_error_is_a_short_message(serve: Serve, ask: Ask, status: str) -> None:
+    result = ask(serve(http(status, PAGE, "Content-Type: text/html")), "--retries", "0")
+    assert result == (6, b"", f"smai: the server answered {status}; try again later\n")
+
+
+def test_a_failure_is_one_line_whatever_the_server_writes_in_it(serve: Serve, ask: Ask) -> None:
+    body = error_body("two\nlines\r\n\x1b[31mred\u2028smai: forged " + "x" * 5000)
+    result = ask(serve(http("400 Bad Request", body)))
+    assert result.status == 4
+    assert len(result.stderr.splitlines()) == 1
+    assert "\x1b" not in result.stderr
+    assert len(result.stderr) < 1000
+
+
+def test_a_server_that_shows_the_key_is_not_repeated(serve: Serve, ask: Ask) -> None:
+    result = ask(serve(http("401 Unauthorized", error_body(f"Incorrect API key provided: {KEY}"))))
+    assert result.status == 5
+    assert "Incorrect API key provided" in result.stderr
+
+
+INTERNAL = b"HTTP/1.1 500 Internal Server Error\r\n\r\n"
+FOUND = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/login\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "expected", "says"),
+    [
+        pytest.param(INTERNAL, forever(b"x" * 65536), 6, "500 Internal Server Error", id="500-at-full-speed"),
+        pytest.param(INTERNAL, forever(b"x", every_s=0.1), 6, "500 Internal Server Error", id="500-dribbled"),
+        pytest.param(FOUND, forever(b"x" * 65536), 4, "1/login (302)", id="302-at-full-speed"),
+        pytest.param(FOUND, hold, 4, "1/login (302)", id="302-silent"),
+    ],
+)
+def test_a_body_without_end_does_not_hold_the_message(
+    serve: Serve, ask: Ask, head: bytes, body: Step, expected: int, says: str
+) -> None:
+    server = serve(head, body)  # which would go on for longer than the process may
+    result = ask(server, "--retries", "0")
+    assert result[:2] == (expected, b"")
+    assert says in result.stderr
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("status", ["301", "302", "303", "307", "308"])
+def test_a_redirect_is_shown_and_not_followed(serve: Serve, ask: Ask, status: str) -> None:
+    elsewhere = serve(*PLAIN_ANSWER)
+    server = serve(http(f"{status} Moved", PAGE, f"Location: {elsewhere.url}"))
+    result = ask(server)
+    assert result[:2] == (4, b"")
+    assert elsewhere.url in result.stderr
+    assert (len(server.requests), elsewhere.connections) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        pytest.param("Retry-After: 0.1", id="a-tenth-of-a-second"),
+        pytest.param("retry-after-ms: 100", id="milliseconds"),
+        pytest.param("Retry-After: Wed, 21 Oct 2015 07:28:00 GMT", id="a-date-that-has-passed"),
+        pytest.param("Retry-After: soon", id="a-word"),
+        pytest.param("Retry-After: -1", id="negative"),
+        pytest.param("Retry-After: ", id="empty"),
+        pytest.param("Retry-After: nan", id="nan"),
+        pytest.param("Retry-After: inf", id="inf"),
+        pytest.param("Retry-After: Wed, 99 Foo 2015 07:28:00 GMT", id="a-date-that-is-none"),
+        pytest.param("X-Nothing: 1", id="absent"),
+    ],
+)
+def test_a_busy_server_is_asked_again(serve: Serve, ask: Ask, header: str) -> None:
+    server = serve(too_many(header), GOOD)
+    result = ask(server)
+    assert result[:2] == (0, OUT)
+    assert len(result.stderr.splitlines()) == 1
+    assert "slow down (test); try 2 of 3 in" in result.stderr
+    assert len(server.requests) == 2
+    assert server.requests[0].body == server.requests[1].body
+
+
+def test_retry_after_in_seconds_is_obeyed(serve: Serve, ask: Ask) -> None:
+    server = serve(too_many("Retry-After: 1"), GOOD)
+    assert ask(server)[:2] == (0, OUT)
+    assert seconds_between(*server.requests) >= 1
+
+
+def test_retry_after_as_a_date_is_obeyed(serve: Serve, ask: Ask) -> None:
+    begun = time.time()
+    server = serve(too_many(f"Retry-After: {formatdate(begun + 3, usegmt=True)}"), GOOD)
+    assert ask(server)[:2] == (0, OUT)
+    assert len(server.requests) == 2
+    assert time.time() >= int(begun) + 3
+
+
+@pytest.mark.parametrize("value", ["86400", "61", "Fri, 31 Dec 2100 23:59:59 GMT"])
+def test_a_server_that_asks_for_too_much_patience_is_given_up_at_once(serve: Serve, ask: Ask, value: str) -> None:
+    server = serve(too_many(f"Retry-After: {value}"), GOOD)
+    result = ask(server)
+    assert result[:2] == (6, b"")
+    assert "slow down (test); the server asks to wait" in result.stderr
+    assert len(server.requests) == 1
+
+
+def test_a_server_that_stays_busy_is_given_up_in_its_own_words(serve: Serve, ask: Ask) -> None:
+    server = serve(BUSY)
+    result = ask(server, "--retries", "2")
+    assert result[:2] == (6, b"")
+    assert len(server.requests) == 3
+    assert result.stderr.splitlines()[-1] == (
+        "smai: the server answered 503 Service Unavailable: all models are busy (test); try again later"
+    )
+
+
+@pytest.mark.parametrize("status", ["408 Request Timeout", "500 Oops", "502 Oops", "503 Oops", "504 Oops"])
+def test_what_may_pass_is_tried_again(serve: Serve, ask: Ask, status: str) -> None:
+    server = serve((http(status, b"", "Retry-After: 0"),), GOOD)
+    assert ask(server)[:2] == (0, OUT)
+    assert len(server.requests) == 2
+
+
+def test_a_quota_that_is_used_up_is_not_asked_again(serve: Serve, ask: Ask) -> None:
+    server = serve(http("429 Too Many Requests", error_body("pay first", "insufficient_quota"), "Retry-After: 1"))
+    assert ask(server).status == 5
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("flags", [[], ["--raw"], ["--jsonl"]], ids=["text", "raw", "jsonl"])
+def test_a_stream_that_breaks_after_a_retry_is_not_asked_again(serve: Serve, ask: Ask, flags: list[str]) -> None:
+    server = serve((http("503 Busy", b"", "Retry-After: 0"),), (HEAD, chunk(HELLO), reset), GOOD)
+    assert ask(server, *flags).status == 8
+    assert len(server.requests) == 2
+
+
+def test_a_broken_stream_with_final_is_tried_as_often_as_the_retries_say(serve: Serve, ask: Ask) -> None:
+    server = serve(HEAD, chunk(HELLO), reset)
+    assert ask(server, "--final", "--retries", "1")[:2] == (8, b"")
+    assert len(server.requests) == 2
+
+
+def test_a_refused_connection_is_status_3(ask: Ask, dead_port: int) -> None:
+    result = ask(None, "--base-url", f"http://127.0.0.1:{dead_port}/v1", "--retries", "0")
+    assert result[:2] == (3, b"")
+    assert "could not connect: Connection refused" in result.stderr
+
+
+def test_a_refused_connection_is_tried_again(ask: Ask, dead_port: int) -> None:
+    result = ask(None, "--base-url", f"http://127.0.0.1:{dead_port}/v1", "--retries", "1")
+    assert result.status == 3
+    assert "try 2 of 2" in result.stderr
+
+
+def test_a_name_that_does_not_resolve_is_status_3(ask: Ask) -> None:
+    result = ask(None, "--base-url", "http://nosuch.invalid/v1", "--retries", "0")
+    assert result[:2] == (3, b"")
+    assert "could not resolve the host" in result.stderr
+
+
+@pytest.mark.parametrize("steps", [[], [reset], [b"HTTP/1.1 20"], [b"\r\n"]], ids=["fin", "reset", "part", "blank"])
+@pytest.mark.parametrize("flags", [[], ["--final"]], ids=["text", "final"])
+def test_a_request_that_is_dropped_without_an_answer_is_not_sent_again(
+    serve: Serve, ask: Ask, steps: list[Step], flags: list[str]
+) -> None:
+    server = serve(tuple(steps), GOOD)
+    result = ask(server, *flags)
+    assert result[:2] == (8, b"")
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", id="ssh"),
+        pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", id="http-2-preface"),
+        pytest.param(b"HTTP/3.0 200 OK\r\n\r\n", id="http-3"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n", id="too-many-headers"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", id="a-header-too-long"),
+        pytest.param(b"HTTP/1.1 abc OK\r\n\r\n", id="no-status"),
+    ],
+)
+def test_an_answer_that_is_no_http_is_one_message(serve: Serve, ask: Ask, line: bytes) -> None:
+    server = serve(line)
+    result = ask(server)
+    assert result[:2] == (8, b"")
+    assert len(result.stderr.splitlines()) == 1
+    assert len(server.requests) == 1
+
+
+def test_a_server_that_closes_at_accept_is_one_message_and_no_death_by_sigpipe(serve: Serve, ask: Ask) -> None:
+    def reads_nothing(connection: socket.socket) -> Request:
+        reset(connection)
+        raise ConnectionError
+
+    server = serve(reads=reads_nothing)
+    result = ask(server, "--retries", "0", stdin=b"x" * 1_000_000)
+    assert result.status in {3, 8}  # whether the request was on its way is for the network to say
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_an_untrusted_certificate_is_status_3_and_not_tried_again(serve: Serve, smai: Smai) -> None:
+    server = serve(*PLAIN_ANSWER, tls=certificates().context)
+    result = fair(smai("ask", "hi", env={"SMAI_BASE_URL": server.url, "SMAI_API_KEY": KEY}))
+    assert result[:2] == (3, b"")
+    assert "certificate" in result.stderr
+    assert (server.connections, server.requests) == (1, [])
+
+
+def test_a_ca_file_that_is_missing_is_named(serve: Serve, ask: Ask) -> None:
+    server = serve(*PLAIN_ANSWER, tls=certificates().context)
+    result = ask(server, env={"SSL_CERT_FILE": "/nonexistent/ca.pem"})
+    assert result[:2] == (2, b"")
+    assert "/nonexistent/ca.pem" in result.stderr
+
+
+def test_a_ca_file_that_holds_none_is_one_message(serve: Serve, ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    server = serve(*PLAIN_ANSWER, tls=certificates().context)
+    result = ask(server, "--retries", "0", env={"SSL_CERT_FILE": str(tmp_path / "ca.pem")})
+    assert result.status in {2, 3}
+    assert len(result.stderr.splitlines()) == 1
+    assert server.requests == []
+
+
+def test_https_to_an_http_port_is_status_3_with_a_hint(serve: Serve, ask: Ask) -> None:
+    def reads_a_client_hello(connection: socket.socket) -> Request:
+        return Request(connection.recv(65536), b"", 0)
+
+    server = serve(http("400 Bad Request", b"what?"), reads=reads_a_client_hello)
+    result = ask(None, "--base-url", server.url.replace("http:", "https:"))
+    assert result[:2] == (3, b"")
+    assert "is it an http:// server" in result.stderr
+
+
+def test_http_to_an_https_port_is_one_message(serve: Serve, ask: Ask) -> None:
+    server = serve(*PLAIN_ANSWER, tls=certificates().context)
+    result = ask(None, "--base-url", server.url.replace("https:", "http:"), "--retries", "0")
+    assert result[:2] == (8, b"")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_base_url_without_scheme_is_a_hint(ask: Ask) -> None:
+    result = ask(None, "--base-url", "localhost:11434/v1")
+    assert result[:2] == (2, b"")
+    assert "did you mean http://localhost:11434/v1" in result.stderr
+
+
+@pytest.mark.parametrize("bad", ["sk-A\nB", "sk-A\r\nX-Evil: 1", "sk-A B", "sk-A\u00e9", "sk-A\x7f"])
+def test_a_key_that_cannot_be_one_is_neither_sent_nor_shown(serve: Serve, ask: Ask, tmp_path: Path, bad: str) -> None:
+    server = serve(*PLAIN_ANSWER)
+    key_file = tmp_path / "key"
+    key_file.write_text(bad)
+    key_file.chmod(0o600)
+    for result in (ask(server, env={"SMAI_API_KEY": bad}), ask(server, "--key-file", str(key_file))):
+        assert result[:2] == (2, b"")
+        assert "sk-A" not in result.stderr
+    assert server.connections == 0
+
+
+def authorization(request: Request) -> list[bytes]:
+    return [line for line in request.head.split(b"\r\n") if line.lower().startswith(b"authorization")]
+
+
+BEARER = [b"Authorization: Bearer " + KEY.encode()]
+
+
+def test_netrc_does_not_replace_the_key(serve: Serve, ask: Ask, environment: dict[str, str]) -> None:
+    netrc = Path(environment["HOME"]) / ".netrc"
+    netrc.write_text("machine 127.0.0.1 login joe password secret\n")
+    netrc.chmod(0o600)
+    server = serve(*PLAIN_ANSWER)
+    assert ask(server) == (0, OUT, "")
+    assert authorization(server.requests[0]) == BEARER
+    assert ask(None, "--base-url", server.url) == (0, OUT, "")  # without a key, nothing of netrc either
+    assert authorization(server.requests[1]) == []
+
+
+def test_a_key_file_is_sent_where_it_was_named_for(serve: Serve, ask: Ask, tmp_path: Path) -> None:
+    key_file = tmp_path / "key"
+    key_file.write_text(KEY + "\n")
+    key_file.chmod(0o600)
+    server = serve(*PLAIN_ANSWER)
+    assert ask(None, "--base-url", server.url, "--key-file", str(key_file)) == (0, OUT, "")
+    assert authorization(server.requests[0]) == BEARER
+
+
+def test_the_key_of_one_server_does_not_go_to_another(serve: Serve, ask: Ask) -> None:
+    home, elsewhere = serve(*PLAIN_ANSWER), serve(*PLAIN_ANSWER)
+    assert ask(home, "--base-url", elsewhere.url) == (0, OUT, "")
+    assert authorization(elsewhere.requests[0]) == []
+
+
+def test_a_user_in_the_base_url_does_not_replace_the_key(serve: Serve, ask: Ask) -> None:
+    server = serve(*PLAIN_ANSWER)
+    assert ask(server, "--base-url", server.url.replace("//", "//joe:secret@")) == (0, OUT, "")
+    assert authorization(server.requests[0]) == BEARER
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
+def test_a_dead_proxy_is_status_3_and_named(ask: Ask, dead_port: int, variable: str) -> None:
+    proxy = f"http://127.0.0.1:{dead_port}"
+    result = ask(None, "--base-url", "http://example.invalid/v1", "--retries", "0", env={variable: proxy})
+    assert result[:2] == (3, b"")
+    assert "proxy" in result.stderr
+
+
+def test_a_dead_proxy_for_https_is_status_3_and_named(ask: Ask, dead_port: int) -> None:
+    env = {"https_proxy": f"http://127.0.0.1:{dead_port}"}
+    result = ask(None, "--base-url", "https://example.invalid/v1", "--retries", "0", env=env)
+    assert result[:2] == (3, b"")
+    assert "proxy" in result.stderr
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "http://", "nonsense://x"])
+def test_a_proxy_that_cannot_be_used_is_status_3_and_named(ask: Ask, proxy: str) -> None:
+    env = {"http_proxy": proxy}
+    result = ask(None, "--base-url", "http://example.invalid/v1", "--retries", "0", env=env)
+    assert result[:2] == (3, b"")
+    assert "proxy" in result.stderr
+
+
+def test_a_proxy_that_refuses_the_tunnel_is_status_3_and_named(serve: Serve, ask: Ask) -> None:
+    def reads_connect(connection: socket.socket) -> Request:
+        return Request(connection.recv(65536), b"", 0)
+
+    proxy = serve(http("407 Proxy Authentication Required"), reads=reads_connect)
+    env = {"https_proxy": proxy.url.removesuffix("/v1")}
+    result = ask(None, "--base-url", "https://example.invalid/v1", "--retries", "0", env=env)
+    assert result[:2] == (3, b"")
+    assert "proxy" in result.stderr
+    assert proxy.requests[0].head.startswith(b"CONNECT example.invalid:443 ")
+
+
+def test_a_loopback_server_is_asked_past_the_proxy(serve: Serve, ask: Ask, dead_port: int) -> None:
+    proxy = f"http://127.0.0.1:{dead_port}"
+    env = dict.fromkeys(["http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY"], proxy)
+    assert ask(serve(*PLAIN_ANSWER), env=env) == (0, OUT, "")
+
+
+def test_an_answer_that_says_it_is_an_error_and_then_streams_is_an_error(serve: Serve, ask: Ask) -> None:
+    head = HEAD.replace(b"200 OK", b"500 Oops")
+    result = ask(serve(head, chunk(HELLO), LAST_CHUNK), "--retries", "0")
+    assert result[:2] == (6, b"")

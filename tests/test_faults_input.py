@@ -1,0 +1,115 @@
+"""What stands on stdin: pipes that never close, lists that a loop reads, bytes that are no text."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from rawserver import OUT, PATIENCE_S, PLAIN_ANSWER, Ask, Serve, Start, Started
+
+pytest_plugins = ["rawserver"]
+
+
+def write(run: Started, data: bytes) -> None:
+    assert run.child.stdin
+    run.child.stdin.write(data)
+    run.child.stdin.flush()
+
+
+@pytest.mark.parametrize("flags", [["-n"], ["--no-stdin"]])
+def test_n_does_not_wait_for_a_stdin_that_never_closes(serve: Serve, start: Start, flags: list[str]) -> None:
+    server = serve(*PLAIN_ANSWER)
+    run = start(server, *flags, stdin=subprocess.PIPE)
+    assert run.out(len(OUT)) == OUT
+    assert run.child.wait(PATIENCE_S) == 0  # stdin is still open
+    assert server.requests[0].prompt == "hi"
+
+
+def test_smai_no_stdin_does_the_same(serve: Serve, start: Start) -> None:
+    run = start(serve(*PLAIN_ANSWER), stdin=subprocess.PIPE, env={"SMAI_NO_STDIN": "1"})
+    assert run.child.wait(PATIENCE_S) == 0
+
+
+def test_without_n_a_notice_says_what_is_awaited_and_the_wait_goes_on(serve: Serve, start: Start) -> None:
+    server = serve(*PLAIN_ANSWER)
+    run = start(server, stdin=subprocess.PIPE)
+    notice = run.err_line()
+    assert notice.startswith("smai: waiting for the prompt on stdin")
+    assert "-n" in notice
+    assert server.connections == 0
+    write(run, b"late")
+    assert run.end() == (0, OUT, "")  # closes stdin; one notice is enough
+    assert server.requests[0].prompt == "hi\n\nlate"
+
+
+def test_a_stdin_that_comes_in_pieces_is_read_to_its_end(serve: Serve, start: Start) -> None:
+    server = serve(*PLAIN_ANSWER)
+    run = start(server, stdin=subprocess.PIPE)
+    for piece in (b"one\n", "caf\u00e9".encode()[:-1], "\u00e9".encode()[1:], b"\n\n"):
+        write(run, piece)
+    assert run.end() == (0, OUT, "")
+    assert server.requests[0].prompt == "hi\n\none\ncaf\u00e9\n\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+@pytest.mark.parametrize("flag", ["", "-n"], ids=["as-it-is", "with-n"])
+def test_a_loop_over_the_lines_of_a_file_asks_each_of_them(
+    serve: Serve, sh: Ask, tmp_path: Path, shell: str, flag: str
+) -> None:
+    (tmp_path / "list").write_text("one\ntwo\nthree\n")
+    server = serve(*PLAIN_ANSWER)
+    line = f'while read -r l; do smai ask {flag} "$l" || exit; done < list'
+    result = sh(server, line, shell=shell, cwd=tmp_path)
+    assert result[:2] == (0, 3 * OUT)
+    assert [request.prompt for request in server.requests] == ["one", "two", "three"]
+    assert len(result.stderr.splitlines()) == (0 if flag else 3)
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+def test_a_loop_over_a_pipe_asks_each_line_with_n(serve: Serve, sh: Ask, shell: str) -> None:
+    server = serve(*PLAIN_ANSWER)
+    result = sh(server, "printf 'one\\ntwo\\n' | while read -r l; do smai ask -n \"$l\"; done", shell=shell)
+    assert result == (0, 2 * OUT, "")
+    assert [request.prompt for request in server.requests] == ["one", "two"]
+
+
+def test_a_file_that_nobody_has_begun_is_read(serve: Serve, sh: Ask, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text\n")
+    server = serve(*PLAIN_ANSWER)
+    assert sh(server, "smai ask summarise < file", cwd=tmp_path) == (0, OUT, "")
+    assert server.requests[0].prompt == "summarise\n\ntext\n"
+
+
+@pytest.mark.parametrize(
+    ("stdin", "says"),
+    [
+        pytest.param(b"caf\xe9 noir", "byte 0xe9 at byte offset 3", id="latin-1"),
+        pytest.param("caf\u00e9".encode()[:-1], "byte 0xc3 at byte offset 3", id="cut-in-a-character"),
+        pytest.param(b"\xff\xfea\x00\x00\xd8", "UTF-16-LE at byte offset 4", id="utf-16"),
+    ],
+)
+def test_bytes_that_are_no_text_are_named_and_nothing_is_asked(serve: Serve, ask: Ask, stdin: bytes, says: str) -> None:
+    server = serve(*PLAIN_ANSWER)
+    result = ask(server, stdin=stdin)
+    assert result[:2] == (2, b"")
+    assert says in result.stderr
+    assert server.connections == 0
+
+
+def test_an_operand_that_is_no_text_is_named_and_nothing_is_asked(serve: Serve, sh: Ask) -> None:
+    server = serve(*PLAIN_ANSWER)
+    result = sh(server, r"smai ask $'caf\351'")
+    assert result[:2] == (2, b"")
+    assert "byte 0xe9 at byte offset 3" in result.stderr
+    assert server.connections == 0
+
+
+def test_a_directory_to_decode_is_one_message(sh: Ask) -> None:
+    result = sh(None, "smai decode /")
+    assert result[:2] == (2, b"")
+    assert "/: Is a directory" in result.stderr
+
+
+def test_control_characters_and_nul_of_stdin_arrive_exactly(serve: Serve, ask: Ask) -> None:
+    server = serve(*PLAIN_ANSWER)
+    assert ask(server, stdin=b"\0\x1b[31m\a\r\n\xe2\x80\xa8") == (0, OUT, "")
+    assert server.requests[0].prompt == "hi\n\n\0\x1b[31m\a\r\n\u2028"
