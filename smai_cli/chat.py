@@ -53,21 +53,21 @@ def parse_body(data: str) -> Chunk:
 
 def _chunk(payload: dict[str, Any], line: str, part: str) -> Chunk:
     """Return the view of a payload whose choices carry their text under `part`."""
-    if payload.get("error"):
-        return Chunk(line, problem=problem_of(payload["error"]))
+    if error := payload.get("error"):
+        return Chunk(line, problem=problem_of(error))
     choice = _first_choice(payload.get("choices"))
-    content = choice.get(part)
-    if not isinstance(content, dict):
-        content = {}
-    finish_reason = choice.get("finish_reason")
-    model = payload.get("model")
+    delta = choice.get(part)
+    if not isinstance(delta, dict):
+        delta = {}
+    content, refusal = delta.get("content"), delta.get("refusal")
+    finish_reason, usage, model = choice.get("finish_reason"), payload.get("usage"), payload.get("model")
     return Chunk(
         line,
-        _text(content.get("content")),
-        finish_reason if isinstance(finish_reason, str) and finish_reason else None,
-        _usage(payload.get("usage")),
+        content if isinstance(content, str) else _text(content),
+        finish_reason if finish_reason and isinstance(finish_reason, str) else None,
+        _usage(usage) if usage else None,
         model if isinstance(model, str) else "",
-        _text(content.get("refusal")),
+        _text(refusal) if refusal else "",
     )
 
 

@@ -42,21 +42,29 @@ def load_object(data: str, what: str) -> tuple[dict[str, Any], str]:
     (RFC 8259, section 6). Raises BrokenError for anything that is not a JSON object.
     """
     try:
-        payload, is_json = _decoded(data)
-        line = data if is_json and "\n" not in data else json.dumps(payload)
-    except (ValueError, RecursionError) as exc:
-        raise BrokenError(f"{what} is not JSON: {one_line(data, 80)}", _SERVER) from exc
+        payload, end = _STRICT.raw_decode(data)
+        is_plain = end == len(data) and "\n" not in data
+    except (ValueError, RecursionError, _NotJsonError):
+        is_plain = False
+    if not is_plain:
+        payload, data = _load_odd(data, what)
     if not isinstance(payload, dict):
         raise BrokenError(f"{what} is no JSON object: {one_line(data, 80)}", _SERVER)
-    return payload, line
+    return payload, data
 
 
-def _decoded(data: str) -> tuple[Any, bool]:
-    """Return the value, and whether `data` was JSON without the help of the lenient decoder."""
+def _load_odd(data: str, what: str) -> tuple[Any, str]:
+    """Parse what is not JSON on one line and nothing else: white space around it, several lines, NaN, or no JSON."""
     try:
-        return _STRICT.decode(data), True
-    except _NotJsonError:
-        return _LENIENT.decode(data), False
+        try:
+            payload = _STRICT.decode(data)
+            line = data if "\n" not in data else json.dumps(payload)
+        except _NotJsonError:
+            payload = _LENIENT.decode(data)
+            line = json.dumps(payload)
+    except (ValueError, RecursionError) as exc:
+        raise BrokenError(f"{what} is not JSON: {one_line(data, 80)}", _SERVER) from exc
+    return payload, line
 
 
 _SERVER = "the server does not speak the chat API as documented"

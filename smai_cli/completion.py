@@ -9,6 +9,7 @@ from smai_cli.errors import Again, BrokenError, CutShortError, SmaiError, Status
 from smai_cli.problem import Problem
 from smai_cli.text import one_line
 
+_REFUSAL_LIMIT = 1000
 # The finish reasons by which the API reference ends a whole answer.
 _WHOLE = {"stop", "tool_calls", "function_call"}
 
@@ -46,12 +47,12 @@ class Completion:
             self.characters += len(text)
             self.ascii_characters += len(text) if text.isascii() else sum(map(str.isascii, text))
         if chunk.refusal:
-            self.refusal = (self.refusal + chunk.refusal)[:1000]
+            self.refusal = (self.refusal + chunk.refusal)[:_REFUSAL_LIMIT]
         self.model = chunk.model or self.model
         self.finish_reason = chunk.finish_reason or self.finish_reason
         self.usage = chunk.usage or self.usage
-        self.problem = self.problem or chunk.problem
-        self.done = self.done or chunk.done
+        self.problem = chunk.problem or self.problem
+        self.done = chunk.done or self.done
 
     @property
     def finished(self) -> bool:

@@ -25,10 +25,10 @@ class Output:
 
         Raises ReaderGoneError when nobody reads any more (EPIPE), OutputError for a full disk and the rest.
         """
-        view = memoryview(data)
-        while view:
+        rest: bytes | memoryview = data
+        while rest:
             try:
-                count = os.write(self.fd, view)
+                count = os.write(self.fd, rest)
             except BlockingIOError:
                 # Whoever started us shares a non-blocking pipe with us; it is theirs, so wait, do not change it.
                 _wait_writable(self.fd)
@@ -38,7 +38,9 @@ class Output:
             except OSError as exc:
                 raise stdout_error(exc) from exc
             self.written += count
-            view = view[count:]
+            if count == len(rest):
+                return
+            rest = memoryview(rest)[count:]
 
 
 class TextDoor(io.RawIOBase):

@@ -23,7 +23,7 @@ class Joiner:
 
     def whole(self, text: str) -> str:
         """Return `text`, with the held half before it, as code points only."""
-        if not self._held and _is_whole(text):
+        if not self._held and (text.isascii() or _is_whole(text)):
             return text
         text = self._held + text
         self._held = text[-1:] if text and _HIGH_SURROGATES[0] <= text[-1] <= _HIGH_SURROGATES[1] else ""
@@ -37,8 +37,6 @@ class Joiner:
 
 
 def _is_whole(text: str) -> bool:
-    if text.isascii():
-        return True
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,6 +1,7 @@
 """The modes: what each makes of pieces, chunks and the end. One is chosen, by name, once."""
 
 import io
+from collections.abc import Callable
 
 from smai_cli.chunk import Chunk
 from smai_cli.completion import Completion
@@ -35,13 +36,16 @@ class Writer:
 class Text(Writer):
     """The text, one write a delta, and a newline at the end if the text lacks one."""
 
-    _last = ""
+    def __init__(self, out: Output) -> None:
+        super().__init__(out)
+        self._encode = _encoder(out)
+        self._last = ""
 
     def chunk(self, chunk: Chunk) -> None:
         """Write the delta at once."""
         if chunk.text:
             self._last = chunk.text
-            self.out.write(_encode(chunk.text, self.out))
+            self.out.write(self._encode(chunk.text))
 
     def end(self, completion: Completion) -> None:  # noqa: ARG002
         """Finish the line, so that a message or a prompt begins on its own."""
@@ -86,12 +90,12 @@ class Final(Writer):
         text = self._text.getvalue()
         self._text = io.StringIO()
         if text and completion.error is None:
-            self.out.write(_encode(text if text.endswith("\n") else text + "\n", self.out))
+            self.out.write(_encoder(self.out)(text if text.endswith("\n") else text + "\n"))
 
 
 WRITERS: dict[str, type[Writer]] = {"text": Text, "raw": Raw, "jsonl": Jsonl, "final": Final}
 
 
-def _encode(text: str, out: Output) -> bytes:
-    """Return UTF-8 under every locale: exact into a pipe or a file, control characters shown on a terminal."""
-    return (visible(text) if out.is_terminal else text).encode()
+def _encoder(out: Output) -> Callable[[str], bytes]:
+    """Return what makes bytes of text: UTF-8 under every locale, control characters shown on a terminal only."""
+    return (lambda text: visible(text).encode()) if out.is_terminal else str.encode
