@@ -8,7 +8,6 @@ import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from smai_cli.errors import UsageError
@@ -54,6 +53,11 @@ class Endpoint:
         return urlunsplit(parts._replace(path=parts.path.rstrip("/") + path))
 
     @property
+    def is_tls(self) -> bool:
+        """Whether it is asked over https."""
+        return self.base_url.startswith("https:")
+
+    @property
     def is_loopback(self) -> bool:
         """Whether the server is on this machine."""
         return bool(_LOOPBACK.fullmatch(urlsplit(self.base_url).hostname or ""))
@@ -68,7 +72,7 @@ def find_endpoint(base_url: str | None, key_file: str | None, environ: Mapping[s
     target = _parse(base_url) if base_url else home
     key = None
     if key_file is not None:
-        key = _key_from_file(Path(key_file))
+        key = _key_from_file(key_file)
     elif environ.get("SMAI_API_KEY", "").strip() and _origin(target) == _origin(home):
         key = _checked_key(environ["SMAI_API_KEY"], "SMAI_API_KEY")
     endpoint = Endpoint(urlunsplit(target), key)
@@ -83,6 +87,16 @@ def find_endpoint(base_url: str | None, key_file: str | None, environ: Mapping[s
             "set SMAI_API_KEY or give --key-file; without a key, --mock rehearses and --base-url goes elsewhere",
         )
     return endpoint
+
+
+def find_ca_file(environ: Mapping[str, str]) -> str | None:
+    """Return the file of certificates that the environment names, or None. Raises UsageError if it cannot be read."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        if path := environ.get(name):
+            if not os.access(path, os.R_OK):
+                raise UsageError(f"the CA bundle {path} cannot be read", f"check {name}")
+            return path
+    return None
 
 
 def _parse(base_url: str) -> SplitResult:
@@ -112,10 +126,10 @@ def _origin(parts: SplitResult) -> tuple[str, str | None, int]:
     return parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme]
 
 
-def _key_from_file(path: Path) -> Secret:
+def _key_from_file(path: str) -> Secret:
     """Read a key from a file that nobody else can read, or from a pipe."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:  # noqa: PTH123  # pathlib costs 8 ms before the first byte
             mode = os.fstat(file.fileno()).st_mode
             if stat.S_ISREG(mode) and mode & 0o077:
                 raise UsageError(f"others can read the key file {path}", f"run chmod 600 {path}")

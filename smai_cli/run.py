@@ -47,6 +47,11 @@ class Run:
         self._ending.acquire()  # for good: one end is enough, the deadline must not speak as well
         return self._report()
 
+    def fail(self, error: SmaiError) -> int:
+        """Report a failure before there was any work; return the exit status."""
+        self.completion.end(error)
+        return self._report()
+
     def say(self, line: str) -> None:
         """Put a notice on stderr."""
         say(self._without_key(line))

@@ -46,6 +46,9 @@ class Blocks:
         rest = bytearray()
         lines = 0
         for piece in _without_bom(_fold_line_ends(self._pieces)):
+            if not rest and piece.endswith(b"\n\n") and len(piece) <= MAX_EVENT_LINES:
+                yield _valid_utf8(piece)  # most pieces of a stream: whole events, too short to be too large
+                continue
             unsearched = max(0, len(rest) - 1)
             rest += piece
             lines += piece.count(b"\n")

@@ -10,12 +10,11 @@ import http
 import http.client
 import io
 import math
-import os
 import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import requests
@@ -25,6 +24,7 @@ from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from smai_cli import __version__
+from smai_cli.ahead import Ahead
 from smai_cli.clocks import FINISHED_GRACE_S, HURRY_S, SUSPENDED_S, Clocks, IdleClock
 from smai_cli.config import Endpoint
 from smai_cli.errors import Again, BrokenError, ClockError, ConnectError, RefusedError, SmaiError, UsageError
@@ -46,17 +46,24 @@ _SOCKET_OPTIONS = [
 ]
 
 
-def post(endpoint: Endpoint, path: str, body: bytes, clocks: Clocks, environ: Mapping[str, str]) -> "Answer":
+def post(  # noqa: PLR0913  # where, what, how long, and two things about TLS
+    endpoint: Endpoint,
+    path: str,
+    body: bytes,
+    clocks: Clocks,
+    *,
+    ca_file: str | None = None,
+    ahead: Ahead | None = None,
+) -> "Answer":
     """POST `body` (JSON) and return the Answer, whose HTTP status is 200.
 
-    Raises ConnectError, ClockError, RefusedError, AccessError, BusyError or BrokenError, as the exchange ends;
-    UsageError for a CA file that cannot be read.
+    `ca_file` vouches for the server (None: the bundle of requests), `ahead` may hold a connection to it.
+    Raises ConnectError, ClockError, RefusedError, AccessError, BusyError or BrokenError, as the exchange ends.
     """
-    verify = endpoint.base_url.startswith("http:") or _ca_file(environ)
     upload = _Upload(body)
 
     def send() -> requests.Response:
-        return _session().post(
+        return _session(ahead).post(
             endpoint.url(path),
             data=upload,
             headers=_HEADERS,
@@ -64,8 +71,7 @@ def post(endpoint: Endpoint, path: str, body: bytes, clocks: Clocks, environ: Ma
             stream=True,
             allow_redirects=False,
             timeout=(clocks.connect_timeout_s or None, None),
-            verify=verify,
-            # On this machine no proxy is in the way, and a key in plain http must not go to one.
+            verify=ca_file or True,
             proxies=_NO_PROXIES if endpoint.is_loopback else None,
         )
 
@@ -78,13 +84,7 @@ def post(endpoint: Endpoint, path: str, body: bytes, clocks: Clocks, environ: Ma
         return Answer(response.raw, exchange.idle)
     if response.status_code in range(300, 400):
         raise _redirect(response)
-    raise http_error(
-        response.status_code,
-        response.reason or "",
-        problem_in_body(exchange.error_body()),
-        wait_s=retry_after_s(response.headers),
-        request_id=_request_id(response),
-    )
+    raise _http_error(response, exchange.error_body())
 
 
 class Answer:
@@ -254,30 +254,52 @@ class _Connection(HTTPConnection):
 
 class _TlsConnection(HTTPSConnection):
     response_class = _Response
+    ahead: Ahead | None = None
+
+    def connect(self) -> None:
+        """Connect, unless the connection was made ahead."""
+        made = self.ahead.take(self.host, self.port) if self.ahead and self.proxy is None else None
+        if made is None:
+            super().connect()
+            return
+        made.settimeout(self.timeout)
+        for option in self.socket_options or ():
+            made.setsockopt(*option)
+        self.sock = made
+        self.is_verified = True
 
 
 class _Pool(urllib3.HTTPConnectionPool):
     ConnectionCls = _Connection
 
 
-class _TlsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
+def _pools(connection_ahead: Ahead | None) -> dict[str, type[urllib3.HTTPConnectionPool]]:
+    """Return the pools that make our connections, the first one over TLS from what was made ahead."""
+
+    class Connection(_TlsConnection):
+        ahead = connection_ahead
+
+    class Pool(urllib3.HTTPSConnectionPool):
+        ConnectionCls = Connection
+
+    return {"http": _Pool, "https": Pool}
 
 
 class _Adapter(HTTPAdapter):
     """The adapter of requests, with our connections. Its own retries stay off: they send twice and hide answers."""
 
+    def __init__(self, ahead: Ahead | None) -> None:
+        self._pools = _pools(ahead)
+        super().__init__()
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, socket_options=_SOCKET_OPTIONS, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
+        self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(*args, socket_options=_SOCKET_OPTIONS, **kwargs)
-        manager.pool_classes_by_scheme = _POOLS
+        manager.pool_classes_by_scheme = self._pools
         return manager
-
-
-_POOLS = {"http": _Pool, "https": _TlsPool}
 
 
 class _Bearer(AuthBase):
@@ -300,24 +322,15 @@ _HEADERS = {
     # A proxy that compresses holds deltas back until a block is full.
     "Accept-Encoding": "identity",
 }
+# On this machine no proxy is in the way, and a key in plain http must not go to one.
 _NO_PROXIES: Any = {"http": None, "https": None, "all": None}
 
 
-def _session() -> requests.Session:
+def _session(ahead: Ahead | None) -> requests.Session:
     session = _Session()
-    session.mount("http://", _Adapter())
-    session.mount("https://", _Adapter())
+    for prefix in ("http://", "https://"):
+        session.mount(prefix, _Adapter(ahead))
     return session
-
-
-def _ca_file(environ: Mapping[str, str]) -> str | bool:
-    """Return the CA bundle that the environment names, or True for the one of requests."""
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
-        if path := environ.get(name):
-            if not os.access(path, os.R_OK):
-                raise UsageError(f"the CA bundle {path} cannot be read", f"check {name}")
-            return path
-    return True
 
 
 def _shut(raw: Any) -> None:
@@ -331,6 +344,16 @@ def _redirect(response: requests.Response) -> RefusedError:
         f"the server redirects to {target} ({response.status_code}), and smai follows no redirect",
         "check --base-url",
         http_status=response.status_code,
+        request_id=_request_id(response),
+    )
+
+
+def _http_error(response: requests.Response, body: bytes) -> SmaiError:
+    return http_error(
+        response.status_code,
+        response.reason or "",
+        problem_in_body(body),
+        wait_s=retry_after_s(response.headers),
         request_id=_request_id(response),
     )
 

@@ -148,6 +148,13 @@ def test_help_version_and_usage_errors_import_no_requests(
     assert not modules & {b"requests", b"urllib3", b"sseclient", b"http.client", b"ssl"}
 
 
+def test_a_shell_completes_options_without_an_http_library(environment: dict[str, str]) -> None:
+    tab = {"_SMAI_COMPLETE": "bash_complete", "COMP_WORDS": "smai ask --max", "COMP_CWORD": "2"}
+    done = subprocess.run([SMAI], env=environment | tab, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.split() == [b"plain,--max-tokens", b"plain,--max-time"]
+
+
 @pytest.mark.parametrize("target", ["full", "closed", "gone"])
 def test_help_that_cannot_be_written_is_11_and_a_reader_that_left_is_sigpipe(
     environment: dict[str, str], target: str

@@ -2,17 +2,20 @@
 
 import contextlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from smai_cli import prompt
 from smai_cli.cli import SECONDS, Number, chosen_mode, output_options
 from smai_cli.clocks import Clocks, Deadline
-from smai_cli.config import DEFAULT_BASE_URL, DEFAULT_MODEL, Endpoint, find_endpoint
+from smai_cli.config import DEFAULT_BASE_URL, DEFAULT_MODEL, Endpoint, find_ca_file, find_endpoint
 from smai_cli.errors import UsageError
 from smai_cli.output import say
-from smai_cli.run import Run
+
+if TYPE_CHECKING:
+    from smai_cli.ahead import Ahead
+    from smai_cli.run import Run
 
 STDIN = 0
 
@@ -45,13 +48,40 @@ def ask(operands: tuple[str, ...], **flags: Any) -> int:
 
     Piped stdin is the prompt, or follows PROMPT after a blank line; the operand - places it elsewhere.
     """
+    deadline = Deadline(flags["max_time"])
     mode = chosen_mode(raw=flags["raw"], jsonl=flags["jsonl"], final=flags["final"])
-    run = Run(mode, flags["summary"], flags["accept"], Deadline(flags["max_time"]))
-    return run.deliver(lambda: _ask(run, operands, flags))
+    checked = _checked(operands, flags)
+    # From here on the connection is being made while the imports run.
+    from smai_cli.run import Run  # noqa: PLC0415
+
+    run = Run(mode, flags["summary"], flags["accept"], deadline)
+    if isinstance(checked, UsageError):
+        return run.fail(checked)
+    return run.deliver(lambda: _ask(run, checked, flags))
 
 
-def _ask(run: Run, operands: tuple[str, ...], flags: dict[str, Any]) -> None:
-    """Check what was typed, read stdin, send the request and pump the answer. Raises SmaiError."""
+class _Inquiry(NamedTuple):
+    """What was typed, checked: the words of the prompt, where to ask (None: the mock), and how far that is."""
+
+    model: str
+    system: str | None
+    words: list[str]
+    reads_stdin: bool
+    endpoint: Endpoint | None
+    ca_file: str | None
+    ahead: "Ahead | None"
+
+
+def _checked(operands: tuple[str, ...], flags: dict[str, Any]) -> _Inquiry | UsageError:
+    """Return what was typed, or what is wrong with it, to be told when there is a run to tell it."""
+    try:
+        return _check(operands, flags)
+    except UsageError as error:
+        return error
+
+
+def _check(operands: tuple[str, ...], flags: dict[str, Any]) -> _Inquiry:
+    """Check what was typed and begin to connect. Raises UsageError."""
     model = prompt.operand_text(flags["model"], "-m/--model")
     system = None if flags["system"] is None else prompt.operand_text(flags["system"], "-s/--system")
     words = [prompt.operand_text(operand, f"operand {number}") for number, operand in enumerate(operands, 1)]
@@ -59,14 +89,23 @@ def _ask(run: Run, operands: tuple[str, ...], flags: dict[str, Any]) -> None:
     if not reads_stdin:
         prompt.compose(words, None)  # an empty prompt is said before anything is loaded
     endpoint = _endpoint(flags)
-    run.key = endpoint.key if endpoint else None
+    ca_file, ahead = None, None
+    if endpoint and endpoint.is_tls:
+        from smai_cli.ahead import connect_ahead  # noqa: PLC0415  # after usage errors
 
-    # Here, not above, so that --help and a usage error need not wait for them; and before stdin is read, so
-    # that they load while its producer works.
+        ca_file = find_ca_file(os.environ)
+        ahead = connect_ahead(endpoint.base_url, ca_file, flags["connect_timeout"], os.environ)
+    return _Inquiry(model, system, words, reads_stdin, endpoint, ca_file, ahead)
+
+
+def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any]) -> None:
+    """Read stdin, send the request and pump the answer. Raises SmaiError."""
+    # Before stdin is read, so that they load while its producer works.
     from smai_cli import chat, stream, transport  # noqa: PLC0415
     from smai_cli.request import Request, conversation  # noqa: PLC0415
     from smai_cli.retry import Retries  # noqa: PLC0415
 
+    model, system, words, reads_stdin, endpoint, ca_file, ahead = inquiry
     piped = prompt.piped_text(prompt.read_all(STDIN, _notice)) if reads_stdin else None
     request = Request(
         model,
@@ -76,11 +115,12 @@ def _ask(run: Run, operands: tuple[str, ...], flags: dict[str, Any]) -> None:
         include_usage=run.summary != "none",
     )
     run.completion.model = model
+    run.key = endpoint.key if endpoint else None
     clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], run.deadline)
     with _serving(endpoint) as target:
         stream.ask(
             request,
-            lambda body: transport.post(target, chat.PATH, body, clocks, os.environ),
+            lambda body: transport.post(target, chat.PATH, body, clocks, ca_file=ca_file, ahead=ahead),
             chat,
             writer=run.writer,
             completion=run.completion,

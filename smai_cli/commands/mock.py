@@ -1,5 +1,6 @@
 """`smai mock`: the rehearsal server as a process of its own."""
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def mock(port: int, **flags: Any) -> int:
     from smai_cli.mock import Mock  # noqa: PLC0415  # after --help and usage errors
     from smai_cli.output import Output  # noqa: PLC0415
 
+    gc.enable()
     script = _script(flags)
     try:
         server = Mock(script, port)

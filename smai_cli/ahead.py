@@ -1,0 +1,125 @@
+"""The TLS connection to the server, made on a thread while the imports of the HTTP libraries run.
+
+Name look-up, TCP and TLS cost round trips, the imports cost CPU; side by side they cost the larger of the two.
+The connection is the same that urllib3 would make, and no more lenient. Whatever goes wrong here is left to the
+usual way, which then reports it. To take this module out, take out its two users: the line in commands/ask.py
+that starts it, and `connect` in transport.py.
+"""
+
+import contextlib
+import select
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
+
+# A server may drop a connection on which nothing is asked; one that is older than this is not used.
+_FRESH_S = 5.0
+_GONE = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
+_IN_THE_WAY = ("https_proxy", "all_proxy", "sslkeylogfile")
+
+
+class Ahead:
+    """A connection to `host` and `port` in the making; `ca_file` vouches for its certificate (None: certifi's)."""
+
+    def __init__(self, host: str, port: int, ca_file: str | None, connect_timeout_s: float) -> None:
+        self._address = (host, port)
+        self._ca_file = ca_file
+        self._timeout_s = connect_timeout_s or None
+        self._socket: ssl.SSLSocket | None = None
+        self._refusal: ssl.SSLCertVerificationError | None = None
+        self._made_s = 0.0
+        self._thread = threading.Thread(target=self._connect, daemon=True)
+        self._thread.start()
+
+    def take(self, host: str, port: int | None) -> ssl.SSLSocket | None:
+        """Wait for the connection and return it, once; None where there is none that can be used.
+
+        Raises ssl.SSLCertVerificationError where the certificate was refused: it would be again.
+        """
+        if (host, port) != self._address:
+            return None
+        self._thread.join()
+        if self._refusal:
+            raise self._refusal
+        made, self._socket = self._socket, None
+        if made and (time.monotonic() - self._made_s > _FRESH_S or _is_gone(made)):
+            made.close()
+            return None
+        return made
+
+    def _connect(self) -> None:
+        try:
+            plain = socket.create_connection(self._address, self._timeout_s)
+            with contextlib.ExitStack() as on_failure:
+                on_failure.callback(plain.close)
+                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._socket = _context(self._ca_file).wrap_socket(plain, server_hostname=self._address[0].rstrip("."))
+                self._made_s = time.monotonic()
+                on_failure.pop_all()
+        except ssl.SSLCertVerificationError as exc:
+            self._refusal = exc
+        except (OSError, ValueError):
+            return
+
+
+class _Later:
+    """The context that `make` returns, made on a thread."""
+
+    def __init__(self, make: Callable[[], ssl.SSLContext]) -> None:
+        self._make = make
+        self._made: ssl.SSLContext | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def result(self) -> ssl.SSLContext:
+        """Wait for it. Raises OSError if it could not be made."""
+        self._thread.join()
+        if self._made is None:
+            raise OSError("no context")
+        return self._made
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):  # a bundle that cannot be read: urllib3 will say so
+            self._made = self._make()
+
+
+def connect_ahead(
+    base_url: str, ca_file: str | None, connect_timeout_s: float, environ: Mapping[str, str]
+) -> Ahead | None:
+    """Begin to connect to the server of an https base URL; None for http, and where the environment interferes.
+
+    A proxy would make the connection another one, SSLKEYLOGFILE asks urllib3 to write its keys down.
+    """
+    parts = urlsplit(base_url)
+    if parts.scheme != "https" or not parts.hostname or any(name.lower() in _IN_THE_WAY for name in environ):
+        return None
+    return Ahead(parts.hostname, parts.port or 443, ca_file, connect_timeout_s)
+
+
+def _context(ca_file: str | None) -> ssl.SSLContext:
+    """Return a context as strict as the one of urllib3."""
+    if ca_file is None:
+        import certifi  # noqa: PLC0415  # as requests does; needed on the thread only
+
+        ca_file = certifi.where()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
+    context.post_handshake_auth = True
+    context.hostname_checks_common_name = False
+    if sys.version_info >= (3, 13):
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_verify_locations(ca_file)
+    return context
+
+
+def _is_gone(made: socket.socket) -> bool:
+    """Return whether the server has closed it. That it can be read says nothing: TLS 1.3 sends session tickets."""
+    poller = select.poll()
+    poller.register(made, _GONE)
+    return bool(poller.poll(0))

@@ -1,0 +1,133 @@
+"""The TLS connection made ahead: used where it is good, and nowhere else to be noticed."""
+
+import socket
+import ssl
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import trustme
+from process import SMAI
+from rawserver import (
+    GOOD,
+    HEAD,
+    LAST_CHUNK,
+    OUT,
+    PLAIN_ANSWER,
+    Ask,
+    Request,
+    Serve,
+    certificates,
+    chunk,
+    http,
+    reach,
+    read_request,
+)
+
+from smai_cli.ahead import Ahead, connect_ahead
+
+pytest_plugins = ["rawserver"]
+
+
+def test_a_good_run_makes_one_connection_and_one_request(serve: Serve, ask: Ask) -> None:
+    server = serve(*PLAIN_ANSWER, tls=certificates().context)
+    assert ask(server)[:2] == (0, OUT)
+    assert (server.connections, len(server.requests)) == (1, 1)
+
+
+def test_a_refused_certificate_is_refused_once(serve: Serve, ask: Ask) -> None:
+    stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(stranger)
+    server = serve(*PLAIN_ANSWER, tls=stranger)
+    result = ask(server)
+    assert (result.status, result.stdout) == (3, b"")
+    assert "certificate verify failed" in result.stderr
+    assert server.connections == 1
+
+
+def test_a_certificate_for_another_name_is_refused(serve: Serve, ask: Ask, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    other = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("other.example").configure_cert(other)
+    server = serve(*PLAIN_ANSWER, tls=other)
+    result = ask(server, env={"SSL_CERT_FILE": str(tmp_path / "ca.pem")})
+    assert (result.status, server.requests) == (3, [])
+    assert "certificate verify failed" in result.stderr
+
+
+def test_a_retry_makes_a_connection_of_its_own(serve: Serve, ask: Ask) -> None:
+    busy = http("503 Service Unavailable", b"{}", "Retry-After: 0")
+    server = serve((busy,), tuple(PLAIN_ANSWER), tls=certificates().context)
+    assert ask(server)[:2] == (0, OUT)
+    assert (server.connections, len(server.requests)) == (2, 2)
+
+
+def closes_the_first(connection: socket.socket) -> Request:
+    """Read a request, but only on the second connection; the first is closed as soon as it is made."""
+    closes_the_first.count += 1  # type: ignore[attr-defined]
+    if closes_the_first.count == 1:  # type: ignore[attr-defined]
+        raise ConnectionError
+    return read_request(connection)
+
+
+def test_a_connection_that_the_server_closed_while_stdin_was_awaited_is_made_again(
+    serve: Serve, environment: dict[str, str]
+) -> None:
+    closes_the_first.count = 0  # type: ignore[attr-defined]
+    server = serve(*PLAIN_ANSWER, tls=certificates().context, reads=closes_the_first)
+    env = environment | reach(server)
+    with subprocess.Popen(
+        [SMAI, "ask"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr
+        # The notice comes after 3 s of waiting: by then the first connection was made, and closed.
+        assert b"waiting for the prompt" in process.stderr.readline()
+        out, err = process.communicate(b"hi")
+    assert (process.returncode, out, err) == (0, OUT, b"")
+    assert (server.connections, len(server.requests)) == (2, 1)
+
+
+def test_a_prompt_that_is_known_to_be_bad_connects_to_nothing(serve: Serve, environment: dict[str, str]) -> None:
+    server = serve(*PLAIN_ANSWER, tls=certificates().context)
+    env = environment | reach(server)
+    for arguments in (["-n", " "], ["-n"], ["-s", b"\xff", "-n", "hi"], ["--raw", "--final", "hi"], ["-t", "9", "hi"]):
+        done = subprocess.run(
+            [SMAI, "ask", *arguments], env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        assert done.returncode == 2
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("base_url", "environ"),
+    [
+        ("http://127.0.0.1:1/v1", {}),
+        ("https://127.0.0.1:1/v1", {"https_proxy": "http://127.0.0.1:1"}),
+        ("https://127.0.0.1:1/v1", {"ALL_PROXY": "socks5://127.0.0.1:1"}),
+        ("https://127.0.0.1:1/v1", {"SSLKEYLOGFILE": "/dev/null"}),
+    ],
+)
+def test_nothing_is_made_ahead_for_plain_http_or_where_the_environment_interferes(
+    base_url: str, environ: Mapping[str, str]
+) -> None:
+    assert connect_ahead(base_url, None, 1.0, environ) is None
+
+
+def test_a_failure_is_left_to_the_usual_way() -> None:
+    for ca_file in (None, "/nonexistent"):
+        assert Ahead("127.0.0.1", 1, ca_file, 1.0).take("127.0.0.1", 1) is None
+    assert Ahead("nosuch.invalid", 443, None, 1.0).take("nosuch.invalid", 443) is None
+
+
+def test_it_is_given_once_and_to_its_own_host_only(serve: Serve) -> None:
+    server = serve(HEAD, *map(chunk, GOOD), LAST_CHUNK, tls=certificates().context)
+    port = int(server.url.rsplit(":", 1)[1].removesuffix("/v1"))
+    ahead = Ahead("127.0.0.1", port, certificates().ca_file, 5.0)
+    assert ahead.take("127.0.0.1", port + 1) is None
+    made = ahead.take("127.0.0.1", port)
+    assert made is not None
+    assert made.version() in ("TLSv1.2", "TLSv1.3")
+    made.close()
+    assert ahead.take("127.0.0.1", port) is None
