@@ -9,12 +9,15 @@ that starts it, and `connect` in transport.py.
 import contextlib
 import select
 import socket
-import ssl
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import ssl
 
 # A server may drop a connection on which nothing is asked; one that is older than this is not used.
 _FRESH_S = 5.0
@@ -35,7 +38,7 @@ class Ahead:
         self._thread = threading.Thread(target=self._connect, daemon=True)
         self._thread.start()
 
-    def take(self, host: str, port: int | None) -> ssl.SSLSocket | None:
+    def take(self, host: str, port: int | None) -> "ssl.SSLSocket | None":
         """Wait for the connection and return it, once; None where there is none that can be used.
 
         Raises ssl.SSLCertVerificationError where the certificate was refused: it would be again.
@@ -52,30 +55,32 @@ class Ahead:
         return made
 
     def _connect(self) -> None:
+        context = _Later(lambda: _context(self._ca_file))  # parsing a large bundle takes as long as a round trip
+        with contextlib.suppress(OSError, ValueError), contextlib.ExitStack() as on_failure:
+            plain = on_failure.enter_context(socket.create_connection(self._address, self._timeout_s))
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._shake_hands(plain, context.result())
+
+    def _shake_hands(self, plain: socket.socket, context: "ssl.SSLContext") -> None:
+        import ssl  # noqa: PLC0415  # it was loaded while TCP connected
+
         try:
-            plain = socket.create_connection(self._address, self._timeout_s)
-            with contextlib.ExitStack() as on_failure:
-                on_failure.callback(plain.close)
-                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._socket = _context(self._ca_file).wrap_socket(plain, server_hostname=self._address[0].rstrip("."))
-                self._made_s = time.monotonic()
-                on_failure.pop_all()
+            self._socket = context.wrap_socket(plain, server_hostname=self._address[0].rstrip("."))
+            self._made_s = time.monotonic()
         except ssl.SSLCertVerificationError as exc:
             self._refusal = exc
-        except (OSError, ValueError):
-            return
 
 
 class _Later:
     """The context that `make` returns, made on a thread."""
 
-    def __init__(self, make: Callable[[], ssl.SSLContext]) -> None:
+    def __init__(self, make: "Callable[[], ssl.SSLContext]") -> None:
         self._make = make
         self._made: ssl.SSLContext | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def result(self) -> ssl.SSLContext:
+    def result(self) -> "ssl.SSLContext":
         """Wait for it. Raises OSError if it could not be made."""
         self._thread.join()
         if self._made is None:
@@ -100,10 +105,12 @@ def connect_ahead(
     return Ahead(parts.hostname, parts.port or 443, ca_file, connect_timeout_s)
 
 
-def _context(ca_file: str | None) -> ssl.SSLContext:
+def _context(ca_file: str | None) -> "ssl.SSLContext":
     """Return a context as strict as the one of urllib3."""
+    import ssl  # noqa: PLC0415  # on this thread, while TCP connects
+
     if ca_file is None:
-        import certifi  # noqa: PLC0415  # as requests does; needed on the thread only
+        import certifi  # noqa: PLC0415  # as requests does
 
         ca_file = certifi.where()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
