@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from smai_cli.chunk import Chunk, Usage, load_object
+from smai_cli.chunk import Chunk, Usage, count, load_object, text_of
 from smai_cli.errors import BrokenError, RefusedError
 from smai_cli.problem import Problem, problem_of
 from smai_cli.request import Request
@@ -60,14 +60,16 @@ def _chunk(payload: dict[str, Any], line: str, part: str) -> Chunk:
     if not isinstance(delta, dict):
         delta = {}
     content, refusal = delta.get("content"), delta.get("refusal")
+    reasoning = delta.get("reasoning_content") or delta.get("reasoning")
     finish_reason, usage, model = choice.get("finish_reason"), payload.get("usage"), payload.get("model")
     return Chunk(
         line,
-        content if isinstance(content, str) else _text(content),
+        content if isinstance(content, str) else text_of(content),
         finish_reason if finish_reason and isinstance(finish_reason, str) else None,
         _usage(usage) if usage else None,
         model if isinstance(model, str) else "",
-        _text(refusal) if refusal else "",
+        text_of(refusal) if refusal else "",
+        text_of(reasoning) if reasoning else "",
     )
 
 
@@ -88,17 +90,10 @@ def _first_choice(choices: Any) -> dict[str, Any]:
     return {}
 
 
-def _text(content: Any) -> str:
-    """Return the text of a content: a string, null, or a list of parts."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "".join(_text(part.get("text")) for part in content if isinstance(part, dict))
-    return ""
-
-
 def _usage(usage: Any) -> Usage | None:
     if not isinstance(usage, dict):
         return None
-    counts = (usage.get(name) for name in Usage._fields)
-    return Usage(*(count if isinstance(count, int) else None for count in counts))
+    details = usage.get("completion_tokens_details")
+    reasoning = details.get("reasoning_tokens") if isinstance(details, dict) else None
+    prompt, completion, total = map(usage.get, ("prompt_tokens", "completion_tokens", "total_tokens"))
+    return Usage(count(prompt), count(completion), count(total), count(reasoning))

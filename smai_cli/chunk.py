@@ -14,6 +14,7 @@ class Usage(NamedTuple):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     total_tokens: int | None = None
+    reasoning_tokens: int | None = None
 
 
 class Chunk(NamedTuple):
@@ -21,8 +22,9 @@ class Chunk(NamedTuple):
 
     `data` is the event's JSON on one line, the server's own characters where they were one line already
     (empty for text that no event of its own brought). `text` is the delta of choice 0, `refusal` the model's
-    words instead of an answer, `problem` an error object in place of a chunk, `done` the `[DONE]` marker.
-    The other choices, tool calls and all that smai does not know stay in `data`.
+    words instead of an answer, `reasoning` its thoughts before one, `problem` an error object in place of a
+    chunk, `done` that nothing follows. The other choices, tool calls and all that smai does not know stay in
+    `data`.
     """
 
     data: str = ""
@@ -31,8 +33,23 @@ class Chunk(NamedTuple):
     usage: Usage | None = None
     model: str = ""
     refusal: str = ""
+    reasoning: str = ""
     problem: Problem | None = None
     done: bool = False
+
+
+def text_of(content: Any) -> str:
+    """Return the text of a content: a string, null, or a list of parts."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(text_of(part.get("text")) for part in content if isinstance(part, dict))
+    return ""
+
+
+def count(number: Any) -> int | None:
+    """Return a token count, None for what is none."""
+    return number if isinstance(number, int) else None
 
 
 def load_object(data: str, what: str) -> tuple[dict[str, Any], str]:

@@ -10,6 +10,8 @@ import click
 from smai_cli import __version__
 from smai_cli.errors import UsageError
 
+# The APIs that dialects.py knows; named here too, so that --help needs no dialect.
+APIS = ("auto", "chat", "responses")
 COMMANDS = ("ask", "decode", "mock")
 _F = TypeVar("_F", bound=Callable[..., Any])
 

@@ -1,60 +1,22 @@
-"""A loopback server that speaks the chat API: scripted replies, recorded tapes, and faults on request.
+"""A loopback server that speaks both dialects: scripted replies, recorded tapes, and faults on request.
 
-What `smai mock` serves, what `smai ask --mock` asks, and the double that the tests ask. It says what the real
-service says (the API reference), so that other clients can rehearse with it too.
+What `smai mock` serves, what `smai ask --mock` asks, and the double that the tests ask.
 """
 
 import json
 import re
 import socket
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar, Self
+from typing import Any, NamedTuple, Self
 
-POEM = """Spring comes in by the kitchen door,
-mud on its boots, and light on the floor.
-It asks for nothing, it stays for tea,
-and hangs a green coat on the apple tree.
-"""
-MODELS = ("gpt-4.1", "gpt-4.1-mini", "gpt-4o", "gpt-4o-mini")
-DELAY_S = 0.015
+from smai_cli import script as answers
+from smai_cli.script import Script
+
 _HOST = "127.0.0.1"
 _REQUEST_LIMIT = 64 * 1024 * 1024
-_ERROR_CODES = {
-    400: ("invalid_request_error", "invalid_request", "the mock was told to refuse"),
-    401: ("authentication_error", "invalid_api_key", "Incorrect API key provided"),
-    403: ("permission_error", "permission_denied", "the key may not do this"),
-    404: ("invalid_request_error", "model_not_found", "The model does not exist"),
-    429: ("rate_limit_error", "rate_limit_exceeded", "Rate limit reached"),
-    500: ("server_error", "server_error", "The server had an error"),
-    503: ("server_error", "model_overloaded", "The model is overloaded"),
-}
-
-
-@dataclass(frozen=True)
-class Script:
-    """What the mock answers. Counts of deltas are counts of `delta.content`; None leaves a fault out.
-
-    `tape` replaces the scripted events by recorded bytes. `status` answers the first `fail_first` requests
-    (None: all) with that HTTP status. `finish_reason` "none" sends null. The mock closes after `max_requests`.
-    """
-
-    reply: str = POEM
-    tape: bytes | None = None
-    delay_s: float = DELAY_S
-    require_key: str | None = None
-    max_requests: int | None = None
-    status: int | None = None
-    retry_after: str | None = None
-    fail_first: int | None = None
-    cut_after: int | None = None
-    stall_after: int | None = None
-    error_after: int | None = None
-    done: bool = True
-    finish_reason: str = "stop"
 
 
 @dataclass(frozen=True)
@@ -130,60 +92,6 @@ class Mock(ThreadingHTTPServer):
         self.server_close()
 
 
-def reply_deltas(reply: str) -> list[str]:
-    """Return `reply` in pieces like those of a model: at most a short word each."""
-    return re.findall(r"\s?\w{1,8}|\W", reply)
-
-
-def events(script: Script, request: dict[str, Any]) -> Iterator[bytes]:
-    """Yield the events of a streamed answer to `request` (the JSON of its body)."""
-    base = _base(request, "chat.completion.chunk")
-    usage = bool((request.get("stream_options") or {}).get("include_usage"))
-    if usage:
-        base["usage"] = None
-    yield _event({**base, "choices": [_choice({"role": "assistant", "content": ""}, None)]})
-    for delta in reply_deltas(script.reply):
-        yield _event({**base, "choices": [_choice({"content": delta}, None)]})
-    finish_reason = None if script.finish_reason == "none" else script.finish_reason
-    yield _event({**base, "choices": [_choice({}, finish_reason)]})
-    if usage:
-        yield _event({**base, "choices": [], "usage": _usage(script, request)})
-    if script.done:
-        yield b"data: [DONE]\n\n"
-
-
-def whole(script: Script, request: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer to `request` in one piece."""
-    finish_reason = None if script.finish_reason == "none" else script.finish_reason
-    message = {"role": "assistant", "content": script.reply}
-    choice = {"index": 0, "message": message, "finish_reason": finish_reason}
-    return {**_base(request, "chat.completion"), "choices": [choice], "usage": _usage(script, request)}
-
-
-def _base(request: dict[str, Any], kind: str) -> dict[str, Any]:
-    return {"id": "chatcmpl-mock", "object": kind, "created": int(time.time()), "model": request.get("model")}
-
-
-def _choice(delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
-    return {"index": 0, "delta": delta, "finish_reason": finish_reason}
-
-
-def _event(payload: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
-
-
-def _usage(script: Script, request: dict[str, Any]) -> dict[str, int]:
-    """Return token counts by the mock's own rule: a delta is a token."""
-    asked = sum(len(reply_deltas(str(message.get("content")))) for message in request.get("messages", []))
-    answered = len(reply_deltas(script.reply))
-    return {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}
-
-
-def _error(code: int) -> dict[str, Any]:
-    kind, name, message = _ERROR_CODES.get(code, ("server_error", "mock_error", "the mock was told to fail"))
-    return {"error": {"message": message, "type": kind, "param": None, "code": name}}
-
-
 @dataclass
 class Refusal(Exception):  # noqa: N818  # it is an answer
     """An answer with an HTTP status other than 200; the usual error body for it unless one is given."""
@@ -192,12 +100,27 @@ class Refusal(Exception):  # noqa: N818  # it is an answer
     body: dict[str, Any] = field(default_factory=dict)
 
 
+class _Dialect(NamedTuple):
+    """How requests to one path are answered; `lead` is the number of events before the first delta."""
+
+    asked_in: str
+    asked_types: tuple[type, ...]
+    events: Callable[[Script, dict[str, Any]], Iterator[bytes]]
+    whole: Callable[[Script, dict[str, Any]], dict[str, Any]]
+    lead: int
+
+
+_PATHS = {
+    "/v1/chat/completions": _Dialect("messages", (list,), answers.chat_events, answers.chat_whole, 1),
+    "/v1/responses": _Dialect("input", (list, str), answers.responses_events, answers.responses_whole, 4),
+}
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Mock
     # A person's rehearsal sees deltas when they are sent, so small writes do not wait for each other.
     disable_nagle_algorithm = True
-    paths: ClassVar = {"POST": "/v1/chat/completions", "GET": "/v1/models"}
 
     def do_POST(self) -> None:
         self._answer()
@@ -217,12 +140,14 @@ class _Handler(BaseHTTPRequestHandler):
             try:
                 self._check(received, number)
                 if self.command == "GET":
-                    data = [{"id": model, "object": "model", "created": 0, "owned_by": "mock"} for model in MODELS]
+                    data = [
+                        {"id": model, "object": "model", "created": 0, "owned_by": "mock"} for model in answers.MODELS
+                    ]
                     self._send_json(200, {"object": "list", "data": data})
                 else:
                     self._complete(received)
             except Refusal as refusal:
-                self._send_json(refusal.status, refusal.body or _error(refusal.status))
+                self._send_json(refusal.status, refusal.body or answers.error_object(refusal.status))
         finally:
             self.server.count_answer()
 
@@ -230,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
         script = self.server.script
         if script.require_key is not None and received.headers.get("authorization") != f"Bearer {script.require_key}":
             raise Refusal(401)
-        if self.path != self.paths[self.command]:
+        if self.path not in (_PATHS if self.command == "POST" else ("/v1/models",)):
             raise Refusal(404)
         if script.status is not None and (script.fail_first is None or number <= script.fail_first):
             raise Refusal(script.status)
@@ -238,18 +163,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.check(received)
 
     def _complete(self, received: Received) -> None:
-        script = self.server.script
+        script, dialect = self.server.script, _PATHS[self.path]
         try:
             request = received.json
-            usable = isinstance(request["model"], str) and isinstance(request["messages"], list)
+            asked = request[dialect.asked_in]
+            usable = isinstance(request["model"], str) and isinstance(asked, dialect.asked_types)
         except (ValueError, KeyError, TypeError, RecursionError):
             usable = False
         if not usable:
             raise Refusal(400)
         if request.get("stream"):
-            self._stream(script, request)
+            self._stream(script, dialect, request)
         else:
-            self._send_json(200, whole(script, request))
+            self._send_json(200, dialect.whole(script, request))
 
     def _send_json(self, status: int, payload: dict[str, Any]) -> None:
         body = json.dumps(payload).encode()
@@ -262,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _stream(self, script: Script, request: dict[str, Any]) -> None:
+    def _stream(self, script: Script, dialect: "_Dialect", request: dict[str, Any]) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Cache-Control", "no-cache")
@@ -272,9 +198,9 @@ class _Handler(BaseHTTPRequestHandler):
         parts = (
             re.findall(rb".*?(?:\r?\n){2}|.+", script.tape, re.DOTALL)
             if script.tape is not None
-            else events(script, request)
+            else dialect.events(script, request)
         )
-        deltas = -1 if script.tape is None else 0  # the first event of a scripted answer is the role
+        deltas = -dialect.lead if script.tape is None else 0
         for part in parts:
             if deltas > 0 and self.server.over.wait(script.delay_s):
                 self.close_connection = True
@@ -298,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return True
         if deltas == script.error_after:
-            self._send_chunk(_event(_error(500)))
+            self._send_chunk(answers.event(answers.error_object(500)))
             self._send_chunk(b"")
             return True
         return False

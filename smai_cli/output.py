@@ -6,6 +6,7 @@ import os
 import select
 
 from smai_cli.errors import OutputError, ReaderGoneError
+from smai_cli.text import visible
 
 STDOUT, STDERR = 1, 2
 # How long a line on stderr may wait for a reader who is not reading a non-blocking pipe.
@@ -60,6 +61,19 @@ class TextDoor(io.RawIOBase):
         return len(data)
 
 
+class Aside:
+    """Text on stderr beside the answer; on a terminal with nothing unseen, and dimmed unless NO_COLOR or TERM=dumb."""
+
+    def __init__(self) -> None:
+        self._is_terminal = os.isatty(STDERR)
+        self._dims = self._is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+
+    def __call__(self, text: str) -> None:
+        """Write `text` at once. A stderr that cannot be written changes nothing."""
+        shown = visible(text) if self._is_terminal else text
+        _write_stderr(f"\x1b[2m{shown}\x1b[22m" if self._dims and shown != "\n" else shown)
+
+
 def say(line: str) -> None:
     """Put `smai: line` on stderr. A stderr that cannot be written changes nothing: the status tells."""
     say_plain(f"smai: {line}")
@@ -67,7 +81,11 @@ def say(line: str) -> None:
 
 def say_plain(line: str) -> None:
     """Put `line` on stderr as it is, with a newline, in one write where the kernel takes it."""
-    view = memoryview(f"{line}\n".encode(errors="replace"))
+    _write_stderr(f"{line}\n")
+
+
+def _write_stderr(text: str) -> None:
+    view = memoryview(text.encode(errors="replace"))
     while view:
         try:
             view = view[os.write(STDERR, view) :]

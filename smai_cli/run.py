@@ -8,10 +8,10 @@ from smai_cli.clocks import Deadline
 from smai_cli.completion import Completion
 from smai_cli.errors import SmaiError
 from smai_cli.main import leave
-from smai_cli.output import STDOUT, Output, say, say_plain
+from smai_cli.output import STDOUT, Aside, Output, say, say_plain
 from smai_cli.summary import summary_json, summary_text
 from smai_cli.watch import watch
-from smai_cli.writers import WRITERS, Writer
+from smai_cli.writers import WRITERS, Aloud, Writer
 
 if TYPE_CHECKING:
     from smai_cli.config import Secret
@@ -21,13 +21,21 @@ class Run:
     """One run of a command that delivers an answer: its writer, its completion, its clock and its end.
 
     `mode` is a name in WRITERS, `summary` text, json or none (None: what the mode implies), `deadline` the end
-    of the whole run. `key`, once it is known, is kept out of every message.
+    of the whole run, `reasoning` whether the model's is shown on stderr. `key`, once it is known, is kept out of
+    every message.
     """
 
     def __init__(
-        self, mode: str, summary: str | None, accept: Collection[str], deadline: Deadline | None = None
+        self,
+        mode: str,
+        summary: str | None,
+        accept: Collection[str],
+        deadline: Deadline | None = None,
+        *,
+        reasoning: bool = False,
     ) -> None:
-        self.writer: Writer = WRITERS[mode](Output())
+        writer = WRITERS[mode](Output())
+        self.writer: Writer = Aloud(writer, Aside()) if reasoning else writer
         self.completion = Completion(accept)
         self.summary = summary or ("text" if mode == "final" else "none")
         self.deadline = deadline or Deadline()

@@ -27,6 +27,8 @@ def summary_text(completion: Completion) -> str:
     mark = "~" if source == "estimate" else ""
     counts = (("in", usage.prompt_tokens), ("out", usage.completion_tokens))
     tokens = ", ".join(f"{mark}{count} {way}" for way, count in counts if count is not None)
+    if usage.reasoning_tokens:
+        tokens += f" ({usage.reasoning_tokens} of them reasoning)"
     first_s = completion.first_delta_s
     first = "" if first_s is None else f"first delta after {first_s:.2f} s, "
     return (

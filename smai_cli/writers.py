@@ -93,6 +93,41 @@ class Final(Writer):
             self.out.write(_encoder(self.out)(text if text.endswith("\n") else text + "\n"))
 
 
+class Aloud(Writer):
+    """Another mode, and the model's reasoning put to `aside`, piece by piece, with a line end behind it."""
+
+    def __init__(self, writer: Writer, aside: Callable[[str], None]) -> None:
+        super().__init__(writer.out)
+        self.holds_back = writer.holds_back
+        self.takes_all = writer.takes_all
+        self._writer = writer
+        self._aside = aside
+        self._last = ""
+
+    def piece(self, data: bytes) -> None:
+        """Pass the bytes on."""
+        self._writer.piece(data)
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Put the reasoning aside, and pass the chunk on."""
+        if chunk.reasoning:
+            self._last = chunk.reasoning
+            self._aside(chunk.reasoning)
+        elif chunk.text:
+            self._finish()
+        self._writer.chunk(chunk)
+
+    def end(self, completion: Completion) -> None:
+        """Finish the line of the reasoning, and pass the end on."""
+        self._finish()
+        self._writer.end(completion)
+
+    def _finish(self) -> None:
+        if self._last and not self._last.endswith("\n"):
+            self._aside("\n")
+        self._last = ""
+
+
 WRITERS: dict[str, type[Writer]] = {"text": Text, "raw": Raw, "jsonl": Jsonl, "final": Final}
 
 

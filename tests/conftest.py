@@ -9,7 +9,8 @@ from typing import IO, Any
 import process
 import pytest
 
-from smai_cli.mock import Mock, Received, Refusal, Script
+from smai_cli.mock import Mock, Received, Refusal
+from smai_cli.script import Script
 
 Smai = Callable[..., process.Result]
 Server = Callable[..., Mock]

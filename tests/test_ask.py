@@ -9,8 +9,8 @@ import pytest
 from conftest import Server, Smai
 from process import SMAI
 
-from smai_cli.mock import POEM
 from smai_cli.request import Message
+from smai_cli.script import POEM
 
 POEM_BYTES = POEM.encode()
 
@@ -152,7 +152,7 @@ def test_the_json_summary_tells_everything_about_a_good_run(smai: Smai, server: 
         "complete": True,
         "finish_reason": "stop",
         "characters": 5,
-        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2, "reasoning_tokens": None},
         "usage_source": "server",
         "model": "gpt-4.1",
         "retries": 0,

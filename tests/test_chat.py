@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from smai_cli import chat
 from smai_cli.chunk import Usage
 from smai_cli.errors import BrokenError, RefusedError
-from smai_cli.mock import Script, events, reply_deltas
 from smai_cli.request import Message, Request, conversation
+from smai_cli.script import Script, chat_events, reply_deltas
 from smai_cli.sse import events as read_events
 from smai_cli.text import Joiner
 
@@ -36,7 +36,7 @@ def test_what_the_mock_encodes_is_what_is_decoded_over_all_of_unicode(reply: str
     joiner = Joiner()
     chunks = [
         chat.parse_event(event.data, event.event)
-        for event in read_events(events(Script(reply=reply), {"model": "m", "messages": []}))
+        for event in read_events(chat_events(Script(reply=reply), {"model": "m", "messages": []}))
     ]
     assert "".join(joiner.whole(chunk.text) for chunk in chunks) == reply
     assert chunks[-1].done

@@ -23,17 +23,20 @@ INNER = {
     "retry": {"clocks", "errors"},
     "config": {"errors"},
     "prompt": {"errors"},
-    "output": {"errors"},
+    "output": {"errors", "text"},
     "ahead": set(),
     "transport": {"__init__", "ahead", "clocks", "config", "errors", "problem", "retry", "text"},
     "sse": {"errors"},
     "chunk": {"errors", "problem", "text"},
     "chat": {"chunk", "errors", "problem", "request", "sse", "text"},
+    "responses": {"chunk", "errors", "problem", "request", "sse", "text"},
+    "dialects": {"chat", "chunk", "errors", "request", "responses"},
     "completion": {"chunk", "errors", "problem", "text"},
     "writers": {"chunk", "completion", "output", "text"},
     "summary": {"chunk", "completion"},
     "stream": {"chunk", "completion", "errors", "request", "retry", "sse", "text", "writers"},
-    "mock": set(),
+    "script": set(),
+    "mock": {"script"},
 }
 
 

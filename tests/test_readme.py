@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import Server
 
-from smai_cli.mock import POEM
+from smai_cli.script import POEM
 
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)

@@ -10,7 +10,7 @@ from conftest import Server, Smai
 from process import SMAI
 
 from smai_cli.errors import Status
-from smai_cli.mock import POEM
+from smai_cli.script import POEM
 
 FIRST = b"Spring\n"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from smai_cli import prompt
-from smai_cli.cli import SECONDS, Number, chosen_mode, output_options
+from smai_cli.cli import APIS, SECONDS, Number, chosen_mode, output_options
 from smai_cli.clocks import Clocks, Deadline
 from smai_cli.config import DEFAULT_BASE_URL, DEFAULT_MODEL, Endpoint, find_ca_file, find_endpoint
 from smai_cli.errors import UsageError
@@ -27,7 +27,12 @@ STDIN = 0
 @click.option("-t", "--temperature", type=Number(0, 2), help="Sampling temperature, 0 to 2.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="The most tokens to answer with.")
 @click.option("--top-p", type=Number(0, 1), help="Nucleus sampling, 0 to 1.")
+@click.option("--effort", type=click.Choice(["low", "medium", "high"]), help="How hard a reasoning model thinks.")
 @output_options
+@click.option("--reasoning", is_flag=True, help="Show the model's reasoning on stderr.")
+@click.option(
+    "--api", type=click.Choice(APIS), default="auto", show_default=True, help="The API to ask; auto: by the model."
+)
 @click.option("--no-stream", is_flag=True, help="Ask for the answer in one piece.")
 @click.option("-n", "--no-stdin", is_flag=True, help="Leave stdin alone.  [env: SMAI_NO_STDIN=1]")
 @click.option("--base-url", metavar="URL", help=f"The server.  [default: {DEFAULT_BASE_URL}; env: SMAI_BASE_URL]")
@@ -54,7 +59,7 @@ def ask(operands: tuple[str, ...], **flags: Any) -> int:
     # From here on the connection is being made while the imports run.
     from smai_cli.run import Run  # noqa: PLC0415
 
-    run = Run(mode, flags["summary"], flags["accept"], deadline)
+    run = Run(mode, flags["summary"], flags["accept"], deadline, reasoning=flags["reasoning"])
     if isinstance(checked, UsageError):
         return run.fail(checked)
     return run.deliver(lambda: _ask(run, checked, flags))
@@ -101,7 +106,8 @@ def _check(operands: tuple[str, ...], flags: dict[str, Any]) -> _Inquiry:
 def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any]) -> None:
     """Read stdin, send the request and pump the answer. Raises SmaiError."""
     # Before stdin is read, so that they load while its producer works.
-    from smai_cli import chat, stream, transport  # noqa: PLC0415
+    from smai_cli import stream, transport  # noqa: PLC0415
+    from smai_cli.dialects import dialect_for  # noqa: PLC0415
     from smai_cli.request import Request, conversation  # noqa: PLC0415
     from smai_cli.retry import Retries  # noqa: PLC0415
 
@@ -110,18 +116,19 @@ def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any]) -> None:
     request = Request(
         model,
         conversation(prompt.compose(words, piped), system),
-        {name: flags[name] for name in ("temperature", "max_tokens", "top_p") if flags[name] is not None},
+        _options(flags),
         stream=not flags["no_stream"],
         include_usage=run.summary != "none",
     )
     run.completion.model = model
     run.key = endpoint.key if endpoint else None
     clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], run.deadline)
+    dialect = dialect_for(flags["api"], model)
     with _serving(endpoint) as target:
         stream.ask(
             request,
-            lambda body: transport.post(target, chat.PATH, body, clocks, ca_file=ca_file, ahead=ahead),
-            chat,
+            lambda body: transport.post(target, dialect.PATH, body, clocks, ca_file=ca_file, ahead=ahead),
+            dialect,
             writer=run.writer,
             completion=run.completion,
             retries=Retries(flags["retries"], run.say, run.deadline),
@@ -168,6 +175,12 @@ def _reads_stdin(words: list[str], *, no_stdin: bool) -> bool:
         say("stdin is a file that is being read by someone else, and left alone; - reads it, -n says so silently")
         return False
     return True
+
+
+def _options(flags: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were given, by their names in the API reference."""
+    names = {"temperature": "temperature", "max_tokens": "max_tokens", "top_p": "top_p", "effort": "reasoning_effort"}
+    return {name: flags[flag] for flag, name in names.items() if flags[flag] is not None}
 
 
 def _notice() -> None:

@@ -34,9 +34,10 @@ def _decode(run: Run, file: str) -> None:
     if file == "-" and os.isatty(STDIN):
         raise UsageError("no stream to decode", "name a file, or pipe one in")
     fd = STDIN if file == "-" else _open(file)
-    from smai_cli import chat, stream  # noqa: PLC0415  # after --help and usage errors
+    from smai_cli import stream  # noqa: PLC0415  # after --help and usage errors
+    from smai_cli.dialects import OnTape  # noqa: PLC0415
 
-    stream.pump(_Tape(fd, file), chat, run.writer, run.completion)
+    stream.pump(_Tape(fd, file), OnTape(), run.writer, run.completion)
 
 
 class _Tape:

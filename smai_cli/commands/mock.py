@@ -48,7 +48,7 @@ def mock(port: int, **flags: Any) -> int:
 
 
 def _script(flags: dict[str, Any]) -> Any:
-    from smai_cli.mock import POEM, Script  # noqa: PLC0415
+    from smai_cli.script import POEM, Script  # noqa: PLC0415
 
     if flags["tape"] is not None and flags["reply"] is not None:
         raise UsageError("--tape and --reply exclude each other", "choose one answer")

@@ -1,0 +1,55 @@
+"""Which dialect a model is asked in, and which one a tape is in."""
+
+from fnmatch import fnmatchcase
+from types import ModuleType
+
+from smai_cli import chat, responses
+from smai_cli.chunk import Chunk, load_object
+from smai_cli.errors import BrokenError
+from smai_cli.request import Request
+
+# The models that the service's documentation sends to /responses, because /chat/completions refuses them.
+RESPONSES_MODELS = ("gpt-5*-pro*", "o1-mini*", "o1-pro*", "o3-mini*", "o3-pro*")
+
+
+def dialect_for(api: str, model: str) -> ModuleType:
+    """Return the dialect module that `api` (auto, chat, responses) and the model choose."""
+    if api == "auto":
+        api = "responses" if any(fnmatchcase(model, pattern) for pattern in RESPONSES_MODELS) else "chat"
+    return responses if api == "responses" else chat
+
+
+class OnTape:
+    """The dialect of a tape, known by its first event or by its body."""
+
+    PATH = ""
+
+    def __init__(self) -> None:
+        self._dialect: ModuleType | None = None
+
+    def encode_request(self, request: Request, /) -> bytes:
+        """Refuse: a tape is not asked."""
+        raise NotImplementedError
+
+    def parse_event(self, data: str, name: str = "message", /) -> Chunk:
+        """Return the Chunk in one event, in the dialect of the first."""
+        if self._dialect is None:
+            self._dialect = _dialect_of(data, name)
+        chunk: Chunk = self._dialect.parse_event(data, name)
+        return chunk
+
+    def parse_body(self, data: str, /) -> Chunk:
+        """Return the Chunk that an answer in one piece is."""
+        chunk: Chunk = _dialect_of(data, "message").parse_body(data)
+        return chunk
+
+
+def _dialect_of(data: str, name: str) -> ModuleType:
+    """Return responses for what only that dialect says, chat otherwise, also for what cannot be parsed."""
+    try:
+        payload, _ = load_object(data, "an event")
+    except BrokenError:
+        return responses if name.startswith("response.") else chat
+    kind = payload.get("type") or name
+    is_responses = payload.get("object") == "response" or str(kind).startswith("response.")
+    return responses if is_responses else chat

@@ -1,0 +1,118 @@
+"""The /responses dialect (OpenAI API reference): a request's body, and an event's data -> Chunk.
+
+Reasoning models are asked in it. Its events are named, and the name is repeated in `type`; exactly one of
+completed, incomplete, failed and error ends the stream, and no `[DONE]` is owed.
+"""
+
+import json
+from typing import Any
+
+from smai_cli.chunk import Chunk, Usage, count, load_object, text_of
+from smai_cli.errors import RefusedError
+from smai_cli.problem import problem_of
+from smai_cli.request import Request
+from smai_cli.sse import DONE
+from smai_cli.text import one_line
+
+PATH = "/responses"
+# What the reasons of an incomplete response are called in the other dialect, and in smai's statuses.
+_FINISH_REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
+_REASONING = ("response.reasoning_summary_text.delta", "response.reasoning_text.delta")
+_ENDS = ("response.completed", "response.incomplete", "response.failed")
+
+
+def encode_request(request: Request) -> bytes:
+    """Return the request as the JSON body of a POST to PATH, in UTF-8. The server counts tokens unasked."""
+    options = dict(request.options)
+    body: dict[str, Any] = {"model": request.model}
+    system = [message.content for message in request.messages if message.role == "system"]
+    if system:
+        body["instructions"] = "\n\n".join(system)
+    body["input"] = [
+        {"role": message.role, "content": message.content} for message in request.messages if message.role != "system"
+    ]
+    if "max_tokens" in options:
+        body["max_output_tokens"] = options.pop("max_tokens")
+    if "reasoning_effort" in options:
+        body["reasoning"] = {"effort": options.pop("reasoning_effort"), "summary": "auto"}
+    body |= {**options, "stream": request.stream}
+    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def parse_event(data: str, name: str = "message") -> Chunk:
+    """Return the Chunk in one event's data; `name` is the event's name, for data that does not repeat it.
+
+    Raises BrokenError for data that is not a JSON object.
+    """
+    if data.strip() == DONE:
+        return Chunk(done=True)
+    payload, line = load_object(data, "an event")
+    kind = payload.get("type") or name
+    if kind in _ENDS:
+        return _end(payload.get("response"), line)
+    if kind == "error" or payload.get("error"):
+        return Chunk(line, problem=problem_of(payload.get("error") or payload))
+    delta = text_of(payload.get("delta"))
+    return Chunk(
+        line,
+        delta if kind == "response.output_text.delta" else "",
+        refusal=delta if kind == "response.refusal.delta" else "",
+        reasoning=delta if kind in _REASONING else "",
+        model=_model(payload.get("response")),
+    )
+
+
+def parse_body(data: str) -> Chunk:
+    """Return the Chunk that a response in one piece is.
+
+    Raises BrokenError for JSON that was cut, RefusedError for an object that is no response.
+    """
+    payload, line = load_object(data, "the answer")
+    if payload.get("error"):
+        return Chunk(line, problem=problem_of(payload["error"]))
+    if not isinstance(payload.get("output"), list):
+        raise RefusedError(f"the server answered JSON that is no response: {one_line(line, 80)}", "check --base-url")
+    return _end(payload, line)._replace(text=_output(payload, "text"), refusal=_output(payload, "refusal"))
+
+
+def _end(response: Any, line: str) -> Chunk:
+    """Return the Chunk that ends an answer; its text came in deltas."""
+    if not isinstance(response, dict):
+        response = {}
+    if response.get("error") or response.get("status") == "failed":
+        return Chunk(line, problem=problem_of(response.get("error") or "the response failed"))
+    finish_reason = "stop"
+    if response.get("status") == "incomplete":
+        details = response.get("incomplete_details")
+        reason = str(details.get("reason")) if isinstance(details, dict) else "incomplete"
+        finish_reason = _FINISH_REASONS.get(reason, reason)
+    usage = response.get("usage")
+    return Chunk(
+        line, finish_reason=finish_reason, usage=_usage(usage) if usage else None, model=_model(response), done=True
+    )
+
+
+def _output(response: dict[str, Any], part: str) -> str:
+    """Return the text, or the refusal, of all messages in a response; a content is a string or a list of parts."""
+    contents = [item.get("content") for item in response["output"] if isinstance(item, dict) and "content" in item]
+    found = []
+    for content in contents:
+        if isinstance(content, str):
+            found.append(content if part == "text" else "")
+        elif isinstance(content, list):
+            found += [text_of(piece.get(part)) for piece in content if isinstance(piece, dict)]
+    return "".join(found)
+
+
+def _model(response: Any) -> str:
+    model = response.get("model") if isinstance(response, dict) else None
+    return model if isinstance(model, str) else ""
+
+
+def _usage(usage: Any) -> Usage | None:
+    if not isinstance(usage, dict):
+        return None
+    details = usage.get("output_tokens_details")
+    reasoning = details.get("reasoning_tokens") if isinstance(details, dict) else None
+    prompt, completion, total = map(usage.get, ("input_tokens", "output_tokens", "total_tokens"))
+    return Usage(count(prompt), count(completion), count(total), count(reasoning))

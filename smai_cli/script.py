@@ -1,0 +1,172 @@
+"""What a rehearsal server says: a request and a script -> the events, or the one piece, of an answer. Pure.
+
+It says what the real service says (the API reference), so that other clients can rehearse with it too.
+"""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+POEM = """Spring comes in by the kitchen door,
+mud on its boots, and light on the floor.
+It asks for nothing, it stays for tea,
+and hangs a green coat on the apple tree.
+"""
+MODELS = ("gpt-4.1", "gpt-4.1-mini", "gpt-4o", "gpt-4o-mini", "o3-mini", "o3-pro")
+DELAY_S = 0.015
+_ERROR_CODES = {
+    400: ("invalid_request_error", "invalid_request", "the mock was told to refuse"),
+    401: ("authentication_error", "invalid_api_key", "Incorrect API key provided"),
+    403: ("permission_error", "permission_denied", "the key may not do this"),
+    404: ("invalid_request_error", "model_not_found", "The model does not exist"),
+    429: ("rate_limit_error", "rate_limit_exceeded", "Rate limit reached"),
+    500: ("server_error", "server_error", "The server had an error"),
+    503: ("server_error", "model_overloaded", "The model is overloaded"),
+}
+
+
+@dataclass(frozen=True)
+class Script:
+    """What the mock answers. Counts of deltas are counts of `delta.content`; None leaves a fault out.
+
+    `tape` replaces the scripted events by recorded bytes. `status` answers the first `fail_first` requests
+    (None: all) with that HTTP status. `finish_reason` "none" sends null. The mock closes after `max_requests`.
+    """
+
+    reply: str = POEM
+    tape: bytes | None = None
+    delay_s: float = DELAY_S
+    require_key: str | None = None
+    max_requests: int | None = None
+    status: int | None = None
+    retry_after: str | None = None
+    fail_first: int | None = None
+    cut_after: int | None = None
+    stall_after: int | None = None
+    error_after: int | None = None
+    done: bool = True
+    finish_reason: str = "stop"
+
+
+def reply_deltas(reply: str) -> list[str]:
+    """Return `reply` in pieces like those of a model: at most a short word each."""
+    return re.findall(r"\s?\w{1,8}|\W", reply)
+
+
+def chat_events(script: Script, request: dict[str, Any]) -> Iterator[bytes]:
+    """Yield the events of a streamed answer to `request` (the JSON of its body): one, then the deltas, then the end."""
+    base = _base(request, "chat.completion.chunk")
+    usage = bool((request.get("stream_options") or {}).get("include_usage"))
+    if usage:
+        base["usage"] = None
+    yield event({**base, "choices": [_choice({"role": "assistant", "content": ""}, None)]})
+    for delta in reply_deltas(script.reply):
+        yield event({**base, "choices": [_choice({"content": delta}, None)]})
+    finish_reason = None if script.finish_reason == "none" else script.finish_reason
+    yield event({**base, "choices": [_choice({}, finish_reason)]})
+    if usage:
+        yield event({**base, "choices": [], "usage": _usage(script, request)})
+    if script.done:
+        yield b"data: [DONE]\n\n"
+
+
+def chat_whole(script: Script, request: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer to `request` in one piece."""
+    finish_reason = None if script.finish_reason == "none" else script.finish_reason
+    message = {"role": "assistant", "content": script.reply}
+    choice = {"index": 0, "message": message, "finish_reason": finish_reason}
+    return {**_base(request, "chat.completion"), "choices": [choice], "usage": _usage(script, request)}
+
+
+def _base(request: dict[str, Any], kind: str) -> dict[str, Any]:
+    return {"id": "chatcmpl-mock", "object": kind, "created": int(time.time()), "model": request.get("model")}
+
+
+def _choice(delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
+    return {"index": 0, "delta": delta, "finish_reason": finish_reason}
+
+
+def event(payload: dict[str, Any]) -> bytes:
+    """Return an event; the name of one of the Responses API stands before its data."""
+    name = f"event: {payload['type']}\n" if "type" in payload else ""
+    return f"{name}data: {json.dumps(payload, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
+
+
+def _usage(script: Script, request: dict[str, Any]) -> dict[str, int]:
+    """Return token counts by the mock's own rule: a delta is a token."""
+    messages = request.get("messages") or request.get("input") or []
+    texts = [messages] if isinstance(messages, str) else [str(message.get("content")) for message in messages]
+    asked = sum(len(reply_deltas(text)) for text in [*texts, request.get("instructions") or ""])
+    answered = len(reply_deltas(script.reply))
+    return {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}
+
+
+def error_object(code: int) -> dict[str, Any]:
+    """Return the body of an HTTP error."""
+    kind, name, message = _ERROR_CODES.get(code, ("server_error", "mock_error", "the mock was told to fail"))
+    return {"error": {"message": message, "type": kind, "param": None, "code": name}}
+
+
+def responses_events(script: Script, request: dict[str, Any]) -> Iterator[bytes]:
+    """Yield the events of a streamed response to `request`: four, then the deltas, then the end.
+
+    The finish reason "none" leaves out the last event, by which the API ends an answer.
+    """
+    whole = responses_whole(script, request)
+    begun = {**whole, "status": "in_progress", "output": [], "usage": None, "incomplete_details": None}
+    item = {"id": "msg-mock", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
+    part = {"type": "output_text", "text": "", "annotations": []}
+    place = {"item_id": "msg-mock", "output_index": 0, "content_index": 0}
+    done = {**part, "text": script.reply}
+    payloads: list[dict[str, Any]] = [
+        {"type": "response.created", "response": begun},
+        {"type": "response.in_progress", "response": begun},
+        {"type": "response.output_item.added", "output_index": 0, "item": item},
+        {"type": "response.content_part.added", **place, "part": part},
+        *(
+            {"type": "response.output_text.delta", **place, "delta": delta, "logprobs": []}
+            for delta in reply_deltas(script.reply)
+        ),
+        {"type": "response.output_text.done", **place, "text": script.reply, "logprobs": []},
+        {"type": "response.content_part.done", **place, "part": done},
+        {"type": "response.output_item.done", "output_index": 0, "item": whole["output"][0]},
+    ]
+    if script.finish_reason != "none":
+        payloads.append({"type": f"response.{whole['status']}", "response": whole})
+    for number, payload in enumerate(payloads):
+        yield event({**payload, "sequence_number": number})
+
+
+def responses_whole(script: Script, request: dict[str, Any]) -> dict[str, Any]:
+    """Return the response to `request` in one piece."""
+    reasons = {"length": "max_output_tokens", "content_filter": "content_filter"}
+    reason = reasons.get(script.finish_reason)
+    status = "incomplete" if reason else "completed"
+    part = {"type": "output_text", "text": script.reply, "annotations": []}
+    usage = _usage(script, request)
+    return {
+        "id": "resp-mock",
+        "object": "response",
+        "created_at": int(time.time()),
+        "status": status,
+        "error": None,
+        "incomplete_details": {"reason": reason} if reason else None,
+        "instructions": request.get("instructions"),
+        "model": request.get("model"),
+        "output": [
+            {"id": "msg-mock", "type": "message", "role": "assistant", "status": status, "content": [part]},
+        ],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": {
+            "input_tokens": usage["prompt_tokens"],
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": usage["completion_tokens"],
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": usage["total_tokens"],
+        },
+    }
