@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from smai_cli.chunk import Chunk, Usage, count, load_object, text_of
+from smai_cli.chunk import Chunk, Usage, count, load_body, load_object, text_of
 from smai_cli.errors import BrokenError, RefusedError
 from smai_cli.problem import Problem, problem_of
 from smai_cli.request import Request
@@ -11,6 +11,7 @@ from smai_cli.sse import DONE
 from smai_cli.text import one_line
 
 PATH = "/chat/completions"
+_FIRST = (None, 0, "0")
 
 
 def encode_request(request: Request) -> bytes:
@@ -45,7 +46,7 @@ def parse_body(data: str) -> Chunk:
 
     Raises BrokenError for JSON that was cut, RefusedError for an object that is no completion.
     """
-    payload, line = load_object(data, "the answer")
+    payload, line = load_body(data)
     if not payload.get("error") and not isinstance(payload.get("choices"), list):
         raise RefusedError(f"the server answered JSON that is no completion: {one_line(line, 80)}", "check --base-url")
     return _chunk(payload, line, "message")._replace(done=True)
@@ -58,7 +59,7 @@ def _chunk(payload: dict[str, Any], line: str, part: str) -> Chunk:
     choice = _first_choice(payload.get("choices"))
     delta = choice.get(part)
     if not isinstance(delta, dict):
-        delta = {}
+        delta = {"content": choice.get("text")}  # as in the API before chat
     content, refusal = delta.get("content"), delta.get("refusal")
     reasoning = delta.get("reasoning_content") or delta.get("reasoning")
     finish_reason, usage, model = choice.get("finish_reason"), payload.get("usage"), payload.get("model")
@@ -85,7 +86,7 @@ def _first_choice(choices: Any) -> dict[str, Any]:
     """Return choice 0; several choices come interleaved, and a server with one may leave its index out."""
     if isinstance(choices, list):
         for choice in choices:
-            if isinstance(choice, dict) and not choice.get("index"):
+            if isinstance(choice, dict) and choice.get("index") in _FIRST:
                 return choice
     return {}
 

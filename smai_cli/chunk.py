@@ -1,9 +1,10 @@
 """The types of an answer: what smai needs to see of it, beside the payload as the server sent it."""
 
 import json
+import math
 from typing import Any, NamedTuple, NoReturn
 
-from smai_cli.errors import BrokenError
+from smai_cli.errors import BrokenError, RefusedError
 from smai_cli.problem import Problem
 from smai_cli.text import one_line
 
@@ -43,7 +44,8 @@ def text_of(content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        return "".join(text_of(part.get("text")) for part in content if isinstance(part, dict))
+        texts = (part.get("text") for part in content if isinstance(part, dict))
+        return "".join(text for text in texts if isinstance(text, str))
     return ""
 
 
@@ -70,15 +72,32 @@ def load_object(data: str, what: str) -> tuple[dict[str, Any], str]:
     return payload, data
 
 
+def load_body(data: str) -> tuple[dict[str, Any], str]:
+    """Parse the body of an answer in one piece, as load_object does.
+
+    Raises RefusedError where more JSON follows, as in the streams of other APIs, BrokenError where the end is missing.
+    """
+    data = data.strip()
+    try:
+        _, end = _LENIENT.raw_decode(data)
+    except (ValueError, RecursionError):
+        end = len(data)
+    if end < len(data):
+        raise RefusedError(f"the server answered more than one JSON object: {one_line(data, 80)}", "check --base-url")
+    return load_object(data, "the answer")
+
+
 def _load_odd(data: str, what: str) -> tuple[Any, str]:
     """Parse what is not JSON on one line and nothing else: white space around it, several lines, NaN, or no JSON."""
     try:
         try:
-            payload = _STRICT.decode(data)
-            line = data if "\n" not in data else json.dumps(payload)
+            payload, is_json = _STRICT.decode(data), True
         except _NotJsonError:
+            payload, is_json = None, False
+        line = data
+        if "\n" in data or not is_json:
             payload = _LENIENT.decode(data)
-            line = json.dumps(payload)
+            line = json.dumps(payload, allow_nan=False)
     except (ValueError, RecursionError) as exc:
         raise BrokenError(f"{what} is not JSON: {one_line(data, 80)}", _SERVER) from exc
     return payload, line
@@ -96,4 +115,11 @@ def _refuse(constant: str) -> NoReturn:
 
 
 _STRICT = json.JSONDecoder(parse_constant=_refuse)
-_LENIENT = json.JSONDecoder(parse_constant=lambda _: None)
+
+
+def _finite(number: str) -> float | None:
+    value = float(number)
+    return value if math.isfinite(value) else None
+
+
+_LENIENT = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)

@@ -42,12 +42,13 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # not subscriptable in
         except ValueError:
             number = math.nan
         if not (math.isfinite(number) and self._low <= number <= self._high):
-            limits = f"from {self._low:g}" + (f" to {self._high:g}" if self._high < math.inf else " up")
+            limits = f"from {self._low:g}" + (f" to {self._high:.15g}" if self._high < math.inf else " up")
             self.fail(f"{value!r} is not a number {limits}", param, ctx)
         return number
 
 
-SECONDS = Number(0)
+# poll(2) takes no more than 24 days.
+SECONDS = Number(0, 1_000_000)
 
 
 @click.group(

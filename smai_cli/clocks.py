@@ -14,6 +14,8 @@ FINISHED_GRACE_S = 5.0
 HURRY_S = 0.25
 # A wait that ends this much late was not a wait: the process was stopped (Ctrl-Z), or the machine slept.
 SUSPENDED_S = 1.0
+# A long wait is a row of short ones: only the one in which the process was stopped is late.
+SLICE_S = 1.0
 _FOREVER_S = 30 * 24 * 3600.0
 _SHORTEST_SLEEP_S = 0.02
 
@@ -69,9 +71,9 @@ class IdleClock:
 
     def stop(self) -> None:
         """Cease to count; what was counted stays."""
-        if self._since_s is not None:
-            self._used_s += time.monotonic() - self._since_s
-            self._since_s = None
+        since_s, self._since_s = self._since_s, None  # first, so that the watcher never counts the time twice
+        if since_s is not None:
+            self._used_s += time.monotonic() - since_s
 
     def restart(self, limit_s: float | None = None) -> None:
         """Count from nothing again, with a shorter limit if one is given."""
@@ -94,7 +96,7 @@ class IdleClock:
                 self._fired = self._deadline.error() if deadline_left_s <= 0 else self._idle_error()
                 interrupt()
                 return
-            overslept_s = self._sleep(max(min(idle_left_s, deadline_left_s), _SHORTEST_SLEEP_S))
+            overslept_s = self._sleep(min(max(min(idle_left_s, deadline_left_s), _SHORTEST_SLEEP_S), SLICE_S))
             if overslept_s > SUSPENDED_S:
                 self._used_s -= overslept_s
 

@@ -66,7 +66,7 @@ class Completion:
 
     def restart(self) -> None:
         """Forget the answer for another try; the start and the retries of the run stay."""
-        vars(self).update(vars(Completion(self.accept, self.now, self.started_s, retries=self.retries)))
+        vars(self).update(vars(Completion(self.accept, self.now, self.started_s, self.model, retries=self.retries)))
 
     @property
     def status(self) -> Status:

@@ -17,6 +17,7 @@ DEFAULT_MODEL = "gpt-4.1"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
 _KEY_LIMIT = 65536
+_KEY_START = 8
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,19 @@ class Secret:
     __str__ = __repr__
 
     def hidden_in(self, text: str) -> str:
-        """Return `text` without the key: a server may repeat it in its own words."""
-        return text.replace(self._value, "...")
+        """Return `text` without the key, or what a cut left of it: a server may repeat it in its own words.
+
+        A key too short to be a secret is left alone: local servers take any, and `o` is in many words.
+        """
+        start = self._value[:_KEY_START]
+        at = text.find(start) if len(start) == _KEY_START else -1
+        while at >= 0:
+            end = at + _KEY_START
+            while end < len(text) and self._value.startswith(text[at : end + 1]):
+                end += 1
+            text = f"{text[:at]}...{text[end:]}"
+            at = text.find(start, at)
+        return text
 
     def reveal(self) -> str:
         """Return the key itself."""
@@ -101,19 +113,19 @@ def find_ca_file(environ: Mapping[str, str]) -> str | None:
 
 def _parse(base_url: str) -> SplitResult:
     """Split and check a base URL; credentials in it are dropped, because only a key is ever sent."""
-    shown = re.sub(r"//[^/@]*@", "//", base_url)
+    shown = re.sub(r"^(\w+://)?.*@", r"\1", base_url)
     if not base_url.isprintable() or " " in base_url:
         raise UsageError("the base URL holds a space or a control character", "check --base-url and SMAI_BASE_URL")
     try:
         parts = urlsplit(base_url)
         port = parts.port
     except ValueError as exc:
-        raise UsageError(f"the base URL {shown} is not a URL: {exc}", "check --base-url and SMAI_BASE_URL") from exc
+        raise UsageError(f"the base URL {shown} is not a URL", "check --base-url and SMAI_BASE_URL") from exc
     if parts.scheme not in _DEFAULT_PORTS:
-        rest = base_url if "://" not in base_url else base_url.split("://", 1)[1]
+        rest = shown.split("://", 1)[-1]
         raise UsageError(
             f"the base URL {shown} does not begin with http:// or https://",
-            f"did you mean http://{rest.split('@')[-1]}",
+            f"did you mean http://{rest}",
         )
     if not parts.hostname or any(not 0 < len(label) < 64 for label in parts.hostname.rstrip(".").split(".")):  # noqa: PLR2004
         raise UsageError(f"the base URL {shown} has no valid host", "check --base-url and SMAI_BASE_URL")

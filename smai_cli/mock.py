@@ -132,8 +132,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing: stdout carries the URL, stderr failures."""
 
     def _answer(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(min(length, _REQUEST_LIMIT))
+        length = self.headers.get("Content-Length") or "0"
+        body = self.rfile.read(min(int(length), _REQUEST_LIMIT)) if length.isdecimal() else b""
         received = Received(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body)
         number = self.server.note(received)
         try:
@@ -168,6 +168,8 @@ class _Handler(BaseHTTPRequestHandler):
             request = received.json
             asked = request[dialect.asked_in]
             usable = isinstance(request["model"], str) and isinstance(asked, dialect.asked_types)
+            usable = usable and all(isinstance(message, dict) for message in asked if not isinstance(asked, str))
+            usable = usable and isinstance(request.get("stream_options") or {}, dict)
         except (ValueError, KeyError, TypeError, RecursionError):
             usable = False
         if not usable:
@@ -192,7 +194,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Cache-Control", "no-cache")
-        self.send_header("Transfer-Encoding", "chunked")
+        if self._chunked:
+            self.send_header("Transfer-Encoding", "chunked")
         self.send_header("x-request-id", "req-mock")
         self.end_headers()
         parts = (
@@ -216,7 +219,7 @@ class _Handler(BaseHTTPRequestHandler):
         if deltas == script.cut_after:
             # Inside an event, and inside a chunk of HTTP: nothing of it can be taken for an ending.
             half = part[: len(part) // 2]
-            self.wfile.write(b"%x\r\n%s" % (len(part), half))
+            self.wfile.write(b"%x\r\n%s" % (len(part), half) if self._chunked else half)
             self.close_connection = True
             return True
         if deltas == script.stall_after:
@@ -230,4 +233,9 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _send_chunk(self, data: bytes) -> None:
-        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)
+
+    @property
+    def _chunked(self) -> bool:
+        """Whether the client knows chunks; for HTTP/1.0 the end of the connection is the end of the answer."""
+        return self.request_version != "HTTP/1.0"

@@ -6,7 +6,7 @@ import os
 import select
 
 from smai_cli.errors import OutputError, ReaderGoneError
-from smai_cli.text import visible
+from smai_cli.text import on_a_line, visible
 
 STDOUT, STDERR = 1, 2
 # How long a line on stderr may wait for a reader who is not reading a non-blocking pipe.
@@ -76,7 +76,7 @@ class Aside:
 
 def say(line: str) -> None:
     """Put `smai: line` on stderr. A stderr that cannot be written changes nothing: the status tells."""
-    say_plain(f"smai: {line}")
+    say_plain(f"smai: {on_a_line(line)}")
 
 
 def say_plain(line: str) -> None:

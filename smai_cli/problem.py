@@ -35,14 +35,21 @@ class Problem(NamedTuple):
 def problem_of(error: Any) -> Problem:
     """Return the Problem for the value of `error` in a server's JSON: an object, or a mere string."""
     if not isinstance(error, dict):
-        return Problem(error if isinstance(error, str) else json.dumps(error))
+        return Problem(error if isinstance(error, str) else _dumped(error))
     code = error.get("code") or error.get("type") or ""
     message, param = error.get("message"), error.get("param")
     return Problem(
-        message if isinstance(message, str) else json.dumps(error),
+        message if isinstance(message, str) else _dumped(error),
         str(code),
         param if isinstance(param, str) else "",
     )
+
+
+def _dumped(error: Any) -> str:
+    try:
+        return json.dumps(error)
+    except RecursionError:  # what could just be parsed may be nested too deep to be written
+        return "an error nested too deep to be shown"
 
 
 def problem_in_body(body: bytes) -> Problem:

@@ -7,7 +7,7 @@ completed, incomplete, failed and error ends the stream, and no `[DONE]` is owed
 import json
 from typing import Any
 
-from smai_cli.chunk import Chunk, Usage, count, load_object, text_of
+from smai_cli.chunk import Chunk, Usage, count, load_body, load_object, text_of
 from smai_cli.errors import RefusedError
 from smai_cli.problem import problem_of
 from smai_cli.request import Request
@@ -67,7 +67,7 @@ def parse_body(data: str) -> Chunk:
 
     Raises BrokenError for JSON that was cut, RefusedError for an object that is no response.
     """
-    payload, line = load_object(data, "the answer")
+    payload, line = load_body(data)
     if payload.get("error"):
         return Chunk(line, problem=problem_of(payload["error"]))
     if not isinstance(payload.get("output"), list):

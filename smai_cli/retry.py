@@ -57,7 +57,7 @@ class Retries:
         if not allowed or self.spent >= self.limit:
             return False
         pause_s = self._pause_s(error)
-        if pause_s > LONGEST_WAIT_S:
+        if pause_s > LONGEST_WAIT_S:  # only a server asks for that
             error.hint = f"the server asks to wait {pause_s:g} s; try again then"
             return False
         if pause_s >= self.deadline.left_s():
@@ -72,4 +72,4 @@ class Retries:
         """Return what the server asked for, or 0.5 s doubling, spread by a fifth so that many clients part."""
         if error.wait_s is not None:
             return error.wait_s
-        return _FIRST_PAUSE_S * 2.0**self.spent * random.uniform(0.8, 1.2)  # noqa: S311  # no secret hangs on it
+        return min(LONGEST_WAIT_S, _FIRST_PAUSE_S * 2.0**self.spent * random.uniform(0.8, 1.2))  # noqa: S311  # no secret hangs on it

@@ -73,9 +73,9 @@ class Run:
             completion.error.what = self._without_key(completion.error.what)
             say(str(completion.error))
         if self.summary == "json":
-            say_plain(summary_json(completion))
+            say_plain(self._without_key(summary_json(completion)))
         elif self.summary == "text" and completion.finished:
-            say(summary_text(completion))
+            say(self._without_key(summary_text(completion)))
         return completion.status
 
     def _stop_at_deadline(self) -> None:

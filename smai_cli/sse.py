@@ -11,7 +11,7 @@ from typing import Protocol
 
 import sseclient
 
-from smai_cli.errors import BrokenError
+from smai_cli.errors import BrokenError, UsageError
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 MAX_EVENT_LINES = 10_000
@@ -19,7 +19,7 @@ DONE = "[DONE]"
 
 if not hasattr(getattr(sseclient, "SSEClient", None), "events"):
     # The distribution `sseclient` installs a module of the same name with another interface.
-    raise ImportError("the module sseclient is not sseclient-py; pip uninstall sseclient, pip install sseclient-py")
+    raise UsageError("the module sseclient is not sseclient-py", "pip uninstall sseclient, pip install sseclient-py")
 
 
 class Event(Protocol):

@@ -169,11 +169,22 @@ def _head(pieces: Iterator[bytes]) -> bytes:
 
 def _whole_body(pieces: Iterable[bytes], dialect: Dialect) -> Chunk:
     body = bytearray()
-    for piece in pieces:
-        body += piece
-        if len(body) > MAX_EVENT_BYTES:
-            raise BrokenError(f"the answer is larger than {MAX_EVENT_BYTES} bytes", "ask for less at once")
-    chunk = dialect.parse_body(body.decode("utf-8-sig", "replace"))
+    failure = None
+    try:
+        for piece in pieces:
+            body += piece
+            if len(body) > MAX_EVENT_BYTES:
+                raise BrokenError(f"the answer is larger than {MAX_EVENT_BYTES} bytes", "ask for less at once")
+    except OutputError:
+        raise
+    except SmaiError as error:
+        failure = error
+    try:
+        chunk = dialect.parse_body(body.decode("utf-8-sig", "replace"))
+    except BrokenError:
+        if failure:
+            raise failure from None
+        raise
     if chunk.problem:
         raise RefusedError(f"the server answered with an error: {chunk.problem}", "check the request and --base-url")
     return chunk

@@ -5,6 +5,7 @@ from typing import Any
 
 from smai_cli.chunk import Usage
 from smai_cli.completion import Completion
+from smai_cli.text import one_line
 
 # English runs at about 4 characters a token, other scripts at about 1 (the service's billing rule of thumb).
 _ASCII_PER_TOKEN = 4
@@ -33,7 +34,7 @@ def summary_text(completion: Completion) -> str:
     first = "" if first_s is None else f"first delta after {first_s:.2f} s, "
     return (
         f"{completion.characters} characters; tokens: {tokens or 'none counted'} ({source}); "
-        f"{first}{completion.elapsed_s:.2f} s in all; {completion.finish_reason or 'no finish_reason'}"
+        f"{first}{completion.elapsed_s:.2f} s in all; {one_line(completion.finish_reason or 'no finish_reason', 40)}"
     )
 
 

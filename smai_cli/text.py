@@ -53,9 +53,14 @@ def visible(text: str) -> str:
     return _CONTROL.sub(lambda match: match[0] if match[0] in "\n\t" else _shown(match[0]), text)
 
 
+def on_a_line(text: str) -> str:
+    """Return `text` with everything shown that could forge, reorder or break a line."""
+    return _UNFIT_FOR_A_LINE.sub(lambda match: _shown(match[0]), text)
+
+
 def one_line(text: str, limit: int = _LINE_LIMIT) -> str:
     """Return somebody else's words fit for one line on stderr: one line, nothing unseen, at most `limit` long."""
-    text = _UNFIT_FOR_A_LINE.sub(lambda match: _shown(match[0]), " ".join(text[: 4 * limit].split()))
+    text = on_a_line(" ".join(text.split()))
     return text if len(text) <= limit else text[:limit] + "..."
 
 

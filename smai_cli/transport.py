@@ -11,9 +11,9 @@ import http.client
 import io
 import math
 import queue
+import re
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,7 +25,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from smai_cli import __version__
 from smai_cli.ahead import Ahead
-from smai_cli.clocks import FINISHED_GRACE_S, HURRY_S, SUSPENDED_S, Clocks, IdleClock
+from smai_cli.clocks import FINISHED_GRACE_S, HURRY_S, SLICE_S, Clocks, IdleClock
 from smai_cli.config import Endpoint
 from smai_cli.errors import Again, BrokenError, ClockError, ConnectError, RefusedError, SmaiError, UsageError
 from smai_cli.problem import http_error, problem_in_body
@@ -153,8 +153,7 @@ class _Exchange:
                 self.idle.restart()
                 self.idle.start()
         except queue.Empty:
-            self._upload.cancelled = True
-            raise self._timed_out(limit_s) from None
+            raise self._timed_out(limit_s, connected=self._upload.cancel()) from None
         self.idle.stop()
         if isinstance(news, BaseException):
             raise news
@@ -167,21 +166,24 @@ class _Exchange:
         return bytes(self._error_body)
 
     def _next(self, limit_s: float) -> requests.Response | BaseException | None:
-        """Return the next news from the thread. Raises queue.Empty after `limit_s` (0: never) or at the deadline."""
+        """Return the next news from the thread. Raises queue.Empty after `limit_s` (0: never) or at the deadline.
+
+        Time in which the process was stopped does not count: a slice of the wait is never longer than it should be.
+        """
+        left_s = limit_s or math.inf
         while True:
-            begun_s = time.monotonic()
-            wait_s = min(limit_s or math.inf, max(0.0, self._clocks.deadline.left_s()))
+            slice_s = max(0.0, min(SLICE_S, left_s, self._clocks.deadline.left_s()))
             try:
-                return self._news.get(timeout=min(wait_s, threading.TIMEOUT_MAX))
+                return self._news.get(timeout=slice_s)
             except queue.Empty:
-                overslept_s = time.monotonic() - begun_s - wait_s
-                if overslept_s < SUSPENDED_S or self._clocks.deadline.left_s() <= 0:
+                left_s -= slice_s
+                if left_s <= 0 or self._clocks.deadline.left_s() <= 0:
                     raise
 
-    def _timed_out(self, limit_s: float) -> ClockError:
+    def _timed_out(self, limit_s: float, *, connected: bool) -> ClockError:
         if self._clocks.deadline.left_s() <= 0:
             return self._clocks.deadline.error()
-        if not self._upload.connected:
+        if not connected:
             return _connect_timeout(limit_s)
         return ClockError(f"timed out: no answer began within {limit_s:g} s", "raise --idle-timeout, or try again")
 
@@ -211,16 +213,27 @@ class _Upload(io.BytesIO):
     """
 
     connected = False
-    cancelled = False
     report: Callable[[], None] = staticmethod(lambda: None)
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self._cancelled = False
+        self._lock = threading.Lock()
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return the next block. Raises OSError once the exchange was cancelled."""
-        if self.cancelled:
-            raise OSError("cancelled")
-        self.connected = True
+        with self._lock:
+            if self._cancelled:
+                raise OSError("cancelled")
+            self.connected = True
         self.report()
         return super().read(size)
+
+    def cancel(self) -> bool:
+        """Send nothing more; return whether the connection was made before."""
+        with self._lock:
+            self._cancelled = True
+            return self.connected
 
 
 class _Session(requests.Session):
@@ -380,6 +393,8 @@ def _translated(exc: Exception, *, connected: bool, clocks: Clocks) -> SmaiError
     if _any(chain, requests.exceptions.InvalidSchema, urllib3.exceptions.ProxySchemeUnknown):
         return ConnectError(f"the proxy cannot be used: {reason}", "check HTTPS_PROXY and ALL_PROXY", again=Again.NEVER)
     if _any(chain, requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError):
+        if any("Failed to parse" in str(cause) for cause in chain):  # not the base URL, which was parsed before
+            return ConnectError("the proxy is no URL", "check HTTPS_PROXY and ALL_PROXY", again=Again.NEVER)
         return UsageError(f"the base URL cannot be used: {reason}", "check --base-url and SMAI_BASE_URL")
     if _any(chain, requests.exceptions.SSLError, urllib3.exceptions.SSLError):
         return _tls_error(reason)
@@ -448,4 +463,5 @@ def _reason(chain: list[BaseException]) -> str:
     for cause in chain:
         if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, requests.RequestException):
             return one_line(cause.strerror, 200)
-    return one_line(str(chain[-1]) or type(chain[-1]).__name__, 200)
+    # A URL in the words of a library may hold the password of a proxy.
+    return one_line(re.sub(r"//[^/\s]*@", "//", str(chain[-1])) or type(chain[-1]).__name__, 200)

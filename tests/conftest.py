@@ -1,6 +1,7 @@
 """The fixtures: the real process, and the product's own mock as the server it talks to."""
 
 import contextlib
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,10 @@ import pytest
 
 from smai_cli.mock import Mock, Received, Refusal
 from smai_cli.script import Script
+
+# Under nohup, or in the background of a script, these are ignored, and every child would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 Smai = Callable[..., process.Result]
 Server = Callable[..., Mock]

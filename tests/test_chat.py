@@ -102,3 +102,20 @@ def test_what_is_no_object_breaks_the_stream(data: str) -> None:
 )
 def test_an_error_keeps_the_servers_words(data: str, name: str, words: str) -> None:
     assert str(chat.parse_event(data, name).problem) == words
+
+
+def test_fields_of_the_wrong_type_are_as_good_as_absent() -> None:
+    chunk = chat.parse_event('{"model": 5, "usage": {"prompt_tokens": "7", "total_tokens": 1.5}}')
+    assert (chunk.model, chunk.usage) == ("", Usage())
+    assert chat.parse_event(" [DONE] ").done
+    for body in ('{"choices": null}', '{"choices": {}}'):
+        with pytest.raises(RefusedError, match="no completion"):
+            chat.parse_body(body)
+
+
+@pytest.mark.parametrize("data", ["{\x9b" + "x" * 1000, '["\x9b' + "x" * 1000 + '"]'], ids=["no JSON", "no object"])
+def test_data_in_a_message_is_short_and_without_control_characters(data: str) -> None:
+    with pytest.raises(BrokenError) as error:
+        chat.parse_event(data)
+    assert "\x9b" not in str(error.value)
+    assert len(str(error.value)) < 200

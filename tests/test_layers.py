@@ -33,7 +33,7 @@ INNER = {
     "dialects": {"chat", "chunk", "errors", "request", "responses"},
     "completion": {"chunk", "errors", "problem", "text"},
     "writers": {"chunk", "completion", "output", "text"},
-    "summary": {"chunk", "completion"},
+    "summary": {"chunk", "completion", "text"},
     "stream": {"chunk", "completion", "errors", "request", "retry", "sse", "text", "writers"},
     "script": set(),
     "mock": {"script"},

@@ -1,6 +1,7 @@
 """Bytes -> events: the WHATWG rules that matter to a stream of JSON, whole, byte by byte and at every cut."""
 
 import json
+import time
 from collections.abc import Iterable, Iterator
 
 import pytest
@@ -47,6 +48,9 @@ VECTORS = [
     pytest.param(b"data: 12", [], id="tail: a number may be cut"),
     pytest.param(b"data: a\n", [], id="tail: not provably whole"),
     pytest.param(b"data: \xff", [], id="tail: invalid UTF-8"),
+    pytest.param(b"data:  [DONE] ", [" [DONE] "], id="tail: [DONE] between spaces"),
+    pytest.param(b"data: " + b"[" * 5000, [], id="tail: brackets too deep to be JSON"),
+    pytest.param(b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\ndata: b\n\n", ["b"], id="two BOMs: one is stripped"),
     pytest.param(b"", [], id="nothing"),
 ]
 
@@ -121,6 +125,14 @@ def test_an_event_of_more_than_10000_lines_stops_the_stream(size: int) -> None:
     stream = b"data:\n" * 10_100 + b"\n"
     with pytest.raises(BrokenError, match="10000 lines"):
         datas(stream[start : start + size] for start in range(0, len(stream), size))
+
+
+def test_the_time_for_a_large_event_does_not_grow_with_the_number_of_its_pieces() -> None:
+    comments, event = b": ping\n\n" * 6000, b"data: " + b"x" * (4 << 20) + b"\n\n"
+    begun_s = time.process_time()
+    stream = comments + event
+    assert len(datas(stream[at : at + 1024] for at in range(0, len(stream), 1024))) == 1
+    assert time.process_time() - begun_s < 2  # it takes 0.1 s; a search from the start each time 5 s and more
 
 
 def test_many_small_events_in_one_piece_are_not_one_large_event() -> None:

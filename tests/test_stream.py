@@ -1,5 +1,6 @@
 """The pump: from pieces to a completion, without a process or a network."""
 
+import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,7 @@ from tapes import BY_NAME, GOOD, TAPES, Tape, printed
 
 from smai_cli import chat, stream
 from smai_cli.completion import Completion
-from smai_cli.errors import BrokenError, BusyError, ConnectError, RefusedError, Status
+from smai_cli.errors import Again, BrokenError, BusyError, ConnectError, OutputError, RefusedError, Status
 from smai_cli.output import Output
 from smai_cli.request import Request, conversation
 from smai_cli.retry import Retries
@@ -37,6 +38,7 @@ class Pieces:
         self.pieces = pieces
         self.failure = failure
         self.progressed: list[bool] = []
+        self.hurried = False
 
     def __iter__(self) -> Iterator[bytes]:
         yield from self.pieces
@@ -47,6 +49,7 @@ class Pieces:
         self.progressed.append(finished)
 
     def hurry(self) -> None:
+        self.hurried = True
         self.failure = None
 
 
@@ -163,3 +166,93 @@ def test_usage_is_given_up_once_and_costs_no_retry() -> None:
 def test_another_refusal_is_final() -> None:
     server = Server(RefusedError("the server answered 400: bad model", http_status=400))
     assert asked(server, include_usage=True)[0].status == Status.REFUSED
+
+
+def event(text: str = "", finish_reason: str | None = None) -> bytes:
+    chunk = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish_reason}]}
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+
+class FullDisk(Sink):
+    """An Output that takes so many writes and no more."""
+
+    def __init__(self, takes: int) -> None:
+        super().__init__()
+        self.takes = takes
+
+    def write(self, data: bytes) -> None:
+        if len(self.writes) == self.takes:
+            raise OutputError("stdout: No space left on device")
+        super().write(data)
+
+
+@pytest.mark.parametrize("mode", sorted(WRITERS))
+def test_a_disk_that_fills_at_any_write_is_told_also_behind_the_finish_reason(mode: str) -> None:
+    pieces = (event("a"), event("b", "stop"), event("c"), b"data: [DONE]\n\n", b": bye\n\n")
+    for takes in range(len(pumped(Pieces(*pieces), mode)[1])):
+        completion = Completion()
+        stream.pump(Pieces(*pieces), chat, WRITERS[mode](FullDisk(takes)), completion)
+        assert completion.status == Status.OUTPUT, takes
+
+
+def test_only_raw_waits_for_what_follows_the_end_and_is_patient_after_a_failure() -> None:
+    for mode, ending, hurried in (
+        ("raw", b"data: [DONE]\n\n", True),
+        ("raw", b"data: nonsense\n\n", False),
+        ("text", b"data: [DONE]\n\n", False),
+        ("text", b"data: nonsense\n\n", False),
+    ):
+        source = Pieces(event("a"), ending, b": bye\n\n")
+        _, writes = pumped(source, mode)
+        assert source.hurried == hurried
+        assert (b": bye\n\n" in writes) == (mode == "raw")
+        assert (source.progressed[-1] is True) == (mode == "raw" or ending.startswith(b"data: [DONE]"))
+
+
+def test_an_error_event_is_the_end_and_the_half_before_it_is_shown() -> None:
+    error = b'data: {"error": {"message": "overloaded"}}\n\n'
+    half = b'data: {"choices": [{"delta": {"content": "a\\ud83d"}}]}\n\n'
+    completion, writes = pumped(Pieces(half, error, failure=AssertionError("read on")))
+    assert (completion.status, b"".join(writes)) == (Status.BROKEN, "a\ufffd\n".encode())
+
+
+WHOLE = b'{"choices": [{"message": {"content": "a\xff"}, "finish_reason": "stop"}]}'
+
+
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf", b" \r\n", b"\xef\xbb\xbf\n"], ids=repr)
+def test_a_body_in_one_piece_may_begin_with_a_bom_and_white_space(start: bytes) -> None:
+    for pieces in ((start + WHOLE,), tuple(bytes([byte]) for byte in start + WHOLE)):
+        completion, writes = pumped(Pieces(*pieces))
+        assert (completion.status, b"".join(writes)) == (0, "a\ufffd\n".encode())
+    assert pumped(Pieces(start + b"<html>"))[0].status == Status.REFUSED
+
+
+@pytest.mark.parametrize("start", [b"", b'{"choices": "'], ids=["white space", "a string"])
+def test_a_body_without_end_is_given_up_at_a_limit(start: bytes) -> None:
+    pieces = [start + b" " * 65536, *[b" " * 65536] * 600]
+    completion, _ = pumped(Pieces(*pieces, failure=AssertionError("collected 40 MB")))
+    assert completion.status == Status.BROKEN
+
+
+@pytest.mark.parametrize("http_status", [400, 422])
+@pytest.mark.parametrize("words", ["unknown field stream_options", "extra inputs: include_usage"])
+def test_a_refusal_that_blames_usage_is_met_without_it(http_status: int, words: str) -> None:
+    server = Server(RefusedError(words, http_status=http_status), Pieces(GOOD))
+    assert (asked(server, include_usage=True)[0].status, len(server.bodies)) == (0, 2)
+
+
+def test_another_status_that_names_usage_is_final() -> None:
+    server = Server(RefusedError("no model stream_options", http_status=404))
+    assert (asked(server, include_usage=True)[0].status, len(server.bodies)) == (Status.REFUSED, 1)
+
+
+@pytest.mark.parametrize("reason", ["stop", "tool_calls", "function_call"])
+def test_a_finish_reason_of_the_reference_is_a_success(reason: str) -> None:
+    assert pumped(Pieces(event("a", reason)))[0].status == Status.COMPLETE
+
+
+def test_an_unknown_finish_reason_is_shown_safely_and_never_asked_again() -> None:
+    error = pumped(Pieces(event("a", "\x1b[2J\nsmai: fake")), "final")[0].error
+    assert error
+    assert error.again is Again.NEVER
+    assert not {"\x1b", "\n"} & set(str(error))

@@ -46,3 +46,13 @@ def test_showing_is_done_character_by_character_so_no_split_can_hide_a_sequence(
 def test_somebody_elses_words_are_one_line_without_tricks() -> None:
     assert one_line("a\nb\t c\x1b[2J\u202eevil\u2028x") == "a b c^[[2J\\u202eevil x"
     assert one_line("x" * 1000) == "x" * 500 + "..."
+
+
+def test_what_is_unseen_in_somebody_elses_words_is_shown() -> None:
+    assert one_line("a\x9b1m\x7f\u2066\u2069\u202a") == "a\\x9b1m^?\\u2066\\u2069\\u202a"
+
+
+def test_the_held_half_is_told_once() -> None:
+    joiner = Joiner()
+    assert joiner.whole("\ud83d") == ""
+    assert [joiner.rest(), joiner.rest(), joiner.whole("a")] == ["\ufffd", "", "a"]

@@ -1,7 +1,9 @@
 """`smai decode`: a recorded or piped answer through the same pump, modes, summary and statuses."""
 
+import math
 import os
 import select
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,11 +48,11 @@ class _Tape:
     def __init__(self, fd: int, name: str) -> None:
         self._fd = fd
         self._name = "stdin" if name == "-" else name
-        self._patience_s: float | None = None
+        self._until_s = math.inf
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield what is there, as soon as it is. Raises UsageError where reading fails."""
-        while self._readable(self._patience_s):
+        while self._readable():
             try:
                 piece = os.read(self._fd, _PIECE_BYTES)
             except BlockingIOError:
@@ -63,16 +65,18 @@ class _Tape:
 
     def progress(self, *, finished: bool) -> None:
         """Once the answer is finished, wait only a little for what may follow."""
-        self._patience_s = FINISHED_GRACE_S if finished else None
+        self._until_s = time.monotonic() + FINISHED_GRACE_S if finished else math.inf
 
     def hurry(self) -> None:
         """Wait only for what is on its way."""
-        self._patience_s = HURRY_S
+        self._until_s = time.monotonic() + HURRY_S
 
-    def _readable(self, limit_s: float | None) -> bool:
+    def _readable(self) -> bool:
+        """Wait for something to read, a regular file included; return False when the time for it is over."""
+        left_s = self._until_s - time.monotonic()
         poller = select.poll()
         poller.register(self._fd, select.POLLIN)
-        return bool(poller.poll(None if limit_s is None else limit_s * 1000))
+        return left_s > 0 and bool(poller.poll(None if left_s == math.inf else left_s * 1000))
 
 
 def _open(file: str) -> int:

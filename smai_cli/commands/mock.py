@@ -8,6 +8,7 @@ import click
 
 from smai_cli.cli import SECONDS
 from smai_cli.errors import UsageError
+from smai_cli.prompt import operand_text
 
 _COUNT = click.IntRange(min=0)
 
@@ -55,7 +56,7 @@ def _script(flags: dict[str, Any]) -> Any:
     fail_first = flags["fail_first"]
     status = flags["status"] or (503 if fail_first is not None else None)
     return Script(
-        reply=POEM if flags["reply"] is None else flags["reply"],
+        reply=POEM if flags["reply"] is None else operand_text(flags["reply"], "--reply"),
         tape=None if flags["tape"] is None else _tape(flags["tape"]),
         delay_s=flags["delay"] / 1000,
         status=status,
