@@ -4,7 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from smai_cli.errors import ClockError
 
@@ -36,8 +36,7 @@ class Deadline:
         return ClockError(f"timed out: the run took {self._max_time_s:g} s in all", "raise --max-time, or try again")
 
 
-@dataclass(frozen=True)
-class Clocks:
+class Clocks(NamedTuple):
     """The limits of one exchange; 0 seconds turn a clock off.
 
     `connect_timeout_s` covers DNS, TCP, TLS and proxy together, `idle_timeout_s` the time between two events
@@ -46,7 +45,7 @@ class Clocks:
 
     connect_timeout_s: float = 10.0
     idle_timeout_s: float = 600.0
-    deadline: Deadline = field(default_factory=Deadline)
+    deadline: Deadline = Deadline()
 
 
 class IdleClock:

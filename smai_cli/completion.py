@@ -2,19 +2,20 @@
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from smai_cli.chunk import Chunk, Usage
 from smai_cli.errors import Again, BrokenError, CutShortError, SmaiError, Status, WithheldError
-from smai_cli.problem import Problem
 from smai_cli.text import one_line
+
+if TYPE_CHECKING:
+    from smai_cli.problem import Problem
 
 _REFUSAL_LIMIT = 1000
 # The finish reasons by which the API reference ends a whole answer.
 _WHOLE = {"stop", "tool_calls", "function_call"}
 
 
-@dataclass
 class Completion:
     """One answer as it grows. It keeps counts, not the text, so a long stream needs no more memory than a short one.
 
@@ -22,21 +23,29 @@ class Completion:
     clock `now`. `error` is None for a complete answer, once the stream has ended.
     """
 
-    accept: Collection[str] = ()
-    now: Callable[[], float] = time.monotonic
-    started_s: float = field(default_factory=time.monotonic)
-    model: str = ""
-    characters: int = 0
-    ascii_characters: int = 0
-    refusal: str = ""
-    finish_reason: str | None = None
-    done: bool = False
-    problem: Problem | None = None
-    usage: Usage | None = None
-    first_delta_s: float | None = None
-    elapsed_s: float = 0.0
-    retries: int = 0
-    error: SmaiError | None = None
+    def __init__(
+        self,
+        accept: Collection[str] = (),
+        now: Callable[[], float] = time.monotonic,
+        started_s: float | None = None,
+        model: str = "",
+        retries: int = 0,
+    ) -> None:
+        self.accept = accept
+        self.now = now
+        self.started_s = now() if started_s is None else started_s
+        self.model = model
+        self.retries = retries
+        self.characters = 0
+        self.ascii_characters = 0
+        self.refusal = ""
+        self.finish_reason: str | None = None
+        self.done = False
+        self.problem: Problem | None = None
+        self.usage: Usage | None = None
+        self.first_delta_s: float | None = None
+        self.elapsed_s = 0.0
+        self.error: SmaiError | None = None
 
     def add(self, chunk: Chunk) -> None:
         """Fold one chunk in."""
@@ -66,7 +75,7 @@ class Completion:
 
     def restart(self) -> None:
         """Forget the answer for another try; the start and the retries of the run stay."""
-        vars(self).update(vars(Completion(self.accept, self.now, self.started_s, self.model, retries=self.retries)))
+        vars(self).update(vars(Completion(self.accept, self.now, self.started_s, self.model, self.retries)))
 
     @property
     def status(self) -> Status:

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from smai_cli.errors import UsageError
@@ -20,11 +20,13 @@ _KEY_LIMIT = 65536
 _KEY_START = 8
 
 
-@dataclass(frozen=True)
 class Secret:
     """A key that no message, repr or traceback shows; `reveal` is called only where it goes on the wire."""
 
-    _value: str
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
 
     def __repr__(self) -> str:
         """Return a placeholder."""
@@ -52,8 +54,7 @@ class Secret:
         return self._value
 
 
-@dataclass(frozen=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """A base URL (no credentials in it) and the key that belongs to its origin, or None."""
 
     base_url: str

@@ -1,9 +1,9 @@
 """Which dialect a model is asked in, and which one a tape is in."""
 
 from fnmatch import fnmatchcase
+from importlib import import_module
 from types import ModuleType
 
-from smai_cli import chat, responses
 from smai_cli.chunk import Chunk, load_object
 from smai_cli.errors import BrokenError
 from smai_cli.request import Request
@@ -16,7 +16,7 @@ def dialect_for(api: str, model: str) -> ModuleType:
     """Return the dialect module that `api` (auto, chat, responses) and the model choose."""
     if api == "auto":
         api = "responses" if any(fnmatchcase(model, pattern) for pattern in RESPONSES_MODELS) else "chat"
-    return responses if api == "responses" else chat
+    return import_module(f"smai_cli.{api}")
 
 
 class OnTape:
@@ -49,7 +49,7 @@ def _dialect_of(data: str, name: str) -> ModuleType:
     try:
         payload, _ = load_object(data, "an event")
     except BrokenError:
-        return responses if name.startswith("response.") else chat
+        payload = {}
     kind = payload.get("type") or name
     is_responses = payload.get("object") == "response" or str(kind).startswith("response.")
-    return responses if is_responses else chat
+    return dialect_for("responses" if is_responses else "chat", "")

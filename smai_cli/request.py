@@ -1,20 +1,18 @@
 """What is asked: a model, messages and options, before any dialect and any server."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(NamedTuple):
     """One message of a conversation: `role` is system, user or assistant, `content` its text."""
 
     role: str
     content: str
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """One request for one answer.
 
     `options` are the sampling parameters by the names of the API reference (temperature, top_p, max_tokens).
@@ -23,7 +21,7 @@ class Request:
 
     model: str
     messages: tuple[Message, ...]
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = MappingProxyType({})
     stream: bool = True
     include_usage: bool = False
 

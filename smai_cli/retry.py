@@ -1,9 +1,7 @@
 """Whether and when a failed request is sent again."""
 
-import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from smai_cli.clocks import Deadline
 from smai_cli.errors import Again, SmaiError
@@ -33,18 +31,24 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-@dataclass
 class Retries:
     """The tries of one run: `limit` after the first, `spent` so far.
 
     `say` takes the line that announces each; `deadline` is the end of the run.
     """
 
-    limit: int
-    say: Callable[[str], None]
-    deadline: Deadline = field(default_factory=Deadline)
-    spent: int = 0
-    sleep: Callable[[float], None] = time.sleep
+    def __init__(
+        self,
+        limit: int,
+        say: Callable[[str], None],
+        deadline: Deadline | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.limit = limit
+        self.spent = 0
+        self._say = say
+        self._deadline = deadline or Deadline()
+        self._sleep = sleep
 
     def wait(self, error: SmaiError, *, holds_back: bool) -> bool:
         """Wait for the next try after `error` and return True, or return False at once: then it is final.
@@ -60,16 +64,18 @@ class Retries:
         if pause_s > LONGEST_WAIT_S:  # only a server asks for that
             error.hint = f"the server asks to wait {pause_s:g} s; try again then"
             return False
-        if pause_s >= self.deadline.left_s():
+        if pause_s >= self._deadline.left_s():
             error.hint = f"the next try would come in {pause_s:.1f} s, after --max-time"
             return False
         self.spent += 1
-        self.say(f"{error.what}; try {self.spent + 1} of {self.limit + 1} in {pause_s:.1f} s")
-        self.sleep(pause_s)
+        self._say(f"{error.what}; try {self.spent + 1} of {self.limit + 1} in {pause_s:.1f} s")
+        self._sleep(pause_s)
         return True
 
     def _pause_s(self, error: SmaiError) -> float:
         """Return what the server asked for, or 0.5 s doubling, spread by a fifth so that many clients part."""
         if error.wait_s is not None:
             return error.wait_s
+        import random  # noqa: PLC0415  # 3 ms that no good run needs
+
         return min(LONGEST_WAIT_S, _FIRST_PAUSE_S * 2.0**self.spent * random.uniform(0.8, 1.2))  # noqa: S311  # no secret hangs on it

@@ -7,7 +7,6 @@ signals or exits, so that several pumps can run side by side.
 import codecs
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Protocol
 
 from smai_cli.chunk import Chunk
@@ -71,7 +70,7 @@ def ask(  # noqa: PLR0913  # the parts of a run, each chosen by the edge
             source = post(dialect.encode_request(request))
         except SmaiError as error:
             if request.include_usage and _blames_usage(error):
-                request = replace(request, include_usage=False)
+                request = request._replace(include_usage=False)
                 continue
             completion.end(error)
         else:

@@ -30,7 +30,7 @@ INNER = {
     "chunk": {"errors", "problem", "text"},
     "chat": {"chunk", "errors", "problem", "request", "sse", "text"},
     "responses": {"chunk", "errors", "problem", "request", "sse", "text"},
-    "dialects": {"chat", "chunk", "errors", "request", "responses"},
+    "dialects": {"chunk", "errors", "request"},
     "completion": {"chunk", "errors", "problem", "text"},
     "writers": {"chunk", "completion", "output", "text"},
     "summary": {"chunk", "completion", "text"},
