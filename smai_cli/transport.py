@@ -456,10 +456,8 @@ def _any(chain: list[BaseException], *kinds: type[BaseException]) -> bool:
 
 def _reason(chain: list[BaseException]) -> str:
     """Return the innermost cause in the system's words, fit for one line."""
-    if _any(chain, urllib3.exceptions.InvalidChunkLength):
-        return "an HTTP chunk is malformed"
-    if _any(chain, http.client.IncompleteRead):
-        return "its end is missing"
+    if _any(chain, http.client.IncompleteRead):  # also for a chunk size that is no number
+        return "it was cut, or is malformed HTTP"
     for cause in chain:
         if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, requests.RequestException):
             return one_line(cause.strerror, 200)
