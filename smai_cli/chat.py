@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from smai_cli.chunk import Chunk, Usage, count, load_body, load_object, text_of
+from smai_cli.chunk import Chunk, load_body, load_object, text_of, usage_of
 from smai_cli.errors import BrokenError, RefusedError
 from smai_cli.problem import Problem, problem_of
 from smai_cli.request import Request
@@ -67,7 +67,7 @@ def _chunk(payload: dict[str, Any], line: str, part: str) -> Chunk:
         line,
         content if isinstance(content, str) else text_of(content),
         finish_reason if finish_reason and isinstance(finish_reason, str) else None,
-        _usage(usage) if usage else None,
+        usage_of(usage, "prompt_tokens", "completion_tokens") if usage else None,
         model if isinstance(model, str) else "",
         text_of(refusal) if refusal else "",
         text_of(reasoning) if reasoning else "",
@@ -89,12 +89,3 @@ def _first_choice(choices: Any) -> dict[str, Any]:
             if isinstance(choice, dict) and choice.get("index") in _FIRST:
                 return choice
     return {}
-
-
-def _usage(usage: Any) -> Usage | None:
-    if not isinstance(usage, dict):
-        return None
-    details = usage.get("completion_tokens_details")
-    reasoning = details.get("reasoning_tokens") if isinstance(details, dict) else None
-    prompt, completion, total = map(usage.get, ("prompt_tokens", "completion_tokens", "total_tokens"))
-    return Usage(count(prompt), count(completion), count(total), count(reasoning))

@@ -49,9 +49,14 @@ def text_of(content: Any) -> str:
     return ""
 
 
-def count(number: Any) -> int | None:
-    """Return a token count, None for what is none."""
-    return number if isinstance(number, int) else None
+def usage_of(usage: Any, prompt: str, completion: str) -> Usage | None:
+    """Return the counts in a server's usage object, whose dialect calls them `prompt` and `completion`."""
+    if not isinstance(usage, dict):
+        return None
+    details = usage.get(f"{completion}_details")
+    reasoning = details.get("reasoning_tokens") if isinstance(details, dict) else None
+    counts = (usage.get(prompt), usage.get(completion), usage.get("total_tokens"), reasoning)
+    return Usage(*(count if isinstance(count, int) else None for count in counts))
 
 
 def load_object(data: str, what: str) -> tuple[dict[str, Any], str]:

@@ -7,7 +7,7 @@ completed, incomplete, failed and error ends the stream, and no `[DONE]` is owed
 import json
 from typing import Any
 
-from smai_cli.chunk import Chunk, Usage, count, load_body, load_object, text_of
+from smai_cli.chunk import Chunk, load_body, load_object, text_of, usage_of
 from smai_cli.errors import RefusedError
 from smai_cli.problem import problem_of
 from smai_cli.request import Request
@@ -88,7 +88,11 @@ def _end(response: Any, line: str) -> Chunk:
         finish_reason = _FINISH_REASONS.get(reason, reason)
     usage = response.get("usage")
     return Chunk(
-        line, finish_reason=finish_reason, usage=_usage(usage) if usage else None, model=_model(response), done=True
+        line,
+        finish_reason=finish_reason,
+        usage=usage_of(usage, "input_tokens", "output_tokens") if usage else None,
+        model=_model(response),
+        done=True,
     )
 
 
@@ -107,12 +111,3 @@ def _output(response: dict[str, Any], part: str) -> str:
 def _model(response: Any) -> str:
     model = response.get("model") if isinstance(response, dict) else None
     return model if isinstance(model, str) else ""
-
-
-def _usage(usage: Any) -> Usage | None:
-    if not isinstance(usage, dict):
-        return None
-    details = usage.get("output_tokens_details")
-    reasoning = details.get("reasoning_tokens") if isinstance(details, dict) else None
-    prompt, completion, total = map(usage.get, ("input_tokens", "output_tokens", "total_tokens"))
-    return Usage(count(prompt), count(completion), count(total), count(reasoning))
