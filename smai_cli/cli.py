@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from smai_cli import __version__
+from smai_cli.config import DEFAULT_BASE_URL
 from smai_cli.errors import UsageError
 
 # The APIs that dialects.py knows; named here too, so that --help needs no dialect.
@@ -63,7 +64,8 @@ def smai() -> None:
 
 def output_options(command: _F) -> _F:
     """Add the options that choose a mode, a summary and what counts as a success."""
-    options = [
+    return _with(
+        command,
         click.option("--raw", is_flag=True, help="Print the response body byte for byte."),
         click.option("--jsonl", is_flag=True, help="Print the JSON of each event on a line."),
         click.option("--final", is_flag=True, help="Print the text once, when complete; summary on stderr."),
@@ -78,7 +80,36 @@ def output_options(command: _F) -> _F:
             type=click.Choice(["length", "content_filter"]),
             help="Take this finish_reason as a success; repeatable.",
         ),
-    ]
+    )
+
+
+def server_options(command: _F) -> _F:
+    """Add the options that say where to ask, with which key, and for how long."""
+    return _with(
+        command,
+        click.option(
+            "--base-url", metavar="URL", help=f"The server.  [default: {DEFAULT_BASE_URL}; env: SMAI_BASE_URL]"
+        ),
+        click.option("--key-file", metavar="FILE", help="Read the key from FILE (chmod 600).  [env: SMAI_API_KEY]"),
+        click.option(
+            "--connect-timeout", type=SECONDS, default=10, show_default=True, help="Seconds to connect; 0: no limit."
+        ),
+        click.option(
+            "--idle-timeout",
+            type=SECONDS,
+            default=600,
+            show_default=True,
+            help="Seconds between two events; 0: no limit.",
+        ),
+        click.option("--max-time", type=SECONDS, default=0, help="Seconds for the whole run.  [default: no limit]"),
+        click.option(
+            "--retries", type=click.IntRange(min=0), default=2, show_default=True, help="How often to try again."
+        ),
+        click.option("--mock", is_flag=True, help="Ask a rehearsal server inside smai: no key, no network."),
+    )
+
+
+def _with(command: _F, *options: Callable[[_F], _F]) -> _F:
     for option in reversed(options):
         command = option(command)
     return command

@@ -1,17 +1,17 @@
 """`smai ask`: one prompt in, one answer streamed out."""
 
-import contextlib
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from smai_cli import prompt
-from smai_cli.cli import APIS, SECONDS, Number, chosen_mode, output_options
+from smai_cli.cli import APIS, Number, chosen_mode, output_options, server_options
 from smai_cli.clocks import Clocks, Deadline
-from smai_cli.config import DEFAULT_BASE_URL, DEFAULT_MODEL, Endpoint, find_ca_file, find_endpoint
+from smai_cli.config import DEFAULT_MODEL, Endpoint, find_ca_file
 from smai_cli.errors import UsageError
 from smai_cli.output import say
+from smai_cli.target import chosen_endpoint, serving
 
 if TYPE_CHECKING:
     from smai_cli.ahead import Ahead
@@ -35,19 +35,7 @@ STDIN = 0
 )
 @click.option("--no-stream", is_flag=True, help="Ask for the answer in one piece.")
 @click.option("-n", "--no-stdin", is_flag=True, help="Leave stdin alone.  [env: SMAI_NO_STDIN=1]")
-@click.option("--base-url", metavar="URL", help=f"The server.  [default: {DEFAULT_BASE_URL}; env: SMAI_BASE_URL]")
-@click.option("--key-file", metavar="FILE", help="Read the key from FILE (chmod 600).  [env: SMAI_API_KEY]")
-@click.option("--connect-timeout", type=SECONDS, default=10, show_default=True, help="Seconds to connect; 0: no limit.")
-@click.option(
-    "--idle-timeout",
-    type=SECONDS,
-    default=600,
-    show_default=True,
-    help="Seconds between two events; 0: no limit.",
-)
-@click.option("--max-time", type=SECONDS, default=0, help="Seconds for the whole run.  [default: no limit]")
-@click.option("--retries", type=click.IntRange(min=0), default=2, show_default=True, help="How often to try again.")
-@click.option("--mock", is_flag=True, help="Ask a rehearsal server inside smai: no key, no network.")
+@server_options
 def ask(operands: tuple[str, ...], **flags: Any) -> int:
     """Send PROMPT to the model and print the answer as it arrives.
 
@@ -93,7 +81,7 @@ def _check(operands: tuple[str, ...], flags: dict[str, Any]) -> _Inquiry:
     reads_stdin = _reads_stdin(words, no_stdin=flags["no_stdin"])
     if not reads_stdin:
         prompt.compose(words, None)  # an empty prompt is said before anything is loaded
-    endpoint = _endpoint(flags)
+    endpoint = chosen_endpoint(flags)
     ca_file, ahead = None, None
     if endpoint and endpoint.is_tls:
         from smai_cli.ahead import connect_ahead  # noqa: PLC0415  # after usage errors
@@ -124,7 +112,7 @@ def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any]) -> None:
     run.key = endpoint.key if endpoint else None
     clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], run.deadline)
     dialect = dialect_for(flags["api"], model)
-    with _serving(endpoint) as target:
+    with serving(endpoint) as target:
         stream.ask(
             request,
             lambda body: transport.post(target, dialect.PATH, body, clocks, ca_file=ca_file, ahead=ahead),
@@ -133,31 +121,6 @@ def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any]) -> None:
             completion=run.completion,
             retries=Retries(flags["retries"], run.say, run.deadline),
         )
-
-
-def _endpoint(flags: dict[str, Any]) -> Endpoint | None:
-    """Return where to ask; None for the mock."""
-    if not flags["mock"]:
-        return find_endpoint(flags["base_url"], flags["key_file"], os.environ)
-    for name in ("base_url", "key_file"):
-        if flags[name]:
-            raise UsageError(f"--mock and --{name.replace('_', '-')} exclude each other", "the mock needs neither")
-    return None
-
-
-def _serving(endpoint: Endpoint | None) -> contextlib.AbstractContextManager[Endpoint]:
-    """Return a context with the endpoint to ask; without one, the mock serves for as long as it lasts."""
-    if endpoint is not None:
-        return contextlib.nullcontext(endpoint)
-    return _mock()
-
-
-@contextlib.contextmanager
-def _mock() -> Any:
-    from smai_cli.mock import Mock  # noqa: PLC0415
-
-    with Mock() as mock:
-        yield Endpoint(mock.url)
 
 
 def _reads_stdin(words: list[str], *, no_stdin: bool) -> bool:
