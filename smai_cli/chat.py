@@ -1,12 +1,11 @@
 """The /chat/completions dialect (OpenAI API reference): a request's body, and an event's data -> Chunk."""
 
-import json
 from typing import Any
 
-from smai_cli.chunk import Chunk, load_body, load_object, text_of, usage_of
+from smai_cli.chunk import CallPart, Chunk, load_body, load_object, text_of, usage_of
 from smai_cli.errors import BrokenError, RefusedError
 from smai_cli.problem import Problem, problem_of
-from smai_cli.request import Request
+from smai_cli.request import Request, encode
 from smai_cli.sse import DONE
 from smai_cli.text import one_line
 
@@ -18,13 +17,13 @@ def encode_request(request: Request) -> bytes:
     """Return the request as the JSON body of a POST to PATH, in UTF-8."""
     body: dict[str, Any] = {
         "model": request.model,
-        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+        "messages": [message.as_json() for message in request.messages],
         **request.options,
         "stream": request.stream,
     }
     if request.stream and request.include_usage:
         body["stream_options"] = {"include_usage": True}
-    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return encode(body, request.extra)
 
 
 def parse_event(data: str, name: str = "message") -> Chunk:
@@ -56,22 +55,44 @@ def _chunk(payload: dict[str, Any], line: str, part: str) -> Chunk:
     """Return the view of a payload whose choices carry their text under `part`."""
     if error := payload.get("error"):
         return Chunk(line, problem=problem_of(error))
-    choice = _first_choice(payload.get("choices"))
+    choice, others = _choices(payload.get("choices"))
     delta = choice.get(part)
     if not isinstance(delta, dict):
         delta = {"content": choice.get("text")}  # as in the API before chat
-    content, refusal = delta.get("content"), delta.get("refusal")
-    reasoning = delta.get("reasoning_content") or delta.get("reasoning")
-    finish_reason, usage, model = choice.get("finish_reason"), payload.get("usage"), payload.get("model")
-    return Chunk(
+    content, usage, model = delta.get("content"), payload.get("usage"), payload.get("model")
+    chunk = Chunk(
         line,
         content if isinstance(content, str) else text_of(content),
-        finish_reason if finish_reason and isinstance(finish_reason, str) else None,
+        _finish_reason(choice),
         usage_of(usage, "prompt_tokens", "completion_tokens") if usage else None,
         model if isinstance(model, str) else "",
-        text_of(refusal) if refusal else "",
-        text_of(reasoning) if reasoning else "",
+        others=others,
     )
+    return chunk if len(delta) == ("content" in delta) else _with_rest(chunk, delta)
+
+
+def _with_rest(chunk: Chunk, delta: dict[str, Any]) -> Chunk:
+    """Return `chunk` with what few deltas have beside a content."""
+    return chunk._replace(
+        refusal=text_of(delta.get("refusal")),
+        reasoning=text_of(delta.get("reasoning_content") or delta.get("reasoning")),
+        calls=_calls(delta),
+    )
+
+
+def _calls(delta: dict[str, Any]) -> tuple[CallPart, ...]:
+    """Return the parts of tool calls in a delta, or of the one function call of the API before tools."""
+    calls = delta.get("tool_calls")
+    if not isinstance(calls, list):
+        calls = [{"function": delta.get("function_call")}]
+    parts = []
+    for place, call in enumerate(calls):
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict):
+            index = call.get("index")
+            words = (text_of(value) for value in (call.get("id"), function.get("name"), function.get("arguments")))
+            parts.append(CallPart(index if isinstance(index, int) else place, *words))
+    return tuple(parts)
 
 
 def _error_event(data: str) -> Chunk:
@@ -82,10 +103,20 @@ def _error_event(data: str) -> Chunk:
     return Chunk(line, problem=problem_of(payload.get("error") or payload))
 
 
-def _first_choice(choices: Any) -> dict[str, Any]:
-    """Return choice 0; several choices come interleaved, and a server with one may leave its index out."""
-    if isinstance(choices, list):
-        for choice in choices:
-            if isinstance(choice, dict) and choice.get("index") in _FIRST:
-                return choice
-    return {}
+def _choices(choices: Any) -> tuple[dict[str, Any], tuple[tuple[int, str | None], ...]]:
+    """Return choice 0, and index and finish_reason of the others; a server with one may leave its index out."""
+    first: dict[str, Any] = {}
+    others = []
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            index = choice.get("index")
+            if index in _FIRST:
+                first = first or choice
+            elif isinstance(index, int):
+                others.append((index, _finish_reason(choice)))
+    return first, tuple(others)
+
+
+def _finish_reason(choice: dict[str, Any]) -> str | None:
+    reason = choice.get("finish_reason")
+    return reason if reason and isinstance(reason, str) else None

@@ -18,14 +18,23 @@ class Usage(NamedTuple):
     reasoning_tokens: int | None = None
 
 
+class CallPart(NamedTuple):
+    """A part of a tool call: the number of the call in its answer (None: a whole call), and what is added to it."""
+
+    number: int | None
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
 class Chunk(NamedTuple):
     """One step of an answer: the view of one event that every dialect gives.
 
     `data` is the event's JSON on one line, the server's own characters where they were one line already
     (empty for text that no event of its own brought). `text` is the delta of choice 0, `refusal` the model's
-    words instead of an answer, `reasoning` its thoughts before one, `problem` an error object in place of a
-    chunk, `done` that nothing follows. The other choices, tool calls and all that smai does not know stay in
-    `data`.
+    words instead of an answer, `reasoning` its thoughts before one, `calls` parts of the tools it asks for,
+    `problem` an error object in place of a chunk, `done` that nothing follows. `others` has index and
+    finish_reason of each other choice in the event. Their text and all that smai does not know stay in `data`.
     """
 
     data: str = ""
@@ -35,6 +44,8 @@ class Chunk(NamedTuple):
     model: str = ""
     refusal: str = ""
     reasoning: str = ""
+    calls: tuple[CallPart, ...] = ()
+    others: tuple[tuple[int, str | None], ...] = ()
     problem: Problem | None = None
     done: bool = False
 

@@ -80,6 +80,7 @@ def output_options(command: _F) -> _F:
             type=click.Choice(["length", "content_filter"]),
             help="Take this finish_reason as a success; repeatable.",
         ),
+        click.option("--tool-calls", is_flag=True, help="Print the tool calls of the answer, each as JSON on a line."),
     )
 
 
@@ -115,11 +116,16 @@ def _with(command: _F, *options: Callable[[_F], _F]) -> _F:
     return command
 
 
-def chosen_mode(*, raw: bool, jsonl: bool, final: bool) -> str:
-    """Return the name of the one mode that the flags choose. Raises UsageError for two at once."""
-    chosen = [name for name, on in (("raw", raw), ("jsonl", jsonl), ("final", final)) if on]
+def chosen_mode(flags: dict[str, Any]) -> str:
+    """Return the name of the one mode that the values of output_options choose.
+
+    Raises UsageError for two at once, and for tool calls beside what has them already.
+    """
+    chosen = [name for name in ("raw", "jsonl", "final") if flags[name]]
     if len(chosen) > 1:
         raise UsageError(f"--{chosen[0]} and --{chosen[1]} exclude each other", "choose one mode")
+    if flags["tool_calls"] and chosen in (["raw"], ["jsonl"]):
+        raise UsageError(f"--tool-calls and --{chosen[0]} exclude each other", "the calls are in it already")
     return chosen[0] if chosen else "text"
 
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from smai_cli.problem import Problem
 
 _REFUSAL_LIMIT = 1000
+_TOOLS_LIMIT = 10
+_CHOICES_LIMIT = 1000
 # The finish reasons by which the API reference ends a whole answer.
 _WHOLE = {"stop", "tool_calls", "function_call"}
 
@@ -20,7 +22,9 @@ class Completion:
     """One answer as it grows. It keeps counts, not the text, so a long stream needs no more memory than a short one.
 
     `accept` holds finish reasons that the user takes as a success. Times are seconds from `started_s`, on the
-    clock `now`. `error` is None for a complete answer, once the stream has ended.
+    clock `now`. `error` is None for a complete answer, once the stream has ended. `choices` is how many answers
+    are due, `others` has the finish_reason of each beside the first, `tools` names the tools that the model
+    asks for.
     """
 
     def __init__(
@@ -32,6 +36,7 @@ class Completion:
         retries: int = 0,
     ) -> None:
         self.accept = accept
+        self.choices = 1
         self.now = now
         self.started_s = now() if started_s is None else started_s
         self.model = model
@@ -39,6 +44,8 @@ class Completion:
         self.characters = 0
         self.ascii_characters = 0
         self.refusal = ""
+        self.tools: list[str] = []
+        self.others: dict[int, str | None] = {}
         self.finish_reason: str | None = None
         self.done = False
         self.problem: Problem | None = None
@@ -57,6 +64,12 @@ class Completion:
             self.ascii_characters += len(text) if text.isascii() else sum(map(str.isascii, text))
         if chunk.refusal:
             self.refusal = (self.refusal + chunk.refusal)[:_REFUSAL_LIMIT]
+        for call in chunk.calls:
+            if call.name and call.name not in self.tools and len(self.tools) < _TOOLS_LIMIT:
+                self.tools.append(call.name)
+        for index, reason in chunk.others:
+            if index in self.others or len(self.others) < _CHOICES_LIMIT:
+                self.others[index] = reason or self.others.get(index)
         self.model = chunk.model or self.model
         self.finish_reason = chunk.finish_reason or self.finish_reason
         self.usage = chunk.usage or self.usage
@@ -65,8 +78,11 @@ class Completion:
 
     @property
     def finished(self) -> bool:
-        """Whether the server has said that the answer ends here: a finish_reason, or `[DONE]`."""
-        return self.done or self.finish_reason is not None
+        """Whether the server has said that the answer ends here: `[DONE]`, or a finish_reason for each choice."""
+        if self.done:
+            return True
+        reasons = (self.finish_reason, *self.others.values())
+        return None not in reasons and len(reasons) >= self.choices
 
     def end(self, failure: SmaiError | None) -> None:
         """Note the end of the stream; `failure` is what stopped it, None where nothing did or where it is moot."""
@@ -75,7 +91,9 @@ class Completion:
 
     def restart(self) -> None:
         """Forget the answer for another try; the start and the retries of the run stay."""
-        vars(self).update(vars(Completion(self.accept, self.now, self.started_s, self.model, self.retries)))
+        fresh = Completion(self.accept, self.now, self.started_s, self.model, self.retries)
+        fresh.choices = self.choices
+        vars(self).update(vars(fresh))
 
     @property
     def status(self) -> Status:
@@ -88,11 +106,13 @@ class Completion:
             return BrokenError(f"the server reported an error in the stream: {self.problem}", "try again later")
         if not self.finished:
             return BrokenError("the stream ended before finish_reason or [DONE]", "what came is not the whole answer")
-        return None if self.finish_reason in self.accept else self._shortfall()
+        shortfalls = map(self._shortfall, [self.finish_reason, *self.others.values()])
+        return next(filter(None, shortfalls), None)
 
-    def _shortfall(self) -> SmaiError | None:
-        """Return what an answer that ended lacks to be a whole one."""
-        reason = self.finish_reason
+    def _shortfall(self, reason: str | None) -> SmaiError | None:
+        """Return what an answer that ended with this finish_reason lacks to be a whole one."""
+        if reason in self.accept:
+            return None
         if reason == "length":
             return CutShortError("the answer hit the token limit", "raise --max-tokens, or --accept length")
         if reason == "content_filter":

@@ -25,10 +25,10 @@ def operand_text(operand: str, name: str) -> str:
     return _decode(os.fsencode(operand), name)
 
 
-def piped_text(data: bytes) -> str:
-    """Return what stdin held as text: UTF-8, its BOM dropped, or UTF-16 where a BOM says so.
+def piped_text(data: bytes, name: str = "stdin") -> str:
+    """Return what stdin, or a file, held as text: UTF-8, its BOM dropped, or UTF-16 where a BOM says so.
 
-    Raises UsageError with the offset of the first byte that cannot be decoded.
+    `name` is what a message calls it. Raises UsageError with the offset of the first byte that cannot be decoded.
     """
     encoding = _UTF16_BOMS.get(data[:2])
     if encoding:
@@ -36,9 +36,9 @@ def piped_text(data: bytes) -> str:
             return data[2:].decode(encoding)
         except UnicodeDecodeError as exc:
             raise UsageError(
-                f"stdin is not {encoding} at byte offset {exc.start + 2}", "convert it with iconv"
+                f"{name} is not {encoding} at byte offset {exc.start + 2}", "convert it with iconv"
             ) from exc
-    return _decode(data, "stdin").removeprefix("\ufeff")
+    return _decode(data, name).removeprefix("\ufeff")
 
 
 def compose(operands: Sequence[str], piped: str | None) -> str:

@@ -1,32 +1,97 @@
 """What is asked: a model, messages and options, before any dialect and any server."""
 
+import json
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
+
+from smai_cli.errors import UsageError
+
+
+def _refuse(number: str) -> NoReturn:
+    raise ValueError(f"{number} is no number of JSON")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    return value if math.isfinite(value) else _refuse(number)
+
+
+# JSON as users give it: by the standard, without NaN and infinity (RFC 8259, section 6).
+JSON = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Message(NamedTuple):
-    """One message of a conversation: `role` is system, user or assistant, `content` its text."""
+    """One message of a conversation.
+
+    `role` is system, developer, user, assistant or tool. `content` is its text, a list of parts in the form of
+    the chat API, or None beside tool calls. `fields` are the others (name, tool_calls, tool_call_id).
+    """
 
     role: str
-    content: str
+    content: str | list[dict[str, Any]] | None
+    fields: Mapping[str, Any] = _NOTHING
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that the chat API has for it."""
+        return {"role": self.role, "content": self.content, **self.fields}
 
 
 class Request(NamedTuple):
     """One request for one answer.
 
-    `options` are the sampling parameters by the names of the API reference (temperature, top_p, max_tokens).
-    `stream` asks for the answer delta by delta, `include_usage` for the server's token counts in the stream.
+    `options` are parameters by the names of the chat API (temperature, top_p, max_tokens), which a dialect may
+    call otherwise; `extra` are members of the body as the server is to get them. `stream` asks for the answer
+    delta by delta, `include_usage` for the server's token counts in the stream.
     """
 
     model: str
     messages: tuple[Message, ...]
-    options: Mapping[str, Any] = MappingProxyType({})
+    options: Mapping[str, Any] = _NOTHING
     stream: bool = True
     include_usage: bool = False
+    extra: Mapping[str, Any] = _NOTHING
 
 
-def conversation(prompt: str, system: str | None) -> tuple[Message, ...]:
-    """Return the messages for one prompt, the system text first if there is one."""
-    user = Message("user", prompt)
-    return (user,) if system is None else (Message("system", system), user)
+def choices_in(extra: Mapping[str, Any]) -> int:
+    """Return how many answers the members of a request ask for."""
+    n = extra.get("n")
+    return n if isinstance(n, int) and n > 1 else 1
+
+
+def encode(body: dict[str, Any], extra: Mapping[str, Any]) -> bytes:
+    """Return `body` as JSON in UTF-8, with the members of `extra` in it: objects are merged, all else replaced.
+
+    Raises UsageError for what JSON or UTF-8 cannot say.
+    """
+    try:
+        text = json.dumps(_merged(body, extra), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode()
+    except UnicodeEncodeError as exc:
+        raise UsageError("the request holds half of a surrogate pair", r"check the \u escapes in the JSON") from exc
+    except RecursionError as exc:
+        raise UsageError("the request is nested too deep", "check the JSON that was given") from exc
+
+
+def _merged(old: Any, new: Any) -> Any:
+    if not isinstance(old, Mapping) or not isinstance(new, Mapping):
+        return new
+    return {**old, **{name: _merged(old.get(name), value) for name, value in new.items()}}
+
+
+def conversation(
+    content: str | list[dict[str, Any]] | None, system: str | None, earlier: tuple[Message, ...] = ()
+) -> tuple[Message, ...]:
+    """Return the messages to send: the system text, those from before, and what is asked now, as far as given.
+
+    Raises UsageError for a system text beside another one in the earlier messages.
+    """
+    before = [message.content for message in earlier if message.role in ("system", "developer")]
+    if system is not None and before and before != [system]:
+        raise UsageError(
+            "-s/--system differs from the system message of the conversation", "drop it, or begin another conversation"
+        )
+    first = () if system is None or before else (Message("system", system),)
+    return (*first, *earlier, *(() if content is None else (Message("user", content),)))

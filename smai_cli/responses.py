@@ -4,13 +4,12 @@ Reasoning models are asked in it. Its events are named, and the name is repeated
 completed, incomplete, failed and error ends the stream, and no `[DONE]` is owed.
 """
 
-import json
 from typing import Any
 
-from smai_cli.chunk import Chunk, load_body, load_object, text_of, usage_of
+from smai_cli.chunk import CallPart, Chunk, load_body, load_object, text_of, usage_of
 from smai_cli.errors import RefusedError
 from smai_cli.problem import problem_of
-from smai_cli.request import Request
+from smai_cli.request import Message, Request, encode
 from smai_cli.sse import DONE
 from smai_cli.text import one_line
 
@@ -25,18 +24,19 @@ def encode_request(request: Request) -> bytes:
     """Return the request as the JSON body of a POST to PATH, in UTF-8. The server counts tokens unasked."""
     options = dict(request.options)
     body: dict[str, Any] = {"model": request.model}
-    system = [message.content for message in request.messages if message.role == "system"]
+    system = [text_of(message.content) for message in request.messages if message.role == "system"]
     if system:
         body["instructions"] = "\n\n".join(system)
-    body["input"] = [
-        {"role": message.role, "content": message.content} for message in request.messages if message.role != "system"
-    ]
+    body["input"] = [item for message in request.messages if message.role != "system" for item in _items(message)]
     if "max_tokens" in options:
         body["max_output_tokens"] = options.pop("max_tokens")
     if "reasoning_effort" in options:
         body["reasoning"] = {"effort": options.pop("reasoning_effort"), "summary": "auto"}
+    if "response_format" in options:
+        form = dict(options.pop("response_format"))
+        body["text"] = {"format": {**form, **form.pop("json_schema", {})}}
     body |= {**options, "stream": request.stream}
-    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return encode(body, request.extra)
 
 
 def parse_event(data: str, name: str = "message") -> Chunk:
@@ -58,6 +58,7 @@ def parse_event(data: str, name: str = "message") -> Chunk:
         delta if kind == "response.output_text.delta" else "",
         refusal=delta if kind == "response.refusal.delta" else "",
         reasoning=delta if kind in _REASONING else "",
+        calls=_calls([payload.get("item")]) if kind == "response.output_item.done" else (),
         model=_model(payload.get("response")),
     )
 
@@ -72,7 +73,52 @@ def parse_body(data: str) -> Chunk:
         return Chunk(line, problem=problem_of(payload["error"]))
     if not isinstance(payload.get("output"), list):
         raise RefusedError(f"the server answered JSON that is no response: {one_line(line, 80)}", "check --base-url")
-    return _end(payload, line)._replace(text=_output(payload, "text"), refusal=_output(payload, "refusal"))
+    return _end(payload, line)._replace(
+        text=_output(payload, "text"), refusal=_output(payload, "refusal"), calls=_calls(payload["output"])
+    )
+
+
+def _items(message: Message) -> list[dict[str, Any]]:
+    """Return the items of the input that stand for one message: itself, and its tool calls or a tool's answer."""
+    if message.role == "tool":
+        return [
+            {
+                "type": "function_call_output",
+                "call_id": message.fields.get("tool_call_id"),
+                "output": text_of(message.content),
+            }
+        ]
+    items: list[dict[str, Any]] = []
+    if message.content is not None:
+        kind = "output_text" if message.role == "assistant" else "input_text"
+        content = message.content
+        items.append(
+            {
+                "role": message.role,
+                "content": content if isinstance(content, str) else [_part(part, kind) for part in content],
+            }
+        )
+    calls = message.fields.get("tool_calls")
+    items += [
+        {"type": "function_call", "call_id": call.get("id"), **call["function"]}
+        for call in (calls if isinstance(calls, list) else ())
+        if isinstance(call, dict) and isinstance(call.get("function"), dict)
+    ]
+    return items
+
+
+def _part(part: dict[str, Any], text_kind: str) -> dict[str, Any]:
+    """Return what this API calls a part of a content of the chat API."""
+    if part["type"] == "text":
+        return {**part, "type": text_kind}
+    if part["type"] == "image_url" and isinstance(part.get("image_url"), dict):
+        image = part["image_url"]
+        return {"type": "input_image", "image_url": image.get("url"), **_kept(image, "detail")}
+    return part
+
+
+def _kept(values: dict[str, Any], name: str) -> dict[str, Any]:
+    return {name: values[name]} if name in values else {}
 
 
 def _end(response: Any, line: str) -> Chunk:
@@ -106,6 +152,14 @@ def _output(response: dict[str, Any], part: str) -> str:
         elif isinstance(content, list):
             found += [text_of(piece.get(part)) for piece in content if isinstance(piece, dict)]
     return "".join(found)
+
+
+def _calls(items: list[Any]) -> tuple[CallPart, ...]:
+    """Return the tool calls among the items of an output, each in one piece."""
+    calls = (item for item in items if isinstance(item, dict) and item.get("type") == "function_call")
+    return tuple(
+        CallPart(None, *(text_of(call.get(name)) for name in ("call_id", "name", "arguments"))) for call in calls
+    )
 
 
 def _model(response: Any) -> str:

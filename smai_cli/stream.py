@@ -93,7 +93,7 @@ def pump(source: Source, dialect: Dialect, writer: Writer, completion: Completio
             _drain(pieces, source, hurry=failure is None)
         completion.end(failure)
         writer.end(completion)
-    except OutputError as error:
+    except SmaiError as error:  # the output failed, or a complete answer is not what was asked for
         completion.end(error)
 
 

@@ -14,7 +14,7 @@ class Writer:
 
     `holds_back` says that nothing is delivered before the answer is complete, so a broken one may be asked
     for again; `takes_all` that bytes behind the end of the answer are wanted as well. Hooks raise what
-    Output.write raises.
+    Output.write raises, and `end` also the SmaiError that a complete answer can be.
     """
 
     holds_back = False
@@ -73,12 +73,16 @@ class Jsonl(Writer):
 
 
 class Final(Writer):
-    """The whole text in one write, when it is complete; nothing otherwise."""
+    """The whole text in one write, when it is complete; nothing otherwise.
+
+    `check` raises a SmaiError for a text that is not what was asked for, which is then not written either.
+    """
 
     holds_back = True
 
-    def __init__(self, out: Output) -> None:
+    def __init__(self, out: Output, check: Callable[[str], None] | None = None) -> None:
         super().__init__(out)
+        self._check = check
         self._text = io.StringIO()
 
     def chunk(self, chunk: Chunk) -> None:
@@ -89,43 +93,10 @@ class Final(Writer):
         """Write the text of a complete answer; forget that of a broken one, which may be asked for again."""
         text = self._text.getvalue()
         self._text = io.StringIO()
+        if completion.error is None and self._check:
+            self._check(text)
         if text and completion.error is None:
             self.out.write(_encoder(self.out)(text if text.endswith("\n") else text + "\n"))
-
-
-class Aloud(Writer):
-    """Another mode, and the model's reasoning put to `aside`, piece by piece, with a line end behind it."""
-
-    def __init__(self, writer: Writer, aside: Callable[[str], None]) -> None:
-        super().__init__(writer.out)
-        self.holds_back = writer.holds_back
-        self.takes_all = writer.takes_all
-        self._writer = writer
-        self._aside = aside
-        self._last = ""
-
-    def piece(self, data: bytes) -> None:
-        """Pass the bytes on."""
-        self._writer.piece(data)
-
-    def chunk(self, chunk: Chunk) -> None:
-        """Put the reasoning aside, and pass the chunk on."""
-        if chunk.reasoning:
-            self._last = chunk.reasoning
-            self._aside(chunk.reasoning)
-        elif chunk.text:
-            self._finish()
-        self._writer.chunk(chunk)
-
-    def end(self, completion: Completion) -> None:
-        """Finish the line of the reasoning, and pass the end on."""
-        self._finish()
-        self._writer.end(completion)
-
-    def _finish(self) -> None:
-        if self._last and not self._last.endswith("\n"):
-            self._aside("\n")
-        self._last = ""
 
 
 WRITERS: dict[str, type[Writer]] = {"text": Text, "raw": Raw, "jsonl": Jsonl, "final": Final}

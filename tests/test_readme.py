@@ -33,6 +33,9 @@ def project(tmp_path: Path, environment: dict[str, str]) -> Path:
     folder.mkdir()
     (folder / "prompt.txt").write_text("Write a poem\n")
     (folder / "list.txt").write_text("one\ntwo\nthree\n")
+    (folder / "screen.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "error.log").write_text("it broke\n")
+    (folder / "person.json").write_text('{"type": "object", "required": ["name"]}')
     key = Path(environment["HOME"]) / ".smai-key"
     key.write_text("sk-readme\n")
     key.chmod(0o600)
@@ -44,7 +47,8 @@ def project(tmp_path: Path, environment: dict[str, str]) -> Path:
 def test_every_command_of_the_readme_runs(
     environment: dict[str, str], server: Server, project: Path, block: str
 ) -> None:
-    mock = server(require_key="sk-readme" if "localhost" not in block else None)
+    reply = '{"name": "Hello"}' if "--schema" in block else POEM
+    mock = server(reply=reply, require_key="sk-readme" if "localhost" not in block else None)
     here = re.sub(r"http://localhost:\d+/v1|https://api\.smai\.ai/v1", mock.url, block)
     env = environment | {"SMAI_API_KEY": "sk-readme", "SMAI_BASE_URL": mock.url}
     done = subprocess.run(

@@ -1,5 +1,6 @@
 """`smai ask`: one prompt in, one answer streamed out."""
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +12,8 @@ from smai_cli.clocks import Clocks, Deadline
 from smai_cli.config import DEFAULT_MODEL, Endpoint, find_ca_file
 from smai_cli.errors import UsageError
 from smai_cli.output import say
+from smai_cli.question import names_files, read_question
+from smai_cli.request import Request, choices_in
 from smai_cli.target import chosen_endpoint, serving
 
 if TYPE_CHECKING:
@@ -23,11 +26,19 @@ STDIN = 0
 @click.command(epilog="Manual: man smai-ask. Exit status 0 means: the answer is complete and was delivered.")
 @click.argument("operands", metavar="[PROMPT]...", nargs=-1)
 @click.option("-m", "--model", envvar="SMAI_MODEL", default=DEFAULT_MODEL, show_default=True, help="The model to ask.")
-@click.option("-s", "--system", metavar="TEXT", help="The system message.")
+@click.option("-s", "--system", metavar="TEXT", help="The system message; @FILE reads it from FILE.")
+@click.option("-a", "--attach", metavar="FILE", multiple=True, help="Send an image or a text along; repeatable.")
+@click.option("--chat", metavar="FILE", help="Keep the conversation in FILE, and go on with it.")
+@click.option("--messages", metavar="FILE", help="Send the messages in FILE (JSON; - is stdin) before the prompt.")
 @click.option("-t", "--temperature", type=Number(0, 2), help="Sampling temperature, 0 to 2.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="The most tokens to answer with.")
 @click.option("--top-p", type=Number(0, 1), help="Nucleus sampling, 0 to 1.")
 @click.option("--effort", type=click.Choice(["low", "medium", "high"]), help="How hard a reasoning model thinks.")
+@click.option("--seed", type=int, help="The seed of the sampling.")
+@click.option("--stop", metavar="TEXT", multiple=True, help="End the answer before TEXT; repeatable.")
+@click.option("--json", is_flag=True, help="Ask for JSON.")
+@click.option("--schema", metavar="FILE", help="Ask for JSON after the JSON Schema in FILE.")
+@click.option("-O", "--option", metavar="KEY=VALUE", multiple=True, help="Put KEY into the request; repeatable.")
 @output_options
 @click.option("--reasoning", is_flag=True, help="Show the model's reasoning on stderr.")
 @click.option(
@@ -42,80 +53,87 @@ def ask(operands: tuple[str, ...], **flags: Any) -> int:
     Piped stdin is the prompt, or follows PROMPT after a blank line; the operand - places it elsewhere.
     """
     deadline = Deadline(flags["max_time"])
-    mode = chosen_mode(raw=flags["raw"], jsonl=flags["jsonl"], final=flags["final"])
-    checked = _checked(operands, flags)
-    # From here on the connection is being made while the imports run.
+    mode = chosen_mode(flags)
+    checked = _checked(operands, flags, mode)
+    # From here on the connection is being made while the imports run, unless files must be read first.
+    ahead = None if isinstance(checked, UsageError) or names_files(flags) else _connect(checked, flags)
     from smai_cli.run import Run  # noqa: PLC0415
 
-    run = Run(mode, flags["summary"], flags["accept"], deadline, reasoning=flags["reasoning"])
+    run = Run(mode, flags, deadline)
     if isinstance(checked, UsageError):
         return run.fail(checked)
-    return run.deliver(lambda: _ask(run, checked, flags))
+    return run.deliver(lambda: _ask(run, checked, flags, ahead))
 
 
 class _Inquiry(NamedTuple):
-    """What was typed, checked: the words of the prompt, where to ask (None: the mock), and how far that is."""
+    """What was typed, checked: words of the prompt, parameters, and where to ask (None: the mock)."""
 
-    model: str
-    system: str | None
     words: list[str]
     reads_stdin: bool
+    options: dict[str, Any]
+    extra: dict[str, Any]
     endpoint: Endpoint | None
     ca_file: str | None
-    ahead: "Ahead | None"
 
 
-def _checked(operands: tuple[str, ...], flags: dict[str, Any]) -> _Inquiry | UsageError:
+def _checked(operands: tuple[str, ...], flags: dict[str, Any], mode: str) -> _Inquiry | UsageError:
     """Return what was typed, or what is wrong with it, to be told when there is a run to tell it."""
     try:
-        return _check(operands, flags)
+        return _check(operands, flags, mode)
     except UsageError as error:
         return error
 
 
-def _check(operands: tuple[str, ...], flags: dict[str, Any]) -> _Inquiry:
-    """Check what was typed and begin to connect. Raises UsageError."""
-    model = prompt.operand_text(flags["model"], "-m/--model")
-    system = None if flags["system"] is None else prompt.operand_text(flags["system"], "-s/--system")
+def _check(operands: tuple[str, ...], flags: dict[str, Any], mode: str) -> _Inquiry:
+    """Check what was typed; the texts in `flags` are decoded. Raises UsageError."""
+    for name, shown in _TEXTS.items():
+        flags[name] = _decoded(flags[name], shown)
+    _exclude(flags)
     words = [prompt.operand_text(operand, f"operand {number}") for number, operand in enumerate(operands, 1)]
-    reads_stdin = _reads_stdin(words, no_stdin=flags["no_stdin"])
-    if not reads_stdin:
+    reads_stdin = _reads_stdin(words, flags)
+    if not reads_stdin and not flags["messages"]:
         prompt.compose(words, None)  # an empty prompt is said before anything is loaded
     endpoint = chosen_endpoint(flags)
-    ca_file, ahead = None, None
-    if endpoint and endpoint.is_tls:
-        from smai_cli.ahead import connect_ahead  # noqa: PLC0415  # after usage errors
-
-        ca_file = find_ca_file(os.environ)
-        ahead = connect_ahead(endpoint.base_url, ca_file, flags["connect_timeout"], os.environ)
-    return _Inquiry(model, system, words, reads_stdin, endpoint, ca_file, ahead)
+    ca_file = find_ca_file(os.environ) if endpoint and endpoint.is_tls else None
+    return _Inquiry(words, reads_stdin, _options(flags), _extra(flags, mode), endpoint, ca_file)
 
 
-def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any]) -> None:
-    """Read stdin, send the request and pump the answer. Raises SmaiError."""
-    # Before stdin is read, so that they load while its producer works.
-    from smai_cli import stream, transport  # noqa: PLC0415
-    from smai_cli.dialects import dialect_for  # noqa: PLC0415
-    from smai_cli.request import Request, conversation  # noqa: PLC0415
-    from smai_cli.retry import Retries  # noqa: PLC0415
+def _connect(inquiry: _Inquiry, flags: dict[str, Any]) -> "Ahead | None":
+    """Begin to connect to a server over TLS."""
+    if inquiry.endpoint is None or not inquiry.endpoint.is_tls:
+        return None
+    from smai_cli.ahead import connect_ahead  # noqa: PLC0415  # after usage errors
 
-    model, system, words, reads_stdin, endpoint, ca_file, ahead = inquiry
-    piped = prompt.piped_text(prompt.read_all(STDIN, _notice)) if reads_stdin else None
-    request = Request(
-        model,
-        conversation(prompt.compose(words, piped), system),
-        _options(flags),
-        stream=not flags["no_stream"],
-        include_usage=run.summary != "none",
-    )
-    run.completion.model = model
-    run.key = endpoint.key if endpoint else None
-    clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], run.deadline)
-    dialect = dialect_for(flags["api"], model)
-    with serving(endpoint) as target:
+    return connect_ahead(inquiry.endpoint.base_url, inquiry.ca_file, flags["connect_timeout"], os.environ)
+
+
+def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any], ahead: "Ahead | None") -> None:
+    """Read files and stdin, send the request and pump the answer. Raises SmaiError."""
+    run.key = inquiry.endpoint.key if inquiry.endpoint else None
+    with contextlib.ExitStack() as stack:
+        question = read_question(flags, stack, _read_stdin, run.say)
+        ahead = ahead or _connect(inquiry, flags)
+        # Before stdin is read, so that they load while its producer works.
+        from smai_cli import stream, transport  # noqa: PLC0415
+        from smai_cli.dialects import dialect_for  # noqa: PLC0415
+        from smai_cli.retry import Retries  # noqa: PLC0415
+
+        piped = prompt.piped_text(_read_stdin()) if inquiry.reads_stdin else None
+        request = Request(
+            flags["model"],
+            question.messages(inquiry.words, piped),
+            inquiry.options | ({"response_format": question.form.response_format} if question.form else {}),
+            stream=not flags["no_stream"],
+            include_usage=run.summary != "none",
+            extra=inquiry.extra,
+        )
+        run.expect(request, question.form.check if question.form else None, question.keeper(request))
+        clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], run.deadline)
+        dialect = dialect_for(flags["api"], request.model)
+        target = stack.enter_context(serving(inquiry.endpoint))
         stream.ask(
             request,
-            lambda body: transport.post(target, dialect.PATH, body, clocks, ca_file=ca_file, ahead=ahead),
+            lambda body: transport.post(target, dialect.PATH, body, clocks, ca_file=inquiry.ca_file, ahead=ahead),
             dialect,
             writer=run.writer,
             completion=run.completion,
@@ -123,16 +141,33 @@ def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any]) -> None:
         )
 
 
-def _reads_stdin(words: list[str], *, no_stdin: bool) -> bool:
+_TEXTS = {"model": "-m/--model", "system": "-s/--system", "stop": "--stop", "option": "-O/--option"}
+_EXCLUDED = (("chat", "messages"), ("json", "schema"))
+
+
+def _decoded(value: Any, name: str) -> Any:
+    """Return a text of the command line, or each of several, decoded. Raises UsageError."""
+    if isinstance(value, tuple):
+        return tuple(prompt.operand_text(text, name) for text in value)
+    return None if value is None else prompt.operand_text(value, name)
+
+
+def _exclude(flags: dict[str, Any]) -> None:
+    for one, other in _EXCLUDED:
+        if flags[one] and flags[other]:
+            raise UsageError(f"--{one} and --{other} exclude each other", "choose one")
+
+
+def _reads_stdin(words: list[str], flags: dict[str, Any]) -> bool:
     """Decide whether stdin is part of the prompt. Raises UsageError where the command line contradicts itself."""
-    places = words.count("-")
+    places = words.count("-") + (flags["messages"] == "-")
     if places > 1:
-        raise UsageError("two operands are -", "stdin can be placed once")
-    if places and no_stdin:
-        raise UsageError("-n and the operand - exclude each other", "drop one of them")
+        raise UsageError("two of the arguments are -", "stdin can be placed once")
+    if places and flags["no_stdin"]:
+        raise UsageError("-n and - exclude each other", "drop one of them")
     if places:
-        return True
-    if no_stdin or os.environ.get("SMAI_NO_STDIN", "0") not in ("", "0") or os.isatty(STDIN):
+        return "-" in words
+    if flags["no_stdin"] or os.environ.get("SMAI_NO_STDIN", "0") not in ("", "0") or os.isatty(STDIN):
         return False
     if words and prompt.is_begun_file(STDIN):
         say("stdin is a file that is being read by someone else, and left alone; - reads it, -n says so silently")
@@ -140,10 +175,35 @@ def _reads_stdin(words: list[str], *, no_stdin: bool) -> bool:
     return True
 
 
+def _read_stdin() -> bytes:
+    return prompt.read_all(STDIN, _notice)
+
+
+def _extra(flags: dict[str, Any], mode: str) -> dict[str, Any]:
+    """Return the members that -O puts into the request. Raises UsageError for several answers where one is due."""
+    if not flags["option"]:
+        return {}
+    from smai_cli.extra import extra_members  # noqa: PLC0415  # for few runs
+
+    extra = extra_members(flags["option"])
+    if choices_in(extra) > 1 and (mode in ("text", "final") or flags["chat"]):
+        raise UsageError("-O n asks for several answers, and the text is one", "use --jsonl or --raw, without --chat")
+    return extra
+
+
 def _options(flags: dict[str, Any]) -> dict[str, Any]:
     """Return the options that were given, by their names in the API reference."""
-    names = {"temperature": "temperature", "max_tokens": "max_tokens", "top_p": "top_p", "effort": "reasoning_effort"}
-    return {name: flags[flag] for flag, name in names.items() if flags[flag] is not None}
+    given = {name: flags[flag] for flag, name in _OPTIONS.items() if flags[flag] is not None}
+    return given | ({"stop": list(flags["stop"])} if flags["stop"] else {})
+
+
+_OPTIONS = {
+    "temperature": "temperature",
+    "max_tokens": "max_tokens",
+    "top_p": "top_p",
+    "effort": "reasoning_effort",
+    "seed": "seed",
+}
 
 
 def _notice() -> None:

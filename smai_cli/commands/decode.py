@@ -26,8 +26,7 @@ def decode(file: str, **flags: Any) -> int:
 
     curl -sN ... | smai decode
     """
-    mode = chosen_mode(raw=flags["raw"], jsonl=flags["jsonl"], final=flags["final"])
-    run = Run(mode, flags["summary"], flags["accept"])
+    run = Run(chosen_mode(flags), flags)
     return run.deliver(lambda: _decode(run, file))
 
 

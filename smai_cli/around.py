@@ -1,0 +1,133 @@
+"""What can be put around a mode: reasoning shown aside, tool calls printed, a turn kept."""
+
+import io
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from smai_cli.chunk import CallPart, Chunk
+from smai_cli.completion import Completion
+from smai_cli.request import Message
+from smai_cli.writers import Writer
+
+
+class Around(Writer):
+    """Another mode, with its hooks passed on."""
+
+    def __init__(self, writer: Writer) -> None:
+        super().__init__(writer.out)
+        self.holds_back = writer.holds_back
+        self.takes_all = writer.takes_all
+        self._writer = writer
+
+    def piece(self, data: bytes) -> None:
+        """Pass the bytes on."""
+        self._writer.piece(data)
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Pass the chunk on."""
+        self._writer.chunk(chunk)
+
+    def end(self, completion: Completion) -> None:
+        """Pass the end on."""
+        self._writer.end(completion)
+
+
+class Aloud(Around):
+    """A mode, and the model's reasoning put to `aside`, piece by piece, with a line end behind it."""
+
+    def __init__(self, writer: Writer, aside: Callable[[str], None]) -> None:
+        super().__init__(writer)
+        self._aside = aside
+        self._last = ""
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Put the reasoning aside, and pass the chunk on."""
+        if chunk.reasoning:
+            self._last = chunk.reasoning
+            self._aside(chunk.reasoning)
+        elif chunk.text:
+            self._finish()
+        super().chunk(chunk)
+
+    def end(self, completion: Completion) -> None:
+        """Finish the line of the reasoning, and pass the end on."""
+        self._finish()
+        super().end(completion)
+
+    def _finish(self) -> None:
+        if self._last and not self._last.endswith("\n"):
+            self._aside("\n")
+        self._last = ""
+
+
+class WithCalls(Around):
+    """A mode, and behind a complete answer the tool calls in it, each as JSON on a line."""
+
+    def __init__(self, writer: Writer) -> None:
+        super().__init__(writer)
+        self._calls = Calls()
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Keep the parts of calls, and pass the chunk on."""
+        self._calls.add(chunk.calls)
+        super().chunk(chunk)
+
+    def end(self, completion: Completion) -> None:
+        """Pass the end on, then write the calls of a complete answer; forget those of a broken one."""
+        super().end(completion)
+        calls, self._calls = self._calls, Calls()
+        if completion.error is None:
+            for call in calls.as_json():
+                self.out.write(json.dumps(call).encode() + b"\n")
+
+
+class Kept(Around):
+    """A mode, and the complete answer given to `keep` as a message, once it was delivered."""
+
+    def __init__(self, writer: Writer, keep: Callable[[Message], None]) -> None:
+        super().__init__(writer)
+        self._keep = keep
+        self._text = io.StringIO()
+        self._calls = Calls()
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Keep text and calls, and pass the chunk on."""
+        self._text.write(chunk.text)
+        self._calls.add(chunk.calls)
+        super().chunk(chunk)
+
+    def end(self, completion: Completion) -> None:
+        """Pass the end on, then keep a complete answer; forget a broken one."""
+        super().end(completion)
+        text, self._text = self._text.getvalue(), io.StringIO()
+        calls, self._calls = self._calls.as_json(), Calls()
+        if completion.error is None:
+            self._keep(
+                Message("assistant", text or None, {"tool_calls": calls}) if calls else Message("assistant", text)
+            )
+
+
+class Calls:
+    """Tool calls, put together from the parts in which they arrive."""
+
+    def __init__(self) -> None:
+        self._calls: list[dict[str, Any]] = []
+        self._places: dict[int, dict[str, Any]] = {}
+
+    def add(self, parts: Iterable[CallPart]) -> None:
+        """Take parts in the order of their arrival."""
+        for part in parts:
+            call = self._places.get(part.number) if part.number is not None else None
+            if call is None:
+                call = {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
+                self._calls.append(call)
+                if part.number is not None:
+                    self._places[part.number] = call
+            call["id"] = call["id"] or part.id
+            call["function"]["name"] = call["function"]["name"] or part.name
+            call["function"]["arguments"] += part.arguments
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """Return the calls as the chat API has them in a message."""
+        return self._calls
