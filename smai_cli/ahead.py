@@ -2,8 +2,8 @@
 
 Name look-up, TCP and TLS cost round trips, the imports cost CPU; side by side they cost the larger of the two.
 The connection is the same that urllib3 would make, and no more lenient. Whatever goes wrong here is left to the
-usual way, which then reports it. To take this module out, take out its two users: the line in commands/ask.py
-that starts it, and `connect` in transport.py.
+usual way, which then reports it. To take this module out, take out its two users: `approach` in target.py,
+which starts it, and `connect` in transport.py.
 """
 
 import contextlib

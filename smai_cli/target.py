@@ -3,10 +3,13 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from smai_cli.config import Endpoint, find_endpoint
+from smai_cli.config import Endpoint, find_ca_file, find_endpoint
 from smai_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from smai_cli.ahead import Ahead
 
 
 def chosen_endpoint(flags: dict[str, Any]) -> Endpoint | None:
@@ -17,6 +20,19 @@ def chosen_endpoint(flags: dict[str, Any]) -> Endpoint | None:
         if flags[name]:
             raise UsageError(f"--mock and --{name.replace('_', '-')} exclude each other", "the mock needs neither")
     return None
+
+
+def approach(endpoint: Endpoint | None, connect_timeout_s: float) -> "tuple[str | None, Ahead | None]":
+    """Begin to connect where TLS is spoken; return the file of certificates to trust, and the connection to come.
+
+    Raises UsageError for a file that cannot be read.
+    """
+    if endpoint is None or not endpoint.is_tls:
+        return None, None
+    from smai_cli.ahead import connect_ahead  # noqa: PLC0415  # after usage errors
+
+    ca_file = find_ca_file(os.environ)
+    return ca_file, connect_ahead(endpoint.base_url, ca_file, connect_timeout_s, os.environ)
 
 
 @contextlib.contextmanager

@@ -60,26 +60,60 @@ def post(  # noqa: PLR0913  # where, what, how long, and two things about TLS
     `ca_file` vouches for the server (None: the bundle of requests), `ahead` may hold a connection to it.
     Raises ConnectError, ClockError, RefusedError, AccessError, BusyError or BrokenError, as the exchange ends.
     """
-    upload = _Upload(body)
+    sending = _Sending()
 
     def send() -> requests.Response:
-        return _session(ahead).post(
-            endpoint.url(path),
-            data=upload,
-            headers=_HEADERS,
-            auth=_Bearer(endpoint),
-            stream=True,
-            allow_redirects=False,
-            timeout=(clocks.connect_timeout_s or None, None),
-            verify=ca_file or True,
-            proxies=_NO_PROXIES if endpoint.is_loopback else None,
-        )
+        where = _where(endpoint, path, clocks, ca_file)
+        upload = _Upload(body, sending)
+        return _session(ahead, sending).post(data=upload, headers=_HEADERS | _POST_HEADERS, **where)
 
-    exchange = _Exchange(send, upload, clocks)
+    return _answer(_Exchange(send, sending, clocks), clocks)
+
+
+def get(
+    endpoint: Endpoint,
+    path: str,
+    clocks: Clocks,
+    *,
+    ca_file: str | None = None,
+    ahead: Ahead | None = None,
+) -> "Answer":
+    """GET what is at `path` and return the Answer; the rest is as for `post`.
+
+    Nothing is billed: a request that was dropped without an answer may be sent again.
+    """
+    sending = _Sending()
+
+    def send() -> requests.Response:
+        where = _where(endpoint, path, clocks, ca_file)
+        return _session(ahead, sending).get(headers=_HEADERS | _GET_HEADERS, **where)
+
+    try:
+        return _answer(_Exchange(send, sending, clocks), clocks)
+    except BrokenError as error:
+        error.hint, error.again = "try again", Again.UNANSWERED
+        raise
+
+
+def _where(endpoint: Endpoint, path: str, clocks: Clocks, ca_file: str | None) -> dict[str, Any]:
+    """Return what a request to `path` says to requests, whatever it asks."""
+    return {
+        "url": endpoint.url(path),
+        "auth": _Bearer(endpoint),
+        "stream": True,
+        "allow_redirects": False,
+        "timeout": (clocks.connect_timeout_s or None, None),
+        "verify": ca_file or True,
+        "proxies": _NO_PROXIES if endpoint.is_loopback else None,
+    }
+
+
+def _answer(exchange: "_Exchange", clocks: Clocks) -> "Answer":
+    """Return the Answer in which `exchange` ends, or raise the failure."""
     try:
         response = exchange.open()
     except _FAILURES as exc:
-        raise _translated(exc, connected=upload.connected, clocks=clocks) from exc
+        raise _translated(exc, connected=exchange.sending.connected, clocks=clocks) from exc
     if response.status_code == _OK:
         return Answer(response.raw, exchange.idle)
     if response.status_code in range(300, 400):
@@ -130,30 +164,30 @@ class _Exchange:
     """One request on a thread of its own, so that no name server and no dribbled header can hold the caller.
 
     Afterwards the thread reads the body of an error, or stands guard over the idle clock of an answer. It is
-    a daemon, and nothing waits for it: a caller whose clock ran out leaves it behind, and `upload` then
+    a daemon, and nothing waits for it: a caller whose clock ran out leaves it behind, and `sending` then
     refuses to send the body, so that no request reaches a model after all.
     """
 
-    def __init__(self, send: Callable[[], requests.Response], upload: "_Upload", clocks: Clocks) -> None:
+    def __init__(self, send: Callable[[], requests.Response], sending: "_Sending", clocks: Clocks) -> None:
         self.idle = IdleClock(clocks)
+        self.sending = sending
         self._clocks = clocks
         self._send = send
-        self._upload = upload
         self._news: queue.SimpleQueue[requests.Response | BaseException | None] = queue.SimpleQueue()
         self._error_body = bytearray()
-        upload.report = lambda: self._news.put(None)
+        sending.report = lambda: self._news.put(None)
 
     def open(self) -> requests.Response:
         """Send the request and return the response, its body unread. Raises ClockError, or what `send` raises."""
         threading.Thread(target=self._run, daemon=True).start()
         limit_s = self._clocks.connect_timeout_s
         try:
-            while (news := self._next(limit_s)) is None:  # connected, or a part of the body is sent
+            while (news := self._next(limit_s)) is None:  # the head, or a part of the body, is sent
                 limit_s = self._clocks.idle_timeout_s
                 self.idle.restart()
                 self.idle.start()
         except queue.Empty:
-            raise self._timed_out(limit_s, connected=self._upload.cancel()) from None
+            raise self._timed_out(limit_s, connected=self.sending.cancel()) from None
         self.idle.stop()
         if isinstance(news, BaseException):
             raise news
@@ -205,35 +239,46 @@ class _Exchange:
         self._news.put(None)
 
 
-class _Upload(io.BytesIO):
-    """The body of a request, read by urllib3 block by block, each under a time limit of its own.
+class _Sending:
+    """How far a request is on its way, told by the thread that sends it to the one that waits.
 
-    The first read says that the connection is made and the headers are sent: from here on the server may
-    have the request. `report` is called at each read.
+    `connected` says that the connection is made and the head is sent: from here on the server may have the
+    request. `report` is called at each step.
     """
 
     connected = False
     report: Callable[[], None] = staticmethod(lambda: None)
 
-    def __init__(self, body: bytes) -> None:
-        super().__init__(body)
+    def __init__(self) -> None:
         self._cancelled = False
         self._lock = threading.Lock()
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Return the next block. Raises OSError once the exchange was cancelled."""
+    def step(self) -> None:
+        """Note that the head is sent, or that a block of the body comes next. Raises OSError once it was cancelled."""
         with self._lock:
             if self._cancelled:
                 raise OSError("cancelled")
             self.connected = True
         self.report()
-        return super().read(size)
 
     def cancel(self) -> bool:
         """Send nothing more; return whether the connection was made before."""
         with self._lock:
             self._cancelled = True
             return self.connected
+
+
+class _Upload(io.BytesIO):
+    """The body of a request, read by urllib3 block by block, each under a time limit of its own."""
+
+    def __init__(self, body: bytes, sending: _Sending) -> None:
+        super().__init__(body)
+        self._sending = sending
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next block. Raises OSError once the exchange was cancelled."""
+        self._sending.step()
+        return super().read(size)
 
 
 class _Session(requests.Session):
@@ -263,10 +308,15 @@ class _Response(http.client.HTTPResponse):
 
 class _Connection(HTTPConnection):
     response_class = _Response
+    sending: _Sending
+
+    def endheaders(self, *args: Any, **kwargs: Any) -> None:
+        """Send the head of a request, connecting first if need be; of a GET, it is all there is."""
+        super().endheaders(*args, **kwargs)
+        self.sending.step()
 
 
-class _TlsConnection(HTTPSConnection):
-    response_class = _Response
+class _TlsConnection(_Connection, HTTPSConnection):
     ahead: Ahead | None = None
 
     def connect(self) -> None:
@@ -282,27 +332,30 @@ class _TlsConnection(HTTPSConnection):
         self.is_verified = True
 
 
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection
+def _pools(connection_ahead: Ahead | None, request: _Sending) -> dict[str, type[urllib3.HTTPConnectionPool]]:
+    """Return the pools that make our connections, which tell `request`; the first over TLS was made ahead."""
 
+    class Connection(_Connection):
+        sending = request
 
-def _pools(connection_ahead: Ahead | None) -> dict[str, type[urllib3.HTTPConnectionPool]]:
-    """Return the pools that make our connections, the first one over TLS from what was made ahead."""
-
-    class Connection(_TlsConnection):
+    class TlsConnection(_TlsConnection):
+        sending = request
         ahead = connection_ahead
 
-    class Pool(urllib3.HTTPSConnectionPool):
+    class Pool(urllib3.HTTPConnectionPool):
         ConnectionCls = Connection
 
-    return {"http": _Pool, "https": Pool}
+    class TlsPool(urllib3.HTTPSConnectionPool):
+        ConnectionCls = TlsConnection
+
+    return {"http": Pool, "https": TlsPool}
 
 
 class _Adapter(HTTPAdapter):
     """The adapter of requests, with our connections. Its own retries stay off: they send twice and hide answers."""
 
-    def __init__(self, ahead: Ahead | None) -> None:
-        self._pools = _pools(ahead)
+    def __init__(self, ahead: Ahead | None, sending: _Sending) -> None:
+        self._pools = _pools(ahead, sending)
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -330,19 +383,19 @@ class _Bearer(AuthBase):
 
 _HEADERS = {
     "User-Agent": f"smai/{__version__}",
-    "Content-Type": "application/json",
-    "Accept": "text/event-stream, application/json",
     # A proxy that compresses holds deltas back until a block is full.
     "Accept-Encoding": "identity",
 }
+_POST_HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
+_GET_HEADERS = {"Accept": "application/json"}
 # On this machine no proxy is in the way, and a key in plain http must not go to one.
 _NO_PROXIES: Any = {"http": None, "https": None, "all": None}
 
 
-def _session(ahead: Ahead | None) -> requests.Session:
+def _session(ahead: Ahead | None, sending: _Sending) -> requests.Session:
     session = _Session()
     for prefix in ("http://", "https://"):
-        session.mount(prefix, _Adapter(ahead))
+        session.mount(prefix, _Adapter(ahead, sending))
     return session
 
 

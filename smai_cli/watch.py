@@ -1,4 +1,7 @@
-"""A thread beside the run: the reader of stdout may go, and --max-time may end, while everything else waits."""
+"""What every run at the edge has: a thread beside it, and one end.
+
+The reader of stdout may go, and --max-time may end, while everything else waits.
+"""
 
 import math
 import os
@@ -7,12 +10,68 @@ import signal
 import stat
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from smai_cli.clocks import Deadline
-from smai_cli.main import die_by
+from smai_cli.errors import SmaiError, Status
+from smai_cli.main import die_by, leave
+from smai_cli.output import STDOUT, say
+
+if TYPE_CHECKING:
+    from smai_cli.config import Secret
 
 # Whoever can end the run in order at the deadline gets this long to do it.
 _GRACE_S = 0.3
+
+
+class Watched:
+    """One run of a command, which ends once: by itself, or at `deadline`.
+
+    `key`, once it is known, is kept out of every message.
+    """
+
+    def __init__(self, deadline: Deadline | None = None) -> None:
+        self.deadline = deadline or Deadline()
+        self.key: Secret | None = None
+        self._ending = threading.Lock()
+
+    def deliver(self, work: Callable[[], None]) -> int:
+        """Do `work`, which may raise a SmaiError; report how it ended on stderr and return the exit status.
+
+        Raises ReaderGoneError when nobody reads stdout any more.
+        """
+        watch(STDOUT, self.deadline, self._stop_at_deadline)
+        failure = None
+        try:
+            work()
+        except SmaiError as error:
+            failure = error
+        self._ending.acquire()  # for good: one end is enough, the deadline must not speak as well
+        return self._end(failure)
+
+    def fail(self, error: SmaiError) -> int:
+        """Report a failure before there was any work; return the exit status."""
+        return self._end(error)
+
+    def say(self, line: str) -> None:
+        """Put a notice on stderr."""
+        say(self._without_key(line))
+
+    def _without_key(self, text: str) -> str:
+        return self.key.hidden_in(text) if self.key else text
+
+    def _end(self, failure: SmaiError | None) -> int:
+        """Report how the run ended, once; return the exit status."""
+        if failure is None:
+            return Status.COMPLETE
+        failure.what = self._without_key(failure.what)
+        say(str(failure))
+        return failure.status
+
+    def _stop_at_deadline(self) -> None:
+        """End the process from the watching thread, whatever the main thread is stuck in."""
+        if self._ending.acquire(blocking=False):
+            leave(self._end(self.deadline.error()))
 
 
 def watch(fd: int, deadline: Deadline, on_deadline: Callable[[], None]) -> None:

@@ -194,7 +194,7 @@ def read_request(connection: socket.socket, every_s: float = 0.0) -> Request:
         head += _received(connection)
     head, body = head.split(b"\r\n\r\n", 1)
     fields = dict(line.lower().split(b":", 1) for line in head.split(b"\r\n")[1:])
-    length = int(fields[b"content-length"])
+    length = int(fields.get(b"content-length", 0))
     rest = bytearray(body)
     while len(rest) < length:
         time.sleep(every_s)

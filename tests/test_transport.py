@@ -33,17 +33,18 @@ def test_nobody_is_asked_to_compress(server: Server) -> None:
 
 
 def test_a_request_that_was_given_up_is_not_sent_when_its_connection_comes_after_all() -> None:
-    upload = transport._Upload(BODY)
-    assert upload.cancel() is False
+    sending = transport._Sending()
+    upload = transport._Upload(BODY, sending)
+    assert sending.cancel() is False
     with pytest.raises(OSError, match="cancelled"):
         upload.read(10)
-    assert not upload.connected
+    assert not sending.connected
 
 
 def test_a_request_that_was_begun_is_known_to_be_begun() -> None:
-    upload = transport._Upload(BODY)
-    assert upload.read(10) == BODY[:10]
-    assert upload.cancel() is True
+    sending = transport._Sending()
+    assert transport._Upload(BODY, sending).read(10) == BODY[:10]
+    assert sending.cancel() is True
 
 
 def test_the_deadline_is_named_where_it_ends_the_wait_for_an_answer(server: Server) -> None:

@@ -9,12 +9,12 @@ import click
 from smai_cli import prompt
 from smai_cli.cli import APIS, Number, chosen_mode, output_options, server_options
 from smai_cli.clocks import Clocks, Deadline
-from smai_cli.config import DEFAULT_MODEL, Endpoint, find_ca_file
+from smai_cli.config import DEFAULT_MODEL, Endpoint
 from smai_cli.errors import UsageError
 from smai_cli.output import say
 from smai_cli.question import names_files, read_question
 from smai_cli.request import Request, choices_in
-from smai_cli.target import chosen_endpoint, serving
+from smai_cli.target import approach, chosen_endpoint, serving
 
 if TYPE_CHECKING:
     from smai_cli.ahead import Ahead
@@ -56,24 +56,26 @@ def ask(operands: tuple[str, ...], **flags: Any) -> int:
     mode = chosen_mode(flags)
     checked = _checked(operands, flags, mode)
     # From here on the connection is being made while the imports run, unless files must be read first.
-    ahead = None if isinstance(checked, UsageError) or names_files(flags) else _connect(checked, flags)
     from smai_cli.run import Run  # noqa: PLC0415
 
     run = Run(mode, flags, deadline)
     if isinstance(checked, UsageError):
         return run.fail(checked)
-    return run.deliver(lambda: _ask(run, checked, flags, ahead))
+    return run.deliver(lambda: _ask(run, checked, flags))
 
 
 class _Inquiry(NamedTuple):
-    """What was typed, checked: words of the prompt, parameters, and where to ask (None: the mock)."""
+    """What was typed, checked: words of the prompt, parameters, and where to ask (None: the mock).
+
+    `near` is what `approach` returned, None where files must be read before the server is approached.
+    """
 
     words: list[str]
     reads_stdin: bool
     options: dict[str, Any]
     extra: dict[str, Any]
     endpoint: Endpoint | None
-    ca_file: str | None
+    near: "tuple[str | None, Ahead | None] | None"
 
 
 def _checked(operands: tuple[str, ...], flags: dict[str, Any], mode: str) -> _Inquiry | UsageError:
@@ -85,7 +87,7 @@ def _checked(operands: tuple[str, ...], flags: dict[str, Any], mode: str) -> _In
 
 
 def _check(operands: tuple[str, ...], flags: dict[str, Any], mode: str) -> _Inquiry:
-    """Check what was typed; the texts in `flags` are decoded. Raises UsageError."""
+    """Check what was typed, and begin to connect; the texts in `flags` are decoded. Raises UsageError."""
     for name, shown in _TEXTS.items():
         flags[name] = _decoded(flags[name], shown)
     _exclude(flags)
@@ -94,25 +96,17 @@ def _check(operands: tuple[str, ...], flags: dict[str, Any], mode: str) -> _Inqu
     if not reads_stdin and not flags["messages"]:
         prompt.compose(words, None)  # an empty prompt is said before anything is loaded
     endpoint = chosen_endpoint(flags)
-    ca_file = find_ca_file(os.environ) if endpoint and endpoint.is_tls else None
-    return _Inquiry(words, reads_stdin, _options(flags), _extra(flags, mode), endpoint, ca_file)
+    extra = _extra(flags, mode)
+    near = None if names_files(flags) else approach(endpoint, flags["connect_timeout"])
+    return _Inquiry(words, reads_stdin, _options(flags), extra, endpoint, near)
 
 
-def _connect(inquiry: _Inquiry, flags: dict[str, Any]) -> "Ahead | None":
-    """Begin to connect to a server over TLS."""
-    if inquiry.endpoint is None or not inquiry.endpoint.is_tls:
-        return None
-    from smai_cli.ahead import connect_ahead  # noqa: PLC0415  # after usage errors
-
-    return connect_ahead(inquiry.endpoint.base_url, inquiry.ca_file, flags["connect_timeout"], os.environ)
-
-
-def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any], ahead: "Ahead | None") -> None:
+def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any]) -> None:
     """Read files and stdin, send the request and pump the answer. Raises SmaiError."""
     run.key = inquiry.endpoint.key if inquiry.endpoint else None
     with contextlib.ExitStack() as stack:
         question = read_question(flags, stack, _read_stdin, run.say)
-        ahead = ahead or _connect(inquiry, flags)
+        ca_file, ahead = inquiry.near or approach(inquiry.endpoint, flags["connect_timeout"])
         # Before stdin is read, so that they load while its producer works.
         from smai_cli import stream, transport  # noqa: PLC0415
         from smai_cli.dialects import dialect_for  # noqa: PLC0415
@@ -133,7 +127,7 @@ def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any], ahead: "Ahead | N
         target = stack.enter_context(serving(inquiry.endpoint))
         stream.ask(
             request,
-            lambda body: transport.post(target, dialect.PATH, body, clocks, ca_file=inquiry.ca_file, ahead=ahead),
+            lambda body: transport.post(target, dialect.PATH, body, clocks, ca_file=ca_file, ahead=ahead),
             dialect,
             writer=run.writer,
             completion=run.completion,
