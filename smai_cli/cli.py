@@ -2,18 +2,19 @@
 
 import importlib
 import math
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 from smai_cli import __version__
-from smai_cli.config import DEFAULT_BASE_URL
+from smai_cli.config import DEFAULT_BASE_URL, find_base_url
 from smai_cli.errors import UsageError
 
 # The APIs that dialects.py knows; named here too, so that --help needs no dialect.
 APIS = ("auto", "chat", "responses")
-COMMANDS = ("ask", "decode", "mock")
+COMMANDS = ("ask", "decode", "mock", "models")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -60,6 +61,17 @@ SECONDS = Number(0, 1_000_000)
 @click.version_option(__version__, message="smai %(version)s")
 def smai() -> None:
     """Ask a language model from the shell."""
+
+
+def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  # click's
+    """Return the ids that begin with `incomplete` in the last list of the server, for a shell: no network, no error."""
+    from smai_cli.cache import kept_ids  # noqa: PLC0415  # at a TAB only
+
+    try:
+        base_url = find_base_url(ctx.params.get("base_url"), os.environ)
+    except UsageError:
+        return []
+    return [name for name in kept_ids(base_url, os.environ) if name.startswith(incomplete)]
 
 
 def output_options(command: _F) -> _F:

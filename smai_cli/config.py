@@ -102,6 +102,11 @@ def find_endpoint(base_url: str | None, key_file: str | None, environ: Mapping[s
     return endpoint
 
 
+def find_base_url(base_url: str | None, environ: Mapping[str, str]) -> str:
+    """Return the base URL of find_endpoint, whether there is a key for it or not. Raises UsageError."""
+    return urlunsplit(_parse(base_url or environ.get("SMAI_BASE_URL") or DEFAULT_BASE_URL))
+
+
 def find_ca_file(environ: Mapping[str, str]) -> str | None:
     """Return the file of certificates that the environment names, or None. Raises UsageError if it cannot be read."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):

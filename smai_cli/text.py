@@ -58,6 +58,11 @@ def on_a_line(text: str) -> str:
     return _UNFIT_FOR_A_LINE.sub(lambda match: _shown(match[0]), text)
 
 
+def escaped(line: str) -> str:
+    """Return JSON on one line with the same escaped as JSON does: it means what it did."""
+    return _UNFIT_FOR_A_LINE.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
+
+
 def one_line(text: str, limit: int = _LINE_LIMIT) -> str:
     """Return somebody else's words fit for one line on stderr: one line, nothing unseen, at most `limit` long."""
     text = on_a_line(" ".join(text.split()))

@@ -51,6 +51,8 @@ INNER = {
     "around": {"chunk", "completion", "request", "writers"},
     "summary": {"chunk", "completion", "text"},
     "stream": {"chunk", "completion", "errors", "request", "retry", "sse", "text", "writers"},
+    "models": {"errors", "problem", "text"},
+    "cache": set(),
     "script": set(),
     "mock": {"script"},
 }

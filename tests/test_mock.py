@@ -114,3 +114,23 @@ def test_a_hundred_processes_at_once_are_all_answered(start: Start, environment:
     ]
     results = [(process.communicate()[0], process.returncode) for process in asking]
     assert results == [(b"Hello world\n", 0)] * 100
+
+
+@pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS"])
+def test_other_methods_are_refused_and_end_nothing(start: Start, smai: Smai, method: str) -> None:
+    process, url = start()
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(urllib.request.Request(f"{url}/models", method=method))
+    refused.value.close()
+    assert refused.value.code == 501
+    assert smai("models", "--base-url", url).status == 0
+    assert process.poll() is None
+
+
+def test_the_faults_of_an_answer_apply_to_the_list_of_models(start: Start, smai: Smai) -> None:
+    _, url = start("--status", "503", "--retry-after", "0", "--fail-first", "1", "--require-key", "sk-rehearsal")
+    assert smai("models", "--base-url", url).status == 5
+    _, url = start("--status", "503", "--retry-after", "0", "--fail-first", "1")
+    result = smai("models", "--base-url", url)
+    assert result.status == 0
+    assert "try 2 of 3 in 0.0 s" in result.stderr

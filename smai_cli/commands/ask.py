@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from smai_cli import prompt
-from smai_cli.cli import APIS, Number, chosen_mode, output_options, server_options
+from smai_cli.cli import APIS, Number, chosen_mode, complete_model, output_options, server_options
 from smai_cli.clocks import Clocks, Deadline
 from smai_cli.config import DEFAULT_MODEL, Endpoint
 from smai_cli.errors import UsageError
@@ -25,7 +25,15 @@ STDIN = 0
 
 @click.command(epilog="Manual: man smai-ask. Exit status 0 means: the answer is complete and was delivered.")
 @click.argument("operands", metavar="[PROMPT]...", nargs=-1)
-@click.option("-m", "--model", envvar="SMAI_MODEL", default=DEFAULT_MODEL, show_default=True, help="The model to ask.")
+@click.option(
+    "-m",
+    "--model",
+    envvar="SMAI_MODEL",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    shell_complete=complete_model,
+    help="The model to ask.",
+)
 @click.option("-s", "--system", metavar="TEXT", help="The system message; @FILE reads it from FILE.")
 @click.option("-a", "--attach", metavar="FILE", multiple=True, help="Send an image or a text along; repeatable.")
 @click.option("--chat", metavar="FILE", help="Keep the conversation in FILE, and go on with it.")

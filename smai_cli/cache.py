@@ -1,0 +1,87 @@
+"""The ids that `smai models` saw last, by base URL, for the completion of -m: a convenience, never a failure.
+
+One file of JSON, `models.json`, under $XDG_CACHE_HOME/smai. It holds no key, and only its owner can read it.
+Nothing here raises: what cannot be read is empty, and what cannot be written is left out.
+"""
+
+import contextlib
+import json
+import os
+import re
+import stat
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+_MAX_SERVERS = 32
+_MAX_BYTES = 4 * 1024 * 1024
+# A shell puts a completion on the command line as it is: an id must not mean anything to it.
+_SAFE = re.compile(r"[A-Za-z0-9@][A-Za-z0-9._:/@+-]*")
+
+
+def keep_ids(base_url: str, ids: Sequence[str], environ: Mapping[str, str]) -> None:
+    """Keep the ids of the models of `base_url`; those of the servers that were listed longest ago give way."""
+    if path := _path(environ):
+        server = _server(base_url)
+        others = [(name, old) for name, old in _read(path).items() if name != server]
+        lists = dict([(server, list(ids)), *others][:_MAX_SERVERS])
+        with contextlib.suppress(OSError):
+            _replace(path, lists)
+
+
+def kept_ids(base_url: str, environ: Mapping[str, str]) -> list[str]:
+    """Return the ids that were kept for `base_url` and can stand on a command line."""
+    path = _path(environ)
+    ids = _read(path).get(_server(base_url), []) if path else []
+    return [name for name in ids if _SAFE.fullmatch(name)]
+
+
+def _path(environ: Mapping[str, str]) -> str | None:
+    """Return where the file is, or None: a folder that is not absolute is ignored (XDG Base Directory, 0.8)."""
+    folder, home = environ.get("XDG_CACHE_HOME", ""), environ.get("HOME", "")
+    if not os.path.isabs(folder):
+        if not (os.path.isabs(home) and os.path.isdir(home)):  # a home is not for us to make
+            return None
+        folder = os.path.join(home, ".cache")
+    return os.path.join(folder, "smai", "models.json")
+
+
+def _server(base_url: str) -> str:
+    """Return the name of a server in the file; a query may hold a secret, and lists the same models."""
+    parts = urlsplit(base_url)
+    return urlunsplit(parts._replace(path=parts.path.rstrip("/"), query=""))
+
+
+def _read(path: str) -> dict[str, list[str]]:
+    """Return the lists in the file; none for anything but a regular file of ours."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return {}
+            lists = json.loads(file.read(_MAX_BYTES + 1))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return {name: ids for name, ids in lists.items() if _are_ids(ids)} if isinstance(lists, dict) else {}
+
+
+def _are_ids(ids: Any) -> bool:
+    return isinstance(ids, list) and all(isinstance(name, str) for name in ids)
+
+
+def _replace(path: str, lists: dict[str, list[str]]) -> None:
+    """Put `lists` into the file at once, so that nobody reads a half of it. Raises OSError."""
+    while len(data := json.dumps(lists).encode()) > _MAX_BYTES:
+        lists.popitem()
+    folder = os.path.dirname(path)
+    os.makedirs(os.path.dirname(folder), 0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    new = f"{path}.{os.getpid()}"
+    try:
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(data)
+        os.replace(new, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise

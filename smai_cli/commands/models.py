@@ -1,0 +1,75 @@
+"""`smai models`: what a server can be asked for, read whole and then printed."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from smai_cli.cli import server_options
+from smai_cli.clocks import Clocks, Deadline
+from smai_cli.config import Endpoint
+from smai_cli.errors import RefusedError, SmaiError
+from smai_cli.target import approach, chosen_endpoint, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from smai_cli.models import Model
+    from smai_cli.retry import Retries
+
+
+@click.command(epilog="Manual: man smai-models. Exit status 0 means: the list is complete and was delivered.")
+@click.option("--json", "as_json", is_flag=True, help="Print the server's JSON for each model on a line.")
+@server_options
+def models(*, as_json: bool, **flags: Any) -> int:
+    """Print the ids of the server's models, one a line, sorted.
+
+    The completion of smai ask -m offers the ids that were printed last.
+    """
+    deadline = Deadline(flags["max_time"])
+    endpoint = chosen_endpoint(flags)
+    ca_file, ahead = approach(endpoint, flags["connect_timeout"])
+    # From here on the connection is being made while the imports run.
+    from smai_cli import transport  # noqa: PLC0415
+    from smai_cli.cache import keep_ids  # noqa: PLC0415
+    from smai_cli.models import PATH, read_list  # noqa: PLC0415
+    from smai_cli.output import Output  # noqa: PLC0415
+    from smai_cli.retry import Retries  # noqa: PLC0415
+    from smai_cli.text import on_a_line  # noqa: PLC0415
+    from smai_cli.watch import Watched  # noqa: PLC0415
+
+    run = Watched(deadline)
+    run.key = endpoint.key if endpoint else None
+    clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], deadline)
+    retries = Retries(flags["retries"], run.say, deadline)
+
+    def work() -> None:
+        with serving(endpoint) as target:
+            listed = _listed(
+                lambda: read_list(transport.get(target, PATH, clocks, ca_file=ca_file, ahead=ahead)), retries
+            )
+        if endpoint:  # before the reader of stdout can end the run
+            keep_ids(endpoint.base_url, _without_key(listed, endpoint), os.environ)
+        lines = (model.line if as_json else on_a_line(model.id) for model in listed)
+        # Half a surrogate pair, which JSON can escape and UTF-8 cannot hold, stays escaped.
+        Output().write("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
+
+    return run.deliver(work)
+
+
+def _listed(ask: "Callable[[], list[Model]]", retries: "Retries") -> "list[Model]":
+    """Return the models that `ask` returns, asking again where that is allowed. Raises SmaiError."""
+    while True:
+        try:
+            return ask()
+        except SmaiError as error:
+            if isinstance(error, RefusedError) and error.http_status:
+                error.hint = "check --base-url"  # the usual hint is about a request to a model
+            if not retries.wait(error, holds_back=True):
+                raise
+
+
+def _without_key(listed: "list[Model]", endpoint: Endpoint) -> list[str]:
+    """Return the ids to keep: a server could call a model by the key, which is to be in no file."""
+    ids = [model.id for model in listed]
+    return [name for name in ids if endpoint.key.hidden_in(name) == name] if endpoint.key else ids

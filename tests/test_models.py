@@ -1,0 +1,373 @@
+"""`smai models`: the list, whole or not at all, with the keys, clocks, retries and statuses of `smai ask`."""
+
+import gzip
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import process
+import pytest
+from conftest import Server, Smai
+from rawserver import (
+    HEAD,
+    KEY,
+    LAST_CHUNK,
+    OK,
+    Ask,
+    RawServer,
+    Script,
+    Serve,
+    Start,
+    Step,
+    certificates,
+    chunk,
+    error_body,
+    fair,
+    forever,
+    hold,
+    http,
+    length_head,
+    pause,
+    reach,
+    reset,
+)
+
+from smai_cli.script import MODELS
+
+pytest_plugins = ["rawserver"]
+
+Models = Callable[..., process.Result]
+IDS = b"".join(f"{model}\n".encode() for model in MODELS)
+
+
+def listing(*ids: Any, **more: Any) -> bytes:
+    """Return the body of an answer that lists these ids."""
+    return json.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in ids], **more}).encode()
+
+
+ONE = listing("one")
+
+
+@pytest.fixture
+def models(environment: dict[str, str]) -> Models:
+    """`models(server, "--json")` runs `smai models --json` against `server` to its end."""
+
+    def run(server: RawServer | None, *flags: str, env: dict[str, str] | None = None) -> process.Result:
+        return fair(process.run(("models", *flags), environment | reach(server) | (env or {})))
+
+    return run
+
+
+# What is printed.
+
+
+def test_the_ids_come_one_a_line_by_code_point_and_each_once(serve: Serve, models: Models) -> None:
+    server = serve(http("200 OK", listing("o3", "gpt-4", "\u00e9", "Z", "gpt-4", "a/b:c")))
+    assert models(server) == (0, "Z\na/b:c\ngpt-4\no3\n\u00e9\n".encode(), "")
+
+
+def test_json_prints_the_servers_objects_in_the_same_order(serve: Serve, models: Models) -> None:
+    body = b'[{"id": "b", "caf\\u00e9": {"x": [1, NaN]}},\n {"id": "a"}, {"id": "b"}]'
+    result = models(serve(http("200 OK", body)), "--json")
+    assert result == (0, '{"id": "a"}\n{"id": "b", "caf\u00e9": {"x": [1, null]}}\n'.encode(), "")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'[{"id": "one"}]', id="a bare array"),
+        pytest.param(b'\xef\xbb\xbf\r\n {"data": [{"id": "one", "n": 1e999}]}\n', id="a BOM and white space"),
+        pytest.param(listing("one", has_more=False, error=None), id="unknown fields"),
+    ],
+)
+def test_what_compatible_servers_send_is_taken(serve: Serve, models: Models, body: bytes) -> None:
+    assert models(serve(http("200 OK", body))) == (0, b"one\n", "")
+
+
+@pytest.mark.parametrize("body", [b"[]", listing(), b'{"object": "list", "data": null}'])
+def test_an_empty_list_prints_nothing_and_is_a_success(serve: Serve, models: Models, body: bytes) -> None:
+    assert models(serve(http("200 OK", body))) == (0, b"", "")
+    assert models(serve(http("200 OK", body)), "--json") == (0, b"", "")
+
+
+def test_no_id_makes_a_second_line_or_steers_a_terminal(serve: Serve, models: Models) -> None:
+    evil = "a\nb\x1b[2J\x9b\u2028\u202ec\ud83d"
+    ids = models(serve(http("200 OK", listing(evil))))
+    assert ids.stdout == b"a^Jb^[[2J\\x9b\\u2028\\u202ec\\ud83d\n"
+    line = models(serve(http("200 OK", listing(evil))), "--json").stdout
+    assert line.count(b"\n") == 1
+    assert line.isascii()
+    assert json.loads(line)["id"] == evil
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param([HEAD, chunk(ONE[:9]), chunk(ONE[9:]), LAST_CHUNK], id="chunked"),
+        pytest.param([OK, b"Connection: close\r\n\r\n", ONE], id="close"),
+        pytest.param([http("200 OK", gzip.compress(ONE), "Content-Encoding: gzip")], id="gzip"),
+        pytest.param([b"HTTP/1.1 103 Early Hints\r\n\r\n", http("200 OK", ONE)], id="early hints"),
+    ],
+)
+def test_every_framing_is_read_to_its_end(serve: Serve, models: Models, answer: list[Step]) -> None:
+    assert models(serve(*answer)) == (0, b"one\n", "")
+
+
+def test_a_long_list_arrives_whole(serve: Serve, models: Models) -> None:
+    ids = [f"model-{number:06}" for number in range(20_000)]
+    result = models(serve(http("200 OK", listing(*reversed(ids)))))
+    assert result == (0, "".join(f"{name}\n" for name in ids).encode(), "")
+
+
+# What is asked.
+
+
+def test_the_request_is_a_get_with_the_key_and_nothing_else(serve: Serve, models: Models) -> None:
+    server = serve(http("200 OK", ONE))
+    models(server)
+    (request,) = server.requests
+    head = request.head.lower()
+    assert request.head.startswith(b"GET /v1/models HTTP/1.1\r\n")
+    assert b"\r\nauthorization: bearer " + KEY.encode() in head
+    assert b"\r\naccept-encoding: identity" in head
+    assert not [field for field in (b"content-", b"transfer-encoding", b"cookie") if b"\r\n" + field in head]
+    assert request.body == b""
+
+
+def test_the_key_goes_to_its_own_origin_only(serve: Serve, models: Models) -> None:
+    server = serve(http("200 OK", ONE))
+    elsewhere = {"SMAI_BASE_URL": "http://127.0.0.1:1/v1", "SMAI_API_KEY": KEY}
+    assert models(None, "--base-url", server.url, env=elsewhere).status == 0
+    assert b"authorization" not in server.requests[0].head.lower()
+
+
+def test_a_query_of_the_base_url_stays(serve: Serve, models: Models) -> None:
+    server = serve(http("200 OK", ONE))
+    assert models(server, "--base-url", f"{server.url}/?api-version=1").status == 0
+    assert server.requests[0].head.startswith(b"GET /v1/models?api-version=1 HTTP/1.1\r\n")
+
+
+def test_stdin_is_left_alone(serve: Serve, sh: Ask) -> None:
+    result = sh(serve(http("200 OK", ONE)), "printf 'a line\\n' | (smai models; cat)")
+    assert result == (0, b"one\na line\n", "")
+
+
+def test_over_tls_one_connection_is_made_ahead_and_used(serve: Serve, models: Models) -> None:
+    server = serve(http("200 OK", ONE), tls=certificates().context)
+    assert models(server) == (0, b"one\n", "")
+    assert (server.connections, len(server.requests)) == (1, 1)
+
+
+def test_the_mock_lists_its_models_without_a_key(models: Models) -> None:
+    assert models(None, "--mock") == (0, IDS, "")
+
+
+# How it fails.
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], "no API key; set SMAI_API_KEY"),
+        (["--mock", "--base-url", "http://127.0.0.1:1"], "--mock and --base-url exclude each other"),
+        (["--base-url", "localhost:1/v1"], "does not begin with http:// or https://"),
+        (["--key-file", "/nonexistent"], "the key file /nonexistent: No such file"),
+        (["gpt-4.1"], "unexpected extra argument (gpt-4.1); see smai models --help"),
+    ],
+)
+def test_usage_errors_are_2(models: Models, flags: list[str], words: str) -> None:
+    result = models(None, *flags)
+    assert (result.status, result.stdout) == (2, b"")
+    assert words in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "status", "words"),
+    [
+        ({"status": 404}, [], 4, "does not exist (model_not_found) [request id req-mock]; check --base-url\n"),
+        ({"status": 302}, [], 4, "follows no redirect"),
+        ({"status": 401}, [], 5, "Incorrect API key provided (invalid_api_key)"),
+        ({"require_key": "sk-other"}, [], 5, "(invalid_api_key)"),
+        ({"status": 429}, ["--retries", "0"], 6, "Rate limit reached"),
+        ({"status": 501}, [], 6, "501 Not Implemented"),
+        ({"status": 503, "retry_after": "3600"}, [], 6, "the server asks to wait 3600 s; try again then"),
+    ],
+)  # fmt: skip
+def test_a_refusal_has_the_status_that_it_has_for_ask(
+    smai: Smai, server: Server, script: dict[str, Any], flags: list[str], status: int, words: str
+) -> None:
+    mock = server(**script)
+    result = fair(smai("models", "--base-url", mock.url, *flags))
+    assert (result.status, result.stdout) == (status, b"")
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == len(mock.received) == 1
+
+
+def test_nobody_listens_is_3_after_the_retries(models: Models) -> None:
+    result = models(None, "--base-url", "http://127.0.0.1:1/v1", "--retries", "1")
+    assert (result.status, result.stdout) == (3, b"")
+    notice, message = result.stderr.splitlines()
+    assert notice.startswith("smai: could not connect: Connection refused; try 2 of 2 in 0.")
+    assert message == "smai: could not connect: Connection refused; check --base-url and whether the server runs"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"<!doctype html><p>hello", "something that is no list of models; check --base-url"),
+        (b"hello", "something that is no list of models; check --base-url"),
+        (b'{"object": "chat.completion", "choices": []}', "JSON that is no list of models: {"),
+        (b'{"data": null}', "JSON that is no list of models: {"),
+        (b'{"data": {"id": "one"}}', "JSON that is no list of models: {"),
+        (ONE + ONE, "JSON that is no list of models: {"),
+        (error_body("out of order", "broken"), "the server answered with an error: out of order (broken)"),
+        (listing("one", 2), 'the server lists a model without an id: {"id": 2'),
+        (b'["one"]', 'the server lists a model without an id: "one"'),
+        (listing(""), 'the server lists a model without an id: {"id": ""'),
+    ],
+)
+def test_something_else_than_a_list_is_4_and_not_asked_for_again(
+    serve: Serve, models: Models, body: bytes, words: str
+) -> None:
+    server = serve(http("200 OK", body))
+    result = models(server)
+    assert (result.status, result.stdout) == (4, b"")
+    assert words in result.stderr
+    assert len(server.requests) == 1
+
+
+CUT: dict[str, list[Step]] = {
+    "content-length": [length_head(len(ONE) + 9), ONE],
+    "chunked": [HEAD, chunk(ONE)],
+    "close": [OK, b"Connection: close\r\n\r\n", ONE[:-1]],
+    "close before the first byte": [OK, b"Connection: close\r\n\r\n"],
+    "reset": [HEAD, chunk(ONE[:9]), reset],
+    "no answer": [reset],
+    "nested too deep": [http("200 OK", b"[" * 100_000)],
+}
+
+
+@pytest.mark.parametrize("steps", CUT.values(), ids=CUT.keys())
+def test_a_cut_list_is_8_after_the_retries_and_nothing_of_it_is_printed(
+    serve: Serve, models: Models, steps: list[Step]
+) -> None:
+    server = serve(*steps)
+    result = models(server, "--retries", "1")
+    assert (result.status, result.stdout) == (8, b"")
+    assert "billed" not in result.stderr
+    assert (len(server.requests), len(result.stderr.splitlines())) == (2, 2)
+
+
+def test_a_list_that_was_cut_is_asked_for_again(serve: Serve, models: Models) -> None:
+    server = serve((length_head(999), ONE), (reset,), (http("200 OK", ONE),))
+    result = models(server)
+    assert (result.status, result.stdout) == (0, b"one\n")
+    first, second = result.stderr.splitlines()
+    assert first.startswith("smai: the connection broke before the answer was complete: ")
+    assert second.startswith("smai: the server dropped the request without an answer: ")
+
+
+def test_a_busy_server_is_asked_again_when_it_says(smai: Smai, server: Server) -> None:
+    mock = server(status=429, fail_first=1, retry_after="0.1")
+    result = smai("models", "--base-url", mock.url)
+    assert (result.status, result.stdout) == (0, IDS)
+    assert "; try 2 of 3 in 0.1 s" in result.stderr
+    assert [request.method for request in mock.received] == ["GET", "GET"]
+
+
+def test_an_endless_list_ends_at_the_limit_and_is_asked_for_once(serve: Serve, models: Models) -> None:
+    server = serve(HEAD, forever(chunk(b"[" + b" " * 1_000_000)))
+    result = models(server)
+    assert result == (8, b"", "smai: the list of models is larger than 16777216 bytes; check --base-url\n")
+    assert len(server.requests) == 1
+
+
+# The clocks: each server would go on for longer than the process may run.
+
+
+@pytest.mark.parametrize(
+    ("steps", "flags", "words"),
+    [
+        pytest.param([hold], ["--idle-timeout", "0.5"], "no answer began within 0.5 s", id="idle, no answer"),
+        pytest.param(
+            [HEAD, hold], ["--idle-timeout", "0.5"], "nothing came for 0.5 s; raise --idle-timeout", id="idle, no body"
+        ),
+        pytest.param(
+            [HEAD, forever(chunk(b" "), every_s=0.05)], ["--idle-timeout", "0.5"], "came for 0.5 s", id="idle, dribbled"
+        ),
+        pytest.param([hold], ["--max-time", "1"], "the run took 1 s in all", id="max-time, no answer"),
+        pytest.param([HEAD, chunk(b"["), hold], ["--max-time", "1"], "the run took 1 s in all", id="max-time, in it"),
+    ],
+)
+def test_silence_is_7_and_not_waited_for_again(
+    serve: Serve, models: Models, steps: list[Step], flags: list[str], words: str
+) -> None:
+    server = serve(*steps)
+    result = models(server, *flags)
+    assert (result.status, result.stdout) == (7, b"")
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == len(server.requests) == 1
+
+
+def test_a_handshake_that_never_ends_is_ended_by_the_connect_clock(serve: Serve, models: Models) -> None:
+    url = serve(hold).url.replace("http:", "https:")
+    result = models(None, "--base-url", url, "--connect-timeout", "0.5", "--retries", "0")
+    assert result == (7, b"", "smai: timed out: no connection within 0.5 s; raise --connect-timeout, or try again\n")
+
+
+@pytest.mark.parametrize("tls", [None, certificates().context], ids=["http", "https"])
+def test_the_connect_clock_ends_when_the_request_is_sent(serve: Serve, models: Models, tls: Any) -> None:
+    server = serve(pause(1.5), http("200 OK", ONE), tls=tls)
+    assert models(server, "--connect-timeout", "1") == (0, b"one\n", "")
+
+
+# What a shell sees.
+
+
+def test_head_ends_a_long_list_by_sigpipe_and_in_silence(serve: Serve, sh: Ask) -> None:
+    server = serve(http("200 OK", listing(*(f"model-{number:06}" for number in range(200_000)))))
+    result = sh(server, "smai models | head -n 1; echo ${PIPESTATUS[0]}")
+    assert result == (0, b"model-000000\n141\n", "")
+
+
+def test_a_reader_who_leaves_ends_the_wait_for_a_silent_server(serve: Serve, start: Start) -> None:
+    server = serve(hold)
+    run = start(server, command=[process.SMAI, "models"])
+    server.next_request()
+    assert run.child.stdout
+    run.child.stdout.close()
+    assert run.child.wait(20) == -13
+
+
+def test_a_full_disk_is_11(serve: Serve, sh: Ask) -> None:
+    result = sh(serve(http("200 OK", ONE)), "smai models > /dev/full")
+    assert (result.status, result.stdout) == (11, b"")
+    assert result.stderr.startswith("smai: stdout: No space left on device; ")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param([http("401 Unauthorized", error_body(f"no such key {KEY}"), f"x-request-id: {KEY}")], id="401"),
+        pytest.param([http("302 Found", b"", f"Location: https://x.example/{KEY}")], id="redirect"),
+        pytest.param([http("200 OK", error_body(f"{KEY} is unknown"))], id="error object"),
+        pytest.param([http("503 Busy", error_body(f"{KEY} waits"))], id="retries"),
+        pytest.param([http("200 OK", f'{{"{KEY}": '.encode())], id="malformed"),
+    ],
+)
+def test_a_server_that_repeats_the_key_does_not_bring_it_into_a_message(
+    serve: Serve, models: Models, script: list[Script]
+) -> None:
+    result = models(serve(*script), "--retries", "1")  # fair() looks for the key
+    assert result.status > 0
+    assert "..." in result.stderr
+
+
+def test_a_list_needs_no_home_and_no_locale(serve: Serve, tmp_path: Path) -> None:
+    env = {"PATH": os.defpath, **reach(serve(http("200 OK", listing("\u00e9"))))}
+    done = subprocess.run([process.SMAI, "models"], env=env, cwd=tmp_path, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\u00e9\n".encode(), b"")
+    assert list(tmp_path.iterdir()) == []
