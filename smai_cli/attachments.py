@@ -34,8 +34,8 @@ def read_attachment(path: str) -> Attachment:
 
     Raises UsageError if it cannot be read, is larger than LIMIT_BYTES, or is neither an image nor text.
     """
-    # PTH119: no pathlib, as in files.py. A name is bytes to the system, and text to a model.
-    name = os.fsencode(os.path.basename(path)).decode("utf-8", "replace")  # noqa: PTH119
+    # A name is bytes to the system, and text to a model.
+    name = os.fsencode(os.path.basename(path)).decode("utf-8", "replace")
     data = read_file(path, path, LIMIT_BYTES)
     if media_type := _media_type(data):
         return Attachment(name, url=f"data:{media_type};base64,{base64.b64encode(data).decode()}")

@@ -3,6 +3,7 @@
 import importlib
 import math
 import os
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,10 +12,11 @@ import click
 from smai_cli import __version__
 from smai_cli.config import DEFAULT_BASE_URL, find_base_url
 from smai_cli.errors import UsageError
+from smai_cli.settings import MOST_SECONDS, NO_SETTINGS, Settings, find_settings
 
 # The APIs that dialects.py knows; named here too, so that --help needs no dialect.
 APIS = ("auto", "chat", "responses")
-COMMANDS = ("ask", "decode", "mock", "models")
+COMMANDS = ("ask", "config", "decode", "login", "logout", "mock", "models")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -50,7 +52,7 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # not subscriptable in
 
 
 # poll(2) takes no more than 24 days.
-SECONDS = Number(0, 1_000_000)
+SECONDS = Number(0, MOST_SECONDS)
 
 
 @click.group(
@@ -68,7 +70,7 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
     from smai_cli.cache import kept_ids  # noqa: PLC0415  # at a TAB only
 
     try:
-        base_url = find_base_url(ctx.params.get("base_url"), os.environ)
+        base_url, _ = find_base_url(ctx.params.get("base_url"), os.environ, ctx.params.get("settings") or NO_SETTINGS)
     except UsageError:
         return []
     return [name for name in kept_ids(base_url, os.environ) if name.startswith(incomplete)]
@@ -96,14 +98,59 @@ def output_options(command: _F) -> _F:
     )
 
 
+def _load_settings(ctx: click.Context, param: click.Parameter, value: str | None) -> Settings:  # noqa: ARG001
+    """Return the settings of the profile `value`; they become the defaults of the other options."""
+    settings = find_settings(os.environ, value)
+    defaults = {name: settings.get(name) for name in _DEFAULTS}
+    ctx.default_map = {name: found.value for name, found in defaults.items() if found}
+    return settings
+
+
+def _complete_profile(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Return the profiles that begin with `incomplete`, for a shell: no error."""
+    try:
+        profiles = find_settings(os.environ, None).profiles
+    except UsageError:
+        return []
+    return [name for name in profiles if name.startswith(incomplete) and re.fullmatch(r"[\w.@+-]+", name)]
+
+
+# What the configuration may say of an option; the base URL and the key are found together, in config.py.
+_DEFAULTS = ("model", "system", "api", "connect_timeout", "idle_timeout", "max_time", "retries")
+profile_option = click.option(
+    "-p",
+    "--profile",
+    "settings",
+    metavar="NAME",
+    envvar="SMAI_PROFILE",
+    is_eager=True,
+    callback=_load_settings,
+    shell_complete=_complete_profile,
+    help="Take the profile NAME of the configuration file.  [env: SMAI_PROFILE]",
+)
+
+
+base_url_option = click.option(
+    "--base-url", metavar="URL", help=f"The server.  [default: {DEFAULT_BASE_URL}; env: SMAI_BASE_URL]"
+)
+
+
 def server_options(command: _F) -> _F:
     """Add the options that say where to ask, with which key, and for how long."""
     return _with(
         command,
-        click.option(
-            "--base-url", metavar="URL", help=f"The server.  [default: {DEFAULT_BASE_URL}; env: SMAI_BASE_URL]"
-        ),
+        profile_option,
+        base_url_option,
         click.option("--key-file", metavar="FILE", help="Read the key from FILE (chmod 600).  [env: SMAI_API_KEY]"),
+        clock_options,
+        click.option("--mock", is_flag=True, help="Ask a rehearsal server inside smai: no key, no network."),
+    )
+
+
+def clock_options(command: _F) -> _F:
+    """Add the options that say for how long to ask."""
+    return _with(
+        command,
         click.option(
             "--connect-timeout", type=SECONDS, default=10, show_default=True, help="Seconds to connect; 0: no limit."
         ),
@@ -118,7 +165,6 @@ def server_options(command: _F) -> _F:
         click.option(
             "--retries", type=click.IntRange(min=0), default=2, show_default=True, help="How often to try again."
         ),
-        click.option("--mock", is_flag=True, help="Ask a rehearsal server inside smai: no key, no network."),
     )
 
 

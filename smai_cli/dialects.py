@@ -1,5 +1,6 @@
 """Which dialect a model is asked in, and which one a tape is in."""
 
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from importlib import import_module
 from types import ModuleType
@@ -12,10 +13,14 @@ from smai_cli.request import Request
 RESPONSES_MODELS = ("gpt-5*-pro*", "o1-mini*", "o1-pro*", "o3-mini*", "o3-pro*")
 
 
-def dialect_for(api: str, model: str) -> ModuleType:
-    """Return the dialect module that `api` (auto, chat, responses) and the model choose."""
+def dialect_for(api: str, model: str, more: Iterable[str] = ()) -> ModuleType:
+    """Return the dialect module that `api` (auto, chat, responses) and the model choose.
+
+    `more` are further patterns of models to be asked by responses.
+    """
     if api == "auto":
-        api = "responses" if any(fnmatchcase(model, pattern) for pattern in RESPONSES_MODELS) else "chat"
+        patterns = (*RESPONSES_MODELS, *more)
+        api = "responses" if any(fnmatchcase(model, pattern) for pattern in patterns) else "chat"
     return import_module(f"smai_cli.{api}")
 
 

@@ -91,10 +91,17 @@ def read_question(
 
         chat = stack.enter_context(ChatFile(flags["chat"], notice))
         earlier = chat.messages
-        if earlier and system is not None and system not in [message.content for message in earlier[:1]]:
+        if (
+            earlier
+            and system is not None
+            and flags["system_is_typed"]
+            and system not in [message.content for message in earlier[:1]]
+        ):
             raise UsageError(
                 f"{flags['chat']} began without this system message", "drop -s, or begin another conversation"
             )
+    if earlier and not flags["system_is_typed"]:
+        system = None  # that of the configuration begins conversations, and does not come into one that has begun
     return Question(system, earlier, attachments, form, chat)
 
 

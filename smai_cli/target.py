@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def chosen_endpoint(flags: dict[str, Any]) -> Endpoint | None:
     """Return where to ask; None for the mock. Raises UsageError."""
     if not flags["mock"]:
-        return find_endpoint(flags["base_url"], flags["key_file"], os.environ)
+        return find_endpoint(flags["base_url"], flags["key_file"], os.environ, flags["settings"])
     for name in ("base_url", "key_file"):
         if flags[name]:
             raise UsageError(f"--mock and --{name.replace('_', '-')} exclude each other", "the mock needs neither")

@@ -18,7 +18,7 @@ from smai_cli.main import die_by, leave
 from smai_cli.output import STDOUT, say
 
 if TYPE_CHECKING:
-    from smai_cli.config import Secret
+    from smai_cli.keys import Secret
 
 # Whoever can end the run in order at the deadline gets this long to do it.
 _GRACE_S = 0.3

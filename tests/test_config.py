@@ -2,8 +2,9 @@
 
 import pytest
 
-from smai_cli.config import DEFAULT_BASE_URL, Endpoint, Secret, find_endpoint
+from smai_cli.config import DEFAULT_BASE_URL, Endpoint, find_endpoint
 from smai_cli.errors import UsageError
+from smai_cli.keys import Secret
 
 
 @pytest.mark.parametrize(

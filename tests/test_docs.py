@@ -163,7 +163,7 @@ def test_the_options_of_a_page_are_in_alphabetical_order(page: str) -> None:
 @pytest.mark.parametrize(("page", "option"), OPTIONS)
 def test_an_option_takes_an_argument_in_the_page_exactly_if_it_does(page: str, option: click.Option) -> None:
     head = next(head for head, _ in items(section(page, "DESCRIPTION")) if flags(head) == names_of(option))
-    takes_one = not (option.is_flag or option.count or option.is_eager)
+    takes_one = not (option.is_flag or option.count)
     assert (" Ar " in head) == takes_one
 
 

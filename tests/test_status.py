@@ -142,7 +142,7 @@ USAGE = [
     pytest.param(["ask", "--idle-timeout", "inf", "hi"], {}, "is not a number from 0 to 1000000", id="infinite clock"),
     pytest.param(["ask", "--nope", "hi"], {}, "no such option", id="no such option"),
     pytest.param(["nope"], {}, "no such command", id="no such command"),
-    pytest.param(["ask", "hi"], {}, "no API key; set SMAI_API_KEY or give --key-file", id="no key"),
+    pytest.param(["ask", "hi"], {}, "no API key; set SMAI_API_KEY, give --key-file, or run smai login", id="no key"),
     pytest.param(["ask", "hi"], {"SMAI_API_KEY": " "}, "no API key", id="blank key"),
     pytest.param(
         ["ask", "hi"], {"SMAI_API_KEY": "sk-A\nB"}, "holds a character that no key has", id="key with a newline"

@@ -61,6 +61,8 @@ def ask(operands: tuple[str, ...], **flags: Any) -> int:
     Piped stdin is the prompt, or follows PROMPT after a blank line; the operand - places it elsewhere.
     """
     deadline = Deadline(flags["max_time"])
+    source = click.get_current_context().get_parameter_source("system")
+    flags["system_is_typed"] = source is click.core.ParameterSource.COMMANDLINE
     mode = chosen_mode(flags)
     checked = _checked(operands, flags, mode)
     # From here on the connection is being made while the imports run, unless files must be read first.
@@ -131,7 +133,8 @@ def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any]) -> None:
         )
         run.expect(request, question.form.check if question.form else None, question.keeper(request))
         clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], run.deadline)
-        dialect = dialect_for(flags["api"], request.model)
+        more = flags["settings"].get("responses_models")
+        dialect = dialect_for(flags["api"], request.model, more.value if more else ())
         target = stack.enter_context(serving(inquiry.endpoint))
         stream.ask(
             request,

@@ -1,0 +1,19 @@
+"""`smai logout`: forget the key that `smai login` kept."""
+
+import os
+
+import click
+
+from smai_cli.cli import profile_option
+from smai_cli.keys import KeyStore
+from smai_cli.output import say
+from smai_cli.settings import Settings, config_folder
+
+
+@click.command(epilog="Manual: man smai-login.")
+@profile_option
+def logout(settings: Settings) -> int:
+    """Forget the key that smai login kept."""
+    store = KeyStore(config_folder(os.environ))
+    say("the key is forgotten" if store.remove(settings.name) else "there was no key")
+    return 0

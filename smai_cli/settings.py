@@ -1,0 +1,181 @@
+"""The configuration file -> Settings: values checked, each with the place it came from.
+
+    model = "gpt-4.1"
+
+    [profile.local]
+    base_url = "http://localhost:11434/v1"
+
+A profile's values go before those at the top of the file.
+"""
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from smai_cli.errors import UsageError
+
+MOST_SECONDS = 1_000_000
+
+
+class Value(NamedTuple):
+    """A value, and where it was found: `path:line`."""
+
+    value: Any
+    source: str
+
+
+class Settings(NamedTuple):
+    """What a configuration file says: `top` at its top, `profile` in the chosen profile, by the names in KEYS.
+
+    `profiles` are the names of all profiles, `name` that of the chosen one or None.
+    """
+
+    top: dict[str, Value]
+    profile: dict[str, Value]
+    profiles: tuple[str, ...] = ()
+    name: str | None = None
+
+    def get(self, key: str) -> Value | None:
+        """Return the value that counts, or None."""
+        return self.profile.get(key) or self.top.get(key)
+
+
+NO_SETTINGS = Settings({}, {})
+
+
+def config_folder(environ: Mapping[str, str]) -> str | None:
+    """Return smai's folder for configuration (XDG base directory specification), None without a home."""
+    base = environ.get("XDG_CONFIG_HOME", "")
+    if not os.path.isabs(base):
+        home = environ.get("HOME")
+        if not home:
+            return None
+        base = os.path.join(home, ".config")
+    return os.path.join(base, "smai")
+
+
+def config_path(environ: Mapping[str, str]) -> str | None:
+    """Return where the configuration file is, or would be; None without a home."""
+    folder = config_folder(environ)
+    return folder and os.path.join(folder, "config.toml")
+
+
+def find_settings(environ: Mapping[str, str], profile: str | None) -> Settings:
+    """Return the settings with the profile of that name; empty ones where there is no file.
+
+    Raises UsageError, with path and line, for what is no TOML, an unknown key, a value of the wrong type, and a
+    profile that does not exist.
+    """
+    path = config_path(environ)
+    text = None if path is None else _read(path)
+    if path is None or text is None:
+        if profile:
+            raise UsageError(
+                f"there is no profile {profile}", "make it in the configuration file, see smai config --path"
+            )
+        return NO_SETTINGS
+    return _parsed(text, path, profile)
+
+
+def _read(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        raise UsageError(f"{path}: {exc.strerror}", "check the configuration file") from exc
+    except UnicodeDecodeError as exc:
+        raise UsageError(f"{path} is not UTF-8", "convert it with iconv") from exc
+
+
+def _parsed(text: str, path: str, name: str | None) -> Settings:
+    import tomllib  # noqa: PLC0415  # only for those who have a file
+
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        line = re.search(r" \(at line (\d+), column \d+\)$", str(exc))
+        what = f"{path}:{line[1]}: {str(exc)[: line.start()]}" if line else f"{path}: {exc}"
+        raise UsageError(what, "mend it, or move it away") from exc
+    tables = content.pop("profile", {})
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+        raise UsageError(f"{path}: profile is no table", "write [profile.NAME]")
+    top = _checked(content, text, path, ())
+    profiles = {profile: _checked(table, text, path, ("profile", profile)) for profile, table in tables.items()}
+    if name and name not in profiles:
+        known = f"there are {', '.join(profiles)}" if profiles else f"{path} has none"
+        raise UsageError(f"there is no profile {name}", known)
+    return Settings(top, profiles[name] if name else {}, tuple(profiles), name or None)
+
+
+def _checked(table: dict[str, Any], text: str, path: str, header: tuple[str, ...]) -> dict[str, Value]:
+    values = {}
+    for key, value in table.items():
+        source = f"{path}:{_line_of(text, header, key)}"
+        if key not in KEYS:
+            raise UsageError(f"{source}: unknown key {key}", f"the keys are {', '.join(KEYS)}, and [profile.NAME]")
+        is_fit, wanted = KEYS[key]
+        if not is_fit(value):
+            raise UsageError(f"{source}: {key} is not {wanted}", "mend it")
+        values[key] = Value(value, source)
+    return values
+
+
+def _line_of(text: str, header: tuple[str, ...], key: str) -> int:
+    """Return the number of the line on which a key of a table stands, or its table; TOML's parser does not tell."""
+    wanted = (*header, key)
+    table: tuple[str, ...] = ()
+    found = 1
+    for number, line in enumerate(text.splitlines(), 1):
+        if names := re.match(r"\s*\[\[?([^\]]+)\]", line):
+            table = _names(names[1])
+            found = number if table == header else found
+            if table[: len(wanted)] == wanted:
+                return number
+        elif (names := re.match(r"([^=#]+?)=", line)) and (*table, *_names(names[1]))[: len(wanted)] == wanted:
+            return number
+    return found
+
+
+def _names(dotted: str) -> tuple[str, ...]:
+    return tuple(name.strip().strip("\"'") for name in dotted.split("."))
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _seconds(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and _in_range(value)
+
+
+def _in_range(value: float) -> bool:
+    return math.isfinite(value) and 0 <= value <= MOST_SECONDS
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_text, value))
+
+
+_NUMBER = f"a number of seconds from 0 to {MOST_SECONDS}"
+# Each key: what it must be, in code and in words.
+KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "model": (_text, "a text"),
+    "base_url": (_text, "a text"),
+    "key_file": (_text, "a text"),
+    "key_command": (lambda value: _text(value) or _texts(value), "a text or a list of texts"),
+    "system": (_text, "a text"),
+    "api": (lambda value: value in ("auto", "chat", "responses"), "auto, chat or responses"),
+    "responses_models": (_texts, "a list of texts"),
+    "connect_timeout": (_seconds, _NUMBER),
+    "idle_timeout": (_seconds, _NUMBER),
+    "max_time": (_seconds, _NUMBER),
+    "retries": (_count, "a number from 0 up"),
+}

@@ -1,0 +1,370 @@
+"""The configuration file, its profiles, and where each value and each key comes from."""
+
+import json
+import os
+import pty
+import select
+import subprocess
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Server, Smai
+from process import SMAI
+
+from smai_cli.config import DEFAULT_BASE_URL, find_endpoint, find_key, origin_of
+from smai_cli.errors import UsageError
+from smai_cli.settings import Settings, find_settings
+
+KEY = "sk-settings-1234567890"
+Config = Callable[[str], Path]
+
+
+@pytest.fixture
+def config(environment: dict[str, str]) -> Config:
+    """`config(text)` writes the configuration file and returns its path."""
+
+    def write(text: str) -> Path:
+        path = Path(environment["HOME"]) / ".config" / "smai" / "config.toml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_the_order_is_option_environment_profile_file_default(smai: Smai, server: Server, config: Config) -> None:
+    mock = server()
+    base = f'base_url = "{mock.url}"\n'
+    steps: list[tuple[str, dict[str, str], list[str], str]] = [
+        (base, {}, [], "gpt-4.1"),
+        (f'{base}model = "file"\n', {}, [], "file"),
+        (f'{base}model = "file"\n[profile.p]\nmodel = "profile"\n', {}, ["-p", "p"], "profile"),
+        (f'{base}model = "file"\n[profile.p]\nmodel = "profile"\n', {"SMAI_PROFILE": "p"}, [], "profile"),
+        (f'{base}[profile.p]\nmodel = "profile"\n', {"SMAI_MODEL": "env"}, ["-p", "p"], "env"),
+        (f'{base}model = "file"\n', {"SMAI_MODEL": "env"}, ["-m", "option"], "option"),
+    ]
+    for text, env, options, model in steps:
+        config(text)
+        assert smai("ask", *options, "hi", env=env).status == 0
+        assert mock.received[-1].json["model"] == model
+
+
+def test_every_key_of_the_file_reaches_the_request(smai: Smai, server: Server, config: Config) -> None:
+    mock = server(fail_first=3)
+    config(
+        f'base_url = "{mock.url}"\nsystem = "terse"\nresponses_models = ["my-*"]\nmodel = "my-1"\nretries = 0\n'
+        "connect_timeout = 5\nidle_timeout = 6.5\nmax_time = 20\n"
+    )
+    assert smai("ask", "hi").status == 6
+    assert (mock.received[0].path, mock.received[0].json["instructions"]) == ("/v1/responses", "terse")
+    assert len(mock.received) == 1
+    config(f'base_url = "{mock.url}"\napi = "chat"\nsystem = "terse"\nmodel = "o3-pro"\n')
+    assert smai("ask", "hi").status == 0
+    assert mock.received[-1].json["messages"][0] == {"role": "system", "content": "terse"}
+
+
+def test_the_clocks_of_the_file_run(smai: Smai, server: Server, config: Config) -> None:
+    config(f'base_url = "{server(stall_after=1).url}"\nidle_timeout = 1\n')
+    result = smai("ask", "hi")
+    assert (result.status, "nothing came for 1 s" in result.stderr) == (7, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("modle = 'x'\n", ":1: unknown key modle"),
+        ("\nmodel = 3\n", ":2: model is not a text"),
+        ("model = ''\n", ":1: model is not a text"),
+        ("[profile.a]\n\nretries = true\n", ":3: retries is not a number from 0 up"),
+        ("[profile.a]\nretries = -1\n", ":2: retries is not"),
+        ("[profile.'b c']\nmodel = 'x'\nkey = 'sk'\n", ":3: unknown key key"),
+        ("idle_timeout = nan\n", ":1: idle_timeout is not a number of seconds from 0 to 1000000"),
+        ("max_time = 1e9\n", ":1: max_time is not"),
+        ("api = 'telnet'\n", ":1: api is not auto, chat or responses"),
+        ("responses_models = 'x'\n", ":1: responses_models is not a list of texts"),
+        ("profile.a.nope = 1\n", ":1: unknown key nope"),
+        ("[other]\nmodel = 'x'\n", ":1: unknown key other"),
+        ("profile = 3\n", "profile is no table"),
+        ("[profile]\na = 3\n", "profile is no table"),
+        ("model = \n", ":1: Invalid value"),
+        ("model 'x'\n", ":1: Expected '='"),
+        ("base_url = 'localhost:11434'\n", "does not begin with http:// or https://"),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_line_with_its_place(smai: Smai, config: Config, text: str, words: str) -> None:
+    path = config(text)
+    result = smai("ask", "hi", env={"SMAI_API_KEY": KEY})
+    assert (result.status, result.stdout, result.stderr.count("\n")) == (2, b"", 1)
+    assert words in result.stderr
+    assert str(path) in result.stderr or "base URL" in result.stderr
+    assert smai("ask", "--help").status == 0
+
+
+def test_a_profile_that_does_not_exist_is_told_with_those_that_do(smai: Smai, config: Config) -> None:
+    assert "there is no profile x; make it in the configuration file" in smai("ask", "-p", "x", "hi").stderr
+    config("[profile.work]\n[profile.home]\n")
+    result = smai("ask", "-p", "x", "hi")
+    assert (result.status, result.stderr) == (2, "smai: there is no profile x; there are work, home\n")
+
+
+def test_a_folder_that_is_not_absolute_is_ignored_and_no_home_is_no_configuration(smai: Smai, config: Config) -> None:
+    config("nonsense")
+    assert smai("ask", "--mock", "hi").status == 2
+    assert smai("ask", "--mock", "hi", env={"XDG_CONFIG_HOME": "/nowhere"}).status == 0
+    assert smai("ask", "--mock", "hi", env={"XDG_CONFIG_HOME": "relative"}).status == 2
+    assert smai("ask", "--mock", "hi", env={"HOME": ""}).status == 0
+
+
+def test_a_file_that_cannot_be_read_is_told(smai: Smai, config: Config) -> None:
+    path = config("")
+    path.write_bytes(b"model = '\xff'\n")
+    assert "is not UTF-8" in smai("ask", "--mock", "hi").stderr
+    path.unlink()
+    path.mkdir()
+    assert "Is a directory" in smai("ask", "--mock", "hi").stderr
+
+
+def test_config_prints_every_value_with_its_source_as_a_file_of_its_own(smai: Smai, config: Config) -> None:
+    path = config('model = "file"\nretries = 5\n[profile.p]\nbase_url = "http://localhost:1/v1"\n')
+    result = smai("config", "-p", "p", env={"SMAI_MODEL": "env", "SMAI_API_KEY": KEY})
+    lines = result.stdout.decode().splitlines()
+    assert result.status == 0
+    assert KEY not in result.stdout.decode() + result.stderr
+    sources = {line.split(" = ")[0]: line.split("  # ")[1].strip() for line in lines if " = " in line}
+    assert sources["model"] == "SMAI_MODEL"
+    assert sources["retries"] == f"{path}:2"
+    assert sources["base_url"] == f"{path}:4"
+    assert sources["idle_timeout"] == "default"
+    assert lines[0] == "# profile: p"
+    assert lines[-1] == "# key: not set"
+    values = tomllib.loads(result.stdout.decode())
+    assert (values["model"], values["retries"], values["idle_timeout"]) == ("env", 5, 600)
+    assert smai("config", env={"SMAI_API_KEY": KEY}).stdout.decode().splitlines()[-1] == "# key: set, from SMAI_API_KEY"
+    path.write_bytes(result.stdout)
+    assert tomllib.loads(smai("config").stdout.decode()) == values
+
+
+def test_config_names_the_path_also_where_no_file_is(smai: Smai, environment: dict[str, str]) -> None:
+    assert smai("config", "--path").stdout.decode() == f"{environment['HOME']}/.config/smai/config.toml\n"
+    assert smai("config", "--path", env={"XDG_CONFIG_HOME": "/x"}).stdout == b"/x/smai/config.toml\n"
+    assert smai("config", "--path", env={"HOME": ""}).status == 2
+
+
+def sent(mock: Any) -> str | None:
+    found: str | None = mock.received[-1].headers.get("authorization")
+    return found
+
+
+def test_a_key_file_of_the_configuration_goes_to_its_server_only(smai: Smai, server: Server, config: Config) -> None:
+    mine, other = server(), server()
+    path = config(f'base_url = "{mine.url}"\nkey_file = "key"\n[profile.other]\nbase_url = "{other.url}"\n')
+    (path.parent / "key").write_text(KEY)
+    (path.parent / "key").chmod(0o600)
+    assert smai("ask", "hi").status == 0
+    assert sent(mine) == f"Bearer {KEY}"
+    assert smai("ask", "-p", "other", "hi").status == 0
+    assert sent(other) is None
+    assert smai("ask", "--base-url", other.url, "hi").status == 0
+    assert sent(other) is None
+    (path.parent / "key").chmod(0o644)
+    result = smai("ask", "hi")
+    assert (result.status, "run chmod 600" in result.stderr) == (2, True)
+
+
+def test_the_key_of_the_environment_does_not_go_to_a_configured_server(
+    smai: Smai, server: Server, config: Config
+) -> None:
+    mock = server()
+    config(f'base_url = "{mock.url}"\n')
+    assert smai("ask", "hi", env={"SMAI_API_KEY": KEY}).status == 0
+    assert sent(mock) is None
+    assert smai("ask", "hi", env={"SMAI_API_KEY": KEY, "SMAI_BASE_URL": mock.url}).status == 0
+    assert sent(mock) == f"Bearer {KEY}"
+
+
+def test_a_key_command_runs_without_a_shell_and_its_first_line_counts(
+    smai: Smai, server: Server, config: Config, tmp_path: Path
+) -> None:
+    mock = server()
+    script = tmp_path / "key command"
+    script.write_text(f'#!/bin/sh\necho "asked $1" >&2\necho {KEY}\necho second line\n')
+    script.chmod(0o755)
+    for command in (f"\"'{script}' $HOME\"", json.dumps([str(script), "$HOME"])):
+        config(f'base_url = "{mock.url}"\nkey_command = {command}\n')
+        result = smai("ask", "hi", stdin=b"the prompt")
+        assert (result.status, result.stderr) == (0, "asked $HOME\n")
+        assert sent(mock) == f"Bearer {KEY}"
+        assert mock.received[-1].json["messages"][0]["content"] == "hi\n\nthe prompt"
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("false", "key_command failed: exit status 1"),
+        ("sh -c 'kill -9 $$'", "key_command failed: died by signal 9"),
+        ("/nonexistent/x", "key_command cannot be run: No such file or directory"),
+        ("'", "key_command is no command"),
+        ("true", "the output of key_command is empty"),
+        ("printf 'a b'", "holds a character that no key has"),
+    ],
+)
+def test_a_key_command_that_fails_is_status_2_before_any_request(
+    smai: Smai, server: Server, config: Config, command: str, words: str
+) -> None:
+    mock = server()
+    config(f'base_url = "{mock.url}"\nkey_command = {json.dumps(command)}\n')
+    result = smai("ask", "hi")
+    assert (result.status, result.stdout, mock.received) == (2, b"", [])
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_login_checks_the_key_and_keeps_it_for_its_origin(
+    smai: Smai, server: Server, environment: dict[str, str]
+) -> None:
+    mock, other = server(require_key=KEY), server()
+    home = {"SMAI_BASE_URL": mock.url}
+    result = smai("login", stdin=f"{KEY}\n".encode(), env=home)
+    keys = Path(environment["HOME"]) / ".config" / "smai" / "keys.json"
+    assert (result.status, result.stdout) == (0, b"")
+    assert result.stderr == f"smai: the key for {origin_of(mock.url)} is kept in {keys}\n"
+    assert (keys.stat().st_mode & 0o777, keys.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert [(request.method, request.path) for request in mock.received] == [("GET", "/v1/models")]
+    assert smai("ask", "hi", env=home).status == 0
+    assert smai("config", env=home).stdout.decode().splitlines()[-1] == f"# key: set, from smai login ({keys})"
+    assert smai("ask", "--base-url", other.url, "hi", env=home).status == 0
+    assert sent(other) is None
+    keys.chmod(0o644)
+    assert "others can read the file of keys" in smai("ask", "hi", env=home).stderr
+    keys.chmod(0o600)
+    assert smai("logout").stderr == "smai: the key is forgotten\n"
+    assert smai("logout")[::2] == (0, "smai: there was no key\n")
+    assert smai("ask", "hi", env=home).status == 5
+
+
+def test_login_keeps_nothing_that_the_server_refuses_unless_told_not_to_ask(
+    smai: Smai, server: Server, environment: dict[str, str]
+) -> None:
+    mock = server(require_key="sk-another")
+    result = smai("login", "--base-url", mock.url, stdin=KEY.encode())
+    keys = Path(environment["HOME"]) / ".config" / "smai" / "keys.json"
+    assert result.status == 5
+    assert "the key was not kept" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not keys.exists()
+    assert smai("login", "--base-url", mock.url, "--no-check", stdin=KEY.encode()).status == 0
+    assert len(mock.received) == 1
+    assert KEY in keys.read_text()
+
+
+def test_each_profile_has_its_key(smai: Smai, server: Server, config: Config) -> None:
+    mock = server()
+    config(f'base_url = "{mock.url}"\n[profile.work]\nretries = 1\n')
+    assert smai("login", "--no-check", stdin=b"sk-private").status == 0
+    assert smai("ask", "-p", "work", "hi").status == 0
+    assert sent(mock) == "Bearer sk-private"
+    assert smai("login", "--no-check", "-p", "work", stdin=b"sk-work").status == 0
+    for options, key in ((["-p", "work"], "sk-work"), ([], "sk-private")):
+        assert smai("ask", *options, "hi").status == 0
+        assert sent(mock) == f"Bearer {key}"
+
+
+@pytest.mark.parametrize(
+    ("stdin", "env", "words"),
+    [
+        (b"", {}, "stdin is empty"),
+        (b"two words", {}, "holds a character that no key has"),
+        (KEY.encode(), {"HOME": ""}, "there is no home to keep a key in"),
+        (KEY.encode(), {"SMAI_BASE_URL": "http://192.0.2.1/v1"}, "a key never goes over plain http to 192.0.2.1"),
+    ],
+)
+def test_login_without_a_usable_key_or_place_is_status_2(
+    smai: Smai, stdin: bytes, env: dict[str, str], words: str
+) -> None:
+    result = smai("login", stdin=stdin, env=env)
+    assert (result.status, result.stdout, result.stderr.count("\n")) == (2, b"", 1)
+    assert words in result.stderr
+    assert KEY not in result.stderr
+
+
+def test_a_broken_file_of_keys_is_told_and_a_full_or_read_only_home_is_status_11(
+    smai: Smai, environment: dict[str, str]
+) -> None:
+    folder = Path(environment["HOME"]) / ".config"
+    folder.write_text("not a folder")
+    result = smai("login", "--no-check", stdin=KEY.encode())
+    assert result.status in (2, 11)
+    assert result.stderr.count("\n") == 1
+    folder.unlink()
+    (folder / "smai").mkdir(parents=True)
+    keys = folder / "smai" / "keys.json"
+    keys.write_text("{")
+    keys.chmod(0o600)
+    assert "is not JSON" in smai("login", "--no-check", stdin=KEY.encode()).stderr
+
+
+def on_a_terminal(arguments: list[str], environment: dict[str, str], typed: bytes) -> tuple[int, bytes]:
+    """Run smai on a terminal of its own, type when it asks, and return its status and what the terminal showed."""
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execve(SMAI, [SMAI, *arguments], environment)
+    shown = b""
+    while b"Key for" not in shown:
+        shown += os.read(master, 1024)
+    os.write(master, typed)
+    try:
+        while select.select([master], [], [], 20)[0] and (piece := os.read(master, 1024)):
+            shown += piece
+    except OSError:  # Linux says so when the last one closes a terminal
+        pass
+    _, status = os.waitpid(pid, 0)
+    os.close(master)
+    return os.waitstatus_to_exitcode(status), shown
+
+
+def test_on_a_terminal_the_key_is_asked_for_without_echo(server: Server, environment: dict[str, str]) -> None:
+    mock = server(require_key=KEY)
+    status, shown = on_a_terminal(["login", "--base-url", mock.url], environment, f"{KEY}\n".encode())
+    assert status == 0
+    assert KEY.encode() not in shown
+    assert b"is kept in" in shown
+
+
+def test_ctrl_c_while_the_key_is_asked_for_dies_by_the_signal(environment: dict[str, str]) -> None:
+    status, _ = on_a_terminal(["login", "--no-check"], environment, b"half\x03")
+    assert status == -2
+
+
+def test_in_cron_nothing_asks_for_a_key(environment: dict[str, str]) -> None:
+    lean = {"PATH": environment["PATH"]}
+    for arguments in (["login"], ["ask", "hi"]):
+        done = subprocess.run(
+            [SMAI, *arguments], env=lean, stdin=subprocess.DEVNULL, capture_output=True, check=False, text=True
+        )
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+    assert all(word in done.stderr for word in ("SMAI_API_KEY", "--key-file", "smai login"))
+
+
+def test_a_key_beside_a_foreign_server_is_passed_over_for_the_default_one(tmp_path: Path) -> None:
+    folder = tmp_path / "smai"
+    folder.mkdir()
+    (folder / "config.toml").write_text('key_command = "echo sk"\n[profile.p]\nbase_url = "https://x.example/v1"\n')
+    environ = {"XDG_CONFIG_HOME": str(tmp_path)}
+    for profile, base_url, found in (
+        (None, DEFAULT_BASE_URL, True),
+        ("p", "https://x.example/v1", False),
+        ("p", DEFAULT_BASE_URL, True),
+        (None, "https://x.example/v1", False),
+    ):
+        settings = find_settings(environ, profile)
+        assert (find_key(base_url, None, environ, settings) is not None) == found
+
+
+def test_without_a_file_nothing_is_set() -> None:
+    assert find_settings({}, None) == Settings({}, {})
+    with pytest.raises(UsageError, match="no API key"):
+        find_endpoint(None, None, {})
