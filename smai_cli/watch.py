@@ -9,6 +9,7 @@ import select
 import signal
 import stat
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # Whoever can end the run in order at the deadline gets this long to do it.
 _GRACE_S = 0.3
+# A reader such as head leaves with the last byte; a run that is over then may end by itself.
+_END_S = 0.05
 
 
 class Watched:
@@ -40,13 +43,13 @@ class Watched:
 
         Raises ReaderGoneError when nobody reads stdout any more.
         """
-        watch(STDOUT, self.deadline, self._stop_at_deadline)
+        watch(STDOUT, self.deadline, self._die_without_reader, self._stop_at_deadline)
         failure = None
         try:
             work()
         except SmaiError as error:
             failure = error
-        self._ending.acquire()  # for good: one end is enough, the deadline must not speak as well
+        self._ending.acquire()  # for good: one end is enough, nobody else may end it as well
         return self._end(failure)
 
     def fail(self, error: SmaiError) -> int:
@@ -68,29 +71,38 @@ class Watched:
         say(str(failure))
         return failure.status
 
+    def _die_without_reader(self) -> None:
+        """Die by SIGPIPE, from the watching thread, unless everything is delivered and only the summary is due."""
+        if self._ending.acquire(blocking=False):
+            die_by(signal.SIGPIPE)
+
     def _stop_at_deadline(self) -> None:
         """End the process from the watching thread, whatever the main thread is stuck in."""
         if self._ending.acquire(blocking=False):
             leave(self._end(self.deadline.error()))
 
 
-def watch(fd: int, deadline: Deadline, on_deadline: Callable[[], None]) -> None:
+def watch(fd: int, deadline: Deadline, on_gone: Callable[[], None], on_deadline: Callable[[], None]) -> None:
     """Start to watch; nothing waits for it.
 
-    When the reader of `fd` (a pipe, a socket, a terminal) goes away, the process dies by SIGPIPE, although the
-    model may be silent for minutes: nobody would read its answer, and it costs money. Soon after `deadline`
-    `on_deadline` is called, which ends the process, whatever the main thread is stuck in.
+    When the reader of `fd` (a pipe, a socket, a terminal) goes away, `on_gone` is called, although the model may be
+    silent for minutes: nobody would read its answer, and it costs money. Soon after `deadline` `on_deadline` is.
+    Both end the process, whatever the main thread is stuck in, or return where it is ending by itself.
     """
     has_reader = not stat.S_ISREG(os.fstat(fd).st_mode)
     if has_reader or deadline.left_s() < math.inf:
-        threading.Thread(target=_watch, args=(fd, has_reader, deadline, on_deadline), daemon=True).start()
+        threading.Thread(target=_watch, args=(fd, has_reader, deadline, on_gone, on_deadline), daemon=True).start()
 
 
-def _watch(fd: int, has_reader: bool, deadline: Deadline, on_deadline: Callable[[], None]) -> None:
+def _watch(
+    fd: int, has_reader: bool, deadline: Deadline, on_gone: Callable[[], None], on_deadline: Callable[[], None]
+) -> None:
     poller = select.poll()
     if has_reader:
         poller.register(fd, 0)  # no event is asked for: POLLERR and POLLHUP come unasked
     while (left_s := deadline.left_s() + _GRACE_S) > 0:
         if poller.poll(None if left_s == math.inf else left_s * 1000 + 1):
-            die_by(signal.SIGPIPE)
+            time.sleep(_END_S)
+            on_gone()
+            return
     on_deadline()

@@ -120,6 +120,13 @@ def test_a_reader_who_leaves_decode_ends_the_wait_for_more(start: Start) -> None
     assert run.child.wait(PATIENCE_S) == -signal.SIGPIPE
 
 
+def test_a_reader_who_leaves_with_the_last_byte_does_not_take_the_summary_along(serve: Serve, sh: Ask) -> None:
+    for _ in range(5):
+        result = sh(serve(*GOOD), "smai ask --final hi | head -1; exit ${PIPESTATUS[0]}")
+        assert (result.status, result.stdout) == (0, b"Hello world\n")
+        assert result.stderr.count("\n") == 1
+
+
 # Stdout cannot be written.
 
 
