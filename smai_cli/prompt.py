@@ -66,11 +66,11 @@ def is_begun_file(fd: int) -> bool:
         return False
 
 
-def read_all(fd: int, notice: Callable[[], None]) -> bytes:
+def read_all(fd: int, notice: Callable[[], None], hint: str = "check where the input comes from, or use -n") -> bytes:
     """Read `fd` to its end and return the bytes; call `notice` once if nothing has come for NOTICE_AFTER_S.
 
     It never gives up: a timer on stdin loses data. A descriptor that is closed, or open for writing only
-    (nohup leaves stdin so), holds nothing. Raises UsageError where reading fails.
+    (nohup leaves stdin so), holds nothing. Raises UsageError, with `hint`, where reading fails.
     """
     pieces: list[bytes] = []
     try:
@@ -81,7 +81,7 @@ def read_all(fd: int, notice: Callable[[], None]) -> bytes:
     except OSError as exc:
         if exc.errno == errno.EBADF:
             return b""
-        raise UsageError(f"stdin: {exc.strerror}", "check where the input comes from, or use -n") from exc
+        raise UsageError(f"stdin: {exc.strerror}", hint) from exc
     return b"".join(pieces)
 
 

@@ -75,3 +75,20 @@ def test_a_non_blocking_pipe_is_read_to_its_end() -> None:
     os.close(writing)
     assert prompt.read_all(reading, lambda: None) == b"x" * 1000
     os.close(reading)
+
+
+def test_what_cannot_be_read_is_a_usage_error_with_the_hint_of_its_command(tmp_path: Path) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with pytest.raises(UsageError, match=r"^stdin: Is a directory; check where the input comes from, or use -n$"):
+            prompt.read_all(folder, lambda: None)
+        with pytest.raises(UsageError, match=r"^stdin: Is a directory; look there$"):
+            prompt.read_all(folder, lambda: None, hint="look there")
+    finally:
+        os.close(folder)
+
+
+def test_a_file_that_cannot_be_decoded_is_named() -> None:
+    for data in (b"\xff", b"\xff\xfea\x00\x00\xd8"):
+        with pytest.raises(UsageError, match=r"^list\.txt is not UTF-"):
+            prompt.piped_text(data, "list.txt")
