@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from smai_cli.chunk import Chunk, Usage
 from smai_cli.errors import Again, BrokenError, CutShortError, SmaiError, Status, WithheldError
-from smai_cli.text import one_line
+from smai_cli.text import ascii_in, one_line
 
 if TYPE_CHECKING:
     from smai_cli.problem import Problem
@@ -61,7 +61,7 @@ class Completion:
             if self.first_delta_s is None:
                 self.first_delta_s = self.now() - self.started_s
             self.characters += len(text)
-            self.ascii_characters += len(text) if text.isascii() else sum(map(str.isascii, text))
+            self.ascii_characters += ascii_in(text)
         if chunk.refusal:
             self.refusal = (self.refusal + chunk.refusal)[:_REFUSAL_LIMIT]
         for call in chunk.calls:

@@ -3,12 +3,10 @@
 import json
 from typing import Any
 
+from smai_cli import tokens
 from smai_cli.chunk import Usage
 from smai_cli.completion import Completion
 from smai_cli.text import one_line
-
-# English runs at about 4 characters a token, other scripts at about 1 (the service's billing rule of thumb).
-_ASCII_PER_TOKEN = 4
 
 
 def count_tokens(completion: Completion) -> tuple[Usage, str]:
@@ -18,8 +16,8 @@ def count_tokens(completion: Completion) -> tuple[Usage, str]:
     """
     if completion.usage:
         return completion.usage, "server"
-    wide = completion.characters - completion.ascii_characters
-    return Usage(completion_tokens=wide + -(-completion.ascii_characters // _ASCII_PER_TOKEN)), "estimate"
+    about = tokens.estimate(completion.characters, completion.ascii_characters)
+    return Usage(completion_tokens=about), "estimate"
 
 
 def summary_text(completion: Completion) -> str:

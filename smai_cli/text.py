@@ -44,6 +44,11 @@ def _is_whole(text: str) -> bool:
     return True
 
 
+def ascii_in(text: str) -> int:
+    """Return how many characters of `text` are ASCII."""
+    return len(text) if text.isascii() else sum(map(str.isascii, text))
+
+
 def visible(text: str) -> str:
     r"""Return `text` with every control character but newline and tab shown: ESC as `^[`, U+009B as `\x9b`.
 

@@ -52,6 +52,15 @@ def server() -> Iterator[Server]:
         yield start
 
 
+@pytest.fixture
+def no_extra(tmp_path: Path) -> dict[str, str]:
+    """The environment of an smai without the extra: the package of the tokenizers cannot be imported."""
+    stub = tmp_path / "hidden" / "splintr"
+    stub.mkdir(parents=True)
+    (stub / "__init__.py").write_text("raise ImportError('not installed')\n")
+    return {"PYTHONPATH": str(stub.parent)}
+
+
 class _Picky(Mock):
     """A mock that refuses `stream_options`, as some compatible servers do."""
 

@@ -25,6 +25,7 @@ EDGE = {
 INNER = {
     "errors": set(),
     "text": set(),
+    "tokens": set(),
     "request": {"errors"},
     "extra": {"errors", "request"},
     "problem": {"errors", "text"},
@@ -51,7 +52,7 @@ INNER = {
     "completion": {"chunk", "errors", "problem", "text"},
     "writers": {"chunk", "completion", "output", "text"},
     "around": {"chunk", "completion", "request", "writers"},
-    "summary": {"chunk", "completion", "text"},
+    "summary": {"chunk", "completion", "text", "tokens"},
     "stream": {"chunk", "completion", "errors", "request", "retry", "sse", "text", "writers"},
     "models": {"errors", "problem", "text"},
     "cache": set(),
@@ -97,6 +98,7 @@ def test_an_inner_module_imports_only_what_stands_before_it(name: str) -> None:
         ("requests", {"transport"}),
         ("urllib3", {"transport"}),
         ("sseclient", {"sse"}),
+        ("splintr", {"tokens"}),
         ("socket", {"ahead", "transport", "mock"}),
     ],
 )

@@ -126,6 +126,7 @@ def test_raw_into_decode_is_the_same_as_ask(environment: dict[str, str], server:
         (["--version"], 0),
         (["ask", "--help"], 0),
         (["mock", "--help"], 0),
+        (["count", "--help"], 0),
         (["ask", "--raw", "--final", "hi"], 2),
         (["ask", "--nope"], 2),
         (["ask", "-n"], 2),

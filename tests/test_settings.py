@@ -53,7 +53,7 @@ def test_the_order_is_option_environment_profile_file_default(smai: Smai, server
 
 
 def test_every_key_of_the_file_reaches_the_request(smai: Smai, server: Server, config: Config) -> None:
-    mock = server(fail_first=3)
+    mock = server(status=503, fail_first=3)
     config(
         f'base_url = "{mock.url}"\nsystem = "terse"\nresponses_models = ["my-*"]\nmodel = "my-1"\nretries = 0\n'
         "connect_timeout = 5\nidle_timeout = 6.5\nmax_time = 20\n"

@@ -1,0 +1,62 @@
+"""`smai count`: the number of tokens of a text, for pipelines."""
+
+import io
+import os
+
+import click
+
+from smai_cli import prompt
+from smai_cli.config import DEFAULT_MODEL
+from smai_cli.errors import UsageError
+from smai_cli.output import Output, say
+
+STDIN = 0
+
+
+@click.command(epilog="Manual: man smai-count.")
+@click.argument("file", metavar="[FILE]", default="-")
+@click.option(
+    "-m",
+    "--model",
+    envvar="SMAI_MODEL",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="The model whose tokenizer counts.",
+)
+def count(file: str, model: str) -> int:
+    """Count the tokens of the text in FILE, or on stdin.
+
+    git diff | smai count
+    """
+    model = prompt.operand_text(model, "-m/--model")
+    text = _text(file)
+    from smai_cli import tokens  # noqa: PLC0415  # after --help and usage errors
+    from smai_cli.text import ascii_in, one_line  # noqa: PLC0415
+
+    number = tokens.count(text, model)
+    if number is None:
+        if tokens.encoding_for(model) is None:
+            say(f"an estimate: no tokenizer is known for {one_line(model, 80)}; -m names another model")
+        else:
+            say("an estimate: no tokenizer is installed; pip install 'smai-cli[tokens]' counts exactly")
+        number = tokens.estimate(len(text), ascii_in(text))
+    Output().write(f"{number}\n".encode())
+    return 0
+
+
+def _text(file: str) -> str:
+    """Return the text of `file`, or of stdin for `-`. Raises UsageError."""
+    if file != "-":
+        return prompt.piped_text(_read_file(file), file)
+    if os.isatty(STDIN):
+        raise UsageError("no text to count", "name a file, or pipe one in")
+    # In a pipeline the text comes when it comes: that is no reason for a notice.
+    return prompt.piped_text(prompt.read_all(STDIN, lambda: None, hint="check where the text comes from"))
+
+
+def _read_file(file: str) -> bytes:
+    try:
+        with io.FileIO(file) as opened:
+            return opened.readall()
+    except OSError as exc:
+        raise UsageError(f"{file}: {exc.strerror}", "name a file with text") from exc
