@@ -1,5 +1,6 @@
 """Chunks folded into a Completion: what the answer was, and whether the server said that it is complete."""
 
+import io
 import time
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
@@ -21,19 +22,21 @@ _WHOLE = {"stop", "tool_calls", "function_call"}
 class Completion:
     """One answer as it grows. It keeps counts, not the text, so a long stream needs no more memory than a short one.
 
-    `accept` holds finish reasons that the user takes as a success. Times are seconds from `started_s`, on the
-    clock `now`. `error` is None for a complete answer, once the stream has ended. `choices` is how many answers
-    are due, `others` has the finish_reason of each beside the first, `tools` names the tools that the model
-    asks for.
+    With `keep_text`, which only a count of tokens needs, it keeps the text too. `accept` holds finish reasons that
+    the user takes as a success. Times are seconds from `started_s`, on the clock `now`. `error` is None for a
+    complete answer, once the stream has ended. `choices` is how many answers are due, `others` has the
+    finish_reason of each beside the first, `tools` names the tools that the model asks for.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a restart carries over
         self,
         accept: Collection[str] = (),
         now: Callable[[], float] = time.monotonic,
         started_s: float | None = None,
         model: str = "",
         retries: int = 0,
+        *,
+        keep_text: bool = False,
     ) -> None:
         self.accept = accept
         self.choices = 1
@@ -41,6 +44,8 @@ class Completion:
         self.started_s = now() if started_s is None else started_s
         self.model = model
         self.retries = retries
+        self.keep_text = keep_text
+        self._text = io.StringIO()
         self.characters = 0
         self.ascii_characters = 0
         self.refusal = ""
@@ -62,6 +67,8 @@ class Completion:
                 self.first_delta_s = self.now() - self.started_s
             self.characters += len(text)
             self.ascii_characters += ascii_in(text)
+            if self.keep_text:
+                self._text.write(text)
         if chunk.refusal:
             self.refusal = (self.refusal + chunk.refusal)[:_REFUSAL_LIMIT]
         for call in chunk.calls:
@@ -75,6 +82,11 @@ class Completion:
         self.usage = chunk.usage or self.usage
         self.problem = chunk.problem or self.problem
         self.done = chunk.done or self.done
+
+    @property
+    def text(self) -> str:
+        """The text so far, where it is kept; empty otherwise."""
+        return self._text.getvalue()
 
     @property
     def finished(self) -> bool:
@@ -91,7 +103,7 @@ class Completion:
 
     def restart(self) -> None:
         """Forget the answer for another try; the start and the retries of the run stay."""
-        fresh = Completion(self.accept, self.now, self.started_s, self.model, self.retries)
+        fresh = Completion(self.accept, self.now, self.started_s, self.model, self.retries, keep_text=self.keep_text)
         fresh.choices = self.choices
         vars(self).update(vars(fresh))
 

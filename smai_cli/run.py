@@ -11,6 +11,7 @@ from smai_cli.output import Aside, Output, say_plain
 from smai_cli.request import choices_in
 from smai_cli.summary import summary_json, summary_text
 from smai_cli.text import one_line
+from smai_cli.tokens import installed
 from smai_cli.watch import Watched
 from smai_cli.writers import WRITERS, Final, Writer
 
@@ -30,8 +31,8 @@ class Run(Watched):
         super().__init__(deadline)
         self._check: Callable[[str], None] | None = None
         self.writer = self._writer(mode, flags)
-        self.completion = Completion(flags["accept"])
         self.summary = flags["summary"] or ("text" if mode == "final" else "none")
+        self.completion = Completion(flags["accept"], keep_text=self.summary != "none" and installed())
         self._tells_tools = mode in ("text", "final") and not flags["tool_calls"]
 
     def expect(

@@ -10,12 +10,18 @@ from smai_cli.text import one_line
 
 
 def count_tokens(completion: Completion) -> tuple[Usage, str]:
-    """Return the token counts and where they come from: `server`, or `estimate` where it sent none.
+    """Return the token counts and where they come from: `server`; where it sent none `local`, or else `estimate`.
 
-    An exact local count (`local`) would stand between the two.
+    A local count needs the text, and the tokenizer of the model. It is that of the answer only: servers wrap the
+    messages of a prompt in tokens of their own.
     """
     if completion.usage:
         return completion.usage, "server"
+    # No text is not no tokens: a tool call, hidden reasoning and other choices have some.
+    is_all = completion.text and not completion.tools and not completion.others
+    exact = tokens.count(completion.text, completion.model) if is_all else None
+    if exact is not None:
+        return Usage(completion_tokens=exact), "local"
     about = tokens.estimate(completion.characters, completion.ascii_characters)
     return Usage(completion_tokens=about), "estimate"
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 # English runs at about 4 characters a token, other scripts at about 1 (the service's billing rule of thumb).
 _ASCII_PER_TOKEN = 4
+_PACKAGE = "splintr"
 _MAKERS = ("", "openai", "azure")
 # A name is a family and, behind a dash, a size or a date. A family that is not here has no tokenizer: a count that
 # claims to be exact must not be a guess.
@@ -28,6 +29,13 @@ def encoding_for(model: str) -> str | None:
         return None
     family = name.removeprefix("ft:").partition(":")[0]
     return next((encoding for encoding, pattern in _ENCODINGS.items() if pattern.fullmatch(family)), None)
+
+
+def installed() -> bool:
+    """Return whether the package with the tokenizers is there (the extra `tokens`), without loading it."""
+    from importlib.util import find_spec  # noqa: PLC0415  # only where somebody wants a count
+
+    return find_spec(_PACKAGE) is not None
 
 
 def count(text: str, model: str) -> int | None:

@@ -1,12 +1,21 @@
 """Tokens: known counts, the models whose tokenizer is known, and what a summary says of who counted."""
 
+import io
+import json
+import subprocess
+import sys
 import time
+from typing import Any
 
 import pytest
+from conftest import Server, Smai
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tapes import GOOD
 
 from smai_cli import tokens
+from smai_cli.chunk import Chunk
+from smai_cli.completion import Completion
 
 # The counts of tiktoken 0.14.0, for o200k_base and for cl100k_base.
 KNOWN = [
@@ -47,6 +56,22 @@ MODELS = {
         *("claude-gpt-4", "acme/gpt-4", "EleutherAI/gpt-j-6b", "Qwen/Qwen3-8B", "openai/llama", "text-davinci-003"),
     ],
 }  # fmt: skip
+# What servers send that count nothing: "Hello world\n" is 3 tokens.
+RESPONSE = (
+    b'data: {"type":"response.created","response":{"model":"o3-pro-2025-06-10"}}\n\n'
+    b'data: {"type":"response.output_text.delta","delta":"Hello "}\n\n'
+    b'data: {"type":"response.output_text.delta","delta":"world\\n"}\n\n'
+    b'data: {"type":"response.completed","response":{"status":"completed"}}\n\n'
+)
+BODY = b'{"model":"gpt-4","choices":[{"message":{"content":"Hello world\\n"},"finish_reason":"stop"}]}'
+UNCOUNTED = {"chat": GOOD, "responses": RESPONSE, "one piece": BODY}
+MODES: list[list[str]] = [[], ["--raw"], ["--jsonl"], ["--final"]]
+
+
+def counted(stderr: str) -> tuple[str, int]:
+    """Return who counted the tokens of an answer, and how many they were, from a JSON summary."""
+    summary = json.loads(stderr.splitlines()[-1])
+    return summary["usage_source"], summary["usage"]["completion_tokens"]
 
 
 @pytest.mark.parametrize(("text", "o200k", "cl100k"), KNOWN)
@@ -79,3 +104,85 @@ def test_a_megabyte_of_one_character_takes_seconds_not_hours(letter: str) -> Non
 
 def test_an_estimate_is_one_token_for_four_ascii_characters_or_for_one_other() -> None:
     assert [tokens.estimate(*sizes) for sizes in ((0, 0), (1, 1), (4, 4), (5, 5), (2, 0), (7, 5))] == [0, 1, 1, 2, 2, 4]
+
+
+def test_a_completion_keeps_its_text_only_if_asked_and_a_restart_drops_it() -> None:
+    flat, keeping = Completion(), Completion(keep_text=True)
+    for completion in (flat, keeping):
+        completion.add(Chunk(text="one "))
+        completion.add(Chunk(text="two"))
+    assert (flat.text, keeping.text) == ("", "one two")
+
+    keeping.restart()
+    assert keeping.text == ""
+    keeping.add(Chunk(text="three"))
+    assert keeping.text == "three"
+
+
+@pytest.mark.parametrize("flags", MODES, ids=lambda flags: flags[0] if flags else "text")
+@pytest.mark.parametrize("tape", UNCOUNTED.values(), ids=UNCOUNTED)
+def test_decode_counts_what_the_server_did_not(smai: Smai, tape: bytes, flags: list[str]) -> None:
+    result = smai("decode", *flags, "--summary", "json", stdin=tape)
+    assert (result.status, counted(result.stderr)) == (0, ("local", 3))
+    assert json.loads(result.stderr)["usage"]["prompt_tokens"] is None
+
+
+@pytest.mark.parametrize("flags", MODES, ids=lambda flags: flags[0] if flags else "text")
+@pytest.mark.parametrize(("api", "tape"), [("chat", GOOD), ("responses", RESPONSE)], ids=["chat", "responses"])
+def test_ask_counts_what_the_server_did_not(
+    smai: Smai, server: Server, api: str, tape: bytes, flags: list[str]
+) -> None:
+    url = server(tape=tape).url
+    result = smai("ask", "--base-url", url, "--api", api, *flags, "--summary", "json", "hi")
+    assert (result.status, counted(result.stderr)) == (0, ("local", 3))
+
+
+def test_the_text_summary_says_who_counted_and_marks_an_estimate(smai: Smai, no_extra: dict[str, str]) -> None:
+    assert "; tokens: 3 out (local); " in smai("decode", "--final", stdin=GOOD).stderr
+    assert "; tokens: ~3 out (estimate); " in smai("decode", "--final", stdin=GOOD, env=no_extra).stderr
+
+
+def test_the_servers_own_count_comes_first(smai: Smai, server: Server) -> None:
+    result = smai("ask", "--base-url", server(reply="<|endoftext|>").url, "--summary", "json", "hi")
+    assert counted(result.stderr)[0] == "server"
+
+
+@pytest.mark.parametrize("model", ["llama3.2", "", "acme/gpt-4"])
+def test_the_answer_of_another_makers_model_is_estimated(smai: Smai, model: str) -> None:
+    tape = GOOD.replace(b'"gpt-4.1"', json.dumps(model).encode())
+    assert counted(smai("decode", "--summary", "json", stdin=tape).stderr) == ("estimate", 3)
+
+
+def test_the_model_that_answered_counts_and_not_the_one_that_was_asked(smai: Smai, server: Server) -> None:
+    url = server(tape=GOOD.replace(b"Hello ", "你好,世界!今天天气怎么样?".encode())).url
+    for model in ("gpt-4", "llama3.2"):
+        result = smai("ask", "--base-url", url, "-m", model, "--summary", "json", "hi")
+        assert counted(result.stderr) == ("local", 11)
+
+
+def test_an_answer_that_was_cut_is_counted_as_far_as_it_came(smai: Smai) -> None:
+    result = smai("decode", "--summary", "json", stdin=GOOD[: GOOD.index(b"world")])
+    assert (result.status, counted(result.stderr)) == (8, ("local", 2))
+
+
+def test_an_answer_without_text_is_estimated_for_a_tool_call_has_tokens_too(smai: Smai) -> None:
+    tape = b'data: {"model":"gpt-4o","choices":[{"delta":{},"finish_reason":"tool_calls"}]}\n\ndata: [DONE]\n\n'
+    assert counted(smai("decode", "--summary", "json", stdin=tape).stderr) == ("estimate", 0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "tape"),
+    [([], GOOD), (["--summary", "json"], GOOD.replace(b"gpt-4.1", b"llama3.2"))],
+    ids=["no summary", "another maker"],
+)
+def test_the_vocabulary_is_loaded_only_for_a_count(environment: dict[str, str], flags: list[str], tape: bytes) -> None:
+    assert b"splintr" not in imported(environment, "decode", *flags, stdin=tape)
+    assert b"splintr" in imported(environment, "decode", "--summary", "text", stdin=GOOD)
+
+
+def imported(environment: dict[str, str], *arguments: Any, stdin: bytes) -> set[bytes]:
+    """Return the names of the modules that a run imports."""
+    command = [sys.executable, "-X", "importtime", "-c", "from smai_cli.main import main; main()", *arguments]
+    done = subprocess.run(command, input=stdin, capture_output=True, env=environment, check=True)
+    lines = io.BytesIO(done.stderr)
+    return {line.rsplit(b"|", 1)[-1].strip() for line in lines if b"import time:" in line}
