@@ -1,4 +1,4 @@
-"""What can be put around a mode: reasoning shown aside, tool calls printed, a turn kept."""
+"""What can be put around a mode: a second output, a tape, reasoning shown aside, tool calls, a turn kept."""
 
 import io
 import json
@@ -7,6 +7,7 @@ from typing import Any
 
 from smai_cli.chunk import CallPart, Chunk
 from smai_cli.completion import Completion
+from smai_cli.output import FileOutput
 from smai_cli.request import Message
 from smai_cli.writers import Writer
 
@@ -31,6 +32,53 @@ class Around(Writer):
     def end(self, completion: Completion) -> None:
         """Pass the end on."""
         self._writer.end(completion)
+
+
+class Both(Writer):
+    """Two writers of one mode, to two outputs. The first hears everything first."""
+
+    def __init__(self, first: Writer, second: Writer) -> None:
+        super().__init__(second.out)
+        self.holds_back = second.holds_back
+        self.takes_all = second.takes_all
+        self._writers = (first, second)
+
+    def piece(self, data: bytes) -> None:
+        """Pass the bytes on."""
+        for writer in self._writers:
+            writer.piece(data)
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Pass the chunk on."""
+        for writer in self._writers:
+            writer.chunk(chunk)
+
+    def end(self, completion: Completion) -> None:
+        """Pass the end on."""
+        for writer in self._writers:
+            writer.end(completion)
+
+
+class Recorded(Around):
+    """A mode, and the pieces of the body put into `tape`; another try begins it anew."""
+
+    def __init__(self, writer: Writer, tape: FileOutput) -> None:
+        super().__init__(writer)
+        self._tape = tape
+        self._ended = False
+
+    def piece(self, data: bytes) -> None:
+        """Keep the bytes, and pass them on."""
+        if self._ended:
+            self._tape.restart()
+            self._ended = False
+        self._tape.write(data)
+        super().piece(data)
+
+    def end(self, completion: Completion) -> None:
+        """Pass the end on."""
+        self._ended = True
+        super().end(completion)
 
 
 class Aloud(Around):

@@ -98,6 +98,15 @@ def output_options(command: _F) -> _F:
     )
 
 
+def file_options(command: _F) -> _F:
+    """Add the options that put the answer into a file."""
+    return _with(
+        command,
+        click.option("-o", "--output", metavar="FILE", help="Put the answer into FILE too, once it is complete."),
+        click.option("-q", "--quiet", is_flag=True, help="With -o, leave stdout empty."),
+    )
+
+
 def _load_settings(ctx: click.Context, param: click.Parameter, value: str | None) -> Settings:  # noqa: ARG001
     """Return the settings of the profile `value`; they become the defaults of the other options."""
     settings = find_settings(os.environ, value)
@@ -182,6 +191,10 @@ def chosen_mode(flags: dict[str, Any]) -> str:
     chosen = [name for name in ("raw", "jsonl", "final") if flags[name]]
     if len(chosen) > 1:
         raise UsageError(f"--{chosen[0]} and --{chosen[1]} exclude each other", "choose one mode")
+    if flags["quiet"] and not flags["output"]:
+        raise UsageError("-q without -o would show the answer to nobody", "name a file with -o")
+    if flags["output"] == "-":
+        raise UsageError("-o names no file", "leave -o out, the answer goes to stdout anyway")
     if flags["tool_calls"] and chosen in (["raw"], ["jsonl"]):
         raise UsageError(f"--tool-calls and --{chosen[0]} exclude each other", "the calls are in it already")
     return chosen[0] if chosen else "text"

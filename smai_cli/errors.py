@@ -10,7 +10,7 @@
         BrokenError        8   the stream broke before the answer was complete
         CutShortError      9   the answer hit the token limit
         WithheldError     10   the answer was withheld
-        OutputError       11   stdout could not be written
+        OutputError       11   stdout or a file could not be written
     ReaderGoneError            nobody reads stdout any more: die by SIGPIPE
 
 This module imports nothing of smai, so that every stage can fail in these words.
@@ -137,7 +137,7 @@ class WithheldError(SmaiError):
 
 
 class OutputError(SmaiError):
-    """Stdout could not be written: closed, disk full, I/O error."""
+    """Stdout or a file could not be written: closed, disk full, I/O error."""
 
     status, kind = Status.OUTPUT, "output"
 

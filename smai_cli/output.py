@@ -1,5 +1,6 @@
 """The one door to stdout, and the one to stderr: bytes straight to the descriptor, nothing buffered."""
 
+import contextlib
 import errno
 import io
 import os
@@ -35,13 +36,39 @@ class Output:
                 _wait_writable(self.fd)
                 continue
             except BrokenPipeError:
-                raise ReaderGoneError from None
+                raise self._gone() from None
             except OSError as exc:
-                raise stdout_error(exc) from exc
+                raise self._failure(exc) from exc
             self.written += count
             if count == len(rest):
                 return
             rest = memoryview(rest)[count:]
+
+    def _gone(self) -> Exception:
+        return ReaderGoneError()
+
+    def _failure(self, exc: OSError) -> OutputError:
+        return stdout_error(exc)
+
+
+class FileOutput(Output):
+    """A file that is written beside stdout, as a descriptor; `name` is what a message calls it."""
+
+    def __init__(self, fd: int, name: str) -> None:
+        super().__init__(fd)
+        self._name = name
+
+    def restart(self) -> None:
+        """Forget what was written, where the file can."""
+        with contextlib.suppress(OSError):
+            os.ftruncate(self.fd, 0)
+            os.lseek(self.fd, 0, os.SEEK_SET)
+
+    def _gone(self) -> Exception:
+        return output_error(f"{self._name}: ", OSError(errno.EPIPE, os.strerror(errno.EPIPE)))
+
+    def _failure(self, exc: OSError) -> OutputError:
+        return output_error(f"{self._name}: ", exc)
 
 
 class TextDoor(io.RawIOBase):
@@ -74,6 +101,14 @@ class Aside:
         _write_stderr(f"\x1b[2m{shown}\x1b[22m" if self._dims and shown != "\n" else shown)
 
 
+def open_tape(path: str) -> FileOutput:
+    """Return the file `path`, emptied, to keep a tape in. Raises OutputError."""
+    try:
+        return FileOutput(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666), path)
+    except OSError as exc:
+        raise output_error(f"{path}: ", exc) from exc
+
+
 def say(line: str) -> None:
     """Put `smai: line` on stderr. A stderr that cannot be written changes nothing: the status tells."""
     say_plain(f"smai: {on_a_line(line)}")
@@ -97,14 +132,19 @@ def _write_stderr(text: str) -> None:
 
 
 def stdout_error(exc: OSError) -> OutputError:
-    """Return the OutputError for a failed write, with what to do next."""
+    """Return the OutputError for a failed write to stdout."""
+    return output_error("stdout: ", exc)
+
+
+def output_error(place: str, exc: OSError) -> OutputError:
+    """Return the OutputError for a failed write, with what to do next; its line begins with `place`."""
     hints = {
         errno.ENOSPC: "free some space, then run it again",
         errno.EDQUOT: "free some of your quota, then run it again",
         errno.EBADF: "open it, for example with >/dev/null",
     }
     hint = hints.get(exc.errno or 0, "check where the output goes")
-    return OutputError(f"stdout: {exc.strerror}", hint)
+    return OutputError(f"{place}{exc.strerror}", hint)
 
 
 def _wait_writable(fd: int, limit_ms: int | None = None) -> bool:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from smai_cli.form import Form
 
 # Options of `ask` whose value is a file, or may be one.
-_FILES = ("messages", "chat", "attach", "schema")
+_FILES = ("messages", "chat", "attach", "schema", "output", "record")
 
 
 class Question(NamedTuple):
@@ -56,7 +56,7 @@ class Question(NamedTuple):
 
 
 def names_files(flags: dict[str, Any]) -> bool:
-    """Return whether the options name files that must be read before anything can be asked."""
+    """Return whether the options name files that must be read or opened before anything can be asked."""
     return any(flags[name] for name in _FILES) or (flags["system"] or "").startswith("@")
 
 

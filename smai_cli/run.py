@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from smai_cli.around import Aloud, Kept, WithCalls
+from smai_cli.around import Aloud, Both, Kept, Recorded, WithCalls
 from smai_cli.clocks import Deadline
 from smai_cli.completion import Completion
 from smai_cli.errors import SmaiError
-from smai_cli.output import Aside, Output, say_plain
+from smai_cli.output import Aside, Output, open_tape, say_plain
 from smai_cli.request import choices_in
 from smai_cli.summary import summary_json, summary_text
 from smai_cli.text import one_line
@@ -29,11 +29,38 @@ class Run(Watched):
 
     def __init__(self, mode: str, flags: dict[str, Any], deadline: Deadline | None = None) -> None:
         super().__init__(deadline)
+        self.watches_stdout = not flags["quiet"]
+        self._mode = mode
+        self._flags = flags
         self._check: Callable[[str], None] | None = None
-        self.writer = self._writer(mode, flags)
+        self.writer = self._writer(Output())
         self.summary = flags["summary"] or ("text" if mode == "final" else "none")
         self.completion = Completion(flags["accept"], keep_text=self.summary != "none" and installed())
         self._tells_tools = mode in ("text", "final") and not flags["tool_calls"]
+
+    def deliver(self, work: Callable[[], None]) -> int:
+        """Do `work`, as every run does; a file that was named becomes the answer when that is complete."""
+        return super().deliver(lambda: self._deliver_into_files(work))
+
+    def _deliver_into_files(self, work: Callable[[], None]) -> None:
+        file = None
+        if self._flags["output"]:
+            from smai_cli.outfile import OutFile  # noqa: PLC0415  # for those who name one
+
+            file = OutFile(self._flags["output"])
+            into_file = self._writer(file.output)
+            self.writer = into_file if self._flags["quiet"] else Both(into_file, self.writer)
+        if self._flags.get("record"):
+            self.writer = Recorded(self.writer, open_tape(self._flags["record"]))
+        if self._flags.get("reasoning"):
+            self.writer = Aloud(self.writer, Aside())
+        try:
+            work()
+        finally:
+            if file and (self.completion.error or not self.completion.finished):
+                file.leave()
+        if file and not self.completion.error:
+            file.commit()
 
     def expect(
         self, request: "Request", check: Callable[[str], None] | None, keep: "Callable[[Message], None] | None"
@@ -45,15 +72,13 @@ class Run(Watched):
         if keep:
             self.writer = Kept(self.writer, keep)
 
-    def _writer(self, mode: str, flags: dict[str, Any]) -> Writer:
+    def _writer(self, out: Output) -> Writer:
         writer: Writer
-        if mode == "final":
-            writer = Final(Output(), lambda text: self._check(text) if self._check else None)
+        if self._mode == "final":
+            writer = Final(out, lambda text: self._check(text) if self._check else None)
         else:
-            writer = WRITERS[mode](Output())
-        if flags["tool_calls"]:
-            writer = WithCalls(writer)
-        return Aloud(writer, Aside()) if flags.get("reasoning") else writer
+            writer = WRITERS[self._mode](out)
+        return WithCalls(writer) if self._flags["tool_calls"] else writer
 
     def _end(self, failure: SmaiError | None) -> int:
         """Report how the answer ended, and the summary of it, on stderr; return the exit status."""

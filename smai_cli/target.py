@@ -5,7 +5,15 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from smai_cli.config import Endpoint, find_ca_file, find_endpoint
+from smai_cli.config import (
+    DEFAULT_BASE_URL,
+    Endpoint,
+    find_base_url,
+    find_ca_file,
+    find_endpoint,
+    find_key,
+    origin_of,
+)
 from smai_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +28,17 @@ def chosen_endpoint(flags: dict[str, Any]) -> Endpoint | None:
         if flags[name]:
             raise UsageError(f"--mock and --{name.replace('_', '-')} exclude each other", "the mock needs neither")
     return None
+
+
+def previewed_endpoint(flags: dict[str, Any]) -> tuple[Endpoint, str | None]:
+    """Return where a request would go, without the key, and where that would be taken from. Raises UsageError."""
+    if flags["mock"]:
+        return Endpoint("http://127.0.0.1/v1"), None
+    base_url, _ = find_base_url(flags["base_url"], os.environ, flags["settings"])
+    key = find_key(base_url, flags["key_file"], os.environ, flags["settings"])
+    if key is None and origin_of(base_url) == origin_of(DEFAULT_BASE_URL):
+        return Endpoint(base_url), "SMAI_API_KEY, which is not set"
+    return Endpoint(base_url), key.where if key else None
 
 
 def approach(endpoint: Endpoint | None, connect_timeout_s: float) -> "tuple[str | None, Ahead | None]":

@@ -62,6 +62,11 @@ def _tokenizer(encoding: str) -> "AnyTokenizer":
     return Tokenizer.from_pretrained(encoding)
 
 
+def estimate_of(text: str) -> int:
+    """Return about how many tokens a text is."""
+    return estimate(len(text), sum(map(str.isascii, text)))
+
+
 def estimate(characters: int, ascii_characters: int) -> int:
     """Return about how many tokens so many characters are, of which so many are ASCII."""
     return characters - ascii_characters + -(-ascii_characters // _ASCII_PER_TOKEN)

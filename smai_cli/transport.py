@@ -95,6 +95,14 @@ def get(
         raise
 
 
+def prepared(endpoint: Endpoint, path: str, body: bytes) -> tuple[str, dict[str, str]]:
+    """Return the URL and the headers with which `post` would send `body`; nothing is sent, and no key is in them."""
+    request = requests.Request("POST", endpoint.url(path), headers=_HEADERS | _POST_HEADERS, data=body)
+    request.auth = _Bearer(endpoint._replace(key=None))
+    ready = _Session().prepare_request(request)
+    return ready.url or "", dict(ready.headers)
+
+
 def _where(endpoint: Endpoint, path: str, clocks: Clocks, ca_file: str | None) -> dict[str, Any]:
     """Return what a request to `path` says to requests, whatever it asks."""
     return {

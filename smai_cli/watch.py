@@ -36,6 +36,7 @@ class Watched:
     def __init__(self, deadline: Deadline | None = None) -> None:
         self.deadline = deadline or Deadline()
         self.key: Secret | None = None
+        self.watches_stdout = True
         self._ending = threading.Lock()
 
     def deliver(self, work: Callable[[], None]) -> int:
@@ -43,7 +44,7 @@ class Watched:
 
         Raises ReaderGoneError when nobody reads stdout any more.
         """
-        watch(STDOUT, self.deadline, self._die_without_reader, self._stop_at_deadline)
+        watch(STDOUT if self.watches_stdout else None, self.deadline, self._die_without_reader, self._stop_at_deadline)
         failure = None
         try:
             work()
@@ -82,23 +83,23 @@ class Watched:
             leave(self._end(self.deadline.error()))
 
 
-def watch(fd: int, deadline: Deadline, on_gone: Callable[[], None], on_deadline: Callable[[], None]) -> None:
+def watch(fd: int | None, deadline: Deadline, on_gone: Callable[[], None], on_deadline: Callable[[], None]) -> None:
     """Start to watch; nothing waits for it.
 
     When the reader of `fd` (a pipe, a socket, a terminal) goes away, `on_gone` is called, although the model may be
     silent for minutes: nobody would read its answer, and it costs money. Soon after `deadline` `on_deadline` is.
     Both end the process, whatever the main thread is stuck in, or return where it is ending by itself.
     """
-    has_reader = not stat.S_ISREG(os.fstat(fd).st_mode)
+    has_reader = fd is not None and not stat.S_ISREG(os.fstat(fd).st_mode)
     if has_reader or deadline.left_s() < math.inf:
         threading.Thread(target=_watch, args=(fd, has_reader, deadline, on_gone, on_deadline), daemon=True).start()
 
 
 def _watch(
-    fd: int, has_reader: bool, deadline: Deadline, on_gone: Callable[[], None], on_deadline: Callable[[], None]
+    fd: int | None, has_reader: bool, deadline: Deadline, on_gone: Callable[[], None], on_deadline: Callable[[], None]
 ) -> None:
     poller = select.poll()
-    if has_reader:
+    if fd is not None and has_reader:
         poller.register(fd, 0)  # no event is asked for: POLLERR and POLLHUP come unasked
     while (left_s := deadline.left_s() + _GRACE_S) > 0:
         if poller.poll(None if left_s == math.inf else left_s * 1000 + 1):

@@ -7,18 +7,27 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from smai_cli import prompt
-from smai_cli.cli import APIS, Number, chosen_mode, complete_model, output_options, server_options
+from smai_cli.cli import (
+    APIS,
+    Number,
+    chosen_mode,
+    complete_model,
+    file_options,
+    output_options,
+    server_options,
+)
 from smai_cli.clocks import Clocks, Deadline
 from smai_cli.config import DEFAULT_MODEL, Endpoint
 from smai_cli.errors import UsageError
-from smai_cli.output import say
+from smai_cli.output import Output, say
 from smai_cli.question import names_files, read_question
 from smai_cli.request import Request, choices_in
-from smai_cli.target import approach, chosen_endpoint, serving
+from smai_cli.target import approach, chosen_endpoint, previewed_endpoint, serving
 
 if TYPE_CHECKING:
     from smai_cli.ahead import Ahead
     from smai_cli.run import Run
+    from smai_cli.stream import Dialect
 
 STDIN = 0
 
@@ -48,6 +57,8 @@ STDIN = 0
 @click.option("--schema", metavar="FILE", help="Ask for JSON after the JSON Schema in FILE.")
 @click.option("-O", "--option", metavar="KEY=VALUE", multiple=True, help="Put KEY into the request; repeatable.")
 @output_options
+@file_options
+@click.option("--record", metavar="FILE", help="Keep the body of the answer in FILE, byte for byte, complete or not.")
 @click.option("--reasoning", is_flag=True, help="Show the model's reasoning on stderr.")
 @click.option(
     "--api", type=click.Choice(APIS), default="auto", show_default=True, help="The API to ask; auto: by the model."
@@ -55,6 +66,8 @@ STDIN = 0
 @click.option("--no-stream", is_flag=True, help="Ask for the answer in one piece.")
 @click.option("-n", "--no-stdin", is_flag=True, help="Leave stdin alone.  [env: SMAI_NO_STDIN=1]")
 @server_options
+@click.option("--dry-run", is_flag=True, help="Print the request as JSON, and send nothing.")
+@click.option("--curl", is_flag=True, help="Print the request as a curl command, and send nothing.")
 def ask(operands: tuple[str, ...], **flags: Any) -> int:
     """Send PROMPT to the model and print the answer as it arrives.
 
@@ -105,9 +118,10 @@ def _check(operands: tuple[str, ...], flags: dict[str, Any], mode: str) -> _Inqu
     reads_stdin = _reads_stdin(words, flags)
     if not reads_stdin and not flags["messages"]:
         prompt.compose(words, None)  # an empty prompt is said before anything is loaded
-    endpoint = chosen_endpoint(flags)
+    is_preview = flags["dry_run"] or flags["curl"]
+    endpoint = None if is_preview else chosen_endpoint(flags)
     extra = _extra(flags, mode)
-    near = None if names_files(flags) else approach(endpoint, flags["connect_timeout"])
+    near = None if is_preview or names_files(flags) else approach(endpoint, flags["connect_timeout"])
     return _Inquiry(words, reads_stdin, _options(flags), extra, endpoint, near)
 
 
@@ -131,10 +145,14 @@ def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any]) -> None:
             include_usage=run.summary != "none",
             extra=inquiry.extra,
         )
-        run.expect(request, question.form.check if question.form else None, question.keeper(request))
-        clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], run.deadline)
         more = flags["settings"].get("responses_models")
         dialect = dialect_for(flags["api"], request.model, more.value if more else ())
+        if flags["dry_run"] or flags["curl"]:
+            run.summary = "none"
+            _print_preview(request, dialect, flags)
+            return
+        run.expect(request, question.form.check if question.form else None, question.keeper(request))
+        clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], run.deadline)
         target = stack.enter_context(serving(inquiry.endpoint))
         stream.ask(
             request,
@@ -146,8 +164,24 @@ def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any]) -> None:
         )
 
 
+def _print_preview(request: Request, dialect: "Dialect", flags: dict[str, Any]) -> None:
+    """Print what would be sent. Raises SmaiError."""
+    from smai_cli import preview, transport  # noqa: PLC0415  # for those who look before they ask
+
+    endpoint, key_source = previewed_endpoint(flags)
+    body = dialect.encode_request(request)
+    shown = preview.Preview(*transport.prepared(endpoint, dialect.PATH, body), body, key_source)
+    text = preview.as_curl(shown) if flags["curl"] else preview.as_json(shown, request.messages, request.model)
+    Output().write(f"{text}\n".encode())
+
+
 _TEXTS = {"model": "-m/--model", "system": "-s/--system", "stop": "--stop", "option": "-O/--option"}
-_EXCLUDED = (("chat", "messages"), ("json", "schema"))
+_EXCLUDED = (
+    ("chat", "messages"),
+    ("json", "schema"),
+    ("dry_run", "curl"),
+    *((preview, file) for preview in ("dry_run", "curl") for file in ("output", "record")),
+)
 
 
 def _decoded(value: Any, name: str) -> Any:
@@ -160,7 +194,8 @@ def _decoded(value: Any, name: str) -> Any:
 def _exclude(flags: dict[str, Any]) -> None:
     for one, other in _EXCLUDED:
         if flags[one] and flags[other]:
-            raise UsageError(f"--{one} and --{other} exclude each other", "choose one")
+            names = f"--{one} and --{other}".replace("_", "-")
+            raise UsageError(f"{names} exclude each other", "choose one")
 
 
 def _reads_stdin(words: list[str], flags: dict[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from smai_cli.cli import chosen_mode, output_options
+from smai_cli.cli import chosen_mode, file_options, output_options
 from smai_cli.clocks import FINISHED_GRACE_S, HURRY_S
 from smai_cli.errors import UsageError
 from smai_cli.run import Run
@@ -21,6 +21,7 @@ _PIECE_BYTES = 65536
 @click.command(epilog="Manual: man smai-decode.")
 @click.argument("file", metavar="[FILE]", default="-")
 @output_options
+@file_options
 def decode(file: str, **flags: Any) -> int:
     """Print the answer in a server-sent event stream from FILE, or from stdin.
 

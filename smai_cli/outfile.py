@@ -1,0 +1,79 @@
+"""The file of `--output`: written beside its name, and renamed to it only when the answer is complete."""
+
+import contextlib
+import fcntl
+import os
+import stat
+
+from smai_cli.errors import OutputError, UsageError
+from smai_cli.output import FileOutput
+
+
+class OutFile:
+    """The file `path` in the making. What comes goes to `output`, a file beside it with the ending .partial.
+
+    Raises UsageError for what cannot be replaced, OutputError where nothing can be written.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._name = path
+        # A symbolic link stays one: what it points to is replaced.
+        self._path = os.path.realpath(path)
+        self._partial = f"{self._path}.partial"
+        mode = self._mode()
+        try:
+            self._fd = self._open()
+            if mode is not None:
+                os.fchmod(self._fd, mode)
+        except OSError as exc:
+            raise OutputError(f"{self._partial}: {exc.strerror}", "check the folder, or choose another -o") from exc
+        self.output = FileOutput(self._fd, self._partial)
+
+    def commit(self) -> None:
+        """Make what came the file, in one step that outlives a crash. Raises OutputError, the file as it was then."""
+        try:
+            os.fsync(self._fd)
+            os.replace(self._partial, self._path)
+        except OSError as exc:
+            raise OutputError(f"{self._name}: {exc.strerror}", f"the answer is in {self._partial}") from exc
+        with contextlib.suppress(OSError):
+            folder = os.open(os.path.dirname(self._path), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def leave(self) -> None:
+        """Leave what came of a broken answer beside the file; nothing, if nothing came."""
+        if not self.output.written:
+            with contextlib.suppress(OSError):
+                os.unlink(self._partial)
+
+    def _mode(self) -> int | None:
+        """Return the permissions of the file that is there, None where there is none."""
+        try:
+            mode = os.stat(self._path).st_mode
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise UsageError(f"{self._name}: {exc.strerror}", "choose another -o") from exc
+        if not stat.S_ISREG(mode):
+            raise UsageError(f"{self._name} is no regular file", "use > to write into it")
+        if not os.access(self._path, os.W_OK):
+            raise UsageError(f"{self._name} may not be written", "choose another -o, or chmod u+w")
+        return stat.S_IMODE(mode)
+
+    def _open(self) -> int:
+        """Open the partial file for this run alone, empty. Raises OSError, or UsageError if another run has it."""
+        while True:
+            fd = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                os.close(fd)
+                raise UsageError(f"another run is writing {self._name}", "wait for it, or choose another -o") from exc
+            with contextlib.suppress(FileNotFoundError):  # its last user has renamed it
+                if os.path.samestat(os.stat(self._partial), os.fstat(fd)):
+                    os.ftruncate(fd, 0)
+                    return fd
+            os.close(fd)
