@@ -9,6 +9,7 @@ from smai_cli.chunk import CallPart, Chunk
 from smai_cli.completion import Completion
 from smai_cli.output import FileOutput
 from smai_cli.request import Message
+from smai_cli.text import Joiner
 from smai_cli.writers import Writer
 
 
@@ -167,7 +168,7 @@ class Calls:
         """Take parts in the order of their arrival."""
         for part in parts:
             call = self._places.get(part.number) if part.number is not None else None
-            if call is None:
+            if call is None or (part.id and call["id"] and part.id != call["id"]):  # servers reuse a number, too
                 call = {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
                 self._calls.append(call)
                 if part.number is not None:
@@ -177,5 +178,8 @@ class Calls:
             call["function"]["arguments"] += part.arguments
 
     def as_json(self) -> list[dict[str, Any]]:
-        """Return the calls as the chat API has them in a message."""
+        """Return the calls as the chat API has them in a message; halves of a surrogate pair are joined or U+FFFD."""
+        for call in self._calls:
+            joiner = Joiner()
+            call["function"]["arguments"] = joiner.whole(call["function"]["arguments"]) + joiner.rest()
         return self._calls

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from smai_cli.errors import UsageError
 from smai_cli.files import read_file
 from smai_cli.prompt import piped_text
+from smai_cli.text import on_a_line
 
 LIMIT_BYTES = 20 * 1024 * 1024
 _WEBP = re.compile(rb"RIFF.{4}WEBP", re.DOTALL)
@@ -35,19 +36,20 @@ def read_attachment(path: str) -> Attachment:
     Raises UsageError if it cannot be read, is larger than LIMIT_BYTES, or is neither an image nor text.
     """
     # A name is bytes to the system, and text to a model.
-    name = os.fsencode(os.path.basename(path)).decode("utf-8", "replace")
+    name = on_a_line(os.fsencode(os.path.basename(path)).decode("utf-8", "replace"))
     data = read_file(path, path, LIMIT_BYTES)
     if media_type := _media_type(data):
         return Attachment(name, url=f"data:{media_type};base64,{base64.b64encode(data).decode()}")
-    if not data:
-        raise UsageError(f"{path} is empty", "attach a file with something in it")
     neither = UsageError(f"{path} is neither text nor an image in PNG, JPEG, WebP or GIF", "convert it")
     if b"\0" in data and not data.startswith(_UTF16_BOMS):
         raise neither
     try:
-        return Attachment(name, piped_text(data, path))
+        text = piped_text(data, path)
     except UsageError as exc:
         raise neither from exc
+    if not text:
+        raise UsageError(f"{path} is empty", "attach a file with something in it")
+    return Attachment(name, text)
 
 
 def content_with(attachments: Sequence[Attachment], prompt: str) -> str | list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from smai_cli.chunk import CallPart, Chunk, load_body, load_object, text_of, usage_of
+from smai_cli.chunk import CallPart, Chunk, arguments_of, load_body, load_object, text_of, usage_of
 from smai_cli.errors import BrokenError, RefusedError
 from smai_cli.problem import Problem, problem_of
 from smai_cli.request import Request, encode
@@ -90,8 +90,9 @@ def _calls(delta: dict[str, Any]) -> tuple[CallPart, ...]:
         function = call.get("function") if isinstance(call, dict) else None
         if isinstance(function, dict):
             index = call.get("index")
-            words = (text_of(value) for value in (call.get("id"), function.get("name"), function.get("arguments")))
-            parts.append(CallPart(index if isinstance(index, int) else place, *words))
+            number = index if isinstance(index, int) else place
+            arguments = arguments_of(function.get("arguments"))
+            parts.append(CallPart(number, text_of(call.get("id")), text_of(function.get("name")), arguments))
     return tuple(parts)
 
 

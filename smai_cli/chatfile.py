@@ -11,11 +11,13 @@ from types import TracebackType
 from typing import Self
 
 from smai_cli.errors import OutputError, UsageError
-from smai_cli.files import read_text
+from smai_cli.files import keep_owner_and_mode, read_text
 from smai_cli.messages import is_array, parse_messages
 from smai_cli.request import Message
 
 _HINT = "check --chat"
+# The pictures of a long conversation.
+_LIMIT_BYTES = 1024 * 1024 * 1024
 
 
 class ChatFile:
@@ -28,8 +30,9 @@ class ChatFile:
     def __init__(self, path: str, notice: Callable[[str], None]) -> None:
         self._name = path
         # A symbolic link stays one: what it points to is replaced.
-        self._path = Path(path).resolve()
-        self._lock_path = Path(f"{self._path}.lock")
+        self._path = Path(os.path.realpath(path))
+        # Hidden, and with a name that nobody else gives: they are made and removed.
+        self._lock_path = self._path.with_name(f".{self._path.name}.smai-lock")
         self._notice = notice
         self._lock = -1
         self._text = ""
@@ -75,7 +78,7 @@ class ChatFile:
             raise UsageError(f"{self._name} is no regular file", _HINT)
         if not os.access(self._path, os.W_OK):
             raise UsageError(f"{self._name} may not be written", _HINT)
-        self._text = read_text(str(self._path), self._name)
+        self._text = read_text(str(self._path), self._name, _LIMIT_BYTES)
         if is_array(self._text):
             raise UsageError(f"{self._name} is a JSON array, a conversation is JSON Lines", "convert it: jq -c '.[]'")
         self.messages = parse_messages(self._text, self._name)
@@ -104,12 +107,12 @@ class ChatFile:
 
 def _replace(path: Path, data: bytes) -> None:
     """Make `data` the content of `path` in one step that a crash cannot halve; keep its mode. Raises OSError."""
-    new = Path(f"{path}.new")
+    new = path.with_name(f".{path.name}.smai-new")
     new.unlink(missing_ok=True)  # of a run that was killed
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with contextlib.suppress(FileNotFoundError):
-            os.fchmod(fd, stat.S_IMODE(path.stat().st_mode))
+            keep_owner_and_mode(fd, path.stat())
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]

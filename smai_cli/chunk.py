@@ -60,6 +60,11 @@ def text_of(content: Any) -> str:
     return ""
 
 
+def arguments_of(arguments: Any) -> str:
+    """Return the arguments of a tool call as JSON text: a string of it, or the object that some servers send."""
+    return json.dumps(arguments) if isinstance(arguments, dict) else text_of(arguments)
+
+
 def usage_of(usage: Any, prompt: str, completion: str) -> Usage | None:
     """Return the counts in a server's usage object, whose dialect calls them `prompt` and `completion`."""
     if not isinstance(usage, dict):

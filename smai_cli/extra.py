@@ -17,9 +17,9 @@ _OTHERWISE = {
 
 
 def extra_members(pairs: Iterable[str]) -> dict[str, Any]:
-    """Return what KEY=VALUE pairs say as one object; a dot in a key reaches into an object, later pairs win.
+    """Return what KEY=VALUE pairs say as one object; a dot in a key reaches into an object, and of two the later wins.
 
-    A value is JSON where it parses, else a string. Raises UsageError.
+    A value is JSON where it parses, else a string. Raises UsageError, also for a dot into what is no object.
     """
     members: dict[str, Any] = {}
     for pair in pairs:

@@ -1,5 +1,9 @@
 """Files named on the command line -> their bytes or their text, whole or not at all."""
 
+import contextlib
+import os
+import stat
+
 from smai_cli.errors import UsageError
 from smai_cli.prompt import piped_text
 
@@ -27,9 +31,16 @@ def read_file(path: str, name: str, limit_bytes: int = LIMIT_BYTES) -> bytes:
     return bytes(data)
 
 
-def read_text(path: str, name: str) -> str:
+def read_text(path: str, name: str, limit_bytes: int = LIMIT_BYTES) -> str:
     """Return the text of a file: UTF-8, or UTF-16 with a byte order mark. Raises UsageError."""
-    return piped_text(read_file(path, name), name)
+    return piped_text(read_file(path, name, limit_bytes), name)
+
+
+def keep_owner_and_mode(fd: int, old: os.stat_result) -> None:
+    """Give the file `fd` the permissions of the one that it replaces, and its owner where that is allowed."""
+    with contextlib.suppress(OSError):
+        os.fchown(fd, old.st_uid, old.st_gid)
+    os.fchmod(fd, stat.S_IMODE(old.st_mode))
 
 
 def _too_large(name: str, limit_bytes: int) -> UsageError:

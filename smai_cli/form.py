@@ -5,10 +5,8 @@ from typing import Any
 
 from smai_cli.errors import Again, BrokenError, UsageError
 from smai_cli.files import read_text
-from smai_cli.request import JSON
+from smai_cli.request import JSON, TOO_LARGE
 from smai_cli.text import one_line
-
-_SPECIFICATION = re.compile(r"https?://json-schema\.org/")
 
 
 class Form:
@@ -36,11 +34,10 @@ class Form:
         if self._validator is None:
             return
         from jsonschema.exceptions import best_match  # noqa: PLC0415  # beside the validator
-        from referencing.exceptions import Unresolvable  # noqa: PLC0415
 
         try:
             error = best_match(self._validator.iter_errors(answer))
-        except (Unresolvable, RecursionError) as exc:
+        except Exception as exc:  # numbers and nestings can be too large for a check
             raise _mismatch(f"the answer cannot be checked against the schema: {one_line(str(exc), 200)}") from exc
         if error:
             raise _mismatch(f"the answer is not after the schema: {_located(error)}")
@@ -52,25 +49,41 @@ def _mismatch(what: str) -> BrokenError:
 
 
 def _validator(path: str) -> Any:
-    """Return the validator of the schema in a file. Raises UsageError."""
+    """Return the validator of the schema in a file, which refers to nothing outside it. Raises UsageError."""
     try:
+        import jsonschema_specifications  # noqa: PLC0415  # comes with jsonschema
         from jsonschema import validators  # noqa: PLC0415  # it takes longer to load than all of smai
-        from jsonschema.exceptions import SchemaError  # noqa: PLC0415
-        from referencing.jsonschema import EMPTY_REGISTRY  # noqa: PLC0415
+        from referencing import Resource  # noqa: PLC0415
+        from referencing.jsonschema import DRAFT202012  # noqa: PLC0415
     except ImportError as exc:
         raise UsageError("--schema needs the package jsonschema", "pip install 'smai-cli[schema]'") from exc
     schema = _read(path)
-    kind = validators.validator_for(schema, default=validators.Draft202012Validator)
     try:
+        kind = validators.validator_for(schema, default=validators.Draft202012Validator)
         kind.check_schema(schema)
-    except (SchemaError, RecursionError) as exc:
+        resource = Resource.from_contents(schema, default_specification=DRAFT202012)
+        registry = jsonschema_specifications.REGISTRY.with_resource("", resource)
+    except Exception as exc:  # the libraries raise what they like for a schema that is none
         raise UsageError(f"{path} is no JSON Schema: {_located(exc)}", "check --schema") from exc
-    for reference in _references(schema):
-        if re.match(r"\w+://", reference) and not _SPECIFICATION.match(reference):
-            raise UsageError(
-                f"{path} refers to {one_line(reference, 100)}, which is not fetched", "put it into the file"
-            )
-    return kind(schema, registry=EMPTY_REGISTRY)
+    _resolve_all(registry.resolver_with_root(resource), resource, path)
+    return kind(schema, registry=registry)
+
+
+def _resolve_all(resolver: Any, resource: Any, path: str) -> None:
+    """Look up every reference in a schema, so that none is missed once the answer is paid for. Raises UsageError."""
+    waiting = [(resolver, resource)]
+    while waiting:
+        resolver, resource = waiting.pop()
+        schema = resource.contents if isinstance(resource.contents, dict) else {}
+        for name in ("$ref", "$dynamicRef", "$recursiveRef"):
+            if isinstance(reference := schema.get(name), str):
+                try:
+                    resolver.lookup(reference)
+                except Exception as exc:  # the libraries raise what they like
+                    raise UsageError(
+                        f"{path} refers to {one_line(reference, 100)}, which is not in it", "put it into the file"
+                    ) from exc
+        waiting += [(resolver.in_subresource(inner), inner) for inner in resource.subresources()]
 
 
 def _read(path: str) -> Any:
@@ -79,24 +92,10 @@ def _read(path: str) -> Any:
         schema = JSON.decode(text)
     except (ValueError, RecursionError) as exc:
         line = getattr(exc, "lineno", 1)
-        raise UsageError(f"{path}, line {line}: not JSON: {getattr(exc, 'msg', exc)}", "check --schema") from exc
+        raise UsageError(f"{path}, line {line}: not JSON: {getattr(exc, 'msg', TOO_LARGE)}", "check --schema") from exc
     if not isinstance(schema, dict):
         raise UsageError(f"{path} is no JSON Schema: no object", "check --schema")
     return schema
-
-
-def _references(value: Any) -> list[str]:
-    found = []
-    waiting = [value]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            reference = value.get("$ref")
-            found += [reference] if isinstance(reference, str) else []
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value
-    return found
 
 
 def _located(error: Any) -> str:

@@ -1,13 +1,14 @@
 """A file of messages, as a JSON array or as JSON Lines -> the Messages in it, each checked."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 from smai_cli.errors import UsageError
-from smai_cli.request import JSON, Message
+from smai_cli.request import JSON, TOO_LARGE, Message
 from smai_cli.text import one_line
 
-_ROLES = ("system", "developer", "user", "assistant", "tool")
+_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _WHITE_SPACE = " \t\r\n"
 _HINT = 'a message is {"role": "user", "content": "..."}'
 
@@ -36,24 +37,33 @@ def _items(text: str, name: str) -> Iterator[tuple[int, Any]]:
             item, at = JSON.raw_decode(text, at)
         except (ValueError, RecursionError) as exc:
             line = getattr(exc, "lineno", line)
-            raise UsageError(f"{name}, line {line}: not JSON: {getattr(exc, 'msg', exc)}", _HINT) from exc
+            raise UsageError(f"{name}, line {line}: not JSON: {getattr(exc, 'msg', TOO_LARGE)}", _HINT) from exc
         yield line, item
         at = _skip(text, at)
         if in_array:
             at = _next_in_array(text, at, name)
-    if in_array and (text[at : at + 1] != "]" or _skip(text, at + 1) < len(text)):
-        raise UsageError(f"{name}: the JSON array does not end, or more follows it", _HINT)
+    if in_array and text[at : at + 1] != "]":
+        raise _at(text, at, name, "the JSON array does not end")
+    if in_array and (at := _skip(text, at + 1)) < len(text):
+        raise _at(text, at, name, "more follows the JSON array")
 
 
 def _next_in_array(text: str, at: int, name: str) -> int:
-    """Return where the next value of an array is to begin, or where the array ends."""
+    """Return where the next value of an array begins, or where the array ends."""
     follows = text[at : at + 1]
     if follows == ",":
-        return at + 1
-    if follows != "]":
-        line = text.count("\n", 0, at) + 1
-        raise UsageError(f"{name}, line {line}: neither a comma nor the end of the array", _HINT)
+        at = _skip(text, at + 1)
+        if text[at : at + 1] == "]":
+            raise _at(text, at, name, "not JSON: nothing follows the comma")
+        return at
+    if follows not in ("]", ""):
+        raise _at(text, at, name, "neither a comma nor the end of the array")
     return at
+
+
+def _at(text: str, at: int, name: str, what: str) -> UsageError:
+    line = text.count("\n", 0, min(at, len(text.rstrip(_WHITE_SPACE)))) + 1
+    return UsageError(f"{name}, line {line}: {what}", _HINT)
 
 
 def _skip(text: str, at: int) -> int:
@@ -77,4 +87,10 @@ def _message(item: Any, place: str) -> Message:
     )
     if not (content is None or isinstance(content, str) or is_parts):
         raise UsageError(f"{place}: content is neither a string nor a list of parts with a type", _HINT)
+    try:
+        json.dumps(item, ensure_ascii=False).encode()
+    except UnicodeEncodeError as exc:
+        raise UsageError(f"{place}: half of a surrogate pair", r"check the \u escapes") from exc
+    except RecursionError as exc:
+        raise UsageError(f"{place}: {TOO_LARGE}", _HINT) from exc
     return Message(role, content, fields)

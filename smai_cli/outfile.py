@@ -6,6 +6,7 @@ import os
 import stat
 
 from smai_cli.errors import OutputError, UsageError
+from smai_cli.files import keep_owner_and_mode
 from smai_cli.output import FileOutput
 
 
@@ -20,11 +21,11 @@ class OutFile:
         # A symbolic link stays one: what it points to is replaced.
         self._path = os.path.realpath(path)
         self._partial = f"{self._path}.partial"
-        mode = self._mode()
+        old = self._old()
         try:
             self._fd = self._open()
-            if mode is not None:
-                os.fchmod(self._fd, mode)
+            if old:
+                keep_owner_and_mode(self._fd, old)
         except OSError as exc:
             raise OutputError(f"{self._partial}: {exc.strerror}", "check the folder, or choose another -o") from exc
         self.output = FileOutput(self._fd, self._partial)
@@ -49,19 +50,19 @@ class OutFile:
             with contextlib.suppress(OSError):
                 os.unlink(self._partial)
 
-    def _mode(self) -> int | None:
-        """Return the permissions of the file that is there, None where there is none."""
+    def _old(self) -> os.stat_result | None:
+        """Return what the system knows of the file that is there, None where there is none."""
         try:
-            mode = os.stat(self._path).st_mode
+            old = os.stat(self._path)
         except FileNotFoundError:
             return None
         except OSError as exc:
             raise UsageError(f"{self._name}: {exc.strerror}", "choose another -o") from exc
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(old.st_mode):
             raise UsageError(f"{self._name} is no regular file", "use > to write into it")
         if not os.access(self._path, os.W_OK):
             raise UsageError(f"{self._name} may not be written", "choose another -o, or chmod u+w")
-        return stat.S_IMODE(mode)
+        return old
 
     def _open(self) -> int:
         """Open the partial file for this run alone, empty. Raises OSError, or UsageError if another run has it."""

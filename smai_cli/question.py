@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from smai_cli.chatfile import ChatFile
     from smai_cli.form import Form
 
-# Options of `ask` whose value is a file, or may be one.
-_FILES = ("messages", "chat", "attach", "schema", "output", "record")
+# Options of `ask` whose value is the name of a file.
+FILES = ("messages", "chat", "attach", "schema", "output", "record")
 
 
 class Question(NamedTuple):
@@ -43,7 +43,8 @@ class Question(NamedTuple):
         return lambda answer: chat.append([*asked, answer])
 
     def _content(self, words: list[str], piped: str | None) -> str | list[dict[str, Any]] | None:
-        if self.earlier and not self.chat and not words and not (piped or "").strip():
+        is_answered = self.chat is not None and self.earlier[-1:] and self.earlier[-1].role == "assistant"
+        if self.earlier and not is_answered and not words and not (piped or "").strip():
             if self.attachments:
                 raise UsageError("nothing is asked about the attachment", "give a prompt")
             return None
@@ -57,7 +58,7 @@ class Question(NamedTuple):
 
 def names_files(flags: dict[str, Any]) -> bool:
     """Return whether the options name files that must be read or opened before anything can be asked."""
-    return any(flags[name] for name in _FILES) or (flags["system"] or "").startswith("@")
+    return any(flags[name] for name in FILES) or (flags["system"] or "").startswith("@")
 
 
 def read_question(
@@ -109,4 +110,6 @@ def _system(text: str | None) -> str | None:
     """Return the system text; `@` before a name reads it from that file, `@@` is a text that begins with one."""
     if text is None or not text.startswith("@"):
         return text
+    if text == "@":
+        raise UsageError("-s @ names no file", "give its name behind the @, or write @@ for the sign itself")
     return text[1:] if text.startswith("@@") else read_text(text[1:], text[1:])

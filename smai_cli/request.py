@@ -9,15 +9,27 @@ from typing import Any, NamedTuple, NoReturn
 from smai_cli.errors import UsageError
 
 
-def _refuse(number: str) -> NoReturn:
-    raise ValueError(f"{number} is no number of JSON")
+class _NumberError(ValueError):
+    """A number that smai does not take; `msg` says so, as that of the parser's own errors does."""
+
+    def __init__(self, msg: str) -> None:
+        super().__init__(msg)
+        self.msg = msg
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise _NumberError(f"{constant} is no number")
 
 
 def _finite(number: str) -> float:
     value = float(number)
-    return value if math.isfinite(value) else _refuse(number)
+    if not math.isfinite(value):
+        raise _NumberError(f"{number[:20]} is too large a number")
+    return value
 
 
+# What there is to say where the parser of JSON gives no place.
+TOO_LARGE = "a number, or a nesting, that is too large"
 # JSON as users give it: by the standard, without NaN and infinity (RFC 8259, section 6).
 JSON = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -58,7 +70,7 @@ class Request(NamedTuple):
 def choices_in(extra: Mapping[str, Any]) -> int:
     """Return how many answers the members of a request ask for."""
     n = extra.get("n")
-    return n if isinstance(n, int) and n > 1 else 1
+    return int(n) if isinstance(n, int | float) and n > 1 else 1
 
 
 def encode(body: dict[str, Any], extra: Mapping[str, Any]) -> bytes:

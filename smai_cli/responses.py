@@ -6,7 +6,7 @@ completed, incomplete, failed and error ends the stream, and no `[DONE]` is owed
 
 from typing import Any
 
-from smai_cli.chunk import CallPart, Chunk, load_body, load_object, text_of, usage_of
+from smai_cli.chunk import CallPart, Chunk, arguments_of, load_body, load_object, text_of, usage_of
 from smai_cli.errors import RefusedError
 from smai_cli.problem import problem_of
 from smai_cli.request import Message, Request, encode
@@ -34,7 +34,8 @@ def encode_request(request: Request) -> bytes:
         body["reasoning"] = {"effort": options.pop("reasoning_effort"), "summary": "auto"}
     if "response_format" in options:
         form = dict(options.pop("response_format"))
-        body["text"] = {"format": {**form, **form.pop("json_schema", {})}}
+        schema = form.pop("json_schema", {})
+        body["text"] = {"format": {**form, **schema}}
     body |= {**options, "stream": request.stream}
     return encode(body, request.extra)
 
@@ -158,7 +159,8 @@ def _calls(items: list[Any]) -> tuple[CallPart, ...]:
     """Return the tool calls among the items of an output, each in one piece."""
     calls = (item for item in items if isinstance(item, dict) and item.get("type") == "function_call")
     return tuple(
-        CallPart(None, *(text_of(call.get(name)) for name in ("call_id", "name", "arguments"))) for call in calls
+        CallPart(None, text_of(call.get("call_id")), text_of(call.get("name")), arguments_of(call.get("arguments")))
+        for call in calls
     )
 
 

@@ -93,7 +93,7 @@ class Final(Writer):
         """Write the text of a complete answer; forget that of a broken one, which may be asked for again."""
         text = self._text.getvalue()
         self._text = io.StringIO()
-        if completion.error is None and self._check:
+        if completion.error is None and self._check and not completion.tools:  # a tool call is no text
             self._check(text)
         if text and completion.error is None:
             self.out.write(_encoder(self.out)(text if text.endswith("\n") else text + "\n"))

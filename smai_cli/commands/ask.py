@@ -20,7 +20,7 @@ from smai_cli.clocks import Clocks, Deadline
 from smai_cli.config import DEFAULT_MODEL, Endpoint
 from smai_cli.errors import UsageError
 from smai_cli.output import Output, say
-from smai_cli.question import names_files, read_question
+from smai_cli.question import FILES, names_files, read_question
 from smai_cli.request import Request, choices_in
 from smai_cli.target import approach, chosen_endpoint, previewed_endpoint, serving
 
@@ -116,7 +116,7 @@ def _check(operands: tuple[str, ...], flags: dict[str, Any], mode: str) -> _Inqu
     _exclude(flags)
     words = [prompt.operand_text(operand, f"operand {number}") for number, operand in enumerate(operands, 1)]
     reads_stdin = _reads_stdin(words, flags)
-    if not reads_stdin and not flags["messages"]:
+    if not reads_stdin and not flags["messages"] and not flags["chat"]:
         prompt.compose(words, None)  # an empty prompt is said before anything is loaded
     is_preview = flags["dry_run"] or flags["curl"]
     endpoint = None if is_preview else chosen_endpoint(flags)
@@ -192,6 +192,10 @@ def _decoded(value: Any, name: str) -> Any:
 
 
 def _exclude(flags: dict[str, Any]) -> None:
+    """Raise UsageError for options that exclude each other, and for the name of a file that is empty."""
+    for name in (*FILES, "key_file"):
+        if "" in (flags[name] if isinstance(flags[name], tuple) else (flags[name],)):
+            raise UsageError(f"--{name.replace('_', '-')} names no file", "give its name; is a variable empty?")
     for one, other in _EXCLUDED:
         if flags[one] and flags[other]:
             names = f"--{one} and --{other}".replace("_", "-")

@@ -1,0 +1,564 @@
+"""`--chat`: the file holds whole turns, answered and delivered, and nothing else, whatever happens to a run."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Server, Smai
+from process import SMAI, Result
+from rawserver import DONE, GOOD, HEAD, HELLO, LAST_CHUNK, STOP, WORLD, Serve, Start, chunk, data, hold, until
+
+from smai_cli.messages import parse_messages
+from smai_cli.mock import Mock
+
+pytest_plugins = ["rawserver"]
+WHOLE = (HEAD, *map(chunk, GOOD), LAST_CHUNK)
+BEFORE = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Grüße\n"}]
+
+
+def turns(path: Path) -> Any:
+    """Return the messages in the file; each line of it is one object with its end."""
+    text = path.read_text()
+    assert text.endswith("\n")
+    return [json.loads(line) for line in text.removesuffix("\n").split("\n")]
+
+
+@pytest.fixture
+def chat(tmp_path: Path) -> Path:
+    """A conversation of one turn, alone in its folder."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = folder / "chat.jsonl"
+    path.write_text("".join(json.dumps(message) + "\n" for message in BEFORE))
+    return path
+
+
+def assert_alone(path: Path) -> None:
+    """Check that a run left nothing beside the conversation."""
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def assert_refused(result: Result, mock: Mock, *words: str) -> None:
+    """Check that nothing was sent, and that one line with `words` says why."""
+    assert (result.status, result.stdout) == (2, b""), result
+    assert mock.received == []
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("smai: ")
+    for word in words:
+        assert word in line
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_a_conversation_of_three_turns_is_json_lines_that_every_request_repeats(
+    smai: Smai, server: Server, tmp_path: Path, api: str
+) -> None:
+    path = tmp_path / "new" / "chat.jsonl"
+    path.parent.mkdir()
+    mock = server(reply="Grüße\n\u2028 😀")
+    for words in ("one", "two\nlines", "three"):
+        assert smai("ask", "--base-url", mock.url, "--api", api, "--chat", path, words).status == 0
+        assert_alone(path)
+    answer = {"role": "assistant", "content": "Grüße\n\u2028 😀"}
+    said = [{"role": "user", "content": words} for words in ("one", "two\nlines", "three")]
+    whole = [said[0], answer, said[1], answer, said[2], answer]
+    assert turns(path) == whole
+    name = "messages" if api == "chat" else "input"
+    assert [request.json[name] for request in mock.received] == [whole[:1], whole[:3], whole[:5]]
+
+
+@pytest.mark.parametrize(
+    ("api", "flags"),
+    [
+        ("chat", ["--final"]),
+        ("chat", ["--raw"]),
+        ("chat", ["--jsonl"]),
+        ("chat", ["--no-stream"]),
+        ("responses", ["--jsonl"]),
+        ("responses", ["--no-stream", "--raw"]),
+    ],
+)
+def test_every_mode_keeps_the_same_turn(smai: Smai, server: Server, chat: Path, api: str, flags: list[str]) -> None:
+    url = server(reply="An answer.").url
+    assert smai("ask", "--base-url", url, "--api", api, "--chat", chat, *flags, "again").status == 0
+    assert turns(chat) == [
+        *BEFORE,
+        {"role": "user", "content": "again"},
+        {"role": "assistant", "content": "An answer."},
+    ]
+    assert_alone(chat)
+
+
+def test_attachments_piped_text_and_the_system_text_are_kept_as_they_were_sent(
+    smai: Smai, server: Server, tmp_path: Path
+) -> None:
+    path, image = tmp_path / "chat", tmp_path / "image"
+    image.write_bytes(b"GIF89a")
+    mock = server(reply="ok")
+    smai("ask", "--base-url", mock.url, "--chat", path, "-s", "Be brief.", "-a", image, "what?", stdin=b"piped")
+    smai("ask", "--base-url", mock.url, "--chat", path, "-s", "Be brief.", "and now?")
+    first, second = (request.json["messages"] for request in mock.received)
+    assert [message["role"] for message in first] == ["system", "user"]
+    assert first[1]["content"][1] == {"type": "text", "text": "what?\n\npiped"}
+    answer = {"role": "assistant", "content": "ok"}
+    assert second == [*first, answer, {"role": "user", "content": "and now?"}]
+    assert turns(path) == [*second, answer]
+
+
+def test_another_system_text_than_the_first_is_refused(smai: Smai, server: Server, chat: Path) -> None:
+    mock = server()
+    before = chat.read_bytes()
+    assert_refused(smai("ask", "--base-url", mock.url, "--chat", chat, "-s", "Be brief.", "x"), mock, "began without")
+    assert chat.read_bytes() == before
+    assert_alone(chat)
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "status"),
+    [
+        pytest.param({"cut_after": 2}, [], 8, id="cut"),
+        pytest.param({"cut_after": 2}, ["--final", "--retries", "0"], 8, id="cut, final"),
+        pytest.param({"error_after": 2}, [], 8, id="error event"),
+        pytest.param({"done": False, "finish_reason": "none"}, [], 8, id="no ending"),
+        pytest.param({"finish_reason": "length"}, [], 9, id="length"),
+        pytest.param({"finish_reason": "length"}, ["--no-stream"], 9, id="length in one piece"),
+        pytest.param({"cut_after": 2}, ["--api", "responses"], 8, id="cut, responses"),
+        pytest.param({"finish_reason": "length"}, ["--api", "responses"], 9, id="length, responses"),
+        pytest.param({"finish_reason": "content_filter"}, [], 10, id="withheld"),
+        pytest.param({"status": 400}, [], 4, id="refused by the server"),
+        pytest.param({"stall_after": 1}, ["--idle-timeout", "0.2"], 7, id="idle"),
+    ],
+)
+def test_an_answer_that_is_not_whole_leaves_the_file_as_it_was(
+    smai: Smai, server: Server, chat: Path, script: dict[str, Any], flags: list[str], status: int
+) -> None:
+    before = chat.read_bytes()
+    result = smai("ask", "--base-url", server(**script).url, "--chat", chat, *flags, "again")
+    assert result.status == status
+    assert chat.read_bytes() == before
+    assert_alone(chat)
+
+
+def test_a_refusal_of_the_model_leaves_the_file_as_it_was(smai: Smai, server: Server, chat: Path) -> None:
+    before = chat.read_bytes()
+    tape = b'data: {"choices":[{"delta":{"refusal":"I will not"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    assert smai("ask", "--base-url", server(tape=tape).url, "--chat", chat, "again").status == 10
+    assert chat.read_bytes() == before
+
+
+def test_an_answer_that_is_not_after_the_schema_leaves_the_file_as_it_was(
+    smai: Smai, server: Server, chat: Path
+) -> None:
+    before = chat.read_bytes()
+    url = server(reply="no JSON").url
+    assert smai("ask", "--base-url", url, "--chat", chat, "--json", "--final", "again").status == 8
+    assert chat.read_bytes() == before
+
+
+def test_an_accepted_length_is_kept(smai: Smai, server: Server, chat: Path) -> None:
+    url = server(reply="cut sho", finish_reason="length").url
+    assert smai("ask", "--base-url", url, "--chat", chat, "--accept", "length", "again").status == 0
+    assert turns(chat)[2:] == [{"role": "user", "content": "again"}, {"role": "assistant", "content": "cut sho"}]
+
+
+def test_a_try_that_broke_is_no_part_of_what_is_kept(serve: Serve, start: Start, chat: Path) -> None:
+    server = serve((HEAD, chunk(data('{"choices":[{"delta":{"content":"Broken"}}]}'))), WHOLE)
+    assert start(server, "--chat", str(chat), "--final", "--summary", "none").end().status == 0
+    assert len(server.requests) == 2
+    assert turns(chat)[3:] == [{"role": "assistant", "content": "Hello world\n"}]
+
+
+@pytest.mark.parametrize("interrupt", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_the_file_as_it_was_and_the_next_one_goes_on(
+    serve: Serve, start: Start, chat: Path, interrupt: signal.Signals
+) -> None:
+    before = chat.read_bytes()
+    server = serve((HEAD, chunk(HELLO), hold), WHOLE)
+    run = start(server, "--chat", str(chat))
+    assert run.out(6) == b"Hello "
+    run.child.send_signal(interrupt)
+    assert run.end().status == -interrupt
+    assert chat.read_bytes() == before
+    assert start(server, "--chat", str(chat)).end() == (0, b"Hello world\n", "")
+    assert len(turns(chat)) == 4
+    assert_alone(chat)
+
+
+def test_an_answer_whose_reader_left_was_not_delivered_and_is_not_kept(serve: Serve, start: Start, chat: Path) -> None:
+    before = chat.read_bytes()
+    gone = threading.Event()
+    run = start(serve(HEAD, chunk(HELLO), until(gone), chunk(WORLD), chunk(STOP), chunk(DONE)), "--chat", str(chat))
+    assert run.out(6) == b"Hello "
+    assert run.child.stdout
+    run.child.stdout.close()
+    gone.set()
+    assert run.child.wait() == -signal.SIGPIPE
+    assert chat.read_bytes() == before
+    assert_alone(chat)
+
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"at": "Ülm"}'}}
+
+
+@pytest.mark.parametrize(("text", "api"), [("", "chat"), ("Let me look.", "chat"), ("Let me look.", "responses")])
+def test_tool_calls_are_kept_and_repeated_in_the_next_request(
+    smai: Smai, server: Server, chat: Path, text: str, api: str
+) -> None:
+    item = {"type": "function_call", "call_id": "c1", **CALL["function"]}  # type: ignore[dict-item]
+    payloads: list[Any] = (
+        [
+            {
+                "choices": [
+                    {"delta": {"content": text, "tool_calls": [{"index": 0, **CALL}]}, "finish_reason": "tool_calls"}
+                ]
+            }
+        ]
+        if api == "chat"
+        else [
+            {"type": "response.output_text.delta", "delta": text},
+            {"type": "response.output_item.done", "item": item},
+            {"type": "response.completed", "response": {"status": "completed"}},
+        ]
+    )
+    mock = server(tape="".join(f"data: {json.dumps(payload)}\n\n" for payload in payloads).encode())
+    for _ in range(2):
+        assert smai("ask", "--base-url", mock.url, "--api", api, "--chat", chat, "again").status == 0
+    kept = {"role": "assistant", "content": text or None, "tool_calls": [CALL]}
+    assert turns(chat)[3] == kept
+    if api == "chat":
+        assert mock.received[1].json["messages"][3] == kept
+    else:
+        assert mock.received[1].json["input"][-2] == item
+
+
+@pytest.mark.parametrize("arguments", [["\\ud83d", "\\ude00"], ["\\ud800"]])
+def test_tool_calls_with_odd_surrogates_are_kept(smai: Smai, server: Server, chat: Path, arguments: list[str]) -> None:
+    call = '{"index":0,"id":"c","function":{"name":"f","arguments":"HERE"}}'
+    events = [
+        'data: {"choices":[{"delta":{"tool_calls":[' + call.replace("HERE", part) + "]}}]}\n\n" for part in arguments
+    ]
+    tape = "".join(events).encode() + STOP + DONE
+    result = smai("ask", "--base-url", server(tape=tape).url, "--chat", chat, "again")
+    assert result.status == 0, result
+    assert turns(chat)[3]["tool_calls"][0]["id"] == "c"
+
+
+# What the file may be.
+
+
+def test_the_mode_of_the_file_stays_and_so_does_a_symbolic_link(smai: Smai, server: Server, chat: Path) -> None:
+    link = chat.parent.parent / "link"
+    link.symlink_to(chat)
+    url = server(reply="ok").url
+    for mode in (0o600, 0o666):
+        chat.chmod(mode)
+        assert smai("ask", "--base-url", url, "--chat", link, "again").status == 0
+        assert stat.S_IMODE(chat.stat().st_mode) == mode
+    assert link.is_symlink()
+    assert len(turns(chat)) == 6
+    assert_alone(chat)
+
+
+def test_a_link_to_a_file_that_is_not_there_yet_makes_it(smai: Smai, server: Server, tmp_path: Path) -> None:
+    link, target = tmp_path / "link", tmp_path / "target"
+    link.symlink_to("target")
+    assert smai("ask", "--base-url", server().url, "--chat", link, "hi").status == 0
+    assert link.is_symlink()
+    assert len(turns(target)) == 2
+
+
+def test_a_name_that_is_not_utf_8_is_a_name(smai: Smai, server: Server, tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9 \n"
+    assert smai("ask", "--base-url", server().url, "--chat", path, "hi").status == 0
+    assert len(turns(Path(os.fsdecode(path)))) == 2
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b'{"role": "user", "content": "hi"}', id="last line without its end"),
+        pytest.param(b'\xef\xbb\xbf{"role": "user", "content": "hi"}\r\n\r\n', id="BOM, CRLF and blank lines"),
+        pytest.param(b'{\n  "role": "user",\n  "content": "hi"\n}\n', id="pretty-printed"),
+        pytest.param(b'{"role": "user", "content": "hi", "name": "Ann", "x": 1.50}\n', id="other fields"),
+    ],
+)
+def test_a_file_written_by_hand_is_gone_on_with_and_nothing_of_it_is_lost(
+    smai: Smai, server: Server, tmp_path: Path, before: bytes
+) -> None:
+    path = tmp_path / "chat"
+    path.write_bytes(before)
+    mock = server(reply="ok")
+    assert smai("ask", "--base-url", mock.url, "--chat", path, "again").status == 0
+    assert len(mock.received[0].json["messages"]) == 1 + bool(before)
+    assert before.removeprefix(b"\xef\xbb\xbf").rstrip() in path.read_bytes()
+    assert len(parse_messages(path.read_text(), "chat")) == 2 + bool(before)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        pytest.param(b'[{"role": "user", "content": "hi"}]\n', "is a JSON array", id="array"),
+        pytest.param(b"[]", "is a JSON array", id="empty array"),
+        pytest.param(b'{"role": "user", "content": "hi"}\n{"role": "u', "line 2: not JSON", id="cut"),
+        pytest.param(b'{"role": "bot", "content": "hi"}\n', "line 1: role 'bot'", id="unknown role"),
+        pytest.param(b"# notes\n", "line 1: not JSON", id="another file"),
+        pytest.param(b"caf\xe9\n", "is not UTF-8", id="Latin-1"),
+    ],
+)
+def test_a_file_that_is_no_conversation_is_refused_and_stays_as_it_is(
+    smai: Smai, server: Server, chat: Path, content: bytes, words: str
+) -> None:
+    chat.write_bytes(content)
+    mock = server()
+    assert_refused(smai("ask", "--base-url", mock.url, "--chat", chat, "hi"), mock, str(chat), words)
+    assert chat.read_bytes() == content
+    assert_alone(chat)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        pytest.param(lambda path: path.mkdir(), "is no regular file", id="folder"),
+        pytest.param(os.mkfifo, "is no regular file", id="FIFO"),
+        pytest.param(lambda path: path.symlink_to("/dev/null"), "is no regular file", id="device"),
+        pytest.param(lambda path: path.symlink_to("/nonexistent/x"), "No such file", id="link into no folder"),
+        pytest.param(lambda path: path.symlink_to(path), "ymbolic link", id="link to itself"),
+    ],
+)
+def test_what_cannot_hold_a_conversation_is_refused(
+    smai: Smai, server: Server, tmp_path: Path, make: Any, words: str
+) -> None:
+    path = tmp_path / "chat"
+    make(path)
+    mock = server()
+    assert_refused(smai("ask", "--base-url", mock.url, "--chat", path, "hi"), mock, str(path), words)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        pytest.param("missing/chat", "No such file or directory", id="folder missing"),
+        pytest.param("/dev/null/chat", "Not a directory", id="no folder"),
+        pytest.param("x" * 300, "File name too long", id="too long"),
+        pytest.param("", "--chat", id="empty name"),
+    ],
+)
+def test_a_name_that_cannot_be_a_file_is_refused(
+    smai: Smai, server: Server, tmp_path: Path, name: str, words: str
+) -> None:
+    mock = server()
+    path = str(tmp_path / name) if name else ""
+    assert_refused(smai("ask", "--base-url", mock.url, "--chat", path, "hi"), mock, path, words)
+
+
+def as_nobody_special() -> list[str]:
+    """Return what to put before a command so that file modes hold for root too."""
+    if os.geteuid():
+        return []
+    command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    if not shutil.which("setpriv") or subprocess.run([*command, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("root may write everywhere, and setpriv cannot forbid it")
+    return command
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "unreadable"])
+def test_a_file_or_a_folder_that_may_not_be_written_is_refused_before_the_request(
+    server: Server, environment: dict[str, str], chat: Path, what: str
+) -> None:
+    mock = server()
+    prefix = as_nobody_special()
+    before = chat.read_bytes()
+    place, mode = {"file": (chat, 0o444), "folder": (chat.parent, 0o555), "unreadable": (chat, 0o200)}[what]
+    place.chmod(mode)
+    command = [*prefix, SMAI, "ask", "--base-url", mock.url, "--chat", str(chat), "hi"]
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    place.chmod(0o755)
+    assert_refused(Result(done.returncode, done.stdout, done.stderr.decode()), mock, str(chat))
+    assert chat.read_bytes() == before
+    assert_alone(chat)
+
+
+# What the disk may do.
+
+
+def assert_not_kept(done: "subprocess.CompletedProcess[bytes]", chat: Path, before: bytes, words: bytes) -> None:
+    """Check that the answer was delivered, but the turn not kept, and the file is as it was."""
+    assert (done.returncode, done.stdout) == (11, b"ok\n")
+    assert done.stderr.startswith(b"smai: " + os.fsencode(chat))
+    assert words in done.stderr
+    assert b"the conversation is as it was" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert chat.read_bytes() == before
+    assert_alone(chat)
+
+
+def test_a_limit_on_file_sizes_is_11_and_the_conversation_stays(
+    server: Server, environment: dict[str, str], chat: Path
+) -> None:
+    with chat.open("a") as file:
+        file.write(json.dumps({"role": "user", "content": "x" * 2000}) + "\n")
+    before = chat.read_bytes()
+    command = [SMAI, "ask", "--base-url", server(reply="ok").url, "--chat", str(chat), "hi"]
+    limited = ["bash", "-c", 'ulimit -f 1; exec "$@"', "bash", *command]
+    done = subprocess.run(limited, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert_not_kept(done, chat, before, b"File too large")
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """Mount 64 KiB of memory at `folder`."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("only root can mount a small disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_11_and_the_conversation_stays(
+    server: Server, environment: dict[str, str], tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        chat = disk / "chat"
+        chat.write_text(json.dumps({"role": "user", "content": "x" * 40_000}) + "\n")
+        before = chat.read_bytes()
+        command = [SMAI, "ask", "--base-url", server(reply="ok").url, "--chat", str(chat), "hi"]
+        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        assert_not_kept(done, chat, before, b"No space left on device")
+
+
+# Two runs at once.
+
+
+def test_two_runs_at_once_follow_one_another_and_the_second_says_that_it_waits(
+    serve: Serve, start: Start, chat: Path
+) -> None:
+    go_on = threading.Event()
+    server = serve((HEAD, chunk(HELLO), until(go_on), chunk(STOP), chunk(DONE), LAST_CHUNK), WHOLE)
+    one = start(server, "--chat", str(chat))
+    assert one.out(6) == b"Hello "
+    other = start(server, "--chat", str(chat))
+    assert other.err_line() == f"smai: waiting for another run that has {chat}\n"
+    assert len(server.requests) == 1
+    go_on.set()
+    assert one.end() == (0, b"\n", "")
+    assert other.end() == (0, b"Hello world\n", "")
+    first = [*BEFORE, {"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hello "}]
+    assert json.loads(server.requests[1].body)["messages"] == [*first, {"role": "user", "content": "hi"}]
+    assert turns(chat) == [*first, {"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hello world\n"}]
+    assert_alone(chat)
+
+
+def test_a_crowd_of_runs_loses_no_turn(server: Server, start: Start, chat: Path) -> None:
+    url = server(reply="ok").url
+    runs = [start(None, "--base-url", url, "--chat", str(chat)) for _ in range(4)]
+    assert [run.child.wait() for run in runs] == [0] * 4
+    turn = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ok"}]
+    assert turns(chat) == BEFORE + turn * 4
+    assert_alone(chat)
+
+
+def test_a_run_whose_time_is_up_does_not_wait_on_and_takes_nothing_from_the_other(
+    serve: Serve, start: Start, chat: Path
+) -> None:
+    go_on = threading.Event()
+    server = serve(HEAD, chunk(HELLO), until(go_on), chunk(STOP), chunk(DONE), LAST_CHUNK)
+    one = start(server, "--chat", str(chat))
+    assert one.out(6) == b"Hello "
+    assert start(server, "--chat", str(chat), "--max-time", "0.5").end().status == 7
+    go_on.set()
+    assert one.end().status == 0
+    assert len(server.requests) == 1
+    assert len(turns(chat)) == 4
+
+
+# Killed at any moment.
+
+
+def test_the_leftovers_of_a_killed_run_do_not_disturb(smai: Smai, server: Server, chat: Path) -> None:
+    chat.with_name(f".{chat.name}.smai-new").write_text('{"role": "user", "content": "half a li')
+    chat.with_name(f".{chat.name}.smai-lock").touch()
+    assert smai("ask", "--base-url", server(reply="ok").url, "--chat", chat, "hi") == (0, b"ok\n", "")
+    assert turns(chat) == [*BEFORE, {"role": "user", "content": "hi"}, {"role": "assistant", "content": "ok"}]
+    assert_alone(chat)
+
+
+def test_a_file_of_the_users_own_that_ends_in_lock_is_not_taken_away(smai: Smai, server: Server, chat: Path) -> None:
+    lock = Path(f"{chat}.lock")
+    lock.write_text("[[package]]\n")
+    smai("ask", "--base-url", server(reply="ok").url, "--chat", chat, "hi")
+    assert lock.read_text() == "[[package]]\n"
+
+
+KILLED_IN = [
+    pytest.param((hold,), 0, id="before the headers"),
+    pytest.param((HEAD, hold), 0, id="before the first delta"),
+    pytest.param((HEAD, chunk(HELLO), hold), 6, id="in the stream"),
+    pytest.param((HEAD, chunk(HELLO), chunk(WORLD), hold), 12, id="after the last delta"),
+]
+
+
+@pytest.mark.parametrize(("steps", "count"), KILLED_IN)
+def test_a_third_turn_that_is_killed_while_it_is_answered_leaves_the_second_state(
+    serve: Serve, start: Start, chat: Path, steps: Any, count: int
+) -> None:
+    server = serve(steps, WHOLE)
+    second = chat.read_bytes() * 2
+    chat.write_bytes(second)
+    run = start(server, "--chat", str(chat))
+    run.out(count)
+    server.next_request()
+    run.kill()
+    assert chat.read_bytes() == second
+    assert start(server, "--chat", str(chat)).end() == (0, b"Hello world\n", "")
+    assert len(turns(chat)) == 6
+    assert_alone(chat)
+
+
+def can_trace() -> bool:
+    """Return whether strace is there, and may do its work."""
+    trace = ["strace", "-o", os.devnull, "-e", "inject=close:signal=SIGKILL:when=1", "cat", os.devnull]
+    with contextlib.suppress(OSError):
+        return subprocess.run(trace, capture_output=True, check=False).returncode == -signal.SIGKILL
+    return False
+
+
+@pytest.mark.parametrize("call", ["openat", "unlink", "fchmod", "write", "fsync", "rename", "close"])
+def test_a_third_turn_that_is_killed_at_any_system_call_leaves_the_second_state_or_the_third(
+    server: Server, environment: dict[str, str], chat: Path, call: str
+) -> None:
+    if not can_trace():
+        pytest.skip("strace is not there, or may not trace")
+    ask = ["ask", "--base-url", server(reply="ok").url, "--chat", str(chat), "hi"]
+    second = chat.read_bytes() * 2
+    turn = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ok"}]
+    third = second + "".join(json.dumps(message) + "\n" for message in turn).encode()
+    hidden = (chat.with_name(f".{chat.name}.smai-{kind}") for kind in ("new", "lock"))
+    files = [str(path) for path in (chat.parent, chat, *hidden)]
+    trace = ["strace", "-qq", "-o", os.devnull, *(option for file in files for option in ("-P", file))]
+    seen = []
+    # Each run is killed one call later than the one before, and goes on over what that one left; the last one is not.
+    for number in range(1, 50):
+        chat.write_bytes(second)
+        command = [*trace, "-e", f"inject={call}:signal=SIGKILL:when={number}", SMAI, *ask]
+        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        seen.append(chat.read_bytes())
+        assert seen[-1] in (second, third), number
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL
+    assert len(seen) > 1
+    assert seen == sorted(seen, key=len)
+    assert (seen[0], seen[-1]) == (second, third)
+    assert_alone(chat)

@@ -1,0 +1,326 @@
+"""`--json` and `--schema`: what is asked for in both dialects, and the check of --final."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Server, Smai
+from process import Result
+
+from smai_cli import responses
+from smai_cli.errors import BrokenError, UsageError
+from smai_cli.form import Form
+from smai_cli.mock import Mock
+from smai_cli.request import Message, Request
+
+PERSON = {
+    "title": "A person (v1)",
+    "type": "object",
+    "properties": {"name": {"$ref": "#/$defs/name"}, "age": {"type": "integer", "minimum": 0}},
+    "required": ["name"],
+    "additionalProperties": False,
+    "$defs": {"name": {"type": "string", "minLength": 1}},
+}
+QUIET = ("--final", "--summary", "none")
+
+
+@pytest.fixture
+def schema(tmp_path: Path) -> Path:
+    """A file with the schema of a person."""
+    path = tmp_path / "schema.json"
+    path.write_text(json.dumps(PERSON))
+    return path
+
+
+def assert_refused(result: Result, mock: Mock, *words: str) -> None:
+    """Check that nothing was sent, and that one line with `words` says why."""
+    assert (result.status, result.stdout) == (2, b""), result
+    assert mock.received == []
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("smai: ")
+    for word in words:
+        assert word in line
+
+
+def test_json_is_asked_for_by_its_name_in_both_dialects(smai: Smai, server: Server) -> None:
+    mock = server(reply="{}")
+    for api in ("chat", "responses"):
+        assert smai("ask", "--base-url", mock.url, "--api", api, "--json", "hi").status == 0
+    assert mock.received[0].json["response_format"] == {"type": "json_object"}
+    assert mock.received[1].json["text"] == {"format": {"type": "json_object"}}
+    assert "response_format" not in mock.received[1].json
+
+
+def test_a_schema_is_sent_as_it_is_under_a_name_in_both_dialects(smai: Smai, server: Server, schema: Path) -> None:
+    mock = server(reply="{}")
+    for api in ("chat", "responses"):
+        assert smai("ask", "--base-url", mock.url, "--api", api, "--schema", schema, "hi").status == 0
+    named = {"name": "A_person_v1_", "schema": PERSON}
+    assert mock.received[0].json["response_format"] == {"type": "json_schema", "json_schema": named}
+    assert mock.received[1].json["text"] == {"format": {"type": "json_schema", **named}}
+    assert "response_format" not in mock.received[1].json
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        pytest.param({}, "answer", id="none"),
+        pytest.param({"title": ""}, "answer", id="empty"),
+        pytest.param({"title": "weather"}, "weather", id="plain"),
+        pytest.param({"title": "x" * 100}, "x" * 64, id="long"),
+        pytest.param({"title": "日本"}, "_", id="other scripts"),
+    ],
+)
+def test_the_name_of_a_schema_is_one_that_the_api_takes(schema: Path, title: dict[str, str], name: str) -> None:
+    schema.write_text(json.dumps(title))
+    form = Form(str(schema)).response_format
+    assert form == {"type": "json_schema", "json_schema": {"name": name, "schema": title}}
+
+
+def test_more_can_be_said_about_the_form_by_options(smai: Smai, server: Server, schema: Path) -> None:
+    mock = server(reply="{}")
+    for option in ("response_format.json_schema.strict=true", "text.format.strict=true"):
+        api = "chat" if option.startswith("response_format") else "responses"
+        smai("ask", "--base-url", mock.url, "--api", api, "--schema", schema, "-O", option, "hi")
+    named = {"name": "A_person_v1_", "schema": PERSON, "strict": True}
+    assert mock.received[0].json["response_format"] == {"type": "json_schema", "json_schema": named}
+    assert mock.received[1].json["text"] == {"format": {"type": "json_schema", **named}}
+
+
+@pytest.mark.parametrize(
+    ("reply", "flags"),
+    [
+        ('{"name": "Änn"}', []),
+        ('{"name": "A", "age": 0}\n', ["--no-stream"]),
+        (' \n{"name":"\\ud83d\\ude00"}', ["--api", "responses"]),
+    ],
+)
+def test_final_prints_an_answer_after_the_schema_as_it_came(
+    smai: Smai, server: Server, schema: Path, reply: str, flags: list[str]
+) -> None:
+    mock = server(reply=reply)
+    result = smai("ask", "--base-url", mock.url, *QUIET, "--schema", schema, *flags, "hi")
+    assert result == (0, (reply.removesuffix("\n") + "\n").encode(), "")
+
+
+@pytest.mark.parametrize("reply", ["{}", "null", "\n[-0.5e3]\n"])
+def test_final_prints_an_answer_that_is_json(smai: Smai, server: Server, reply: str) -> None:
+    result = smai("ask", "--base-url", server(reply=reply).url, *QUIET, "--json", "hi")
+    assert result == (0, (reply.removesuffix("\n") + "\n").encode(), "")
+
+
+THROUGH_THE_PROCESS = ("words before it", "NaN", "nested deep", "forged", "wrong type", "missing field")
+MISMATCHES = [
+    pytest.param("Sure! {}", "is not JSON: Sure! {}", id="words before it"),
+    pytest.param('```json\n{"name": "A"}\n```', "is not JSON: ```json", id="fenced"),
+    pytest.param('{"name": "A"} {"name": "B"}', "is not JSON", id="two"),
+    pytest.param('{"name": "A"', "is not JSON", id="cut"),
+    pytest.param("", "is not JSON", id="nothing"),
+    pytest.param('{"name": NaN}', "is not JSON", id="NaN"),
+    pytest.param('{"name": "A", "age": 1e999}', "is not JSON", id="1e999"),
+    pytest.param("[" * 100_000, "is not JSON", id="nested deep"),
+    pytest.param("\x1b[2J\nsmai: forged", "is not JSON: ", id="forged"),
+    pytest.param("[]", "is not after the schema: [] is not of type 'object'", id="wrong type"),
+    pytest.param('{"age": 1}', "is not after the schema: 'name' is a required property", id="missing field"),
+    pytest.param('{"name": "A", "x": 1}', "is not after the schema: Additional properties", id="field too many"),
+    pytest.param('{"name": ""}', "at $.name", id="behind a $ref"),
+    pytest.param('{"name": "A", "age": 1.5}', "1.5 is not of type 'integer' at $.age", id="field of a wrong type"),
+]
+
+
+@pytest.mark.parametrize(("reply", "words"), MISMATCHES)
+def test_an_answer_that_is_not_after_the_schema_is_told_by_its_place(schema: Path, reply: str, words: str) -> None:
+    with pytest.raises(BrokenError) as raised:
+        Form(str(schema)).check(reply)
+    assert words in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("reply", "words"), [case for case in MISMATCHES if case.id in THROUGH_THE_PROCESS])
+def test_final_prints_nothing_of_an_answer_that_is_not_after_the_schema_and_does_not_ask_again(
+    smai: Smai, server: Server, schema: Path, reply: str, words: str
+) -> None:
+    mock = server(tape=_tape(reply))
+    result = smai("ask", "--base-url", mock.url, *QUIET, "--retries", "5", "--schema", schema, "hi")
+    assert (result.status, result.stdout) == (8, b"")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("smai: the answer ")
+    assert words in line
+    assert len(mock.received) == 1
+
+
+def _tape(reply: str) -> bytes:
+    choice = {"index": 0, "delta": {"content": reply}, "finish_reason": "stop"}
+    return f"data: {json.dumps({'choices': [choice]})}\n\ndata: [DONE]\n\n".encode()
+
+
+@pytest.mark.parametrize("reply", ["no JSON", "NaN", ""])
+def test_final_checks_json_without_a_schema_too(smai: Smai, server: Server, reply: str) -> None:
+    mock = server(tape=_tape(reply))
+    result = smai("ask", "--base-url", mock.url, *QUIET, "--json", "hi")
+    assert (result.status, result.stdout, len(result.stderr.splitlines())) == (8, b"", 1)
+    assert len(mock.received) == 1
+
+
+def test_the_json_summary_tells_of_a_mismatch(smai: Smai, server: Server, schema: Path) -> None:
+    url = server(reply="[]").url
+    result = smai("ask", "--base-url", url, "--final", "--summary", "json", "--schema", schema, "hi")
+    summary = json.loads(result.stderr.splitlines()[-1])
+    assert (summary["complete"], summary["exit_status"], summary["error"]["kind"]) == (False, 8, "broken")
+
+
+@pytest.mark.parametrize("flags", [[], ["--raw"], ["--jsonl"]])
+def test_what_is_printed_as_it_arrives_is_not_checked(
+    smai: Smai, server: Server, schema: Path, flags: list[str]
+) -> None:
+    url = server(reply="no JSON").url
+    for form in (["--json"], ["--schema", schema]):
+        result = smai("ask", "--base-url", url, *flags, *form, "hi")
+        assert (result.status, result.stderr) == (0, "")
+        assert b"JSON" in result.stdout
+
+
+def test_a_cut_answer_is_told_as_cut_and_not_as_a_mismatch(smai: Smai, server: Server, schema: Path) -> None:
+    url = server(reply='{"name": "Ann"}', cut_after=2).url
+    result = smai("ask", "--base-url", url, *QUIET, "--retries", "0", "--schema", schema, "hi")
+    assert (result.status, result.stdout) == (8, b"")
+    assert "broke before the answer was complete" in result.stderr
+
+
+REFUSED = ("trailing comma", "nested deep", "unknown type", "$schema an array", "reference to nothing")
+BAD_SCHEMAS = [
+    pytest.param("", "line 1: not JSON", id="empty"),
+    pytest.param('{\n"type": "object",\n}', "line 3: not JSON", id="trailing comma"),
+    pytest.param('{"minimum": NaN}', "line 1: not JSON: NaN", id="NaN"),
+    pytest.param("[" * 100_000, "line 1: not JSON", id="nested deep"),
+    pytest.param("[]", "is no JSON Schema: no object", id="array"),
+    pytest.param("true", "is no JSON Schema: no object", id="boolean"),
+    pytest.param('{"type": "strin"}', "is no JSON Schema: 'strin'", id="unknown type"),
+    pytest.param('{"properties": {"a": {"minLength": -1}}}', "at $.properties.a.minLength", id="within"),
+    pytest.param('{"pattern": "("}', "is no JSON Schema: '(' is not a 'regex'", id="pattern"),
+    pytest.param('{"patternProperties": {"(": {}}}', "is no JSON Schema", id="pattern of names"),
+    pytest.param('{"$ref": 5}', "is no JSON Schema", id="reference a number"),
+    pytest.param('{"$schema": []}', "is no JSON Schema", id="$schema an array"),
+    pytest.param('{"$schema": 5}', "is no JSON Schema", id="$schema a number"),
+    pytest.param('{"$ref": "#/$defs/none"}', "#/$defs/none", id="reference to nothing"),
+    pytest.param('{"$ref": "other.json"}', "other.json", id="reference to another file"),
+    pytest.param('{"$ref": "urn:example:other"}', "urn:example:other", id="reference to a name"),
+    pytest.param('{"$ref": "//example.org/x"}', "//example.org/x", id="reference without a scheme"),
+    pytest.param('{"$dynamicRef": "https://example.org/x"}', "https://example.org/x", id="dynamic reference"),
+    pytest.param('{"$ref": "https://json-schema.org/none"}', "https://json-schema.org/none", id="no such dialect"),
+    pytest.param('{"$id": "http://[bad", "$ref": "x"}', "refers to x, which is not in it", id="$id no URI"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), BAD_SCHEMAS)
+def test_what_is_no_schema_is_told_before_anything_is_asked(schema: Path, text: str, words: str) -> None:
+    schema.write_text(text)
+    with pytest.raises(UsageError) as raised:
+        Form(str(schema))
+    assert str(schema) in str(raised.value)
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(("text", "words"), [case for case in BAD_SCHEMAS if case.id in REFUSED])
+def test_what_is_no_schema_is_refused_before_the_request(
+    smai: Smai, server: Server, schema: Path, text: str, words: str
+) -> None:
+    schema.write_text(text)
+    mock = server(reply="1")
+    result = smai("ask", "--base-url", mock.url, *QUIET, "--schema", schema, "hi")
+    assert_refused(result, mock, str(schema), words)
+
+
+def test_a_schema_nested_just_so_deep_is_no_traceback(smai: Smai, server: Server, schema: Path) -> None:
+    schema.write_text('{"not":' * 900 + "{}" + "}" * 900)
+    assert smai("ask", "--base-url", server(reply="1").url, *QUIET, "--schema", schema, "hi").status in (0, 2, 8)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--schema", "/nonexistent"], "/nonexistent: No such file or directory"),
+        (["--schema", "/"], "/: Is a directory"),
+        (["--schema", "/dev/zero"], "/dev/zero is larger than 64 MiB"),
+        (["--json", "--schema", "/nonexistent"], "--json and --schema exclude each other"),
+        (["--schema", ""], "--schema"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(smai: Smai, server: Server, flags: list[str], words: str) -> None:
+    mock = server()
+    assert_refused(smai("ask", "--base-url", mock.url, *QUIET, *flags, "hi"), mock, words)
+
+
+@pytest.mark.parametrize("around", ["HERE", '{"$defs": {"b": {"items": HERE}}}', '{"anyOf": [true, HERE]}'])
+def test_a_schema_elsewhere_is_never_fetched(smai: Smai, server: Server, schema: Path, around: str) -> None:
+    mock, elsewhere = server(reply="1"), server()
+    reference = json.dumps({"$ref": f"{elsewhere.url}/schema.json"})
+    schema.write_text(around.replace("HERE", reference))
+    result = smai("ask", "--base-url", mock.url, *QUIET, "--schema", schema, "hi")
+    assert_refused(result, mock, f"{elsewhere.url}/schema.json, which is not in it")
+    assert elsewhere.received == []
+
+
+@pytest.mark.parametrize(
+    ("text", "good", "bad"),
+    [
+        pytest.param('{"$ref": "#/$defs/a", "$defs": {"a": {"const": 1}}}', "1", "2", id="$defs"),
+        pytest.param('{"$ref": "#b", "$defs": {"a": {"$anchor": "b", "const": 1}}}', "1", "2", id="$anchor"),
+        pytest.param('{"items": {"$ref": "#"}, "type": "array"}', "[[[]]]", "[[1]]", id="recursive"),
+        pytest.param(
+            '{"$schema": "http://json-schema.org/draft-07/schema#", "$ref": "#/definitions/a",'
+            ' "definitions": {"a": {"const": 1}}}',
+            "1",
+            "2",
+            id="draft 7",
+        ),
+        pytest.param(
+            '{"$ref": "https://json-schema.org/draft/2020-12/schema"}', "true", "1", id="the specification's own"
+        ),
+        pytest.param('{"$ref": "b", "$defs": {"a": {"$id": "b", "const": 1}}}', "1", "2", id="$id"),
+    ],
+)
+def test_references_within_the_file_work(schema: Path, text: str, good: str, bad: str) -> None:
+    schema.write_text(text)
+    form = Form(str(schema))
+    form.check(good)
+    with pytest.raises(BrokenError):
+        form.check(bad)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"const": {"$ref": "http://example.org/x"}},
+        {"enum": [{"$ref": "http://example.org/x"}]},
+        {"default": {"$ref": "http://example.org/x"}},
+        {"$id": "http://example.org/s", "$ref": "http://example.org/s#/$defs/a", "$defs": {"a": {}}},
+    ],
+)
+def test_a_reference_that_is_none_or_stays_in_the_file_is_taken(schema: Path, value: dict[str, Any]) -> None:
+    schema.write_text(json.dumps(value))
+    Form(str(schema)).check('{"$ref": "http://example.org/x"}')
+
+
+def test_the_format_of_the_responses_api_is_flat(schema: Path) -> None:
+    options = {"response_format": Form(str(schema)).response_format}
+    body = json.loads(responses.encode_request(Request("o3-pro", (Message("user", "hi"),), options)))
+    assert sorted(body["text"]["format"]) == ["name", "schema", "type"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reply"),
+    [
+        pytest.param('{"multipleOf": 0.5}', "1" + "0" * 400, id="huge number"),
+        pytest.param('{"multipleOf": 0.5}', "1e308", id="large number"),
+        pytest.param('{"uniqueItems": true}', "[" * 400 + "]" * 400, id="deep"),
+        pytest.param('{"maxLength": 3}', '"\\ud800"', id="half of a surrogate pair"),
+        pytest.param('{"type": "object"}', "1" * 4000, id="a number of 4000 digits"),
+    ],
+)
+def test_no_answer_is_a_traceback(smai: Smai, server: Server, schema: Path, text: str, reply: str) -> None:
+    schema.write_text(text)
+    result = smai("ask", "--base-url", server(tape=_tape(reply)).url, *QUIET, "--schema", schema, "hi")
+    assert result.status in (0, 8), result
+    assert len(result.stderr.splitlines()) == (result.status == 8)

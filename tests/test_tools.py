@@ -1,0 +1,285 @@
+"""Tool calls: only the text goes to stdout unless --tool-calls is given, and then each call is one line of JSON."""
+
+import json
+from typing import Any
+
+import pytest
+from conftest import Server, Smai
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smai_cli.around import Calls
+from smai_cli.chunk import CallPart
+
+DONE = b"data: [DONE]\n\n"
+
+
+def event(payload: dict[str, Any]) -> bytes:
+    """Return an event with this payload."""
+    return f"data: {json.dumps(payload)}\n\n".encode()
+
+
+def delta(finish_reason: str | None = None, **fields: Any) -> bytes:
+    """Return an event of the chat API with these fields in its delta."""
+    return event({"choices": [{"index": 0, "delta": fields, "finish_reason": finish_reason}]})
+
+
+def part(index: int | None, arguments: str, name: str = "", call_id: str = "") -> dict[str, Any]:
+    """Return a part of a tool call as the chat API sends it."""
+    more = {"id": call_id, "type": "function"} if call_id else {}
+    function = {"name": name, "arguments": arguments} if name else {"arguments": arguments}
+    return ({} if index is None else {"index": index}) | more | {"function": function}
+
+
+def call(name: str, arguments: str, call_id: str) -> dict[str, Any]:
+    """Return a whole call as the chat API has it in a message."""
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+END = delta("tool_calls") + DONE
+ULM, BONN = call("weather", '{"at": "Ülm\\n"}', "c1"), call("weather", '{"at": "Bonn"}', "c2")
+TIME = call("time", "{}", "c3")
+
+
+def item(whole: dict[str, Any]) -> dict[str, Any]:
+    """Return a call as the Responses API has it."""
+    return {"type": "function_call", "id": "fc", "call_id": whole["id"], **whole["function"]}
+
+
+def response(*output: dict[str, Any]) -> dict[str, Any]:
+    """Return a whole response."""
+    return {"object": "response", "status": "completed", "output": list(output)}
+
+
+TAPES = [
+    pytest.param(
+        delta(role="assistant", content=None)
+        + delta(tool_calls=[part(0, "", "weather", "c1")])
+        + delta(tool_calls=[part(0, '{"at": ')])
+        + delta(tool_calls=[part(0, '"Ülm\\n"}')])
+        + END,
+        "",
+        [ULM],
+        id="in parts",
+    ),
+    pytest.param(
+        delta(content="Let me ", tool_calls=None)
+        + delta(content="look.")
+        + delta(tool_calls=[part(0, "", "weather", "c1"), part(1, "", "weather", "c2")])
+        + delta(tool_calls=[part(1, '{"at": '), part(0, '{"at": "Ü')])
+        + delta(tool_calls=[part(2, "{", "time", "c3")])
+        + delta(tool_calls=[part(0, 'lm\\n"}')])
+        + delta(tool_calls=[part(2, "}"), part(1, '"Bonn"}')])
+        + END,
+        "Let me look.",
+        [ULM, BONN, TIME],
+        id="parallel, interleaved, behind a text",
+    ),
+    pytest.param(
+        delta(function_call={"name": "weather", "arguments": ""})
+        + delta(function_call={"arguments": '{"at": '})
+        + delta(function_call={"arguments": '"Bonn"}'})
+        + delta("function_call")
+        + DONE,
+        "",
+        [call("weather", '{"at": "Bonn"}', "")],
+        id="the function call before tools",
+    ),
+    pytest.param(
+        event({"type": "response.created", "response": response()})
+        + event({"type": "response.output_text.delta", "delta": "Let me look."})
+        + event({"type": "response.output_item.added", "item": {**item(ULM), "arguments": ""}})
+        + event({"type": "response.function_call_arguments.delta", "delta": '{"at": "Ülm\\n"}'})
+        + event({"type": "response.output_item.done", "item": item(ULM)})
+        + event({"type": "response.output_item.done", "item": item(BONN)})
+        + event({"type": "response.completed", "response": response(item(ULM), item(BONN))}),
+        "Let me look.",
+        [ULM, BONN],
+        id="responses",
+    ),
+    pytest.param(
+        json.dumps(
+            {"choices": [{"message": {"content": None, "tool_calls": [ULM, TIME]}, "finish_reason": "tool_calls"}]}
+        ).encode(),
+        "",
+        [ULM, TIME],
+        id="one piece",
+    ),
+    pytest.param(
+        json.dumps(
+            {
+                "choices": [
+                    {"message": {"function_call": {"name": "f", "arguments": "{}"}}, "finish_reason": "function_call"}
+                ]
+            }
+        ).encode(),
+        "",
+        [call("f", "{}", "")],
+        id="the function call before tools in one piece",
+    ),
+    pytest.param(
+        json.dumps(
+            response({"type": "reasoning"}, {"content": [{"type": "output_text", "text": "So"}]}, item(ULM), item(TIME))
+        ).encode(),
+        "So",
+        [ULM, TIME],
+        id="responses in one piece",
+    ),
+    pytest.param(
+        delta(tool_calls=[part(None, ULM["function"]["arguments"], "weather", "c1")])
+        + delta(tool_calls=[part(None, "{}", "time", "c3")])
+        + END,
+        "",
+        [ULM, TIME],
+        id="whole calls without an index",
+    ),
+    pytest.param(
+        delta(tool_calls=[part(0, ULM["function"]["arguments"], "weather", "c1")])
+        + delta(tool_calls=[part(0, "{}", "time", "c3")])
+        + END,
+        "",
+        [ULM, TIME],
+        id="whole calls under one index",
+    ),
+]
+
+
+def printed(text: str) -> bytes:
+    """Return what text mode makes of `text`."""
+    return f"{text}\n".encode() if text else b""
+
+
+@pytest.mark.parametrize(("tape", "text", "calls"), TAPES)
+def test_each_call_is_a_line_of_json_behind_the_text_if_asked_for(
+    smai: Smai, tape: bytes, text: str, calls: list[dict[str, Any]]
+) -> None:
+    result = smai("decode", "--tool-calls", stdin=tape)
+    assert (result.status, result.stderr) == (0, "")
+    assert result.stdout.startswith(printed(text))
+    lines = result.stdout.removeprefix(printed(text)).splitlines(keepends=True)
+    assert [json.loads(line) for line in lines] == calls
+    assert all(line.endswith(b"\n") for line in lines)
+
+
+@pytest.mark.parametrize(("tape", "text", "calls"), TAPES[:7])
+def test_otherwise_stdout_has_the_text_alone_and_one_line_names_the_tools(
+    smai: Smai, tape: bytes, text: str, calls: list[dict[str, Any]]
+) -> None:
+    names = ", ".join(dict.fromkeys(call["function"]["name"] for call in calls))
+    told = f"smai: the model asks for a tool: {names}; --tool-calls prints the calls\n"
+    assert smai("decode", stdin=tape) == (0, printed(text), told)
+
+
+def test_a_run_tells_what_a_tape_tells_in_both_dialects(smai: Smai, server: Server) -> None:
+    for tape, api in ((TAPES[1].values[0], "chat"), (TAPES[3].values[0], "responses")):
+        assert isinstance(tape, bytes)
+        url = server(tape=tape).url
+        for flags in ([], ["--tool-calls"], ["--tool-calls", "--final", "--summary", "none"], ["--raw"]):
+            asked = smai("ask", "--base-url", url, "--api", api, *flags, "hi")
+            assert asked == smai("decode", *flags, stdin=tape)
+            assert asked.status == 0
+            assert len(asked.stderr.splitlines()) == (not flags)
+
+
+def test_tools_are_offered_by_options(smai: Smai, server: Server) -> None:
+    mock = server()
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+    smai("ask", "--base-url", mock.url, "-O", f"tools={json.dumps(tools)}", "-O", "tool_choice=required", "hi")
+    assert mock.received[0].json["tools"] == tools
+    assert mock.received[0].json["tool_choice"] == "required"
+
+
+BROKEN = [
+    pytest.param(delta(content="Let me", tool_calls=[part(0, "{}", "weather", "c1")]), 8, id="cut"),
+    pytest.param(
+        delta(content="Let me", tool_calls=[part(0, '{"at"', "weather", "c1")]) + b"data: {", 8, id="cut event"
+    ),
+    pytest.param(delta(content="Let me", tool_calls=[part(0, '{"at"', "f", "c")]) + delta("length"), 9, id="length"),
+    pytest.param(
+        delta(content="Let me", tool_calls=[part(0, "{}", "f", "c")]) + event({"error": {"message": "x"}}),
+        8,
+        id="error",
+    ),
+    pytest.param(
+        event({"type": "response.output_text.delta", "delta": "Let me"})
+        + event({"type": "response.output_item.done", "item": item(ULM)}),
+        8,
+        id="responses, cut",
+    ),
+]
+
+
+@pytest.mark.parametrize(("tape", "status"), BROKEN)
+def test_no_call_of_an_answer_that_is_not_whole_is_printed_or_named(smai: Smai, tape: bytes, status: int) -> None:
+    for flags in ([], ["--tool-calls"]):
+        result = smai("decode", *flags, stdin=tape)
+        assert (result.status, result.stdout) == (status, b"Let me\n")
+        assert len(result.stderr.splitlines()) == 1
+        assert "tool" not in result.stderr
+
+
+def test_a_try_that_broke_is_no_part_of_the_calls(smai: Smai, server: Server) -> None:
+    mock = server(tape=BROKEN[0].values[0])
+    flags = ["--final", "--summary", "none", "--tool-calls", "--retries", "1"]
+    result = smai("ask", "--base-url", mock.url, *flags, "hi")
+    assert (result.status, result.stdout, len(mock.received)) == (8, b"", 2)
+
+
+def test_an_answer_without_calls_is_the_same_with_the_option(smai: Smai, server: Server) -> None:
+    url = server(reply="ok").url
+    for flags in ([], ["--no-stream"], ["--api", "responses"]):
+        assert smai("ask", "--base-url", url, "--tool-calls", *flags, "hi") == (0, b"ok\n", "")
+
+
+@pytest.mark.parametrize("command", ["ask", "decode"])
+@pytest.mark.parametrize("mode", ["--raw", "--jsonl"])
+def test_modes_that_print_everything_have_the_calls_already(smai: Smai, command: str, mode: str) -> None:
+    result = smai(command, "--tool-calls", mode, stdin=b"hi")
+    assert (result.status, result.stdout) == (2, b"")
+    assert result.stderr == f"smai: --tool-calls and {mode} exclude each other; the calls are in it already\n"
+
+
+def test_names_of_tools_forge_no_line(smai: Smai) -> None:
+    name = "x\nsmai: forged\x1b[2J\u202e"
+    tape = delta(tool_calls=[part(0, "{}", name, "c")]) + END
+    result = smai("decode", stdin=tape)
+    (line,) = result.stderr.splitlines()
+    assert "\x1b" not in line
+    shown = smai("decode", "--tool-calls", stdin=tape)
+    assert [json.loads(row)["function"]["name"] for row in shown.stdout.split(b"\n")[:-1]] == [name]
+    assert b"\x1b" not in shown.stdout
+
+
+def test_arguments_as_an_object_are_not_lost(smai: Smai) -> None:
+    odd = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
+    result = smai("decode", "--tool-calls", stdin=delta(tool_calls=[odd]) + END)
+    if result.status == 0:
+        arguments = json.loads(result.stdout)["function"]["arguments"]
+        assert arguments == {"a": 1} or json.loads(arguments or "null") == {"a": 1}
+
+
+ODD_CALLS = ["x", 5, None, {}, [], [None], ["x"], [[]], [{}], [{"function": None}], [{"function": "f"}]]
+
+
+def test_what_is_no_call_is_none_and_no_traceback(smai: Smai) -> None:
+    odd_deltas = b"".join(delta(content="ok", tool_calls=odd, function_call=odd) for odd in ODD_CALLS)
+    result = smai("decode", "--tool-calls", stdin=odd_deltas + delta("stop") + DONE)
+    assert (result.status, result.stderr) == (0, "")
+    text, *calls = result.stdout.splitlines()
+    assert text == b"ok" * len(ODD_CALLS)
+    assert all(json.loads(line) == call("", "", "") for line in calls)
+
+
+@given(st.lists(st.lists(st.text(), min_size=1), max_size=5), st.randoms(use_true_random=False))
+def test_parts_are_put_together_in_whatever_order_the_calls_are_mixed(arguments: list[list[str]], random: Any) -> None:
+    calls = Calls()
+    waiting = {number: list(parts) for number, parts in enumerate(arguments)}
+    for number in waiting:
+        calls.add([CallPart(number, f"c{number}", f"f{number}")])
+    while waiting:
+        number = random.choice(sorted(waiting))
+        calls.add([CallPart(number, arguments=waiting[number].pop(0))])
+        if not waiting[number]:
+            del waiting[number]
+    made = calls.as_json()
+    assert made == [call(f"f{number}", "".join(parts), f"c{number}") for number, parts in enumerate(arguments)]
