@@ -1,8 +1,11 @@
 """Every command of the README runs, against the mock in the place of a real service."""
 
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 from conftest import Server
@@ -47,6 +50,8 @@ def project(tmp_path: Path, environment: dict[str, str]) -> Path:
 def test_every_command_of_the_readme_runs(
     environment: dict[str, str], server: Server, project: Path, block: str
 ) -> None:
+    if block.startswith("parallel") and shutil.which("parallel") is None:
+        pytest.skip("GNU parallel is not installed")
     reply = '{"name": "Hello"}' if "--schema" in block else POEM
     mock = server(reply=reply, require_key="sk-readme" if "localhost" not in block else None)
     here = re.sub(r"http://localhost:\d+/v1|https://api\.smai\.ai/v1", mock.url, block)
@@ -65,10 +70,22 @@ def test_every_command_of_the_readme_runs(
     assert b"Traceback" not in done.stderr
 
 
+def test_the_picture_shows_real_runs_and_is_well_formed(tmp_path: Path) -> None:
+    script = ROOT / "tests" / "picture" / "record.py"
+    subprocess.run([sys.executable, script, tmp_path / "new.svg"], check=True)
+    committed, new = (ET.parse(path) for path in (script.with_name("smai.svg"), tmp_path / "new.svg"))
+    for picture in (committed, new):
+        shown = "".join(element.text or "" for element in picture.getroot() if element.tag.endswith("text"))
+        assert POEM.splitlines()[0] in shown
+        assert "exit status 8" in shown
+        assert "160 characters; tokens: 3 in, 40 out (server)" in shown
+    assert "tests/picture/smai.svg" in (ROOT / "README.md").read_text()
+
+
 def test_the_cron_recipe_keeps_the_old_answer_and_logs_a_failure(
     environment: dict[str, str], server: Server, project: Path
 ) -> None:
-    (recipe,) = [block for block in COMMANDS if "case $status" in block]
+    (recipe,) = [block for block in COMMANDS if "smai.log" in block]
     (project / "answer.txt").write_text("old\n")
     for script, words in (({"cut_after": 1}, "status 8, the next run"), ({"status": 401}, "status 5 needs a person")):
         env = environment | {"SMAI_BASE_URL": server(**script).url}
