@@ -3,10 +3,11 @@
 Name look-up, TCP and TLS cost round trips, the imports cost CPU; side by side they cost the larger of the two.
 The connection is the same that urllib3 would make, and no more lenient. Whatever goes wrong here is left to the
 usual way, which then reports it. To take this module out, take out its two users: `approach` in target.py,
-which starts it, and `connect` in transport.py.
+which starts it, and `connect` in transport.py; checks.py takes only `tls_context` from here.
 """
 
 import contextlib
+import os
 import select
 import socket
 import sys
@@ -55,7 +56,7 @@ class Ahead:
         return made
 
     def _connect(self) -> None:
-        context = _Later(lambda: _context(self._ca_file))  # parsing a large bundle takes as long as a round trip
+        context = _Later(lambda: tls_context(self._ca_file))  # parsing a large bundle takes as long as a round trip
         with contextlib.suppress(OSError, ValueError), contextlib.ExitStack() as on_failure:
             # As bytes, which getaddrinfo takes as well, the name needs no codec: loading the one for IDNA takes 5 ms.
             address: Any = (self._address[0].encode("ascii"), self._address[1])
@@ -107,8 +108,8 @@ def connect_ahead(
     return Ahead(parts.hostname, parts.port or 443, ca_file, connect_timeout_s)
 
 
-def _context(ca_file: str | None) -> "ssl.SSLContext":
-    """Return a context as strict as the one of urllib3."""
+def tls_context(ca_file: str | None) -> "ssl.SSLContext":
+    """Return a context as strict as the one of urllib3; `ca_file` may be a folder. Raises OSError for a bad one."""
     import ssl  # noqa: PLC0415  # on this thread, while TCP connects
 
     if ca_file is None:
@@ -123,7 +124,10 @@ def _context(ca_file: str | None) -> "ssl.SSLContext":
     if sys.version_info >= (3, 13):
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
     context.set_alpn_protocols(["http/1.1"])
-    context.load_verify_locations(ca_file)
+    if os.path.isdir(ca_file):  # as requests takes it
+        context.load_verify_locations(capath=ca_file)
+    else:
+        context.load_verify_locations(ca_file)
     return context
 
 

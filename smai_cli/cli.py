@@ -16,7 +16,7 @@ from smai_cli.settings import MOST_SECONDS, NO_SETTINGS, Settings, find_settings
 
 # The APIs that dialects.py knows; named here too, so that --help needs no dialect.
 APIS = ("auto", "chat", "responses")
-COMMANDS = ("ask", "config", "count", "decode", "login", "logout", "mock", "models")
+COMMANDS = ("ask", "config", "count", "decode", "doctor", "login", "logout", "mock", "models")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 

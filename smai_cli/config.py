@@ -15,6 +15,7 @@ from smai_cli.settings import NO_SETTINGS, Settings, Value, config_folder
 
 DEFAULT_BASE_URL = "https://api.smai.ai/v1"
 DEFAULT_MODEL = "gpt-4.1"
+CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
 
@@ -131,7 +132,7 @@ def origin_of(base_url: str) -> str:
 
 def find_ca_file(environ: Mapping[str, str]) -> str | None:
     """Return the file of certificates that the environment names, or None. Raises UsageError if it cannot be read."""
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+    for name in CA_VARIABLES:
         if path := environ.get(name):
             if not os.access(path, os.R_OK):
                 raise UsageError(f"the CA bundle {path} cannot be read", f"check {name}")

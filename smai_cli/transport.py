@@ -103,6 +103,14 @@ def prepared(endpoint: Endpoint, path: str, body: bytes) -> tuple[str, dict[str,
     return ready.url or "", dict(ready.headers)
 
 
+def proxy_for(endpoint: Endpoint) -> str | None:
+    """Return the URL of the proxy through which `endpoint` is asked, as requests finds it; None without one."""
+    if endpoint.is_loopback:
+        return None
+    proxies = requests.utils.get_environ_proxies(endpoint.base_url)
+    return requests.utils.select_proxy(endpoint.base_url, proxies)
+
+
 def _where(endpoint: Endpoint, path: str, clocks: Clocks, ca_file: str | None) -> dict[str, Any]:
     """Return what a request to `path` says to requests, whatever it asks."""
     return {
@@ -458,7 +466,7 @@ def _translated(exc: Exception, *, connected: bool, clocks: Clocks) -> SmaiError
             return ConnectError("the proxy is no URL", "check HTTPS_PROXY and ALL_PROXY", again=Again.NEVER)
         return UsageError(f"the base URL cannot be used: {reason}", "check --base-url and SMAI_BASE_URL")
     if _any(chain, requests.exceptions.SSLError, urllib3.exceptions.SSLError):
-        return _tls_error(reason)
+        return tls_error(reason)
     timeouts = (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
     # urllib3 makes NewConnectionError, a refused connection, a kind of timeout.
     timed_out = any(
@@ -488,7 +496,7 @@ def _lost(chain: list[BaseException], limit_s: float, *, timed_out: bool) -> Sma
     )
 
 
-def _tls_error(reason: str) -> ConnectError:
+def tls_error(reason: str) -> ConnectError:
     """Return the failure of a TLS handshake; the same certificate comes again, so nothing is retried."""
     if "certificate" in reason.lower():
         hint, retryable = "check --base-url, or name the CA in SSL_CERT_FILE", False

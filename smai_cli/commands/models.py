@@ -45,7 +45,7 @@ def models(*, as_json: bool, **flags: Any) -> int:
 
     def work() -> None:
         with serving(endpoint) as target:
-            listed = _listed(
+            listed = ask_for_list(
                 lambda: read_list(transport.get(target, PATH, clocks, ca_file=ca_file, ahead=ahead)), retries
             )
         if endpoint:  # before the reader of stdout can end the run
@@ -57,7 +57,7 @@ def models(*, as_json: bool, **flags: Any) -> int:
     return run.deliver(work)
 
 
-def _listed(ask: "Callable[[], list[Model]]", retries: "Retries") -> "list[Model]":
+def ask_for_list(ask: "Callable[[], list[Model]]", retries: "Retries") -> "list[Model]":
     """Return the models that `ask` returns, asking again where that is allowed. Raises SmaiError."""
     while True:
         try:
