@@ -1,0 +1,100 @@
+"""Every message that can reach a user, in one table: its exit status, what happened, and what to do next.
+
+The table is diagnostics.txt beside this file. After a change of a message: python tests/test_diagnostics.py
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import smai_cli
+from smai_cli.errors import SmaiError
+
+PACKAGE = Path(smai_cli.__file__).parent
+TABLE = Path(__file__).with_name("diagnostics.txt")
+ERRORS = {kind.__name__: int(kind.status) for kind in SmaiError.__subclasses__()}
+NOTICE = "-"
+
+
+class Row(NamedTuple):
+    """A message: the exit status it comes with (`-` for a notice), what happened, and the next step."""
+
+    status: str
+    what: str
+    next_step: str
+
+
+def template(node: ast.AST | None, *scopes: ast.AST) -> list[str]:
+    """Return the texts that an expression can be, with `...` for what is only known at run time."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return [node.value]
+    if isinstance(node, ast.JoinedStr):
+        return ["".join(part.value if isinstance(part, ast.Constant) else "..." for part in node.values)]  # type: ignore[misc]
+    if isinstance(node, ast.IfExp):
+        return [*template(node.body, *scopes), *template(node.orelse, *scopes)]
+    if isinstance(node, ast.Name):
+        for scope in scopes:
+            assigned = [
+                text
+                for inner in (scope.body if isinstance(scope, ast.Module) else ast.walk(scope))
+                if isinstance(inner, ast.Assign) and node.id in {ast.unparse(target) for target in inner.targets}
+                for text in template(inner.value)
+            ]
+            if assigned:
+                return assigned
+    return ["..."]
+
+
+def rows(path: Path) -> Iterator[Row]:
+    """Yield each failure that is constructed, and each notice that is said, in a module."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        inside = [one for one in functions if one.lineno <= node.lineno <= (one.end_lineno or 0)]
+        scopes = [*sorted(inside, key=lambda one: -one.lineno), tree]
+        name = ast.unparse(node.func)
+        if name in ERRORS:
+            whats = template(node.args[0], *scopes)
+            steps = template(node.args[1], *scopes) if len(node.args) > 1 else [""]
+            yield from (Row(str(ERRORS[name]), what, step) for what in whats for step in steps)
+        elif name in ("say", "run.say", "self.say", "self._say", "notice", "self._notice"):
+            for text in template(node.args[0], *scopes):
+                what, _, step = text.partition("; ")
+                yield Row(NOTICE, what, step)
+
+
+def all_rows() -> list[Row]:
+    found = {row for path in sorted(PACKAGE.rglob("*.py")) for row in rows(path)}
+    return sorted(found, key=lambda row: (row.status.rjust(2), row))
+
+
+def table() -> list[Row]:
+    lines = TABLE.read_text(encoding="utf-8").splitlines()
+    return [Row(*line.split(" | ")) for line in lines]
+
+
+def test_the_table_has_every_message_of_the_code_and_no_other() -> None:
+    assert table() == all_rows(), "run: python tests/test_diagnostics.py"
+
+
+@pytest.mark.parametrize("row", table() if TABLE.exists() else [], ids=lambda row: row.what[:50])
+def test_a_message_says_what_to_do_next_on_one_line(row: Row) -> None:
+    assert row.status == NOTICE or row.next_step
+    for text in (row.what, row.next_step):
+        assert "\n" not in text
+        assert not text.endswith(".") or text.endswith("...")
+        assert not re.match(r"[A-Z][a-z]", text), "a message begins in lower case"
+
+
+def test_every_status_of_a_failure_has_a_message() -> None:
+    assert {row.status for row in table()} == {NOTICE, *map(str, sorted(ERRORS.values()))}
+
+
+if __name__ == "__main__":
+    TABLE.write_text("".join(f"{' | '.join(row)}\n" for row in all_rows()), encoding="utf-8")
