@@ -1,0 +1,72 @@
+"""Cron's world: no terminal, hardly an environment, odd standard inputs; the mail is one line and the status right."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Server
+from process import SMAI, clean_environment
+
+from smai_cli.script import POEM
+
+BIN = str(Path(SMAI).parent)
+ENVIRONMENTS: dict[str, Callable[[Path], dict[str, str]]] = {
+    "with HOME": lambda home: {"PATH": f"{BIN}:{os.defpath}", "HOME": str(home)},
+    "without HOME, LANG and TERM": lambda _: {"PATH": f"{BIN}:{os.defpath}"},
+    "with a HOME that is not there": lambda _: {"PATH": f"{BIN}:{os.defpath}", "HOME": "/nonexistent/home"},
+    "with LC_ALL=C": lambda home: {"PATH": f"{BIN}:{os.defpath}", "HOME": str(home), "LC_ALL": "C"},
+}
+INPUTS = {"closed": "<&-", "/dev/null": "</dev/null", "a pipe that never ends, with -n": "-n"}
+ENDINGS: list[tuple[dict[str, Any], int]] = [
+    ({}, 0),
+    ({"status": 401}, 5),
+    ({"cut_after": 3}, 8),
+]
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+@pytest.mark.parametrize("stdin", INPUTS)
+def test_a_job_runs_with_hardly_an_environment_and_mails_one_line_for_a_failure(
+    server: Server, tmp_path: Path, name: str, stdin: str
+) -> None:
+    environment = ENVIRONMENTS[name](tmp_path)
+    reader, writer = os.pipe()  # nobody ever writes to it, and nobody closes it
+    for script, status in ENDINGS:
+        command = f'exec smai ask --base-url {server(**script).url} "Grüße" {INPUTS[stdin]}'
+        job = subprocess.run(["sh", "-c", command], env=environment, stdin=reader, capture_output=True, check=False)
+        assert job.returncode == status
+        assert job.stderr.count(b"\n") == (status != 0)
+        assert job.stdout == POEM.encode() or status
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_pipe_that_never_ends_is_told_and_the_deadline_ends_the_wait(server: Server) -> None:
+    reader, writer = os.pipe()
+    command = f"exec smai ask --base-url {server().url} --max-time 4 hi"
+    environment = clean_environment("/nonexistent")
+    job = subprocess.run(["sh", "-c", command], env=environment, stdin=reader, capture_output=True, check=False)
+    os.close(reader)
+    os.close(writer)
+    assert job.returncode == 7
+    assert [line.split(b",")[0] for line in job.stderr.splitlines()] == [
+        b"smai: waiting for the prompt on stdin",
+        b"smai: timed out: the run took 4 s in all; raise --max-time",
+    ]
+
+
+def test_a_job_without_a_key_is_told_the_three_ways_to_give_one(tmp_path: Path) -> None:
+    for environment in (clean_environment(tmp_path), {"PATH": f"{BIN}:{os.defpath}"}):
+        job = subprocess.run(["sh", "-c", "smai ask hi <&-"], env=environment, capture_output=True, check=False)
+        assert job.returncode == 2
+        assert job.stderr.count(b"\n") == 1
+        assert all(way in job.stderr for way in (b"SMAI_API_KEY", b"--key-file", b"smai login"))
+
+
+def test_nothing_is_left_in_a_home(server: Server, tmp_path: Path) -> None:
+    environment = clean_environment(tmp_path)
+    job = subprocess.run([SMAI, "ask", "-n", "--base-url", server().url, "hi"], env=environment, check=False)
+    assert (job.returncode, list(tmp_path.iterdir())) == (0, [])
