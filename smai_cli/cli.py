@@ -5,18 +5,21 @@ import math
 import os
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from smai_cli import __version__
 from smai_cli.config import DEFAULT_BASE_URL, find_base_url
 from smai_cli.errors import UsageError
-from smai_cli.settings import MOST_SECONDS, NO_SETTINGS, Settings, find_settings
+from smai_cli.settings import MOST_SECONDS, Settings, find_settings
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # The APIs that dialects.py knows; named here too, so that --help needs no dialect.
 APIS = ("auto", "chat", "responses")
-COMMANDS = ("ask", "config", "count", "decode", "doctor", "login", "logout", "mock", "models")
+COMMANDS = ("ask", "completion", "config", "count", "decode", "doctor", "login", "logout", "mock", "models")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -70,10 +73,18 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
     from smai_cli.cache import kept_ids  # noqa: PLC0415  # at a TAB only
 
     try:
-        base_url, _ = find_base_url(ctx.params.get("base_url"), os.environ, ctx.params.get("settings") or NO_SETTINGS)
+        settings = ctx.params.get("settings") or find_settings(os.environ, os.environ.get("SMAI_PROFILE"))
+        base_url, _ = find_base_url(ctx.params.get("base_url"), os.environ, settings)
     except UsageError:
         return []
     return [name for name in kept_ids(base_url, os.environ) if name.startswith(incomplete)]
+
+
+def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem[str]]":  # noqa: ARG001  # click's
+    """Return what tells a shell to offer its own file names; smai itself opens the file, with its own messages."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415  # at a TAB only
+
+    return [CompletionItem(incomplete, type="file")]
 
 
 def output_options(command: _F) -> _F:
@@ -102,7 +113,13 @@ def file_options(command: _F) -> _F:
     """Add the options that put the answer into a file."""
     return _with(
         command,
-        click.option("-o", "--output", metavar="FILE", help="Put the answer into FILE too, once it is complete."),
+        click.option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            shell_complete=complete_file,
+            help="Put the answer into FILE too, once it is complete.",
+        ),
         click.option("-q", "--quiet", is_flag=True, help="With -o, leave stdout empty."),
     )
 
@@ -150,7 +167,12 @@ def server_options(command: _F) -> _F:
         command,
         profile_option,
         base_url_option,
-        click.option("--key-file", metavar="FILE", help="Read the key from FILE (chmod 600).  [env: SMAI_API_KEY]"),
+        click.option(
+            "--key-file",
+            metavar="FILE",
+            shell_complete=complete_file,
+            help="Read the key from FILE (chmod 600).  [env: SMAI_API_KEY]",
+        ),
         clock_options,
         click.option("--mock", is_flag=True, help="Ask a rehearsal server inside smai: no key, no network."),
     )

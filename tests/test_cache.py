@@ -225,7 +225,7 @@ def test_the_function_that_bash_is_given_completes_a_name(
 ) -> None:
     keep(folder, {URL: ["gpt-4.1", "llama3.2:1b"]})
     script = """
-        eval "$(_SMAI_COMPLETE=bash_source smai)"
+        eval "$(smai completion bash)"
         function=$(complete -p smai | sed 's/.*-F \\([^ ]*\\).*/\\1/')
         COMP_WORDS=(smai ask -m ll) COMP_CWORD=3
         $function smai ll -m

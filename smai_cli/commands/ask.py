@@ -11,6 +11,7 @@ from smai_cli.cli import (
     APIS,
     Number,
     chosen_mode,
+    complete_file,
     complete_model,
     file_options,
     output_options,
@@ -44,9 +45,26 @@ STDIN = 0
     help="The model to ask.",
 )
 @click.option("-s", "--system", metavar="TEXT", help="The system message; @FILE reads it from FILE.")
-@click.option("-a", "--attach", metavar="FILE", multiple=True, help="Send an image or a text along; repeatable.")
-@click.option("--chat", metavar="FILE", help="Keep the conversation in FILE, and go on with it.")
-@click.option("--messages", metavar="FILE", help="Send the messages in FILE (JSON; - is stdin) before the prompt.")
+@click.option(
+    "-a",
+    "--attach",
+    metavar="FILE",
+    multiple=True,
+    shell_complete=complete_file,
+    help="Send an image or a text along; repeatable.",
+)
+@click.option(
+    "--chat",
+    metavar="FILE",
+    shell_complete=complete_file,
+    help="Keep the conversation in FILE, and go on with it.",
+)
+@click.option(
+    "--messages",
+    metavar="FILE",
+    shell_complete=complete_file,
+    help="Send the messages in FILE (JSON; - is stdin) before the prompt.",
+)
 @click.option("-t", "--temperature", type=Number(0, 2), help="Sampling temperature, 0 to 2.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="The most tokens to answer with.")
 @click.option("--top-p", type=Number(0, 1), help="Nucleus sampling, 0 to 1.")
@@ -54,11 +72,18 @@ STDIN = 0
 @click.option("--seed", type=int, help="The seed of the sampling.")
 @click.option("--stop", metavar="TEXT", multiple=True, help="End the answer before TEXT; repeatable.")
 @click.option("--json", is_flag=True, help="Ask for JSON.")
-@click.option("--schema", metavar="FILE", help="Ask for JSON after the JSON Schema in FILE.")
+@click.option(
+    "--schema", metavar="FILE", shell_complete=complete_file, help="Ask for JSON after the JSON Schema in FILE."
+)
 @click.option("-O", "--option", metavar="KEY=VALUE", multiple=True, help="Put KEY into the request; repeatable.")
 @output_options
 @file_options
-@click.option("--record", metavar="FILE", help="Keep the body of the answer in FILE, byte for byte, complete or not.")
+@click.option(
+    "--record",
+    metavar="FILE",
+    shell_complete=complete_file,
+    help="Keep the body of the answer in FILE, byte for byte, complete or not.",
+)
 @click.option("--reasoning", is_flag=True, help="Show the model's reasoning on stderr.")
 @click.option(
     "--api", type=click.Choice(APIS), default="auto", show_default=True, help="The API to ask; auto: by the model."

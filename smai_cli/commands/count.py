@@ -6,6 +6,7 @@ import os
 import click
 
 from smai_cli import prompt
+from smai_cli.cli import complete_file, complete_model
 from smai_cli.config import DEFAULT_MODEL
 from smai_cli.errors import UsageError
 from smai_cli.output import Output, say
@@ -14,13 +15,14 @@ STDIN = 0
 
 
 @click.command(epilog="Manual: man smai-count.")
-@click.argument("file", metavar="[FILE]", default="-")
+@click.argument("file", metavar="[FILE]", default="-", shell_complete=complete_file)
 @click.option(
     "-m",
     "--model",
     envvar="SMAI_MODEL",
     default=DEFAULT_MODEL,
     show_default=True,
+    shell_complete=complete_model,
     help="The model whose tokenizer counts.",
 )
 def count(file: str, model: str) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from smai_cli.cli import chosen_mode, file_options, output_options
+from smai_cli.cli import chosen_mode, complete_file, file_options, output_options
 from smai_cli.clocks import FINISHED_GRACE_S, HURRY_S
 from smai_cli.errors import UsageError
 from smai_cli.run import Run
@@ -19,7 +19,7 @@ _PIECE_BYTES = 65536
 
 
 @click.command(epilog="Manual: man smai-decode.")
-@click.argument("file", metavar="[FILE]", default="-")
+@click.argument("file", metavar="[FILE]", default="-", shell_complete=complete_file)
 @output_options
 @file_options
 def decode(file: str, **flags: Any) -> int:

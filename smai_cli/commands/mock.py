@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from smai_cli.cli import SECONDS
+from smai_cli.cli import SECONDS, complete_file
 from smai_cli.errors import UsageError
 from smai_cli.prompt import operand_text
 
@@ -16,7 +16,7 @@ _COUNT = click.IntRange(min=0)
 @click.command(epilog="Manual: man smai-mock.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port on 127.0.0.1.  [default: a free one]")
 @click.option("--reply", metavar="TEXT", help="What to answer.  [default: a short poem]")
-@click.option("--tape", metavar="FILE", help="Replay the recorded stream in FILE.")
+@click.option("--tape", metavar="FILE", shell_complete=complete_file, help="Replay the recorded stream in FILE.")
 @click.option("--delay", type=SECONDS, metavar="MS", default=15, show_default=True, help="Milliseconds between deltas.")
 @click.option("--require-key", metavar="KEY", help="Answer 401 to any other key.")
 @click.option("--max-requests", type=click.IntRange(min=1), help="Exit after so many answers.")
