@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from smai_cli.tell import Tell, silent
+
 if TYPE_CHECKING:
     import ssl
 
@@ -27,10 +29,16 @@ _IN_THE_WAY = ("https_proxy", "all_proxy", "sslkeylogfile")
 
 
 class Ahead:
-    """A connection to `host` and `port` in the making; `ca_file` vouches for its certificate (None: certifi's)."""
+    """A connection to `host` and `port` in the making; `ca_file` vouches for its certificate (None: certifi's).
 
-    def __init__(self, host: str, port: int, ca_file: str | None, connect_timeout_s: float) -> None:
+    `tell` hears of each step, from the thread.
+    """
+
+    def __init__(
+        self, host: str, port: int, ca_file: str | None, connect_timeout_s: float, tell: Tell = silent
+    ) -> None:
         self._address = (host, port)
+        self._tell = tell
         self._ca_file = ca_file
         self._timeout_s = connect_timeout_s or None
         self._socket: ssl.SSLSocket | None = None
@@ -57,12 +65,41 @@ class Ahead:
 
     def _connect(self) -> None:
         context = _Later(lambda: tls_context(self._ca_file))  # parsing a large bundle takes as long as a round trip
-        with contextlib.suppress(OSError, ValueError), contextlib.ExitStack() as on_failure:
-            # As bytes, which getaddrinfo takes as well, the name needs no codec: loading the one for IDNA takes 5 ms.
-            address: Any = (self._address[0].encode("ascii"), self._address[1])
-            plain = on_failure.enter_context(socket.create_connection(address, self._timeout_s))
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._shake_hands(plain, context.result())
+        try:
+            with contextlib.ExitStack() as on_failure:
+                plain = on_failure.enter_context(self._connected())
+                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._shake_hands(plain, context.result())
+        except (OSError, ValueError) as exc:
+            self._tell(f"no connection ahead: {getattr(exc, 'strerror', None) or exc}")
+
+    def _connected(self) -> socket.socket:
+        """Return a connection to the first address that takes one. Raises OSError where none does."""
+        host, port = self._address
+        self._tell(f"resolving {host}")
+        # As bytes, which getaddrinfo takes as well, the name needs no codec: loading the one for IDNA takes 5 ms.
+        found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
+        self._tell(f"resolved: {', '.join(str(address[0]) for *_, address in found)}")
+        failure = OSError("no address")
+        for family, kind, protocol, _, address in found:
+            self._tell(f"connecting to {address[0]} port {port}")
+            try:
+                plain = self._opened(socket.socket(family, kind, protocol), address)
+            except OSError as exc:
+                failure = exc
+            else:
+                self._tell("connected")
+                return plain
+        raise failure
+
+    def _opened(self, plain: socket.socket, address: Any) -> socket.socket:
+        try:
+            plain.settimeout(self._timeout_s)
+            plain.connect(address)
+        except OSError:
+            plain.close()
+            raise
+        return plain
 
     def _shake_hands(self, plain: socket.socket, context: "ssl.SSLContext") -> None:
         import ssl  # noqa: PLC0415  # it was loaded while TCP connected
@@ -70,6 +107,7 @@ class Ahead:
         try:
             self._socket = context.wrap_socket(plain, server_hostname=self._address[0].rstrip(".").encode("ascii"))
             self._made_s = time.monotonic()
+            self._tell(f"TLS is up: {self._socket.version()}")
         except ssl.SSLCertVerificationError as exc:
             self._refusal = exc
 
@@ -96,7 +134,7 @@ class _Later:
 
 
 def connect_ahead(
-    base_url: str, ca_file: str | None, connect_timeout_s: float, environ: Mapping[str, str]
+    base_url: str, ca_file: str | None, connect_timeout_s: float, environ: Mapping[str, str], tell: Tell = silent
 ) -> Ahead | None:
     """Begin to connect to the server of an https base URL; None for http, and where the environment interferes.
 
@@ -105,7 +143,7 @@ def connect_ahead(
     parts = urlsplit(base_url)
     if parts.scheme != "https" or not parts.hostname or any(name.lower() in _IN_THE_WAY for name in environ):
         return None
-    return Ahead(parts.hostname, parts.port or 443, ca_file, connect_timeout_s)
+    return Ahead(parts.hostname, parts.port or 443, ca_file, connect_timeout_s, tell)
 
 
 def tls_context(ca_file: str | None) -> "ssl.SSLContext":

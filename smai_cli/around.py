@@ -9,7 +9,8 @@ from smai_cli.chunk import CallPart, Chunk
 from smai_cli.completion import Completion
 from smai_cli.output import FileOutput
 from smai_cli.request import Message
-from smai_cli.text import Joiner
+from smai_cli.tell import Tell
+from smai_cli.text import Joiner, one_line
 from smai_cli.writers import Writer
 
 
@@ -108,6 +109,37 @@ class Aloud(Around):
         if self._last and not self._last.endswith("\n"):
             self._aside("\n")
         self._last = ""
+
+
+class Told(Around):
+    """A mode, and the steps of the answer told as they come, by `tell`."""
+
+    def __init__(self, writer: Writer, tell: Tell) -> None:
+        super().__init__(writer)
+        self._tell = tell
+        self._seen: set[str] = set()
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Tell what is the first of its kind, and how the answer ends; pass the chunk on."""
+        if chunk.reasoning:
+            self._once("first delta of reasoning")
+        if chunk.text:
+            self._once("first delta")
+        if chunk.finish_reason:
+            self._tell(f"finished: {one_line(chunk.finish_reason, 40)}")
+        if chunk.done:
+            self._tell("end of the events")
+        super().chunk(chunk)
+
+    def end(self, completion: Completion) -> None:
+        """Pass the end on; another try begins anew."""
+        self._seen.clear()
+        super().end(completion)
+
+    def _once(self, what: str) -> None:
+        if what not in self._seen:
+            self._seen.add(what)
+            self._tell(what)
 
 
 class WithCalls(Around):

@@ -156,6 +156,7 @@ profile_option = click.option(
 )
 
 
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say on stderr what happens, with times.")
 base_url_option = click.option(
     "--base-url", metavar="URL", help=f"The server.  [default: {DEFAULT_BASE_URL}; env: SMAI_BASE_URL]"
 )

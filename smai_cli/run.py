@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from smai_cli.around import Aloud, Both, Kept, Recorded, WithCalls
+from smai_cli.around import Aloud, Both, Kept, Recorded, Told, WithCalls
 from smai_cli.clocks import Deadline
 from smai_cli.completion import Completion
 from smai_cli.errors import SmaiError
 from smai_cli.output import Aside, Output, open_tape, say_plain
 from smai_cli.request import choices_in
 from smai_cli.summary import summary_json, summary_text
+from smai_cli.tell import Teller
 from smai_cli.text import one_line
 from smai_cli.tokens import installed
 from smai_cli.watch import Watched
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 class Run(Watched):
     """One run of a command that delivers an answer: its writer, its completion, its clock and its end.
 
-    `mode` is a name in WRITERS, `flags` are the values of output_options, and of `reasoning` where a command has
-    it; `deadline` is the end of the whole run. The work that it delivers ends `completion`, or raises a SmaiError
-    before there was one.
+    `mode` is a name in WRITERS, `flags` are the values of output_options, and of `reasoning` and `tell` where a
+    command has them; `deadline` is the end of the whole run. The work that it delivers ends `completion`, or raises
+    a SmaiError before there was one.
     """
 
     def __init__(self, mode: str, flags: dict[str, Any], deadline: Deadline | None = None) -> None:
@@ -33,9 +34,15 @@ class Run(Watched):
         self._mode = mode
         self._flags = flags
         self._check: Callable[[str], None] | None = None
-        self.writer = self._writer(Output())
+        self._stdout = Output()
+        self._tell: Teller | None = flags["tell"] if isinstance(flags.get("tell"), Teller) else None
+        self.writer = self._writer(self._stdout)
         self.summary = flags["summary"] or ("text" if mode == "final" else "none")
-        self.completion = Completion(flags["accept"], keep_text=self.summary != "none" and installed())
+        self.completion = Completion(
+            flags["accept"],
+            started_s=self._tell.begun_s if self._tell else None,  # one clock for all that is told
+            keep_text=self.summary != "none" and installed(),
+        )
         self._tells_tools = mode in ("text", "final") and not flags["tool_calls"]
 
     def deliver(self, work: Callable[[], None]) -> int:
@@ -71,6 +78,8 @@ class Run(Watched):
         self._check = check
         if keep:
             self.writer = Kept(self.writer, keep)
+        if self._tell:
+            self.writer = Told(self.writer, self._tell)
 
     def _writer(self, out: Output) -> Writer:
         writer: Writer
@@ -89,6 +98,8 @@ class Run(Watched):
             names = one_line(", ".join(completion.tools), 200)
             self.say(f"the model asks for a tool: {names}; --tool-calls prints the calls")
         super()._end(completion.error)
+        if self._tell:
+            self._tell(f"end: {self._stdout.written} bytes on stdout, exit status {int(completion.status)}")
         if self.summary == "json":
             say_plain(self._without_key(summary_json(completion)))
         elif self.summary == "text" and completion.finished:

@@ -15,6 +15,7 @@ from smai_cli.config import (
     origin_of,
 )
 from smai_cli.errors import UsageError
+from smai_cli.tell import Tell, silent
 
 if TYPE_CHECKING:
     from smai_cli.ahead import Ahead
@@ -41,17 +42,19 @@ def previewed_endpoint(flags: dict[str, Any]) -> tuple[Endpoint, str | None]:
     return Endpoint(base_url), key.where if key else None
 
 
-def approach(endpoint: Endpoint | None, connect_timeout_s: float) -> "tuple[str | None, Ahead | None]":
+def approach(
+    endpoint: Endpoint | None, connect_timeout_s: float, tell: Tell = silent
+) -> "tuple[str | None, Ahead | None]":
     """Begin to connect where TLS is spoken; return the file of certificates to trust, and the connection to come.
 
-    Raises UsageError for a file that cannot be read.
+    `tell` hears of each step of it. Raises UsageError for a file that cannot be read.
     """
     if endpoint is None or not endpoint.is_tls:
         return None, None
     from smai_cli.ahead import connect_ahead  # noqa: PLC0415  # after usage errors
 
     ca_file = find_ca_file(os.environ)
-    return ca_file, connect_ahead(endpoint.base_url, ca_file, connect_timeout_s, os.environ)
+    return ca_file, connect_ahead(endpoint.base_url, ca_file, connect_timeout_s, os.environ, tell)
 
 
 @contextlib.contextmanager

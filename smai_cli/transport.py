@@ -30,6 +30,7 @@ from smai_cli.config import Endpoint
 from smai_cli.errors import Again, BrokenError, ClockError, ConnectError, RefusedError, SmaiError, UsageError
 from smai_cli.problem import http_error, problem_in_body
 from smai_cli.retry import retry_after_s
+from smai_cli.tell import Tell, silent
 from smai_cli.text import one_line
 
 PIECE_BYTES = 65536
@@ -46,7 +47,7 @@ _SOCKET_OPTIONS = [
 ]
 
 
-def post(  # noqa: PLR0913  # where, what, how long, and two things about TLS
+def post(  # noqa: PLR0913  # where, what, how long, two things about TLS, and who hears of it
     endpoint: Endpoint,
     path: str,
     body: bytes,
@@ -54,13 +55,15 @@ def post(  # noqa: PLR0913  # where, what, how long, and two things about TLS
     *,
     ca_file: str | None = None,
     ahead: Ahead | None = None,
+    tell: Tell = silent,
 ) -> "Answer":
     """POST `body` (JSON) and return the Answer, whose HTTP status is 200.
 
-    `ca_file` vouches for the server (None: the bundle of requests), `ahead` may hold a connection to it.
+    `ca_file` vouches for the server (None: the bundle of requests), `ahead` may hold a connection to it, `tell`
+    hears of each step.
     Raises ConnectError, ClockError, RefusedError, AccessError, BusyError or BrokenError, as the exchange ends.
     """
-    sending = _Sending()
+    sending = _Sending(f"POST {_shown_url(endpoint, path)}, {len(body)} bytes", tell)
 
     def send() -> requests.Response:
         where = _where(endpoint, path, clocks, ca_file)
@@ -70,19 +73,20 @@ def post(  # noqa: PLR0913  # where, what, how long, and two things about TLS
     return _answer(_Exchange(send, sending, clocks), clocks)
 
 
-def get(
+def get(  # noqa: PLR0913  # as above
     endpoint: Endpoint,
     path: str,
     clocks: Clocks,
     *,
     ca_file: str | None = None,
     ahead: Ahead | None = None,
+    tell: Tell = silent,
 ) -> "Answer":
     """GET what is at `path` and return the Answer; the rest is as for `post`.
 
     Nothing is billed: a request that was dropped without an answer may be sent again.
     """
-    sending = _Sending()
+    sending = _Sending(f"GET {_shown_url(endpoint, path)}", tell, is_whole=True)
 
     def send() -> requests.Response:
         where = _where(endpoint, path, clocks, ca_file)
@@ -130,8 +134,9 @@ def _answer(exchange: "_Exchange", clocks: Clocks) -> "Answer":
         response = exchange.open()
     except _FAILURES as exc:
         raise _translated(exc, connected=exchange.sending.connected, clocks=clocks) from exc
+    exchange.sending.tell(f"headers: {_shown(response)}")
     if response.status_code == _OK:
-        return Answer(response.raw, exchange.idle)
+        return Answer(response.raw, exchange.idle, exchange.sending.tell)
     if response.status_code in range(300, 400):
         raise _redirect(response)
     raise _http_error(response, exchange.error_body())
@@ -140,14 +145,16 @@ def _answer(exchange: "_Exchange", clocks: Clocks) -> "Answer":
 class Answer:
     """The body of a 200 answer. Iterating yields pieces of at most PIECE_BYTES, each as soon as it is there."""
 
-    def __init__(self, raw: Any, idle: IdleClock) -> None:
+    def __init__(self, raw: Any, idle: IdleClock, tell: Tell) -> None:
         self._raw = raw
         self._idle = idle
+        self._tell = tell
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the pieces, content encoding undone. Raises ClockError (idle) or BrokenError."""
         while piece := self._read():
             yield piece
+        self._tell("end of the body")
 
     def progress(self, *, finished: bool) -> None:
         """Start the idle clock anew; once the answer is finished, it only waits for what may follow."""
@@ -259,15 +266,24 @@ class _Sending:
     """How far a request is on its way, told by the thread that sends it to the one that waits.
 
     `connected` says that the connection is made and the head is sent: from here on the server may have the
-    request. `report` is called at each step.
+    request. `report` is called at each step. `what` it is, and what happens to it, `tell` hears; `is_whole` says
+    that no body follows the head.
     """
 
     connected = False
     report: Callable[[], None] = staticmethod(lambda: None)
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "", tell: Tell = silent, *, is_whole: bool = False) -> None:
+        self.what = what
+        self.is_whole = is_whole
+        self._tell = tell
         self._cancelled = False
         self._lock = threading.Lock()
+
+    def tell(self, what: str) -> None:
+        """Tell what happens; nothing of a thread that was left behind."""
+        if not self._cancelled:
+            self._tell(what)
 
     def step(self) -> None:
         """Note that the head is sent, or that a block of the body comes next. Raises OSError once it was cancelled."""
@@ -294,7 +310,10 @@ class _Upload(io.BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         """Return the next block. Raises OSError once the exchange was cancelled."""
         self._sending.step()
-        return super().read(size)
+        block = super().read(size)
+        if not block:
+            self._sending.tell(f"request sent: {self._sending.what}")
+        return block
 
 
 class _Session(requests.Session):
@@ -326,10 +345,20 @@ class _Connection(HTTPConnection):
     response_class = _Response
     sending: _Sending
 
+    def connect(self) -> None:
+        """Connect. What of it is name resolution, TCP, proxy and TLS, urllib3 does not show."""
+        via = "the proxy " if self.proxy else ""
+        self.sending.tell(f"connecting to {via}{self.host} port {self.port}")
+        super().connect()
+        version = self.sock.version() if hasattr(self.sock, "version") else None
+        self.sending.tell(f"connected, {version}" if version else "connected")
+
     def endheaders(self, *args: Any, **kwargs: Any) -> None:
         """Send the head of a request, connecting first if need be; of a GET, it is all there is."""
         super().endheaders(*args, **kwargs)
         self.sending.step()
+        if self.sending.is_whole:
+            self.sending.tell(f"request sent: {self.sending.what}")
 
 
 class _TlsConnection(_Connection, HTTPSConnection):
@@ -341,6 +370,7 @@ class _TlsConnection(_Connection, HTTPSConnection):
         if made is None:
             super().connect()
             return
+        self.sending.tell("taking the connection that was made ahead")
         made.settimeout(self.timeout)
         for option in self.socket_options or ():
             made.setsockopt(*option)
@@ -442,6 +472,19 @@ def _http_error(response: requests.Response, body: bytes) -> SmaiError:
 
 def _request_id(response: requests.Response) -> str | None:
     return response.headers.get("x-request-id") or response.headers.get("request-id")
+
+
+def _shown_url(endpoint: Endpoint, path: str) -> str:
+    """Return the URL without its query, in which some put a key."""
+    return endpoint.url(path).split("?", 1)[0]
+
+
+def _shown(response: requests.Response) -> str:
+    """Return the status of an answer, and the headers by which a server or a proxy in between is found."""
+    parts = [f"{response.status_code} {response.reason or ''}".rstrip()]
+    shown = ("content-type", "content-encoding", "server", "via", "retry-after", "x-request-id", "request-id")
+    parts += [f"{name} {response.headers[name]}" for name in shown if name in response.headers]
+    return one_line(", ".join(parts))
 
 
 def _connect_timeout(limit_s: float) -> ClockError:

@@ -24,6 +24,7 @@ EDGE = {
 # What each inner module may import of smai, at most.
 INNER = {
     "errors": set(),
+    "tell": {"keys"},
     "text": set(),
     "tokens": set(),
     "request": {"errors"},
@@ -42,8 +43,8 @@ INNER = {
     "form": {"errors", "files", "request", "text"},
     "question": {"attachments", "chatfile", "errors", "files", "form", "messages", "prompt", "request"},
     "output": {"errors", "text"},
-    "ahead": set(),
-    "transport": {"__init__", "ahead", "clocks", "config", "errors", "problem", "retry", "text"},
+    "ahead": {"tell"},
+    "transport": {"__init__", "ahead", "clocks", "config", "errors", "problem", "retry", "tell", "text"},
     "sse": {"errors"},
     "chunk": {"errors", "problem", "text"},
     "chat": {"chunk", "errors", "problem", "request", "sse", "text"},
@@ -51,7 +52,7 @@ INNER = {
     "dialects": {"chunk", "errors", "request"},
     "completion": {"chunk", "errors", "problem", "text"},
     "writers": {"chunk", "completion", "output", "text"},
-    "around": {"chunk", "completion", "output", "request", "text", "writers"},
+    "around": {"chunk", "completion", "output", "request", "tell", "text", "writers"},
     "outfile": {"errors", "files", "output"},
     "preview": {"chunk", "request", "tokens"},
     "summary": {"chunk", "completion", "text", "tokens"},

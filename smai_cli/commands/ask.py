@@ -16,6 +16,7 @@ from smai_cli.cli import (
     file_options,
     output_options,
     server_options,
+    verbose_option,
 )
 from smai_cli.clocks import Clocks, Deadline
 from smai_cli.config import DEFAULT_MODEL, Endpoint
@@ -24,6 +25,7 @@ from smai_cli.output import Output, say
 from smai_cli.question import FILES, names_files, read_question
 from smai_cli.request import Request, choices_in
 from smai_cli.target import approach, chosen_endpoint, previewed_endpoint, serving
+from smai_cli.tell import Teller, silent
 
 if TYPE_CHECKING:
     from smai_cli.ahead import Ahead
@@ -93,12 +95,14 @@ STDIN = 0
 @server_options
 @click.option("--dry-run", is_flag=True, help="Print the request as JSON, and send nothing.")
 @click.option("--curl", is_flag=True, help="Print the request as a curl command, and send nothing.")
+@verbose_option
 def ask(operands: tuple[str, ...], **flags: Any) -> int:
     """Send PROMPT to the model and print the answer as it arrives.
 
     Piped stdin is the prompt, or follows PROMPT after a blank line; the operand - places it elsewhere.
     """
     deadline = Deadline(flags["max_time"])
+    flags["tell"] = Teller(say) if flags["verbose"] else silent
     source = click.get_current_context().get_parameter_source("system")
     flags["system_is_typed"] = source is click.core.ParameterSource.COMMANDLINE
     mode = chosen_mode(flags)
@@ -145,23 +149,28 @@ def _check(operands: tuple[str, ...], flags: dict[str, Any], mode: str) -> _Inqu
         prompt.compose(words, None)  # an empty prompt is said before anything is loaded
     is_preview = flags["dry_run"] or flags["curl"]
     endpoint = None if is_preview else chosen_endpoint(flags)
+    if flags["verbose"] and endpoint:
+        flags["tell"].key = endpoint.key
     extra = _extra(flags, mode)
-    near = None if is_preview or names_files(flags) else approach(endpoint, flags["connect_timeout"])
+    is_near = not is_preview and not names_files(flags)
+    near = approach(endpoint, flags["connect_timeout"], flags["tell"]) if is_near else None
     return _Inquiry(words, reads_stdin, _options(flags), extra, endpoint, near)
 
 
 def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any]) -> None:
     """Read files and stdin, send the request and pump the answer. Raises SmaiError."""
     run.key = inquiry.endpoint.key if inquiry.endpoint else None
+    tell = flags["tell"]
     with contextlib.ExitStack() as stack:
         question = read_question(flags, stack, _read_stdin, run.say)
-        ca_file, ahead = inquiry.near or approach(inquiry.endpoint, flags["connect_timeout"])
+        ca_file, ahead = inquiry.near or approach(inquiry.endpoint, flags["connect_timeout"], tell)
         # Before stdin is read, so that they load while its producer works.
         from smai_cli import stream, transport  # noqa: PLC0415
         from smai_cli.dialects import dialect_for  # noqa: PLC0415
         from smai_cli.retry import Retries  # noqa: PLC0415
 
         piped = prompt.piped_text(_read_stdin()) if inquiry.reads_stdin else None
+        tell("stdin is read" if inquiry.reads_stdin else "stdin is left alone")
         request = Request(
             flags["model"],
             question.messages(inquiry.words, piped),
@@ -181,11 +190,11 @@ def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any]) -> None:
         target = stack.enter_context(serving(inquiry.endpoint))
         stream.ask(
             request,
-            lambda body: transport.post(target, dialect.PATH, body, clocks, ca_file=ca_file, ahead=ahead),
+            lambda body: transport.post(target, dialect.PATH, body, clocks, ca_file=ca_file, ahead=ahead, tell=tell),
             dialect,
             writer=run.writer,
             completion=run.completion,
-            retries=Retries(flags["retries"], run.say, run.deadline),
+            retries=Retries(flags["retries"], tell if flags["verbose"] else run.say, run.deadline),
         )
 
 

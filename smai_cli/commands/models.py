@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smai_cli.cli import server_options
+from smai_cli.cli import server_options, verbose_option
 from smai_cli.clocks import Clocks, Deadline
 from smai_cli.config import Endpoint
 from smai_cli.errors import RefusedError, SmaiError
+from smai_cli.output import say
 from smai_cli.target import approach, chosen_endpoint, serving
+from smai_cli.tell import Teller, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,14 +23,17 @@ if TYPE_CHECKING:
 @click.command(epilog="Manual: man smai-models. Exit status 0 means: the list is complete and was delivered.")
 @click.option("--json", "as_json", is_flag=True, help="Print the server's JSON for each model on a line.")
 @server_options
-def models(*, as_json: bool, **flags: Any) -> int:
+@verbose_option
+def models(*, as_json: bool, verbose: bool, **flags: Any) -> int:
     """Print the ids of the server's models, one a line, sorted.
 
     The completion of smai ask -m offers the ids that were printed last.
     """
     deadline = Deadline(flags["max_time"])
     endpoint = chosen_endpoint(flags)
-    ca_file, ahead = approach(endpoint, flags["connect_timeout"])
+    teller = Teller(say, key=endpoint.key if endpoint else None) if verbose else None
+    tell = teller or silent
+    ca_file, ahead = approach(endpoint, flags["connect_timeout"], tell)
     # From here on the connection is being made while the imports run.
     from smai_cli import transport  # noqa: PLC0415
     from smai_cli.cache import keep_ids  # noqa: PLC0415
@@ -41,12 +46,13 @@ def models(*, as_json: bool, **flags: Any) -> int:
     run = Watched(deadline)
     run.key = endpoint.key if endpoint else None
     clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], deadline)
-    retries = Retries(flags["retries"], run.say, deadline)
+    retries = Retries(flags["retries"], teller or run.say, deadline)
 
     def work() -> None:
         with serving(endpoint) as target:
             listed = ask_for_list(
-                lambda: read_list(transport.get(target, PATH, clocks, ca_file=ca_file, ahead=ahead)), retries
+                lambda: read_list(transport.get(target, PATH, clocks, ca_file=ca_file, ahead=ahead, tell=tell)),
+                retries,
             )
         if endpoint:  # before the reader of stdout can end the run
             keep_ids(endpoint.base_url, _without_key(listed, endpoint), os.environ)
