@@ -5,6 +5,8 @@ import errno
 import io
 import os
 import select
+import threading
+from collections.abc import Callable
 
 from smai_cli.errors import OutputError, ReaderGoneError
 from smai_cli.text import on_a_line, visible
@@ -12,13 +14,18 @@ from smai_cli.text import on_a_line, visible
 STDOUT, STDERR = 1, 2
 # How long a line on stderr may wait for a reader who is not reading a non-blocking pipe.
 _STDERR_PATIENCE_MS = 1000
+_COLUMNS = 80
 
 
 class Output:
-    """Stdout as a descriptor. `written` is the number of bytes delivered, `is_terminal` whether a person looks."""
+    """Stdout as a descriptor. `written` is the number of bytes delivered, `is_terminal` whether a person looks.
+
+    `before_first` is called once, before the first byte.
+    """
 
     def __init__(self, fd: int = STDOUT) -> None:
         self.fd = fd
+        self.before_first: Callable[[], None] | None = None
         self.written = 0
         self.is_terminal = os.isatty(fd)
 
@@ -27,6 +34,9 @@ class Output:
 
         Raises ReaderGoneError when nobody reads any more (EPIPE), OutputError for a full disk and the rest.
         """
+        if self.before_first and data:
+            before, self.before_first = self.before_first, None
+            before()
         rest: bytes | memoryview = data
         while rest:
             try:
@@ -93,12 +103,12 @@ class Aside:
 
     def __init__(self) -> None:
         self._is_terminal = os.isatty(STDERR)
-        self._dims = self._is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+        self._dims = stderr_can_draw()
 
     def __call__(self, text: str) -> None:
         """Write `text` at once. A stderr that cannot be written changes nothing."""
         shown = visible(text) if self._is_terminal else text
-        _write_stderr(f"\x1b[2m{shown}\x1b[22m" if self._dims and shown != "\n" else shown)
+        _stderr.write(f"\x1b[2m{shown}\x1b[22m" if self._dims and shown != "\n" else shown)
 
 
 def open_tape(path: str) -> FileOutput:
@@ -116,7 +126,99 @@ def say(line: str) -> None:
 
 def say_plain(line: str) -> None:
     """Put `line` on stderr as it is, with a newline, in one write where the kernel takes it."""
-    _write_stderr(f"{line}\n")
+    _stderr.write(f"{line}\n")
+
+
+class StatusLine:
+    """A line on stderr, a terminal, that is drawn again and again; what else goes there erases it first.
+
+    `stands` says whether it is there.
+    """
+
+    def __init__(self) -> None:
+        self._is_closed = False
+
+    @property
+    def stands(self) -> bool:
+        """Whether it was drawn, and nothing has been written to stderr since."""
+        return _stderr.drawn > 0
+
+    def draw(self, line: str) -> None:
+        """Show `line`, printable ASCII, in place of what was shown; nothing after the text of somebody else's line."""
+        _stderr.draw(line, lambda: self._is_closed)
+
+    def close(self) -> None:
+        """Erase it; nothing is drawn any more."""
+        self._is_closed = True
+        _stderr.erase()
+
+
+def stderr_can_draw() -> bool:
+    """Return whether stderr is a terminal that obeys escape sequences, whose user wants them (no-color.org)."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "") in ("", "dumb")
+    return not plain and os.isatty(STDERR)
+
+
+def columns() -> int:
+    """Return how wide the terminal on stderr is now."""
+    try:
+        return os.get_terminal_size(STDERR).columns or _COLUMNS
+    except OSError:
+        return _COLUMNS
+
+
+def _is_foreground() -> bool:
+    """Return whether the terminal is ours to draw on: a job in the background would draw over the user's typing."""
+    try:
+        return os.tcgetpgrp(STDERR) == os.getpgrp()
+    except OSError:  # a terminal, but not the one that controls this process
+        return True
+
+
+class _Stderr:
+    """Stderr, where the texts of several threads stand one behind the other, and over a line that is drawn.
+
+    `drawn` is the length of that line. The cursor waits at its beginning: where the terminal becomes narrower and
+    wraps the line, all of it is below the cursor.
+    """
+
+    def __init__(self) -> None:
+        self.drawn = 0
+        self._is_in_a_line = False
+        self._lock = threading.Lock()
+
+    def write(self, text: str) -> None:
+        """Write `text`, with what was drawn erased before it."""
+        with self._lock:
+            _write_stderr(self._eraser() + text)
+            self._is_in_a_line = not text.removesuffix("\x1b[22m").endswith("\n")
+
+    def draw(self, line: str, is_closed: Callable[[], bool]) -> None:
+        """Draw `line` on a line of its own, if there is one; never wait for a terminal that was stopped (Ctrl-S)."""
+        with self._lock:
+            if not is_closed() and not self._is_in_a_line and _is_foreground() and _wait_writable(STDERR, 0):
+                _write_stderr(f"{self._eraser()}{line}\r")
+                self.drawn = len(line)
+
+    def erase(self) -> None:
+        """Erase what was drawn; a terminal that was stopped keeps it, unless the answer waits for it as well."""
+        # Whoever wants to die must not wait for another thread, which a stopped terminal holds.
+        if self._lock.acquire(timeout=_STDERR_PATIENCE_MS / 1000):
+            try:
+                if self.drawn and (os.isatty(STDOUT) or _wait_writable(STDERR, 0)):
+                    _write_stderr(self._eraser())
+            finally:
+                self._lock.release()
+
+    def _eraser(self) -> str:
+        drawn, self.drawn = self.drawn, 0
+        if not drawn or not _is_foreground():
+            return ""
+        # Some terminals keep what is erased from the very first cell on, as if the user had cleared the screen.
+        return "\r \x1b[J\r" if drawn >= columns() else "\r\x1b[K"
+
+
+_stderr = _Stderr()
 
 
 def _write_stderr(text: str) -> None:

@@ -1,5 +1,6 @@
 """What `ask` and `decode` share at the edge: one answer, watched, delivered and reported."""
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,7 @@ from smai_cli.around import Aloud, Both, Kept, Recorded, Told, WithCalls
 from smai_cli.clocks import Deadline
 from smai_cli.completion import Completion
 from smai_cli.errors import SmaiError
-from smai_cli.output import Aside, Output, open_tape, say_plain
+from smai_cli.output import STDERR, Aside, Output, columns, open_tape, say_plain, stderr_can_draw
 from smai_cli.request import choices_in
 from smai_cli.summary import summary_json, summary_text
 from smai_cli.tell import Teller
@@ -17,7 +18,9 @@ from smai_cli.watch import Watched
 from smai_cli.writers import WRITERS, Final, Writer
 
 if TYPE_CHECKING:
+    from smai_cli.cadence import Cadence
     from smai_cli.request import Message, Request
+    from smai_cli.waiting import Waiting
 
 
 class Run(Watched):
@@ -36,6 +39,8 @@ class Run(Watched):
         self._check: Callable[[str], None] | None = None
         self._stdout = Output()
         self._tell: Teller | None = flags["tell"] if isinstance(flags.get("tell"), Teller) else None
+        self._waiting: Waiting | None = None
+        self._cadence: Cadence | None = None
         self.writer = self._writer(self._stdout)
         self.summary = flags["summary"] or ("text" if mode == "final" else "none")
         self.completion = Completion(
@@ -47,7 +52,10 @@ class Run(Watched):
 
     def deliver(self, work: Callable[[], None]) -> int:
         """Do `work`, as every run does; a file that was named becomes the answer when that is complete."""
-        return super().deliver(lambda: self._deliver_into_files(work))
+        try:
+            return super().deliver(lambda: self._deliver_into_files(work))
+        finally:
+            self._stop_waiting()
 
     def _deliver_into_files(self, work: Callable[[], None]) -> None:
         file = None
@@ -61,6 +69,7 @@ class Run(Watched):
             self.writer = Recorded(self.writer, open_tape(self._flags["record"]))
         if self._flags.get("reasoning"):
             self.writer = Aloud(self.writer, Aside())
+        self._observe()
         try:
             work()
         finally:
@@ -68,6 +77,14 @@ class Run(Watched):
                 file.leave()
         if file and not self.completion.error:
             file.commit()
+
+    def _observe(self) -> None:
+        """Note when the deltas come, for a summary that a person will see."""
+        if self.summary == "text" and os.isatty(STDERR):
+            from smai_cli.cadence import Cadence, Paced  # noqa: PLC0415  # on a terminal only
+
+            self._cadence = Cadence()
+            self.writer = Paced(self.writer, self._cadence)
 
     def expect(
         self, request: "Request", check: Callable[[str], None] | None, keep: "Callable[[Message], None] | None"
@@ -80,6 +97,25 @@ class Run(Watched):
             self.writer = Kept(self.writer, keep)
         if self._tell:
             self.writer = Told(self.writer, self._tell)
+        elif stderr_can_draw():
+            self._wait(awaited="the first delta" if request.stream else "the answer")
+
+    def _wait(self, awaited: str) -> None:
+        """Show on the terminal that an answer is awaited, until the first byte goes to stdout, or until the end."""
+        from smai_cli.waiting import Counted, Waiting  # noqa: PLC0415  # on a terminal only
+
+        self._waiting = Waiting(awaited)
+        self.writer = Counted(self.writer, self._waiting)
+        self._stdout.before_first = self._waiting.stop
+        self._waiting.start()
+
+    def _stop_waiting(self) -> None:
+        if self._waiting:
+            self._waiting.stop()
+
+    def _die_without_reader(self) -> None:
+        self._stop_waiting()
+        super()._die_without_reader()
 
     def _writer(self, out: Output) -> Writer:
         writer: Writer
@@ -92,6 +128,7 @@ class Run(Watched):
     def _end(self, failure: SmaiError | None) -> int:
         """Report how the answer ended, and the summary of it, on stderr; return the exit status."""
         completion = self.completion
+        self._stop_waiting()
         if failure:
             completion.end(failure)
         if completion.tools and self._tells_tools and not completion.error:
@@ -104,4 +141,14 @@ class Run(Watched):
             say_plain(self._without_key(summary_json(completion)))
         elif self.summary == "text" and completion.finished:
             self.say(summary_text(completion))
+            self._draw_cadence()
         return completion.status
+
+    def _draw_cadence(self) -> None:
+        """Put the cadence of the answer under its summary, on a terminal."""
+        if self._cadence:
+            from smai_cli.cadence import speaks_utf8  # noqa: PLC0415  # as above
+
+            line = self._cadence.line(self.completion.started_s, columns(), is_utf8=speaks_utf8(os.environ))
+            if line:
+                self.say(line)

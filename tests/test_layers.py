@@ -53,6 +53,8 @@ INNER = {
     "completion": {"chunk", "errors", "problem", "text"},
     "writers": {"chunk", "completion", "output", "text"},
     "around": {"chunk", "completion", "output", "request", "tell", "text", "writers"},
+    "waiting": {"around", "chunk", "completion", "output", "writers"},
+    "cadence": {"around", "chunk", "completion", "writers"},
     "outfile": {"errors", "files", "output"},
     "preview": {"chunk", "request", "tokens"},
     "summary": {"chunk", "completion", "text", "tokens"},
