@@ -208,7 +208,7 @@ def test_whatever_takes_a_file_completes_file_names(smai: Smai, command: str, pa
 
 
 @pytest.mark.parametrize(
-    "arguments", [["ask", "-n", "--mock", "--schema", "{}", "hi"], ["count", "{}"], ["decode", "{}"]]
+    "arguments", [["ask", "-n", "--mock", "--messages", "{}", "hi"], ["count", "{}"], ["decode", "{}"]]
 )
 def test_smai_itself_says_what_is_wrong_with_a_file(smai: Smai, tmp_path: Path, arguments: list[str]) -> None:
     for path, reason in ((tmp_path / "missing", "No such file"), (tmp_path, "directory")):
