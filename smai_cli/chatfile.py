@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from smai_cli.errors import OutputError, UsageError
-from smai_cli.files import keep_owner_and_mode, read_text
+from smai_cli.files import read_text, replace_file
 from smai_cli.messages import is_array, parse_messages
 from smai_cli.request import Message
 
@@ -33,6 +33,7 @@ class ChatFile:
         self._path = Path(os.path.realpath(path))
         # Hidden, and with a name that nobody else gives: they are made and removed.
         self._lock_path = self._path.with_name(f".{self._path.name}.smai-lock")
+        self._new_path = self._path.with_name(f".{self._path.name}.smai-new")
         self._notice = notice
         self._lock = -1
         self._text = ""
@@ -62,7 +63,7 @@ class ChatFile:
         text = self._text if not self._text or self._text.endswith("\n") else self._text + "\n"
         lines = (json.dumps(message.as_json(), ensure_ascii=False) + "\n" for message in turn)
         try:
-            _replace(self._path, (text + "".join(lines)).encode())
+            replace_file(str(self._path), str(self._new_path), (text + "".join(lines)).encode())
         except OSError as exc:
             raise OutputError(
                 f"{self._name}: {exc.strerror}; the conversation is as it was, without this turn",
@@ -103,29 +104,3 @@ class ChatFile:
                 self._lock_path.unlink()
             os.close(self._lock)
             self._lock = -1
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Make `data` the content of `path` in one step that a crash cannot halve; keep its mode. Raises OSError."""
-    new = path.with_name(f".{path.name}.smai-new")
-    new.unlink(missing_ok=True)  # of a run that was killed
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            keep_owner_and_mode(fd, path.stat())
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
-        new.replace(path)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(fd)
-    with contextlib.suppress(OSError):  # so that the new name outlives a crash of the machine
-        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

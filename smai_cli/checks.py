@@ -225,7 +225,7 @@ def shake_hands(hop: Hop, plain: socket.socket, ca_file: str | None, clocks: Clo
     try:
         protocol, certificate = _within(clocks, f"{hop.title} did not finish the TLS handshake", shake)
     except (OSError, ValueError) as exc:
-        from smai_cli.transport import tls_error  # noqa: PLC0415  # the words that a run has for it
+        from smai_cli.failures import tls_error  # noqa: PLC0415  # the words that a run has for it
 
         if isinstance(exc, (ssl.SSLError, ValueError)):
             raise tls_error(_reason(exc)) from exc

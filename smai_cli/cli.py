@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from smai_cli import __version__
-from smai_cli.config import DEFAULT_BASE_URL, find_base_url
+from smai_cli.config import DEFAULT_BASE_URL, DEFAULT_MODEL, find_base_url
 from smai_cli.errors import UsageError
 from smai_cli.settings import MOST_SECONDS, Settings, find_settings
 
@@ -78,6 +78,19 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
     except UsageError:
         return []
     return [name for name in kept_ids(base_url, os.environ) if name.startswith(incomplete)]
+
+
+def model_option(help_text: str) -> Callable[[_F], _F]:
+    """Return the option that names a model, with `help_text`."""
+    return click.option(
+        "-m",
+        "--model",
+        envvar="SMAI_MODEL",
+        default=DEFAULT_MODEL,
+        show_default=True,
+        shell_complete=complete_model,
+        help=help_text,
+    )
 
 
 def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem[str]]":  # noqa: ARG001  # click's

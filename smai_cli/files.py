@@ -36,6 +36,42 @@ def read_text(path: str, name: str, limit_bytes: int = LIMIT_BYTES) -> str:
     return piped_text(read_file(path, name, limit_bytes), name)
 
 
+def replace_file(path: str, new: str, data: bytes, mode: int = 0o666) -> None:
+    """Make `data` the content of `path` in one step that a crash cannot halve, by way of a file `new` beside it.
+
+    A file that is there keeps its permissions; one that is made has `mode`, less the umask. Raises OSError, and
+    `path` is as it was.
+    """
+    with contextlib.suppress(FileNotFoundError):  # of a run that was killed
+        os.unlink(new)
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            keep_owner_and_mode(fd, os.stat(path))
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
+        move_into_place(new, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise
+    finally:
+        os.close(fd)
+
+
+def move_into_place(new: str, path: str) -> None:
+    """Rename `new`, which is on the disk, to `path`, so that the name outlives a crash too. Raises OSError."""
+    os.replace(new, path)
+    with contextlib.suppress(OSError):  # not every file system can
+        folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
 def keep_owner_and_mode(fd: int, old: os.stat_result) -> None:
     """Give the file `fd` the permissions of the one that it replaces, and its owner where that is allowed."""
     with contextlib.suppress(OSError):

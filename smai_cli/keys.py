@@ -1,13 +1,12 @@
 """Where keys live: the environment, a file, a command, and the file that `smai login` writes."""
 
-import contextlib
-import json
 import os
 import re
 import stat
 from collections.abc import Mapping
 
 from smai_cli.errors import OutputError, UsageError
+from smai_cli.files import replace_file
 
 _KEY_LIMIT = 65536
 _KEY_START = 8
@@ -138,6 +137,8 @@ class KeyStore:
             f"the file of keys {self.path}",
             "smai login makes it anew once it is away",
         )
+        import json  # noqa: PLC0415  # for those who have a file of keys
+
         try:
             stored = json.loads(text)
         except (ValueError, RecursionError) as exc:
@@ -146,19 +147,12 @@ class KeyStore:
 
     def _write(self, stored: Mapping[str, object]) -> None:
         """Replace the file in one step, readable for its owner only from the beginning."""
+        import json  # noqa: PLC0415  # as above
+
         path = os.path.realpath(self.path or "")
-        new = f"{path}.new"
         try:
             os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(new)
-            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with open(fd, "w", encoding="utf-8") as file:
-                json.dump(stored, file, indent=1)
-                file.write("\n")
-                file.flush()
-                os.fsync(fd)
-            os.replace(new, path)
+            replace_file(path, f"{path}.new", (json.dumps(stored, indent=1) + "\n").encode(), 0o600)
         except OSError as exc:
             raise OutputError(f"{self.path}: {exc.strerror}", "check the folder; the keys are as they were") from exc
 

@@ -6,7 +6,7 @@ import os
 import stat
 
 from smai_cli.errors import OutputError, UsageError
-from smai_cli.files import keep_owner_and_mode
+from smai_cli.files import keep_owner_and_mode, move_into_place
 from smai_cli.output import FileOutput
 
 
@@ -34,15 +34,9 @@ class OutFile:
         """Make what came the file, in one step that outlives a crash. Raises OutputError, the file as it was then."""
         try:
             os.fsync(self._fd)
-            os.replace(self._partial, self._path)
+            move_into_place(self._partial, self._path)
         except OSError as exc:
             raise OutputError(f"{self._name}: {exc.strerror}", f"the answer is in {self._partial}") from exc
-        with contextlib.suppress(OSError):
-            folder = os.open(os.path.dirname(self._path), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
 
     def leave(self) -> None:
         """Leave what came of a broken answer beside the file; nothing, if nothing came."""

@@ -1,6 +1,7 @@
 """The fixtures: the real process, and the product's own mock as the server it talks to."""
 
 import contextlib
+import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -19,6 +20,11 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 Smai = Callable[..., process.Result]
 Server = Callable[..., Mock]
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:  # noqa: ARG001  # the hook's signature
+    """Run twice as many tests at once as there are processors: half of the time a test waits for a process."""
+    return 2 * (os.cpu_count() or 1)
 
 
 @pytest.fixture

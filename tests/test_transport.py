@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from conftest import Server
 
-from smai_cli import chat, transport
+from smai_cli import chat, connections, transport
 from smai_cli.clocks import Clocks, Deadline
 from smai_cli.config import Endpoint
 from smai_cli.errors import ClockError
@@ -33,8 +33,8 @@ def test_nobody_is_asked_to_compress(server: Server) -> None:
 
 
 def test_a_request_that_was_given_up_is_not_sent_when_its_connection_comes_after_all() -> None:
-    sending = transport._Sending()
-    upload = transport._Upload(BODY, sending)
+    sending = connections.Sending()
+    upload = connections.Upload(BODY, sending)
     assert sending.cancel() is False
     with pytest.raises(OSError, match="cancelled"):
         upload.read(10)
@@ -42,8 +42,8 @@ def test_a_request_that_was_given_up_is_not_sent_when_its_connection_comes_after
 
 
 def test_a_request_that_was_begun_is_known_to_be_begun() -> None:
-    sending = transport._Sending()
-    assert transport._Upload(BODY, sending).read(10) == BODY[:10]
+    sending = connections.Sending()
+    assert connections.Upload(BODY, sending).read(10) == BODY[:10]
     assert sending.cancel() is True
 
 

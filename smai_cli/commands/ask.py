@@ -1,7 +1,6 @@
 """`smai ask`: one prompt in, one answer streamed out."""
 
 import contextlib
-import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -12,40 +11,31 @@ from smai_cli.cli import (
     Number,
     chosen_mode,
     complete_file,
-    complete_model,
     file_options,
+    model_option,
     output_options,
     server_options,
     verbose_option,
 )
 from smai_cli.clocks import Clocks, Deadline
-from smai_cli.config import DEFAULT_MODEL, Endpoint
+from smai_cli.config import Endpoint
 from smai_cli.errors import UsageError
 from smai_cli.output import Output, say
-from smai_cli.question import FILES, names_files, read_question
-from smai_cli.request import Request, choices_in
+from smai_cli.question import names_files, read_question
+from smai_cli.request import Request
 from smai_cli.target import approach, chosen_endpoint, previewed_endpoint, serving
 from smai_cli.tell import Teller, silent
+from smai_cli.typed import Typed, check_typed, read_stdin
 
 if TYPE_CHECKING:
     from smai_cli.ahead import Ahead
     from smai_cli.run import Run
     from smai_cli.stream import Dialect
 
-STDIN = 0
-
 
 @click.command(epilog="Manual: man smai-ask. Exit status 0 means: the answer is complete and was delivered.")
 @click.argument("operands", metavar="[PROMPT]...", nargs=-1)
-@click.option(
-    "-m",
-    "--model",
-    envvar="SMAI_MODEL",
-    default=DEFAULT_MODEL,
-    show_default=True,
-    shell_complete=complete_model,
-    help="The model to ask.",
-)
+@model_option("The model to ask.")
 @click.option("-s", "--system", metavar="TEXT", help="The system message; @FILE reads it from FILE.")
 @click.option(
     "-a",
@@ -117,44 +107,29 @@ def ask(operands: tuple[str, ...], **flags: Any) -> int:
 
 
 class _Inquiry(NamedTuple):
-    """What was typed, checked: words of the prompt, parameters, and where to ask (None: the mock).
+    """What was typed, and where to ask (None: the mock).
 
     `near` is what `approach` returned, None where files must be read before the server is approached.
     """
 
-    words: list[str]
-    reads_stdin: bool
-    options: dict[str, Any]
-    extra: dict[str, Any]
+    typed: Typed
     endpoint: Endpoint | None
     near: "tuple[str | None, Ahead | None] | None"
 
 
 def _checked(operands: tuple[str, ...], flags: dict[str, Any], mode: str) -> _Inquiry | UsageError:
-    """Return what was typed, or what is wrong with it, to be told when there is a run to tell it."""
+    """Check what was typed, and begin to connect; return what is wrong, to be told when there is a run to tell it."""
     try:
-        return _check(operands, flags, mode)
+        typed = check_typed(operands, flags, mode)
+        is_preview = flags["dry_run"] or flags["curl"]
+        endpoint = None if is_preview else chosen_endpoint(flags)
+        if flags["verbose"] and endpoint:
+            flags["tell"].key = endpoint.key
+        is_near = not is_preview and not names_files(flags)
+        near = approach(endpoint, flags["connect_timeout"], flags["tell"]) if is_near else None
     except UsageError as error:
         return error
-
-
-def _check(operands: tuple[str, ...], flags: dict[str, Any], mode: str) -> _Inquiry:
-    """Check what was typed, and begin to connect; the texts in `flags` are decoded. Raises UsageError."""
-    for name, shown in _TEXTS.items():
-        flags[name] = _decoded(flags[name], shown)
-    _exclude(flags)
-    words = [prompt.operand_text(operand, f"operand {number}") for number, operand in enumerate(operands, 1)]
-    reads_stdin = _reads_stdin(words, flags)
-    if not reads_stdin and not flags["messages"] and not flags["chat"]:
-        prompt.compose(words, None)  # an empty prompt is said before anything is loaded
-    is_preview = flags["dry_run"] or flags["curl"]
-    endpoint = None if is_preview else chosen_endpoint(flags)
-    if flags["verbose"] and endpoint:
-        flags["tell"].key = endpoint.key
-    extra = _extra(flags, mode)
-    is_near = not is_preview and not names_files(flags)
-    near = approach(endpoint, flags["connect_timeout"], flags["tell"]) if is_near else None
-    return _Inquiry(words, reads_stdin, _options(flags), extra, endpoint, near)
+    return _Inquiry(typed, endpoint, near)
 
 
 def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any]) -> None:
@@ -162,22 +137,22 @@ def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any]) -> None:
     run.key = inquiry.endpoint.key if inquiry.endpoint else None
     tell = flags["tell"]
     with contextlib.ExitStack() as stack:
-        question = read_question(flags, stack, _read_stdin, run.say)
+        question = read_question(flags, stack, read_stdin, run.say)
         ca_file, ahead = inquiry.near or approach(inquiry.endpoint, flags["connect_timeout"], tell)
         # Before stdin is read, so that they load while its producer works.
         from smai_cli import stream, transport  # noqa: PLC0415
         from smai_cli.dialects import dialect_for  # noqa: PLC0415
         from smai_cli.retry import Retries  # noqa: PLC0415
 
-        piped = prompt.piped_text(_read_stdin()) if inquiry.reads_stdin else None
-        tell("stdin is read" if inquiry.reads_stdin else "stdin is left alone")
+        piped = prompt.piped_text(read_stdin()) if inquiry.typed.reads_stdin else None
+        tell("stdin is read" if inquiry.typed.reads_stdin else "stdin is left alone")
         request = Request(
             flags["model"],
-            question.messages(inquiry.words, piped),
-            inquiry.options | ({"response_format": question.form.response_format} if question.form else {}),
+            question.messages(inquiry.typed.words, piped),
+            inquiry.typed.options | ({"response_format": question.form.response_format} if question.form else {}),
             stream=not flags["no_stream"],
             include_usage=run.summary != "none",
-            extra=inquiry.extra,
+            extra=inquiry.typed.extra,
         )
         more = flags["settings"].get("responses_models")
         dialect = dialect_for(flags["api"], request.model, more.value if more else ())
@@ -207,82 +182,3 @@ def _print_preview(request: Request, dialect: "Dialect", flags: dict[str, Any]) 
     shown = preview.Preview(*transport.prepared(endpoint, dialect.PATH, body), body, key_source)
     text = preview.as_curl(shown) if flags["curl"] else preview.as_json(shown, request.messages, request.model)
     Output().write(f"{text}\n".encode())
-
-
-_TEXTS = {"model": "-m/--model", "system": "-s/--system", "stop": "--stop", "option": "-O/--option"}
-_EXCLUDED = (
-    ("chat", "messages"),
-    ("json", "schema"),
-    ("dry_run", "curl"),
-    *((preview, file) for preview in ("dry_run", "curl") for file in ("output", "record")),
-)
-
-
-def _decoded(value: Any, name: str) -> Any:
-    """Return a text of the command line, or each of several, decoded. Raises UsageError."""
-    if isinstance(value, tuple):
-        return tuple(prompt.operand_text(text, name) for text in value)
-    return None if value is None else prompt.operand_text(value, name)
-
-
-def _exclude(flags: dict[str, Any]) -> None:
-    """Raise UsageError for options that exclude each other, and for the name of a file that is empty."""
-    for name in (*FILES, "key_file"):
-        if "" in (flags[name] if isinstance(flags[name], tuple) else (flags[name],)):
-            raise UsageError(f"--{name.replace('_', '-')} names no file", "give its name; is a variable empty?")
-    for one, other in _EXCLUDED:
-        if flags[one] and flags[other]:
-            names = f"--{one} and --{other}".replace("_", "-")
-            raise UsageError(f"{names} exclude each other", "choose one")
-
-
-def _reads_stdin(words: list[str], flags: dict[str, Any]) -> bool:
-    """Decide whether stdin is part of the prompt. Raises UsageError where the command line contradicts itself."""
-    places = words.count("-") + (flags["messages"] == "-")
-    if places > 1:
-        raise UsageError("two of the arguments are -", "stdin can be placed once")
-    if places and flags["no_stdin"]:
-        raise UsageError("-n and - exclude each other", "drop one of them")
-    if places:
-        return "-" in words
-    if flags["no_stdin"] or os.environ.get("SMAI_NO_STDIN", "0") not in ("", "0") or os.isatty(STDIN):
-        return False
-    if words and prompt.is_begun_file(STDIN):
-        say("stdin is a file that is being read by someone else, and left alone; - reads it, -n says so silently")
-        return False
-    return True
-
-
-def _read_stdin() -> bytes:
-    return prompt.read_all(STDIN, _notice)
-
-
-def _extra(flags: dict[str, Any], mode: str) -> dict[str, Any]:
-    """Return the members that -O puts into the request. Raises UsageError for several answers where one is due."""
-    if not flags["option"]:
-        return {}
-    from smai_cli.extra import extra_members  # noqa: PLC0415  # for few runs
-
-    extra = extra_members(flags["option"])
-    if choices_in(extra) > 1 and (mode in ("text", "final") or flags["chat"]):
-        raise UsageError("-O n asks for several answers, and the text is one", "use --jsonl or --raw, without --chat")
-    return extra
-
-
-def _options(flags: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that were given, by their names in the API reference."""
-    given = {name: flags[flag] for flag, name in _OPTIONS.items() if flags[flag] is not None}
-    return given | ({"stop": list(flags["stop"])} if flags["stop"] else {})
-
-
-_OPTIONS = {
-    "temperature": "temperature",
-    "max_tokens": "max_tokens",
-    "top_p": "top_p",
-    "effort": "reasoning_effort",
-    "seed": "seed",
-}
-
-
-def _notice() -> None:
-    say(f"waiting for the prompt on stdin, nothing has come for {prompt.NOTICE_AFTER_S:g} s; -n leaves stdin alone")

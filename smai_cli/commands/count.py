@@ -6,8 +6,7 @@ import os
 import click
 
 from smai_cli import prompt
-from smai_cli.cli import complete_file, complete_model
-from smai_cli.config import DEFAULT_MODEL
+from smai_cli.cli import complete_file, model_option
 from smai_cli.errors import UsageError
 from smai_cli.output import Output, say
 
@@ -16,15 +15,7 @@ STDIN = 0
 
 @click.command(epilog="Manual: man smai-count.")
 @click.argument("file", metavar="[FILE]", default="-", shell_complete=complete_file)
-@click.option(
-    "-m",
-    "--model",
-    envvar="SMAI_MODEL",
-    default=DEFAULT_MODEL,
-    show_default=True,
-    shell_complete=complete_model,
-    help="The model whose tokenizer counts.",
-)
+@model_option("The model whose tokenizer counts.")
 def count(file: str, model: str) -> int:
     """Count the tokens of the text in FILE, or on stdin.
 

@@ -138,6 +138,7 @@ def main() -> None:
             "PATH": f"{SMAI_FOLDER}:{os.defpath}",
             "LANG": "C.UTF-8",
             "TERM": "xterm",
+            "NO_COLOR": "1",  # no line that is drawn and erased while smai waits
             "SMAI_BASE_URL": good.url,
             "SMAI_NO_STDIN": "1",
             "BAD_SERVER": bad.url,

@@ -1,0 +1,107 @@
+"""The exceptions of requests and urllib3, of a dozen kinds -> failures in smai's words."""
+
+import http.client
+import re
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import requests
+import urllib3
+
+from smai_cli.clocks import Clocks
+from smai_cli.errors import Again, BrokenError, ClockError, ConnectError, SmaiError, UsageError
+from smai_cli.text import one_line
+
+FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
+
+
+def connect_timeout(limit_s: float) -> ClockError:
+    """Return the failure of a connection that was not there after so many seconds."""
+    return ClockError(
+        f"timed out: no connection within {limit_s:g} s",
+        "raise --connect-timeout, or try again",
+        again=Again.UNANSWERED,
+    )
+
+
+def translated(exc: Exception, *, connected: bool, clocks: Clocks) -> SmaiError:
+    """Return what a failure before the headers is in smai's words, with the cause at the bottom of it."""
+    chain = list(causes(exc))
+    reason = reason_of(chain)
+    if _any(chain, requests.exceptions.InvalidProxyURL, requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
+        return ConnectError(f"could not connect through the proxy: {reason}", "check HTTPS_PROXY and HTTP_PROXY")
+    # SOCKS without its package, or no proxy at all; the scheme of the base URL was checked before.
+    if _any(chain, requests.exceptions.InvalidSchema, urllib3.exceptions.ProxySchemeUnknown):
+        return ConnectError(f"the proxy cannot be used: {reason}", "check HTTPS_PROXY and ALL_PROXY", again=Again.NEVER)
+    if _any(chain, requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError):
+        if any("Failed to parse" in str(cause) for cause in chain):  # not the base URL, which was parsed before
+            return ConnectError("the proxy is no URL", "check HTTPS_PROXY and ALL_PROXY", again=Again.NEVER)
+        return UsageError(f"the base URL cannot be used: {reason}", "check --base-url and SMAI_BASE_URL")
+    if _any(chain, requests.exceptions.SSLError, urllib3.exceptions.SSLError):
+        return tls_error(reason)
+    timeouts = (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
+    # urllib3 makes NewConnectionError, a refused connection, a kind of timeout.
+    timed_out = any(
+        isinstance(cause, timeouts) and not isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in chain
+    )
+    return (_lost if connected else _unconnected)(chain, clocks.connect_timeout_s, timed_out=timed_out)
+
+
+def _unconnected(chain: list[BaseException], limit_s: float, *, timed_out: bool) -> SmaiError:
+    """Return the failure of a connection on which nothing was sent."""
+    if _any(chain, urllib3.exceptions.NameResolutionError, socket.gaierror):
+        return ConnectError(f"could not resolve the host: {reason_of(chain)}", "check --base-url and the network")
+    if timed_out and limit_s:
+        return connect_timeout(limit_s)
+    return ConnectError(f"could not connect: {reason_of(chain)}", "check --base-url and whether the server runs")
+
+
+def _lost(chain: list[BaseException], limit_s: float, *, timed_out: bool) -> SmaiError:
+    """Return the failure of a connection on which the request, or a part of it, was sent."""
+    if timed_out:
+        what = f"timed out: the server took no more of the request for {limit_s:g} s"
+        return ClockError(what, "raise --connect-timeout, or try again")
+    return BrokenError(
+        f"the server dropped the request without an answer: {reason_of(chain)}",
+        "it may have been billed, so smai does not send it again by itself",
+        again=Again.NEVER,
+    )
+
+
+def tls_error(reason: str) -> ConnectError:
+    """Return the failure of a TLS handshake; the same certificate comes again, so nothing is retried."""
+    if "certificate" in reason.lower():
+        hint, retryable = "check --base-url, or name the CA in SSL_CERT_FILE", False
+    elif "WRONG_VERSION_NUMBER" in reason or "record layer" in reason.lower():
+        hint, retryable = "is it an http:// server", False
+    else:
+        hint, retryable = "try again", True
+    return ConnectError(f"TLS failed: {reason}", hint, again=Again.NEVER, retryable=retryable)
+
+
+def causes(exc: BaseException) -> Iterator[BaseException]:
+    """Yield `exc` and what lies under it; requests and urllib3 wrap in args and `reason` as often as in causes."""
+    seen: set[int] = set()
+    waiting: list[Any] = [exc]
+    while waiting:
+        cause = waiting.pop(0)
+        if isinstance(cause, BaseException) and id(cause) not in seen:
+            seen.add(id(cause))
+            yield cause
+            waiting += [*cause.args, getattr(cause, "reason", None), cause.__cause__, cause.__context__]
+
+
+def _any(chain: list[BaseException], *kinds: type[BaseException]) -> bool:
+    return any(isinstance(cause, kinds) for cause in chain)
+
+
+def reason_of(chain: list[BaseException]) -> str:
+    """Return the innermost cause in the system's words, fit for one line."""
+    if _any(chain, http.client.IncompleteRead):  # also for a chunk size that is no number
+        return "it was cut, or is malformed HTTP"
+    for cause in chain:
+        if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, requests.RequestException):
+            return one_line(cause.strerror, 200)
+    # A URL in the words of a library may hold the password of a proxy.
+    return one_line(re.sub(r"//[^/\s]*@", "//", str(chain[-1])) or type(chain[-1]).__name__, 200)
