@@ -60,24 +60,24 @@ def _chunk(payload: dict[str, Any], line: str, part: str) -> Chunk:
     if not isinstance(delta, dict):
         delta = {"content": choice.get("text")}  # as in the API before chat
     content, usage, model = delta.get("content"), payload.get("usage"), payload.get("model")
-    chunk = Chunk(
+    refusal, reasoning, calls = ("", "", ()) if len(delta) == ("content" in delta) else _rest(delta)
+    return Chunk(
         line,
         content if isinstance(content, str) else text_of(content),
         _finish_reason(choice),
         usage_of(usage, "prompt_tokens", "completion_tokens") if usage else None,
         model if isinstance(model, str) else "",
-        others=others,
+        refusal,
+        reasoning,
+        calls,
+        others,
     )
-    return chunk if len(delta) == ("content" in delta) else _with_rest(chunk, delta)
 
 
-def _with_rest(chunk: Chunk, delta: dict[str, Any]) -> Chunk:
-    """Return `chunk` with what few deltas have beside a content."""
-    return chunk._replace(
-        refusal=text_of(delta.get("refusal")),
-        reasoning=text_of(delta.get("reasoning_content") or delta.get("reasoning")),
-        calls=_calls(delta),
-    )
+def _rest(delta: dict[str, Any]) -> tuple[str, str, tuple[CallPart, ...]]:
+    """Return what few deltas have beside a content: a refusal, reasoning, parts of tool calls."""
+    reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+    return text_of(delta.get("refusal")), text_of(reasoning), _calls(delta)
 
 
 def _calls(delta: dict[str, Any]) -> tuple[CallPart, ...]:
@@ -106,6 +106,10 @@ def _error_event(data: str) -> Chunk:
 
 def _choices(choices: Any) -> tuple[dict[str, Any], tuple[tuple[int, str | None], ...]]:
     """Return choice 0, and index and finish_reason of the others; a server with one may leave its index out."""
+    if isinstance(choices, list) and len(choices) == 1 and isinstance(choices[0], dict):  # nearly all there are
+        choice = choices[0]
+        if choice.get("index") in _FIRST:
+            return choice, ()
     first: dict[str, Any] = {}
     others = []
     for choice in choices if isinstance(choices, list) else ():

@@ -19,7 +19,19 @@ if TYPE_CHECKING:
 
 # The APIs that dialects.py knows; named here too, so that --help needs no dialect.
 APIS = ("auto", "chat", "responses")
-COMMANDS = ("ask", "completion", "config", "count", "decode", "doctor", "login", "logout", "mock", "models")
+# The commands, and what --help says of each: to ask them would load them all.
+COMMANDS = {
+    "ask": "Send PROMPT to the model and print the answer as it arrives.",
+    "completion": "Print the script with which a shell completes commands, options, models, profiles and files.",
+    "config": "Print every value that counts, and where it comes from.",
+    "count": "Count the tokens of the text in FILE, or on stdin.",
+    "decode": "Print the answer in a server-sent event stream from FILE, or from stdin.",
+    "doctor": "Check everything that a run needs, from the key to the list of models, a line each.",
+    "login": "Keep a key for a server, after asking the server whether it is good.",
+    "logout": "Forget the key that smai login kept.",
+    "mock": "Serve the chat API on 127.0.0.1 for rehearsals: no key, no model, no network.",
+    "models": "Print the ids of the server's models, one a line, sorted.",
+}
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -32,6 +44,10 @@ class _Commands(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(f"smai_cli.commands.{cmd_name}"), cmd_name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 class Number(click.ParamType):  # type: ignore[type-arg]  # not subscriptable in click 8.2

@@ -61,27 +61,31 @@ class Completion:
 
     def add(self, chunk: Chunk) -> None:
         """Fold one chunk in."""
-        text = chunk.text
+        _, text, finish_reason, usage, model, refusal, _, calls, others, problem, done = chunk
         if text:
             if self.first_delta_s is None:
                 self.first_delta_s = self.now() - self.started_s
             self.characters += len(text)
-            self.ascii_characters += ascii_in(text)
+            self.ascii_characters += len(text) if text.isascii() else ascii_in(text)
             if self.keep_text:
                 self._text.write(text)
-        if chunk.refusal:
-            self.refusal = (self.refusal + chunk.refusal)[:_REFUSAL_LIMIT]
+        if model:
+            self.model = model
+        if finish_reason or usage or refusal or calls or others or problem or done:  # few chunks have any of it
+            self._add_rest(chunk)
+
+    def _add_rest(self, chunk: Chunk) -> None:
+        self.finish_reason = chunk.finish_reason or self.finish_reason
+        self.usage = chunk.usage or self.usage
+        self.problem = chunk.problem or self.problem
+        self.done = chunk.done or self.done
+        self.refusal = (self.refusal + chunk.refusal)[:_REFUSAL_LIMIT]
         for call in chunk.calls:
             if call.name and call.name not in self.tools and len(self.tools) < _TOOLS_LIMIT:
                 self.tools.append(call.name)
         for index, reason in chunk.others:
             if index in self.others or len(self.others) < _CHOICES_LIMIT:
                 self.others[index] = reason or self.others.get(index)
-        self.model = chunk.model or self.model
-        self.finish_reason = chunk.finish_reason or self.finish_reason
-        self.usage = chunk.usage or self.usage
-        self.problem = chunk.problem or self.problem
-        self.done = chunk.done or self.done
 
     @property
     def text(self) -> str:
@@ -91,10 +95,10 @@ class Completion:
     @property
     def finished(self) -> bool:
         """Whether the server has said that the answer ends here: `[DONE]`, or a finish_reason for each choice."""
-        if self.done:
-            return True
-        reasons = (self.finish_reason, *self.others.values())
-        return None not in reasons and len(reasons) >= self.choices
+        if self.done or self.finish_reason is None:
+            return self.done
+        reasons = self.others.values()
+        return None not in reasons and len(reasons) + 1 >= self.choices
 
     def end(self, failure: SmaiError | None) -> None:
         """Note the end of the stream; `failure` is what stopped it, None where nothing did or where it is moot."""

@@ -40,6 +40,8 @@ class OnTape:
         """Return the Chunk in one event, in the dialect of the first."""
         if self._dialect is None:
             self._dialect = _dialect_of(data, name)
+            # A long tape is parsed without coming by here again.
+            self.parse_event = self._dialect.parse_event  # type: ignore[method-assign]
         chunk: Chunk = self._dialect.parse_event(data, name)
         return chunk
 

@@ -201,6 +201,9 @@ def _whole_texts(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
     failure = None
     try:
         for chunk in chunks:
+            if not joiner.held and chunk.text.isascii():  # most of them
+                yield chunk
+                continue
             text = joiner.whole(chunk.text)
             if chunk.done or chunk.problem:  # the last one that anybody looks at
                 text += joiner.rest()

@@ -15,24 +15,24 @@ class Joiner:
 
     JSON may escape one character as two halves (RFC 8259, section 7), and servers that cut text by UTF-16
     units put them into different deltas. `whole` returns text that can be encoded: a high half at its end
-    is held back for the next call, a half without its other half becomes U+FFFD.
+    is `held` back for the next call, a half without its other half becomes U+FFFD.
     """
 
     def __init__(self) -> None:
-        self._held = ""
+        self.held = ""
 
     def whole(self, text: str) -> str:
         """Return `text`, with the held half before it, as code points only."""
-        if not self._held and (text.isascii() or _is_whole(text)):
+        if not self.held and (text.isascii() or _is_whole(text)):
             return text
-        text = self._held + text
-        self._held = text[-1:] if text and _HIGH_SURROGATES[0] <= text[-1] <= _HIGH_SURROGATES[1] else ""
-        text = text.removesuffix(self._held) if self._held else text
+        text = self.held + text
+        self.held = text[-1:] if text and _HIGH_SURROGATES[0] <= text[-1] <= _HIGH_SURROGATES[1] else ""
+        text = text.removesuffix(self.held) if self.held else text
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
     def rest(self) -> str:
         """Return what is still held when no more text comes: U+FFFD, or nothing."""
-        rest, self._held = "\ufffd" if self._held else "", ""
+        rest, self.held = "\ufffd" if self.held else "", ""
         return rest
 
 

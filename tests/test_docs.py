@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from smai_cli.cli import smai
+from smai_cli.cli import COMMANDS, smai
 from smai_cli.completion import Completion
 from smai_cli.config import DEFAULT_BASE_URL
 from smai_cli.errors import SmaiError, Status, UsageError
@@ -113,6 +113,11 @@ def test_every_command_has_a_page_and_no_page_is_left_over() -> None:
 def test_smai_1_lists_every_command_and_no_other() -> None:
     listed = [head.removeprefix("Cm ") for head, _ in items(section("smai", "DESCRIPTION")) if head.startswith("Cm ")]
     assert listed == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_says_of_a_command_what_the_command_says_of_itself(name: str) -> None:
+    assert COMMANDS[name] == command_of(f"smai-{name}").get_short_help_str(limit=200)
 
 
 @pytest.mark.parametrize("page", PAGES)
