@@ -156,9 +156,14 @@ def test_stdin_is_left_alone(serve: Serve, sh: Ask) -> None:
 
 
 def test_over_tls_one_connection_is_made_ahead_and_used(serve: Serve, models: Models) -> None:
-    server = serve(http("200 OK", ONE), tls=certificates().context)
-    assert models(server) == (0, b"one\n", "")
-    assert (server.connections, len(server.requests)) == (1, 1)
+    used = []
+    for _ in range(3):  # a machine that is held up for long lets a connection get too old to be used
+        server = serve(http("200 OK", ONE), tls=certificates().context)
+        assert models(server) == (0, b"one\n", "")
+        used.append((server.connections, len(server.requests)))
+        if used[-1] == (1, 1):
+            return
+    pytest.fail(f"connections and requests: {used}")
 
 
 def test_the_mock_lists_its_models_without_a_key(models: Models) -> None:
