@@ -1,4 +1,4 @@
-"""A million deltas: memory does not grow with the length of the stream."""
+"""Up to a million deltas: memory does not grow with the length of the stream."""
 
 import os
 import socket
@@ -25,12 +25,12 @@ def deltas(count: int) -> Step:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("flags", [[], ["--raw"], ["--jsonl"]], ids=["text", "raw", "jsonl"])
-def test_a_million_deltas_need_no_more_memory_than_a_thousand(
-    environment: dict[str, str], serve: Serve, flags: list[str]
+@pytest.mark.parametrize(("flags", "many"), [([], 1_000_000), (["--raw"], 300_000), (["--jsonl"], 300_000)])
+def test_a_long_stream_needs_no_more_memory_than_a_thousand_deltas(
+    environment: dict[str, str], serve: Serve, flags: list[str], many: int
 ) -> None:
     peak_kib = []
-    for count in (1000, 1_000_000):
+    for count in (1000, many):
         server = serve(CLOSE_HEAD, deltas(count), STOP, DONE)
         command = [SMAI, "ask", "-n", "hi", *flags]
         with subprocess.Popen(command, env=environment | reach(server), stdout=subprocess.PIPE) as process:
