@@ -1,6 +1,7 @@
 """Files to send along -> the content of a message: text under its name, images as data URLs (RFC 2397)."""
 
 import base64
+import codecs
 import os
 import re
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ def read_attachment(path: str) -> Attachment:
     if media_type := _media_type(data):
         return Attachment(name, url=f"data:{media_type};base64,{base64.b64encode(data).decode()}")
     neither = UsageError(f"{path} is neither text nor an image in PNG, JPEG, WebP or GIF", "convert it")
-    if b"\0" in data and not data.startswith(_UTF16_BOMS):
+    if b"\0" in data and (not data.startswith(_UTF16_BOMS) or data.startswith(codecs.BOM_UTF32_LE)):
         raise neither
     try:
         text = piped_text(data, path)

@@ -12,7 +12,6 @@ from smai_cli.errors import UsageError
 NOTICE_AFTER_S = 3.0
 _PIECE = 65536
 _BLANK_LINE = "\n\n"
-_UTF32_BOMS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _UTF16_BOMS = {codecs.BOM_UTF16_LE: "UTF-16-LE", codecs.BOM_UTF16_BE: "UTF-16-BE"}
 
 
@@ -31,8 +30,6 @@ def piped_text(data: bytes, name: str = "stdin") -> str:
 
     `name` is what a message calls it. Raises UsageError with the offset of the first byte that cannot be decoded.
     """
-    if data.startswith(_UTF32_BOMS):
-        raise UsageError(f"{name} is UTF-32", "convert it with iconv")
     encoding = _UTF16_BOMS.get(data[:2])
     if encoding:
         try:

@@ -100,15 +100,15 @@ def test_time_in_which_the_process_was_stopped_is_not_idle(serve: Serve, start: 
 
     go_on = threading.Event()
     server = serve(HEAD, chunk(HELLO), until(go_on), chunk(STOP), hold)
-    started = start(server, "--idle-timeout", "4")
+    started = start(server, "--idle-timeout", "6")
     assert started.out(6) == b"Hello "
     time.sleep(1)
     os.kill(started.child.pid, signal.SIGSTOP)
-    time.sleep(4)
+    time.sleep(6)
     os.kill(started.child.pid, signal.SIGCONT)
     time.sleep(0.5)
     go_on.set()
-    # 5.5 s after the last event, of which 4 s were no waiting; then finish_reason without an end: 5 s of grace.
+    # 7.5 s after the last event, of which 6 s were no waiting; then finish_reason without an end: 5 s of grace.
     assert started.end()[:2] == (0, b"\n")
 
 
