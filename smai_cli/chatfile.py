@@ -97,6 +97,7 @@ class ChatFile:
                 if os.path.samestat(self._lock_path.stat(), os.fstat(self._lock)):
                     return
             os.close(self._lock)
+            self._lock = -1
 
     def _release(self) -> None:
         if self._lock >= 0:

@@ -368,3 +368,11 @@ def test_without_a_file_nothing_is_set() -> None:
     assert find_settings({}, None) == Settings({}, {})
     with pytest.raises(UsageError, match="no API key"):
         find_endpoint(None, None, {})
+
+
+def test_login_tries_again_as_often_as_it_may(smai: Smai, server: Server) -> None:
+    mock = server(status=503, fail_first=1, retry_after="0")
+    result = smai("login", "--base-url", mock.url, "--retries", "1", stdin=KEY.encode())
+    assert (result.status, len(mock.received)) == (0, 2)
+    assert "try 2 of 2" in result.stderr
+    assert smai("login", "--base-url", server(status=503).url, "--retries", "0", stdin=KEY.encode()).status == 6

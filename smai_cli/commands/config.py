@@ -62,7 +62,7 @@ def _found(name: str, settings: Settings) -> tuple[Any, str]:
 
 def _row(name: str, value: Any, source: str) -> tuple[str, str]:
     """Return `name = value` as TOML has it, commented out where there is no value."""
-    if value is None or callable(value) or type(value).__name__ == "Sentinel":
+    if not isinstance(value, str | int | float | list):  # None, or what click has for no default
         return f"# {name}", "not set"
     # JSON's strings, numbers and lists are TOML's as well.
     return f"{name} = {json.dumps(value, ensure_ascii=False)}", source

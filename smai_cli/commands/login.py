@@ -8,6 +8,7 @@ import click
 
 from smai_cli.cli import base_url_option, clock_options, profile_option
 from smai_cli.clocks import Clocks, Deadline
+from smai_cli.commands.models import ask_for_list
 from smai_cli.config import endpoint_for, find_base_url, find_ca_file, origin_of
 from smai_cli.errors import SmaiError, UsageError
 from smai_cli.keys import KeyStore, Secret, checked_key
@@ -46,12 +47,15 @@ def login(**flags: Any) -> int:
 def _check(base_url: str, key: Secret, flags: dict[str, Any]) -> None:
     """Ask the server for its models. Raises SmaiError, the key hidden in its words."""
     from smai_cli import transport  # noqa: PLC0415  # after --help and usage errors
+    from smai_cli.models import PATH  # noqa: PLC0415
+    from smai_cli.retry import Retries  # noqa: PLC0415
 
-    clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], Deadline(flags["max_time"]))
-    endpoint = endpoint_for(base_url, key)
+    deadline = Deadline(flags["max_time"])
+    clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], deadline)
+    endpoint, ca_file = endpoint_for(base_url, key), find_ca_file(os.environ)
+    retries = Retries(flags["retries"], lambda line: say(key.hidden_in(line)), deadline)
     try:
-        for _ in transport.get(endpoint, "/models", clocks, ca_file=find_ca_file(os.environ)):
-            pass
+        ask_for_list(lambda: list(transport.get(endpoint, PATH, clocks, ca_file=ca_file)), retries)
     except SmaiError as error:
         error.what = key.hidden_in(error.what)
         error.hint = f"the key was not kept; {error.hint}"

@@ -1,7 +1,7 @@
 """`smai models`: what a server can be asked for, read whole and then printed."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from smai_cli.models import Model
     from smai_cli.retry import Retries
+
+_T = TypeVar("_T")
 
 
 @click.command(epilog="Manual: man smai-models. Exit status 0 means: the list is complete and was delivered.")
@@ -63,8 +65,8 @@ def models(*, as_json: bool, verbose: bool, **flags: Any) -> int:
     return run.deliver(work)
 
 
-def ask_for_list(ask: "Callable[[], list[Model]]", retries: "Retries") -> "list[Model]":
-    """Return the models that `ask` returns, asking again where that is allowed. Raises SmaiError."""
+def ask_for_list(ask: "Callable[[], list[_T]]", retries: "Retries") -> list[_T]:
+    """Return the list that `ask` returns, asking again where that is allowed. Raises SmaiError."""
     while True:
         try:
             return ask()
