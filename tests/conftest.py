@@ -67,6 +67,16 @@ def no_extra(tmp_path: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(stub.parent)}
 
 
+def assert_refused(result: process.Result, mock: Mock, *words: str) -> None:
+    """Check that nothing was sent, and that one line with `words` says why."""
+    assert (result.status, result.stdout) == (2, b""), result
+    assert mock.received == []
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("smai: ")
+    for word in words:
+        assert word in line
+
+
 class _Picky(Mock):
     """A mock that refuses `stream_options`, as some compatible servers do."""
 

@@ -1,6 +1,8 @@
 """Runs the real smai, as a user's shell would, in an environment that the machine's own settings do not reach."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -9,6 +11,8 @@ from typing import IO, Any, NamedTuple
 
 SMAI = str(Path(sys.executable).with_name("smai"))
 LIMIT_S = 30
+# A process that may not write much would leave a half of its bytecode behind, for all that follow.
+NO_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1"}
 
 
 class Result(NamedTuple):
@@ -38,6 +42,14 @@ def run(
         **given,
     )
     return Result(done.returncode, done.stdout, done.stderr.decode())
+
+
+def can_trace() -> bool:
+    """Return whether strace is there, and may do its work."""
+    trace = ["strace", "-o", os.devnull, "-e", "inject=close:signal=SIGKILL:when=1", "cat", os.devnull]
+    with contextlib.suppress(OSError):
+        return subprocess.run(trace, capture_output=True, check=False).returncode == -signal.SIGKILL
+    return False
 
 
 def _bytes(argument: Any) -> bytes:

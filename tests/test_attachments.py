@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Server, Smai
+from conftest import Server, Smai, assert_refused
 from hypothesis import given
 from hypothesis import strategies as st
-from process import SMAI, Result
+from process import SMAI
 
 from smai_cli.attachments import Attachment, content_with, read_attachment
 from smai_cli.mock import Mock
@@ -36,16 +36,6 @@ def content(mock: Mock) -> Any:
 def image_part(data: bytes, media_type: str = "image/png") -> dict[str, Any]:
     """Return the part for an image, after the chat API's reference."""
     return {"type": "image_url", "image_url": {"url": f"data:{media_type};base64,{base64.b64encode(data).decode()}"}}
-
-
-def assert_refused(result: Result, mock: Mock, *words: str) -> None:
-    """Check that nothing was sent, and that one line with `words` says why."""
-    assert (result.status, result.stdout) == (2, b""), result
-    assert mock.received == []
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("smai: ")
-    for word in words:
-        assert word in line
 
 
 def test_images_are_known_by_their_content_not_by_their_names(smai: Smai, server: Server, tmp_path: Path) -> None:

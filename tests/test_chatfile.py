@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Server, Smai
-from process import SMAI, Result
+from conftest import Server, Smai, assert_refused
+from process import NO_BYTECODE, SMAI, Result, can_trace
 from rawserver import DONE, GOOD, HEAD, HELLO, LAST_CHUNK, STOP, WORLD, Serve, Start, chunk, data, hold, until
 
 from smai_cli.messages import parse_messages
-from smai_cli.mock import Mock
 
 pytest_plugins = ["rawserver"]
 WHOLE = (HEAD, *map(chunk, GOOD), LAST_CHUNK)
@@ -45,16 +44,6 @@ def chat(tmp_path: Path) -> Path:
 def assert_alone(path: Path) -> None:
     """Check that a run left nothing beside the conversation."""
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
-
-
-def assert_refused(result: Result, mock: Mock, *words: str) -> None:
-    """Check that nothing was sent, and that one line with `words` says why."""
-    assert (result.status, result.stdout) == (2, b""), result
-    assert mock.received == []
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("smai: ")
-    for word in words:
-        assert word in line
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
@@ -409,7 +398,9 @@ def test_a_limit_on_file_sizes_is_11_and_the_conversation_stays(
     before = chat.read_bytes()
     command = [SMAI, "ask", "--base-url", server(reply="ok").url, "--chat", str(chat), "hi"]
     limited = ["bash", "-c", 'ulimit -f 1; exec "$@"', "bash", *command]
-    done = subprocess.run(limited, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    done = subprocess.run(
+        limited, env=environment | NO_BYTECODE, stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
     assert_not_kept(done, chat, before, b"File too large")
 
 
@@ -524,14 +515,6 @@ def test_a_third_turn_that_is_killed_while_it_is_answered_leaves_the_second_stat
     assert start(server, "--chat", str(chat)).end() == (0, b"Hello world\n", "")
     assert len(turns(chat)) == 6
     assert_alone(chat)
-
-
-def can_trace() -> bool:
-    """Return whether strace is there, and may do its work."""
-    trace = ["strace", "-o", os.devnull, "-e", "inject=close:signal=SIGKILL:when=1", "cat", os.devnull]
-    with contextlib.suppress(OSError):
-        return subprocess.run(trace, capture_output=True, check=False).returncode == -signal.SIGKILL
-    return False
 
 
 @pytest.mark.parametrize("call", ["openat", "unlink", "fchmod", "write", "fsync", "rename", "close"])

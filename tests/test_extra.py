@@ -4,15 +4,13 @@ import json
 from typing import Any
 
 import pytest
-from conftest import Server, Smai
+from conftest import Server, Smai, assert_refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from process import Result
 
 from smai_cli import chat, responses
 from smai_cli.errors import UsageError
 from smai_cli.extra import extra_members
-from smai_cli.mock import Mock
 from smai_cli.request import Message, Request
 
 JSON_VALUES = st.recursive(
@@ -20,16 +18,6 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-
-
-def assert_refused(result: Result, mock: Mock, *words: str) -> None:
-    """Check that nothing was sent, and that one line with `words` says why."""
-    assert (result.status, result.stdout) == (2, b""), result
-    assert mock.received == []
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("smai: ")
-    for word in words:
-        assert word in line
 
 
 def sent(smai: Smai, server: Server, *flags: str) -> dict[str, Any]:

@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Server, Smai
-from process import Result
+from conftest import Server, Smai, assert_refused
 
 from smai_cli import responses
 from smai_cli.errors import BrokenError, UsageError
 from smai_cli.form import Form
-from smai_cli.mock import Mock
 from smai_cli.request import Message, Request
 
 PERSON = {
@@ -31,16 +29,6 @@ def schema(tmp_path: Path) -> Path:
     path = tmp_path / "schema.json"
     path.write_text(json.dumps(PERSON))
     return path
-
-
-def assert_refused(result: Result, mock: Mock, *words: str) -> None:
-    """Check that nothing was sent, and that one line with `words` says why."""
-    assert (result.status, result.stdout) == (2, b""), result
-    assert mock.received == []
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("smai: ")
-    for word in words:
-        assert word in line
 
 
 def test_json_is_asked_for_by_its_name_in_both_dialects(smai: Smai, server: Server) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Server, Smai
+from conftest import Server, Smai, assert_refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from process import SMAI, Result
+from process import SMAI
 
 from smai_cli.errors import UsageError
 from smai_cli.messages import parse_messages
@@ -25,16 +25,6 @@ def asked(mock: Mock) -> Any:
     """Return the body of the one request that `mock` received."""
     (request,) = mock.received
     return request.json
-
-
-def assert_refused(result: Result, mock: Mock, *words: str) -> None:
-    """Check that nothing was sent, and that one line with `words` says why."""
-    assert (result.status, result.stdout) == (2, b""), result
-    assert mock.received == []
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("smai: ")
-    for word in words:
-        assert word in line
 
 
 @pytest.mark.parametrize("end", ["array", "lines"])

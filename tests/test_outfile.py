@@ -1,6 +1,5 @@
 """-o/--output: the file is the old one or the new one, whatever happens; --record keeps what came in any case."""
 
-import contextlib
 import os
 import resource
 import signal
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import Server, Smai
-from process import SMAI
+from process import NO_BYTECODE, SMAI, can_trace
 
 from smai_cli.script import POEM
 
@@ -144,7 +143,12 @@ def test_a_full_disk_is_11_and_the_file_is_as_it_was(server: Server, environment
     file.write_text("old")
     command = [SMAI, "ask", "--base-url", server().url, "-o", str(file), "hi"]
     done = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False, preexec_fn=limit
+        command,
+        env=environment | NO_BYTECODE,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        preexec_fn=limit,
     )
     assert done.returncode == 11
     assert done.stderr.decode().startswith(f"smai: {partial(file)}: File too large; ")
@@ -186,14 +190,6 @@ def test_an_interrupt_in_the_stream_leaves_the_file_and_what_came(
         run.send_signal(signal.SIGINT)
         assert run.wait(30) == -signal.SIGINT
     assert (file.read_text(), partial(file).read_bytes()) == ("old", FIRST)
-
-
-def can_trace() -> bool:
-    """Return whether strace is there, and may do its work."""
-    trace = ["strace", "-o", os.devnull, "-e", "inject=close:signal=SIGKILL:when=1", "cat", os.devnull]
-    with contextlib.suppress(OSError):
-        return subprocess.run(trace, capture_output=True, check=False).returncode == -signal.SIGKILL
-    return False
 
 
 @pytest.mark.parametrize("call", ["openat", "flock", "ftruncate", "fchmod", "write", "fsync", "rename"])

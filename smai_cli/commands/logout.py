@@ -10,7 +10,7 @@ from smai_cli.output import say
 from smai_cli.settings import Settings, config_folder
 
 
-@click.command(epilog="Manual: man smai-login.")
+@click.command(epilog="Manual: man smai-logout.")
 @profile_option
 def logout(settings: Settings) -> int:
     """Forget the key that smai login kept."""
