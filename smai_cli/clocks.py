@@ -16,7 +16,7 @@ HURRY_S = 0.25
 SUSPENDED_S = 1.0
 # A long wait is a row of short ones: only the one in which the process was stopped is late.
 SLICE_S = 1.0
-_FOREVER_S = 30 * 24 * 3600.0
+_FOREVER_S = 20 * 24 * 3600.0  # poll(2) takes no more than 24 days
 _SHORTEST_SLEEP_S = 0.02
 
 
@@ -40,7 +40,7 @@ class Clocks(NamedTuple):
     """The limits of one exchange; 0 seconds turn a clock off.
 
     `connect_timeout_s` covers DNS, TCP, TLS and proxy together, `idle_timeout_s` the time between two events
-    with data, the first included, `deadline` the run.
+    that carry something, the first included, `deadline` the run.
     """
 
     connect_timeout_s: float = 10.0
@@ -49,59 +49,85 @@ class Clocks(NamedTuple):
 
 
 class IdleClock:
-    """Counts the time spent waiting for the server since the last event with data, and minds the deadline.
+    """Counts wall time since the server last said something, less the time that our own writes took.
 
-    Time in which the reader of stdout is slow, or the process is stopped, does not count as idle. The socket's
-    own timeout cannot do this: every byte of a comment, a header or a chunk size would start it anew.
+    A reader of stdout who is slow, and a process that is stopped, are no silence of the server; a flood of comments is.
+    The socket's own timeout cannot tell them apart: every byte of a comment, a header or a chunk size would start it
+    anew. Whoever reads calls `start` and `check`, whoever understands what was read calls `wind` and `finish`, whoever
+    writes calls `hold` and `release`; `watch` is for a thread beside them, where a read cannot be given a timeout.
+
+    `limit_s` 0 is no limit. `silent` says that not even a comment has come since the clock was wound.
     """
 
-    def __init__(self, clocks: Clocks) -> None:
+    def __init__(self, limit_s: float = 0.0, deadline: Deadline | None = None) -> None:
         self.silent = True
-        self._limit_s = clocks.idle_timeout_s or _FOREVER_S
-        self._deadline = clocks.deadline
-        self._used_s = 0.0
-        self._since_s: float | None = None
+        self._idle_s = limit_s or _FOREVER_S
+        self._limit_s = self._idle_s
+        self._deadline = deadline or Deadline()
+        self._begun_s: float | None = None  # on the monotonic clock, later by the time that was held
+        self._held_s: float | None = None
         self._fired: ClockError | None = None
+        self._is_closed = False
         self._changed = threading.Event()
 
     def start(self) -> None:
-        """Begin to count."""
-        self._since_s = time.monotonic()
+        """Begin to count, unless it counts already."""
+        if self._begun_s is None:
+            self._begun_s = time.monotonic()
 
-    def stop(self) -> None:
-        """Cease to count; what was counted stays."""
-        since_s, self._since_s = self._since_s, None  # first, so that the watcher never counts the time twice
-        if since_s is not None:
-            self._used_s += time.monotonic() - since_s
-
-    def restart(self, limit_s: float | None = None) -> None:
-        """Count from nothing again, with a shorter limit if one is given."""
-        self._used_s = 0.0
+    def wind(self) -> None:
+        """Hear that something came: count from nothing again, at the next start, up to the whole limit."""
+        self._begun_s = None
+        self._limit_s = self._idle_s
         self.silent = True
-        if limit_s is not None and limit_s < self._limit_s:
-            self._limit_s = limit_s
-            self._changed.set()
+
+    def finish(self, grace_s: float) -> None:
+        """Hear that the answer is over: from the next start on, at most `grace_s` for what may follow it."""
+        self._begun_s = None
+        self._limit_s = min(self._limit_s, grace_s)
+        self._changed.set()
+
+    def hold(self) -> None:
+        """Cease to count while something is written."""
+        self._held_s = time.monotonic()
+
+    def release(self) -> None:
+        """Go on to count; the time since `hold` is none."""
+        if self._held_s is not None and self._begun_s is not None:
+            self._begun_s += time.monotonic() - self._held_s
+        self._held_s = None
+
+    def left_s(self) -> float:
+        """Return the seconds until the limit or the deadline, whichever comes first; the deadline may have passed."""
+        return min(self._idle_left_s(), self._deadline.left_s())
 
     def check(self) -> None:
-        """Raise the ClockError of the clock that has run out, if one has."""
+        """Raise the ClockError of the clock that has run out while it was watched, if one has."""
         if self._fired:
             raise self._fired
 
     def watch(self, interrupt: Callable[[], None]) -> None:
-        """Wait until a clock runs out, then call `interrupt`, which makes the blocked read return."""
-        while self._fired is None:
-            idle_left_s, deadline_left_s = self._left_s(), self._deadline.left_s()
-            if self._since_s is not None and min(idle_left_s, deadline_left_s) <= 0:
-                self._fired = self._deadline.error() if deadline_left_s <= 0 else self._idle_error()
+        """Wait until a clock runs out, then call `interrupt`, which makes the blocked read return; or until `close`."""
+        while not self._is_closed:
+            left_s = self.left_s()
+            if left_s <= 0 and self._begun_s is not None and self._held_s is None:
+                self._fired = self._deadline.error() if self._deadline.left_s() <= 0 else self._idle_error()
                 interrupt()
                 return
-            overslept_s = self._sleep(min(max(min(idle_left_s, deadline_left_s), _SHORTEST_SLEEP_S), SLICE_S))
-            if overslept_s > SUSPENDED_S:
-                self._used_s -= overslept_s
+            overslept_s = self._sleep(min(max(left_s, _SHORTEST_SLEEP_S), SLICE_S))
+            if overslept_s > SUSPENDED_S and self._begun_s is not None:
+                self._begun_s += overslept_s
 
-    def _left_s(self) -> float:
-        since_s = self._since_s
-        return self._limit_s - self._used_s - (time.monotonic() - since_s if since_s is not None else 0.0)
+    def close(self) -> None:
+        """End the watch, whatever the clock says."""
+        self._is_closed = True
+        self._changed.set()
+
+    def _idle_left_s(self) -> float:
+        held_s, begun_s = self._held_s, self._begun_s
+        if begun_s is None:
+            return self._limit_s
+        return self._limit_s - ((time.monotonic() if held_s is None else held_s) - begun_s)
 
     def _idle_error(self) -> ClockError:
         came = "nothing" if self.silent else "no event, only comments or parts of one"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from smai_cli.chunk import Chunk
+from smai_cli.clocks import FINISHED_GRACE_S, HURRY_S, IdleClock
 from smai_cli.completion import Completion
 from smai_cli.errors import BrokenError, OutputError, RefusedError, SmaiError
 from smai_cli.request import Request
@@ -23,16 +24,20 @@ _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
 class Source(Protocol):
-    """Where the bytes of an answer come from: an iterable of pieces that fails with a SmaiError."""
+    """Where the bytes of an answer come from: an iterable of pieces that fails with a SmaiError.
+
+    `clock` says for how long it waits; the pump winds it, and ends it.
+    """
+
+    @property
+    def clock(self) -> IdleClock:
+        """The clock by which it waits."""
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield each piece as it arrives."""
 
-    def progress(self, *, finished: bool) -> None:
-        """Hear that an event with data came, and whether the answer was finished by it."""
-
-    def hurry(self) -> None:
-        """Hear that the answer is over, and only what is on its way is still wanted."""
+    def close(self) -> None:
+        """Let go of whatever it holds: a connection, a thread. More than once is no harm, and so is another thread."""
 
 
 class Dialect(Protocol):
@@ -104,7 +109,7 @@ def _pump(
     try:
         for chunk in _whole_texts(_chunks(pieces, dialect)):
             completion.add(chunk)
-            source.progress(finished=completion.finished)
+            source.clock.finish(FINISHED_GRACE_S) if completion.finished else source.clock.wind()
             writer.chunk(chunk)
             if chunk.done or chunk.problem:
                 break
@@ -118,10 +123,7 @@ def _pump(
 
 def _drain(pieces: Iterator[bytes], source: Source, *, hurry: bool) -> None:
     """Let the writer have the pieces that nobody parses any more, without a long wait. Raises OutputError."""
-    if hurry:
-        source.hurry()
-    else:
-        source.progress(finished=True)
+    source.clock.finish(HURRY_S if hurry else FINISHED_GRACE_S)
     try:
         for _ in pieces:
             pass
@@ -133,7 +135,9 @@ def _drain(pieces: Iterator[bytes], source: Source, *, hurry: bool) -> None:
 
 def _tapped(source: Source, writer: Writer) -> Iterator[bytes]:
     for piece in source:
+        source.clock.hold()
         writer.piece(piece)
+        source.clock.release()
         yield piece
 
 

@@ -15,7 +15,7 @@ import requests
 
 from smai_cli import __version__
 from smai_cli.ahead import Ahead
-from smai_cli.clocks import FINISHED_GRACE_S, HURRY_S, SLICE_S, Clocks, IdleClock
+from smai_cli.clocks import SLICE_S, Clocks, IdleClock
 from smai_cli.config import Endpoint
 from smai_cli.connections import Bearer, Sending, Session, Upload, session
 from smai_cli.errors import Again, BrokenError, ClockError, RefusedError, SmaiError
@@ -121,7 +121,7 @@ def _answer(exchange: "_Exchange", clocks: Clocks) -> "Answer":
         raise translated(exc, connected=exchange.sending.connected, clocks=clocks) from exc
     exchange.sending.tell(f"headers: {_shown(response)}")
     if response.status_code == _OK:
-        return Answer(response.raw, exchange.idle, exchange.sending.tell)
+        return Answer(response.raw, exchange.clock, exchange.sending.tell)
     if response.status_code in range(300, 400):
         raise _redirect(response)
     raise _http_error(response, exchange.error_body())
@@ -130,9 +130,9 @@ def _answer(exchange: "_Exchange", clocks: Clocks) -> "Answer":
 class Answer:
     """The body of a 200 answer. Iterating yields pieces of at most PIECE_BYTES, each as soon as it is there."""
 
-    def __init__(self, raw: Any, idle: IdleClock, tell: Tell) -> None:
+    def __init__(self, raw: Any, clock: IdleClock, tell: Tell) -> None:
+        self.clock = clock
         self._raw = raw
-        self._idle = idle
         self._tell = tell
 
     def __iter__(self) -> Iterator[bytes]:
@@ -141,30 +141,24 @@ class Answer:
             yield piece
         self._tell("end of the body")
 
-    def progress(self, *, finished: bool) -> None:
-        """Start the idle clock anew; once the answer is finished, it only waits for what may follow."""
-        self._idle.restart(FINISHED_GRACE_S if finished else None)
-
-    def hurry(self) -> None:
-        """Wait only for what is on its way."""
-        self._idle.restart(HURRY_S)
+    def close(self) -> None:
+        """Let go of the connection and of the thread."""
+        self.clock.close()
 
     def _read(self) -> bytes:
         # read1 with a size is the one call of urllib3 that returns what has arrived, whatever the framing, and
         # that notices a Content-Length cut short. decode_content: a proxy may compress although told not to.
-        self._idle.start()
+        self.clock.start()
         try:
             piece: bytes = self._raw.read1(PIECE_BYTES, decode_content=True)
         except FAILURES as exc:
-            self._idle.check()
+            self.clock.check()
             raise BrokenError(
                 f"the connection broke before the answer was complete: {reason_of(list(causes(exc)))}",
                 "what came is not the whole answer",
             ) from exc
-        finally:
-            self._idle.stop()
-        self._idle.check()
-        self._idle.silent = False
+        self.clock.check()
+        self.clock.silent = False
         return piece
 
 
@@ -177,7 +171,7 @@ class _Exchange:
     """
 
     def __init__(self, send: Callable[[], requests.Response], sending: "Sending", clocks: Clocks) -> None:
-        self.idle = IdleClock(clocks)
+        self.clock = IdleClock(clocks.idle_timeout_s, clocks.deadline)
         self.sending = sending
         self._clocks = clocks
         self._send = send
@@ -192,11 +186,10 @@ class _Exchange:
         try:
             while (news := self._next(limit_s)) is None:  # the head, or a part of the body, is sent
                 limit_s = self._clocks.idle_timeout_s
-                self.idle.restart()
-                self.idle.start()
+                self.clock.wind()
+                self.clock.start()
         except queue.Empty:
             raise self._timed_out(limit_s, connected=self.sending.cancel()) from None
-        self.idle.stop()
         if isinstance(news, BaseException):
             raise news
         return news
@@ -237,7 +230,7 @@ class _Exchange:
             return
         self._news.put(response)
         if response.status_code == _OK:
-            self.idle.watch(lambda: _shut(response.raw))
+            self.clock.watch(lambda: _shut(response.raw))
             return
         with contextlib.suppress(*FAILURES):
             while len(self._error_body) < _ERROR_BODY_BYTES and (

@@ -1,10 +1,11 @@
 """The clocks, on their own."""
 
 import threading
+import time
 
 import pytest
 
-from smai_cli.clocks import Clocks, Deadline, IdleClock
+from smai_cli.clocks import Deadline, IdleClock
 from smai_cli.errors import ClockError
 
 
@@ -13,53 +14,81 @@ def test_no_limit_is_never_over() -> None:
     assert Deadline(5).left_s() <= 5
 
 
-def fired(clock: IdleClock) -> bool:
-    """Watch `clock` to its end; return whether it interrupted."""
+def watched(clock: IdleClock) -> threading.Event:
+    """Return what is set when `clock` interrupts."""
     interrupted = threading.Event()
-    watching = threading.Thread(target=clock.watch, args=(interrupted.set,), daemon=True)
-    watching.start()
-    return interrupted.wait(20)
+    threading.Thread(target=clock.watch, args=(interrupted.set,), daemon=True).start()
+    return interrupted
 
 
 def test_the_idle_clock_fires_while_a_read_waits_and_says_that_nothing_came() -> None:
-    clock = IdleClock(Clocks(idle_timeout_s=0.05))
+    clock = IdleClock(0.05)
     clock.start()
-    assert fired(clock)
+    assert watched(clock).wait(20)
     with pytest.raises(ClockError, match=r"nothing came for 0\.05 s"):
         clock.check()
 
 
 def test_it_says_when_only_comments_came() -> None:
-    clock = IdleClock(Clocks(idle_timeout_s=0.05))
+    clock = IdleClock(0.05)
     clock.silent = False
     clock.start()
-    assert fired(clock)
+    assert watched(clock).wait(20)
     with pytest.raises(ClockError, match="only comments"):
         clock.check()
 
 
 def test_the_deadline_fires_before_a_longer_idle_limit() -> None:
-    clock = IdleClock(Clocks(idle_timeout_s=60, deadline=Deadline(0.05)))
+    clock = IdleClock(60, Deadline(0.05))
     clock.start()
-    assert fired(clock)
+    assert watched(clock).wait(20)
     with pytest.raises(ClockError, match=r"the run took 0\.05 s in all"):
         clock.check()
 
 
 def test_a_finished_answer_shortens_a_wait_that_has_begun() -> None:
-    clock = IdleClock(Clocks(idle_timeout_s=600))
-    interrupted = threading.Event()
+    clock = IdleClock(600)
     clock.start()
-    threading.Thread(target=clock.watch, args=(interrupted.set,), daemon=True).start()
-    clock.restart(0.05)
+    interrupted = watched(clock)
+    clock.finish(0.05)
+    clock.start()
     assert interrupted.wait(20)
 
 
-def test_time_in_which_nothing_is_read_does_not_count() -> None:
-    clock = IdleClock(Clocks(idle_timeout_s=0.05))
+def test_what_comes_after_all_gives_the_whole_limit_back() -> None:
+    clock = IdleClock(600)
+    clock.finish(0.05)
+    clock.wind()
     clock.start()
-    clock.stop()
-    interrupted = threading.Event()
-    threading.Thread(target=clock.watch, args=(interrupted.set,), daemon=True).start()
-    assert not interrupted.wait(0.5)
+    assert clock.left_s() > 500
+
+
+def test_the_grace_counts_on_through_reads_that_bring_nothing() -> None:
+    clock = IdleClock(600)
+    clock.finish(5)
+    clock.start()
+    before_s = clock.left_s()
+    while time.monotonic() == time.monotonic():  # until the clock of the system has moved
+        pass
+    clock.start()
+    assert clock.left_s() < before_s
+
+
+def test_time_in_which_something_is_written_does_not_count() -> None:
+    clock = IdleClock(0.05)
+    clock.start()
+    clock.hold()
+    assert not watched(clock).wait(0.5)
     clock.check()
+    clock.release()
+    assert clock.left_s() > 0
+
+
+def test_a_clock_that_is_closed_is_watched_no_more() -> None:
+    clock = IdleClock()
+    clock.start()
+    watching = threading.Thread(target=clock.watch, args=(lambda: None,))
+    watching.start()
+    clock.close()
+    watching.join(20)
+    assert not watching.is_alive()

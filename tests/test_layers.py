@@ -73,7 +73,7 @@ INNER = {
     "outfile": {"errors", "files", "output"},
     "preview": {"chunk", "request", "tokens"},
     "summary": {"chunk", "completion", "text", "tokens"},
-    "stream": {"chunk", "completion", "errors", "request", "retry", "sse", "text", "writers"},
+    "stream": {"chunk", "clocks", "completion", "errors", "request", "retry", "sse", "text", "writers"},
     "models": {"errors", "problem", "text"},
     "checks": {"ahead", "clocks", "errors", "failures", "text"},
     "cache": set(),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tapes import BY_NAME, GOOD, TAPES, Tape, printed
 
 from smai_cli import chat, stream
+from smai_cli.clocks import HURRY_S, IdleClock
 from smai_cli.completion import Completion
 from smai_cli.errors import Again, BrokenError, BusyError, ConnectError, OutputError, RefusedError, Status
 from smai_cli.output import Output
@@ -31,26 +32,38 @@ class Sink(Output):
         self.writes.append(data)
 
 
+class Clock(IdleClock):
+    """A clock that keeps what it was told: True for the end of the answer, False for something of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[bool] = []
+        self.graces_s: list[float] = []
+
+    def wind(self) -> None:
+        self.told.append(False)
+
+    def finish(self, grace_s: float) -> None:
+        self.told.append(True)
+        self.graces_s.append(grace_s)
+
+
 class Pieces:
     """A source of given pieces, which fails after them if told to."""
 
     def __init__(self, *pieces: bytes, failure: Exception | None = None) -> None:
+        self.clock = Clock()
         self.pieces = pieces
         self.failure = failure
-        self.progressed: list[bool] = []
-        self.hurried = False
+        self.is_closed = False
 
     def __iter__(self) -> Iterator[bytes]:
         yield from self.pieces
-        if self.failure:
+        if self.failure and HURRY_S not in self.clock.graces_s:
             raise self.failure
 
-    def progress(self, *, finished: bool) -> None:
-        self.progressed.append(finished)
-
-    def hurry(self) -> None:
-        self.hurried = True
-        self.failure = None
+    def close(self) -> None:
+        self.is_closed = True
 
 
 def pumped(source: stream.Source, mode: str = "text") -> tuple[Completion, list[bytes]]:
@@ -99,7 +112,7 @@ def test_nothing_is_read_after_done() -> None:
 def test_every_event_is_progress_and_comments_are_none() -> None:
     source = Pieces(b": ping\n\n", GOOD, b": ping\n\n")
     pumped(source)
-    assert source.progressed == [False, False, False, True, True]
+    assert source.clock.told == [False, False, False, True, True]
 
 
 def test_a_half_that_waits_for_its_other_half_is_delivered_with_the_last_chunk() -> None:
@@ -204,9 +217,9 @@ def test_only_raw_waits_for_what_follows_the_end_and_is_patient_after_a_failure(
     ):
         source = Pieces(event("a"), ending, b": bye\n\n")
         _, writes = pumped(source, mode)
-        assert source.hurried == hurried
+        assert (HURRY_S in source.clock.graces_s) == hurried
         assert (b": bye\n\n" in writes) == (mode == "raw")
-        assert (source.progressed[-1] is True) == (mode == "raw" or ending.startswith(b"data: [DONE]"))
+        assert (source.clock.told[-1] is True) == (mode == "raw" or ending.startswith(b"data: [DONE]"))
 
 
 def test_an_error_event_is_the_end_and_the_half_before_it_is_shown() -> None:

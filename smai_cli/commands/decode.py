@@ -1,16 +1,14 @@
 """`smai decode`: a recorded or piped answer through the same pump, modes, summary and statuses."""
 
-import math
 import os
 import select
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from smai_cli.cli import chosen_mode, complete_file, file_options, output_options
-from smai_cli.clocks import FINISHED_GRACE_S, HURRY_S
+from smai_cli.clocks import IdleClock
 from smai_cli.errors import UsageError
 from smai_cli.run import Run
 
@@ -46,9 +44,9 @@ class _Tape:
     """The bytes of a descriptor as the source of a pump."""
 
     def __init__(self, fd: int, name: str) -> None:
+        self.clock = IdleClock()
         self._fd = fd
         self._name = "stdin" if name == "-" else name
-        self._until_s = math.inf
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield what is there, as soon as it is. Raises UsageError where reading fails."""
@@ -63,20 +61,16 @@ class _Tape:
                 return
             yield piece
 
-    def progress(self, *, finished: bool) -> None:
-        """Once the answer is finished, wait only a little for what may follow."""
-        self._until_s = time.monotonic() + FINISHED_GRACE_S if finished else math.inf
-
-    def hurry(self) -> None:
-        """Wait only for what is on its way."""
-        self._until_s = time.monotonic() + HURRY_S
+    def close(self) -> None:
+        """Let go of nothing: the descriptor is the process's."""
 
     def _readable(self) -> bool:
         """Wait for something to read, a regular file included; return False when the time for it is over."""
-        left_s = self._until_s - time.monotonic()
+        self.clock.start()
+        left_s = self.clock.left_s()
         poller = select.poll()
         poller.register(self._fd, select.POLLIN)
-        return left_s > 0 and bool(poller.poll(None if left_s == math.inf else left_s * 1000))
+        return left_s > 0 and bool(poller.poll(left_s * 1000))
 
 
 def _open(file: str) -> int:

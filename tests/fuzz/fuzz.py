@@ -17,7 +17,8 @@ import atheris
 
 with atheris.instrument_imports(include=["smai_cli", "sseclient", "json"]):
     from smai_cli import chat, prompt, stream
-    from smai_cli.completion import Completion
+    from smai_cli.clocks import IdleClock
+from smai_cli.completion import Completion
     from smai_cli.errors import Status, UsageError
     from smai_cli.output import Output
     from smai_cli.writers import WRITERS
@@ -40,16 +41,14 @@ _PIPES: list[int] = []
 
 class _Pieces:
     def __init__(self, pieces: list[bytes]) -> None:
+        self.clock = IdleClock()
         self._pieces = pieces
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._pieces)
 
-    def progress(self, *, finished: bool) -> None:
-        """Nothing waits here."""
-
-    def hurry(self) -> None:
-        """Nothing waits here."""
+    def close(self) -> None:
+        """Let go of nothing."""
 
 
 def _pumped(pieces: list[bytes], mode: str) -> tuple[Status, bytes]:
