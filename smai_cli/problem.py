@@ -1,29 +1,38 @@
-"""What a server says of its own failure: the error object of the API, and the exit status it leads to."""
+"""What a server says of its own failure, in whichever form it says it; `meaning` has what follows from it.
+
+OpenAI's `error` object is one form among many: a string, Gemini's array, FastAPI's `detail`, `errors` of Cloudflare,
+an error in place of a chunk (vLLM, FastChat), MiniMax's `base_resp`, Groq's `x_groq`.
+"""
 
 import json
+import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from smai_cli.errors import AccessError, Again, BusyError, RefusedError, SmaiError
 from smai_cli.text import one_line
 
-_RETRIED = {408, 429, 500, 502, 503, 504}
-_HINTS = {
-    "invalid_api_key": "check the key",
-    "expired_api_key": "make a new key",
-    "missing_api_key": "set SMAI_API_KEY or give --key-file",
-    "insufficient_quota": "top up the account",
-    "context_length_exceeded": "shorten the prompt",
-    "invalid_model": "check -m/--model",
-    "model_not_found": "check -m/--model",
-}
+# Members by which a JSON object can be an error; `object` and `type` are in every chunk, and their value decides.
+_MARKS = frozenset({"error", "errors", "detail", "error_code", "base_resp", "x_groq"})
+_MESSAGES = ("message", "msg", "status_msg", "error_msg", "detail", "title", "text")
+# Where servers put the name or the number of an error, in the order of what is shown.
+_KINDS = ("code", "type", "error_code", "status_code", "statusCode", "http_code", "status", "error_type", "reason")
+_NO_ERROR = (None, 0, "0", "")
+# A number that is, or begins with, an HTTP status. What another one means, each server says for itself.
+HTTP_LIKE = re.compile("[45][0-9]{2}([0-9]{2})?")
+_LISTED = 3
+_DEPTH = 3
 
 
 class Problem(NamedTuple):
-    """The server's own words: `{"error": {"message": ..., "type": ..., "code": ...}}`; empty where it had none."""
+    """The server's own words: `{"error": {"message": ..., "type": ..., "code": ...}}`; empty where it had none.
+
+    `kinds` are all the names and numbers by which the server classes it, `code` the one to show.
+    """
 
     message: str = ""
     code: str = ""
     param: str = ""
+    kinds: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return message, code and the field that is to blame, fit for one line."""
@@ -32,24 +41,37 @@ class Problem(NamedTuple):
         return one_line(f"{message} ({', '.join(details)})" if details else message)
 
 
-def problem_of(error: Any) -> Problem:
-    """Return the Problem for the value of `error` in a server's JSON: an object, or a mere string."""
+def error_in(payload: dict[str, Any]) -> Problem | None:
+    """Return the Problem that an event, or a body with HTTP status 200, is; None for an ordinary one.
+
+    `{"error": {}}` is a problem. null, an empty list and the code 0 are none.
+    """
+    if _MARKS.isdisjoint(payload) and payload.get("type") != "error" and payload.get("object") != "error":
+        return None  # nearly all there are
+    return _error_in(payload)
+
+
+def problem_of(error: Any, depth: int = 0) -> Problem:
+    """Return the Problem for the value of `error` in a server's JSON: an object, a list of them, or a mere string.
+
+    Gateways wrap an error in another one; `depth` is how many were opened.
+    """
+    if isinstance(error, list):
+        return _problem_of_list(error, depth)
+    if isinstance(error, str):
+        return Problem(error, kinds=() if " " in error else (error,))
     if not isinstance(error, dict):
-        return Problem(error if isinstance(error, str) else _dumped(error))
-    code = error.get("code") or error.get("type") or ""
-    message, param = error.get("message"), error.get("param")
-    return Problem(
-        message if isinstance(message, str) else _dumped(error),
-        str(code),
-        param if isinstance(param, str) else "",
-    )
-
-
-def _dumped(error: Any) -> str:
-    try:
-        return json.dumps(error)
-    except RecursionError:  # what could just be parsed may be nested too deep to be written
-        return "an error nested too deep to be shown"
+        return Problem(_dumped(error))
+    message = next((error[name] for name in _MESSAGES if error.get(name) and isinstance(error[name], str)), None)
+    inner = error.get("error") or (error.get("detail") if message is None else None)
+    if inner and depth < _DEPTH and (message is None or isinstance(inner, dict)):
+        return problem_of(inner, depth + 1)
+    if message is None:
+        message = _dumped(error) if error else ""
+    values = list(_kinds(error))
+    kinds = (str(value) for value in values if isinstance(value, str) or HTTP_LIKE.fullmatch(str(value)))
+    param = error.get("param")
+    return Problem(message, str(values[0]) if values else "", param if isinstance(param, str) else "", tuple(kinds))
 
 
 def problem_in_body(body: bytes) -> Problem:
@@ -59,32 +81,72 @@ def problem_in_body(body: bytes) -> Problem:
         payload = json.loads(text)
     except (ValueError, RecursionError):
         return Problem("" if text.startswith("<") else one_line(text, 200))
-    if not isinstance(payload, dict):
-        return Problem()
-    # FastAPI servers say `detail`, Ollama's own errors are a string under `error`.
-    return problem_of(payload.get("error") or payload.get("detail") or payload)
+    if isinstance(payload, list) and payload:  # Gemini's: [{"error": {...}}], as in Gitlawb/openclaude#749
+        payload = payload[0]
+    if isinstance(payload, dict):
+        return _error_in(payload) or problem_of(payload)
+    return Problem(payload) if isinstance(payload, str) else Problem()
 
 
-def http_error(
-    http_status: int, reason: str, problem: Problem, *, wait_s: float | None, request_id: str | None
-) -> SmaiError:
-    """Return the failure that an HTTP status other than 200 is, with the server's words in it."""
-    what = f"the server answered {http_status} {one_line(reason, 60)}".rstrip()
-    if problem.message or problem.code:
-        what += f": {problem}"
-    if request_id:
-        what += f" [request id {one_line(request_id, 100)}]"
-    if http_status in (401, 402, 403) or "insufficient_quota" in problem.code:
-        hint = _HINTS.get(problem.code, "check the key: SMAI_API_KEY or --key-file, and the account")
-        return AccessError(what, hint, http_status=http_status, request_id=request_id)
-    if http_status in _RETRIED or http_status >= 500:  # noqa: PLR2004
-        return BusyError(
-            what,
-            "try again later",
-            again=Again.UNANSWERED if http_status in _RETRIED else Again.NEVER,
-            wait_s=wait_s,
-            http_status=http_status,
-            request_id=request_id,
-        )
-    hint = _HINTS.get(problem.code, "check -m/--model, the options and --base-url")
-    return RefusedError(what, hint, http_status=http_status, request_id=request_id)
+def _error_in(payload: dict[str, Any]) -> Problem | None:  # noqa: PLR0911  # one for each form
+    error = payload.get("error")
+    if error or error == {}:
+        return _beside(payload, error) if isinstance(error, (str, bool)) else problem_of(error)
+    groq = payload.get("x_groq")
+    if isinstance(groq, dict) and groq.get("error"):
+        return problem_of(groq["error"])
+    base = payload.get("base_resp")
+    if isinstance(base, dict) and base.get("status_code") not in _NO_ERROR:
+        # Its numbers mean something else than the same ones of other servers.
+        return problem_of(base)._replace(kinds=(f"base_resp {base['status_code']}",))
+    if payload.get("errors"):
+        return problem_of(payload["errors"])
+    # FastChat's workers put `error_code: 0` into every chunk.
+    if payload.get("error_code") not in _NO_ERROR or "error" in (payload.get("object"), payload.get("type")):
+        return problem_of({name: value for name, value in payload.items() if name != "error"})
+    if payload.get("detail") and "choices" not in payload and "object" not in payload:
+        return problem_of(payload["detail"])
+    return None
+
+
+def _beside(payload: dict[str, Any], error: str | bool) -> Problem:
+    """Return the Problem of a payload whose `error` is a word, a sentence or true; the rest may stand beside it."""
+    rest = problem_of({name: value for name, value in payload.items() if name != "error"})
+    if not isinstance(error, str):
+        return rest
+    spoken = any(isinstance(payload.get(name), str) for name in ("message", "msg"))
+    if spoken and " " not in error:  # a name in place of the object
+        return rest._replace(code=error, kinds=(error, *rest.kinds))
+    return rest._replace(message=error, kinds=(*problem_of(error).kinds, *rest.kinds))
+
+
+def _problem_of_list(errors: list[Any], depth: int) -> Problem:
+    """Return the Problem of the first object, or what FastAPI says of each field, without the input it repeats."""
+    entries = [entry for entry in errors if isinstance(entry, dict)]
+    if not entries:
+        return Problem(errors[0]) if errors and isinstance(errors[0], str) else Problem(_dumped(errors))
+    if "msg" not in entries[0]:
+        return problem_of(entries[0], depth + 1)
+    lines = []
+    for entry in entries[:_LISTED]:
+        place = entry.get("loc")
+        where = ".".join(str(part) for part in place if part != "body") if isinstance(place, list) else ""
+        lines.append(f"{where}: {entry['msg']}" if where else str(entry["msg"]))
+    return Problem("; ".join(lines))
+
+
+def _kinds(error: dict[str, Any]) -> Iterator[str | int]:
+    """Yield the names and numbers of an error, also those in OpenRouter's `metadata` and Google's `details`."""
+    details = error.get("details")
+    for holder in (error, error.get("metadata"), *(details if isinstance(details, list) else ())):
+        for name in _KINDS if isinstance(holder, dict) else ():
+            value = holder.get(name)
+            if isinstance(value, (str, int)) and not isinstance(value, bool) and value not in (*_NO_ERROR, "error"):
+                yield value
+
+
+def _dumped(error: Any) -> str:
+    try:
+        return json.dumps(error)
+    except RecursionError:  # what could just be parsed may be nested too deep to be written
+        return "an error nested too deep to be shown"

@@ -1,5 +1,6 @@
 """Whether and when a failed request is sent again."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 
@@ -7,14 +8,21 @@ from smai_cli.clocks import Deadline
 from smai_cli.errors import Again, SmaiError
 
 # The longest pause a server may ask for (Retry-After, RFC 9110 section 10.2.3) before smai gives up instead.
-LONGEST_WAIT_S = 60.0
+# Minute-long limits end just above 60 s (openai/openai-python#3555).
+LONGEST_WAIT_S = 120.0
 _FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 60.0
+_DOUBLINGS = 7  # 64 s: what comes after it is cut, and 2.0 ** 1024 is no float
+# By how much a wait that the server asks for is spread, so that many clients part: never less than it asks for.
+_SPREAD = 0.1
+_LONGEST_SPREAD_S = 5.0
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Return how long the server asks to wait; None where it does not say, or says what cannot be read.
 
     Retry-After is a number of seconds or an HTTP date (RFC 9110, section 10.2.3); OpenAI adds milliseconds.
+    A date without a zone, such as that of asctime, is in UTC (section 5.6.7).
     """
     for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
@@ -23,12 +31,19 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
             continue
         if 0 <= seconds < float("inf"):
             return seconds
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415  # only for a date
+    from datetime import UTC  # noqa: PLC0415  # only for a date
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415
 
     try:
-        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
+        date = parsedate_to_datetime(headers["retry-after"])
+        return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time())
     except (KeyError, ValueError, TypeError, OverflowError):
         return None
+
+
+def should_retry(headers: Mapping[str, str]) -> bool | None:
+    """Return what the server says in x-should-retry, which OpenAI and Anthropic send; None where it says nothing."""
+    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
 
 
 class Retries:
@@ -60,10 +75,10 @@ class Retries:
         allowed = error.again is Again.UNANSWERED or (error.again is Again.HELD_BACK and holds_back)
         if not allowed or self.spent >= self.limit:
             return False
-        pause_s = self._pause_s(error)
-        if pause_s > LONGEST_WAIT_S:  # only a server asks for that
-            error.hint = f"the server asks to wait {pause_s:g} s; try again then"
+        if error.wait_s is not None and error.wait_s > LONGEST_WAIT_S:
+            error.hint = f"the server asks to wait {math.ceil(error.wait_s)} s; try again then"
             return False
+        pause_s = self._pause_s(error)
         if pause_s >= self._deadline.left_s():
             error.hint = f"the next try would come in {pause_s:.1f} s, after --max-time"
             return False
@@ -73,9 +88,10 @@ class Retries:
         return True
 
     def _pause_s(self, error: SmaiError) -> float:
-        """Return what the server asked for, or 0.5 s doubling, spread by a fifth so that many clients part."""
-        if error.wait_s is not None:
-            return error.wait_s
+        """Return what the server asked for and a little more, or 0.5 s doubling, spread by a fifth."""
         import random  # noqa: PLC0415  # 3 ms that no good run needs
 
-        return min(LONGEST_WAIT_S, _FIRST_PAUSE_S * 2.0**self.spent * random.uniform(0.8, 1.2))  # noqa: S311  # no secret hangs on it
+        if error.wait_s is not None:
+            return error.wait_s + random.uniform(0, min(error.wait_s * _SPREAD, _LONGEST_SPREAD_S))  # noqa: S311
+        pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(self.spent, _DOUBLINGS))
+        return pause_s * random.uniform(0.8, 1.2)  # noqa: S311  # no secret hangs on it

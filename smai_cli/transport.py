@@ -20,8 +20,8 @@ from smai_cli.config import Endpoint
 from smai_cli.connections import Bearer, Sending, Session, Upload, session
 from smai_cli.errors import Again, BrokenError, ClockError, RefusedError, SmaiError
 from smai_cli.failures import FAILURES, causes, connect_timeout, reason_of, translated
-from smai_cli.problem import http_error, problem_in_body
-from smai_cli.retry import retry_after_s
+from smai_cli.problem import problem_in_body
+from smai_cli.retry import retry_after_s, should_retry
 from smai_cli.tell import Tell, silent
 from smai_cli.text import one_line
 
@@ -267,12 +267,15 @@ def _redirect(response: requests.Response) -> RefusedError:
 
 
 def _http_error(response: requests.Response, body: bytes) -> SmaiError:
+    from smai_cli.meaning import http_error  # noqa: PLC0415  # only for a failure
+
     return http_error(
         response.status_code,
         response.reason or "",
         problem_in_body(body),
         wait_s=retry_after_s(response.headers),
         request_id=_request_id(response),
+        should_retry=should_retry(response.headers),
     )
 
 

@@ -72,7 +72,7 @@ def test_a_web_page_is_no_answer_and_not_printed(serve: Serve, ask: Ask, mode: s
         ("418 I'm a teapot", 4),
         ("422 Unprocessable Content", 4),
         ("501 Not Implemented", 6),
-        ("529 Overloaded", 6),
+        ("524 A Timeout Occurred", 6),
     ],
 )
 def test_a_refusal_is_told_in_the_server_s_words_and_asked_once(
@@ -152,6 +152,7 @@ def test_a_redirect_is_shown_and_not_followed(serve: Serve, ask: Ask, status: st
         pytest.param("Retry-After: nan", id="nan"),
         pytest.param("Retry-After: inf", id="inf"),
         pytest.param("Retry-After: Wed, 99 Foo 2015 07:28:00 GMT", id="a-date-that-is-none"),
+        pytest.param("Retry-After: Wed Oct 21 07:28:00 2015", id="a-date-of-asctime"),
         pytest.param("X-Nothing: 1", id="absent"),
     ],
 )
@@ -179,7 +180,7 @@ def test_retry_after_as_a_date_is_obeyed(serve: Serve, ask: Ask) -> None:
     assert time.time() >= int(begun) + 3
 
 
-@pytest.mark.parametrize("value", ["86400", "61", "Fri, 31 Dec 2100 23:59:59 GMT"])
+@pytest.mark.parametrize("value", ["86400", "121", "Fri, 31 Dec 2100 23:59:59 GMT"])
 def test_a_server_that_asks_for_too_much_patience_is_given_up_at_once(serve: Serve, ask: Ask, value: str) -> None:
     server = serve(too_many(f"Retry-After: {value}"), GOOD)
     result = ask(server)
@@ -198,17 +199,58 @@ def test_a_server_that_stays_busy_is_given_up_in_its_own_words(serve: Serve, ask
     )
 
 
-@pytest.mark.parametrize("status", ["408 Request Timeout", "500 Oops", "502 Oops", "503 Oops", "504 Oops"])
+@pytest.mark.parametrize("status", ["408 Request Timeout", "500 Oops", "502 Oops", "503 Oops", "504 Oops", "529 Oops"])
 def test_what_may_pass_is_tried_again(serve: Serve, ask: Ask, status: str) -> None:
     server = serve((http(status, b"", "Retry-After: 0"),), GOOD)
     assert ask(server)[:2] == (0, OUT)
     assert len(server.requests) == 2
 
 
-def test_a_quota_that_is_used_up_is_not_asked_again(serve: Serve, ask: Ask) -> None:
-    server = serve(http("429 Too Many Requests", error_body("pay first", "insufficient_quota"), "Retry-After: 1"))
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        pytest.param("429 Too Many Requests", error_body("pay first", "insufficient_quota"), id="quota"),
+        pytest.param("500 Oops", error_body("insufficient balance (1008)"), id="MiniMax"),
+        pytest.param("400 Bad Request", error_body("Your credit balance is too low"), id="Anthropic"),
+        pytest.param("429 Too Many Requests", error_body("pay first", "1113"), id="Z.ai"),
+        pytest.param("400 Bad Request", b'[{"error": {"code": 400, "message": "API key not valid."}}]', id="Gemini"),
+    ],
+)
+def test_an_account_without_money_or_a_bad_key_is_5_and_not_asked_again(
+    serve: Serve, ask: Ask, status: str, body: bytes
+) -> None:
+    server = serve(http(status, body, "Retry-After: 0", "x-should-retry: true"))
     assert ask(server).status == 5
     assert len(server.requests) == 1
+
+
+def test_an_overload_with_another_status_is_6_and_asked_again(serve: Serve, ask: Ask) -> None:
+    body = b'[{"error": {"code": 429, "message": "You exceeded your current quota", "status": "RESOURCE_EXHAUSTED"}}]'
+    server = serve(http("400 Bad Request", body, "Retry-After: 0"))
+    result = ask(server, "--retries", "1")
+    assert result[:2] == (6, b"")
+    assert result.stderr.endswith(": You exceeded your current quota (429); try again later\n")
+    assert len(server.requests) == 2
+
+
+def test_a_request_that_is_too_large_for_the_account_is_4_and_asked_once(serve: Serve, ask: Ask) -> None:
+    server = serve(http("413 Too Large", error_body("Request too large for model", "rate_limit_exceeded")))
+    result = ask(server)
+    assert result[:2] == (4, b"")
+    assert result.stderr.endswith("; shorten the prompt\n")
+    assert len(server.requests) == 1
+
+
+def test_a_server_that_says_not_to_retry_is_asked_once(serve: Serve, ask: Ask) -> None:
+    server = serve(http("503 Busy", b"", "Retry-After: 0", "x-should-retry: false"))
+    assert ask(server)[:2] == (6, b"")
+    assert len(server.requests) == 1
+
+
+def test_a_server_that_says_to_retry_is_asked_again_whatever_its_status(serve: Serve, ask: Ask) -> None:
+    server = serve((http("409 Conflict", b"", "Retry-After: 0", "x-should-retry: true"),), GOOD)
+    assert ask(server)[:2] == (0, OUT)
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("flags", [[], ["--raw"], ["--jsonl"]], ids=["text", "raw", "jsonl"])

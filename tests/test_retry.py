@@ -7,7 +7,7 @@ import pytest
 
 from smai_cli.clocks import Deadline
 from smai_cli.errors import Again, BrokenError, BusyError, ClockError, ConnectError, RefusedError, SmaiError
-from smai_cli.retry import Retries, retry_after_s
+from smai_cli.retry import Retries, retry_after_s, should_retry
 
 
 class Pauses:
@@ -45,13 +45,30 @@ def test_the_pauses_double_with_jitter_until_the_tries_are_spent() -> None:
     assert pauses.lines[2].startswith("503; try 4 of 4 in ")
 
 
-def test_the_server_decides_the_pause_up_to_a_minute() -> None:
+def test_the_server_decides_the_pause_up_to_two_minutes() -> None:
     pauses = Pauses(5)
-    assert pauses.retries.wait(BusyError("503", wait_s=60), holds_back=False)
-    assert pauses.pauses_s == [60]
-    error = BusyError("503", "try again later", wait_s=61)
+    assert pauses.retries.wait(BusyError("503", wait_s=120), holds_back=False)
+    (pause_s,) = pauses.pauses_s
+    assert 120 <= pause_s <= 125
+    error = BusyError("503", "try again later", wait_s=120.5)
     assert not pauses.retries.wait(error, holds_back=False)
-    assert str(error) == "503; the server asks to wait 61 s; try again then"
+    assert str(error) == "503; the server asks to wait 121 s; try again then"
+
+
+def test_a_pause_that_the_server_asks_for_is_spread_upwards_only() -> None:
+    pauses = Pauses(100)
+    while pauses.retries.wait(BusyError("503", wait_s=10), holds_back=False):
+        pass
+    assert all(10 <= pause_s <= 11 for pause_s in pauses.pauses_s)
+    assert len(set(pauses.pauses_s)) > 50
+
+
+def test_no_number_of_retries_makes_a_pause_too_long() -> None:
+    pauses = Pauses(2000)
+    while pauses.retries.wait(BusyError("503"), holds_back=False):
+        pass
+    assert len(pauses.pauses_s) == 2000
+    assert max(pauses.pauses_s) <= 72
 
 
 def test_a_pause_that_would_end_after_max_time_is_not_begun() -> None:
@@ -77,6 +94,8 @@ def test_a_pause_that_would_end_after_max_time_is_not_begun() -> None:
         ({"retry-after-ms": "x", "retry-after": "9"}, 9.0),
         ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
         ({"retry-after": "Wed, 99 Oct 2015 07:28:00 GMT"}, None),
+        ({"retry-after": "Wednesday, 21-Oct-15 07:28:00 GMT"}, 0.0),
+        ({"retry-after": "Wed Oct 21 07:28:00 2015"}, 0.0),
     ],
 )
 def test_retry_after_in_every_form(headers: dict[str, str], seconds: float | None) -> None:
@@ -87,3 +106,30 @@ def test_retry_after_as_a_date_to_come() -> None:
     seconds = retry_after_s({"retry-after": formatdate(time.time() + 100, usegmt=True)})
     assert seconds is not None
     assert 90 < seconds <= 100
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles", "Asia/Tokyo"])
+@pytest.mark.parametrize("form", ["%a, %d %b %Y %H:%M:%S", "%a, %d %b %Y %H:%M:%S -0000", "%a %b %e %H:%M:%S %Y"])
+def test_a_date_without_a_zone_is_in_utc(monkeypatch: pytest.MonkeyPatch, zone: str, form: str) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        seconds = retry_after_s({"retry-after": time.strftime(form, time.gmtime(time.time() + 100))})
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert seconds is not None
+    assert 90 < seconds <= 100
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({}, None),
+        ({"x-should-retry": "true"}, True),
+        ({"x-should-retry": " False "}, False),
+        ({"x-should-retry": "perhaps"}, None),
+    ],
+)
+def test_the_server_s_word_on_retries(headers: dict[str, str], said: bool | None) -> None:
+    assert should_retry(headers) is said
