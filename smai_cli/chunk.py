@@ -27,14 +27,37 @@ class CallPart(NamedTuple):
     arguments: str = ""
 
 
+class Other(NamedTuple):
+    """What one event says of a choice that is not the answer: its index, its finish_reason, whether text came."""
+
+    choice_index: int
+    finish_reason: str | None = None
+    brings: bool = False
+
+
+class Whole(NamedTuple):
+    """What one event says of the whole answer, or of a whole part, which deltas may have brought before.
+
+    `is_unread` says that there is something in place of a text, in a form that smai does not know.
+    """
+
+    text: str = ""
+    refusal: str = ""
+    calls: tuple[CallPart, ...] = ()
+    is_unread: bool = False
+
+
 class Chunk(NamedTuple):
     """One step of an answer: the view of one event that every dialect gives.
 
     `data` is the event's JSON on one line, the server's own characters where they were one line already
-    (empty for text that no event of its own brought). `text` is the delta of choice 0, `refusal` the model's
-    words instead of an answer, `reasoning` its thoughts before one, `calls` parts of the tools it asks for,
-    `problem` an error object in place of a chunk, `done` that nothing follows. `others` has index and
-    finish_reason of each other choice in the event. Their text and all that smai does not know stay in `data`.
+    (empty for text that no event of its own brought). `choice_index` is the choice that the event is about; it is None
+    for one that carries nothing of an answer: a ping, usage alone. `text` is its delta, `refusal` the model's words
+    instead of an answer, `reasoning` its thoughts before one, `calls` parts of the tools it asks for, `opens` that its
+    role is named, `whole` what it says once more or for the first time of the whole answer. `others` are the other
+    choices in the event; their text and all that smai does not know stay in `data`. `problem` is an error in place of a
+    chunk, `is_foreign` marks what is no chunk of this API at all, `done` that nothing follows. `is_plain` says that
+    there is nothing but ASCII text, as in most of them.
     """
 
     data: str = ""
@@ -45,19 +68,46 @@ class Chunk(NamedTuple):
     refusal: str = ""
     reasoning: str = ""
     calls: tuple[CallPart, ...] = ()
-    others: tuple[tuple[int, str | None], ...] = ()
+    others: tuple[Other, ...] = ()
     problem: Problem | None = None
     done: bool = False
+    choice_index: int | None = None
+    opens: bool = False
+    whole: Whole | None = None
+    is_foreign: bool = False
+    is_plain: bool = False
+
+
+# Parts of a content that are no text and are not meant to be one.
+_BESIDE_TEXT = ("thinking", "reasoning", "refusal")
 
 
 def text_of(content: Any) -> str:
-    """Return the text of a content: a string, null, or a list of parts."""
+    """Return the text of a content: a string, null, an object with a text in it, or a list of parts."""
     if isinstance(content, str):
         return content
+    if isinstance(content, dict):
+        content = [content]
     if isinstance(content, list):
-        texts = (part.get("text") for part in content if isinstance(part, dict))
-        return "".join(text for text in texts if isinstance(text, str))
+        return "".join(filter(None, map(_part_text, content)))
     return ""
+
+
+def is_unread(content: Any) -> bool:
+    """Return whether a content holds something that text_of cannot read, and that may be the answer."""
+    if isinstance(content, str) or not content:
+        return False
+    parts = content if isinstance(content, list) else [content]
+    return any(
+        _part_text(part) is None and not (isinstance(part, dict) and part.get("type") in _BESIDE_TEXT) for part in parts
+    )
+
+
+def _part_text(part: Any) -> str | None:
+    """Return the text of one part, None where there is none to be found."""
+    if isinstance(part, dict):
+        part = part.get("text", part.get("content"))
+    return part if isinstance(part, str) else None
 
 
 def arguments_of(arguments: Any) -> str:
@@ -93,6 +143,20 @@ def load_object(data: str, what: str) -> tuple[dict[str, Any], str]:
     return payload, data
 
 
+def load_event(data: str, name: str) -> tuple[dict[str, Any], str] | None:
+    """Parse the data of the event `name`, as load_object does; None where there is nothing to be parsed.
+
+    Empty data and a word such as `keepalive` are signs of life (Cloudflare, OpenRouter and others send them), and what
+    an event of another name than `message` holds need not be JSON.
+    """
+    try:
+        return load_object(data, "an event")
+    except BrokenError:
+        if name not in ("message", "error") or data.strip().lower() in _SIGNS_OF_LIFE:
+            return None
+        raise
+
+
 def load_body(data: str) -> tuple[dict[str, Any], str]:
     """Parse the body of an answer in one piece, as load_object does.
 
@@ -105,6 +169,11 @@ def load_body(data: str) -> tuple[dict[str, Any], str]:
         end = len(data)
     if end < len(data):
         raise RefusedError(f"the server answered more than one JSON object: {one_line(data, 80)}", "check --base-url")
+    if data.startswith("["):
+        # Gemini's errors are arrays of one object.
+        first = next(iter(_LENIENT.decode(data)), None) if end == len(data) and data.endswith("]") else None
+        if isinstance(first, dict) and "error" in first:
+            return load_object(json.dumps(first), "the answer")
     return load_object(data, "the answer")
 
 
@@ -124,6 +193,7 @@ def _load_odd(data: str, what: str) -> tuple[Any, str]:
     return payload, line
 
 
+_SIGNS_OF_LIFE = ("", "ping", "pong", "keepalive", "keep-alive", "heartbeat")
 _SERVER = "the server does not speak the chat API as documented"
 
 

@@ -116,6 +116,11 @@ def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -
     return [CompletionItem(incomplete, type="file")]
 
 
+def _complete_accept(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  # click's
+    """Return the words that servers use most, for a shell; any other word is taken as well."""
+    return [word for word in ("length", "content_filter", "done") if word.startswith(incomplete)]
+
+
 def output_options(command: _F) -> _F:
     """Add the options that choose a mode, a summary and what counts as a success."""
     return _with(
@@ -130,9 +135,10 @@ def output_options(command: _F) -> _F:
         ),
         click.option(
             "--accept",
+            metavar="WORD",
             multiple=True,
-            type=click.Choice(["length", "content_filter"]),
-            help="Take this finish_reason as a success; repeatable.",
+            shell_complete=_complete_accept,
+            help="Take this finish_reason as a success, or done: [DONE] without one; repeatable.",
         ),
         click.option("--tool-calls", is_flag=True, help="Print the tool calls of the answer, each as JSON on a line."),
     )
@@ -171,7 +177,7 @@ def _complete_profile(ctx: click.Context, param: click.Parameter, incomplete: st
 
 
 # What the configuration may say of an option; the base URL and the key are found together, in config.py.
-_DEFAULTS = ("model", "system", "api", "connect_timeout", "idle_timeout", "max_time", "retries")
+_DEFAULTS = ("model", "system", "api", "accept", "connect_timeout", "idle_timeout", "max_time", "retries")
 profile_option = click.option(
     "-p",
     "--profile",

@@ -6,17 +6,16 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from smai_cli.chunk import Chunk, Usage
-from smai_cli.errors import Again, BrokenError, CutShortError, SmaiError, Status, WithheldError
-from smai_cli.text import ascii_in, one_line
+from smai_cli.completeness import Completeness
+from smai_cli.errors import SmaiError, Status
+from smai_cli.meaning import answer_error
+from smai_cli.text import ascii_in
 
 if TYPE_CHECKING:
     from smai_cli.problem import Problem
 
 _REFUSAL_LIMIT = 1000
 _TOOLS_LIMIT = 10
-_CHOICES_LIMIT = 1000
-# The finish reasons by which the API reference ends a whole answer.
-_WHOLE = {"stop", "tool_calls", "function_call"}
 
 
 class Completion:
@@ -24,8 +23,8 @@ class Completion:
 
     With `keep_text`, which only a count of tokens needs, it keeps the text too. `accept` holds finish reasons that
     the user takes as a success. Times are seconds from `started_s`, on the clock `now`. `error` is None for a
-    complete answer, once the stream has ended. `choices` is how many answers are due, `others` has the
-    finish_reason of each beside the first, `tools` names the tools that the model asks for.
+    complete answer, once the stream has ended. `choices` is how many answers are due, `tools` names the tools that the
+    model asks for, `is_several` says that other choices came beside the first.
     """
 
     def __init__(  # noqa: PLR0913  # what a restart carries over
@@ -39,29 +38,46 @@ class Completion:
         keep_text: bool = False,
     ) -> None:
         self.accept = accept
-        self.choices = 1
         self.now = now
         self.started_s = now() if started_s is None else started_s
         self.model = model
         self.retries = retries
         self.keep_text = keep_text
         self._text = io.StringIO()
+        self._completeness = Completeness(accept)
+        self._main = self._completeness.main
         self.characters = 0
         self.ascii_characters = 0
         self.refusal = ""
         self.tools: list[str] = []
-        self.others: dict[int, str | None] = {}
-        self.finish_reason: str | None = None
-        self.done = False
+        self.is_several = False
         self.problem: Problem | None = None
         self.usage: Usage | None = None
         self.first_delta_s: float | None = None
         self.elapsed_s = 0.0
         self.error: SmaiError | None = None
+        self.is_final = False
+        self._has_ended = False
+
+    @property
+    def choices(self) -> int:
+        """How many answers are due."""
+        return self._completeness.due
+
+    @choices.setter
+    def choices(self, due: int) -> None:
+        self._completeness.due = due
 
     def add(self, chunk: Chunk) -> None:
-        """Fold one chunk in."""
-        _, text, finish_reason, usage, model, refusal, _, calls, others, problem, done = chunk
+        """Fold one chunk in. Then `is_final` says whether anything that follows can still be waited for at length."""
+        if chunk.is_plain and not self._main.needs_care:
+            length = len(chunk.text)
+            self.characters += length
+            self.ascii_characters += length
+            if self.keep_text:
+                self._text.write(chunk.text)
+            return
+        _, text, finish_reason, usage, model, refusal, _, calls, others, problem, done, _, _, _, is_foreign, _ = chunk
         if text:
             if self.first_delta_s is None:
                 self.first_delta_s = self.now() - self.started_s
@@ -71,21 +87,38 @@ class Completion:
                 self._text.write(text)
         if model:
             self.model = model
-        if finish_reason or usage or refusal or calls or others or problem or done:  # few chunks have any of it
-            self._add_rest(chunk)
+        if (
+            self._main.needs_care
+            or finish_reason
+            or usage
+            or refusal
+            or calls
+            or others
+            or problem
+            or done
+            or is_foreign
+        ):
+            self._add_rest(chunk)  # few chunks have any of it
 
     def _add_rest(self, chunk: Chunk) -> None:
-        self.finish_reason = chunk.finish_reason or self.finish_reason
+        self._completeness.hear(chunk)
+        self.is_final = self._completeness.is_final
         self.usage = chunk.usage or self.usage
         self.problem = chunk.problem or self.problem
-        self.done = chunk.done or self.done
         self.refusal = (self.refusal + chunk.refusal)[:_REFUSAL_LIMIT]
+        self.is_several = self.is_several or bool(chunk.others)
         for call in chunk.calls:
             if call.name and call.name not in self.tools and len(self.tools) < _TOOLS_LIMIT:
                 self.tools.append(call.name)
-        for index, reason in chunk.others:
-            if index in self.others or len(self.others) < _CHOICES_LIMIT:
-                self.others[index] = reason or self.others.get(index)
+
+    def seal(self) -> None:
+        """Hear that the body came to the end that it has of its own."""
+        self._completeness.seal()
+
+    @property
+    def finish_reason(self) -> str | None:
+        """The finish_reason of the answer, the worst of several."""
+        return self._main.reason
 
     @property
     def text(self) -> str:
@@ -94,15 +127,18 @@ class Completion:
 
     @property
     def finished(self) -> bool:
-        """Whether the server has said that the answer ends here: `[DONE]`, or a finish_reason for each choice."""
-        if self.done or self.finish_reason is None:
-            return self.done
-        reasons = self.others.values()
-        return None not in reasons and len(reasons) + 1 >= self.choices
+        """Whether the server has said, in a way that can be believed, how the answer ends."""
+        return self._completeness.is_said or self.is_complete
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the stream has ended, and the answer is complete."""
+        return self._has_ended and self.error is None
 
     def end(self, failure: SmaiError | None) -> None:
         """Note the end of the stream; `failure` is what stopped it, None where nothing did or where it is moot."""
         self.elapsed_s = self.now() - self.started_s
+        self._has_ended = True
         self.error = failure or self._verdict()
 
     def restart(self) -> None:
@@ -119,27 +155,5 @@ class Completion:
     def _verdict(self) -> SmaiError | None:
         """Return what the server's own words leave to be desired; None for a complete answer."""
         if self.problem:
-            return BrokenError(f"the server reported an error in the stream: {self.problem}", "try again later")
-        if not self.finished:
-            return BrokenError("the stream ended before finish_reason or [DONE]", "what came is not the whole answer")
-        shortfalls = map(self._shortfall, [self.finish_reason, *self.others.values()])
-        return next(filter(None, shortfalls), None)
-
-    def _shortfall(self, reason: str | None) -> SmaiError | None:
-        """Return what an answer that ended with this finish_reason lacks to be a whole one."""
-        if reason in self.accept:
-            return None
-        if reason == "length":
-            return CutShortError("the answer hit the token limit", "raise --max-tokens, or --accept length")
-        if reason == "content_filter":
-            return WithheldError("the answer was withheld by a content filter", "rephrase, or --accept content_filter")
-        if self.refusal:
-            return WithheldError(f"the model refused: {one_line(self.refusal)}", "rephrase the prompt")
-        if reason is not None and reason not in _WHOLE:
-            shown = one_line(reason, 40)
-            return BrokenError(
-                f"the answer ended with finish_reason {shown}",
-                "the server does not call that complete",
-                again=Again.NEVER,
-            )
-        return None
+            return answer_error(self.problem, in_stream=True, has_text=self.first_delta_s is not None)
+        return self._completeness.verdict(has_text=bool(self.characters or self.tools), refusal=self.refusal)

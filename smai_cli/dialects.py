@@ -25,24 +25,21 @@ def dialect_for(api: str, model: str, more: Iterable[str] = ()) -> ModuleType:
 
 
 class OnTape:
-    """The dialect of a tape, known by its first event or by its body."""
+    """The dialect of a tape, known by the first event that only one of them has, or by its body."""
 
     PATH = ""
-
-    def __init__(self) -> None:
-        self._dialect: ModuleType | None = None
 
     def encode_request(self, request: Request, /) -> bytes:
         """Refuse: a tape is not asked."""
         raise NotImplementedError
 
     def parse_event(self, data: str, name: str = "message", /) -> Chunk:
-        """Return the Chunk in one event, in the dialect of the first."""
-        if self._dialect is None:
-            self._dialect = _dialect_of(data, name)
+        """Return the Chunk in one event, in the dialect that is known by now; a ping says nothing of it."""
+        dialect = _dialect_of(data, name)
+        chunk: Chunk = dialect.parse_event(data, name)
+        if chunk.choice_index is not None:
             # A long tape is parsed without coming by here again.
-            self.parse_event = self._dialect.parse_event  # type: ignore[method-assign]
-        chunk: Chunk = self._dialect.parse_event(data, name)
+            self.parse_event = dialect.parse_event  # type: ignore[method-assign]
         return chunk
 
     def parse_body(self, data: str, /) -> Chunk:
@@ -57,6 +54,6 @@ def _dialect_of(data: str, name: str) -> ModuleType:
         payload, _ = load_object(data, "an event")
     except BrokenError:
         payload = {}
-    kind = payload.get("type") or name
-    is_responses = payload.get("object") == "response" or str(kind).startswith("response.")
+    is_named = any(str(kind).startswith("response.") for kind in (payload.get("type"), name))
+    is_responses = payload.get("object") == "response" or is_named
     return dialect_for("responses" if is_responses else "chat", "")

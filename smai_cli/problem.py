@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from smai_cli.text import one_line
 
 # Members by which a JSON object can be an error; `object` and `type` are in every chunk, and their value decides.
-_MARKS = frozenset({"error", "errors", "detail", "error_code", "base_resp", "x_groq"})
-_MESSAGES = ("message", "msg", "status_msg", "error_msg", "detail", "title", "text")
+MARKS = frozenset({"error", "errors", "detail", "error_code", "error_message", "base_resp", "x_groq"})
+_MESSAGES = ("message", "msg", "status_msg", "error_msg", "error_message", "detail", "title", "text")
 # Where servers put the name or the number of an error, in the order of what is shown.
 _KINDS = ("code", "type", "error_code", "status_code", "statusCode", "http_code", "status", "error_type", "reason")
 _NO_ERROR = (None, 0, "0", "")
@@ -46,7 +46,7 @@ def error_in(payload: dict[str, Any]) -> Problem | None:
 
     `{"error": {}}` is a problem. null, an empty list and the code 0 are none.
     """
-    if _MARKS.isdisjoint(payload) and payload.get("type") != "error" and payload.get("object") != "error":
+    if MARKS.isdisjoint(payload) and payload.get("type") != "error" and payload.get("object") != "error":
         return None  # nearly all there are
     return _error_in(payload)
 
@@ -101,6 +101,8 @@ def _error_in(payload: dict[str, Any]) -> Problem | None:  # noqa: PLR0911  # on
         return problem_of(base)._replace(kinds=(f"base_resp {base['status_code']}",))
     if payload.get("errors"):
         return problem_of(payload["errors"])
+    if payload.get("error_message") and "choices" not in payload:  # Venice (NousResearch/hermes-agent#68451)
+        return problem_of(payload)
     # FastChat's workers put `error_code: 0` into every chunk.
     if payload.get("error_code") not in _NO_ERROR or "error" in (payload.get("object"), payload.get("type")):
         return problem_of({name: value for name, value in payload.items() if name != "error"})

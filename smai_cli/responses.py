@@ -6,9 +6,20 @@ completed, incomplete, failed and error ends the stream, and no `[DONE]` is owed
 
 from typing import Any
 
-from smai_cli.chunk import CallPart, Chunk, arguments_of, load_body, load_object, text_of, usage_of
+from smai_cli.chunk import (
+    CallPart,
+    Chunk,
+    Whole,
+    arguments_of,
+    is_unread,
+    load_body,
+    load_event,
+    text_of,
+    usage_of,
+)
+from smai_cli.completeness import worst
 from smai_cli.errors import RefusedError
-from smai_cli.problem import problem_of
+from smai_cli.problem import error_in, problem_of
 from smai_cli.request import Message, Request, encode
 from smai_cli.sse import DONE
 from smai_cli.text import one_line
@@ -17,7 +28,10 @@ PATH = "/responses"
 # What the reasons of an incomplete response are called in the other dialect, and in smai's statuses.
 _FINISH_REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _REASONING = ("response.reasoning_summary_text.delta", "response.reasoning_text.delta")
-_ENDS = ("response.completed", "response.incomplete", "response.failed")
+_PREFIX = "response."
+_ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
+# What the API sends while nothing happens.
+_SIGNS_OF_LIFE = ("response.queued", "response.in_progress")
 
 
 def encode_request(request: Request) -> bytes:
@@ -43,16 +57,23 @@ def encode_request(request: Request) -> bytes:
 def parse_event(data: str, name: str = "message") -> Chunk:
     """Return the Chunk in one event's data; `name` is the event's name, for data that does not repeat it.
 
-    Raises BrokenError for data that is not a JSON object.
+    Raises BrokenError for data that is not a JSON object. `[DONE]`, which some gateways send, means nothing here.
     """
     if data.strip() == DONE:
-        return Chunk(done=True)
-    payload, line = load_object(data, "an event")
-    kind = payload.get("type") or name
-    if kind in _ENDS:
-        return _end(payload.get("response"), line)
-    if kind == "error" or payload.get("error"):
+        return Chunk()
+    loaded = load_event(data, name if name in ("message", "error") or not name.startswith(_PREFIX) else "message")
+    if loaded is None:
+        return Chunk()
+    payload, line = loaded
+    kind = payload.get("type")
+    ends = [word for word in (kind, name) if word in _ENDS]
+    if ends:
+        return _end(ends, payload, line)
+    kind = kind if isinstance(kind, str) and kind.startswith(_PREFIX) else name if name.startswith(_PREFIX) else kind
+    if name == "error" or kind == "error":
         return Chunk(line, problem=problem_of(payload.get("error") or payload))
+    if problem := error_in(payload):
+        return Chunk(line, problem=problem)
     delta = text_of(payload.get("delta"))
     return Chunk(
         line,
@@ -61,22 +82,66 @@ def parse_event(data: str, name: str = "message") -> Chunk:
         reasoning=delta if kind in _REASONING else "",
         calls=_calls([payload.get("item")]) if kind == "response.output_item.done" else (),
         model=_model(payload.get("response")),
+        choice_index=0 if isinstance(kind, str) and kind.startswith(_PREFIX) and kind not in _SIGNS_OF_LIFE else None,
+        whole=_part_done(kind, payload),
     )
 
 
 def parse_body(data: str) -> Chunk:
-    """Return the Chunk that a response in one piece is.
+    """Return the Chunk that a response in one piece is; one that is queued or in progress is no answer.
 
     Raises BrokenError for JSON that was cut, RefusedError for an object that is no response.
     """
     payload, line = load_body(data)
-    if payload.get("error"):
-        return Chunk(line, problem=problem_of(payload["error"]))
-    if not isinstance(payload.get("output"), list):
+    if payload.get("object") != "response" and (problem := error_in(payload)):
+        return Chunk(line, problem=problem)
+    if not isinstance(payload.get("output"), list) and payload.get("object") != "response":
         raise RefusedError(f"the server answered JSON that is no response: {one_line(line, 80)}", "check --base-url")
-    return _end(payload, line)._replace(
-        text=_output(payload, "text"), refusal=_output(payload, "refusal"), calls=_calls(payload["output"])
+    return _end([], {"response": payload}, line)
+
+
+def _end(ends: list[str], payload: dict[str, Any], line: str) -> Chunk:
+    """Return the Chunk that ends an answer: of the event's type, its name and the status, the worst counts.
+
+    `ends` has the first two, and nothing where the response came in one piece: its status alone can complete it.
+    """
+    response = payload.get("response")
+    response = response if isinstance(response, dict) else payload
+    words = {word.removeprefix(_PREFIX) for word in ends}
+    if response.get("status"):
+        words.add(str(response["status"]))
+    error = response.get("error") or payload.get("error")
+    if error or "failed" in words:
+        return Chunk(line, problem=problem_of(error or "the response failed"))
+    usage, output = response.get("usage"), response.get("output")
+    output = output if isinstance(output, list) else []
+    return Chunk(
+        line,
+        finish_reason=worst(_finish_reason(word, response) for word in words) if words else None,
+        usage=usage_of(usage, "input_tokens", "output_tokens") if usage else None,
+        model=_model(response),
+        done=True,
+        choice_index=0,
+        whole=Whole(_output(output, "text"), _output(output, "refusal"), _calls(output), _is_unread(output)),
     )
+
+
+def _finish_reason(word: str, response: dict[str, Any]) -> str:
+    """Return what the end of a response, or its status, is called in the other dialect, and in smai's statuses."""
+    if word != "incomplete":
+        return "stop" if word == "completed" else word
+    details = response.get("incomplete_details")
+    reason = details.get("reason") if isinstance(details, dict) else None
+    return _FINISH_REASONS.get(str(reason), str(reason or word))
+
+
+def _part_done(kind: Any, payload: dict[str, Any]) -> Whole | None:
+    """Return the whole text of a part, with which the API ends its deltas, and some servers begin."""
+    if kind == "response.output_text.done":
+        return Whole(text_of(payload.get("text")), is_unread=is_unread(payload.get("text")))
+    if kind == "response.refusal.done":
+        return Whole(refusal=text_of(payload.get("refusal")))
+    return None
 
 
 def _items(message: Message) -> list[dict[str, Any]]:
@@ -122,37 +187,30 @@ def _kept(values: dict[str, Any], name: str) -> dict[str, Any]:
     return {name: values[name]} if name in values else {}
 
 
-def _end(response: Any, line: str) -> Chunk:
-    """Return the Chunk that ends an answer; its text came in deltas."""
-    if not isinstance(response, dict):
-        response = {}
-    if response.get("error") or response.get("status") == "failed":
-        return Chunk(line, problem=problem_of(response.get("error") or "the response failed"))
-    finish_reason = "stop"
-    if response.get("status") == "incomplete":
-        details = response.get("incomplete_details")
-        reason = str(details.get("reason")) if isinstance(details, dict) else "incomplete"
-        finish_reason = _FINISH_REASONS.get(reason, reason)
-    usage = response.get("usage")
-    return Chunk(
-        line,
-        finish_reason=finish_reason,
-        usage=usage_of(usage, "input_tokens", "output_tokens") if usage else None,
-        model=_model(response),
-        done=True,
-    )
-
-
-def _output(response: dict[str, Any], part: str) -> str:
-    """Return the text, or the refusal, of all messages in a response; a content is a string or a list of parts."""
-    contents = [item.get("content") for item in response["output"] if isinstance(item, dict) and "content" in item]
+def _output(output: list[Any], part: str) -> str:
+    """Return the text, or the refusal, of all messages in an output; a content is a string or a list of parts."""
     found = []
-    for content in contents:
+    for content in _contents(output):
         if isinstance(content, str):
             found.append(content if part == "text" else "")
         elif isinstance(content, list):
             found += [text_of(piece.get(part)) for piece in content if isinstance(piece, dict)]
+        elif part == "text":
+            found.append(text_of(content))
     return "".join(found)
+
+
+def _is_unread(output: list[Any]) -> bool:
+    return any(map(is_unread, _contents(output)))
+
+
+def _contents(output: list[Any]) -> list[Any]:
+    """Return the contents of the messages in an output: those of reasoning are no answer."""
+    return [
+        item["content"]
+        for item in output
+        if isinstance(item, dict) and "content" in item and item.get("type", "message") == "message"
+    ]
 
 
 def _calls(items: list[Any]) -> tuple[CallPart, ...]:

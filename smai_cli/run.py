@@ -73,9 +73,9 @@ class Run(Watched):
         try:
             work()
         finally:
-            if file and (self.completion.error or not self.completion.finished):
+            if file and not self.completion.is_complete:
                 file.leave()
-        if file and not self.completion.error:
+        if file and self.completion.is_complete:
             file.commit()
 
     def _observe(self) -> None:

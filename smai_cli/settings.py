@@ -174,6 +174,7 @@ KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "system": (_text, "a text"),
     "api": (lambda value: value in ("auto", "chat", "responses"), "auto, chat or responses"),
     "responses_models": (_texts, "a list of texts"),
+    "accept": (_texts, "a list of texts"),
     "connect_timeout": (_seconds, _NUMBER),
     "idle_timeout": (_seconds, _NUMBER),
     "max_time": (_seconds, _NUMBER),

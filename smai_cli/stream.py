@@ -9,14 +9,15 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
+from smai_cli.answer import chunks_of_answer
 from smai_cli.chunk import Chunk
 from smai_cli.clocks import FINISHED_GRACE_S, HURRY_S, IdleClock
 from smai_cli.completion import Completion
 from smai_cli.errors import BrokenError, OutputError, RefusedError, SmaiError
+from smai_cli.meaning import answer_error
 from smai_cli.request import Request
 from smai_cli.retry import Retries
 from smai_cli.sse import MAX_EVENT_BYTES, events
-from smai_cli.text import Joiner
 from smai_cli.writers import Writer
 
 _HEAD_LIMIT = 65536
@@ -32,6 +33,10 @@ class Source(Protocol):
     @property
     def clock(self) -> IdleClock:
         """The clock by which it waits."""
+
+    @property
+    def is_framed(self) -> bool:
+        """Whether it has an end of its own, so that one that was cut raises: not so a tape, nor a body up to a FIN."""
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield each piece as it arrives."""
@@ -85,40 +90,85 @@ def ask(  # noqa: PLR0913  # the parts of a run, each chosen by the edge
         completion.restart()
 
 
-def pump(source: Source, dialect: Dialect, writer: Writer, completion: Completion) -> None:
+def pump(
+    source: Source,
+    dialect: Dialect,
+    writer: Writer,
+    completion: Completion,
+    *,
+    on_more: Callable[[], None] | None = None,
+) -> None:
     """Carry an answer from `source` to `writer` and `completion`, until it is done, broken or cut.
 
+    `on_more` is called where something of an answer follows the end of this one; without it nobody looks.
     How it ended is in `completion.error`: None only for a complete answer that was delivered in full.
     Raises ReaderGoneError only.
     """
     pieces = _tapped(source, writer)
     try:
-        failure = _pump(pieces, source, dialect, writer, completion)
+        failure = _pump(pieces, source, dialect, writer, completion, on_more=on_more)
         if writer.takes_all:
             _drain(pieces, source, hurry=failure is None)
         completion.end(failure)
         writer.end(completion)
     except SmaiError as error:  # the output failed, or a complete answer is not what was asked for
         completion.end(error)
+    finally:
+        source.close()
 
 
-def _pump(
-    pieces: Iterator[bytes], source: Source, dialect: Dialect, writer: Writer, completion: Completion
+def _pump(  # noqa: PLR0913  # as pump
+    pieces: Iterator[bytes],
+    source: Source,
+    dialect: Dialect,
+    writer: Writer,
+    completion: Completion,
+    *,
+    on_more: Callable[[], None] | None,
 ) -> SmaiError | None:
     """Carry the chunks in `pieces`; return what stopped them before the end. Raises OutputError."""
+    clock = source.clock
+    was_final = False
+    chunks = _chunks(pieces, dialect)
     try:
-        for chunk in _whole_texts(_chunks(pieces, dialect)):
+        for chunk in chunks_of_answer(chunks, completion.choices):
             completion.add(chunk)
-            source.clock.finish(FINISHED_GRACE_S) if completion.finished else source.clock.wind()
-            writer.chunk(chunk)
+            if chunk.choice_index is not None and not completion.is_final:
+                clock.wind()
+                writer.chunk(chunk)
+                if was_final and on_more:
+                    on_more()
+                was_final = False
+            else:
+                if completion.is_final and not was_final:
+                    clock.finish(FINISHED_GRACE_S)
+                    was_final = True
+                clock.hold()
+                writer.chunk(chunk)
+                clock.release()
             if chunk.done or chunk.problem:
-                break
+                if on_more and chunk.done and _goes_on(chunks, clock):
+                    on_more()
+                return None
     except OutputError:
         raise
     except SmaiError as error:
         # Once the server has said that the answer is complete, how the connection ends is moot.
-        return None if completion.finished else error
+        return None if completion.is_final else error
+    if source.is_framed:
+        completion.seal()
     return None
+
+
+def _goes_on(chunks: Iterator[Chunk], clock: IdleClock) -> bool:
+    """Return whether something of an answer follows, of what is on its way."""
+    clock.finish(HURRY_S)
+    try:
+        return any(chunk.choice_index is not None for chunk in chunks)
+    except OutputError:
+        raise
+    except SmaiError:
+        return False
 
 
 def _drain(pieces: Iterator[bytes], source: Source, *, hurry: bool) -> None:
@@ -189,7 +239,7 @@ def _whole_body(pieces: Iterable[bytes], dialect: Dialect) -> Chunk:
             raise failure from None
         raise
     if chunk.problem:
-        raise RefusedError(f"the server answered with an error: {chunk.problem}", "check the request and --base-url")
+        raise answer_error(chunk.problem, in_stream=False, has_text=False)
     return chunk
 
 
@@ -197,29 +247,6 @@ def _may_be_events(head: bytes) -> bool:
     """Return whether a body without any event began as an event stream does, or is cut too short to tell."""
     line = head.split(b"\n", 1)[0]
     return any(line.startswith(field) or field.startswith(line) for field in _FIELDS)
-
-
-def _whole_texts(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-    """Make each chunk's text whole code points; a half that stays alone comes last, before a failure too, as U+FFFD."""
-    joiner = Joiner()
-    failure = None
-    try:
-        for chunk in chunks:
-            if not joiner.held and chunk.text.isascii():  # most of them
-                yield chunk
-                continue
-            text = joiner.whole(chunk.text)
-            if chunk.done or chunk.problem:  # the last one that anybody looks at
-                text += joiner.rest()
-            yield chunk if text is chunk.text else chunk._replace(text=text)
-    except OutputError:
-        raise
-    except SmaiError as error:
-        failure = error
-    if rest := joiner.rest():
-        yield Chunk(text=rest)
-    if failure:
-        raise failure
 
 
 def _blames_usage(error: SmaiError) -> bool:

@@ -18,7 +18,7 @@ def count_tokens(completion: Completion) -> tuple[Usage, str]:
     if completion.usage:
         return completion.usage, "server"
     # No text is not no tokens: a tool call, hidden reasoning and other choices have some.
-    is_all = completion.text and not completion.tools and not completion.others
+    is_all = completion.text and not completion.tools and not completion.is_several
     exact = tokens.count(completion.text, completion.model) if is_all else None
     if exact is not None:
         return Usage(completion_tokens=exact), "local"

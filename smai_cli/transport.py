@@ -141,6 +141,11 @@ class Answer:
             yield piece
         self._tell("end of the body")
 
+    @property
+    def is_framed(self) -> bool:
+        """Whether the body has an end of its own (RFC 9112, section 6.3), so that one that was cut raises."""
+        return bool(self._raw.chunked) or "content-length" in self._raw.headers
+
     def close(self) -> None:
         """Let go of the connection and of the thread."""
         self.clock.close()

@@ -28,7 +28,7 @@ TAPES = [
     Tape("comments-and-fields", 0, _OUT),
     Tape("no-space", 0, _OUT),
     Tape("pretty-printed", 0, _OUT),
-    Tape("ollama-null-finish", 0, _OUT),
+    Tape("ollama-null-finish", 8, _OUT),
     Tape("no-done", 0, _OUT),
     Tape("done-without-blank-line", 0, _OUT),
     Tape("azure-filter-chunk", 0, _OUT),

@@ -60,7 +60,7 @@ def test_no_text_is_a_surprise(data: str) -> None:
     [
         ({"delta": {"content": "a"}}, "a"),
         ({"index": 0, "delta": {"content": "a", "role": "assistant"}}, "a"),
-        ({"index": 1, "delta": {"content": "a"}}, ""),
+        ({"index": 1, "delta": {"content": "a"}}, "a"),
         ({"delta": {"content": None}}, ""),
         ({"delta": None}, ""),
         ({"delta": {"content": [{"type": "text", "text": "a"}, {"type": "image"}, {"text": "b"}]}}, "ab"),

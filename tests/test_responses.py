@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smai_cli import responses
-from smai_cli.chunk import Usage
+from smai_cli.chunk import Usage, Whole
 from smai_cli.dialects import dialect_for
 from smai_cli.errors import BrokenError, RefusedError
 from smai_cli.request import Message, Request
@@ -105,8 +105,8 @@ def test_a_whole_response_is_read_with_its_reasoning_tokens() -> None:
     chunk = responses.parse_body(
         json.dumps({"object": "response", "status": "completed", "output": output, "usage": usage})
     )
-    assert (chunk.text, chunk.usage, chunk.finish_reason, chunk.done) == ("a", Usage(1, 9, 10, 8), "stop", True)
-    assert responses.parse_body(json.dumps({"output": [{"content": "plain"}]})).text == "plain"
+    assert (chunk.whole, chunk.usage, chunk.finish_reason, chunk.done) == (Whole("a"), Usage(1, 9, 10, 8), "stop", True)
+    assert responses.parse_body(json.dumps({"output": [{"content": "plain"}]})).whole == Whole("plain")
 
 
 @pytest.mark.parametrize(

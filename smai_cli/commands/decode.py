@@ -1,5 +1,6 @@
 """`smai decode`: a recorded or piped answer through the same pump, modes, summary and statuses."""
 
+import functools
 import os
 import select
 from collections.abc import Iterator
@@ -37,11 +38,15 @@ def _decode(run: Run, file: str) -> None:
     from smai_cli import stream  # noqa: PLC0415  # after --help and usage errors
     from smai_cli.dialects import OnTape  # noqa: PLC0415
 
-    stream.pump(_Tape(fd, file), OnTape(), run.writer, run.completion)
+    more = "more follows the end of the answer, as if two streams were in one; decode them one by one"
+    notice = functools.cache(lambda: run.say(more))
+    stream.pump(_Tape(fd, file), OnTape(), run.writer, run.completion, on_more=notice)
 
 
 class _Tape:
     """The bytes of a descriptor as the source of a pump."""
+
+    is_framed = False
 
     def __init__(self, fd: int, name: str) -> None:
         self.clock = IdleClock()

@@ -18,7 +18,7 @@ import atheris
 with atheris.instrument_imports(include=["smai_cli", "sseclient", "json"]):
     from smai_cli import chat, prompt, stream
     from smai_cli.clocks import IdleClock
-from smai_cli.completion import Completion
+    from smai_cli.completion import Completion
     from smai_cli.errors import Status, UsageError
     from smai_cli.output import Output
     from smai_cli.writers import WRITERS
@@ -40,6 +40,8 @@ _PIPES: list[int] = []
 
 
 class _Pieces:
+    is_framed = False
+
     def __init__(self, pieces: list[bytes]) -> None:
         self.clock = IdleClock()
         self._pieces = pieces

@@ -1,0 +1,409 @@
+"""What servers say of the end of an answer, and what that is worth: one table for the tests of all layers.
+
+A row is a stream of events; how the body ends, and what the user accepts, can change its worth. The texts are short,
+the forms are those of the servers named beside them.
+"""
+
+import json
+from typing import Any, NamedTuple
+
+COMPLETE, BROKEN, CUT_SHORT, WITHHELD = 0, 8, 9, 10
+OUT = "Hello world\n"
+
+
+def event(payload: Any, name: str = "") -> bytes:
+    """Return an event with this JSON, or this text."""
+    data = payload if isinstance(payload, str) else json.dumps(payload)
+    return (f"event: {name}\n" if name else "").encode() + f"data: {data}\n\n".encode()
+
+
+def choice(text: str | None = None, reason: str | None = None, index: int = 0, **delta: Any) -> dict[str, Any]:
+    """Return one choice of a chunk."""
+    fields = ({} if text is None else {"content": text}) | delta
+    return {"index": index, "delta": fields, "finish_reason": reason}
+
+
+def chunk(text: str | None = None, reason: str | None = None, index: int = 0, **delta: Any) -> bytes:
+    """Return the event of a chunk with one choice."""
+    return event({"object": "chat.completion.chunk", "choices": [choice(text, reason, index, **delta)]})
+
+
+ROLE = chunk("", role="assistant")
+HELLO, WORLD = chunk("Hello "), chunk("world\n")
+STOP, DONE = chunk(reason="stop"), event("[DONE]")
+USAGE = event({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}})
+PING = event({"type": "ping"})
+CALL = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+TEXT = [ROLE, HELLO, WORLD]
+
+
+class Row(NamedTuple):
+    """Events, what they are worth on a tape (or where a bare FIN ends them), and in a body with an end of its own.
+
+    `text` is what is delivered. `dialect` is the API that is asked.
+    """
+
+    name: str
+    events: list[bytes]
+    status: int
+    text: str = OUT
+    framed: int | None = None
+    accept: tuple[str, ...] = ()
+    dialect: str = "chat"
+    due: int = 1
+
+    @property
+    def framed_status(self) -> int:
+        return self.status if self.framed is None else self.framed
+
+
+def _whole_words() -> list[Row]:
+    words = ["stop", "tool_calls", "function_call", "eos", "eos_token", "end_turn", "stop_sequence", "COMPLETE"]
+    return [Row(f"{word} is whole", [*TEXT, chunk(reason=word)], COMPLETE) for word in words]
+
+
+def _errors() -> list[Row]:
+    """Return each form in which servers say an error, in the middle, behind the reason, and before [DONE]."""
+    forms: dict[str, bytes] = {
+        "error object": event({"error": {"message": "boom", "type": "server_error", "code": None}}),
+        "error object that is empty": event({"error": {}}),
+        "error string": event({"error": "boom"}),
+        "error event": event({"message": "boom"}, "error"),
+        "error event that is no JSON": event("boom", "error"),
+        "object error": event({"object": "error", "message": "boom", "code": 500}),
+        "type error": event({"type": "error", "message": "boom"}),
+        "error_code, FastChat": event({"text": "**NETWORK ERROR**", "error_code": 50001}),
+        "detail, FastAPI": event({"detail": "boom"}),
+        "errors": event({"errors": [{"message": "boom"}]}),
+        "x_groq.error": event({"choices": [], "x_groq": {"error": "boom"}}),
+        "base_resp, MiniMax": event({"choices": None, "base_resp": {"status_code": 1013, "status_msg": "boom"}}),
+        "in the choice, OpenRouter": event({"choices": [{"index": 0, "delta": {}, "error": {"message": "boom"}}]}),
+        "error_type, Venice": event({"error_type": "boom", "error_message": "boom"}),
+    }
+    rows = []
+    for name, error in forms.items():
+        rows += [
+            Row(f"{name}, in the middle", [ROLE, HELLO, error, WORLD, STOP, DONE], BROKEN, "Hello "),
+            Row(f"{name}, before [DONE]", [*TEXT, error, DONE], BROKEN),
+            Row(f"{name}, behind the reason", [*TEXT, STOP, error, DONE], BROKEN),
+        ]
+    return rows
+
+
+CHAT = [
+    # Reasons, and where they stand.
+    Row("a reason of its own is final", [*TEXT, STOP], COMPLETE),
+    Row("a reason beside the last text is final where the first had none", [HELLO, chunk("world\n", "stop")], COMPLETE),
+    Row("a reason beside the only text waits for its seal", [ROLE, chunk(OUT, "stop")], BROKEN, framed=COMPLETE),
+    Row("and [DONE] seals it", [ROLE, chunk(OUT, "stop"), DONE], COMPLETE),
+    Row("and a reason of its own makes it final", [ROLE, chunk(OUT, "stop"), STOP], COMPLETE),
+    Row(
+        "stop in every chunk and a cut is no end",
+        [chunk("", "stop", role="assistant"), chunk("Hello ", "stop"), chunk("world\n", "stop")],
+        BROKEN,
+        framed=COMPLETE,
+    ),
+    Row("stop in every chunk and [DONE]", [chunk("Hello ", "stop"), chunk("world\n", "stop"), DONE], COMPLETE),
+    Row("stop beside the role and a cut", [chunk("", "stop", role="assistant")], BROKEN, "", framed=COMPLETE),
+    Row("stop beside the role, then text", [chunk("", "stop", role="assistant"), HELLO, WORLD, DONE], BROKEN),
+    Row(
+        "stop beside the second and the third text, and a cut",
+        [chunk("Hello "), chunk("world", "stop"), chunk("\n", "stop")],
+        BROKEN,
+        framed=COMPLETE,
+    ),
+    Row("text behind the reason takes it back", [HELLO, STOP, WORLD], BROKEN),
+    Row("also before [DONE]", [HELLO, STOP, WORLD, DONE], BROKEN),
+    Row("and another reason ends it", [HELLO, STOP, WORLD, STOP], COMPLETE),
+    Row("reasoning behind the reason takes it back", [*TEXT, STOP, chunk(reasoning_content="hm")], BROKEN),
+    Row("a call behind the reason takes it back", [*TEXT, STOP, chunk(tool_calls=[CALL])], BROKEN),
+    Row("a refusal behind the reason takes it back", [*TEXT, STOP, chunk(refusal="no")], BROKEN),
+    Row("a chunk without text behind the reason does not", [*TEXT, STOP, chunk(""), chunk()], COMPLETE),
+    Row("reasoning before the only text is no proof", [chunk(reasoning="hm"), chunk(OUT, "stop")], BROKEN, framed=0),
+    Row("usage behind the reason does not", [*TEXT, STOP, USAGE], COMPLETE),
+    Row("one reason again and again", [*TEXT, STOP, STOP, DONE], COMPLETE),
+    *_whole_words(),
+    # The worst of several.
+    Row("length", [*TEXT, chunk(reason="length")], CUT_SHORT),
+    Row("length beside the last text", [HELLO, chunk("world\n", "length")], CUT_SHORT),
+    Row("length, then a stop that a gateway adds", [*TEXT, chunk(reason="length"), STOP, DONE], CUT_SHORT),
+    Row("stop, then length", [*TEXT, STOP, chunk(reason="length"), DONE], CUT_SHORT),
+    Row("stop, then content_filter (Azure)", [*TEXT, STOP, chunk(reason="content_filter")], WITHHELD),
+    Row("content_filter, then stop", [*TEXT, chunk(reason="content_filter"), STOP, DONE], WITHHELD),
+    Row("length, then content_filter", [*TEXT, chunk(reason="length"), chunk(reason="content_filter")], WITHHELD),
+    Row("error, then content_filter", [*TEXT, chunk(reason="error"), chunk(reason="content_filter")], BROKEN),
+    Row("an unknown word, then stop", [*TEXT, chunk(reason="abort"), STOP, DONE], BROKEN),
+    Row("an unknown word, then length", [*TEXT, chunk(reason="abort"), chunk(reason="length")], CUT_SHORT),
+    Row("error", [*TEXT, chunk(reason="error"), DONE], BROKEN),
+    Row("length, then text, then stop", [HELLO, chunk(reason="length"), WORLD, STOP], CUT_SHORT),
+    # No reason.
+    Row("no end at all", TEXT, BROKEN),
+    Row("[DONE] alone", [*TEXT, DONE], BROKEN),
+    Row("[DONE] alone without any text", [ROLE, DONE], BROKEN, ""),
+    Row("an empty reason in every chunk", [chunk("Hello ", ""), chunk("world\n", ""), DONE], BROKEN),
+    Row("the word null in every chunk (DashScope)", [chunk("Hello ", "null"), chunk("world\n", "null")], BROKEN),
+    Row("a reason that is no text", [*TEXT, event({"choices": [{"delta": {}, "finish_reason": 7}]}), DONE], BROKEN),
+    Row("finishReason (Google)", [*TEXT, event({"choices": [{"delta": {}, "finishReason": "stop"}]})], COMPLETE),
+    # Accepted.
+    Row("length, accepted", [*TEXT, chunk(reason="length")], COMPLETE, accept=("length",)),
+    Row("content_filter, accepted", [*TEXT, chunk(reason="content_filter")], COMPLETE, accept=("content_filter",)),
+    Row("any word, accepted", [*TEXT, chunk(reason="abort"), DONE], COMPLETE, accept=("abort",)),
+    Row("what is accepted does not excuse another", [*TEXT, chunk(reason="length")], CUT_SHORT, accept=("abort",)),
+    Row(
+        "of two words the one that is not accepted counts",
+        [*TEXT, chunk(reason="length"), chunk(reason="content_filter")],
+        CUT_SHORT,
+        accept=("content_filter",),
+    ),
+    Row("an accepted word is taken back by text", [HELLO, chunk(reason="length"), WORLD], BROKEN, accept=("length",)),
+    Row("[DONE], accepted", [*TEXT, DONE], COMPLETE, accept=("done",)),
+    Row("[DONE], accepted, of a call", [chunk(tool_calls=[CALL]), DONE], COMPLETE, "", accept=("done",)),
+    Row("[DONE], accepted, needs a delta", [ROLE, DONE], BROKEN, "", accept=("done",)),
+    Row("[DONE], accepted, must come", TEXT, BROKEN, accept=("done",)),
+    Row("[DONE], accepted, and a foreign event", [*TEXT, event({"status": "?"}), DONE], BROKEN, accept=("done",)),
+    Row("[DONE], accepted, and a ping", [PING, *TEXT, USAGE, DONE], COMPLETE, accept=("done",)),
+    Row("[DONE], accepted, excuses no length", [*TEXT, chunk(reason="length"), DONE], CUT_SHORT, accept=("done",)),
+    Row("[DONE], accepted, excuses no error", [*TEXT, event({"error": "no"}), DONE], BROKEN, accept=("done",)),
+    # Refusals.
+    Row("a refusal", [chunk(refusal="No."), STOP], WITHHELD, ""),
+    Row("a refusal and an unknown word", [chunk(refusal="No."), chunk(reason="abort")], WITHHELD, ""),
+    Row("a refusal that was cut", [chunk(refusal="No.")], BROKEN, ""),
+    Row("a refusal and length", [chunk(refusal="No."), chunk(reason="length")], CUT_SHORT, ""),
+    # Several choices.
+    Row("two choices, one reason each", [*TEXT, STOP, chunk("b", index=1), chunk(reason="stop", index=1)], COMPLETE),
+    Row("two choices, the second without", [*TEXT, chunk("b", index=1), STOP], BROKEN),
+    Row("two choices, the second cut short", [*TEXT, chunk("b", index=1), STOP, chunk(None, "length", 1)], CUT_SHORT),
+    Row("two are due, one comes", [*TEXT, STOP, DONE], BROKEN, due=2),
+    Row("two are due, one comes, [DONE] is accepted", [*TEXT, STOP, DONE], BROKEN, due=2, accept=("done",)),
+    Row(
+        "two choices in one chunk",
+        [
+            *TEXT,
+            event({"choices": [choice("b", None, 1)]}),
+            event({"choices": [choice(None, "stop", 1), choice(None, "stop")]}),
+        ],
+        COMPLETE,
+        due=2,
+    ),
+    Row(
+        "text of the second behind its reason", [*TEXT, chunk("b", "stop", 1), chunk("c", None, 1), STOP, DONE], BROKEN
+    ),
+    Row("a lone choice with index 1", [chunk("Hello ", index=1), chunk("world\n", "stop", 1)], COMPLETE),
+    # Text in unexpected places.
+    Row(
+        "message instead of deltas",
+        [event({"choices": [{"message": {"content": OUT}, "finish_reason": "stop"}]}), DONE],
+        0,
+    ),
+    Row(
+        "message beside deltas",
+        [*TEXT, event({"choices": [{"delta": {}, "message": {"content": OUT}, "finish_reason": "stop"}]})],
+        COMPLETE,
+    ),
+    Row(
+        "a message that grows beside deltas (Perplexity)",
+        [
+            event({"choices": [{"delta": {"content": "Hello "}, "message": {"content": "Hello "}}]}),
+            event({"choices": [{"delta": {"content": "world\n"}, "message": {"content": OUT}}]}),
+            event({"choices": [{"delta": {}, "message": {"content": OUT}, "finish_reason": "stop"}]}),
+        ],
+        COMPLETE,
+    ),
+    Row(
+        "a message that grows instead of deltas",
+        [
+            event({"choices": [{"message": {"content": "Hello "}}]}),
+            event({"choices": [{"message": {"content": OUT}, "finish_reason": "stop"}]}),
+            DONE,
+        ],
+        COMPLETE,
+    ),
+    Row(
+        "messages in pieces instead of deltas",
+        [
+            event({"choices": [{"message": {"content": "Hello "}}]}),
+            event({"choices": [{"message": {"content": "world\n"}, "finish_reason": "stop"}]}),
+            DONE,
+        ],
+        COMPLETE,
+    ),
+    Row("a content that is an object", [chunk(content={"type": "text", "text": OUT}), STOP], COMPLETE),
+    Row("a content in parts", [chunk(content=[{"type": "text", "text": OUT}]), STOP], COMPLETE),
+    Row("a delta that is the text", [event({"choices": [{"delta": OUT}]}), STOP], COMPLETE),
+    Row("text as before chat", [event({"choices": [{"text": OUT}]}), STOP], COMPLETE),
+    Row("a content that cannot be read", [chunk(content={"blob": "?"}), STOP, DONE], BROKEN, ""),
+    Row("a number for a content", [chunk(content=7), STOP, DONE], BROKEN, ""),
+    Row("a content that cannot be read beside text", [*TEXT, chunk(content={"blob": "?"}), STOP], COMPLETE),
+    Row("an empty answer", [ROLE, STOP, DONE], COMPLETE, ""),
+    Row("an empty answer without [DONE]", [ROLE, STOP], COMPLETE, ""),
+    Row(
+        "thoughts alone (Gemini)",
+        [chunk("hm", role="assistant", extra_content={"google": {"thought": True}}), STOP],
+        0,
+        "",
+    ),
+    Row("what a search found (MiniMax)", [chunk("{}", "stop", role="tool"), HELLO, WORLD, STOP], COMPLETE),
+    # What carries nothing.
+    Row("pings and empty chunks", [PING, event(""), ROLE, PING, HELLO, event({"choices": []}), WORLD, STOP], COMPLETE),
+    Row("words for pings", [event("keepalive"), HELLO, event("ping"), WORLD, STOP], COMPLETE),
+    Row("another event's data", [HELLO, event("{oops", "metrics"), WORLD, event({"a": 1}, "end"), STOP], COMPLETE),
+    Row("a chunk in an event of another name", [event({"choices": [choice(OUT)]}, "chunk"), STOP], COMPLETE),
+    Row(
+        "base_resp that is good (MiniMax)",
+        [*TEXT, event({"choices": [choice(None, "stop")], "base_resp": {"status_code": 0}})],
+        0,
+    ),
+    Row("an error that is null", [event({"choices": [choice(OUT)], "error": None, "detail": None}), STOP], COMPLETE),
+    Row("data that is no JSON", [HELLO, event("{oops"), WORLD, STOP, DONE], BROKEN, "Hello "),
+    Row("data that is no JSON behind a final reason", [*TEXT, STOP, event("{oops")], COMPLETE),
+    Row("data that is no JSON behind a reason that waits", [chunk(OUT, "stop"), event("{oops"), DONE], BROKEN),
+    *_errors(),
+]
+
+
+def said(kind: str, **fields: Any) -> bytes:
+    """Return an event of the Responses API."""
+    return event({"type": kind, **fields}, kind)
+
+
+def delta(text: str) -> bytes:
+    """Return the event of a delta of the Responses API."""
+    return said("response.output_text.delta", delta=text)
+
+
+def ended(kind: str, status: str | None = None, **fields: Any) -> bytes:
+    """Return an event that ends a response."""
+    response = ({} if status is None else {"status": status}) | fields
+    return said(f"response.{kind}", response={"object": "response", **response})
+
+
+CREATED = said("response.created", response={"status": "in_progress"})
+DELTAS = [CREATED, delta("Hello "), delta("world\n")]
+WHOLE_OUTPUT = [{"type": "message", "content": [{"type": "output_text", "text": OUT}]}]
+LIMIT = {"reason": "max_output_tokens"}
+
+
+def _response(name: str, events: list[bytes], status: int, text: str = OUT, **more: Any) -> Row:
+    return Row(name, events, status, text, dialect="responses", **more)
+
+
+RESPONSES = [
+    _response("completed", [*DELTAS, ended("completed", "completed")], COMPLETE),
+    _response("completed without a status", [*DELTAS, ended("completed")], COMPLETE),
+    _response("completed without a response", [*DELTAS, said("response.completed")], COMPLETE),
+    _response("completed, but failed", [*DELTAS, ended("completed", "failed")], BROKEN),
+    _response(
+        "completed, but with an error", [*DELTAS, ended("completed", "completed", error={"message": "no"})], BROKEN
+    ),
+    _response(
+        "completed, but incomplete", [*DELTAS, ended("completed", "incomplete", incomplete_details=LIMIT)], CUT_SHORT
+    ),
+    _response("completed, but in progress", [*DELTAS, ended("completed", "in_progress")], BROKEN),
+    _response("completed, but cancelled", [*DELTAS, ended("completed", "cancelled")], BROKEN),
+    _response("incomplete", [*DELTAS, ended("incomplete", "incomplete", incomplete_details=LIMIT)], CUT_SHORT),
+    _response("incomplete without a status", [*DELTAS, ended("incomplete", incomplete_details=LIMIT)], CUT_SHORT),
+    _response("incomplete without a reason", [*DELTAS, ended("incomplete")], BROKEN),
+    _response(
+        "incomplete by a filter",
+        [*DELTAS, ended("incomplete", incomplete_details={"reason": "content_filter"})],
+        WITHHELD,
+    ),
+    _response("incomplete, though completed", [*DELTAS, ended("incomplete", "completed")], BROKEN),
+    _response(
+        "incomplete, accepted", [*DELTAS, ended("incomplete", incomplete_details=LIMIT)], COMPLETE, accept=("length",)
+    ),
+    _response("failed", [*DELTAS, ended("failed", "failed", error={"message": "no"})], BROKEN),
+    _response("failed without a status or a word", [*DELTAS, ended("failed")], BROKEN),
+    _response("failed without a response", [*DELTAS, said("response.failed")], BROKEN),
+    _response("failed, though completed", [*DELTAS, ended("failed", "completed")], BROKEN),
+    _response("failed by its name alone", [*DELTAS, event({"response": {}}, "response.failed")], BROKEN),
+    _response("completed by its name alone", [*DELTAS, event({"response": {}}, "response.completed")], COMPLETE),
+    _response("completed by its type alone", [*DELTAS, event({"type": "response.completed"})], COMPLETE),
+    _response(
+        "failed by its name, completed by its type",
+        [*DELTAS, event({"type": "response.completed", "response": {}}, "response.failed")],
+        BROKEN,
+    ),
+    _response("cancelled", [*DELTAS, ended("cancelled")], BROKEN),
+    _response("an error event", [*DELTAS, said("error", message="no", code="server_error")], BROKEN),
+    _response("an error event by its name", [*DELTAS, event({"message": "no"}, "error")], BROKEN),
+    _response("an error as in the chat API", [*DELTAS, event({"error": {"message": "no"}}), DONE], BROKEN),
+    _response("no end", DELTAS, BROKEN),
+    _response("[DONE] means nothing", [*DELTAS, DONE], BROKEN),
+    _response("[DONE] means nothing, accepted or not", [*DELTAS, DONE], BROKEN, accept=("done",)),
+    _response("[DONE] before the end", [*DELTAS, DONE, ended("completed", "completed")], COMPLETE),
+    _response(
+        "text in done alone", [CREATED, said("response.output_text.done", text=OUT), ended("completed")], COMPLETE
+    ),
+    _response(
+        "text in done again", [*DELTAS, said("response.output_text.done", text=OUT), ended("completed")], COMPLETE
+    ),
+    _response("text in the output alone", [CREATED, ended("completed", output=WHOLE_OUTPUT)], COMPLETE),
+    _response("text in the output again", [*DELTAS, ended("completed", output=WHOLE_OUTPUT)], COMPLETE),
+    _response(
+        "text in done and in the output",
+        [CREATED, said("response.output_text.done", text=OUT), ended("completed", output=WHOLE_OUTPUT)],
+        COMPLETE,
+    ),
+    _response(
+        "an output that cannot be read",
+        [CREATED, ended("completed", output=[{"type": "message", "content": [{"type": "output_blob", "blob": "?"}]}])],
+        BROKEN,
+        "",
+    ),
+    _response("an empty answer", [CREATED, ended("completed", "completed", output=[])], COMPLETE, ""),
+    _response("a refusal", [said("response.refusal.delta", delta="No."), ended("completed")], WITHHELD, ""),
+    _response(
+        "a refusal in the output alone",
+        [ended("completed", output=[{"type": "message", "content": [{"type": "refusal", "refusal": "No."}]}])],
+        WITHHELD,
+        "",
+    ),
+    _response(
+        "keepalives", [CREATED, event({"type": "keepalive"}, "keepalive"), *DELTAS, ended("completed")], COMPLETE
+    ),
+]
+
+ROWS = CHAT + RESPONSES
+
+
+class Piece(NamedTuple):
+    """An answer in one piece, and what it is worth."""
+
+    name: str
+    body: dict[str, Any]
+    status: int
+    text: str = OUT
+    dialect: str = "chat"
+    accept: tuple[str, ...] = ()
+    due: int = 1
+
+
+def _message(reason: str | None, index: int = 0, **more: Any) -> dict[str, Any]:
+    return {"index": index, "message": {"role": "assistant", "content": OUT}, "finish_reason": reason, **more}
+
+
+PIECES = [
+    Piece("a choice with stop", {"choices": [_message("stop")]}, COMPLETE),
+    Piece("a choice without a reason", {"choices": [_message(None)]}, BROKEN),
+    Piece("a choice without a reason, accepted", {"choices": [_message(None)]}, COMPLETE, accept=("done",)),
+    Piece("no choice", {"choices": []}, BROKEN, ""),
+    Piece("length", {"choices": [_message("length")]}, CUT_SHORT),
+    Piece("an unknown word", {"choices": [_message("abort")]}, BROKEN),
+    Piece("one choice of two", {"choices": [_message("stop")]}, BROKEN, due=2),
+    Piece("two choices", {"choices": [_message("stop"), _message("stop", 1)]}, COMPLETE, due=2),
+    Piece("two choices, one cut short", {"choices": [_message("stop"), _message("length", 1)]}, CUT_SHORT, due=2),
+    Piece("a content that cannot be read", {"choices": [_message("stop", message={"content": {"?": 1}})]}, BROKEN, ""),
+    Piece("an empty answer", {"choices": [_message("stop", message={"content": ""})]}, COMPLETE, ""),
+    Piece("completed", {"object": "response", "status": "completed", "output": WHOLE_OUTPUT}, 0, dialect="responses"),
+    Piece("no status", {"object": "response", "output": WHOLE_OUTPUT}, BROKEN, dialect="responses"),
+    Piece("queued", {"object": "response", "status": "queued", "output": []}, BROKEN, "", "responses"),
+    Piece("in progress", {"object": "response", "status": "in_progress", "output": []}, BROKEN, "", "responses"),
+    Piece("cancelled", {"object": "response", "status": "cancelled", "output": []}, BROKEN, "", "responses"),
+    Piece(
+        "incomplete",
+        {"object": "response", "status": "incomplete", "incomplete_details": LIMIT, "output": WHOLE_OUTPUT},
+        CUT_SHORT,
+        dialect="responses",
+    ),
+]

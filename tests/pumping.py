@@ -1,0 +1,69 @@
+"""The pump with doubles at its ends: pieces given, writes kept, a clock that remembers."""
+
+import os
+from collections.abc import Collection, Iterator
+
+from smai_cli import stream
+from smai_cli.clocks import HURRY_S, IdleClock
+from smai_cli.completion import Completion
+from smai_cli.dialects import dialect_for
+from smai_cli.output import Output
+from smai_cli.writers import WRITERS
+
+
+class Sink(Output):
+    """An Output that keeps what it is given, write by write."""
+
+    def __init__(self) -> None:
+        super().__init__(os.open(os.devnull, os.O_WRONLY))
+        os.close(self.fd)
+        self.writes: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+
+
+class Clock(IdleClock):
+    """A clock that keeps what it was told: True for the end of the answer, False for something of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[bool] = []
+        self.graces_s: list[float] = []
+
+    def wind(self) -> None:
+        self.told.append(False)
+
+    def finish(self, grace_s: float) -> None:
+        self.told.append(True)
+        self.graces_s.append(grace_s)
+
+
+class Pieces:
+    """A source of given pieces, which fails after them if told to."""
+
+    def __init__(self, *pieces: bytes, failure: Exception | None = None, is_framed: bool = False) -> None:
+        self.clock = Clock()
+        self.is_framed = is_framed
+        self.pieces = pieces
+        self.failure = failure
+        self.is_closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.pieces
+        if self.failure and HURRY_S not in self.clock.graces_s:
+            raise self.failure
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def pumped(
+    source: stream.Source, mode: str = "text", *, dialect: str = "chat", accept: Collection[str] = (), due: int = 1
+) -> tuple[Completion, list[bytes]]:
+    """Pump `source` to its end; return the completion, and what was written, write by write."""
+    sink = Sink()
+    completion = Completion(accept)
+    completion.choices = due
+    stream.pump(source, dialect_for(dialect, ""), WRITERS[mode](sink), completion)
+    return completion, sink.writes
