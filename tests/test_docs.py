@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import click
@@ -21,6 +22,8 @@ SOURCES = sorted((ROOT / "smai_cli").rglob("*.py"))
 CONTEXT = click.Context(smai, info_name="smai", **smai.context_settings)
 NAMES = smai.list_commands(CONTEXT)
 PAGES = ["smai", *(f"smai-{name}" for name in NAMES)]
+# Pages about no command of their own, in section 7.
+GUIDES = ["smai-servers"]
 SECTIONS = [
     "NAME",
     "SYNOPSIS",
@@ -35,13 +38,17 @@ SECTIONS = [
 VARIABLE = re.compile(r"\b(?:SMAI_[A-Z_]*[A-Z]|[A-Z]+_PROXY|[A-Z]+_CA_BUNDLE|SSL_CERT_FILE)\b")
 
 
+def file_of(page: str) -> Path:
+    return ROOT / "man" / f"{page}.{7 if page in GUIDES else 1}"
+
+
 def source_of(page: str) -> str:
-    return (ROOT / "man" / f"{page}.1").read_text(encoding="utf-8")
+    return file_of(page).read_text(encoding="utf-8")
 
 
 def section(page: str, name: str) -> str:
     found = re.search(rf"^\.Sh {name}\n(.*?)(?=^\.Sh |\Z)", source_of(page), re.MULTILINE | re.DOTALL)
-    assert found, f"{page}.1 has no section {name}"
+    assert found, f"{file_of(page).name} has no section {name}"
     return found[1]
 
 
@@ -107,7 +114,15 @@ OPTIONS = [
 
 
 def test_every_command_has_a_page_and_no_page_is_left_over() -> None:
-    assert sorted(path.stem for path in (ROOT / "man").iterdir()) == sorted(PAGES)
+    assert set((ROOT / "man").iterdir()) == {file_of(page) for page in [*PAGES, *GUIDES]}
+
+
+def test_the_package_puts_every_page_where_man_looks_for_its_section() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    installed = project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
+    pages = {source: place for source, place in installed.items() if source.startswith("man")}
+    files = [file_of(page) for page in [*PAGES, *GUIDES]]
+    assert pages == {f"man/{file.name}": f"share/man/man{file.suffix[1:]}/{file.name}" for file in files}
 
 
 def test_smai_1_lists_every_command_and_no_other() -> None:
@@ -125,19 +140,28 @@ def test_a_page_refers_to_every_other_page(page: str) -> None:
     assert set(PAGES) - {page} <= set(re.findall(r"^\.Xr (\S+) 1", section(page, "SEE ALSO"), re.MULTILINE))
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", ["smai", "smai-ask", "smai-decode"])
+def test_the_pages_about_answers_and_the_guides_refer_to_each_other(page: str) -> None:
+    see_also = re.findall(r"^\.Xr (\S+ \d)", section(page, "SEE ALSO"), re.MULTILINE)
+    for guide in GUIDES:
+        assert f"{guide} 7" in see_also
+        assert f"{page} 1" in re.findall(r"^\.Xr (\S+ \d)", section(guide, "SEE ALSO"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", [*PAGES, *GUIDES])
 def test_a_page_has_the_sections_of_a_manual_in_their_order(page: str) -> None:
-    assert re.findall(r"^\.Sh (.*)$", source_of(page), re.MULTILINE) == SECTIONS
+    expected = ["NAME", "DESCRIPTION", "EXAMPLES", "SEE ALSO"] if page in GUIDES else SECTIONS
+    assert re.findall(r"^\.Sh (.*)$", source_of(page), re.MULTILINE) == expected
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *GUIDES])
 def test_mandoc_has_nothing_to_warn_of(page: str) -> None:
     mandoc = shutil.which("mandoc")
     if mandoc is None:
         pytest.skip("mandoc is not installed")
 
     lint = subprocess.run(
-        [mandoc, "-T", "lint", "-W", "warning", ROOT / "man" / f"{page}.1"], capture_output=True, text=True, check=False
+        [mandoc, "-T", "lint", "-W", "warning", file_of(page)], capture_output=True, text=True, check=False
     )
 
     assert (lint.returncode, lint.stdout) == (0, "")
@@ -153,10 +177,10 @@ def test_every_option_stands_in_the_synopsis(page: str, option: click.Option) ->
     assert set(names_of(option)) & set(flags(section(page, "SYNOPSIS")))
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *GUIDES])
 def test_a_page_names_no_option_that_does_not_exist(page: str) -> None:
-    existing = {name for known in ([page, "smai-ask"] if page == "smai" else [page]) for name in all_names(known)}
-    assert set(flags(source_of(page))) <= existing
+    known = {"smai": ["smai", "smai-ask"], "smai-servers": ["smai-ask"]}.get(page, [page])
+    assert set(flags(source_of(page))) <= {name for of in known for name in all_names(of)}
 
 
 @pytest.mark.parametrize("page", PAGES)
