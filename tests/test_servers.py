@@ -1,0 +1,154 @@
+"""The endings of real servers: through the pump, through `smai decode`, and over a socket as gateways send them."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from conftest import Smai
+from pumping import Pieces, pumped
+from rawserver import CLOSE_HEAD, HEAD, LAST_CHUNK, Ask, Serve, chunk, length_head
+from servers import SERVER_STREAMS, SERVER_TAPES, SERVERS, ServerTape
+from tapes import printed
+
+from smai_cli.writers import WRITERS
+
+pytest_plugins = ["rawserver"]
+ROOT = Path(__file__).parent.parent
+BY_NAME = {tape.name: tape for tape in SERVER_TAPES}
+# Those that stand between smai and a model, and write an end of their own.
+GATEWAYS = {"FastChat", "LiteLLM", "MiniMax", "gcli2api", "llama.cpp", "new-api", "one-api"}
+
+
+def of(*tapes: ServerTape) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("tape", tapes, ids=lambda tape: tape.name)
+
+
+def test_every_tape_has_its_expectation_and_its_source_and_the_other_way_round() -> None:
+    sources = (SERVER_STREAMS / "SOURCES.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", sources, re.MULTILINE)
+    assert rows.pop(0) == ("tape", "how it ends", "source")
+    assert [name for name, _, _ in rows] == [tape.name for tape in SERVER_TAPES]
+    assert {f"{tape.name}.sse" for tape in SERVER_TAPES} | {"SOURCES.md"} == {
+        path.name for path in SERVER_STREAMS.iterdir()
+    }
+    assert len(BY_NAME) == len(SERVER_TAPES)
+
+
+@of(*SERVER_TAPES)
+def test_the_pump_gives_an_ending_what_it_is_worth_in_every_mode(tape: ServerTape) -> None:
+    for mode in WRITERS:
+        completion, writes = pumped(Pieces(tape.bytes), mode, dialect=tape.dialect)
+        assert completion.status == tape.status, mode
+        assert completion.characters == len(tape.text), mode
+        expected = {
+            "text": printed(tape.text),
+            "raw": tape.bytes,
+            "final": b"" if tape.status else printed(tape.text),
+        }
+        assert b"".join(writes) == expected.get(mode, b"".join(writes))
+        if mode == "jsonl":
+            for line in b"".join(writes).splitlines():
+                json.loads(line, parse_constant=pytest.fail)
+
+
+@of(*SERVER_TAPES)
+def test_the_pieces_in_which_an_ending_arrives_change_nothing(tape: ServerTape) -> None:
+    pieces = [tape.bytes[at : at + 7] for at in range(0, len(tape.bytes), 7)]
+    completion, writes = pumped(Pieces(*pieces), dialect=tape.dialect)
+    assert (completion.status, b"".join(writes)) == (tape.status, printed(tape.text))
+
+
+@of(*SERVER_TAPES)
+def test_decode_exits_with_what_the_server_said(smai: Smai, tape: ServerTape) -> None:
+    result = smai("decode", stdin=tape.bytes)
+    assert (result.status, result.stdout) == (tape.status, printed(tape.text))
+    assert result.stderr.count("\n") == (tape.status != 0 or "tool" in result.stderr)
+    assert result.stderr == "" or result.stderr.startswith("smai: ")
+
+
+@of(*(tape for tape in SERVER_TAPES if tape.server in GATEWAYS and tape.dialect == "chat"))
+def test_ask_exits_with_what_a_gateway_said_in_a_body_that_ends_in_order(
+    serve: Serve, ask: Ask, tape: ServerTape
+) -> None:
+    result = ask(serve(HEAD, chunk(tape.bytes), LAST_CHUNK), "--retries", "0")
+    assert (result.status, result.stdout) == (tape.http_status, printed(tape.text))
+
+
+SEALED = [tape for tape in SERVER_TAPES if tape.is_sealed_by_body]
+
+
+@of(*SEALED)
+def test_a_reason_beside_the_first_text_is_believed_where_the_announced_length_is_there(
+    serve: Serve, ask: Ask, tape: ServerTape
+) -> None:
+    result = ask(serve(length_head(len(tape.bytes)), tape.bytes))
+    assert (result.status, result.stdout) == (0, printed(tape.text))
+
+
+@of(*SEALED)
+def test_a_reason_beside_the_first_text_is_not_believed_where_the_connection_just_ends(
+    serve: Serve, ask: Ask, tape: ServerTape
+) -> None:
+    result = ask(serve(CLOSE_HEAD, tape.bytes))
+    assert (result.status, result.stdout) == (8, printed(tape.text))
+
+
+@of(
+    *(
+        BY_NAME[name]
+        for name in (
+            "fastchat-well",
+            "gcli2api-thinking",
+            "gcli2api-well",
+            "litellm-every-stop",
+            "litellm-well",
+            "llamacpp-well",
+            "minimax-well",
+            "new-api-well",
+            "one-api-gemini-old",
+            "one-api-well",
+        )
+    )
+)
+def test_a_body_that_ends_within_a_chunk_is_cut_whatever_the_gateway_said_before(
+    serve: Serve, ask: Ask, tape: ServerTape
+) -> None:
+    whole = chunk(tape.bytes)
+    result = ask(serve(HEAD, whole[: whole.index(b"first.")]))
+    assert (result.status, result.stdout) == (8, b"Tea \n")
+
+
+# The manual page.
+
+
+def entries() -> dict[str, str]:
+    """Return what smai-servers(7) says of each server."""
+    page = (ROOT / "man" / "smai-servers.7").read_text(encoding="utf-8")
+    found = re.findall(r"^\.It (.*)\n((?:(?!\.It |\.El).*\n)*)", page, re.MULTILINE)
+    return {head: body for head, body in found if not head.startswith(("Fl ", "Cm "))}
+
+
+def says_done_alone(tape: ServerTape) -> bool:
+    """Return whether a stream without an error ends in [DONE], and no choice has a word as its reason."""
+    lines = [line.removeprefix("data: ") for line in tape.bytes.decode().splitlines() if line.startswith("data: {")]
+    payloads = [json.loads(line) for line in lines if line.endswith("}")]
+    words = [choice.get("finish_reason") for payload in payloads for choice in payload.get("choices", ())]
+    return tape.how not in ("cut", "error") and tape.bytes.endswith(b"[DONE]\n\n") and not any(words)
+
+
+def test_the_manual_has_every_server_of_the_table_and_no_other() -> None:
+    assert list(entries()) == SERVERS
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_the_manual_recommends_accept_done_exactly_where_a_good_answer_has_no_reason(server: str) -> None:
+    needed = any(says_done_alone(tape) for tape in SERVER_TAPES if tape.server == server)
+    assert (".Fl -accept Cm done" in entries()[server]) == needed
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_the_manual_names_the_statuses_that_are_not_plain(server: str) -> None:
+    # A limit is 9 and a cut is 8 everywhere; what a server has of its own is named with its status.
+    own = {tape.status for tape in SERVER_TAPES if tape.server == server and tape.how in ("odd", "filtered")}
+    assert own - {0} <= set(map(int, re.findall(r"status (\d+)", entries()[server])))
