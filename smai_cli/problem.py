@@ -13,6 +13,8 @@ from smai_cli.text import one_line
 
 # Members by which a JSON object can be an error; `object` and `type` are in every chunk, and their value decides.
 MARKS = frozenset({"error", "errors", "detail", "error_code", "error_message", "base_resp", "x_groq"})
+# Members of what is no error of FastAPI, whatever its `detail` is.
+_CONTENTS = frozenset({"choices", "data", "object", "output", "response"})
 _MESSAGES = ("message", "msg", "status_msg", "error_msg", "error_message", "detail", "title", "text")
 # Where servers put the name or the number of an error, in the order of what is shown.
 _KINDS = ("code", "type", "error_code", "status_code", "statusCode", "http_code", "status", "error_type", "reason")
@@ -106,7 +108,7 @@ def _error_in(payload: dict[str, Any]) -> Problem | None:  # noqa: PLR0911  # on
     # FastChat's workers put `error_code: 0` into every chunk.
     if payload.get("error_code") not in _NO_ERROR or "error" in (payload.get("object"), payload.get("type")):
         return problem_of({name: value for name, value in payload.items() if name != "error"})
-    if payload.get("detail") and "choices" not in payload and "object" not in payload:
+    if payload.get("detail") and _CONTENTS.isdisjoint(payload):
         return problem_of(payload["detail"])
     return None
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -120,6 +121,91 @@ def test_a_long_list_arrives_whole(serve: Serve, models: Models) -> None:
     ids = [f"model-{number:06}" for number in range(20_000)]
     result = models(serve(http("200 OK", listing(*reversed(ids)))))
     assert result == (0, "".join(f"{name}\n" for name in ids).encode(), "")
+
+
+# A list in parts.
+
+
+def parts(*bodies: bytes) -> list[tuple[Step, ...]]:
+    return [(http("200 OK", body),) for body in bodies]
+
+
+def queries(server: RawServer) -> list[bytes]:
+    return [request.head.split(b" ", 2)[1].removeprefix(b"/v1/models") for request in server.requests]
+
+
+def test_a_list_that_goes_on_is_followed_to_its_end(serve: Serve, models: Models) -> None:
+    server = serve(
+        *parts(
+            listing("b", "c", has_more=True, last_id="c"),
+            listing("a/x y", "d", has_more=True),
+            listing("a/x y", "e", has_more=False, last_id="e"),
+        )
+    )
+    assert models(server) == (0, b"a/x y\nb\nc\nd\ne\n", "")
+    assert queries(server) == [b"", b"?after=c", b"?after=d"]
+
+
+def test_anthropic_s_list_goes_on_with_its_own_parameter(serve: Serve, models: Models) -> None:
+    first = b'{"data": [{"type": "model", "id": "a b"}], "has_more": true, "first_id": "a b", "last_id": "a b"}'
+    last = b'{"data": [], "has_more": false, "first_id": null, "last_id": null}'
+    server = serve(*parts(first, last))
+    assert models(server, "--base-url", f"{server.url}?v=1", env={}) == (0, b"a b\n", "")
+    assert queries(server) == [b"?v=1", b"?v=1&after_id=a+b"]
+
+
+def test_a_server_that_knows_the_other_parameter_only_is_asked_with_it(serve: Serve, models: Models) -> None:
+    first = listing("one", has_more=True, last_id="one")
+    server = serve(*parts(first, first, listing("two", has_more=True), listing("three")))
+    assert models(server) == (0, b"one\nthree\ntwo\n", "")
+    assert queries(server) == [b"", b"?after=one", b"?after_id=one", b"?after_id=two"]
+
+
+@pytest.mark.parametrize(
+    ("body", "asked"),
+    [
+        pytest.param(listing("one", has_more=True, last_id="one"), 3, id="the same part again"),
+        pytest.param(listing(has_more=True), 1, id="nothing"),
+    ],
+)
+def test_a_list_whose_rest_does_not_come_is_8_and_no_part_of_it_is_printed(
+    serve: Serve, models: Models, body: bytes, asked: int
+) -> None:
+    server = serve(http("200 OK", body))
+    result = models(server)
+    assert (result.status, result.stdout) == (8, b"")
+    assert result.stderr.startswith("smai: the list of models is cut: the server says that there is more, and does not")
+    assert len(server.requests) == asked
+
+
+def test_a_list_without_end_ends_at_the_limit(serve: Serve, models: Models) -> None:
+    number = 0
+
+    def more(connection: socket.socket) -> None:
+        nonlocal number
+        number += 1
+        entry = {"id": f"m{number}", "padding": "x" * 4_000_000}
+        connection.sendall(http("200 OK", json.dumps({"object": "list", "data": [entry], "has_more": True}).encode()))
+
+    result = models(serve(more))
+    assert result == (8, b"", "smai: the list of models is larger than 16777216 bytes; check --base-url\n")
+    assert number == 5
+
+
+def test_a_part_that_fails_is_asked_for_again_with_the_whole_list(serve: Serve, models: Models) -> None:
+    first = listing("one", has_more=True)
+    server = serve(*parts(first), (http("503 Busy", b"", "Retry-After: 0"),), *parts(first, listing("two")))
+    result = models(server)
+    assert (result.status, result.stdout) == (0, b"one\ntwo\n")
+    assert queries(server) == [b"", b"?after=one", b"", b"?after=one"]
+
+
+def test_doctor_counts_every_part_of_the_list(serve: Serve, environment: dict[str, str]) -> None:
+    nothing_asked = ()  # the check of the connection
+    server = serve(nothing_asked, *parts(listing("one", has_more=True), listing("gpt-4.1")))
+    result = process.run(("doctor",), environment | reach(server))
+    assert b"status 200, 2 models" in result.stdout
+    assert b"gpt-4.1, from default, is listed" in result.stdout
 
 
 # What is asked.
@@ -242,6 +328,33 @@ def test_something_else_than_a_list_is_4_and_not_asked_for_again(
     assert (result.status, result.stdout) == (4, b"")
     assert words in result.stderr
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "requests", "words"),
+    [
+        (error_body("no", "invalid_api_key"), 5, 1, "answered with an error: no (invalid_api_key); check the key\n"),
+        (error_body("no", "insufficient_quota"), 5, 1, "no (insufficient_quota); top up the account\n"),
+        (b'[{"error": {"code": 429, "message": "slow down"}}]', 6, 2, "slow down (429); try again later\n"),
+        (b'{"detail": "Not here"}', 4, 1, "answered with an error: Not here; check --base-url\n"),
+        (b'{"base_resp": {"status_code": 1004, "status_msg": "no"}}', 5, 1, "no (1004); check the key\n"),
+    ],
+)
+def test_an_error_object_has_the_status_of_its_meaning(
+    serve: Serve, models: Models, body: bytes, status: int, requests: int, words: str
+) -> None:
+    server = serve(http("200 OK", body))
+    result = models(server, "--retries", "1")
+    assert (result.status, result.stdout) == (status, b"")
+    assert result.stderr.endswith(words)
+    assert len(server.requests) == requests
+
+
+def test_login_keeps_no_key_that_an_error_object_refuses(serve: Serve, environment: dict[str, str]) -> None:
+    server = serve(http("200 OK", error_body("no", "invalid_api_key")))
+    result = fair(process.run(("login", "--base-url", server.url), environment, KEY.encode()))
+    assert (result.status, result.stdout) == (5, b"")
+    assert result.stderr.endswith("no (invalid_api_key); the key was not kept; check the key\n")
 
 
 CUT: dict[str, list[Step]] = {

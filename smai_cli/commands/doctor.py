@@ -215,21 +215,25 @@ class _Examination:
     def _list_models(self) -> Found:
         from smai_cli import transport  # noqa: PLC0415
         from smai_cli.commands.models import ask_for_list  # noqa: PLC0415
-        from smai_cli.models import PATH, read_list  # noqa: PLC0415
+        from smai_cli.models import PATH, read_list, with_query  # noqa: PLC0415
         from smai_cli.retry import Retries  # noqa: PLC0415
 
         # As a run does it: requests itself finds what an http server behind a proxy needs.
         ca_file = self.ca_file if self.endpoint.is_tls else None
         begun_s = headed_s = 0.0
 
-        def ask() -> "list[Model]":
+        def page(query: str) -> transport.Answer:
             nonlocal begun_s, headed_s
-            begun_s = time.monotonic()
-            answer = transport.get(self.endpoint, PATH, self._clocks, ca_file=ca_file)
-            headed_s = time.monotonic()
-            return read_list(answer)
+            place = self.endpoint._replace(base_url=with_query(self.endpoint.base_url, query))
+            sent_s = time.monotonic()
+            answer = transport.get(place, PATH, self._clocks, ca_file=ca_file)
+            if not query:
+                begun_s, headed_s = sent_s, time.monotonic()
+            return answer
 
-        self.models = ask_for_list(ask, Retries(self._flags["retries"], self._run.say, self._run.deadline))
+        self.models = ask_for_list(
+            lambda: read_list(page), Retries(self._flags["retries"], self._run.say, self._run.deadline)
+        )
         count = "1 model" if len(self.models) == 1 else f"{len(self.models)} models"
         return Found(f"status 200, {count}, the head after {headed_s - begun_s:.3f} s")
 

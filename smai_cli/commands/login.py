@@ -47,7 +47,7 @@ def login(**flags: Any) -> int:
 def _check(base_url: str, key: Secret, flags: dict[str, Any]) -> None:
     """Ask the server for its models. Raises SmaiError, the key hidden in its words."""
     from smai_cli import transport  # noqa: PLC0415  # after --help and usage errors
-    from smai_cli.models import PATH  # noqa: PLC0415
+    from smai_cli.models import PATH, checked  # noqa: PLC0415
     from smai_cli.retry import Retries  # noqa: PLC0415
 
     deadline = Deadline(flags["max_time"])
@@ -55,7 +55,7 @@ def _check(base_url: str, key: Secret, flags: dict[str, Any]) -> None:
     endpoint, ca_file = endpoint_for(base_url, key), find_ca_file(os.environ)
     retries = Retries(flags["retries"], lambda line: say(key.hidden_in(line)), deadline)
     try:
-        ask_for_list(lambda: list(transport.get(endpoint, PATH, clocks, ca_file=ca_file)), retries)
+        ask_for_list(lambda: checked(transport.get(endpoint, PATH, clocks, ca_file=ca_file)), retries)
     except SmaiError as error:
         error.what = key.hidden_in(error.what)
         error.hint = f"the key was not kept; {error.hint}"

@@ -39,7 +39,7 @@ def models(*, as_json: bool, verbose: bool, **flags: Any) -> int:
     # From here on the connection is being made while the imports run.
     from smai_cli import transport  # noqa: PLC0415
     from smai_cli.cache import keep_ids  # noqa: PLC0415
-    from smai_cli.models import PATH, read_list  # noqa: PLC0415
+    from smai_cli.models import PATH, read_list, with_query  # noqa: PLC0415
     from smai_cli.output import Output  # noqa: PLC0415
     from smai_cli.retry import Retries  # noqa: PLC0415
     from smai_cli.text import on_a_line  # noqa: PLC0415
@@ -52,10 +52,12 @@ def models(*, as_json: bool, verbose: bool, **flags: Any) -> int:
 
     def work() -> None:
         with serving(endpoint) as target:
-            listed = ask_for_list(
-                lambda: read_list(transport.get(target, PATH, clocks, ca_file=ca_file, ahead=ahead, tell=tell)),
-                retries,
-            )
+
+            def page(query: str) -> "transport.Answer":
+                place = target._replace(base_url=with_query(target.base_url, query))
+                return transport.get(place, PATH, clocks, ca_file=ca_file, ahead=ahead, tell=tell)
+
+            listed = ask_for_list(lambda: read_list(page), retries)
         if endpoint:  # before the reader of stdout can end the run
             keep_ids(endpoint.base_url, _without_key(listed, endpoint), os.environ)
         lines = (model.line if as_json else on_a_line(model.id) for model in listed)
