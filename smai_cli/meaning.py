@@ -93,6 +93,7 @@ _ROWS = (
         Meaning(RefusedError, "check -m/--model"),
         r"model.*not(found|exist|open|supported)|(invalid|unknown|nosuch)model|deploymentnotfound|^notfounderror$"
         r"|^121[12]$|^40301$",
+        r"^(the )?model .{1,200}(not found|does not exist)",  # Ollama, vLLM
     ),
     _Row(
         Meaning(RefusedError, "rephrase the prompt"),

@@ -114,6 +114,13 @@ SENT: dict[str, tuple[int, Any, type[SmaiError], str]] = {
     "model": (404, {"error": {"message": "x", "code": "model_not_found"}}, RefusedError, "check -m/--model"),
     "model, with 403": (403, {"error": {"message": "x", "code": "model_not_found"}}, RefusedError, "check -m/--model"),
     "invalid model": (400, {"error": {"message": "x", "code": "invalid_model"}}, RefusedError, "check -m/--model"),
+    "Ollama": (404, {"error": "model 'x:7b' not found, try pulling it first"}, RefusedError, "check -m/--model"),
+    "vLLM": (
+        404,
+        {"object": "error", "message": "The model `x` does not exist.", "type": "NotFoundError", "code": 404},
+        RefusedError,
+        "check -m/--model",
+    ),
     "policy": (400, {"error": {"code": "content_policy_violation"}}, RefusedError, "rephrase"),
     "Azure, policy": (400, {"error": {"code": "content_filter"}}, RefusedError, "rephrase"),
     "DashScope, policy": (400, {"error": {"code": "data_inspection_failed"}}, RefusedError, "rephrase"),

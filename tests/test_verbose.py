@@ -98,7 +98,7 @@ def test_each_step_is_told_when_it_happens(serve: Serve, start: Start) -> None:
 
 
 def test_a_retry_is_told_with_its_time_and_the_steps_begin_anew(serve: Serve, ask: Ask) -> None:
-    busy = http("503 Service Unavailable", b"{}", "Retry-After: 0", "x-request-id: req-1")
+    busy = http("503 Service Unavailable", b"busy", "Retry-After: 0", "x-request-id: req-1")
     result = ask(serve((busy,), tuple(PLAIN_ANSWER)), "-v", "-n")
     lines = told(result)
     assert len(lines) == result.stderr.count("\n")
