@@ -13,10 +13,24 @@ TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without the time to impor
 if TYPE_CHECKING:
     from typing import NoReturn
 
+# The signals that end a process unless it handles them, and that a person or an orchestrator may send.
+_ENDING = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGALRM,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+
 
 def main() -> "NoReturn":
     """Run `smai` with the arguments of the process, and leave it; never returns."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    is_first = os.getpid() == 1
+    if is_first:
+        _exit_on_signals()
+    elif signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Die by the real signal, at once, also while a name server does not answer: a shell loop sees it and
         # stops. Where SIGINT is ignored (nohup, `trap '' INT`, a background job of a script) it stays ignored.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -24,6 +38,8 @@ def main() -> "NoReturn":
     # is over before it matters; a server turns it on again.
     gc.disable()
     closed = _fill_closed_descriptors()
+    if is_first:
+        _exit_on_signals_at_once()
     status = _run(sys.argv[1:], stdout_is_closed=1 in closed)
     leave(status)
 
@@ -37,7 +53,10 @@ def leave(status: int) -> "NoReturn":
 
 
 def die_by(signum: int) -> "NoReturn":
-    """End this process by the real signal `signum`, from any thread; never returns."""
+    """End this process by the real signal `signum`, from any thread; never returns.
+
+    The first process of a container cannot die so: the kernel drops the signal, and it exits with 128 + `signum`.
+    """
     try:
         signal.signal(signum, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signum])
@@ -49,6 +68,43 @@ def die_by(signum: int) -> "NoReturn":
         except (ImportError, OSError, AttributeError):
             leave(128 + signum)
     os.kill(os.getpid(), signum)
+    leave(128 + signum)
+
+
+def _exit_on_signals() -> None:
+    """Let the first process of a container exit with 128 + n on a signal that ends any other process.
+
+    The kernel drops such a signal for process 1 of a PID namespace unless it has a handler (pid_namespaces(7)), and
+    `docker stop` would wait for its SIGKILL. A signal that whoever started us ignores (nohup) stays ignored.
+    """
+    for signum in _ENDING:
+        if signal.getsignal(signum) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(signum, _exit)
+
+
+def _exit_on_signals_at_once() -> None:
+    """Do so also while the main thread waits for a name server, a lock or a pipe.
+
+    Python runs its handlers between two steps of the main thread. But at the signal itself it writes the number to
+    a descriptor, whatever that thread is stuck in.
+    """
+    import contextlib  # noqa: PLC0415  # for process 1 only
+    import threading  # noqa: PLC0415
+
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    with contextlib.suppress(RuntimeError):  # a container may have no thread left; the handlers are there
+        threading.Thread(target=_await_signal, args=(reader,), daemon=True).start()
+
+
+def _await_signal(reader: int) -> None:
+    while number := os.read(reader, 1):
+        if signal.getsignal(number[0]) is _exit:  # a command may have a handler of its own, to clean up before
+            _exit(number[0], None)
+
+
+def _exit(signum: int, frame: object) -> "NoReturn":  # noqa: ARG001  # a handler is called so
     leave(128 + signum)
 
 

@@ -428,3 +428,19 @@ def sh(start: Start) -> Ask:
         return start(server, command=[shell, "-c", line], **more).end()
 
     return run
+
+
+@pytest.fixture
+def dead_resolver(tmp_path: Path) -> dict[str, str]:
+    """The environment of a process whose name server never answers: getaddrinfo blocks in C, as the real one does.
+
+    A line on stderr says that it was called.
+    """
+    (tmp_path / "sitecustomize.py").write_text(
+        "import ctypes, os, socket\n"
+        "def getaddrinfo(*args, **kwargs):\n"
+        "    os.write(2, b'smai: resolving\\n')\n"
+        "    ctypes.CDLL(None).sleep(45)\n"
+        "socket.getaddrinfo = getaddrinfo\n"
+    )
+    return {"PYTHONPATH": str(tmp_path)}

@@ -6,7 +6,6 @@ No time is measured here: each server would go on for longer than the process ma
 import socket
 import subprocess
 import threading
-from pathlib import Path
 
 import pytest
 from rawserver import (
@@ -199,15 +198,6 @@ def test_a_server_that_takes_no_more_of_the_request_is_ended_by_a_clock(serve: S
 def test_a_slow_answer_is_no_slow_connect(serve: Serve, ask: Ask) -> None:
     server = serve(pause(1.5), *PLAIN_ANSWER)
     assert ask(server, "--connect-timeout", "1") == (0, OUT, "")
-
-
-@pytest.fixture
-def dead_resolver(tmp_path: Path) -> dict[str, str]:
-    """The environment of a process whose name server never answers: getaddrinfo blocks in C, as the real one does."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "import ctypes, socket\nsocket.getaddrinfo = lambda *args, **kwargs: ctypes.CDLL(None).sleep(45)\n"
-    )
-    return {"PYTHONPATH": str(tmp_path)}
 
 
 @pytest.mark.parametrize(
