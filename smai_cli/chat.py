@@ -191,7 +191,7 @@ def _error_event(data: str) -> Chunk:
         payload, line = load_object(data, "an event")
     except BrokenError:  # whatever an error event holds, it is an error
         return Chunk(problem=Problem(data))
-    return Chunk(line, problem=problem_of(payload.get("error") or payload))
+    return Chunk(line, problem=error_in(payload) or problem_of(payload))
 
 
 def _choices(choices: list[Any]) -> tuple[dict[str, Any], tuple[Other, ...]]:

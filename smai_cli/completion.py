@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from smai_cli.chunk import Chunk, Usage
 from smai_cli.completeness import Completeness
 from smai_cli.errors import SmaiError, Status
-from smai_cli.meaning import answer_error
 from smai_cli.text import ascii_in
 
 if TYPE_CHECKING:
@@ -155,5 +154,7 @@ class Completion:
     def _verdict(self) -> SmaiError | None:
         """Return what the server's own words leave to be desired; None for a complete answer."""
         if self.problem:
+            from smai_cli.meaning import answer_error  # noqa: PLC0415  # only for a failure
+
             return answer_error(self.problem, in_stream=True, has_text=self.first_delta_s is not None)
         return self._completeness.verdict(has_text=bool(self.characters or self.tools), refusal=self.refusal)

@@ -26,11 +26,15 @@ _FINAL = {401, 402, _TOO_LARGE}
 
 
 class Meaning(NamedTuple):
-    """What a failure is (AccessError, BusyError or RefusedError), the next step, and when to try again."""
+    """What a failure is (AccessError, BusyError or RefusedError), the next step, and when to try again.
+
+    `is_vague` says that only a number or a general name tells it, such as 400 or 500.
+    """
 
     kind: type[SmaiError]
     hint: str
     again: Again = Again.NEVER
+    is_vague: bool = False
 
 
 class _Row(NamedTuple):
@@ -128,7 +132,7 @@ def meaning_of(problem: Problem, http_status: int | None = None) -> Meaning | No
             return row.meaning
     by_number = _meaning_of_numbers(numbers, http_status)
     if by_number is None and any(re.search(_REQUEST, kind) for kind in kinds):
-        return Meaning(RefusedError, _REQUEST_HINT)
+        return Meaning(RefusedError, _REQUEST_HINT, is_vague=True)
     return by_number
 
 
@@ -151,7 +155,7 @@ def http_error(  # noqa: PLR0913  # what an answer says beside its body
         what += f": {problem}"
     if request_id:
         what += f" [request id {one_line(request_id, 100)}]"
-    kind, hint, again = meaning_of(problem, http_status) or Meaning(RefusedError, _REQUEST_HINT)
+    kind, hint, again, _ = meaning_of(problem, http_status) or Meaning(RefusedError, _REQUEST_HINT)
     if should_retry is not None and kind is not AccessError:
         again = Again.UNANSWERED if should_retry else Again.NEVER
     error = _error(Meaning(kind, hint, again), what)
@@ -163,9 +167,9 @@ def http_error(  # noqa: PLR0913  # what an answer says beside its body
 def answer_error(problem: Problem, *, in_stream: bool, has_text: bool) -> SmaiError:
     """Return the failure that an error object in an answer with HTTP status 200 is.
 
-    `in_stream` says that it came as an event, not as the whole body; `has_text` that text came before it: then it
-    is a broken answer, whatever it means. It may have been billed, so it is tried again only where
-    nothing of it was delivered.
+    `in_stream` says that it came as an event, not as the whole body: then it is a broken answer, unless it says that
+    it is something else, before any text (`has_text`). It may have been billed, so it is tried again only where nothing
+    of it was delivered.
     """
     what = f"the server answered with an error: {problem}"
     if in_stream:
@@ -173,7 +177,7 @@ def answer_error(problem: Problem, *, in_stream: bool, has_text: bool) -> SmaiEr
     meaning = meaning_of(problem)
     is_final = meaning is not None and meaning.kind is not BusyError
     again = Again.NEVER if is_final else Again.HELD_BACK
-    if has_text or (in_stream and meaning is None):
+    if has_text or (in_stream and (meaning is None or meaning.is_vague)):
         hint = meaning.hint if meaning else _BUSY_HINT
         return BrokenError(what, hint, again=again, retryable=not is_final)
     if meaning is None:
@@ -195,8 +199,10 @@ def _meaning_of_numbers(numbers: set[int], http_status: int | None) -> Meaning |
     if status is None:
         return None
     if status in _RETRIED or status >= 500:  # noqa: PLR2004
-        return Meaning(BusyError, _BUSY_HINT, Again.UNANSWERED if status in _RETRIED else Again.NEVER)
-    return Meaning(RefusedError, "shorten the prompt" if status == _TOO_LARGE else _REQUEST_HINT)
+        again = Again.UNANSWERED if status in _RETRIED else Again.NEVER
+        return Meaning(BusyError, _BUSY_HINT, again, is_vague=True)
+    is_known = status == _TOO_LARGE
+    return Meaning(RefusedError, "shorten the prompt" if is_known else _REQUEST_HINT, is_vague=not is_known)
 
 
 def _error(meaning: Meaning, what: str) -> SmaiError:

@@ -71,7 +71,7 @@ def parse_event(data: str, name: str = "message") -> Chunk:
         return _end(ends, payload, line)
     kind = kind if isinstance(kind, str) and kind.startswith(_PREFIX) else name if name.startswith(_PREFIX) else kind
     if name == "error" or kind == "error":
-        return Chunk(line, problem=problem_of(payload.get("error") or payload))
+        return Chunk(line, problem=error_in(payload) or problem_of(payload))
     if problem := error_in(payload):
         return Chunk(line, problem=problem)
     delta = text_of(payload.get("delta"))

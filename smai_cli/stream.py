@@ -14,7 +14,6 @@ from smai_cli.chunk import Chunk
 from smai_cli.clocks import FINISHED_GRACE_S, HURRY_S, IdleClock
 from smai_cli.completion import Completion
 from smai_cli.errors import BrokenError, OutputError, RefusedError, SmaiError
-from smai_cli.meaning import answer_error
 from smai_cli.request import Request
 from smai_cli.retry import Retries
 from smai_cli.sse import MAX_EVENT_BYTES, events
@@ -239,6 +238,8 @@ def _whole_body(pieces: Iterable[bytes], dialect: Dialect) -> Chunk:
             raise failure from None
         raise
     if chunk.problem:
+        from smai_cli.meaning import answer_error  # noqa: PLC0415  # only for a failure
+
         raise answer_error(chunk.problem, in_stream=False, has_text=False)
     return chunk
 
