@@ -73,7 +73,7 @@ class Choice:
                 self.words.append(reason)
             may_be_in_every_chunk = brings or (opens and self._is_new)
             self.stands = True
-            self.is_final = self.is_final or self._goes_without or not may_be_in_every_chunk
+            self.is_final = self._goes_without or not may_be_in_every_chunk
         elif brings_text:
             self._goes_without = True
         self._is_new = False
@@ -112,7 +112,7 @@ class Completeness:
             if other.choice_index in self._others or len(self._others) < _CHOICES_LIMIT:
                 choice = self._others.setdefault(other.choice_index, Choice())
                 choice.hear(other.finish_reason, brings=other.brings, brings_text=other.brings, opens=False)
-        self._is_done = self._is_done or chunk.done
+        self._is_done = chunk.done
         self._is_in_one_piece = chunk.done and chunk.choice_index is not None
         choices = self._choices()
         self.is_final = len(choices) >= self.due and all(choice.is_final for choice in choices)

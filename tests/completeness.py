@@ -105,6 +105,7 @@ CHAT = [
     ),
     Row("stop in every chunk and [DONE]", [chunk("Hello ", "stop"), chunk("world\n", "stop"), DONE], COMPLETE),
     Row("stop beside the role and a cut", [chunk("", "stop", role="assistant")], BROKEN, "", framed=COMPLETE),
+    Row("stop beside the role behind a ping", [PING, chunk("", "stop", role="assistant")], BROKEN, "", framed=COMPLETE),
     Row("stop beside the role, then text", [chunk("", "stop", role="assistant"), HELLO, WORLD, DONE], BROKEN),
     Row(
         "stop beside the second and the third text, and a cut",
@@ -167,6 +168,13 @@ CHAT = [
     # Refusals.
     Row("a refusal", [chunk(refusal="No."), STOP], WITHHELD, ""),
     Row("a refusal and an unknown word", [chunk(refusal="No."), chunk(reason="abort")], WITHHELD, ""),
+    Row(
+        "a refusal, and its reason accepted",
+        [chunk(refusal="No."), chunk(reason="content_filter")],
+        COMPLETE,
+        "",
+        accept=("content_filter",),
+    ),
     Row("a refusal that was cut", [chunk(refusal="No.")], BROKEN, ""),
     Row("a refusal and length", [chunk(refusal="No."), chunk(reason="length")], CUT_SHORT, ""),
     # Several choices.
@@ -233,9 +241,12 @@ CHAT = [
     Row("text as before chat", [event({"choices": [{"text": OUT}]}), STOP], COMPLETE),
     Row("a content that cannot be read", [chunk(content={"blob": "?"}), STOP, DONE], BROKEN, ""),
     Row("a number for a content", [chunk(content=7), STOP, DONE], BROKEN, ""),
+    Row("a content that cannot be read, cut short", [chunk(content={"?": 1}), chunk(reason="length")], CUT_SHORT, ""),
     Row("a content that cannot be read beside text", [*TEXT, chunk(content={"blob": "?"}), STOP], COMPLETE),
     Row("an empty answer", [ROLE, STOP, DONE], COMPLETE, ""),
     Row("an empty answer without [DONE]", [ROLE, STOP], COMPLETE, ""),
+    Row("an empty answer in one chunk", [chunk("", "stop")], COMPLETE, ""),
+    Row("an empty answer, its role named late", [chunk(""), chunk("", "stop", role="assistant")], COMPLETE, ""),
     Row(
         "thoughts alone (Gemini)",
         [chunk("hm", role="assistant", extra_content={"google": {"thought": True}}), STOP],

@@ -1,0 +1,13 @@
+"""Events of a stream -> chunks, without the pump."""
+
+from collections.abc import Iterable, Iterator
+
+from smai_cli.chunk import Chunk
+from smai_cli.dialects import dialect_for
+from smai_cli.sse import events
+
+
+def parsed(tape: Iterable[bytes], dialect: str) -> Iterator[Chunk]:
+    """Yield the chunk of each event on a tape."""
+    for event in events(tape):
+        yield dialect_for(dialect, "").parse_event(event.data, event.event)

@@ -1,0 +1,205 @@
+"""No order of events gets status 0 without a whole word for each choice; and no rule of the verdict can be left out."""
+
+import ast
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import pytest
+from completeness import DONE, PING, ROWS, USAGE, Row, chunk, event
+from hypothesis import given
+from hypothesis import strategies as st
+from pumping import Pieces, pumped
+from sse_events import parsed
+
+import smai_cli.completeness
+from smai_cli.answer import chunks_of_answer
+from smai_cli.errors import Status
+
+# No order of events.
+
+
+class Said(NamedTuple):
+    """One event of a server about one choice, or an error, or nothing (`choice` is None)."""
+
+    data: bytes
+    choice: int | None = None
+    brings: bool = False
+    reason: str | None = None
+    is_error: bool = False
+
+
+WHOLE = {"stop", "tool_calls", "eos"}
+CALL = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+REASONS = [None, "stop", "tool_calls", "eos", "length", "content_filter", "abort", "error", ""]
+BROUGHT = [{}, {"content": ""}, {"content": "a"}, {"reasoning": "r"}, {"tool_calls": [CALL]}, {"role": "assistant"}]
+ERRORS = [event({"error": {"message": "no"}}), event({"error": {}}), event("no", "error"), event({"detail": "no"})]
+
+
+def _said(choice: int, brought: dict[str, object], reason: str | None) -> Said:
+    text = brought.get("content")
+    rest = {name: value for name, value in brought.items() if name != "content"}
+    data = chunk(text if isinstance(text, str) else None, reason, choice, **rest)
+    return Said(data, choice, any(brought.get(name) for name in ("content", "reasoning", "tool_calls")), reason or None)
+
+
+CHUNKS = st.builds(_said, st.integers(0, 1), st.sampled_from(BROUGHT), st.sampled_from(REASONS))
+NOTHING = st.sampled_from([Said(PING), Said(USAGE), Said(event("")), Said(b": ping\n\n")])
+STEPS = st.one_of(CHUNKS, CHUNKS, CHUNKS, NOTHING, st.sampled_from([Said(error, is_error=True) for error in ERRORS]))
+
+
+def may_be_complete(steps: list[Said], due: int) -> bool:
+    """Return whether nothing that a server said is against it, and each choice has a whole reason behind its text."""
+    if any(step.is_error for step in steps):
+        return False
+    for index in {step.choice for step in steps if step.choice is not None} | set(range(due)):
+        told = [step for step in steps if step.choice == index]
+        reasons = [step.reason for step in told if step.reason]
+        last_text = max((at for at, step in enumerate(told) if step.brings), default=-1)
+        if not any(step.reason for step in told[max(last_text, 0) :]) or not set(reasons) <= WHOLE:
+            return False
+    return True
+
+
+@given(steps=st.lists(STEPS, max_size=10), is_done=st.booleans(), is_framed=st.booleans(), due=st.integers(1, 2))
+def test_status_0_implies_a_whole_reason_behind_the_text_of_each_choice(
+    steps: list[Said], is_done: bool, is_framed: bool, due: int
+) -> None:
+    # Where one choice is due, a lone one may have any index: here it has the first.
+    steps = [Said(b""), *steps] if due == 2 else [step for step in steps if step.choice != 1]
+    tape = [step.data for step in steps if step.data] + ([DONE] if is_done else [])
+    for mode in ("text", "final"):
+        completion, _ = pumped(Pieces(*tape, is_framed=is_framed), mode, due=due)
+        assert completion.status != Status.COMPLETE or may_be_complete(steps, due)
+
+
+@given(steps=st.lists(CHUNKS, max_size=8), due=st.integers(1, 2))
+def test_what_is_final_is_final_also_when_the_connection_breaks(steps: list[Said], due: int) -> None:
+    whole, _ = pumped(Pieces(*(step.data for step in steps)), due=due)
+    broken, _ = pumped(Pieces(*(step.data for step in steps), failure=smai_cli.errors.BrokenError("reset")), due=due)
+    assert (broken.status == 0) <= (whole.status == 0)
+    assert broken.status != 0 or broken.is_final
+
+
+# No rule can be left out.
+
+SOURCE = Path(smai_cli.completeness.__file__)
+# What is there for a message, for speed or for memory, and changes no verdict: functions, and names in statements.
+UNJUDGED = ("_unsaid", "worst", "reason", "__init__", "rank")
+UNJUDGED_NAMES = ("needs_care", "_is_in_one_piece", "_CHOICES_LIMIT", "reason not in self.words")
+
+
+def judged(module: ModuleType, row: Row, *, is_framed: bool) -> tuple[int, bool]:
+    """Return the status that the state machine of `module` gives a stream, and whether it was final at its end."""
+    machine = module.Completeness(row.accept, row.due)
+    refusal = ""
+    has_text = False
+    for one in chunks_of_answer(parsed(row.events, row.dialect), row.due):
+        machine.hear(one)
+        refusal, has_text = refusal + one.refusal, has_text or bool(one.text)
+        if one.problem:
+            return Status.BROKEN, False
+        if one.done:
+            break
+    else:
+        if is_framed:
+            machine.seal()
+    error = machine.verdict(has_text=has_text, refusal=refusal)
+    return (error.status if error else Status.COMPLETE), machine.is_final
+
+
+def is_right(module: ModuleType) -> bool:
+    """Return whether `module` judges every row as the real one does, which test_completeness.py checks."""
+    try:
+        return all(
+            judged(module, row, is_framed=is_framed) == EXPECTED[row.dialect, row.name, is_framed]
+            for row in ROWS
+            for is_framed in (False, True)
+        )
+    except Exception:  # noqa: BLE001  # a mutant that falls over is noticed
+        return False
+
+
+def _readable(row: Row) -> bool:
+    try:
+        return bool(list(parsed(row.events, row.dialect))) or True
+    except smai_cli.errors.SmaiError:
+        return False
+
+
+ROWS = [row for row in ROWS if _readable(row)]
+EXPECTED = {
+    (row.dialect, row.name, is_framed): judged(smai_cli.completeness, row, is_framed=is_framed)
+    for row in ROWS
+    for is_framed in (False, True)
+}
+
+
+def mutants() -> Iterator[tuple[str, ast.Module]]:
+    """Yield the module with one rule left out: an operand, a condition, a word, a statement."""
+    tree = ast.parse(SOURCE.read_text())
+    places = [
+        (node, number)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef) and function.name not in UNJUDGED
+        for node in _judged_nodes(function)
+        for number in range(_ways(node))
+    ]
+    words = next(node for node in ast.walk(tree) if isinstance(node, ast.Set))
+    places += [(words, number) for number in range(len(words.elts))]
+    for node, number in places:
+        memo: dict[int, object] = {}
+        mutated = copy.deepcopy(tree, memo)
+        twin = memo[id(node)]
+        assert isinstance(twin, ast.AST)
+        _mutate(twin, number)
+        line = getattr(node, "lineno", 0)
+        yield f"{line}: {ast.unparse(node).splitlines()[0]} #{number}", ast.fix_missing_locations(mutated)
+
+
+def _judged_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield `node` and what is below it, without statements and conditions that change no verdict."""
+    head = node.test if isinstance(node, ast.If) else node if isinstance(node, ast.Assign) else None
+    if head and any(name in ast.unparse(head) for name in UNJUDGED_NAMES):
+        return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from _judged_nodes(child)
+
+
+def _ways(node: ast.AST) -> int:
+    if isinstance(node, ast.BoolOp):
+        return len(node.values)
+    return 2 if isinstance(node, ast.If) else 1 if isinstance(node, ast.Assign) else 0
+
+
+def _mutate(node: ast.AST, number: int) -> None:
+    if isinstance(node, ast.BoolOp):
+        node.values[number] = ast.Constant(isinstance(node.op, ast.And))
+    elif isinstance(node, ast.Set):
+        del node.elts[number]
+    elif isinstance(node, ast.If):
+        node.test = ast.Constant(bool(number))
+    elif isinstance(node, ast.Assign):
+        node.targets = [ast.Name("_", ast.Store())]
+
+
+def test_no_rule_can_be_left_out_unnoticed() -> None:
+    assert is_right(smai_cli.completeness)
+    unnoticed = []
+    for name, tree in mutants():
+        module = ModuleType("mutant")
+        exec(compile(tree, str(SOURCE), "exec"), vars(module))
+        if is_right(module):
+            unnoticed.append(name)
+    assert not unnoticed, "\n".join(unnoticed)
+
+
+@pytest.mark.parametrize("words", [["stop", "length"], ["abort", "stop"], ["length", "content_filter"], ["x", "error"]])
+def test_the_worst_of_several_reasons_is_worst_in_any_order(words: list[str]) -> None:
+    ranks = [smai_cli.completeness.rank(word) for word in words]
+    assert ranks[0] != ranks[1]
+    expected = words[ranks.index(max(ranks))]
+    assert smai_cli.completeness.worst(words) == smai_cli.completeness.worst(words[::-1]) == expected
