@@ -1,11 +1,13 @@
 """Pieces of bytes -> server-sent events (WHATWG HTML, section 9.2), in front of sseclient-py, the only importer.
 
 sseclient reads fields well. What it does not do is done before it, so that it only ever sees whole, clean
-events: one BOM stripped, CRLF and CR folded to LF, invalid UTF-8 replaced, and limits on an event's size.
+events: one BOM stripped, CRLF and CR folded to LF, the field `error` of llama.cpp made an event, invalid UTF-8
+replaced, and limits on an event's size.
 """
 
 import codecs
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
@@ -15,7 +17,18 @@ from smai_cli.errors import BrokenError, UsageError
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 MAX_EVENT_LINES = 10_000
+# sseclient copies what it has of an event at each of its lines: half a second for 256 lines of 64 KiB. Up to 1 MiB
+# the number of lines is limit enough.
+MAX_COPIED_BYTES = 256 * MAX_EVENT_BYTES
+_CHEAP_BYTES = 1024 * 1024
 DONE = "[DONE]"
+_ERROR_FIELD = b"error:"
+_ERROR_LINE = b"\n" + _ERROR_FIELD
+_ERROR_EVENT = b"\nevent: error\ndata:"
+# The line in which a piece ends: none, a field `error`, or any other.
+_NONE, _ERROR, _OTHER = range(3)
+_COMMENTS = re.compile(rb"(?<=\n)(?::.*\n)+")
+_CUT_COMMENT = re.compile(rb"\n:.+\Z")
 
 if not hasattr(getattr(sseclient, "SSEClient", None), "events"):
     # The distribution `sseclient` installs a module of the same name with another interface.
@@ -33,8 +46,8 @@ class Blocks:
     r"""Iterates over blocks of whole events, LF line ends and valid UTF-8, each block ending in a blank line.
 
     Made for SSEClient, which takes any iterable of bytes. After the last block `tail` holds what came behind
-    the last blank line. Raises BrokenError for an event above MAX_EVENT_BYTES or MAX_EVENT_LINES: sseclient
-    would collect the first without end, and needs time in the square of the second.
+    the last blank line. Raises BrokenError for an event above MAX_EVENT_BYTES, MAX_EVENT_LINES or MAX_COPIED_BYTES:
+    sseclient would collect the first without end, and needs time for the product of both.
     """
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
@@ -44,21 +57,25 @@ class Blocks:
     def __iter__(self) -> Iterator[bytes]:
         """Yield each block as soon as a piece completes it."""
         rest = bytearray()
-        lines = 0
-        for piece in _without_bom(_fold_line_ends(self._pieces)):
+        lines = counted = 0
+        for piece in _with_error_events(_without_bom(_fold_line_ends(self._pieces))):
             if not rest and piece.endswith(b"\n\n") and len(piece) <= MAX_EVENT_LINES:
                 yield _valid_utf8(piece)  # most pieces of a stream: whole events, too short to be too large
                 continue
             unsearched = max(0, len(rest) - 1)
             rest += piece
-            lines += piece.count(b"\n")
+            if counted or not _has_small_events(rest):
+                lines += rest.count(b"\n", counted)
+                if _is_too_large(len(rest), lines):
+                    rest, unsearched = _without_comments(rest), 0
+                    _check_size(rest)
+                    lines = rest.count(b"\n")
+                counted = len(rest)
             end = rest.rfind(b"\n\n", unsearched) + 2
-            if lines > MAX_EVENT_LINES or len(rest) > MAX_EVENT_BYTES:
-                _check_size(rest)
             if end >= 2:  # noqa: PLR2004  # found
                 block = bytes(rest[:end])
                 del rest[:end]
-                lines = rest.count(b"\n")
+                lines = counted = 0
                 yield _valid_utf8(block)
         self.tail = bytes(rest)
 
@@ -99,6 +116,47 @@ def _without_bom(pieces: Iterator[bytes]) -> Iterator[bytes]:
     yield from pieces
 
 
+def _with_error_events(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Make each field `error` an event of that name, whatever stands before or behind it.
+
+    llama.cpp, from September 2024 to September 2025, sends `error: {...}` where the API has
+    `data: {"error": {...}}`, and goes on to `data: [DONE]` (ggml-org/llama.cpp #16104).
+    """
+    cut = _NONE
+    held = b""  # the beginning of a line that may become such a field
+    for piece in pieces:
+        if cut == _NONE and not held and piece.endswith(b"\n") and _ERROR_FIELD not in piece:
+            yield piece  # most pieces of a stream
+            continue
+        text = held + piece
+        seen = b"\n" + text if cut == _NONE else text
+        begun = seen[seen.rfind(b"\n") :]
+        held = begun[1:] if _ERROR_LINE.startswith(begun) else b""
+        text = text[: len(text) - len(held)]
+        if cut == _ERROR or _ERROR_LINE in seen:
+            text, cut = _with_errors(text, cut)
+        else:
+            cut = _NONE if held or begun == b"\n" else _OTHER
+        yield text
+
+
+def _with_errors(text: bytes, cut: int) -> tuple[bytes, int]:
+    """Return `text` in this form, and in which line it ends; `cut` is the one in which it begins."""
+    lines = []
+    for line in text.splitlines(keepends=True):
+        if cut == _NONE and line.startswith(_ERROR_FIELD):
+            cut = _ERROR
+            lines.append(line.replace(_ERROR_FIELD, _ERROR_EVENT, 1))
+        else:
+            cut = cut or _OTHER
+            lines.append(line)
+        if line.endswith(b"\n"):
+            if cut == _ERROR:
+                lines.append(b"\n")
+            cut = _NONE
+    return b"".join(lines), cut
+
+
 def _valid_utf8(block: bytes) -> bytes:
     """Return `block` with invalid bytes replaced by U+FFFD; a blank line never splits a character."""
     if block.isascii():
@@ -107,10 +165,32 @@ def _valid_utf8(block: bytes) -> bytes:
     return text.encode() if "\ufffd" in text else block
 
 
+def _has_small_events(rest: bytearray) -> bool:
+    """Return whether blank lines are so close that no event can be too large, which is quicker than to count lines."""
+    at = 0
+    while len(rest) - at > MAX_EVENT_LINES:
+        at = rest.rfind(b"\n\n", at, at + MAX_EVENT_LINES) + 1
+        if not at:
+            return False
+    return True
+
+
+def _without_comments(rest: bytearray) -> bytearray:
+    """Return the lines in `rest` but comments, which keep a connection alive, some for hours without a blank line."""
+    lines = _COMMENTS.sub(b"", b"\n" + rest)
+    return bytearray(_CUT_COMMENT.sub(b"\n:", lines)[1:])
+
+
+def _is_too_large(length: int, lines: int) -> bool:
+    if lines > MAX_EVENT_LINES or length > MAX_EVENT_BYTES:
+        return True
+    return length > _CHEAP_BYTES and length * lines > MAX_COPIED_BYTES
+
+
 def _check_size(rest: bytearray) -> None:
     for event in rest.split(b"\n\n"):
-        if len(event) > MAX_EVENT_BYTES or event.count(b"\n") > MAX_EVENT_LINES:
-            limit = f"{MAX_EVENT_BYTES // 1024 // 1024} MiB or {MAX_EVENT_LINES} lines"
+        if _is_too_large(len(event), event.count(b"\n")):
+            limit = f"{MAX_EVENT_BYTES // 1024 // 1024} MiB or {MAX_EVENT_LINES} lines, or too large in both"
             raise BrokenError(f"the server sent an event larger than {limit}", "ask another server or model")
 
 

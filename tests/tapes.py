@@ -47,6 +47,7 @@ TAPES = [
     Tape("unknown-finish-reason", 8, "Hello "),
     Tape("error-object", 8, "Hello "),
     Tape("error-event", 8, "Hello "),
+    Tape("error-field", 8, "Hello "),
     Tape("error-after-finish", 8, "Hello "),
     Tape("cut-between-events", 8, "Hello "),
     Tape("cut-in-json", 8, "Hello "),

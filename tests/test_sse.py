@@ -75,7 +75,12 @@ def test_any_cut_of_any_stream_into_pieces_gives_the_same_events(data: st.DataOb
     assert datas(pieces) == datas([stream])
 
 
-@given(st.binary(max_size=200).map(lambda noise: noise.replace(b"x", b"\n").replace(b"y", b"data:")))
+NOISE = st.lists(
+    st.sampled_from([b"\n", b"\r", b":", b"data:", b"error:", b"err", b"event: x"]) | st.binary(max_size=9)
+)
+
+
+@given(NOISE.map(b"".join))
 def test_arbitrary_bytes_give_events_or_nothing_but_no_surprise(noise: bytes) -> None:
     assert datas([noise]) == datas(bytes([byte]) for byte in noise)
 
@@ -98,6 +103,58 @@ def test_an_event_is_there_before_the_next_piece_is_asked_for() -> None:
 def test_the_name_of_an_event_is_kept() -> None:
     (event,) = sse.events([b"event: error\ndata: x\n\n"])
     assert (event.event, event.data) == ("error", "x")
+
+
+ERRORS = [
+    pytest.param(b'error: {"a":1}\n\n', [("error", '{"a":1}')], id="alone"),
+    pytest.param(b'error:{"a":1}\n\n', [("error", '{"a":1}')], id="no space"),
+    pytest.param(
+        b'data: a\n\nerror: {"a":1}\n\ndata: [DONE]\n\n',
+        [("message", "a"), ("error", '{"a":1}'), ("message", "[DONE]")],
+        id="between events",
+    ),
+    pytest.param(
+        b'data: a\r\n\r\nerror: {"a":1}\r\n\r\ndata: [DONE]\r\n\r\n',
+        [("message", "a"), ("error", '{"a":1}'), ("message", "[DONE]")],
+        id="CRLF",
+    ),
+    pytest.param(b"error: x\r\rdata: b\r\r", [("error", "x"), ("message", "b")], id="CR"),
+    pytest.param(
+        b"event: x\ndata: a\nerror: {}\ndata: b\n\n",
+        [("x", "a"), ("error", "{}"), ("message", "b")],
+        id="in an event with data",
+    ),
+    pytest.param(b": error: a\nerror: b\n: c\n\n", [("error", "b")], id="among comments"),
+    pytest.param(b"\xef\xbb\xbferror: a\n\n", [("error", "a")], id="behind a BOM"),
+    pytest.param(b"error: \xff\n\n", [("error", "\ufffd")], id="invalid UTF-8"),
+    pytest.param(b"error: a\nerror: b\n\n", [("error", "a"), ("error", "b")], id="two of them"),
+    pytest.param(b'error: {"a":1}', [("error", '{"a":1}')], id="tail: whole JSON"),
+    pytest.param(b'error: {"a":1', [], id="tail: cut JSON"),
+    pytest.param(b"data: [DONE]\nerr", [("message", "[DONE]")], id="tail: the beginning of one"),
+    pytest.param(b"errors: a\nerro: b\nERROR: c\n error: d\nerror\ndata: e\n\n", [("message", "e")], id="others"),
+    pytest.param(b"data: error: a\ndata:\ndata: error: b\n\n", [("message", "error: a\n\nerror: b")], id="in data"),
+    pytest.param(b"event: error\ndata: a\n\n", [("error", "a")], id="the event that it should have been"),
+    pytest.param(b"event: ping\ndata: a\n\n", [("ping", "a")], id="an event of another name"),
+]
+
+
+@pytest.mark.parametrize(("stream", "expected"), ERRORS)
+def test_the_field_error_of_llama_cpp_is_an_error_event(stream: bytes, expected: list[tuple[str, str]]) -> None:
+    def named(pieces: Iterable[bytes]) -> list[tuple[str, str]]:
+        return [(event.event, event.data) for event in sse.events(pieces)]
+
+    assert named([stream]) == expected
+    assert named(bytes([byte]) for byte in stream) == expected
+    for cut in range(len(stream) + 1):
+        assert named([stream[:cut], stream[cut:]]) == expected, cut
+
+
+def test_an_error_field_is_there_at_the_end_of_its_line() -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"error: a\n"
+        pytest.fail("nothing more was needed")
+
+    assert next(iter(sse.events(pieces()))).data == "a"
 
 
 def test_an_event_above_16_mib_stops_the_stream_without_collecting_it() -> None:
@@ -125,6 +182,35 @@ def test_an_event_of_more_than_10000_lines_stops_the_stream(size: int) -> None:
     stream = b"data:\n" * 10_100 + b"\n"
     with pytest.raises(BrokenError, match="10000 lines"):
         datas(stream[start : start + size] for start in range(0, len(stream), size))
+
+
+def test_comments_are_no_part_of_an_event_however_many_come() -> None:
+    comment = b": ping" + b"!" * 57 + b"\n"
+    comments = comment * (sse.MAX_EVENT_BYTES // len(comment) + 1)
+    assert comments.count(b"\n") > sse.MAX_EVENT_LINES
+    stream = comments + b"data: a\n" + comments + b"\n"
+    assert datas(stream[at : at + 65521] for at in range(0, len(stream), 65521)) == ["a"]
+
+
+def test_a_comment_without_an_end_is_not_kept() -> None:
+    pieces = [b":", *[b"x" * 65536] * 300, b"\ndata: a\n\n"]
+    assert datas(pieces) == ["a"]
+
+
+@pytest.mark.parametrize(("lines", "length"), [(9000, 14), (300, 15)])
+def test_an_event_of_many_long_lines_stops_the_stream_before_it_takes_long(lines: int, length: int) -> None:
+    stream = (b"data: " + b"x" * (length * 1024 * 1024 // lines) + b"\n") * lines + b"\n"
+    begun_s = time.process_time()
+    with pytest.raises(BrokenError, match="too large in both"):
+        datas(stream[at : at + 65536] for at in range(0, len(stream), 65536))
+    assert time.process_time() - begun_s < 2  # it takes 0.1 s; taking the first apart 8 s and more
+
+
+@pytest.mark.parametrize(("lines", "length"), [(9999, 90), (250, 65000)])
+def test_an_event_of_many_lines_or_of_long_lines_is_taken(lines: int, length: int) -> None:
+    stream = (b"data: " + b"x" * length + b"\n") * lines + b"\n"
+    (data,) = datas(stream[at : at + 65536] for at in range(0, len(stream), 65536))
+    assert len(data) == lines * (length + 1) - 1
 
 
 def test_the_time_for_a_large_event_does_not_grow_with_the_number_of_its_pieces() -> None:
