@@ -122,7 +122,34 @@ def usage_of(usage: Any, prompt: str, completion: str) -> Usage | None:
     details = usage.get(f"{completion}_details")
     reasoning = details.get("reasoning_tokens") if isinstance(details, dict) else None
     counts = (usage.get(prompt), usage.get(completion), usage.get("total_tokens"), reasoning)
-    return Usage(*(count if isinstance(count, int) else None for count in counts))
+    return Usage(*map(_count, counts))
+
+
+def usage_in(payload: dict[str, Any]) -> Usage | None:
+    """Return the counts in a chat completion or a chunk of one, wherever its server puts them; None for no count.
+
+    The API has them under `usage`; Moonshot streams them in the choice, Groq under `x_groq`. The look into all three
+    takes as long as a tenth of parsing a delta: make it where the word is in the line.
+    """
+    choices, groq = payload.get("choices"), payload.get("x_groq")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    for place in (payload, choice, groq):
+        counts = place.get("usage") if isinstance(place, dict) else None
+        usage = usage_of(counts, "prompt_tokens", "completion_tokens") if counts else None
+        if usage and usage != _NOTHING:
+            return usage
+    return None
+
+
+_NOTHING = Usage()
+# JSON of another language may write a whole number as 12.0; above this a float is none any more.
+_EXACT = 2.0**53
+
+
+def _count(value: Any) -> int | None:
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def load_object(data: str, what: str) -> tuple[dict[str, Any], str]:

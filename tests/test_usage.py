@@ -1,0 +1,70 @@
+"""The token counts of an answer: where servers put them, and how they write them."""
+
+from typing import Any
+
+import pytest
+
+from smai_cli.chunk import Usage, usage_in, usage_of
+
+COUNTS = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"usage": COUNTS, "choices": []},
+        {"usage": COUNTS, "choices": [{"usage": {"prompt_tokens": 1}}], "x_groq": {"usage": {"prompt_tokens": 2}}},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": COUNTS}]},
+        {"usage": None, "choices": [{"usage": COUNTS}]},
+        {"usage": {}, "choices": [], "x_groq": {"id": "req_1", "usage": COUNTS}},
+        {"usage": {"cost": 0.1}, "choices": [{"usage": None}], "x_groq": {"usage": COUNTS}},
+    ],
+    ids=["API", "API before others", "Moonshot", "Moonshot beside null", "Groq", "Groq beside no counts"],
+)
+def test_the_counts_are_seen_wherever_the_server_puts_them(payload: dict[str, Any]) -> None:
+    assert usage_in(payload) == Usage(7, 3, 10)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {},
+        {"usage": None},
+        {"usage": 5},
+        {"usage": [1]},
+        {"usage": {}},
+        {"usage": {"prompt_tokens": "7"}},
+        {"choices": None},
+        {"choices": {"usage": COUNTS}},
+        {"choices": []},
+        {"choices": [None]},
+        {"choices": [{}, {"usage": COUNTS}]},
+        {"x_groq": {"id": "req_1"}},
+        {"x_groq": "usage"},
+    ],
+    ids=str,
+)
+def test_where_nobody_counted_there_is_no_usage(payload: dict[str, Any]) -> None:
+    assert usage_in(payload) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [
+        (12, 12),
+        (12.0, 12),
+        (0, 0),
+        (0.0, 0),
+        (1.5, None),
+        (float("nan"), None),
+        (float("inf"), None),
+        (1e300, None),
+        ("12", None),
+        (True, None),
+        (None, None),
+        ([12], None),
+    ],
+)
+def test_a_count_is_a_whole_number_also_where_it_is_written_as_a_float(value: Any, count: int | None) -> None:
+    counts = {"in": value, "out": 3.0, "total_tokens": value, "out_details": {"reasoning_tokens": value}}
+    assert usage_of(counts, "in", "out") == Usage(count, 3, count, count)
