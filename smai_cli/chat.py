@@ -13,7 +13,7 @@ from smai_cli.chunk import (
     load_event,
     load_object,
     text_of,
-    usage_of,
+    usage_in,
 )
 from smai_cli.errors import BrokenError, RefusedError
 from smai_cli.problem import MARKS, Problem, error_in, problem_of
@@ -92,12 +92,12 @@ def _chunk(payload: dict[str, Any], line: str, part: str) -> Chunk:
     """Return the view of a payload whose choices carry their text under `part`."""
     if problem := error_in(payload):
         return Chunk(line, problem=problem)
-    usage, model = payload.get("usage"), payload.get("model")
+    model = payload.get("model")
     choices = payload.get("choices")
     if not choices or not isinstance(choices, list):
         return Chunk(
             line,
-            usage=usage_of(usage, "prompt_tokens", "completion_tokens") if usage else None,
+            usage=usage_in(payload),
             model=model if isinstance(model, str) else "",
             is_foreign="choices" not in payload and payload.get("type") not in _SIGNS_OF_LIFE,
         )
@@ -120,7 +120,7 @@ def _chunk(payload: dict[str, Any], line: str, part: str) -> Chunk:
         line,
         content,
         _reason(choice) if role != "tool" else None,
-        usage_of(usage, "prompt_tokens", "completion_tokens") if usage else None,
+        usage_in(payload),
         model if isinstance(model, str) else "",
         refusal,
         reasoning,
