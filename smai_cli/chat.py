@@ -102,8 +102,7 @@ def _chunk(payload: dict[str, Any], line: str, part: str) -> Chunk:
             is_foreign="choices" not in payload and payload.get("type") not in _SIGNS_OF_LIFE,
         )
     choice, others = _choices(choices)
-    if error := choice.get("error"):  # OpenRouter
-        return Chunk(line, problem=problem_of(error))
+    error = choice.get("error")  # OpenRouter
     delta = choice.get(part)
     whole = None
     if not isinstance(delta, dict) or "message" in choice:
@@ -126,7 +125,7 @@ def _chunk(payload: dict[str, Any], line: str, part: str) -> Chunk:
         reasoning,
         calls,
         others,
-        None,
+        problem_of(error) if error else None,
         False,
         index if isinstance(index, int) else 0,
         bool(role),

@@ -237,7 +237,7 @@ def _whole_body(pieces: Iterable[bytes], dialect: Dialect) -> Chunk:
         if failure:
             raise failure from None
         raise
-    if chunk.problem:
+    if chunk.problem and not chunk.text:
         from smai_cli.meaning import answer_error  # noqa: PLC0415  # only for a failure
 
         raise answer_error(chunk.problem, in_stream=False, has_text=False)
