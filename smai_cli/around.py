@@ -193,25 +193,43 @@ class Calls:
     """Tool calls, put together from the parts in which they arrive."""
 
     def __init__(self) -> None:
-        self._calls: list[dict[str, Any]] = []
-        self._places: dict[int, dict[str, Any]] = {}
+        self._calls: list[_Call] = []
+        self._places: dict[int, _Call] = {}
 
     def add(self, parts: Iterable[CallPart]) -> None:
         """Take parts in the order of their arrival."""
         for part in parts:
             call = self._places.get(part.number) if part.number is not None else None
-            if call is None or (part.id and call["id"] and part.id != call["id"]):  # servers reuse a number, too
-                call = {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
+            if call is None or (part.id and call.id and part.id != call.id):  # servers reuse a number, too
+                call = _Call()
                 self._calls.append(call)
                 if part.number is not None:
                     self._places[part.number] = call
-            call["id"] = call["id"] or part.id
-            call["function"]["name"] = call["function"]["name"] or part.name
-            call["function"]["arguments"] += part.arguments
+            call.id = call.id or part.id
+            call.name = call.name or part.name
+            call.arguments.append(part.arguments)
 
     def as_json(self) -> list[dict[str, Any]]:
         """Return the calls as the chat API has them in a message; halves of a surrogate pair are joined or U+FFFD."""
-        for call in self._calls:
-            joiner = Joiner()
-            call["function"]["arguments"] = joiner.whole(call["function"]["arguments"]) + joiner.rest()
-        return self._calls
+        return [
+            {
+                "id": _whole(call.id),
+                "type": "function",
+                "function": {"name": _whole(call.name), "arguments": _whole("".join(call.arguments))},
+            }
+            for call in self._calls
+        ]
+
+
+class _Call:
+    """A tool call in the making. Its arguments may come in as many parts as they have characters."""
+
+    def __init__(self) -> None:
+        self.id = ""
+        self.name = ""
+        self.arguments: list[str] = []
+
+
+def _whole(text: str) -> str:
+    joiner = Joiner()
+    return joiner.whole(text) + joiner.rest()

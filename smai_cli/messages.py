@@ -31,13 +31,14 @@ def _items(text: str, name: str) -> Iterator[tuple[int, Any]]:
     in_array = is_array(text)
     at = _skip(text, 0) + in_array
     end = "]" if in_array else ""
+    line, counted = 1, 0
     while (at := _skip(text, at)) < len(text) and text[at] != end:
-        line = text.count("\n", 0, at) + 1
+        line, counted = line + text.count("\n", counted, at), at
         try:
             item, at = JSON.raw_decode(text, at)
         except (ValueError, RecursionError) as exc:
-            line = getattr(exc, "lineno", line)
-            raise UsageError(f"{name}, line {line}: not JSON: {getattr(exc, 'msg', TOO_LARGE)}", _HINT) from exc
+            place = getattr(exc, "lineno", line)
+            raise UsageError(f"{name}, line {place}: not JSON: {getattr(exc, 'msg', TOO_LARGE)}", _HINT) from exc
         yield line, item
         at = _skip(text, at)
         if in_array:

@@ -2,10 +2,11 @@
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -42,6 +43,19 @@ def run(
         **given,
     )
     return Result(done.returncode, done.stdout, done.stderr.decode())
+
+
+@contextlib.contextmanager
+def at_most_cpu_s(limit_s: float) -> Iterator[None]:
+    """Check that the processes which end meanwhile take no more CPU time, which a busy machine does not stretch."""
+
+    def used_s() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    before_s = used_s()
+    yield
+    assert used_s() - before_s < limit_s
 
 
 def can_trace() -> bool:

@@ -9,7 +9,7 @@ import pytest
 from conftest import Server, Smai, assert_refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from process import SMAI
+from process import SMAI, at_most_cpu_s
 
 from smai_cli.errors import UsageError
 from smai_cli.messages import parse_messages
@@ -88,6 +88,18 @@ def test_whatever_the_messages_say_they_are_read_as_they_were_written(
     values = [given_messages] if is_array else given_messages
     text = "\n".join(json.dumps(value, indent=indent, ensure_ascii=ascii_only) for value in values)
     assert [message.as_json() for message in parse_messages(text, "f")] == given_messages
+
+
+@pytest.mark.parametrize("option", ["--messages", "--chat"])
+def test_ten_thousand_messages_take_no_longer_each_than_ten(
+    smai: Smai, server: Server, tmp_path: Path, option: str
+) -> None:
+    path = tmp_path / "many"
+    path.write_text((json.dumps({"role": "user", "content": "x" * 1000}) + "\n") * 10_000)
+    mock = server(reply="ok")
+    with at_most_cpu_s(4):  # 0.5 for the process, and 15 if each line were counted from the start of the file
+        assert smai("ask", "--base-url", mock.url, option, path, "So?") == (0, b"ok\n", "")
+    assert len(asked(mock)["messages"]) == 10_001
 
 
 def test_the_responses_api_gets_the_same_conversation_in_its_own_words(smai: Smai, server: Server) -> None:
