@@ -133,7 +133,8 @@ def says_done_alone(tape: ServerTape) -> bool:
     """Return whether a stream without an error ends in [DONE], and no choice has a word as its reason."""
     lines = [line.removeprefix("data: ") for line in tape.bytes.decode().splitlines() if line.startswith("data: {")]
     payloads = [json.loads(line) for line in lines if line.endswith("}")]
-    words = [choice.get("finish_reason") for payload in payloads for choice in payload.get("choices", ())]
+    choices = [choice for payload in payloads for choice in payload.get("choices", ())]
+    words = [choice.get("finish_reason") or choice.get("finishReason") for choice in choices]
     return tape.how not in ("cut", "error") and tape.bytes.endswith(b"[DONE]\n\n") and not any(words)
 
 
