@@ -1,6 +1,7 @@
 """Files named on the command line -> their bytes or their text, whole or not at all."""
 
 import contextlib
+import io
 import os
 import stat
 
@@ -10,6 +11,7 @@ from smai_cli.prompt import piped_text
 _PIECE_BYTES = 1024 * 1024
 # What a person may mean to send; a device that never ends is none of it.
 LIMIT_BYTES = 64 * 1024 * 1024
+_FOLDERS = ("", ".", "..")
 
 
 def read_file(path: str, name: str, limit_bytes: int = LIMIT_BYTES) -> bytes:
@@ -17,17 +19,22 @@ def read_file(path: str, name: str, limit_bytes: int = LIMIT_BYTES) -> bytes:
 
     Raises UsageError if it cannot be read, is a folder, or is larger than `limit_bytes`.
     """
-    data = bytearray()
     try:
         with open(path, "rb", buffering=0) as file:
-            while len(data) <= limit_bytes and (piece := file.read(_PIECE_BYTES)):
-                data += piece
+            return read_open(file, name, limit_bytes)
     except OSError as exc:
         raise UsageError(f"{name}: {exc.strerror}", "name a file that can be read") from exc
     except ValueError as exc:  # a NUL in the name
         raise UsageError(f"{name}: {exc}", "name a file that can be read") from exc
-    if len(data) > limit_bytes:
-        raise _too_large(name, limit_bytes)
+
+
+def read_open(file: io.FileIO, name: str, limit_bytes: int = LIMIT_BYTES) -> bytes:
+    """Return what is left in an open file. Raises UsageError if that is larger than `limit_bytes`, OSError."""
+    data = bytearray()
+    while piece := file.read(_PIECE_BYTES):
+        data += piece
+        if len(data) > limit_bytes:
+            raise too_large(name, limit_bytes)
     return bytes(data)
 
 
@@ -36,29 +43,67 @@ def read_text(path: str, name: str, limit_bytes: int = LIMIT_BYTES) -> str:
     return piped_text(read_file(path, name, limit_bytes), name)
 
 
+def real_place(path: str, hint: str) -> tuple[str, os.stat_result | None]:
+    """Return where a file that a new one is to replace really is, and what the system knows of it (None: not there).
+
+    A symbolic link stays one: what it points to is replaced. Nothing is touched. Raises UsageError, with `hint`, for
+    what cannot be replaced.
+    """
+    real = os.path.realpath(path)
+    try:
+        old = os.stat(path)
+    except FileNotFoundError:
+        if os.path.basename(path) in _FOLDERS:
+            raise UsageError(f"{path} is the name of a folder", "name a file") from None
+        return real, None
+    except (OSError, ValueError) as exc:
+        raise UsageError(f"{path}: {getattr(exc, 'strerror', None) or exc}", hint) from exc
+    # A name below /dev/fd may be that of a pipe, or of a file that has been removed: there is no place for another.
+    if not stat.S_ISREG(old.st_mode) or not os.path.exists(real):
+        raise UsageError(f"{path} is no regular file", hint)
+    if not os.access(real, os.W_OK):
+        raise UsageError(f"{path} may not be written", hint)
+    return real, old
+
+
 def replace_file(path: str, new: str, data: bytes, mode: int = 0o666) -> None:
     """Make `data` the content of `path` in one step that a crash cannot halve, by way of a file `new` beside it.
 
     A file that is there keeps its permissions; one that is made has `mode`, less the umask. Raises OSError, and
     `path` is as it was.
     """
+    write_beside(path, new, data, mode)
+    try:
+        move_into_place(new, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise
+
+
+def write_beside(path: str, new: str, data: bytes, mode: int = 0o666) -> None:
+    """Write `data` to the disk as the file `new`, which is to replace `path`. Raises OSError, without one."""
     with contextlib.suppress(FileNotFoundError):  # of a run that was killed
         os.unlink(new)
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with contextlib.suppress(FileNotFoundError):
             keep_owner_and_mode(fd, os.stat(path))
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
-        move_into_place(new, path)
+        write_all(fd, data)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(new)
         raise
     finally:
         os.close(fd)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Have all of `data` on the disk behind what the file `fd` has. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.fsync(fd)
 
 
 def move_into_place(new: str, path: str) -> None:
@@ -79,5 +124,6 @@ def keep_owner_and_mode(fd: int, old: os.stat_result) -> None:
     os.fchmod(fd, stat.S_IMODE(old.st_mode))
 
 
-def _too_large(name: str, limit_bytes: int) -> UsageError:
+def too_large(name: str, limit_bytes: int) -> UsageError:
+    """Return the failure of an input that has more than `limit_bytes`."""
     return UsageError(f"{name} is larger than {limit_bytes // 1024 // 1024} MiB", "send less")

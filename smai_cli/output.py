@@ -66,7 +66,7 @@ class FileOutput(Output):
 
     def __init__(self, fd: int, name: str) -> None:
         super().__init__(fd)
-        self._name = name
+        self.name = name
 
     def restart(self) -> None:
         """Forget what was written, where the file can."""
@@ -75,10 +75,10 @@ class FileOutput(Output):
             os.lseek(self.fd, 0, os.SEEK_SET)
 
     def _gone(self) -> Exception:
-        return output_error(f"{self._name}: ", OSError(errno.EPIPE, os.strerror(errno.EPIPE)))
+        return output_error(f"{self.name}: ", OSError(errno.EPIPE, os.strerror(errno.EPIPE)))
 
     def _failure(self, exc: OSError) -> OutputError:
-        return output_error(f"{self._name}: ", exc)
+        return output_error(f"{self.name}: ", exc)
 
 
 class TextDoor(io.RawIOBase):
@@ -109,14 +109,6 @@ class Aside:
         """Write `text` at once. A stderr that cannot be written changes nothing."""
         shown = visible(text) if self._is_terminal else text
         _stderr.write(f"\x1b[2m{shown}\x1b[22m" if self._dims and shown != "\n" else shown)
-
-
-def open_tape(path: str) -> FileOutput:
-    """Return the file `path`, emptied, to keep a tape in. Raises OutputError."""
-    try:
-        return FileOutput(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666), path)
-    except OSError as exc:
-        raise output_error(f"{path}: ", exc) from exc
 
 
 def say(line: str) -> None:

@@ -1,7 +1,7 @@
 """What a user gave, in words and in files -> the messages to send, and the form that the answer must have."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from smai_cli.errors import UsageError
@@ -18,6 +18,21 @@ if TYPE_CHECKING:
 FILES = ("messages", "chat", "attach", "schema", "output", "record")
 
 
+class Turn(NamedTuple):
+    """What was asked in a conversation, to be kept in its file together with the answer, or not at all."""
+
+    chat: "ChatFile"
+    asked: tuple[Message, ...]
+
+    def prepare(self, answer: Message) -> None:
+        """Have the turn on the disk. Raises OutputError."""
+        self.chat.prepare([*self.asked, answer])
+
+    def commit(self) -> None:
+        """Make it a part of the conversation. Raises OutputError."""
+        self.chat.commit()
+
+
 class Question(NamedTuple):
     """What was read from files: the system text, earlier messages, attachments, and what the answer must be.
 
@@ -28,19 +43,15 @@ class Question(NamedTuple):
     earlier: tuple[Message, ...]
     attachments: "tuple[Attachment, ...]"
     form: "Form | None"
-    chat: "ChatFile | None"
+    chat: "ChatFile | None" = None
 
     def messages(self, words: list[str], piped: str | None) -> tuple[Message, ...]:
         """Return the messages to send, for the operands `words` and what stdin held. Raises UsageError."""
         return conversation(self._content(words, piped), self.system, self.earlier)
 
-    def keeper(self, request: Request) -> "Callable[[Message], None] | None":
-        """Return what keeps the answer to `request`, with what was asked, in the conversation; None without one."""
-        chat = self.chat
-        if chat is None:
-            return None
-        asked = request.messages[len(self.earlier) :]
-        return lambda answer: chat.append([*asked, answer])
+    def turn(self, request: Request) -> Turn | None:
+        """Return what `request` adds to the conversation; None without one."""
+        return Turn(self.chat, request.messages[len(self.earlier) :]) if self.chat else None
 
     def _content(self, words: list[str], piped: str | None) -> str | list[dict[str, Any]] | None:
         is_answered = self.chat is not None and self.earlier[-1:] and self.earlier[-1].role == "assistant"
@@ -61,14 +72,12 @@ def names_files(flags: dict[str, Any]) -> bool:
     return any(flags[name] for name in FILES) or (flags["system"] or "").startswith("@")
 
 
-def read_question(
-    flags: dict[str, Any], stack: contextlib.ExitStack, read_stdin: Callable[[], bytes], notice: Callable[[str], None]
-) -> Question:
-    """Read the files that the options name; a conversation stays locked as long as `stack` is open.
+def read_question(flags: dict[str, Any], read_stdin: Callable[[], bytes]) -> Question:
+    """Read the files that the options name, but for a conversation.
 
     The modules for each kind of file are loaded for those who use it. Raises UsageError.
     """
-    chat = form = None
+    form = None
     system = _system(flags["system"])
     earlier: tuple[Message, ...] = ()
     attachments: tuple[Attachment, ...] = ()
@@ -87,23 +96,29 @@ def read_question(
         earlier = parse_messages(piped_text(read_stdin() if path == "-" else read_file(path, name), name), name)
         if not earlier:
             raise UsageError(f"{name} holds no message", "check --messages")
-    if flags["chat"]:
-        from smai_cli.chatfile import ChatFile  # noqa: PLC0415
-
-        chat = stack.enter_context(ChatFile(flags["chat"], notice))
-        earlier = chat.messages
-        if (
-            earlier
-            and system is not None
-            and flags["system_is_typed"]
-            and system not in [message.content for message in earlier[:1]]
-        ):
-            raise UsageError(
-                f"{flags['chat']} began without this system message", "drop -s, or begin another conversation"
-            )
     if earlier and not flags["system_is_typed"]:
         system = None  # that of the configuration begins conversations, and does not come into one that has begun
-    return Question(system, earlier, attachments, form, chat)
+    return Question(system, earlier, attachments, form)
+
+
+@contextlib.contextmanager
+def in_conversation(
+    question: Question, path: str, notice: Callable[[str], None], *, system_is_typed: bool
+) -> Iterator[Question]:
+    """Provide the question behind the conversation in the file `path`, which is locked as long as the context lasts.
+
+    To be entered when stdin has been read: what comes from there may wait for the same file. Raises UsageError.
+    """
+    from smai_cli.chatfile import ChatFile  # noqa: PLC0415  # for those who have one
+
+    with ChatFile(path, notice) as chat:
+        system = question.system
+        if chat.messages and not system_is_typed:
+            system = None  # as above
+        first = [message.content for message in chat.messages[:1] if message.role in ("system", "developer")]
+        if chat.messages and system is not None and first != [system]:
+            raise UsageError(f"{path} began without this system message", "drop -s, or begin another conversation")
+        yield question._replace(system=system, earlier=chat.messages, chat=chat)
 
 
 def _system(text: str | None) -> str | None:

@@ -1,14 +1,15 @@
 """What `ask` and `decode` share at the edge: one answer, watched, delivered and reported."""
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from smai_cli.around import Aloud, Both, Kept, Recorded, Told, WithCalls
 from smai_cli.clocks import Deadline
 from smai_cli.completion import Completion
 from smai_cli.errors import SmaiError
-from smai_cli.output import STDERR, Aside, Output, columns, open_tape, say_plain, stderr_can_draw
+from smai_cli.output import STDERR, Aside, Output, columns, say_plain, stderr_can_draw
 from smai_cli.request import choices_in
 from smai_cli.summary import summary_json, summary_text
 from smai_cli.tell import Teller
@@ -19,7 +20,9 @@ from smai_cli.writers import WRITERS, Final, Writer
 
 if TYPE_CHECKING:
     from smai_cli.cadence import Cadence
-    from smai_cli.request import Message, Request
+    from smai_cli.outfile import OutFile, Tape
+    from smai_cli.question import Turn
+    from smai_cli.request import Request
     from smai_cli.waiting import Waiting
 
 
@@ -51,32 +54,62 @@ class Run(Watched):
         self._tells_tools = mode in ("text", "final") and not flags["tool_calls"]
 
     def deliver(self, work: Callable[[], None]) -> int:
-        """Do `work`, as every run does; a file that was named becomes the answer when that is complete."""
+        """Do `work`, as every run does."""
         try:
-            return super().deliver(lambda: self._deliver_into_files(work))
+            return super().deliver(work)
         finally:
             self._stop_waiting()
 
-    def _deliver_into_files(self, work: Callable[[], None]) -> None:
-        file = None
-        if self._flags["output"]:
-            from smai_cli.outfile import OutFile  # noqa: PLC0415  # for those who name one
+    @contextlib.contextmanager
+    def into_files(self, turn: "Turn | None" = None) -> Iterator[None]:
+        """Have the files that were named open for the answer; they and a conversation get it if it is complete.
 
-            file = OutFile(self._flags["output"])
-            into_file = self._writer(file.output)
+        To be entered when nothing but the answer is missing; `turn` is what a conversation is to keep. Raises
+        UsageError or OutputError for a file that cannot be written.
+        """
+        out: OutFile | None = None
+        tape: Tape | None = None
+        try:
+            if self._flags["output"] or self._flags.get("record"):
+                from smai_cli import outfile  # noqa: PLC0415  # for those who name one
+
+                out = outfile.OutFile(self._flags["output"]) if self._flags["output"] else None
+                tape = outfile.Tape(self._flags["record"]) if self._flags.get("record") else None
+            self._compose(out, tape, turn)
+            yield
+        finally:
+            is_complete = self.completion.is_complete
+            if out and not is_complete:
+                out.leave()
+            if tape:
+                tape.leave()
+        if is_complete and (out or turn):
+            self._commit(out, turn)
+
+    def _compose(self, out: "OutFile | None", tape: "Tape | None", turn: "Turn | None") -> None:
+        if out:
+            into_file = self._writer(out.output)
             self.writer = into_file if self._flags["quiet"] else Both(into_file, self.writer)
-        if self._flags.get("record"):
-            self.writer = Recorded(self.writer, open_tape(self._flags["record"]))
+        if tape:
+            self.writer = Recorded(self.writer, tape)
         if self._flags.get("reasoning"):
             self.writer = Aloud(self.writer, Aside())
         self._observe()
-        try:
-            work()
-        finally:
-            if file and not self.completion.is_complete:
-                file.leave()
-        if file and self.completion.is_complete:
-            file.commit()
+        if turn:
+            self.writer = Kept(self.writer, turn.prepare)
+
+    def _commit(self, out: "OutFile | None", turn: "Turn | None") -> None:
+        """Give the file and the conversation what they are to have: both of them, or neither. Raises OutputError.
+
+        The turn is on the disk by now. What can still fail of the file comes before the conversation's one step.
+        """
+        if out:
+            out.prepare()
+        self.end_no_more()
+        if out:
+            out.commit()
+        if turn:
+            turn.commit()
 
     def _observe(self) -> None:
         """Note when the deltas come, for a summary that a person will see."""
@@ -86,15 +119,11 @@ class Run(Watched):
             self._cadence = Cadence()
             self.writer = Paced(self.writer, self._cadence)
 
-    def expect(
-        self, request: "Request", check: Callable[[str], None] | None, keep: "Callable[[Message], None] | None"
-    ) -> None:
-        """Hear what is asked, what `check` has against a text that is held back, and what keeps the answer."""
+    def expect(self, request: "Request", check: Callable[[str], None] | None) -> None:
+        """Hear what is asked, and what `check` has against a text that is held back."""
         self.completion.model = request.model
         self.completion.choices = choices_in(request.extra)
         self._check = check
-        if keep:
-            self.writer = Kept(self.writer, keep)
         if self._tell:
             self.writer = Told(self.writer, self._tell)
         elif stderr_can_draw():

@@ -36,6 +36,7 @@ def check_typed(operands: tuple[str, ...], flags: dict[str, Any], mode: str) -> 
     _exclude(flags)
     words = [prompt.operand_text(operand, f"operand {number}") for number, operand in enumerate(operands, 1)]
     reads_stdin = _reads_stdin(words, flags)
+    _check_files(flags, reads_stdin=reads_stdin or flags["messages"] == "-")
     if not reads_stdin and not flags["messages"] and not flags["chat"]:
         prompt.compose(words, None)  # an empty prompt is said before anything is loaded
     return Typed(words, reads_stdin, _options(flags), _extra(flags, mode))
@@ -51,8 +52,11 @@ def _decoded(value: Any, name: str) -> Any:
 def _exclude(flags: dict[str, Any]) -> None:
     """Raise UsageError for options that exclude each other, and for the name of a file that is empty."""
     for name in (*FILES, "key_file"):
-        if "" in (flags[name] if isinstance(flags[name], tuple) else (flags[name],)):
+        given = flags[name] if isinstance(flags[name], tuple) else (flags[name],)
+        if "" in given:
             raise UsageError(f"--{name.replace('_', '-')} names no file", "give its name; is a variable empty?")
+        if "-" in given and name != "messages":
+            raise UsageError(f"--{name.replace('_', '-')} - names no file", "write ./- for a file of that name")
     for one, other in _EXCLUDED:
         if flags[one] and flags[other]:
             names = f"--{one} and --{other}".replace("_", "-")
@@ -74,6 +78,25 @@ def _reads_stdin(words: list[str], flags: dict[str, Any]) -> bool:
         say("stdin is a file that is being read by someone else, and left alone; - reads it, -n says so silently")
         return False
     return True
+
+
+def _check_files(flags: dict[str, Any], *, reads_stdin: bool) -> None:
+    """Raise UsageError for files that cannot be written, or are read or written under another name as well."""
+    if not (flags["output"] or flags["record"] or flags["chat"]):
+        return
+    from smai_cli import clash  # noqa: PLC0415  # for those who have files written
+
+    system = flags["system"] or ""
+    read = {
+        "--messages": () if flags["messages"] == "-" else (flags["messages"],),
+        "-a": flags["attach"],
+        "-s": (system[1:],) if system.startswith("@") and not system.startswith("@@") else (),
+        "--schema": (flags["schema"],),
+        "--key-file": (flags["key_file"],),
+    }
+    named = [clash.Use(option, name) for option, names in read.items() for name in names if name]
+    named += clash.written(flags["output"], flags["record"], flags["chat"])
+    clash.refuse_clashes(named, clash.streams(quiet=flags["quiet"], reads_stdin=reads_stdin))
 
 
 def read_stdin() -> bytes:

@@ -37,7 +37,7 @@ class Watched:
         self.deadline = deadline or Deadline()
         self.key: Secret | None = None
         self.watches_stdout = True
-        self._ending = threading.Lock()
+        self._ending = threading.RLock()
 
     def deliver(self, work: Callable[[], None]) -> int:
         """Do `work`, which may raise a SmaiError; report how it ended on stderr and return the exit status.
@@ -50,8 +50,12 @@ class Watched:
             work()
         except SmaiError as error:
             failure = error
-        self._ending.acquire()  # for good: one end is enough, nobody else may end it as well
+        self.end_no_more()
         return self._end(failure)
+
+    def end_no_more(self) -> None:
+        """Let nobody else end the run from here on, neither the deadline nor the reader: one end is enough."""
+        self._ending.acquire()  # for good
 
     def fail(self, error: SmaiError) -> int:
         """Report a failure before there was any work; return the exit status."""

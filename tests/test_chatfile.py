@@ -228,6 +228,18 @@ def test_tool_calls_are_kept_and_repeated_in_the_next_request(
         assert mock.received[1].json["input"][-2] == item
 
 
+@pytest.mark.parametrize("field", ["id", "name"])
+def test_half_a_character_in_the_id_or_the_name_of_a_call_is_kept_as_the_replacement_character(
+    smai: Smai, server: Server, chat: Path, field: str
+) -> None:
+    call = json.dumps({"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}})
+    call = call.replace({"id": '"c"', "name": '"f"'}[field], '"a\\ud800b"')
+    tape = f'data: {{"choices":[{{"delta":{{"tool_calls":[{call}]}}}}]}}\n\n'.encode() + STOP + DONE
+    assert smai("ask", "--base-url", server(tape=tape).url, "--chat", chat, "again").status == 0
+    kept = turns(chat)[3]["tool_calls"][0]
+    assert {"id": kept["id"], "name": kept["function"]["name"]}[field] == "a\ufffdb"
+
+
 @pytest.mark.parametrize("arguments", [["\\ud83d", "\\ude00"], ["\\ud800"]])
 def test_tool_calls_with_odd_surrogates_are_kept(smai: Smai, server: Server, chat: Path, arguments: list[str]) -> None:
     call = '{"index":0,"id":"c","function":{"name":"f","arguments":"HERE"}}'
@@ -321,6 +333,7 @@ def test_a_file_that_is_no_conversation_is_refused_and_stays_as_it_is(
         pytest.param(lambda path: path.symlink_to("/dev/null"), "is no regular file", id="device"),
         pytest.param(lambda path: path.symlink_to("/nonexistent/x"), "No such file", id="link into no folder"),
         pytest.param(lambda path: path.symlink_to(path), "ymbolic link", id="link to itself"),
+        pytest.param(lambda path: path.symlink_to("/dev/stdout"), "is no regular file", id="link to a pipe"),
     ],
 )
 def test_what_cannot_hold_a_conversation_is_refused(
@@ -374,6 +387,120 @@ def test_a_file_or_a_folder_that_may_not_be_written_is_refused_before_the_reques
     assert_refused(Result(done.returncode, done.stdout, done.stderr.decode()), mock, str(chat))
     assert chat.read_bytes() == before
     assert_alone(chat)
+
+
+@pytest.mark.parametrize("flags", [["-s", "hi"], ["-s", "hi", "-n"]])
+def test_a_system_text_like_the_first_prompt_is_another_system_text(
+    smai: Smai, server: Server, chat: Path, flags: list[str]
+) -> None:
+    mock = server()
+    before = chat.read_bytes()
+    assert_refused(smai("ask", "--base-url", mock.url, "--chat", chat, *flags, "x"), mock, "began without")
+    assert chat.read_bytes() == before
+
+
+# What others do to the file while the answer comes.
+
+NOTE = json.dumps({"role": "user", "content": "a note"}) + "\n"
+TURN = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hello world\n"}]
+
+
+def while_it_is_answered(serve: Serve, start: Start, chat: Path, meddle: Any, *flags: str) -> Result:
+    """Run a turn, and call `meddle` with the file when the first half of the answer has come."""
+    go_on = threading.Event()
+    server = serve(HEAD, chunk(HELLO), until(go_on), chunk(WORLD), chunk(STOP), chunk(DONE), LAST_CHUNK)
+    run = start(server, "--chat", str(chat), *flags)
+    assert run.out(6) == b"Hello "
+    meddle(chat)
+    go_on.set()
+    return run.end()
+
+
+def appended(path: Path) -> None:
+    with path.open("a") as file:
+        file.write(NOTE)
+
+
+def edited(path: Path) -> None:
+    """Append as an editor does, by a new file."""
+    path.with_name("new").write_text(path.read_text() + NOTE)
+    path.with_name("new").rename(path)
+
+
+@pytest.mark.parametrize("meddle", [appended, edited])
+def test_what_was_appended_meanwhile_is_kept_and_the_turn_stands_behind_it(
+    serve: Serve, start: Start, chat: Path, meddle: Any
+) -> None:
+    assert while_it_is_answered(serve, start, chat, meddle) == (0, b"world\n", "")
+    assert turns(chat) == [*BEFORE, json.loads(NOTE), *TURN]
+    assert_alone(chat)
+
+
+def test_a_conversation_that_was_made_meanwhile_is_gone_on_with(serve: Serve, start: Start, chat: Path) -> None:
+    chat.unlink()
+    assert while_it_is_answered(serve, start, chat, appended).status == 0
+    assert turns(chat) == [json.loads(NOTE), *TURN]
+
+
+@pytest.mark.parametrize(
+    "meddle",
+    [
+        pytest.param(lambda path: path.write_text(NOTE), id="replaced"),
+        pytest.param(lambda path: path.write_text(path.read_text().replace("hi", "ho")), id="changed in its place"),
+        pytest.param(lambda path: path.write_text(""), id="emptied"),
+        pytest.param(lambda path: path.unlink(), id="removed"),
+        pytest.param(lambda path: (path.unlink(), path.mkdir()), id="a folder now"),
+        pytest.param(lambda path: (path.unlink(), path.symlink_to("/dev/null")), id="a link now"),
+        pytest.param(lambda path: path.write_text(path.read_text() + '{"role": "us'), id="half a line behind it"),
+    ],
+)
+def test_what_was_changed_meanwhile_is_never_touched_and_the_turn_is_put_beside_it(
+    serve: Serve, start: Start, chat: Path, meddle: Any
+) -> None:
+    def look() -> tuple[int, bytes] | None:
+        if not os.path.lexists(chat):
+            return None
+        return chat.lstat().st_ino, chat.read_bytes() if chat.is_file() else b""
+
+    seen: list[Any] = []
+    chat.chmod(0o600)
+
+    def meddle_and_look(path: Path) -> None:
+        meddle(path)
+        seen.append(look())
+
+    result = while_it_is_answered(serve, start, chat, meddle_and_look)
+    beside = Path(f"{chat}.turn")
+    line = f"smai: {chat} was changed by someone else meanwhile, and is left so; the turn is in {beside}\n"
+    assert result == (11, b"world\n", line)
+    assert look() == seen[0]
+    assert (turns(beside), stat.S_IMODE(beside.stat().st_mode)) == (TURN, 0o600)
+    assert sorted(path.name for path in chat.parent.iterdir()) == sorted(
+        {beside.name, *([chat.name] if seen[0] is not None else [])}
+    )
+
+
+def test_a_second_turn_beside_the_file_stands_behind_the_first(serve: Serve, start: Start, chat: Path) -> None:
+    for _ in range(2):
+        while_it_is_answered(serve, start, chat, lambda path: path.write_text(NOTE + path.read_text()))
+    assert turns(Path(f"{chat}.turn")) == TURN * 2
+
+
+def test_a_storm_of_appended_lines_loses_none_of_them_and_no_turn(server: Server, start: Start, chat: Path) -> None:
+    url = server(reply="ok").url
+    storm = subprocess.Popen(
+        ["bash", "-c", f"while :; do echo '{NOTE.strip()}' >>'{chat}'; echo; sleep 0.001; done"], stdout=subprocess.PIPE
+    )
+    try:
+        for _ in range(3):
+            start(None, "--base-url", url, "--chat", str(chat)).end()
+    finally:
+        storm.kill()
+        written = storm.communicate()[0].count(b"\n")
+    beside = Path(f"{chat}.turn")
+    whole = turns(chat) + (turns(beside) if beside.exists() else [])
+    assert whole.count({"role": "assistant", "content": "ok"}) == 3
+    assert written <= whole.count(json.loads(NOTE)) <= written + 1
 
 
 # What the disk may do.
@@ -472,6 +599,46 @@ def test_a_run_whose_time_is_up_does_not_wait_on_and_takes_nothing_from_the_othe
     assert one.end().status == 0
     assert len(server.requests) == 1
     assert len(turns(chat)) == 4
+
+
+def test_two_runs_in_one_pipe_follow_one_another(server: Server, environment: dict[str, str], chat: Path) -> None:
+    line = '"$0" ask -n --base-url "$1" --chat "$2" one | "$0" ask --base-url "$1" --chat "$2" two'
+    command = ["bash", "-c", line, SMAI, server(reply="ok").url, str(chat)]
+    done = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=30)
+    assert (done.stdout, done.stderr) == (b"ok\n", b"")
+    assert [message["content"] for message in turns(chat)[2:]] == ["one", "ok", "two\n\nok\n", "ok"]
+    assert_alone(chat)
+
+
+# The file of -o and the conversation.
+
+
+def test_a_file_of_the_answer_that_cannot_be_made_leaves_the_conversation_as_it_was(
+    serve: Serve, start: Start, chat: Path, tmp_path: Path
+) -> None:
+    before = chat.read_bytes()
+    out = tmp_path / "out"
+    result = while_it_is_answered(serve, start, chat, lambda _: out.mkdir(), "-o", str(out))
+    assert (result.status, result.stderr.count("\n")) == (11, 1)
+    assert result.stderr.endswith(f"; the answer is in {out}.partial\n")
+    assert (Path(f"{out}.partial").read_text(), chat.read_bytes()) == ("Hello world\n", before)
+    assert_alone(chat)
+
+
+def test_a_conversation_that_cannot_be_kept_leaves_the_file_of_the_answer_as_it_was(
+    serve: Serve, start: Start, chat: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.write_text("old")
+    result = while_it_is_answered(serve, start, chat, lambda path: path.write_text(NOTE), "-o", str(out))
+    assert (result.status, out.read_text(), Path(f"{out}.partial").read_text()) == (11, "old", "Hello world\n")
+    assert turns(Path(f"{chat}.turn")) == TURN
+
+
+def test_both_get_a_complete_answer(smai: Smai, server: Server, chat: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert smai("ask", "--base-url", server(reply="ok").url, "--chat", chat, "-q", "-o", out, "x").status == 0
+    assert (out.read_text(), len(turns(chat))) == ("ok\n", 4)
 
 
 # Killed at any moment.

@@ -109,6 +109,9 @@ def test_mode_and_symbolic_link_are_respected(smai: Smai, server: Server, file: 
         ("/dev/null", 2, "is no regular file"),
         ("-", 2, "-o names no file"),
         ("fifo", 2, "is no regular file"),
+        ("new/", 2, "is the name of a folder"),
+        ("new/.", 2, "is the name of a folder"),
+        ("/dev/stdout", 2, "is no regular file"),
     ],
 )
 def test_a_place_that_cannot_be_used_is_told_before_any_request(
@@ -116,10 +119,43 @@ def test_a_place_that_cannot_be_used_is_told_before_any_request(
 ) -> None:
     os.mkfifo(tmp_path / "fifo")
     mock = server()
-    result = smai("ask", "--base-url", mock.url, "-o", name if name[0] in "-/" else tmp_path / name, "hi")
+    result = smai("ask", "--base-url", mock.url, "-o", name if name[0] in "-/" else f"{tmp_path}/{name}", "hi")
     assert (result.status, result.stdout, mock.received) == (status, b"", [])
     assert words in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_pipe_of_the_shell_is_no_file(server: Server, environment: dict[str, str]) -> None:
+    line = f"smai ask --base-url {server().url} -n -o >(cat) hi"
+    done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"/dev/fd/" in done.stderr
+    assert b" is no regular file; " in done.stderr
+
+
+def test_what_an_earlier_run_left_gives_the_file_neither_its_mode_nor_its_second_name(
+    server: Server, environment: dict[str, str], file: Path
+) -> None:
+    other = file.with_name("other")
+    other.write_text("mine")
+    other.chmod(0o644)
+    partial(file).hardlink_to(other)
+    line = f'umask 077; smai ask -n --base-url {server().url} -q -o "{file}" hi'
+    subprocess.run(["bash", "-c", line], env=environment, check=True)
+    assert (file.read_text(), file.stat().st_mode & 0o777) == (POEM, 0o600)
+    assert (other.read_text(), names(file)) == ("mine", ["answer.txt", "other"])
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("other", path)])
+def test_something_else_by_the_name_of_the_partial_file_is_left_alone(
+    smai: Smai, server: Server, file: Path, make: Any
+) -> None:
+    make(partial(file))
+    mock = server()
+    result = smai("ask", "--base-url", mock.url, "-o", file, "hi")
+    assert (result.status in (2, 11), result.stdout, mock.received) == (True, b"", [])
+    assert result.stderr.startswith(f"smai: {partial(file)}")
+    assert names(file) == ["answer.txt.partial"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -173,7 +209,7 @@ def test_two_runs_do_not_share_a_file(server: Server, environment: dict[str, str
         assert os.read(first.stdout.fileno(), 6) == FIRST
         result = smai("ask", "--base-url", mock.url, "-o", file, "hi")
         assert (result.status, len(mock.received)) == (2, 1)
-        assert result.stderr == f"smai: another run is writing {file}; wait for it, or choose another -o\n"
+        assert result.stderr == f"smai: another run is writing {file}; wait for it, or choose another file\n"
         first.kill()
     assert smai("ask", "--base-url", server().url, "-o", file, "hi").status == 0
     assert file.read_text() == POEM
@@ -192,7 +228,7 @@ def test_an_interrupt_in_the_stream_leaves_the_file_and_what_came(
     assert (file.read_text(), partial(file).read_bytes()) == ("old", FIRST)
 
 
-@pytest.mark.parametrize("call", ["openat", "flock", "ftruncate", "fchmod", "write", "fsync", "rename"])
+@pytest.mark.parametrize("call", ["openat", "flock", "unlink", "fchmod", "write", "fsync", "rename"])
 def test_a_run_that_is_killed_at_any_system_call_leaves_the_old_file_or_the_new_one(
     server: Server, environment: dict[str, str], file: Path, call: str
 ) -> None:
@@ -203,6 +239,7 @@ def test_a_run_that_is_killed_at_any_system_call_leaves_the_old_file_or_the_new_
     seen = []
     for number in range(1, 30):
         file.write_bytes(b"old")
+        partial(file).write_bytes(b"of an earlier run")
         command = [*trace, "-e", f"inject={call}:signal=SIGKILL:when={number}", SMAI, *ask]
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         seen.append(file.read_bytes())
@@ -282,3 +319,57 @@ def test_a_terminal_shows_control_characters_and_the_file_has_them(
     assert file.read_bytes() == b"a\x1b[31mb\n"
     os.close(leader)
     os.close(follower)
+
+
+# Tapes that are there already, and tapes of two runs.
+
+
+@pytest.mark.parametrize(
+    ("flags", "status"),
+    [
+        pytest.param(["-a", "nosuch"], 2, id="usage"),
+        pytest.param(["--api", "responses", "--schema", "tape"], 2, id="no schema"),
+        pytest.param(["--base-url", "http://127.0.0.1:9/v1", "--retries", "0"], 3, id="no connection"),
+        pytest.param(["-o", "no/such"], 11, id="another file"),
+    ],
+)
+def test_a_run_that_fails_before_any_byte_leaves_the_old_tape(
+    smai: Smai, file: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], status: int
+) -> None:
+    monkeypatch.chdir(file.parent)
+    url = [] if "--base-url" in flags else ["--mock"]
+    for content in (b"old", None):
+        if content:
+            file.write_bytes(content)
+        else:
+            file.unlink()
+        assert smai("ask", *url, *flags, "--record", file.name, "hi").status == status
+        assert (file.read_bytes() if file.exists() else None) == content
+    assert names(file) == []
+
+
+def test_a_refused_request_leaves_the_old_tape_and_an_answer_replaces_it(
+    smai: Smai, server: Server, file: Path
+) -> None:
+    file.write_text("old " * 10_000)
+    assert smai("ask", "--base-url", server(status=401).url, "--record", file, "hi").status == 5
+    assert file.read_text() == "old " * 10_000
+    url = server().url
+    assert smai("ask", "--base-url", url, "--record", file, "hi").status == 0
+    assert file.read_bytes().startswith(b"data: ")
+    assert b"old" not in file.read_bytes()
+
+
+def test_two_runs_do_not_share_a_tape(server: Server, environment: dict[str, str], smai: Smai, file: Path) -> None:
+    mock = server(stall_after=2)
+    command = [SMAI, "ask", "--base-url", mock.url, "--record", str(file), "hi"]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as first:
+        assert first.stdout
+        assert os.read(first.stdout.fileno(), 6) == FIRST
+        tape = file.read_bytes()
+        result = smai("ask", "--base-url", mock.url, "--record", file, "hi")
+        assert (result.status, len(mock.received), file.read_bytes()) == (2, 1, tape)
+        assert result.stderr == f"smai: another run is writing {file}; wait for it, or choose another file\n"
+        first.kill()
+    assert smai("ask", "--base-url", server().url, "--record", file, "hi").status == 0
+    assert smai("decode", file).stdout == POEM.encode()

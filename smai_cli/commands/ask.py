@@ -21,7 +21,7 @@ from smai_cli.clocks import Clocks, Deadline
 from smai_cli.config import Endpoint
 from smai_cli.errors import UsageError
 from smai_cli.output import Output, say
-from smai_cli.question import names_files, read_question
+from smai_cli.question import in_conversation, names_files, read_question
 from smai_cli.request import Request
 from smai_cli.target import approach, chosen_endpoint, previewed_endpoint, serving
 from smai_cli.tell import Teller, silent
@@ -137,15 +137,18 @@ def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any]) -> None:
     run.key = inquiry.endpoint.key if inquiry.endpoint else None
     tell = flags["tell"]
     with contextlib.ExitStack() as stack:
-        question = read_question(flags, stack, read_stdin, run.say)
-        ca_file, ahead = inquiry.near or approach(inquiry.endpoint, flags["connect_timeout"], tell)
+        question = read_question(flags, read_stdin)
+        near = inquiry.near or (None if flags["chat"] else approach(inquiry.endpoint, flags["connect_timeout"], tell))
         # Before stdin is read, so that they load while its producer works.
-        from smai_cli import stream, transport  # noqa: PLC0415
+        from smai_cli import stream, transport  # noqa: F401, PLC0415
         from smai_cli.dialects import dialect_for  # noqa: PLC0415
-        from smai_cli.retry import Retries  # noqa: PLC0415
 
         piped = prompt.piped_text(read_stdin()) if inquiry.typed.reads_stdin else None
         tell("stdin is read" if inquiry.typed.reads_stdin else "stdin is left alone")
+        if flags["chat"]:
+            question = stack.enter_context(
+                in_conversation(question, flags["chat"], run.say, system_is_typed=flags["system_is_typed"])
+            )
         request = Request(
             flags["model"],
             question.messages(inquiry.typed.words, piped),
@@ -160,9 +163,21 @@ def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any]) -> None:
             run.summary = "none"
             _print_preview(request, dialect, flags)
             return
-        run.expect(request, question.form.check if question.form else None, question.keeper(request))
-        clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], run.deadline)
-        target = stack.enter_context(serving(inquiry.endpoint))
+        stack.enter_context(run.into_files(question.turn(request)))
+        run.expect(request, question.form.check if question.form else None)
+        near = near or approach(inquiry.endpoint, flags["connect_timeout"], tell)
+        _send(run, request, dialect, inquiry._replace(near=near), flags)
+
+
+def _send(run: "Run", request: Request, dialect: "Dialect", inquiry: _Inquiry, flags: dict[str, Any]) -> None:
+    """Send the request and pump the answer. Raises SmaiError."""
+    from smai_cli import stream, transport  # noqa: PLC0415  # after usage errors
+    from smai_cli.retry import Retries  # noqa: PLC0415
+
+    tell = flags["tell"]
+    clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], run.deadline)
+    ca_file, ahead = inquiry.near or (None, None)
+    with serving(inquiry.endpoint) as target:
         stream.ask(
             request,
             lambda body: transport.post(target, dialect.PATH, body, clocks, ca_file=ca_file, ahead=ahead, tell=tell),

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from smai_cli.clash import Use, refuse_clashes, streams, written
 from smai_cli.cli import chosen_mode, complete_file, file_options, output_options
 from smai_cli.clocks import IdleClock
 from smai_cli.errors import UsageError
@@ -27,20 +28,23 @@ def decode(file: str, **flags: Any) -> int:
     curl -sN ... | smai decode
     """
     run = Run(chosen_mode(flags), flags)
-    return run.deliver(lambda: _decode(run, file))
+    return run.deliver(lambda: _decode(run, file, flags["output"], quiet=flags["quiet"]))
 
 
-def _decode(run: Run, file: str) -> None:
+def _decode(run: Run, file: str, output: str | None, *, quiet: bool) -> None:
     """Pump `file`, or stdin for `-`. Raises SmaiError."""
     if file == "-" and os.isatty(STDIN):
         raise UsageError("no stream to decode", "name a file, or pipe one in")
+    tape = Use("stdin", STDIN, alone=True) if file == "-" else Use("the file to decode", file, alone=True)
+    refuse_clashes([tape, *written(output)], streams(quiet=quiet, reads_stdin=False))
     fd = STDIN if file == "-" else _open(file)
     from smai_cli import stream  # noqa: PLC0415  # after --help and usage errors
     from smai_cli.dialects import OnTape  # noqa: PLC0415
 
     more = "more follows the end of the answer, as if two streams were in one; decode them one by one"
     notice = functools.cache(lambda: run.say(more))
-    stream.pump(_Tape(fd, file), OnTape(), run.writer, run.completion, on_more=notice)
+    with run.into_files():
+        stream.pump(_Tape(fd, file), OnTape(), run.writer, run.completion, on_more=notice)
 
 
 class _Tape:

@@ -1,0 +1,202 @@
+"""Files that are one file: what a run writes, it neither reads nor writes under another name; nothing is touched."""
+
+import itertools
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from conftest import Smai
+from process import SMAI
+from tapes import GOOD
+
+MESSAGE = json.dumps({"role": "user", "content": "hi"}) + "\n"
+
+
+class Option(NamedTuple):
+    """An option that takes a file: what a message calls it, what stands before the name, whether it is written."""
+
+    shown: str
+    words: tuple[str, ...]
+    prefix: str = ""
+    writes: bool = False
+
+    def typed(self, file: str) -> list[str]:
+        """Return the words that name `file`."""
+        return [*self.words, f"{self.prefix}{file}"]
+
+
+OPTIONS = [
+    Option("-o", ("-o",), writes=True),
+    Option("--record", ("--record",), writes=True),
+    Option("--chat", ("--chat",), writes=True),
+    Option("--messages", ("--messages",)),
+    Option("-a", ("-a",)),
+    Option("-s", ("-s",), "@"),
+    Option("--schema", ("--schema",)),
+    Option("--key-file", ("--key-file",)),
+]
+# What cannot stand together for another reason.
+EXCLUDED = [{"--chat", "--messages"}]
+PAIRS = [pair for pair in itertools.combinations(OPTIONS, 2) if {one.shown for one in pair} not in EXCLUDED]
+WRITERS = [pair for pair in PAIRS if pair[0].writes or pair[1].writes]
+READERS = [pair for pair in PAIRS if pair not in WRITERS]
+Link = Callable[[Path, Path], object]
+LINKS: dict[str, Link | None] = {
+    "same name": None,
+    "symbolic link": lambda link, file: link.symlink_to(file.name),
+    "hard link": lambda link, file: link.hardlink_to(file),
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with a file that every option could take."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    Path("file").write_text(MESSAGE)
+    Path("file").chmod(0o600)
+    return folder
+
+
+def state() -> dict[str, bytes]:
+    """Return the names in the folder, and what is in each file."""
+    return {path.name: path.read_bytes() for path in Path().iterdir()}
+
+
+@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("pair", WRITERS, ids=lambda pair: f"{pair[0].shown} {pair[1].shown}")
+def test_a_file_that_is_written_is_no_other_file_of_the_run(smai: Smai, pair: tuple[Option, Option], link: str) -> None:
+    make, other = LINKS[link], "link" if LINKS[link] else "file"
+    if make:
+        make(Path(other), Path("file"))
+    before = state()
+    words = [*pair[0].typed(other), *pair[1].typed("file")]
+    result = smai("ask", "-n", "--base-url", "http://127.0.0.1:9/v1", *words, "hi")
+    assert (result.status, result.stdout, result.stderr.count("\n")) == (2, b"", 1)
+    assert " are the same file, " in result.stderr
+    assert all(f"{option.shown} " in result.stderr for option in pair)
+    assert state() == before
+
+
+@pytest.mark.parametrize("pair", WRITERS, ids=lambda pair: f"{pair[0].shown} {pair[1].shown}")
+def test_a_file_that_is_to_be_made_is_known_by_its_folder(smai: Smai, pair: tuple[Option, Option]) -> None:
+    Path("link").symlink_to(Path.cwd())
+    words = [*pair[0].typed("new"), *pair[1].typed("link/new")]
+    result = smai("ask", "-n", "--base-url", "http://127.0.0.1:9/v1", *words, "hi")
+    assert (result.status, result.stderr.count("\n")) == (2, 1)
+    assert " are the same file, " in result.stderr
+    assert sorted(path.name for path in Path().iterdir()) == ["file", "link"]
+
+
+@pytest.mark.parametrize("pair", READERS, ids=lambda pair: f"{pair[0].shown} {pair[1].shown}")
+def test_a_file_may_be_read_twice(smai: Smai, pair: tuple[Option, Option]) -> None:
+    words = [*pair[0].typed("file"), *pair[1].typed("file")]
+    result = smai("ask", "-n", "--dry-run", "--base-url", "http://127.0.0.1:9/v1", *words, "hi")
+    assert result.status == 0, result
+
+
+@pytest.mark.parametrize("beside", ["out.partial", ".talk.smai-lock", ".talk.smai-new", "talk.turn"])
+@pytest.mark.parametrize("option", [*OPTIONS[:3], OPTIONS[4]], ids=lambda option: option.shown)
+def test_the_files_that_smai_makes_beside_others_are_no_other_file_either(
+    smai: Smai, option: Option, beside: str
+) -> None:
+    owner = ["-o", "out"] if beside == "out.partial" else ["--chat", "talk"]
+    if option.words == (owner[0],) or {option.shown, owner[0]} in EXCLUDED:
+        return
+    Path(beside).write_text(MESSAGE)
+    before = state()
+    result = smai("ask", "-n", "--base-url", "http://127.0.0.1:9/v1", *owner, *option.typed(beside), "hi")
+    assert (result.status, result.stderr.count("\n")) == (2, 1), result
+    assert f" {owner[0]} " in result.stderr
+    assert option.shown in result.stderr
+    assert state() == before
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.shown)
+def test_a_file_that_is_written_is_no_standard_stream_and_one_that_is_read_may_be(
+    environment: dict[str, str], option: Option, stream: str
+) -> None:
+    number = {"stdin": "0<", "stdout": "1>>", "stderr": "2>>"}[stream]
+    words = ["-n"] * (stream != "stdin") + ([] if option.writes else ["--dry-run"])
+    command = [SMAI, "ask", *words, "--base-url", "http://127.0.0.1:9/v1", *option.typed("file"), "hi"]
+    done = subprocess.run(
+        ["bash", "-c", f'"$@" {number} file', "bash", *command],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    if not option.writes:
+        assert done.returncode == 0, done
+        return
+    line = f"{option.shown} and {stream} are the same file, file; choose another one"
+    if stream == "stderr":
+        assert Path("file").read_text() == f"{MESSAGE}smai: {line}\n"
+    else:
+        assert (done.stderr.decode(), Path("file").read_text()) == (f"smai: {line}\n", MESSAGE)
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+def test_an_answer_may_be_appended_to_the_file_that_was_asked_about(environment: dict[str, str]) -> None:
+    for line in ("smai ask --mock <file >>file", "smai ask -n --mock -a file 'go on' >>file"):
+        before = Path("file").read_text()
+        subprocess.run(["bash", "-c", line], env=environment, check=True, stdin=subprocess.DEVNULL)
+        assert Path("file").read_text().startswith(f"{before}Spring")
+
+
+def test_with_q_stdout_may_be_the_tape(environment: dict[str, str]) -> None:
+    line = "smai ask -n --mock -q -o out --record /dev/stdout hi >tape"
+    subprocess.run(["bash", "-c", line], env=environment, check=True)
+    assert Path("tape").read_bytes().endswith(b"data: [DONE]\n\n")
+    assert Path("out").read_text().startswith("Spring")
+
+
+@pytest.mark.parametrize("line", ["decode file >>file", "decode <file >>file", "decode --raw - <>file 1>&0"])
+def test_decode_does_not_write_into_what_it_reads(environment: dict[str, str], line: str) -> None:
+    Path("file").write_bytes(GOOD)
+    done = subprocess.run(["bash", "-c", f"smai {line}"], env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, Path("file").read_bytes()) == (2, b"", GOOD)
+    assert done.stderr.decode().startswith("smai: ")
+    assert b" stdout are the same file" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["file", "link", "file.partial"])
+def test_decode_does_not_replace_what_it_reads(smai: Smai, name: str) -> None:
+    Path("link").symlink_to("file")
+    Path("file.partial").write_bytes(GOOD)
+    Path("file").write_bytes(GOOD)
+    result = smai("decode", "-o", "file", name)
+    assert (result.status, result.stdout) == (2, b"")
+    assert "the file to decode and " in result.stderr
+    assert Path("file.partial").read_bytes() == Path("file").read_bytes() == GOOD
+
+
+@pytest.mark.parametrize(
+    ("option", "status"),
+    [
+        *((option, 2) for option in OPTIONS if option.shown not in ("--messages", "-s")),
+        (OPTIONS[3], 0),
+    ],
+    ids=lambda value: value.shown if isinstance(value, Option) else None,
+)
+def test_a_dash_is_stdin_for_messages_and_names_no_file_for_the_others(smai: Smai, option: Option, status: int) -> None:
+    result = smai("ask", "--mock", *option.typed("-"), "hi", stdin=MESSAGE.encode())
+    assert result.status == status, result
+    assert "-" not in state()
+    assert ("names no file" in result.stderr) == bool(status)
+
+
+def test_devices_and_pipes_are_no_files_to_lose(smai: Smai) -> None:
+    assert smai("ask", "-n", "--mock", "--record", "/dev/null", "--messages", "/dev/null", "hi").status == 2  # empty
+    assert smai("ask", "-n", "--mock", "--record", "/dev/null", "hi", stdin=subprocess.DEVNULL).status == 0
+    os.mkfifo("fifo")
+    reader = os.open("fifo", os.O_RDONLY | os.O_NONBLOCK)
+    assert smai("ask", "-n", "--mock", "--record", "fifo", "hi").status == 0
+    assert os.read(reader, 5) == b"data:"
+    os.close(reader)
