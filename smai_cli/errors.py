@@ -88,6 +88,11 @@ class UsageError(SmaiError):
     status, kind = Status.USAGE, "usage"
 
 
+def out_of_memory() -> UsageError:
+    """Return the failure of an input for which there is not enough memory."""
+    return UsageError("there is not enough memory", "send less, or allow the process more of it")
+
+
 class ConnectError(SmaiError):
     """No connection came about, so nothing was sent."""
 

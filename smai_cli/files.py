@@ -6,7 +6,7 @@ import os
 import stat
 
 from smai_cli.errors import UsageError
-from smai_cli.prompt import piped_text
+from smai_cli.prompt import piped_text, too_large
 
 _PIECE_BYTES = 1024 * 1024
 # What a person may mean to send; a device that never ends is none of it.
@@ -122,8 +122,3 @@ def keep_owner_and_mode(fd: int, old: os.stat_result) -> None:
     with contextlib.suppress(OSError):
         os.fchown(fd, old.st_uid, old.st_gid)
     os.fchmod(fd, stat.S_IMODE(old.st_mode))
-
-
-def too_large(name: str, limit_bytes: int) -> UsageError:
-    """Return the failure of an input that has more than `limit_bytes`."""
-    return UsageError(f"{name} is larger than {limit_bytes // 1024 // 1024} MiB", "send less")

@@ -131,7 +131,7 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
     import click  # noqa: PLC0415
 
     from smai_cli.cli import smai, usage_line  # noqa: PLC0415
-    from smai_cli.errors import ReaderGoneError, SmaiError, Status  # noqa: PLC0415
+    from smai_cli.errors import ReaderGoneError, SmaiError, Status, out_of_memory  # noqa: PLC0415
     from smai_cli.output import Output, TextDoor, say, stdout_error  # noqa: PLC0415
 
     try:
@@ -142,9 +142,10 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
         return int(smai.main(args, prog_name="smai", standalone_mode=False) or 0)
     except ReaderGoneError:
         die_by(signal.SIGPIPE)
-    except SmaiError as error:
-        say(str(error))
-        return error.status
+    except (SmaiError, MemoryError) as error:
+        failure = error if isinstance(error, SmaiError) else out_of_memory()
+        say(str(failure))
+        return failure.status
     except SystemExit as done:  # click leaves so after a shell's completion
         return int(done.code or 0)
     except click.ClickException as error:

@@ -2,6 +2,7 @@
 
 import codecs
 import errno
+import math
 import os
 import select
 import stat
@@ -66,23 +67,38 @@ def is_begun_file(fd: int) -> bool:
         return False
 
 
-def read_all(fd: int, notice: Callable[[], None], hint: str = "check where the input comes from, or use -n") -> bytes:
+def read_all(
+    fd: int,
+    notice: Callable[[], None],
+    hint: str = "check where the input comes from, or use -n",
+    limit_bytes: float = math.inf,
+) -> bytes:
     """Read `fd` to its end and return the bytes; call `notice` once if nothing has come for NOTICE_AFTER_S.
 
     It never gives up: a timer on stdin loses data. A descriptor that is closed, or open for writing only
-    (nohup leaves stdin so), holds nothing. Raises UsageError, with `hint`, where reading fails.
+    (nohup leaves stdin so), holds nothing. Raises UsageError, with `hint`, where reading fails, and for more than
+    `limit_bytes`.
     """
     pieces: list[bytes] = []
+    left = limit_bytes
     try:
         if not _readable_within(fd, NOTICE_AFTER_S):
             notice()
         while piece := _read(fd):
             pieces.append(piece)
+            left -= len(piece)
+            if left < 0:
+                raise too_large("stdin", int(limit_bytes))
     except OSError as exc:
         if exc.errno == errno.EBADF:
             return b""
         raise UsageError(f"stdin: {exc.strerror}", hint) from exc
     return b"".join(pieces)
+
+
+def too_large(name: str, limit_bytes: int) -> UsageError:
+    """Return the failure of an input that has more than `limit_bytes`."""
+    return UsageError(f"{name} is larger than {limit_bytes // 1024 // 1024} MiB", "send less")
 
 
 def _read(fd: int) -> bytes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from smai_cli.around import Aloud, Both, Kept, Recorded, Told, WithCalls
 from smai_cli.clocks import Deadline
 from smai_cli.completion import Completion
-from smai_cli.errors import SmaiError
+from smai_cli.errors import Again, BrokenError, SmaiError
 from smai_cli.output import STDERR, Aside, Output, columns, say_plain, stderr_can_draw
 from smai_cli.request import choices_in
 from smai_cli.summary import summary_json, summary_text
@@ -77,6 +77,13 @@ class Run(Watched):
                 tape = outfile.Tape(self._flags["record"]) if self._flags.get("record") else None
             self._compose(out, tape, turn)
             yield
+        except MemoryError as exc:
+            raise BrokenError(
+                "there is not enough memory for the rest of the answer",
+                "what came is not the whole answer",
+                again=Again.NEVER,
+                retryable=False,
+            ) from exc
         finally:
             is_complete = self.completion.is_complete
             if out and not is_complete:

@@ -18,7 +18,7 @@ from smai_cli.ahead import Ahead
 from smai_cli.clocks import SLICE_S, Clocks, IdleClock
 from smai_cli.config import Endpoint
 from smai_cli.connections import Bearer, Sending, Session, Upload, session
-from smai_cli.errors import Again, BrokenError, ClockError, RefusedError, SmaiError
+from smai_cli.errors import Again, BrokenError, ClockError, RefusedError, SmaiError, UsageError
 from smai_cli.failures import FAILURES, causes, connect_timeout, reason_of, translated
 from smai_cli.problem import problem_in_body
 from smai_cli.retry import retry_after_s, should_retry
@@ -85,10 +85,17 @@ def get(  # noqa: PLR0913  # as above
 
 
 def prepared(endpoint: Endpoint, path: str, body: bytes) -> tuple[str, dict[str, str]]:
-    """Return the URL and the headers with which `post` would send `body`; nothing is sent, and no key is in them."""
+    """Return the URL and the headers with which `post` would send `body`; nothing is sent, and no key is in them.
+
+    Raises UsageError for a base URL that cannot be asked.
+    """
     request = requests.Request("POST", endpoint.url(path), headers=_HEADERS | _POST_HEADERS, data=body)
     request.auth = Bearer(endpoint._replace(key=None))
-    ready = Session().prepare_request(request)
+    try:
+        ready = Session().prepare_request(request)
+    except FAILURES as exc:  # a name of a host that IDNA does not take (RFC 5891)
+        reason = reason_of(list(causes(exc)))
+        raise UsageError(f"the base URL cannot be used: {reason}", "check --base-url and SMAI_BASE_URL") from exc
     return ready.url or "", dict(ready.headers)
 
 

@@ -10,6 +10,8 @@ from smai_cli.question import FILES
 from smai_cli.request import choices_in
 
 STDIN = 0
+# More than anybody means to ask; a device that never ends would take all the memory there is.
+STDIN_LIMIT_BYTES = 256 * 1024 * 1024
 
 _TEXTS = {"model": "-m/--model", "system": "-s/--system", "stop": "--stop", "option": "-O/--option"}
 _EXCLUDED = (
@@ -101,7 +103,7 @@ def _check_files(flags: dict[str, Any], *, reads_stdin: bool) -> None:
 
 def read_stdin() -> bytes:
     """Return what stdin holds, and say so if it is long in coming. Raises UsageError."""
-    return prompt.read_all(STDIN, _notice)
+    return prompt.read_all(STDIN, _notice, limit_bytes=STDIN_LIMIT_BYTES)
 
 
 def _extra(flags: dict[str, Any], mode: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from smai_cli.clocks import Deadline
-from smai_cli.errors import SmaiError, Status
+from smai_cli.errors import SmaiError, Status, out_of_memory
 from smai_cli.main import die_by, leave
 from smai_cli.output import STDOUT, say
 
@@ -50,6 +50,8 @@ class Watched:
             work()
         except SmaiError as error:
             failure = error
+        except MemoryError:
+            failure = out_of_memory()
         self.end_no_more()
         return self._end(failure)
 

@@ -1,10 +1,12 @@
 """What stands on stdin: pipes that never close, lists that a loop reads, bytes that are no text."""
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from rawserver import OUT, PATIENCE_S, PLAIN_ANSWER, Ask, Serve, Start, Started
+from rawserver import OUT, PATIENCE_S, PLAIN_ANSWER, Ask, Serve, Start, Started, event
 
 pytest_plugins = ["rawserver"]
 
@@ -101,6 +103,83 @@ def test_an_operand_that_is_no_text_is_named_and_nothing_is_asked(serve: Serve, 
     assert result[:2] == (2, b"")
     assert "byte 0xe9 at byte offset 3" in result.stderr
     assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["-a", "fifo"],
+        ["--messages", "fifo"],
+        ["--schema", "fifo"],
+        ["-s", "@fifo"],
+        ["--key-file", "fifo"],
+        ["--record", "fifo"],
+    ],
+    ids=lambda flags: flags[0],
+)
+@pytest.mark.parametrize("is_open", [False, True], ids=["nobody opens it", "nobody writes"])
+def test_max_time_ends_the_wait_for_a_file_that_says_nothing(
+    serve: Serve, start: Start, tmp_path: Path, flags: list[str], is_open: bool
+) -> None:
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    server = serve(*PLAIN_ANSWER)
+    held = os.open(tmp_path / "fifo", os.O_RDWR) if is_open and flags[0] != "--record" else None
+    result = start(server, "-n", "--max-time", "0.5", *flags, cwd=tmp_path).end()
+    assert result == (7, b"", "smai: timed out: the run took 0.5 s in all; raise --max-time, or try again\n")
+    assert server.connections == 0
+    if held is not None:
+        os.close(held)
+
+
+def test_max_time_ends_the_wait_for_stdin_and_for_a_key_command(start: Start, environment: dict[str, str]) -> None:
+    run = start(None, "--base-url", "http://127.0.0.1:9/v1", "--max-time", "0.5", stdin=subprocess.PIPE)
+    assert (run.child.wait(PATIENCE_S), run.err_line()[:16]) == (7, "smai: timed out:")
+    folder = Path(environment["HOME"]) / ".config" / "smai"
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text('base_url = "https://127.0.0.1:9/v1"\nkey_command = "sleep 20"\n')
+    run = start(None, "-n", "--max-time", "0.5")
+    assert (run.child.wait(PATIENCE_S), run.err_line()[:16]) == (7, "smai: timed out:")
+
+
+ENDLESS = [
+    pytest.param([], "stdin is larger than 256 MiB", id="the prompt"),
+    pytest.param(["--messages", "-"], "stdin is larger than 256 MiB", id="messages on stdin"),
+    pytest.param(["-n", "--messages", "/dev/zero"], "/dev/zero is larger than 64 MiB", id="messages"),
+    pytest.param(["-n", "--schema", "/dev/zero"], "/dev/zero is larger than 64 MiB", id="schema"),
+    pytest.param(["-n", "-s", "@/dev/zero"], "/dev/zero is larger than 64 MiB", id="system text"),
+    pytest.param(["-n", "-a", "/dev/zero"], "/dev/zero is larger than 20 MiB", id="attachment"),
+]
+
+
+@pytest.mark.parametrize(("flags", "says"), ENDLESS)
+def test_an_input_without_an_end_is_one_message(serve: Serve, ask: Ask, flags: list[str], says: str) -> None:
+    server = serve(*PLAIN_ANSWER)
+    with Path("/dev/zero").open("rb") as zero:
+        result = ask(server, *flags, stdin=zero)
+    assert result == (2, b"", f"smai: {says}; send less\n")
+    assert server.connections == 0
+
+
+bounded = pytest.mark.skipif(sys.platform == "darwin", reason="no limit on the memory of a process")
+
+
+@bounded
+@pytest.mark.parametrize("line", ["smai ask", *(f"smai ask {' '.join(case.values[0])} hi" for case in ENDLESS[1:5])])  # type: ignore[arg-type]
+def test_an_input_for_which_there_is_no_memory_is_one_message(serve: Serve, sh: Ask, line: str) -> None:
+    server = serve(*PLAIN_ANSWER)
+    result = sh(server, f"ulimit -v 90000; {line} </dev/zero")
+    assert result[:2] == (2, b"")
+    assert result.stderr == "smai: there is not enough memory; send less, or allow the process more of it\n"
+    assert server.connections == 0
+
+
+@bounded
+def test_an_answer_for_which_there_is_no_memory_is_no_complete_one(sh: Ask, tmp_path: Path) -> None:
+    (tmp_path / "tape").write_bytes(event("x" * 1_000_000) * 100 + event(finish_reason="stop"))
+    result = sh(None, "ulimit -v 90000; smai decode --final -o answer tape", cwd=tmp_path)
+    assert result[:2] == (8, b"")
+    assert result.stderr.startswith("smai: there is not enough memory for the rest of the answer; ")
+    assert not (tmp_path / "answer").exists()
 
 
 def test_a_directory_to_decode_is_one_message(sh: Ask) -> None:

@@ -109,6 +109,13 @@ def test_files_are_in_it_and_a_conversation_is_not_touched(smai: Smai, tmp_path:
     assert (chat.read_bytes(), sorted(os.listdir(tmp_path))) == (before, ["a.png", "chat.jsonl", "home"])
 
 
+@pytest.mark.parametrize("look", ["--dry-run", "--curl"])
+def test_a_host_that_no_name_server_takes_is_one_message(smai: Smai, look: str) -> None:
+    result = smai("ask", look, "--base-url", f"http://ü{'a' * 62}.example/v1", "hi")
+    assert (result.status, result.stdout, result.stderr.count("\n")) == (2, b"", 1)
+    assert result.stderr.startswith("smai: the base URL cannot be used: ")
+
+
 def test_a_full_disk_is_11(environment: dict[str, str]) -> None:
     with Path("/dev/full").open("wb") as full:
         for look in ("--dry-run", "--curl"):

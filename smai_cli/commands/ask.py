@@ -96,14 +96,15 @@ def ask(operands: tuple[str, ...], **flags: Any) -> int:
     source = click.get_current_context().get_parameter_source("system")
     flags["system_is_typed"] = source is click.core.ParameterSource.COMMANDLINE
     mode = chosen_mode(flags)
-    checked = _checked(operands, flags, mode)
+    # A key may be long in coming, from a pipe or a command: with a limit, it is awaited where the run is watched.
+    checked = None if flags["max_time"] else _checked(operands, flags, mode)
     # From here on the connection is being made while the imports run, unless files must be read first.
     from smai_cli.run import Run  # noqa: PLC0415
 
     run = Run(mode, flags, deadline)
     if isinstance(checked, UsageError):
         return run.fail(checked)
-    return run.deliver(lambda: _ask(run, checked, flags))
+    return run.deliver(lambda: _ask(run, checked or _checked(operands, flags, mode), flags))
 
 
 class _Inquiry(NamedTuple):
@@ -132,8 +133,10 @@ def _checked(operands: tuple[str, ...], flags: dict[str, Any], mode: str) -> _In
     return _Inquiry(typed, endpoint, near)
 
 
-def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any]) -> None:
+def _ask(run: "Run", inquiry: _Inquiry | UsageError, flags: dict[str, Any]) -> None:
     """Read files and stdin, send the request and pump the answer. Raises SmaiError."""
+    if isinstance(inquiry, UsageError):
+        raise inquiry
     run.key = inquiry.endpoint.key if inquiry.endpoint else None
     tell = flags["tell"]
     with contextlib.ExitStack() as stack:
