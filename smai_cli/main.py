@@ -27,6 +27,10 @@ _ENDING = (
 
 def main() -> "NoReturn":
     """Run `smai` with the arguments of the process, and leave it; never returns."""
+    if sys.getfilesystemencoding() != "utf-8":
+        from smai_cli.utf8 import run_again  # noqa: PLC0415  # for few locales
+
+        run_again()
     is_first = os.getpid() == 1
     if is_first:
         _exit_on_signals()

@@ -6,12 +6,15 @@ import math
 import os
 import select
 import stat
+import sys
 from collections.abc import Callable, Sequence
 
 from smai_cli.errors import UsageError
 
 NOTICE_AFTER_S = 3.0
 _PIECE = 65536
+# The encodings of locales in which the C library and Python agree on every byte.
+_EXACT = ("utf-8", "ascii", "iso8859-1")
 _BLANK_LINE = "\n\n"
 _UTF16_BOMS = {codecs.BOM_UTF16_LE: "UTF-16-LE", codecs.BOM_UTF16_BE: "UTF-16-BE"}
 
@@ -20,9 +23,11 @@ def operand_text(operand: str, name: str) -> str:
     """Return an argument of the command line as text; `name` is what a message calls it.
 
     Python smuggles undecodable bytes into arguments as lone surrogates (PEP 383), under LC_ALL=C every byte
-    above 0x7f. Going back to the bytes and decoding strictly gives the text under every locale.
-    Raises UsageError with the byte and its offset.
+    above 0x7f. Going back to the bytes and decoding strictly gives the text, where the way back leads to the same
+    bytes (utf8.py sees to it where it can). Raises UsageError with the byte and its offset.
     """
+    if not operand.isascii() and sys.getfilesystemencoding() not in _EXACT:
+        raise UsageError(f"{name} cannot be read exactly in this locale", "use one in UTF-8, such as LC_ALL=C.UTF-8")
     return _decode(os.fsencode(operand), name)
 
 

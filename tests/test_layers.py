@@ -18,6 +18,7 @@ EDGE = {
     "run",
     "target",
     "typed",
+    "utf8",
     "watch",
     "__main__",
     *(name for name in MODULES if name.startswith("commands.")),
