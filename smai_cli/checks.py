@@ -6,9 +6,7 @@ A check answers Found, or raises the SmaiError that a run would end with: the st
 import contextlib
 import json
 import math
-import queue
 import socket
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -17,6 +15,7 @@ from urllib.parse import urlsplit
 from smai_cli.ahead import tls_context
 from smai_cli.clocks import Clocks
 from smai_cli.errors import ClockError, ConnectError, SmaiError
+from smai_cli.left_behind import result_within
 from smai_cli.text import escaped, on_a_line, one_line
 
 if TYPE_CHECKING:
@@ -270,27 +269,13 @@ def _limit_s(clocks: Clocks) -> float:
 def _within(clocks: Clocks, late: str, work: Callable[[], _T]) -> _T:
     """Return what `work` returns, or raise what it raises; a ClockError when the clock to connect runs out.
 
-    It is left behind on its thread, a daemon, then: nothing else ends the wait for a name server.
+    It is left behind on its thread then.
     """
-    news: queue.SimpleQueue[tuple[list[_T], BaseException | None]] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            news.put(([work()], None))
-        except BaseException as exc:  # noqa: BLE001  # it is raised again where the caller waits
-            news.put(([], exc))
-
-    limit_s = _limit_s(clocks)
-    threading.Thread(target=run, daemon=True).start()
     try:
-        result, failure = news.get(timeout=None if limit_s == math.inf else limit_s)
-    except queue.Empty:
-        failure = TimeoutError()
-    if failure is None:
-        return result[0]
-    # The kernel's own time limit has an error number; it is not one of the clocks.
-    if not isinstance(failure, TimeoutError) or failure.errno is not None:
-        raise failure
+        return result_within(_limit_s(clocks), work)
+    except TimeoutError as failure:
+        if failure.errno is not None:  # the kernel's own time limit is not one of the clocks
+            raise
     if clocks.deadline.left_s() <= 0:
         raise clocks.deadline.error()
     raise ClockError(

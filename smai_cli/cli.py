@@ -12,7 +12,8 @@ import click
 from smai_cli import __version__
 from smai_cli.config import DEFAULT_BASE_URL, DEFAULT_MODEL, find_base_url
 from smai_cli.errors import UsageError
-from smai_cli.settings import MOST_SECONDS, Settings, find_settings
+from smai_cli.output import say
+from smai_cli.settings import MOST_SECONDS, NO_SETTINGS, Settings, find_settings
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -159,12 +160,35 @@ def file_options(command: _F) -> _F:
     )
 
 
-def _load_settings(ctx: click.Context, param: click.Parameter, value: str | None) -> Settings:  # noqa: ARG001
+def load_settings(ctx: click.Context, param: click.Parameter, value: str | None) -> Settings:  # noqa: ARG001
     """Return the settings of the profile `value`; they become the defaults of the other options."""
     settings = find_settings(os.environ, value)
+    if settings.notice and not ctx.resilient_parsing:  # not at a TAB
+        say(settings.notice)
     defaults = {name: settings.get(name) for name in _DEFAULTS}
     ctx.default_map = {name: found.value for name, found in defaults.items() if found}
     return settings
+
+
+def _load_unless_mock(ctx: click.Context, param: click.Parameter, value: str | None) -> Settings:
+    """Return the same; what is wrong with a file that nobody asked for waits until it is known whether it matters."""
+    try:
+        return load_settings(ctx, param, value)
+    except UsageError as error:
+        if ctx.get_parameter_source(param.name or "") is click.core.ParameterSource.COMMANDLINE:
+            raise
+        ctx.meta[_UNUSABLE] = error
+        return NO_SETTINGS
+
+
+def _tell_unusable(ctx: click.Context, param: click.Parameter, value: bool) -> bool:  # noqa: ARG001
+    """Raise what is wrong with the configuration; a rehearsal goes on without one."""
+    error = ctx.meta.get(_UNUSABLE)
+    if error and not value:
+        raise error
+    if error and not ctx.resilient_parsing:
+        say(f"{error.what}; --mock goes on without it")
+    return value
 
 
 def _complete_profile(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
@@ -178,19 +202,25 @@ def _complete_profile(ctx: click.Context, param: click.Parameter, incomplete: st
 
 # What the configuration may say of an option; the base URL and the key are found together, in config.py.
 _DEFAULTS = ("model", "system", "api", "accept", "connect_timeout", "idle_timeout", "max_time", "retries")
-profile_option = click.option(
-    "-p",
-    "--profile",
-    "settings",
-    metavar="NAME",
-    envvar="SMAI_PROFILE",
-    is_eager=True,
-    callback=_load_settings,
-    shell_complete=_complete_profile,
-    help="Take the profile NAME of the configuration file.  [env: SMAI_PROFILE]",
-)
+_UNUSABLE = "smai_cli.unusable_configuration"
 
 
+def _profile_option(name: str, **more: Any) -> Callable[[_F], _F]:
+    return click.option(
+        "-p",
+        "--profile",
+        name,
+        metavar="NAME",
+        envvar="SMAI_PROFILE",
+        shell_complete=_complete_profile,
+        help="Take the profile NAME of the configuration file.  [env: SMAI_PROFILE]",
+        **more,
+    )
+
+
+profile_option = _profile_option("settings", is_eager=True, callback=load_settings)
+# For a command that must work where the file does not.
+profile_name_option = _profile_option("profile")
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say on stderr what happens, with times.")
 base_url_option = click.option(
     "--base-url", metavar="URL", help=f"The server.  [default: {DEFAULT_BASE_URL}; env: SMAI_BASE_URL]"
@@ -201,7 +231,7 @@ def server_options(command: _F) -> _F:
     """Add the options that say where to ask, with which key, and for how long."""
     return _with(
         command,
-        profile_option,
+        _profile_option("settings", is_eager=True, callback=_load_unless_mock),
         base_url_option,
         click.option(
             "--key-file",
@@ -210,7 +240,12 @@ def server_options(command: _F) -> _F:
             help="Read the key from FILE (chmod 600).  [env: SMAI_API_KEY]",
         ),
         clock_options,
-        click.option("--mock", is_flag=True, help="Ask a rehearsal server inside smai: no key, no network."),
+        click.option(
+            "--mock",
+            is_flag=True,
+            callback=_tell_unusable,
+            help="Ask a rehearsal server inside smai: no key, no network.",
+        ),
     )
 
 

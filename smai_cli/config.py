@@ -6,18 +6,29 @@ A key belongs to an origin (scheme, host, port) and is never sent to another one
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from typing import NamedTuple, NoReturn
+from urllib.parse import SplitResult, unquote_plus, urlsplit, urlunsplit
 
+from smai_cli.clocks import Deadline
 from smai_cli.errors import UsageError
-from smai_cli.keys import KeyStore, Secret, checked_key, key_from_command, key_from_file
-from smai_cli.settings import NO_SETTINGS, Settings, Value, config_folder
+from smai_cli.keys import (
+    Secret,
+    Secrets,
+    checked_key,
+    command_in_shell,
+    file_in_shell,
+    key_from_command,
+    key_from_file,
+)
+from smai_cli.keystore import KeyStore
+from smai_cli.settings import NO_SETTINGS, Settings, Value, config_folder, home_folder
 
 DEFAULT_BASE_URL = "https://api.smai.ai/v1"
 DEFAULT_MODEL = "gpt-4.1"
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+# In a query, what is known to be no secret: the version of the API is a date, and messages are about it.
+_OPEN_NAMES = ("api-version",)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
 
 
 class Endpoint(NamedTuple):
@@ -32,41 +43,87 @@ class Endpoint(NamedTuple):
         return urlunsplit(parts._replace(path=parts.path.rstrip("/") + path))
 
     @property
+    def secrets(self) -> Secrets:
+        """What no message may show: the key, and the values of the URL's query, as they are and decoded."""
+        values = [value for name, value in _query(urlsplit(self.base_url).query) if name not in _OPEN_NAMES]
+        values = sorted({*values, *map(unquote_plus, values)} - {""}, key=len, reverse=True)
+        return Secrets([*([self.key] if self.key else []), *map(Secret, values)])
+
+    @property
     def is_tls(self) -> bool:
         """Whether it is asked over https."""
         return self.base_url.startswith("https:")
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the server is on this machine."""
-        return bool(_LOOPBACK.fullmatch(urlsplit(self.base_url).hostname or ""))
+        """Whether the server is on this machine: localhost, 127.0.0.0/8 or ::1, written out in full.
+
+        Names below .localhost are none of it: RFC 6761 (section 6.3) asks resolvers to keep them here, but not
+        every getaddrinfo does, and a name that is asked of a name server may lead anywhere.
+        """
+        host = urlsplit(self.base_url).hostname or ""
+        if host == "localhost":
+            return True
+        import ipaddress  # noqa: PLC0415  # for http, and where requests has loaded it anyway
+
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        return address in ipaddress.ip_network("127.0.0.0/8") or host == "::1"
 
 
 class KeySource(NamedTuple):
-    """Where the key for a server is: `where` in words, and `read`, which returns it or raises UsageError."""
+    """Where the key for a server is: `where` in words, and `read`, which returns it.
+
+    `read` raises UsageError, or ClockError at the deadline.
+    `in_shell` returns what stands for the key between the double quotes of a shell command, None where a shell
+    cannot read it.
+    """
 
     where: str
-    read: Callable[[], Secret]
+    read: Callable[[Deadline], Secret]
+    in_shell: Callable[[], str | None] = lambda: None
 
 
 def find_endpoint(
-    base_url: str | None, key_file: str | None, environ: Mapping[str, str], settings: Settings = NO_SETTINGS
+    base_url: str | None,
+    key_file: str | None,
+    environ: Mapping[str, str],
+    settings: Settings = NO_SETTINGS,
+    deadline: Deadline | None = None,
 ) -> Endpoint:
     """Return the Endpoint that `--base-url`, `--key-file`, the environment and the configuration choose.
 
-    Raises UsageError for a base URL or a key that cannot be used, and where the default service has no key.
+    Raises UsageError for a base URL or a key that cannot be used, and where the default service has no key;
+    ClockError for a key that is not there at the deadline.
     """
     chosen, _ = find_base_url(base_url, environ, settings)
-    target = _parse(chosen)
-    source = find_key(chosen, key_file, environ, settings)
+    source = find_private_key(chosen, key_file, environ, settings)
+    return Endpoint(chosen, source.read(deadline or Deadline()) if source else None)
+
+
+def find_private_key(
+    base_url: str, key_file: str | None, environ: Mapping[str, str], settings: Settings
+) -> KeySource | None:
+    """Return where the key is that goes with a request to `base_url`, None where it goes without one.
+
+    For the default service there is always one; where none was given, reading it raises UsageError. Raises
+    UsageError for a server that no key may go to.
+    """
+    target = _parse(base_url)
+    source = find_key(base_url, key_file, environ, settings)
     if source:
         _check_private(target)
-    if source is None and _origin(target) == _origin(_parse(DEFAULT_BASE_URL)):
-        raise UsageError(
-            "no API key",
-            "set SMAI_API_KEY, give --key-file, or run smai login once; --mock rehearses without a key",
-        )
-    return Endpoint(chosen, source.read() if source else None)
+    elif _origin(target) == _origin(_parse(DEFAULT_BASE_URL)):
+        return KeySource("SMAI_API_KEY, which is not set", _no_key, lambda: "$SMAI_API_KEY")
+    return source
+
+
+def _no_key(_: Deadline) -> NoReturn:
+    raise UsageError(
+        "no API key", "set SMAI_API_KEY, give --key-file, or run smai login once; --mock rehearses without a key"
+    )
 
 
 def endpoint_for(base_url: str, key: Secret) -> Endpoint:
@@ -99,11 +156,15 @@ def find_key(base_url: str, key_file: str | None, environ: Mapping[str, str], se
     """
     origin = origin_of(base_url)
     if key_file is not None:
-        return KeySource("--key-file", lambda: key_from_file(key_file))
+        return KeySource(
+            "--key-file", lambda deadline: key_from_file(key_file, deadline), lambda: file_in_shell(key_file)
+        )
     if environ.get("SMAI_API_KEY", "").strip() and origin == origin_of(
         environ.get("SMAI_BASE_URL") or DEFAULT_BASE_URL
     ):
-        return KeySource("SMAI_API_KEY", lambda: checked_key(environ["SMAI_API_KEY"], "SMAI_API_KEY"))
+        return KeySource(
+            "SMAI_API_KEY", lambda _: checked_key(environ["SMAI_API_KEY"], "SMAI_API_KEY"), lambda: "$SMAI_API_KEY"
+        )
     home = settings.top.get("base_url", (DEFAULT_BASE_URL, ""))[0]
     for table in (settings.profile, settings.top):
         source = _configured_key(table, environ)
@@ -111,17 +172,34 @@ def find_key(base_url: str, key_file: str | None, environ: Mapping[str, str], se
             return source
     store = KeyStore(config_folder(environ))
     stored = store.find(settings.name, origin)
-    return KeySource(f"smai login ({store.path})", lambda: stored) if stored else None
+    return KeySource(f"smai login ({store.path})", lambda _: stored) if stored else None
 
 
 def _configured_key(table: Mapping[str, Value], environ: Mapping[str, str]) -> KeySource | None:
     if file := table.get("key_file"):
-        folder, home = config_folder(environ) or "", environ.get("HOME", "")
-        path = os.path.join(folder, re.sub("^~(?=/)", lambda _: home, file.value))
-        return KeySource(f"key_file ({file.source})", lambda: key_from_file(path, f"check {file.source}"))
+        return KeySource(
+            f"key_file ({file.source})",
+            lambda deadline: key_from_file(_key_path(file, environ), deadline, f"check {file.source}"),
+            lambda: file_in_shell(_key_path(file, environ)),
+        )
     if command := table.get("key_command"):
-        return KeySource(f"key_command ({command.source})", lambda: key_from_command(command.value, command.source))
+        return KeySource(
+            f"key_command ({command.source})",
+            lambda deadline: key_from_command(command.value, command.source, deadline),
+            lambda: command_in_shell(command.value, command.source),
+        )
     return None
+
+
+def _key_path(file: Value, environ: Mapping[str, str]) -> str:
+    """Return the path of a configured key file. Raises UsageError where it is in a home, and there is none."""
+    name: str = file.value
+    if not name.startswith("~/"):
+        return os.path.join(config_folder(environ) or "", name)
+    home = home_folder(environ)
+    if home is None:
+        raise UsageError(f"there is no home for the key_file {name}", f"set HOME, or check {file.source}")
+    return home + name[1:]
 
 
 def origin_of(base_url: str) -> str:
@@ -140,9 +218,39 @@ def find_ca_file(environ: Mapping[str, str]) -> str | None:
     return None
 
 
+def shown_url(url: str) -> str:
+    """Return a URL, or what was meant to be one, as messages show it.
+
+    It has no user and no password, of its query the names only, and no fragment: any of them can be a secret. What
+    stands in the place of a port and is none is the beginning of a password.
+    """
+    before, _, query = url.partition("#")[0].partition("?")
+    scheme = re.match(r"(?i)https?:/*|[a-z][a-z0-9+.-]*://|", before)
+    head = scheme[0] if scheme else ""
+    host, slash, path = before[len(head) :].partition("/")
+    host = host.rpartition("@")[2]
+    if "@" in path:  # a password with a slash in it, perhaps
+        path = f"...@{path.rpartition('@')[2]}"
+    if not re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:[0-9]*)?", host):
+        host = f"{host.partition(':')[0]}:..."
+    shown = "&".join(_shown_pair(name, value) for name, value in _query(query))
+    return f"{head}{host}{slash}{path}{'?' if shown else ''}{shown}"
+
+
+def _shown_pair(name: str, value: str) -> str:
+    shown = value if name in _OPEN_NAMES or not value else "..."
+    return f"{name}={shown}" if name else shown
+
+
+def _query(query: str) -> list[tuple[str, str]]:
+    """Return the names and the values in a query; what has no sign between them is all value."""
+    pairs = [part.partition("=") for part in query.split("&") if part]
+    return [(name, value) if sign else ("", name) for name, sign, value in pairs]
+
+
 def _parse(base_url: str, source: str = "--base-url and SMAI_BASE_URL") -> SplitResult:
     """Split and check a base URL; credentials in it are dropped, because only a key is ever sent."""
-    shown = re.sub(r"^(\w+://)?.*@", r"\1", base_url)
+    shown = shown_url(base_url)
     if not base_url.isprintable() or " " in base_url:
         raise UsageError("the base URL holds a space or a control character", f"check {source}")
     try:

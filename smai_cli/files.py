@@ -1,9 +1,11 @@
 """Files named on the command line -> their bytes or their text, whole or not at all."""
 
 import contextlib
+import errno
 import io
 import os
 import stat
+from typing import BinaryIO
 
 from smai_cli.errors import UsageError
 from smai_cli.prompt import piped_text, too_large
@@ -64,6 +66,19 @@ def real_place(path: str, hint: str) -> tuple[str, os.stat_result | None]:
     if not os.access(real, os.W_OK):
         raise UsageError(f"{path} may not be written", hint)
     return real, old
+
+
+def open_regular(path: str) -> BinaryIO:
+    """Open a regular file, or the null device, to read bytes; anything else could be waited for without an end.
+
+    Raises OSError.
+    """
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115  # it is returned
+    found = os.fstat(file.fileno())
+    if not stat.S_ISREG(found.st_mode) and found.st_rdev != os.stat(os.devnull).st_rdev:
+        file.close()
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return file
 
 
 def replace_file(path: str, new: str, data: bytes, mode: int = 0o666) -> None:

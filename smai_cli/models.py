@@ -86,18 +86,6 @@ def with_query(base_url: str, query: str) -> str:
     return urlunsplit(parts._replace(query="&".join(filter(None, (parts.query, query)))))
 
 
-def checked(pieces: Iterable[bytes]) -> list[bytes]:
-    """Return the pieces of an answer, whatever it is, unless it is an error object. Raises what that means."""
-    read = list(pieces)
-    try:
-        payload = json.loads(b"".join(read))
-    except (ValueError, RecursionError):
-        return read
-    if problem := _problem(payload):
-        raise _refusal(problem)
-    return read
-
-
 def parse_page(body: bytes) -> Page:
     """Return what the body of an answer lists.
 

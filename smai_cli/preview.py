@@ -11,12 +11,16 @@ from smai_cli.request import Message
 
 
 class Preview(NamedTuple):
-    """A POST as it would go out: headers without the key, the body, and where a key would come from (None: none)."""
+    """A POST as it would go out: headers without the key, the body, and where a key would come from (None: none).
+
+    `key_in_shell` is what a shell command has in place of the key, between double quotes; None: nothing.
+    """
 
     url: str
     headers: dict[str, str]
     body: bytes
-    key_source: str | None
+    key_source: str | None = None
+    key_in_shell: str | None = None
 
 
 def as_json(preview: Preview, messages: Iterable[Message], model: str) -> str:
@@ -43,14 +47,14 @@ def as_json(preview: Preview, messages: Iterable[Message], model: str) -> str:
 
 
 def as_curl(preview: Preview) -> str:
-    """Return a shell command that sends the same request and reads the key from the environment.
+    """Return a shell command that sends the same request and reads the key from where smai would.
 
     The body goes through a pipe: an argument may have 128 KiB, and a body has no end of that kind.
     """
     own = {"content-length", "connection", "accept-encoding"}  # curl sees to these itself
     shown = (f"{name}: {value}" for name, value in preview.headers.items() if name.lower() not in own)
     headers = [f"-H {shlex.quote(header)}" for header in shown]
-    if preview.key_source:
-        headers.append('-H "Authorization: Bearer $SMAI_API_KEY"')
+    if preview.key_in_shell:
+        headers.append(f'-H "Authorization: Bearer {preview.key_in_shell}"')
     lines = [f"curl -sSN {shlex.quote(preview.url)}", *headers, "--data-binary @-"]
     return f"printf %s {shlex.quote(preview.body.decode())} |\n  " + " \\\n    ".join(lines)

@@ -5,14 +5,14 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from smai_cli.clocks import Deadline
 from smai_cli.config import (
-    DEFAULT_BASE_URL,
     Endpoint,
+    KeySource,
     find_base_url,
     find_ca_file,
     find_endpoint,
-    find_key,
-    origin_of,
+    find_private_key,
 )
 from smai_cli.errors import UsageError
 from smai_cli.tell import Tell, silent
@@ -21,25 +21,22 @@ if TYPE_CHECKING:
     from smai_cli.ahead import Ahead
 
 
-def chosen_endpoint(flags: dict[str, Any]) -> Endpoint | None:
-    """Return where to ask; None for the mock. Raises UsageError."""
+def chosen_endpoint(flags: dict[str, Any], deadline: Deadline) -> Endpoint | None:
+    """Return where to ask; None for the mock. Raises UsageError, or ClockError at the deadline."""
     if not flags["mock"]:
-        return find_endpoint(flags["base_url"], flags["key_file"], os.environ, flags["settings"])
+        return find_endpoint(flags["base_url"], flags["key_file"], os.environ, flags["settings"], deadline)
     for name in ("base_url", "key_file"):
         if flags[name]:
             raise UsageError(f"--mock and --{name.replace('_', '-')} exclude each other", "the mock needs neither")
     return None
 
 
-def previewed_endpoint(flags: dict[str, Any]) -> tuple[Endpoint, str | None]:
+def previewed_endpoint(flags: dict[str, Any]) -> tuple[Endpoint, KeySource | None]:
     """Return where a request would go, without the key, and where that would be taken from. Raises UsageError."""
     if flags["mock"]:
         return Endpoint("http://127.0.0.1/v1"), None
     base_url, _ = find_base_url(flags["base_url"], os.environ, flags["settings"])
-    key = find_key(base_url, flags["key_file"], os.environ, flags["settings"])
-    if key is None and origin_of(base_url) == origin_of(DEFAULT_BASE_URL):
-        return Endpoint(base_url), "SMAI_API_KEY, which is not set"
-    return Endpoint(base_url), key.where if key else None
+    return Endpoint(base_url), find_private_key(base_url, flags["key_file"], os.environ, flags["settings"])
 
 
 def approach(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from smai_cli.keys import Secret
+    from smai_cli.keys import Secrets
 
 # Takes what has just happened, in a few words. It is called from several threads.
 Tell = Callable[[str], None]
@@ -19,10 +19,10 @@ def silent(what: str) -> None:
 class Teller:
     """Gives each thing that happens to `say`, behind the seconds since `begun_s`, when this was made.
 
-    `key` is kept out of it.
+    `key`, all that the run has to keep to itself, is kept out of it.
     """
 
-    def __init__(self, say: Callable[[str], None], key: "Secret | None" = None) -> None:
+    def __init__(self, say: Callable[[str], None], key: "Secrets | None" = None) -> None:
         self.key = key
         self._say = say
         self.begun_s = time.monotonic()

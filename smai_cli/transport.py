@@ -16,7 +16,7 @@ import requests
 from smai_cli import __version__
 from smai_cli.ahead import Ahead
 from smai_cli.clocks import SLICE_S, Clocks, IdleClock
-from smai_cli.config import Endpoint
+from smai_cli.config import Endpoint, shown_url
 from smai_cli.connections import Bearer, Sending, Session, Upload, session
 from smai_cli.errors import Again, BrokenError, ClockError, RefusedError, SmaiError, UsageError
 from smai_cli.failures import FAILURES, causes, connect_timeout, reason_of, translated
@@ -269,7 +269,7 @@ def _shut(raw: Any) -> None:
 
 
 def _redirect(response: requests.Response) -> RefusedError:
-    target = one_line(response.headers.get("location", "nowhere"), 200)
+    target = one_line(shown_url(response.headers.get("location", "nowhere")), 200)
     return RefusedError(
         f"the server redirects to {target} ({response.status_code}), and smai follows no redirect",
         "check --base-url",

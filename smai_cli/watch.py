@@ -19,7 +19,7 @@ from smai_cli.main import die_by, leave
 from smai_cli.output import STDOUT, say
 
 if TYPE_CHECKING:
-    from smai_cli.keys import Secret
+    from smai_cli.keys import Secrets
 
 # Whoever can end the run in order at the deadline gets this long to do it.
 _GRACE_S = 0.3
@@ -30,12 +30,12 @@ _END_S = 0.05
 class Watched:
     """One run of a command, which ends once: by itself, or at `deadline`.
 
-    `key`, once it is known, is kept out of every message.
+    `key`, once it is known, is kept out of every message, and with it the secrets in the base URL.
     """
 
     def __init__(self, deadline: Deadline | None = None) -> None:
         self.deadline = deadline or Deadline()
-        self.key: Secret | None = None
+        self.key: Secrets | None = None
         self.watches_stdout = True
         self._ending = threading.RLock()
 
@@ -74,7 +74,7 @@ class Watched:
         """Report how the run ended, once; return the exit status."""
         if failure is None:
             return Status.COMPLETE
-        failure.what = self._without_key(failure.what)
+        failure.what, failure.hint = self._without_key(failure.what), self._without_key(failure.hint)
         say(str(failure))
         return failure.status
 

@@ -20,6 +20,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 Smai = Callable[..., process.Result]
 Server = Callable[..., Mock]
+Config = Callable[[str], Path]
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:  # noqa: ARG001  # the hook's signature
@@ -45,6 +46,19 @@ def smai(environment: dict[str, str]) -> Smai:
         return process.run(arguments, environment | (env or {}), stdin)
 
     return run
+
+
+@pytest.fixture
+def config(environment: dict[str, str]) -> Config:
+    """`config(text)` writes the configuration file and returns its path."""
+
+    def write(text: str) -> Path:
+        path = Path(environment["HOME"]) / ".config" / "smai" / "config.toml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return write
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from smai_cli.config import DEFAULT_BASE_URL, Endpoint, find_endpoint
+from smai_cli.config import DEFAULT_BASE_URL, Endpoint, find_endpoint, shown_url
 from smai_cli.errors import UsageError
 from smai_cli.keys import Secret
 
@@ -49,10 +49,74 @@ def test_a_key_may_go_over_plain_http_to_this_machine(host: str) -> None:
     assert find_endpoint(None, None, environ).is_loopback
 
 
-@pytest.mark.parametrize("host", ["192.168.0.1", "127.evil.example", "localhost.evil.example", "127.0.0.1.nip.example"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "192.168.0.1",
+        "127.evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.nip.example",
+        "127.0.0.999",
+        "127.0.0.\u0661",
+        "127.\uff10.0.1",
+        "\U0001d7cf27.0.0.1",
+        "127.0.0.01",
+        "127.1",
+        "2130706433",
+        "128.0.0.1",
+        "0.0.0.0",
+        "[::]",
+        "[::2]",
+        "[::ffff:127.0.0.1]",
+        "[::1%25eth0]",
+        "\uff4cocalhost",
+        "localhost.",
+        "smai.localhost",
+    ],
+)
 def test_and_to_no_other(host: str) -> None:
     with pytest.raises(UsageError, match="never goes over plain http"):
         find_endpoint(None, None, {"SMAI_API_KEY": "sk-1", "SMAI_BASE_URL": f"http://{host}/v1"})
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://h/v1", "https://h/v1"),
+        (
+            "https://h:8/v1?api-key=S3&api-version=2024-10-21&S3#S3",
+            "https://h:8/v1?api-key=...&api-version=2024-10-21&...",
+        ),
+        ("https://h/v1?empty=", "https://h/v1?empty="),
+        ("http://u:S3/v1", "http://u:.../v1"),
+        ("http://u:9S3/v1", "http://u:.../v1"),
+        ("http://u:S3@h:1/v1", "http://h:1/v1"),
+        ("http://u:S/3@h/v1", "http://u:.../...@h/v1"),
+        ("http://u:S@S3@[::1]:1/v1", "http://[::1]:1/v1"),
+        ("http://u:S3?S3@h", "http://u:...?..."),
+        ("u:S3@h/v1", "h/v1"),
+        ("u:S3", "u:..."),
+        ("http:/u:S3/v1", "http:/u:.../v1"),
+        ("localhost:11434/v1", "localhost:11434/v1"),
+        ("https://h/@scope/v1", "https://h/...@scope/v1"),
+    ],
+)
+def test_a_url_is_shown_without_what_may_be_a_secret_in_it(url: str, shown: str) -> None:
+    assert shown_url(url) == shown
+
+
+def test_the_values_of_a_query_are_kept_out_of_messages_as_they_are_and_decoded() -> None:
+    secrets = Endpoint("https://h/v1?key=se%2Fcret+words&api-version=2024-10-21", Secret("sk-12345678")).secrets
+    text = "a se%2Fcret+words b se/cret words c sk-12345678 d 2024-10-21 e se%2Fcret"
+    assert secrets.hidden_in(text) == "a ... b ... c ... d 2024-10-21 e ..."
+
+
+def test_a_short_key_is_hidden_behind_bearer_and_where_it_stands_alone_and_is_no_word() -> None:
+    assert Secret("ollama").hidden_in("ollama said: Bearer ollama, bearer  ollama") == (
+        "ollama said: Bearer ..., bearer  ..."
+    )
+    assert Secret("hunter2").hidden_in("key 'hunter2', not hunter22, hunter2!") == "key '...', not hunter22, ...!"
+    assert Secret("(.*)1").hidden_in("Bearer (.*)1 is no pattern") == "Bearer ... is no pattern"
 
 
 def test_a_secret_shows_in_no_form() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import process
 import pytest
 import trustme
-from conftest import Server, Smai
+from conftest import Config, Server, Smai
 from rawserver import KEY, Ask, RawServer, Request, Serve, certificates, error_body, fair, hold, http, reach
 
 pytest_plugins = ["rawserver"]
@@ -57,19 +57,6 @@ def doctor(environment: dict[str, str]) -> Doctor:
         return Told(fair(process.run(("doctor", *flags), environment | reach(server) | (env or {}))))
 
     return run
-
-
-@pytest.fixture
-def config(environment: dict[str, str]) -> Callable[[str], Path]:
-    """`config(text)` writes the configuration file and returns its path."""
-
-    def write(text: str) -> Path:
-        path = Path(environment["HOME"]) / ".config" / "smai" / "config.toml"
-        path.parent.mkdir(parents=True)
-        path.write_text(text)
-        return path
-
-    return write
 
 
 # What is told when all is well.
@@ -117,9 +104,7 @@ def test_over_tls_the_certificate_is_told(serve: Serve, doctor: Doctor) -> None:
     assert re.search(r"TLSv1\.[23], certificate of 127\.0\.0\.1 by trustme.*, expires in \d+ days", told.lines["tls"])
 
 
-def test_each_value_is_told_with_its_source(
-    serve: Serve, doctor: Doctor, config: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_each_value_is_told_with_its_source(serve: Serve, doctor: Doctor, config: Config, tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text(KEY)
     key.chmod(0o600)
@@ -240,7 +225,7 @@ def test_a_server_that_answers_a_handshake_in_http_is_named(doctor: Doctor, serv
     assert told.lines["tls"].endswith("; is it an http:// server")
 
 
-def test_a_key_command_that_fails_is_2(serve: Serve, doctor: Doctor, config: Callable[[str], Path]) -> None:
+def test_a_key_command_that_fails_is_2(serve: Serve, doctor: Doctor, config: Config) -> None:
     server = serve(LIST)
     path = config(f'base_url = "{server.url}"\nkey_command = "false"\n')
     told = doctor(None)
@@ -258,7 +243,7 @@ def test_a_key_never_goes_over_plain_http(doctor: Doctor) -> None:
 
 
 def test_a_broken_configuration_is_2_and_hides_only_what_it_could_say(
-    serve: Serve, doctor: Doctor, config: Callable[[str], Path]
+    serve: Serve, doctor: Doctor, config: Config
 ) -> None:
     path = config("modle = 1\n")
     told = doctor(None)

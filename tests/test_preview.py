@@ -2,12 +2,14 @@
 
 import json
 import os
+import shlex
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Server, Smai
+from conftest import Config, Server, Smai
 
 KEY = "sk-preview-1234567890"
 PROMPTS = [
@@ -81,6 +83,124 @@ def test_a_dry_run_needs_no_key_and_no_network(smai: Smai) -> None:
     assert b'"Authorization: Bearer $SMAI_API_KEY"' in smai("ask", "--curl", "hi").stdout
     local = smai("ask", "--curl", "--base-url", "http://localhost:1/v1", "hi").stdout
     assert b"Authorization" not in local
+
+
+HOSTILE = ["key", "-k", "it's", 'a "b" c', "$(touch ran)", "`touch ran`", "two\nlines", "a\\", "*", b"caf\xe9", "a=b"]
+SHELLS = ["sh", "dash", "bash"]
+NOT_THIS_ONE = "sk-that-of-the-environment"
+
+
+@pytest.fixture
+def run_here(environment: dict[str, str], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[bytes]]:
+    """`run_here(["smai", ...])` runs a command in a folder of its own, with a key of the service in its environment."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+
+    def run(command: Any, **env: str) -> subprocess.CompletedProcess[bytes]:
+        found = environment | {"SMAI_API_KEY": NOT_THIS_ONE} | env
+        return subprocess.run(
+            command, cwd=folder, env=found, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+
+    return run
+
+
+def test_the_curl_command_takes_the_key_from_the_file_that_a_run_would_take(
+    server: Server, run_here: Callable[..., Any], tmp_path: Path
+) -> None:
+    mock = server(require_key=KEY)
+    for name in map(os.fsencode, HOSTILE):
+        path = os.fsencode(tmp_path / "here") + b"/" + name
+        Path(os.fsdecode(path)).write_text(f"{KEY}\n")
+        os.chmod(path, 0o600)
+        command = run_here(["smai", "ask", "--curl", "--base-url", mock.url, "--key-file", name, "hi"])
+        assert (command.returncode, command.stderr) == (0, b"")
+        for shell in SHELLS:
+            run_here([shell, "-c", command.stdout])
+            assert mock.received.pop().headers["authorization"] == f"Bearer {KEY}"
+    assert sorted(map(os.fsencode, os.listdir(tmp_path / "here"))) == sorted(map(os.fsencode, HOSTILE))
+
+
+def test_the_curl_command_runs_the_key_command_that_a_run_would_run(
+    server: Server, run_here: Callable[..., Any], config: Config, environment: dict[str, str], tmp_path: Path
+) -> None:
+    mock = server(require_key=KEY)
+    found = {"PATH": f"{tmp_path}:{environment['PATH']}"}
+    for name in (name for name in HOSTILE if isinstance(name, str)):
+        program = tmp_path / name
+        test = f'[ "$1" = {shlex.quote(name)} ]'
+        program.write_text(f"#!/bin/sh\ncat\n{test} && echo {KEY}\necho more\n")
+        program.chmod(0o755)
+        config(f'base_url = "{mock.url}"\nkey_command = {json.dumps([name, name])}\n')
+        command = run_here(["smai", "ask", "--curl", "hi"], **found)
+        assert (command.returncode, command.stderr) == (0, b"")
+        for shell in SHELLS:
+            run_here([shell, "-c", command.stdout], **found)
+            request = mock.received.pop()
+            assert request.headers["authorization"] == f"Bearer {KEY}"
+            assert request.json["messages"][0]["content"] == "hi"
+    assert os.listdir(tmp_path / "here") == []
+
+
+def test_a_configured_key_file_is_named_whole(smai: Smai, config: Config) -> None:
+    path = config('key_file = "it\'s"\n')
+    assert f"""$(cat <'{path.with_name("it")!s}'"'"'s')""".encode() in smai("ask", "--curl", "hi").stdout
+    config('key_file = "~/k"\n')
+    assert f'"Authorization: Bearer $(cat <{path.parents[2]}/k)"'.encode() in smai("ask", "--curl", "hi").stdout
+
+
+def test_the_curl_command_has_no_key_that_a_shell_cannot_read_and_a_line_says_so(
+    smai: Smai, server: Server, environment: dict[str, str]
+) -> None:
+    mock = server()
+    env = {"SMAI_BASE_URL": mock.url}
+    assert smai("login", stdin=KEY.encode(), env=env).status == 0
+    for options in ("", "--key-file <(echo sk-of-a-pipe)", "--key-file /dev/stdin"):
+        line = f"smai ask --curl {options} hi"
+        done = subprocess.run(["bash", "-c", line], env=environment | env, input=b"x", capture_output=True, check=False)
+        assert done.returncode == 0
+        assert b"Authorization" not in done.stdout
+        assert done.stderr.count(b"\n") == 1
+        assert done.stderr.startswith(b"smai: the command has no key, for a shell cannot read it from ")
+
+
+def test_what_ask_refuses_to_send_no_look_shows(smai: Smai, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text(KEY)
+    key.chmod(0o600)
+    for arguments, env in (
+        (["--base-url", "http://192.0.2.1/v1", "--key-file", key], {}),
+        ([], {"SMAI_BASE_URL": "http://127.0.0.999/v1", "SMAI_API_KEY": KEY}),
+    ):
+        for look in ("--curl", "--dry-run"):
+            result = smai("ask", look, *arguments, "hi", env=env)
+            assert (result.status, result.stdout, result.stderr.count("\n")) == (2, b"", 1)
+            assert "a key never goes over plain http" in result.stderr
+
+
+def test_the_query_of_a_url_is_in_the_command_and_its_names_in_the_dry_run(smai: Smai) -> None:
+    url = "https://x.example/v1?code=hush&api-version=2024-10-21"
+    assert (
+        b"/v1/chat/completions?code=hush&api-version=2024-10-21"
+        in smai("ask", "--curl", "--base-url", url, "hi").stdout
+    )
+    preview = json.loads(smai("ask", "--dry-run", "--base-url", url, "hi").stdout)
+    assert preview["url"] == "https://x.example/v1/chat/completions?code=...&api-version=2024-10-21"
+
+
+def test_a_dry_run_shows_a_path_that_is_not_utf_8(environment: dict[str, str], tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.makedirs(folder + b"/smai")
+    Path(os.fsdecode(folder + b"/smai/config.toml")).write_text('key_file = "k"\n')
+    result = subprocess.run(
+        ["smai", "ask", "--dry-run", "hi"],
+        env={**{os.fsencode(k): os.fsencode(v) for k, v in environment.items()}, b"XDG_CONFIG_HOME": folder},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert "caf\udce9" in json.loads(result.stdout)["headers"]["Authorization"]
 
 
 def test_a_key_command_is_not_run_for_a_look(smai: Smai, environment: dict[str, str], tmp_path: Path) -> None:

@@ -4,14 +4,14 @@ import json
 import os
 import pty
 import select
+import shutil
 import subprocess
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Server, Smai
+from conftest import Config, Server, Smai
 from process import SMAI
 
 from smai_cli.config import DEFAULT_BASE_URL, find_endpoint, find_key, origin_of
@@ -19,20 +19,6 @@ from smai_cli.errors import UsageError
 from smai_cli.settings import Settings, find_settings
 
 KEY = "sk-settings-1234567890"
-Config = Callable[[str], Path]
-
-
-@pytest.fixture
-def config(environment: dict[str, str]) -> Config:
-    """`config(text)` writes the configuration file and returns its path."""
-
-    def write(text: str) -> Path:
-        path = Path(environment["HOME"]) / ".config" / "smai" / "config.toml"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return path
-
-    return write
 
 
 def test_the_order_is_option_environment_profile_file_default(smai: Smai, server: Server, config: Config) -> None:
@@ -86,6 +72,18 @@ def test_the_clocks_of_the_file_run(smai: Smai, server: Server, config: Config) 
         ("api = 'telnet'\n", ":1: api is not auto, chat or responses"),
         ("responses_models = 'x'\n", ":1: responses_models is not a list of texts"),
         ("profile.a.nope = 1\n", ":1: unknown key nope"),
+        ("[profile.\"a.b\"]\nmodel = 'x'\n[profile.'c']\nnope = 1\n", ":4: unknown key nope"),
+        ('[profile."a.b"]\n\n"no\\u0070e" = 1\n', ":3: unknown key nope"),
+        ("[profile]\na.model = 'x'\na . nope = 1\n", ":3: unknown key nope"),
+        ("[profile]\n\na = { model = 'x', nope = 1 }\n", ":3: unknown key nope"),
+        ('system = """\n[profile.a]\nretries = -1\n"""\n[profile.a]\nretries = -1\n', ":6: retries is not"),
+        ("system = @@@\nretries = -1\n@@@\nretries = -1 # @@@ \n".replace("@", "'"), ":4: retries is not"),
+        ('responses_models = [\n  "a", # ]\n  "]",\n]\nretries = -1\n', ":5: retries is not"),
+        ("\ufeffmodel = 3\n", ":1: model is not a text"),
+        ("model = " + "[" * 100_000, ": a number, or a nesting, that is too large"),
+        ("retries = " + "9" * 5000, ": a number, or a nesting, that is too large"),
+        ("max_time = " + "9" * 4000, ":1: max_time is not a number of seconds"),
+        ("model = 'x'\r\n\r\nretries = -1\r\n", ":3: retries is not"),
         ("[other]\nmodel = 'x'\n", ":1: unknown key other"),
         ("profile = 3\n", "profile is no table"),
         ("[profile]\na = 3\n", "profile is no table"),
@@ -112,19 +110,28 @@ def test_a_profile_that_does_not_exist_is_told_with_those_that_do(smai: Smai, co
 
 def test_a_folder_that_is_not_absolute_is_ignored_and_no_home_is_no_configuration(smai: Smai, config: Config) -> None:
     config("nonsense")
-    assert smai("ask", "--mock", "hi").status == 2
-    assert smai("ask", "--mock", "hi", env={"XDG_CONFIG_HOME": "/nowhere"}).status == 0
-    assert smai("ask", "--mock", "hi", env={"XDG_CONFIG_HOME": "relative"}).status == 2
-    assert smai("ask", "--mock", "hi", env={"HOME": ""}).status == 0
+    assert smai("config").status == 2
+    assert smai("config", env={"XDG_CONFIG_HOME": "/nowhere"}).status == 0
+    assert smai("config", env={"XDG_CONFIG_HOME": "relative"}).status == 2
+    assert smai("config", env={"HOME": ""}).status == 0
 
 
 def test_a_file_that_cannot_be_read_is_told(smai: Smai, config: Config) -> None:
     path = config("")
     path.write_bytes(b"model = '\xff'\n")
-    assert "is not UTF-8" in smai("ask", "--mock", "hi").stderr
+    assert "is not UTF-8" in smai("ask", "hi").stderr
     path.unlink()
     path.mkdir()
-    assert "Is a directory" in smai("ask", "--mock", "hi").stderr
+    assert "Is a directory" in smai("ask", "hi").stderr
+    path.rmdir()
+    os.mkfifo(path)
+    assert smai("ask", "hi").stderr == f"smai: {path}: it is no regular file; check the configuration file\n"
+    path.unlink()
+    path.write_text("#" * 1024 * 1024 + "#")
+    assert "is larger than 1 MiB" in smai("ask", "hi").stderr
+    path.unlink()
+    path.symlink_to("/dev/null")
+    assert smai("config").status == 0
 
 
 def test_config_prints_every_value_with_its_source_as_a_file_of_its_own(smai: Smai, config: Config) -> None:
@@ -145,6 +152,95 @@ def test_config_prints_every_value_with_its_source_as_a_file_of_its_own(smai: Sm
     assert smai("config", env={"SMAI_API_KEY": KEY}).stdout.decode().splitlines()[-1] == "# key: set, from SMAI_API_KEY"
     path.write_bytes(result.stdout)
     assert tomllib.loads(smai("config").stdout.decode()) == values
+
+
+def test_a_byte_order_mark_in_the_file_is_passed_over(smai: Smai, config: Config) -> None:
+    config("\ufeffmodel = 'x'\r\n")
+    assert b'model = "x"' in smai("config").stdout
+
+
+def test_a_home_that_is_not_absolute_is_none(smai: Smai, environment: dict[str, str], tmp_path: Path) -> None:
+    assert smai("config", "--path", env={"HOME": "relative"}).status == 2
+    script = 'cd "$0" && HOME=. && smai login --no-check; smai models --mock; smai config'
+    done = subprocess.run(
+        ["sh", "-c", script, tmp_path], env=environment, input=KEY.encode(), capture_output=True, check=False
+    )
+    assert done.returncode == 0
+    assert b"there is no home to keep a key in" in done.stderr
+    assert os.listdir(tmp_path) == ["home"]
+    path = tmp_path / "xdg" / "smai" / "config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text('key_file = "~/key"\n')
+    result = smai("ask", "hi", env={"HOME": ".", "XDG_CONFIG_HOME": str(tmp_path / "xdg")})
+    assert (result.status, result.stderr) == (
+        2,
+        f"smai: there is no home for the key_file ~/key; set HOME, or check {path}:1\n",
+    )
+
+
+def test_no_value_and_no_path_steers_the_terminal_that_config_prints_on(smai: Smai, tmp_path: Path) -> None:
+    folder = tmp_path / "a\x1b[2J\u202e\n"
+    path = folder / "smai" / "config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text('system = "\\u001b[2J\\u009b\\u202e\\u007f\\u2028é"\n[profile."\\u001b[2J\\n"]\nkey_file = "k"\n')
+    env = {"XDG_CONFIG_HOME": str(folder), "SMAI_MODEL": "\x1b[2J\x7f"}
+    result = smai("config", "-p", "\x1b[2J\n", env=env)
+    assert (result.status, result.stderr) == (0, "")
+    assert not any(sign in result.stdout.decode() for sign in "\x1b\x7f\x9b\u202e\u2028")
+    values = tomllib.loads(result.stdout.decode())
+    assert (values["system"], values["model"]) == ("\x1b[2J\x9b\u202e\x7f\u2028é", "\x1b[2J\x7f")
+    assert smai("config", "--path", env=env).stdout == os.fsencode(f"{path}\n")
+
+
+def test_config_comments_a_base_url_out_whose_query_it_does_not_show(smai: Smai) -> None:
+    result = smai("config", env={"SMAI_BASE_URL": "https://me:hush1@x.example/v1?code=hush2"})
+    assert "hush" not in result.stdout.decode() + result.stderr
+    assert '# base_url = "https://x.example/v1?code=..."' in result.stdout.decode()
+    assert "base_url" not in tomllib.loads(result.stdout.decode())
+
+
+def test_a_broken_file_is_in_the_way_of_nothing_that_needs_none(smai: Smai, config: Config) -> None:
+    path = config("modle = 1\n")
+    assert smai("config", "--path") == (0, f"{path}\n".encode(), "")
+    assert smai("config", "--path", "-p", "x").status == 0
+    assert smai("logout") == (0, b"", "smai: there was no key\n")
+    for command in (["ask", "hi"], ["models"]):
+        result = smai(*command, "--mock")
+        assert result.status == 0
+        assert result.stderr == f"smai: {path}:1: unknown key modle; --mock goes on without it\n"
+        assert smai(*command).status == 2
+        assert smai(*command, "--mock", "-p", "x").status == 2
+    assert smai("models", "--mock", "--json").stdout
+
+
+def test_in_a_home_that_nobody_may_enter_there_is_no_file_and_one_line_says_so(
+    server: Server, environment: dict[str, str], config: Config
+) -> None:
+    path = config('model = "mine"\n')
+    # Modes do not count for root, unless it gives up what makes it so.
+    user = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
+    if user and not shutil.which("setpriv"):
+        pytest.skip("root may enter every home")
+
+    def run(*arguments: str) -> tuple[int, str]:
+        command = [*user, SMAI, *arguments]
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False, text=True
+        )
+        return done.returncode, done.stderr
+
+    ask = ("ask", "--base-url", server().url, "hi")
+    warning = f"smai: {path}: Permission denied; going on without a configuration file\n"
+    unknown = "smai: there is no profile mine; make it in the configuration file, see smai config --path\n"
+    path.parents[1].chmod(0)
+    assert run(*ask) == run("config") == run("models", "--mock") == (0, warning)
+    assert run("config", "--path") == (0, "")
+    assert run("logout") == (0, "smai: there was no key\n")
+    assert run(*ask, "-p", "mine") == (2, unknown)
+    # A file that is there may say which server the prompt is for.
+    path.parents[1].chmod(0o755)
+    path.chmod(0)
+    assert run(*ask) == (2, f"smai: {path}: Permission denied; check the configuration file\n")
 
 
 def test_config_names_the_path_also_where_no_file_is(smai: Smai, environment: dict[str, str]) -> None:

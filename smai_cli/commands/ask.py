@@ -18,8 +18,8 @@ from smai_cli.cli import (
     verbose_option,
 )
 from smai_cli.clocks import Clocks, Deadline
-from smai_cli.config import Endpoint
-from smai_cli.errors import UsageError
+from smai_cli.config import Endpoint, shown_url
+from smai_cli.errors import SmaiError
 from smai_cli.output import Output, say
 from smai_cli.question import in_conversation, names_files, read_question
 from smai_cli.request import Request
@@ -96,15 +96,14 @@ def ask(operands: tuple[str, ...], **flags: Any) -> int:
     source = click.get_current_context().get_parameter_source("system")
     flags["system_is_typed"] = source is click.core.ParameterSource.COMMANDLINE
     mode = chosen_mode(flags)
-    # A key may be long in coming, from a pipe or a command: with a limit, it is awaited where the run is watched.
-    checked = None if flags["max_time"] else _checked(operands, flags, mode)
+    checked = _checked(operands, flags, mode, deadline)
     # From here on the connection is being made while the imports run, unless files must be read first.
     from smai_cli.run import Run  # noqa: PLC0415
 
     run = Run(mode, flags, deadline)
-    if isinstance(checked, UsageError):
+    if isinstance(checked, SmaiError):
         return run.fail(checked)
-    return run.deliver(lambda: _ask(run, checked or _checked(operands, flags, mode), flags))
+    return run.deliver(lambda: _ask(run, checked, flags))
 
 
 class _Inquiry(NamedTuple):
@@ -118,26 +117,24 @@ class _Inquiry(NamedTuple):
     near: "tuple[str | None, Ahead | None] | None"
 
 
-def _checked(operands: tuple[str, ...], flags: dict[str, Any], mode: str) -> _Inquiry | UsageError:
+def _checked(operands: tuple[str, ...], flags: dict[str, Any], mode: str, deadline: Deadline) -> _Inquiry | SmaiError:
     """Check what was typed, and begin to connect; return what is wrong, to be told when there is a run to tell it."""
     try:
         typed = check_typed(operands, flags, mode)
         is_preview = flags["dry_run"] or flags["curl"]
-        endpoint = None if is_preview else chosen_endpoint(flags)
+        endpoint = None if is_preview else chosen_endpoint(flags, deadline)
         if flags["verbose"] and endpoint:
-            flags["tell"].key = endpoint.key
+            flags["tell"].key = endpoint.secrets
         is_near = not is_preview and not names_files(flags)
         near = approach(endpoint, flags["connect_timeout"], flags["tell"]) if is_near else None
-    except UsageError as error:
+    except SmaiError as error:
         return error
     return _Inquiry(typed, endpoint, near)
 
 
-def _ask(run: "Run", inquiry: _Inquiry | UsageError, flags: dict[str, Any]) -> None:
+def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any]) -> None:
     """Read files and stdin, send the request and pump the answer. Raises SmaiError."""
-    if isinstance(inquiry, UsageError):
-        raise inquiry
-    run.key = inquiry.endpoint.key if inquiry.endpoint else None
+    run.key = inquiry.endpoint.secrets if inquiry.endpoint else None
     tell = flags["tell"]
     with contextlib.ExitStack() as stack:
         question = read_question(flags, read_stdin)
@@ -195,8 +192,17 @@ def _print_preview(request: Request, dialect: "Dialect", flags: dict[str, Any]) 
     """Print what would be sent. Raises SmaiError."""
     from smai_cli import preview, transport  # noqa: PLC0415  # for those who look before they ask
 
-    endpoint, key_source = previewed_endpoint(flags)
+    endpoint, source = previewed_endpoint(flags)
     body = dialect.encode_request(request)
-    shown = preview.Preview(*transport.prepared(endpoint, dialect.PATH, body), body, key_source)
-    text = preview.as_curl(shown) if flags["curl"] else preview.as_json(shown, request.messages, request.model)
-    Output().write(f"{text}\n".encode())
+    url, headers = transport.prepared(endpoint, dialect.PATH, body)
+    if flags["dry_run"]:
+        shown = preview.Preview(shown_url(url), headers, body, source.where if source else None)
+        # Half a surrogate pair, from the path of a file, is escaped as JSON does it.
+        text = preview.as_json(shown, request.messages, request.model)
+        Output().write(f"{text}\n".encode(errors="backslashreplace"))
+        return
+    in_shell = source.in_shell() if source else None
+    if source and in_shell is None:
+        say(f"the command has no key, for a shell cannot read it from {source.where}; name a file with --key-file")
+    command = preview.as_curl(preview.Preview(url, headers, body, key_in_shell=in_shell))
+    Output().write(f"{command}\n".encode(errors="surrogateescape"))

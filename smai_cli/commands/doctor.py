@@ -5,7 +5,6 @@ import importlib.metadata
 import os
 import platform
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -27,9 +26,18 @@ from smai_cli.checks import (
     shake_hands,
     trusted,
 )
-from smai_cli.cli import server_options
+from smai_cli.cli import load_settings, server_options
 from smai_cli.clocks import Clocks, Deadline
-from smai_cli.config import CA_VARIABLES, DEFAULT_MODEL, Endpoint, find_base_url, find_ca_file, find_endpoint, find_key
+from smai_cli.config import (
+    CA_VARIABLES,
+    DEFAULT_MODEL,
+    Endpoint,
+    find_base_url,
+    find_ca_file,
+    find_endpoint,
+    find_key,
+    shown_url,
+)
 from smai_cli.errors import UsageError
 from smai_cli.output import Output
 from smai_cli.settings import NO_SETTINGS, Settings, config_path
@@ -49,20 +57,19 @@ class _Command(click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for param in self.params:
-            if param.name == "settings" and param.callback:
-                param.callback = _found_or_failed(param.callback)
+            if param.name == "settings":
+                param.callback = _found_or_failed
+            elif param.name == "mock":
+                param.callback = None
             elif param.name == "idle_timeout":
                 param.default = _IDLE_TIMEOUT_S
 
 
-def _found_or_failed(load: Callable[..., Settings]) -> Callable[..., Settings | UsageError]:
-    def attempt(ctx: click.Context, param: click.Parameter, value: str | None) -> Settings | UsageError:
-        try:
-            return load(ctx, param, value)
-        except UsageError as error:
-            return error
-
-    return attempt
+def _found_or_failed(ctx: click.Context, param: click.Parameter, value: str | None) -> Settings | UsageError:
+    try:
+        return load_settings(ctx, param, value)
+    except UsageError as error:
+        return error
 
 
 @click.command(cls=_Command, epilog="Manual: man smai-doctor. Exit status 0 means: no check has failed.")
@@ -75,7 +82,7 @@ def doctor(*, as_json: bool, **flags: Any) -> int:
     """
     deadline = Deadline(flags["max_time"])
     if flags["mock"]:
-        chosen_endpoint(flags)  # raises where the command line contradicts itself
+        chosen_endpoint(flags, deadline)  # raises where the command line contradicts itself
 
     run = Watched(deadline)
     output = Output()
@@ -139,6 +146,8 @@ class _Examination:
         path = config_path(os.environ)
         if path is None:
             return Found("none, for there is no home")
+        if self._settings.notice:
+            return Found(f"none, for {path} is out of reach")
         if self._settings is NO_SETTINGS:
             return Found(f"none, it would be {path}")
         return Found(f"{path}, {f'profile {self._settings.name}' if self._settings.name else 'no profile'}")
@@ -148,7 +157,8 @@ class _Examination:
             self.base_url, source = self._mock.base_url, "--mock"
         else:
             self.base_url, source = find_base_url(self._flags["base_url"], os.environ, self._settings)
-        return Found(f"{self.base_url}, from {source}")
+            self._run.key = Endpoint(self.base_url).secrets
+        return Found(f"{shown_url(self.base_url)}, from {source}")
 
     def _find_key(self) -> Found:
         if self._mock:
@@ -156,8 +166,8 @@ class _Examination:
             return Found("not set, and the rehearsal server needs none")
         given = self._flags["base_url"], self._flags["key_file"], os.environ, self._settings
         source = find_key(self.base_url, *given[1:])
-        self.endpoint = find_endpoint(*given)
-        self._run.key = self.endpoint.key
+        self.endpoint = find_endpoint(*given, self._run.deadline)
+        self._run.key = self.endpoint.secrets
         return Found(f"set, from {source.where}" if source else "not set, and the server is asked without one")
 
     def _find_hop(self) -> Found:

@@ -32,8 +32,8 @@ def models(*, as_json: bool, verbose: bool, **flags: Any) -> int:
     The completion of smai ask -m offers the ids that were printed last.
     """
     deadline = Deadline(flags["max_time"])
-    endpoint = chosen_endpoint(flags)
-    teller = Teller(say, key=endpoint.key if endpoint else None) if verbose else None
+    endpoint = chosen_endpoint(flags, deadline)
+    teller = Teller(say, key=endpoint.secrets if endpoint else None) if verbose else None
     tell = teller or silent
     ca_file, ahead = approach(endpoint, flags["connect_timeout"], tell)
     # From here on the connection is being made while the imports run.
@@ -46,7 +46,7 @@ def models(*, as_json: bool, verbose: bool, **flags: Any) -> int:
     from smai_cli.watch import Watched  # noqa: PLC0415
 
     run = Watched(deadline)
-    run.key = endpoint.key if endpoint else None
+    run.key = endpoint.secrets if endpoint else None
     clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], deadline)
     retries = Retries(flags["retries"], teller or run.say, deadline)
 
@@ -81,5 +81,4 @@ def ask_for_list(ask: "Callable[[], list[_T]]", retries: "Retries") -> list[_T]:
 
 def _without_key(listed: "list[Model]", endpoint: Endpoint) -> list[str]:
     """Return the ids to keep: a server could call a model by the key, which is to be in no file."""
-    ids = [model.id for model in listed]
-    return [name for name in ids if endpoint.key.hidden_in(name) == name] if endpoint.key else ids
+    return [model.id for model in listed if endpoint.secrets.hidden_in(model.id) == model.id]
