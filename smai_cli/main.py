@@ -13,6 +13,8 @@ TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without the time to impor
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from smai_cli.errors import SmaiError
+
 # The signals that end a process unless it handles them, and that a person or an orchestrator may send.
 _ENDING = (
     signal.SIGHUP,
@@ -135,7 +137,7 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
     import click  # noqa: PLC0415
 
     from smai_cli.cli import smai, usage_line  # noqa: PLC0415
-    from smai_cli.errors import ReaderGoneError, SmaiError, Status, out_of_memory  # noqa: PLC0415
+    from smai_cli.errors import ReaderGoneError, SmaiError, Status, UsageError, out_of_memory  # noqa: PLC0415
     from smai_cli.output import Output, TextDoor, say, stdout_error  # noqa: PLC0415
 
     try:
@@ -147,14 +149,12 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
     except ReaderGoneError:
         die_by(signal.SIGPIPE)
     except (SmaiError, MemoryError) as error:
-        failure = error if isinstance(error, SmaiError) else out_of_memory()
-        say(str(failure))
-        return failure.status
+        return _fail(error if isinstance(error, SmaiError) else out_of_memory(), args)
     except SystemExit as done:  # click leaves so after a shell's completion
         return int(done.code or 0)
     except click.ClickException as error:
-        say(usage_line(error))
-        return Status.USAGE
+        what, _, hint = usage_line(error).partition("; ")
+        return _fail(UsageError(what, hint), args)
     except BaseException:  # noqa: BLE001  # a defect in smai: the one case in which a traceback is right
         import traceback  # noqa: PLC0415
 
@@ -163,3 +163,20 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
         say_plain(traceback.format_exc().rstrip())
         say("this is a defect in smai; please report it with the lines above")
         return Status.DEFECT
+
+
+def _fail(error: "SmaiError", args: list[str]) -> int:
+    """Report a failure that no run could report, as a run does; return its exit status."""
+    from smai_cli.output import say, say_plain  # noqa: PLC0415
+
+    say(str(error))
+    # As it was typed: whether click understood the rest of the command line, nobody knows.
+    wants_json = "--summary=json" in args or ("--summary", "json") in zip(args, args[1:], strict=False)
+    if args[:1] in (["ask"], ["decode"]) and wants_json:
+        from smai_cli.completion import Completion  # noqa: PLC0415
+        from smai_cli.summary import summary_json  # noqa: PLC0415
+
+        completion = Completion()
+        completion.end(error)
+        say_plain(summary_json(completion))
+    return error.status

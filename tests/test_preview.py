@@ -85,9 +85,25 @@ def test_a_dry_run_needs_no_key_and_no_network(smai: Smai) -> None:
     assert b"Authorization" not in local
 
 
-HOSTILE = ["key", "-k", "it's", 'a "b" c', "$(touch ran)", "`touch ran`", "two\nlines", "a\\", "*", b"caf\xe9", "a=b"]
+HOSTILE: list[str | bytes] = [
+    "key",
+    "-k",
+    "it's",
+    'a "b" c',
+    "$(touch ran)",
+    "`touch ran`",
+    "two\nlines",
+    "a\\",
+    "*",
+    b"caf\xe9",
+    "a=b",
+]
 SHELLS = ["sh", "dash", "bash"]
 NOT_THIS_ONE = "sk-that-of-the-environment"
+
+
+def as_bytes(name: str | bytes) -> bytes:
+    return os.fsencode(name)
 
 
 @pytest.fixture
@@ -109,7 +125,7 @@ def test_the_curl_command_takes_the_key_from_the_file_that_a_run_would_take(
     server: Server, run_here: Callable[..., Any], tmp_path: Path
 ) -> None:
     mock = server(require_key=KEY)
-    for name in map(os.fsencode, HOSTILE):
+    for name in map(as_bytes, HOSTILE):
         path = os.fsencode(tmp_path / "here") + b"/" + name
         Path(os.fsdecode(path)).write_text(f"{KEY}\n")
         os.chmod(path, 0o600)
@@ -118,7 +134,7 @@ def test_the_curl_command_takes_the_key_from_the_file_that_a_run_would_take(
         for shell in SHELLS:
             run_here([shell, "-c", command.stdout])
             assert mock.received.pop().headers["authorization"] == f"Bearer {KEY}"
-    assert sorted(map(os.fsencode, os.listdir(tmp_path / "here"))) == sorted(map(os.fsencode, HOSTILE))
+    assert sorted(map(as_bytes, os.listdir(tmp_path / "here"))) == sorted(map(as_bytes, HOSTILE))
 
 
 def test_the_curl_command_runs_the_key_command_that_a_run_would_run(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Server, Smai
+from conftest import Config, Server, Smai
 from process import SMAI
 
 from smai_cli.errors import Status
@@ -172,6 +172,30 @@ def test_bad_input_is_one_line_and_status_2(smai: Smai, arguments: list[Any], en
     assert len(result.stderr.splitlines()) == 1
     assert "; " in result.stderr
     assert "sk-" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param(["ask", "--summary", "json", "--nope", "hi"], "no such option", id="no such option"),
+        pytest.param(["ask", "hi", "--summary=json", "-t", "x"], "is not a number from 0 to 2", id="a bad value"),
+        pytest.param(["ask", "--summary", "json", "--raw", "--jsonl", "hi"], "exclude each other", id="two modes"),
+        pytest.param(["ask", "--summary", "json", "-p", "x", "hi"], "there is no profile x", id="no such profile"),
+        pytest.param(["decode", "--summary", "json", "--nope"], "no such option", id="decode"),
+        pytest.param(["ask", "--summary", "json", "hi"], ":1: unknown key modle", id="a broken configuration"),
+    ],
+)
+def test_the_json_summary_ends_a_status_2_also_where_no_run_began(
+    smai: Smai, config: Config, arguments: list[str], words: str
+) -> None:
+    if "modle" in words:
+        config("modle = 1\n")
+    result = smai(*arguments)
+    message, summary = result.stderr.splitlines()
+    assert (result.status, words in message) == (2, True)
+    found = json.loads(summary)
+    assert (found["exit_status"], found["complete"], found["error"]["kind"]) == (2, False, "usage")
+    assert f"smai: {found['error']['message']}" == message
 
 
 @pytest.mark.parametrize(

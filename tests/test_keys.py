@@ -1,0 +1,260 @@
+"""Keys: where they are kept, how long they are waited for, and where they are never shown."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Config, Server, Smai
+from process import NO_BYTECODE, SMAI, Result, can_trace
+from rawserver import HEAD, OK, Serve, Start, chunk, error_body, forever, http
+
+pytest_plugins = ["rawserver"]
+KEY = "sk-keys-1234567890"
+LONG = "sk-" + "x" * 8190
+
+
+@pytest.fixture
+def keys(environment: dict[str, str]) -> Path:
+    """Where the keys are kept."""
+    return Path(environment["HOME"]) / ".config" / "smai" / "keys.json"
+
+
+def keep(keys: Path, stored: Any) -> None:
+    keys.parent.mkdir(parents=True, exist_ok=True)
+    keys.write_text(stored if isinstance(stored, str) else json.dumps(stored))
+    keys.chmod(0o600)
+
+
+# The file of keys.
+
+
+def test_each_of_many_logins_at_once_keeps_its_key(config: Config, environment: dict[str, str], keys: Path) -> None:
+    names = [f"p{number}" for number in range(12)]
+    config("".join(f"[profile.{name}]\n" for name in names))
+    runs = []
+    for name in names:
+        command = [SMAI, "login", "--no-check", "-p", name]
+        run = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        runs.append(run)
+    for name, run in zip(names, runs, strict=True):  # all of them wait for their key
+        assert run.stdin
+        run.stdin.write(f"{KEY}-{name}".encode())
+        run.stdin.close()
+    for run in runs:
+        assert run.wait() == 0
+        assert run.stderr
+        run.stderr.close()
+    assert {name: entry["key"] for name, entry in json.loads(keys.read_text()).items()} == {
+        name: f"{KEY}-{name}" for name in names
+    }
+    assert keys.stat().st_mode & 0o777 == 0o600
+    assert sorted(os.listdir(keys.parent)) == [".keys.json.lock", "config.toml", "keys.json"]
+
+
+def test_many_keys_are_read_and_added_to(smai: Smai, server: Server, keys: Path) -> None:
+    mock = server(require_key=KEY)
+    keep(keys, {f"p{number}": {"origin": "https://x.example:443", "key": "x" * 100} for number in range(2000)})
+    env = {"SMAI_BASE_URL": mock.url}
+    assert smai("login", stdin=KEY.encode(), env=env).status == 0
+    assert smai("ask", "hi", env=env).status == 0
+    assert len(json.loads(keys.read_text())) == 2001
+
+
+def test_a_file_of_keys_that_is_none_is_told(smai: Smai, keys: Path) -> None:
+    keep(keys, " " * (16 * 1024 * 1024 + 1))
+    for command in (["login"], ["logout"], ["ask", "hi"]):
+        result = smai(*command, stdin=KEY.encode())
+        assert (result.status, "is larger than 16 MiB; remove it" in result.stderr) == (2, True)
+    keys.unlink()
+    os.mkfifo(keys, 0o600)
+    result = smai("ask", "hi")
+    assert (result.status, "it is no regular file" in result.stderr) == (2, True)
+
+
+def test_a_key_of_a_killed_login_is_gone_after_logout(smai: Smai, environment: dict[str, str], keys: Path) -> None:
+    if not can_trace():
+        pytest.skip("strace is not there, or may not trace")
+    new = keys.with_name("keys.json.new")
+    keys.parent.mkdir(parents=True)
+    trace = ["strace", "-qq", "-f", "-o", os.devnull, "-P", str(new), "-e", "inject=fsync:signal=SIGKILL"]
+    command = [*trace, SMAI, "login", "--no-check"]
+    env = environment | NO_BYTECODE
+    done = subprocess.run(command, env=env, input=KEY.encode(), capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert KEY in new.read_text()
+    assert smai("logout") == (0, b"", "smai: the key is forgotten\n")
+    assert not new.exists()
+    assert smai("logout") == (0, b"", "smai: there was no key\n")
+
+
+def test_the_key_of_a_profile_that_is_gone_can_be_removed(smai: Smai, keys: Path) -> None:
+    entry = {"origin": "https://x.example:443", "key": KEY}
+    keep(keys, {"": entry, "gone": entry})
+    assert smai("logout", "-p", "gone") == (0, b"", "smai: the key is forgotten\n")
+    assert json.loads(keys.read_text()) == {"": entry}
+    assert smai("logout", "-p", "gone") == (0, b"", "smai: there was no key\n")
+
+
+def test_a_key_that_no_header_could_carry_is_refused_wherever_it_comes_from(
+    smai: Smai, server: Server, config: Config, keys: Path, tmp_path: Path
+) -> None:
+    mock = server()
+    path = tmp_path / "key"
+    command = json.dumps(["cat", str(path)])
+    config(f'base_url = "{mock.url}"\n[profile.command]\nkey_command = {command}\n')
+    path.touch(0o600)
+    for size in (8192, 8193, 100_000, 10_000_000):
+        key = "k" * size
+        path.write_text(f" {key}\n")
+        env = {"SMAI_BASE_URL": mock.url, "SMAI_API_KEY": key} if size < 100_000 else None
+        results = [
+            smai("models", "--base-url", mock.url, "--key-file", path),
+            smai("models", "-p", "command"),
+            smai("login", "--no-check", stdin=path.read_bytes()),
+            *([smai("models", env=env)] if env else []),
+        ]
+        for result in results:
+            assert result.status == (0 if size == 8192 else 2)
+            assert ("is longer than 8192 bytes" in result.stderr) == (size > 8192)
+            assert key[:100] not in result.stderr
+        assert all(request.headers["authorization"] == f"Bearer {'k' * 8192}" for request in mock.received)
+    assert json.loads(keys.read_text())[""]["key"] == "k" * 8192
+
+
+# What login takes for a proof.
+
+
+@pytest.mark.parametrize(
+    ("steps", "status"),
+    [
+        pytest.param([http("200 OK", b"<html>sign in</html>")], 4, id="html"),
+        pytest.param([http("200 OK", error_body("no such key"))], 4, id="an error"),
+        pytest.param([http("200 OK", b'{"ok": true}')], 4, id="other JSON"),
+        pytest.param([http("200 OK", b"")], 8, id="nothing"),
+        pytest.param([http("200 OK", b'{"data": [{"id"')], 8, id="cut"),
+        pytest.param([HEAD, forever(chunk(b"[" + b" " * 1_000_000))], 8, id="endless"),
+    ],
+)
+def test_nothing_but_a_list_of_models_makes_a_key_good(
+    serve: Serve, smai: Smai, keys: Path, steps: list[Any], status: int
+) -> None:
+    server = serve(*steps)
+    result = smai("login", "--base-url", server.url, "--retries", "0", stdin=KEY.encode())
+    assert (result.status, result.stderr.count("\n")) == (status, 1)
+    assert "the key was not kept; " in result.stderr
+    assert not keys.exists()
+
+
+# Clocks.
+
+NEVER = ["--max-time", "0.5"]
+
+
+def test_max_time_ends_a_key_command_and_the_wait_for_a_pipe(
+    smai: Smai, server: Server, config: Config, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    config(f'base_url = "{server().url}"\nkey_command = ["sleep", "1000"]\n')
+    url = ["--base-url", server().url]
+    for options in ([], [*url, "--key-file", str(pipe)]):
+        for command in (["ask", "hi"], ["models"], ["doctor"]):
+            result = smai(*command, *NEVER, *options)
+            assert result.status == 7, (command, options)
+            assert "timed out: the run took 0.5 s in all" in result.stderr + result.stdout.decode()
+    summary = smai("ask", "hi", *NEVER, "--summary", "json").stderr.splitlines()[-1]
+    assert json.loads(summary)["exit_status"] == 7
+
+
+def test_max_time_ends_the_wait_for_a_key_on_stdin(start: Start, keys: Path) -> None:
+    run = start(None, command=[SMAI, "login", "--no-check", *NEVER], stdin=subprocess.PIPE)
+    assert run.child.wait() == 7
+    assert run.err_line() == "smai: timed out: the run took 0.5 s in all; raise --max-time, or try again\n"
+    assert not keys.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        pytest.param(f"echo {KEY}; sleep 1000 & ", 0, id="a child holds stdout"),
+        pytest.param(f"yes {KEY} & echo {KEY}", 0, id="a child goes on writing"),
+        pytest.param(f"echo {KEY}; sleep 1000 & exit 3", 2, id="it failed all the same"),
+        pytest.param(f"echo {KEY}; exec >&-; sleep 0.2", 0, id="stdout closed before the end"),
+        pytest.param(f"printf %s {KEY}; sleep 1000 &", 0, id="no line end"),
+    ],
+)
+def test_a_key_command_is_over_when_it_ends_whoever_holds_its_stdout(
+    server: Server, config: Config, start: Start, command: str, status: int
+) -> None:
+    mock = server(require_key=KEY)
+    config(f'base_url = "{mock.url}"\nkey_command = {json.dumps(["sh", "-c", command])}\n')
+    run = start(None, command=[SMAI, "ask", "hi"], stderr=subprocess.DEVNULL)
+    # Not its output, which the child may hold: its end. The limit of a key command is a minute.
+    assert run.child.wait(30) == status
+
+
+# Where they are never shown.
+
+URLS = [
+    "https://me:{secret}@host.invalid/v1",
+    "https://host.invalid/v1?api-key={secret}",
+    "https://host.invalid/v1?{secret}#{secret}",
+    "http://me:{secret}/v1",
+    "http://me:{secret}@host.invalid:99999/v1",
+    "http://me:{secret}@/v1",
+    "ftp://me:{secret}@host.invalid/v1?key={secret}",
+    "me:{secret}@host.invalid/v1",
+    "http://me:{secret}@192.0.2.1/v1?key={secret}",
+    "https://me:{secret} x@host.invalid/v1",
+]
+COMMANDS = [
+    ["ask", "-v", "--summary", "json", "--retries", "0", "--connect-timeout", "1", "-n", "hi"],
+    ["ask", "--dry-run", "-n", "hi"],
+    ["models", "-v", "--retries", "0", "--connect-timeout", "1"],
+    ["doctor", "--retries", "0", "--connect-timeout", "1"],
+    ["doctor", "--json", "--retries", "0", "--connect-timeout", "1"],
+    ["config"],
+    ["login", "--retries", "0", "--connect-timeout", "1"],
+]
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_no_secret_of_a_base_url_comes_out(smai: Smai, url: str) -> None:
+    secret = "hush-hush-1234"
+    env = {"SMAI_BASE_URL": url.format(secret=secret), "SMAI_API_KEY": KEY}
+    for command in COMMANDS:
+        result = smai(*command, stdin=KEY.encode(), env=env)
+        shown = result.stderr + result.stdout.decode()
+        assert "hush" not in shown, (command, shown)
+        assert KEY not in shown, (command, shown)
+        assert "Traceback" not in shown
+
+
+ECHOES: list[Callable[[str], bytes]] = [
+    lambda words: http("401 Unauthorized", error_body(words), f"x-request-id: {words}"),
+    lambda words: http("404 Not Found", f"Cannot GET /v1?key={words}".encode()),
+    lambda words: http("302 Found", b"", f"Location: https://me:{words}@x.example/v1?key={words}"),
+    lambda words: http("200 OK", json.dumps({"error": {"message": words, "code": words}}).encode()),
+    lambda words: http("200 OK", json.dumps({words: words}).encode()),
+    lambda words: http("200 OK", f"{words} {{".encode()),
+    lambda words: http(f"503 {words}", error_body(words), f"Retry-After: {words}"),
+    lambda words: OK[:-2] + f"via: {words}\r\n\r\n".encode() + f"data: {{{words}\n\n".encode(),
+]
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+def test_no_secret_comes_out_that_a_server_repeats(serve: Serve, smai: Smai, echo: Callable[[str], bytes]) -> None:
+    words = f"Bearer hunter2 {KEY} hush-hush%2F1234 hush-hush/1234"
+    server = serve(*[(echo(words),)] * 20)
+    url = f"{server.url}?code=hush-hush%2F1234&api-version=1"
+    for key in (KEY, "hunter2"):
+        for command in COMMANDS:
+            result: Result = smai(*command, stdin=key.encode(), env={"SMAI_BASE_URL": url, "SMAI_API_KEY": key})
+            shown = result.stderr + result.stdout.decode()
+            assert key not in shown, (command, shown)
+            assert "hush" not in shown, (command, shown)
