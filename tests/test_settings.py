@@ -1,5 +1,6 @@
 """The configuration file, its profiles, and where each value and each key comes from."""
 
+import contextlib
 import json
 import os
 import pty
@@ -432,6 +433,22 @@ def test_on_a_terminal_the_key_is_asked_for_without_echo(server: Server, environ
 def test_ctrl_c_while_the_key_is_asked_for_dies_by_the_signal(environment: dict[str, str]) -> None:
     status, _ = on_a_terminal(["login", "--no-check"], environment, b"half\x03")
     assert status == -2
+
+
+def test_max_time_ends_the_wait_for_a_key_on_a_terminal_with_its_echo_back(environment: dict[str, str]) -> None:
+    script = '"$0" login --no-check --max-time 1; echo "status $?"; stty -a'
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execve("/bin/sh", ["sh", "-c", script, SMAI], environment)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux says so when the last one closes a terminal
+        while select.select([master], [], [], 20)[0] and (piece := os.read(master, 1024)):
+            shown += piece
+    os.waitpid(pid, 0)
+    os.close(master)
+    assert b"smai: timed out: the run took 1 s in all" in shown
+    assert b"status 7" in shown
+    assert b" echo " in shown.split(b"status 7")[1]
 
 
 def test_in_cron_nothing_asks_for_a_key(environment: dict[str, str]) -> None:
