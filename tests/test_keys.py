@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Config, Server, Smai
-from process import NO_BYTECODE, SMAI, Result, can_trace
+from process import NO_BYTECODE, SMAI, can_trace
 from rawserver import HEAD, OK, Serve, Start, chunk, error_body, forever, http
 
 pytest_plugins = ["rawserver"]
@@ -252,9 +252,9 @@ def test_no_secret_comes_out_that_a_server_repeats(serve: Serve, smai: Smai, ech
     words = f"Bearer hunter2 {KEY} hush-hush%2F1234 hush-hush/1234"
     server = serve(*[(echo(words),)] * 20)
     url = f"{server.url}?code=hush-hush%2F1234&api-version=1"
-    for key in (KEY, "hunter2"):
-        for command in COMMANDS:
-            result: Result = smai(*command, stdin=key.encode(), env={"SMAI_BASE_URL": url, "SMAI_API_KEY": key})
-            shown = result.stderr + result.stdout.decode()
-            assert key not in shown, (command, shown)
-            assert "hush" not in shown, (command, shown)
+    asking = [command for command in COMMANDS if "--retries" in command and "--json" not in command]
+    for command, key in [*((command, KEY) for command in asking), (asking[0], "hunter2")]:
+        result = smai(*command, stdin=key.encode(), env={"SMAI_BASE_URL": url, "SMAI_API_KEY": key})
+        shown = result.stderr + result.stdout.decode()
+        assert key not in shown, (command, shown)
+        assert "hush" not in shown, (command, shown)
