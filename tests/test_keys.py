@@ -160,7 +160,7 @@ def test_max_time_ends_a_key_command_and_the_wait_for_a_pipe(
 ) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    config(f'base_url = "{server().url}"\nkey_command = ["sleep", "1000"]\n')
+    config(f'base_url = "{server().url}"\nkey_command = ["sleep", "60"]\n')
     url = ["--base-url", server().url]
     for options in ([], [*url, "--key-file", str(pipe)]):
         for command in (["ask", "hi"], ["models"], ["doctor"]):
