@@ -7,6 +7,7 @@ which starts it, and `connect` in connections.py; checks.py takes only `tls_cont
 """
 
 import contextlib
+import math
 import os
 import select
 import socket
@@ -14,9 +15,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from smai_cli.tcp import Cancellation, Reached, connect, limit, note, resolve
 from smai_cli.tell import Tell, silent
 
 if TYPE_CHECKING:
@@ -40,76 +42,91 @@ class Ahead:
         self._address = (host, port)
         self._tell = tell
         self._ca_file = ca_file
-        self._timeout_s = connect_timeout_s or None
+        self._end_s = time.monotonic() + (connect_timeout_s or math.inf)
+        self._cancellation = Cancellation()
         self._socket: ssl.SSLSocket | None = None
         self._refusal: ssl.SSLCertVerificationError | None = None
         self._made_s = 0.0
-        self._thread = threading.Thread(target=self._connect, daemon=True)
-        self._thread.start()
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        threading.Thread(target=self._run, daemon=True).start()
 
     def take(self, host: str, port: int | None) -> "ssl.SSLSocket | None":
         """Wait for the connection and return it, once; None where there is none that can be used.
 
-        Raises ssl.SSLCertVerificationError where the certificate was refused: it would be again.
+        `close` ends it even then. Raises ssl.SSLCertVerificationError where the certificate was refused: it would
+        be again.
         """
         if (host, port) != self._address:
             return None
-        self._thread.join()
+        self._over.wait()
         if self._refusal:
             raise self._refusal
-        made, self._socket = self._socket, None
+        made = self._taken()
         if made and (time.monotonic() - self._made_s > _FRESH_S or _is_gone(made)):
             made.close()
+            self.close()
             return None
         return made
 
-    def _connect(self) -> None:
+    def close(self) -> None:
+        """Let go of the connection, and of the wait for it, from any thread; whoever took it reads its end."""
+        self._cancellation.set()
+        self._over.set()
+        if made := self._taken():
+            made.close()
+
+    def _taken(self) -> "ssl.SSLSocket | None":
+        with self._lock:
+            made, self._socket = self._socket, None
+        return made
+
+    def _run(self) -> None:
         context = _Later(lambda: tls_context(self._ca_file))  # parsing a large bundle takes as long as a round trip
         try:
             with contextlib.ExitStack() as on_failure:
-                plain = on_failure.enter_context(self._connected())
-                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._shake_hands(plain, context.result())
+                reached = self._connected()
+                on_failure.enter_context(reached.connection)
+                self._shake_hands(reached, context.result())
         except (OSError, ValueError) as exc:
-            self._tell(f"no connection ahead: {getattr(exc, 'strerror', None) or exc}")
+            if not self._cancellation.is_set:
+                self._tell(f"no connection ahead: {getattr(exc, 'strerror', None) or exc}")
+            self._cancellation.set()
+        finally:
+            self._over.set()
 
-    def _connected(self) -> socket.socket:
+    def _connected(self) -> Reached:
         """Return a connection to the first address that takes one. Raises OSError where none does."""
         host, port = self._address
         self._tell(f"resolving {host}")
-        # As bytes, which getaddrinfo takes as well, the name needs no codec: loading the one for IDNA takes 5 ms.
-        found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
-        self._tell(f"resolved: {', '.join(str(address[0]) for *_, address in found)}")
-        failure = OSError("no address")
-        for family, kind, protocol, _, address in found:
-            self._tell(f"connecting to {address[0]} port {port}")
-            try:
-                plain = self._opened(socket.socket(family, kind, protocol), address)
-            except OSError as exc:
-                failure = exc
-            else:
-                self._tell("connected")
-                return plain
-        raise failure
+        found = resolve(host, port, self._cancellation)
+        self._tell(f"resolved: {', '.join(address.host for address in found)}")
+        nagle_is_off = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        reached = connect(found, self._end_s, self._cancellation, [nagle_is_off], self._tell)
+        self._tell("connected")
+        return reached
 
-    def _opened(self, plain: socket.socket, address: Any) -> socket.socket:
-        try:
-            plain.settimeout(self._timeout_s)
-            plain.connect(address)
-        except OSError:
-            plain.close()
-            raise
-        return plain
-
-    def _shake_hands(self, plain: socket.socket, context: "ssl.SSLContext") -> None:
+    def _shake_hands(self, reached: Reached, context: "ssl.SSLContext") -> None:
         import ssl  # noqa: PLC0415  # it was loaded while TCP connected
 
+        plain = reached.connection
+        # Each read of the handshake has this long. The clock of whoever takes it runs beside it.
+        limit(plain, self._end_s - time.monotonic())
         try:
-            self._socket = context.wrap_socket(plain, server_hostname=self._address[0].rstrip(".").encode("ascii"))
-            self._made_s = time.monotonic()
-            self._tell(f"TLS is up: {self._socket.version()}")
+            made = context.wrap_socket(plain, server_hostname=self._address[0].rstrip(".").encode("ascii"))
         except ssl.SSLCertVerificationError as exc:
             self._refusal = exc
+            self._cancellation.set()
+            return
+        except OSError:
+            note(reached.address, self._cancellation, answered=False)
+            raise
+        with self._lock:
+            self._socket, self._made_s = made, time.monotonic()
+        if self._cancellation.is_set:
+            self.close()
+            return
+        self._tell(f"TLS is up: {made.version()}")
 
 
 class _Later:

@@ -4,10 +4,13 @@ What these libraries do that a streaming tool must not is kept out here: redirec
 interim answers, and silence about how far a request is.
 """
 
+import functools
 import http
 import http.client
 import io
+import math
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -17,9 +20,11 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NameResolutionError, NewConnectionError
 
 from smai_cli.ahead import Ahead
 from smai_cli.config import Endpoint
+from smai_cli.tcp import Address, Cancellation, connect, note, resolve
 from smai_cli.tell import Tell, silent
 
 # A peer that vanished behind a NAT while the model thinks is noticed after 30 s plus the system's probes.
@@ -29,43 +34,52 @@ _SOCKET_OPTIONS = [
     *([(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)] if hasattr(socket, "TCP_KEEPIDLE") else []),
 ]
 
+_LONGEST_LABEL = 63  # RFC 1035, section 2.3.4
+
 
 class Sending:
-    """How far a request is on its way, told by the thread that sends it to the one that waits.
+    """How far a request is on its way, told by the thread that sends it to the one that waits, which may end it.
 
     `connected` says that the connection is made and the head is sent: from here on the server may have the
     request. `report` is called at each step. `what` it is, and what happens to it, `tell` hears; `is_whole` says
-    that no body follows the head.
+    that no body follows the head. Until `connect_end_s`, on the monotonic clock, there is time to connect.
     """
 
     connected = False
     report: Callable[[], None] = staticmethod(lambda: None)
+    connect_end_s = math.inf
 
     def __init__(self, what: str = "", tell: Tell = silent, *, is_whole: bool = False) -> None:
         self.what = what
         self.is_whole = is_whole
+        self.cancellation = Cancellation()
+        self.connections: list[HTTPConnection] = []
         self._tell = tell
-        self._cancelled = False
+        self._is_cancelled = False
         self._lock = threading.Lock()
 
     def tell(self, what: str) -> None:
         """Tell what happens; nothing of a thread that was left behind."""
-        if not self._cancelled:
+        if not self._is_cancelled:
             self._tell(what)
 
     def step(self) -> None:
         """Note that the head is sent, or that a block of the body comes next. Raises OSError once it was cancelled."""
         with self._lock:
-            if self._cancelled:
-                raise OSError("cancelled")
+            self.cancellation.check()
             self.connected = True
         self.report()
 
-    def cancel(self) -> bool:
-        """Send nothing more; return whether the connection was made before."""
+    def cancel(self, *, timed_out: bool = False) -> bool:
+        """End every connection and send nothing more; return whether the connection was made before.
+
+        `timed_out` says that a clock did it, and not the caller.
+        """
         with self._lock:
-            self._cancelled = True
-            return self.connected
+            connected = self.connected
+            self._is_cancelled = True
+            self.cancellation.set(timed_out=timed_out)
+        return connected
 
 
 class Upload(io.BytesIO):
@@ -111,15 +125,49 @@ class _Response(http.client.HTTPResponse):
 
 class _Connection(HTTPConnection):
     response_class = _Response
-    sending: Sending
+
+    def __init__(self, *args: Any, sending: Sending, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sending = sending
+        self._address: Address | None = None
+        sending.connections.append(self)
 
     def connect(self) -> None:
-        """Connect. What of it is name resolution, TCP, proxy and TLS, urllib3 does not show."""
-        via = "the proxy " if self.proxy else ""
-        self.sending.tell(f"connecting to {via}{self.host} port {self.port}")
-        super().connect()
+        """Connect. What of it is proxy and TLS, urllib3 does not show."""
+        if self.proxy:
+            self.sending.tell(f"connecting to the proxy {self.host} port {self.port}")
+        try:
+            super().connect()
+        except Exception:
+            # It answered, and is as good as one that did not: a try after this one begins with another.
+            if self._address and not self.proxy:
+                note(self._address, self.sending.cancellation, answered=False)
+            raise
+        self.sending.cancellation.check()
         version = self.sock.version() if hasattr(self.sock, "version") else None
         self.sending.tell(f"connected, {version}" if version else "connected")
+
+    def _new_conn(self) -> socket.socket:
+        """Return a TCP connection to the first address that takes one.
+
+        urllib3's own gives each address the whole time, and cannot be ended. It raises what urllib3's raises.
+        """
+        host, sending = self._dns_host.strip("[]"), self.sending
+        _check_labels(host)
+        try:
+            found = resolve(host, self.port, sending.cancellation)
+            reached = connect(
+                found, sending.connect_end_s, sending.cancellation, self.socket_options or (), sending.tell
+            )
+        except socket.gaierror as exc:
+            raise NameResolutionError(self.host, self, exc) from exc
+        except TimeoutError as exc:
+            raise ConnectTimeoutError(self, f"Connection to {self.host} timed out") from exc
+        except OSError as exc:
+            raise NewConnectionError(self, f"Failed to establish a new connection: {exc}") from exc
+        self._address = reached.address
+        reached.connection.settimeout(self.timeout)
+        return reached.connection
 
     def endheaders(self, *args: Any, **kwargs: Any) -> None:
         """Send the head of a request, connecting first if need be; of a GET, it is all there is."""
@@ -130,11 +178,13 @@ class _Connection(HTTPConnection):
 
 
 class _TlsConnection(_Connection, HTTPSConnection):
-    ahead: Ahead | None = None
+    def __init__(self, *args: Any, ahead: Ahead | None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._ahead = ahead
 
     def connect(self) -> None:
         """Connect, unless the connection was made ahead."""
-        made = self.ahead.take(self.host, self.port) if self.ahead and self.proxy is None else None
+        made = self._made_ahead()
         if made is None:
             super().connect()
             return
@@ -145,31 +195,31 @@ class _TlsConnection(_Connection, HTTPSConnection):
         self.sock = made
         self.is_verified = True
 
+    def _made_ahead(self) -> ssl.SSLSocket | None:
+        if self._ahead is None or self.proxy:
+            return None
+        self.sending.cancellation.on_set(self._ahead.close)
+        made = self._ahead.take(self.host, self.port)
+        self.sending.cancellation.check()
+        return made
 
-def _pools(connection_ahead: Ahead | None, request: Sending) -> dict[str, type[urllib3.HTTPConnectionPool]]:
-    """Return the pools that make our connections, which tell `request`; the first over TLS was made ahead."""
 
-    class Connection(_Connection):
-        sending = request
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
 
-    class TlsConnection(_TlsConnection):
-        sending = request
-        ahead = connection_ahead
 
-    class Pool(urllib3.HTTPConnectionPool):
-        ConnectionCls = Connection
-
-    class TlsPool(urllib3.HTTPSConnectionPool):
-        ConnectionCls = TlsConnection
-
-    return {"http": Pool, "https": TlsPool}
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
 
 
 class _Adapter(HTTPAdapter):
     """The adapter of requests, with our connections. Its own retries stay off: they send twice and hide answers."""
 
     def __init__(self, ahead: Ahead | None, sending: Sending) -> None:
-        self._pools = _pools(ahead, sending)
+        self._pools: Any = {
+            "http": functools.partial(_Pool, sending=sending),
+            "https": functools.partial(_TlsPool, sending=sending, ahead=ahead),
+        }
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -194,6 +244,13 @@ class Bearer(AuthBase):
         if self._key:
             request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
         return request
+
+
+def _check_labels(host: str) -> None:
+    """Raise what urllib3 does for a name that no name server could know."""
+    labels = host.removesuffix(".").split(".")
+    if not all(labels) or any(len(label) > _LONGEST_LABEL for label in labels):
+        raise LocationParseError(f"'{host}', label empty or too long")
 
 
 def session(ahead: Ahead | None, sending: Sending) -> requests.Session:

@@ -5,10 +5,12 @@ arrived, and timeouts that start anew with every byte. `connections` and `failur
 """
 
 import contextlib
+import functools
 import math
 import queue
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import requests
@@ -29,6 +31,8 @@ PIECE_BYTES = 65536
 # How much of the body of an HTTP error is read, and for how long: enough for the server's words.
 _ERROR_BODY_BYTES = 65536
 _ERROR_BODY_S = 5.0
+# How long a thread may take to let go, once what it waits for was ended: no time at all, as a rule.
+_QUICK_S = 1.0
 _OK = 200
 
 
@@ -48,14 +52,7 @@ def post(  # noqa: PLR0913  # where, what, how long, two things about TLS, and w
     hears of each step.
     Raises ConnectError, ClockError, RefusedError, AccessError, BusyError or BrokenError, as the exchange ends.
     """
-    sending = Sending(f"POST {_shown_url(endpoint, path)}, {len(body)} bytes", tell)
-
-    def send() -> requests.Response:
-        where = _where(endpoint, path, clocks, ca_file)
-        upload = Upload(body, sending)
-        return session(ahead, sending).post(data=upload, headers=_HEADERS | _POST_HEADERS, **where)
-
-    return _answer(_Exchange(send, sending, clocks), clocks)
+    return Exchange(endpoint, path, body, clocks, ca_file=ca_file, ahead=ahead, tell=tell).open()
 
 
 def get(  # noqa: PLR0913  # as above
@@ -71,17 +68,7 @@ def get(  # noqa: PLR0913  # as above
 
     Nothing is billed: a request that was dropped without an answer may be sent again.
     """
-    sending = Sending(f"GET {_shown_url(endpoint, path)}", tell, is_whole=True)
-
-    def send() -> requests.Response:
-        where = _where(endpoint, path, clocks, ca_file)
-        return session(ahead, sending).get(headers=_HEADERS | _GET_HEADERS, **where)
-
-    try:
-        return _answer(_Exchange(send, sending, clocks), clocks)
-    except BrokenError as error:
-        error.hint, error.again = "try again", Again.UNANSWERED
-        raise
+    return Exchange(endpoint, path, None, clocks, ca_file=ca_file, ahead=ahead, tell=tell).open()
 
 
 def prepared(endpoint: Endpoint, path: str, body: bytes) -> tuple[str, dict[str, str]]:
@@ -120,33 +107,25 @@ def _where(endpoint: Endpoint, path: str, clocks: Clocks, ca_file: str | None) -
     }
 
 
-def _answer(exchange: "_Exchange", clocks: Clocks) -> "Answer":
-    """Return the Answer in which `exchange` ends, or raise the failure."""
-    try:
-        response = exchange.open()
-    except FAILURES as exc:
-        raise translated(exc, connected=exchange.sending.connected, clocks=clocks) from exc
-    exchange.sending.tell(f"headers: {_shown(response)}")
-    if response.status_code == _OK:
-        return Answer(response.raw, exchange.clock, exchange.sending.tell)
-    if response.status_code in range(300, 400):
-        raise _redirect(response)
-    raise _http_error(response, exchange.error_body())
-
-
 class Answer:
     """The body of a 200 answer. Iterating yields pieces of at most PIECE_BYTES, each as soon as it is there."""
 
-    def __init__(self, raw: Any, clock: IdleClock, tell: Tell) -> None:
-        self.clock = clock
+    def __init__(self, raw: Any, exchange: "Exchange") -> None:
+        self.clock = exchange.clock
         self._raw = raw
-        self._tell = tell
+        self._exchange = exchange
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield the pieces, content encoding undone. Raises ClockError (idle) or BrokenError."""
-        while piece := self._read():
-            yield piece
-        self._tell("end of the body")
+        """Yield the pieces, content encoding undone. Raises ClockError (idle) or BrokenError.
+
+        Where it ends, or breaks, or is left, the connection is closed.
+        """
+        try:
+            while piece := self._read():
+                yield piece
+            self._exchange.tell("end of the body")
+        finally:
+            self.close()
 
     @property
     def is_framed(self) -> bool:
@@ -154,63 +133,136 @@ class Answer:
         return bool(self._raw.chunked) or "content-length" in self._raw.headers
 
     def close(self) -> None:
-        """Let go of the connection and of the thread."""
-        self.clock.close()
+        """Let go of the connection and of the thread, from any thread; a read that waits fails with BrokenError."""
+        self._exchange.close()
 
     def _read(self) -> bytes:
         # read1 with a size is the one call of urllib3 that returns what has arrived, whatever the framing, and
         # that notices a Content-Length cut short. decode_content: a proxy may compress although told not to.
         self.clock.start()
         try:
-            piece: bytes = self._raw.read1(PIECE_BYTES, decode_content=True)
+            with self._exchange.in_use():
+                piece: bytes = self._raw.read1(PIECE_BYTES, decode_content=True)
         except FAILURES as exc:
             self.clock.check()
+            self._exchange.check()
             raise BrokenError(
                 f"the connection broke before the answer was complete: {reason_of(list(causes(exc)))}",
                 "what came is not the whole answer",
             ) from exc
         self.clock.check()
+        self._exchange.check()
         self.clock.silent = False
         return piece
 
 
-class _Exchange:
-    """One request on a thread of its own, so that no name server and no dribbled header can hold the caller.
+class Exchange:
+    """One request and its answer: `open` sends and waits, `close` ends it, whatever it is at; made without any I/O.
 
-    Afterwards the thread reads the body of an error, or stands guard over the idle clock of an answer. It is
-    a daemon, and nothing waits for it: a caller whose clock ran out leaves it behind, and `sending` then
-    refuses to send the body, so that no request reaches a model after all.
+    `body` is that of a POST, None for a GET; the rest is as for `post`. It runs on a thread of its own, so that no
+    name server and no dribbled header can hold the caller. The thread owns the connection: it makes it, reads
+    the body of an error or stands guard over the idle clock of an answer, and lets go of it at the end.
     """
 
-    def __init__(self, send: Callable[[], requests.Response], sending: "Sending", clocks: Clocks) -> None:
+    def __init__(  # noqa: PLR0913  # as for post
+        self,
+        endpoint: Endpoint,
+        path: str,
+        body: bytes | None,
+        clocks: Clocks,
+        *,
+        ca_file: str | None = None,
+        ahead: Ahead | None = None,
+        tell: Tell = silent,
+    ) -> None:
         self.clock = IdleClock(clocks.idle_timeout_s, clocks.deadline)
-        self.sending = sending
         self._clocks = clocks
-        self._send = send
+        self._body = body
+        self._where = functools.partial(_where, endpoint, path, clocks, ca_file)
+        what = f"{'GET' if body is None else 'POST'} {_shown_url(endpoint, path)}"
+        self._sending = Sending(what if body is None else f"{what}, {len(body)} bytes", tell, is_whole=body is None)
+        self._ahead = ahead
+        self._thread: threading.Thread | None = None
+        self._thread_lock = threading.Lock()
+        self._use = threading.Lock()
+        self._is_closed = False
+        self._response: requests.Response | None = None
         self._news: queue.SimpleQueue[requests.Response | BaseException | None] = queue.SimpleQueue()
+        self._sending.report = functools.partial(self._news.put, None)
         self._error_body = bytearray()
-        sending.report = lambda: self._news.put(None)
 
-    def open(self) -> requests.Response:
-        """Send the request and return the response, its body unread. Raises ClockError, or what `send` raises."""
-        threading.Thread(target=self._run, daemon=True).start()
+    def open(self) -> Answer:
+        """Send the request and return the Answer, whose HTTP status is 200; once.
+
+        Raises as `post` does, the connection being closed by then; BrokenError where `close` was called.
+        """
+        try:
+            return Answer(self._accepted().raw, self)
+        except BaseException:
+            self.close()  # a retry is not to run beside the exchange that it replaces
+            raise
+
+    def close(self) -> None:
+        """End the exchange, whatever it waits for, and let go of all that it holds; from any thread, at any time.
+
+        The server sees the end at once. Only a name that is being looked up keeps its thread until that is over.
+        """
+        self._is_closed = True
+        self._sending.cancel()
+        self.clock.close()
+        self._news.put(None)
+        with self._thread_lock:
+            thread = self._thread
+        if thread and thread is not threading.current_thread() and not self._sending.cancellation.is_deaf:
+            thread.join(_QUICK_S)
+
+    def tell(self, what: str) -> None:
+        """Tell what happens, until the exchange is closed."""
+        self._sending.tell(what)
+
+    def check(self) -> None:
+        """Raise BrokenError once it was closed."""
+        if self._is_closed:
+            raise BrokenError("the answer was given up before it was complete", "ask again", again=Again.NEVER)
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the thread from letting go of the response while it is read. Raises OSError once it was closed."""
+        with self._use:
+            self._sending.cancellation.check()
+            yield
+
+    def _accepted(self) -> requests.Response:
+        """Return the response whose status is 200, its body unread. Raises SmaiError."""
+        response = self._begun()
+        self.tell(f"headers: {_shown(response)}")
+        if response.status_code != _OK:
+            raise self._refusal(response)
+        self.check()
+        return response
+
+    def _begun(self) -> requests.Response:
+        """Return the response, its body unread. Raises SmaiError."""
+        self._sending.connect_end_s = time.monotonic() + (self._clocks.connect_timeout_s or math.inf)
+        with self._thread_lock:
+            self.check()
+            self._thread = threading.Thread(target=self._run, daemon=True)
+            self._thread.start()
         limit_s = self._clocks.connect_timeout_s
         try:
-            while (news := self._next(limit_s)) is None:  # the head, or a part of the body, is sent
+            while (news := self._next(limit_s)) is None:  # the head, or a part of the body, is sent; or it was closed
+                self.check()
                 limit_s = self._clocks.idle_timeout_s
                 self.clock.wind()
                 self.clock.start()
         except queue.Empty:
-            raise self._timed_out(limit_s, connected=self.sending.cancel()) from None
-        if isinstance(news, BaseException):
-            raise news
-        return news
-
-    def error_body(self) -> bytes:
-        """Return the body of an HTTP error, as much as came within its limits."""
-        with contextlib.suppress(queue.Empty):
-            self._next(_ERROR_BODY_S)
-        return bytes(self._error_body)
+            raise self._timed_out(limit_s, connected=self._sending.cancel(timed_out=True)) from None
+        if not isinstance(news, BaseException):
+            return news
+        self.check()
+        if isinstance(news, FAILURES):
+            raise self._failure(news) from news
+        raise news
 
     def _next(self, limit_s: float) -> requests.Response | BaseException | None:
         """Return the next news from the thread. Raises queue.Empty after `limit_s` (0: never) or at the deadline.
@@ -234,22 +286,55 @@ class _Exchange:
             return connect_timeout(limit_s)
         return ClockError(f"timed out: no answer began within {limit_s:g} s", "raise --idle-timeout, or try again")
 
+    def _failure(self, exc: Exception) -> SmaiError:
+        error = translated(exc, connected=self._sending.connected, clocks=self._clocks)
+        if self._body is None and isinstance(error, BrokenError):  # nothing is billed for a GET
+            error.hint, error.again = "try again", Again.UNANSWERED
+        return error
+
+    def _refusal(self, response: requests.Response) -> SmaiError:
+        """Return the failure that another status than 200 is, after its body was read within its limits."""
+        if response.status_code in range(300, 400):
+            return _redirect(response)
+        with contextlib.suppress(queue.Empty):
+            self._next(_ERROR_BODY_S)
+        return _http_error(response, bytes(self._error_body))
+
     def _run(self) -> None:
+        failure = None
         try:
-            response = self._send()
+            self._response = self._send()
+            self._news.put(self._response)
+            if self._response.status_code == _OK:
+                self.clock.watch(self._sending.cancellation.set)
+            else:
+                self._read_error_body(self._response)
         except BaseException as exc:  # noqa: BLE001  # it is raised again where the caller waits
-            self._news.put(exc)
-            return
-        self._news.put(response)
-        if response.status_code == _OK:
-            self.clock.watch(lambda: _shut(response.raw))
-            return
+            failure = exc
+        self._let_go()
+        self._news.put(failure)
+
+    def _send(self) -> requests.Response:
+        made = session(self._ahead, self._sending)
+        if self._body is None:
+            return made.get(headers=_HEADERS | _GET_HEADERS, **self._where())
+        return made.post(data=Upload(self._body, self._sending), headers=_HEADERS | _POST_HEADERS, **self._where())
+
+    def _read_error_body(self, response: requests.Response) -> None:
         with contextlib.suppress(*FAILURES):
             while len(self._error_body) < _ERROR_BODY_BYTES and (
                 piece := response.raw.read1(_ERROR_BODY_BYTES, decode_content=True)
             ):
                 self._error_body += piece
-        self._news.put(None)
+
+    def _let_go(self) -> None:
+        """Close the connection, once nobody reads from it any more."""
+        self._sending.cancellation.set()
+        with self._use, contextlib.suppress(*FAILURES):
+            if self._response is not None:
+                self._response.raw.close()
+            while self._sending.connections:
+                self._sending.connections.pop().close()
 
 
 _HEADERS = {
@@ -261,11 +346,6 @@ _POST_HEADERS = {"Content-Type": "application/json", "Accept": "text/event-strea
 _GET_HEADERS = {"Accept": "application/json"}
 # On this machine no proxy is in the way, and a key in plain http must not go to one.
 _NO_PROXIES: Any = {"http": None, "https": None, "all": None}
-
-
-def _shut(raw: Any) -> None:
-    with contextlib.suppress(*FAILURES, RuntimeError):
-        raw.shutdown()
 
 
 def _redirect(response: requests.Response) -> RefusedError:

@@ -292,6 +292,22 @@ def certificates() -> Certificates:
     return Certificates(context, str(ca_file))
 
 
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port of loopback that takes no connection and refuses none: its queue is full, and the system drops the rest.
+
+    On 127.0.0.1 only: another address of loopback may have the same port.
+    """
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        port: int = listener.getsockname()[1]
+        for _ in range(8):  # one is in the queue, and the others try to be
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        yield port
+
+
 # The process.
 
 

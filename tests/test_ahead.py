@@ -129,5 +129,6 @@ def test_it_is_given_once_and_to_its_own_host_only(serve: Serve) -> None:
     made = ahead.take("127.0.0.1", port)
     assert made is not None
     assert made.version() in ("TLSv1.2", "TLSv1.3")
+    ahead.close()
     made.close()
     assert ahead.take("127.0.0.1", port) is None

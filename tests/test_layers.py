@@ -49,8 +49,9 @@ INNER = {
     "form": {"errors", "files", "request", "text"},
     "question": {"attachments", "chatfile", "errors", "files", "form", "messages", "prompt", "request"},
     "output": {"errors", "text"},
-    "ahead": {"tell"},
-    "connections": {"ahead", "config", "tell"},
+    "tcp": {"tell"},
+    "ahead": {"tcp", "tell"},
+    "connections": {"ahead", "config", "tcp", "tell"},
     "failures": {"clocks", "errors", "text"},
     "transport": {
         "__init__",
@@ -141,7 +142,7 @@ def test_an_inner_module_imports_only_what_stands_before_it(name: str) -> None:
         ("urllib3", {"connections", "failures"}),
         ("sseclient", {"sse"}),
         ("splintr", {"tokens"}),
-        ("socket", {"ahead", "checks", "connections", "failures", "mock"}),
+        ("socket", {"ahead", "checks", "connections", "failures", "mock", "tcp"}),
     ],
 )
 def test_each_library_has_one_importer(library: str, importers: set[str]) -> None:

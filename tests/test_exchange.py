@@ -1,0 +1,355 @@
+"""An exchange is owned: it can be ended at any time, the server sees that at once, and nothing of it stays behind."""
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+from rawserver import (
+    CLOSE_HEAD,
+    GOOD,
+    HEAD,
+    HELLO,
+    HOLD_S,
+    LAST_CHUNK,
+    OK,
+    OUT,
+    PATIENCE_S,
+    PLAIN_ANSWER,
+    Ask,
+    Request,
+    Script,
+    Serve,
+    Step,
+    answer,
+    certificates,
+    chunk,
+    data,
+    error_body,
+    forever,
+    hold,
+    http,
+    read_request,
+    reset,
+)
+
+from smai_cli.ahead import connect_ahead
+from smai_cli.clocks import Clocks
+from smai_cli.config import Endpoint
+from smai_cli.errors import BrokenError, SmaiError
+from smai_cli.transport import Exchange
+
+pytest_plugins = ["rawserver"]
+
+# Asks again and again in one process, without a collector of cycles as in smai, and counts what is left of it.
+MANY = """
+import gc, json, os, sys, threading
+from smai_cli import transport
+from smai_cli.clocks import Clocks
+from smai_cli.config import Endpoint
+from smai_cli.errors import SmaiError
+
+url, ca_file, leaves = sys.argv[1], sys.argv[2] or None, sys.argv[3] == "leaves"
+count, idle_timeout_s = int(sys.argv[4]), float(sys.argv[5])
+gc.disable()
+
+def ask():
+    exchange = transport.Exchange(Endpoint(url), "/x", b"{}", Clocks(30.0, idle_timeout_s), ca_file=ca_file)
+    try:
+        for _ in exchange.open():
+            if leaves:
+                break
+    except SmaiError as error:
+        return error.kind
+    finally:
+        exchange.close()
+    return "ended"
+
+def held():
+    return [threading.active_count(), len(os.listdir("/dev/fd"))]
+
+ends = [ask()]
+first = held()
+ends += [ask() for _ in range(count - 1)]
+json.dump([first, held(), sorted(set(ends))], sys.stdout)
+"""
+
+
+@pytest.mark.parametrize(
+    ("steps", "ends", "more"),
+    [
+        pytest.param(PLAIN_ANSWER, "ended", "", id="good"),
+        pytest.param([CLOSE_HEAD, HELLO], "ended", "", id="good-until-the-end"),
+        pytest.param([HEAD, chunk(HELLO)], "broken", "", id="cut"),
+        pytest.param([HEAD, chunk(HELLO), reset], "broken", "", id="reset"),
+        pytest.param([HEAD, chunk(HELLO), hold], "timeout", "", id="stalled"),
+        pytest.param([HEAD, forever(chunk(HELLO))], "ended", "leaves", id="closed-early"),
+        pytest.param([http("404 Not Found", error_body("no"))], "refused", "", id="404"),
+        pytest.param([http("503 Busy", error_body("no")), hold], "busy", "", id="503-kept-open"),
+        pytest.param([http("302 Found", b"", "Location: /"), hold], "refused", "", id="redirect"),
+        pytest.param([hold], "timeout", "", id="no-head"),
+        pytest.param([OK, hold], "timeout", "", id="half-a-head"),
+        pytest.param([], "broken", "", id="dropped"),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_many_answers_in_one_process_leave_no_thread_and_no_descriptor(
+    serve: Serve, steps: list[Step], ends: str, more: str, scheme: str
+) -> None:
+    server = serve(tuple(steps), tls=certificates().context if scheme == "https" else None)
+    count, ca_file = ("200", "") if scheme == "http" else ("40", certificates().ca_file)
+    command = [sys.executable, "-c", MANY, server.url, ca_file, more, count, "0.05" if ends == "timeout" else "30"]
+    done = subprocess.run(command, capture_output=True, check=True, timeout=2 * PATIENCE_S)
+    first, last, how = json.loads(done.stdout)
+    assert (last, how) == (first, [ends])
+    assert server.connections == int(count)
+
+
+# Ended from another thread, whatever it is at. The clocks would wait for longer than a test may run.
+
+PATIENT = Clocks(600.0, 600.0)
+BODY = json.dumps({"messages": [{"content": "hi"}]}).encode()
+LARGE_BODY = b" " * (64 << 20)
+
+
+class Opening:
+    """An exchange that another thread opens and reads, and how that ended."""
+
+    def __init__(self, url: str, body: bytes = BODY, *, ca_file: str | None = None) -> None:
+        self.exchange = Exchange(Endpoint(url), "/x", body, PATIENT, ca_file=ca_file)
+        self.pieces: list[bytes] = []
+        self.came = threading.Event()
+        self.error: SmaiError | None = None
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            for piece in self.exchange.open():
+                self.pieces.append(piece)
+                self.came.set()
+        except SmaiError as error:
+            self.error = error
+
+    def ends(self) -> bool:
+        """Wait for the end; return whether it is that it was given up."""
+        self.thread.join(PATIENCE_S)
+        assert not self.thread.is_alive()
+        return isinstance(self.error, BrokenError) and "given up" in self.error.what
+
+
+class Seen:
+    """A step of a server: says that it has come so far, and that the client has gone."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.gone = threading.Event()
+
+    def __call__(self, connection: socket.socket) -> None:
+        self.begun.set()
+        with contextlib.suppress(ConnectionError):  # a reset is an end as well
+            hold(connection)
+        self.gone.set()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param([], id="before-the-head"),
+        pytest.param([OK], id="in-the-head"),
+        pytest.param([HEAD, chunk(HELLO)], id="in-silence"),
+        pytest.param([CLOSE_HEAD, HELLO], id="in-silence-until-the-end"),
+        pytest.param([HEAD, b"fff\r\n" + HELLO], id="in-a-chunk"),
+        pytest.param([http("500 Oops", b"")[:-4] + b"\r\nX: y"], id="in-the-head-of-an-error"),
+        pytest.param([b"HTTP/1.1 500 Oops\r\n\r\nbecau"], id="in-the-body-of-an-error"),
+    ],
+)
+def test_an_exchange_that_is_closed_ends_at_once_and_the_server_sees_it(
+    serve: Serve, before: list[Step], scheme: str
+) -> None:
+    seen = Seen()
+    server = serve((*before, seen), tls=certificates().context if scheme == "https" else None)
+    opening = Opening(server.url, ca_file=certificates().ca_file)
+    assert seen.begun.wait(PATIENCE_S)
+    if HELLO in b"".join(step for step in before if isinstance(step, bytes)):
+        assert opening.came.wait(PATIENCE_S)
+    opening.exchange.close()
+    assert opening.ends()
+    assert seen.gone.wait(PATIENCE_S)
+    assert len(server.requests) == 1
+
+
+def test_an_exchange_that_is_closed_ends_an_answer_at_full_speed(serve: Serve) -> None:
+    opening = Opening(serve(HEAD, forever(chunk(HELLO))).url)
+    assert opening.came.wait(PATIENCE_S)
+    opening.exchange.close()
+    assert opening.ends()
+
+
+def test_an_exchange_that_is_closed_ends_its_upload(serve: Serve) -> None:
+    seen, read = Seen(), []
+
+    def reads_the_head_only(connection: socket.socket) -> Request:
+        read.append(connection.recv(1000))
+        seen.begun.set()
+        seen.gone.wait(PATIENCE_S)
+        raise ConnectionError
+
+    opening = Opening(serve(hold, reads=reads_the_head_only).url, LARGE_BODY)
+    assert seen.begun.wait(PATIENCE_S)
+    opening.exchange.close()
+    assert opening.ends()
+    seen.gone.set()
+
+
+def test_an_exchange_that_is_closed_ends_a_handshake(serve: Serve) -> None:
+    seen = Seen()
+
+    def reads_hello_only(connection: socket.socket) -> Request:
+        seen(connection)
+        raise ConnectionError
+
+    server = serve(hold, reads=reads_hello_only)
+    opening = Opening(server.url.replace("http:", "https:"), ca_file=certificates().ca_file)
+    assert seen.begun.wait(PATIENCE_S)
+    opening.exchange.close()
+    assert opening.ends()
+    assert seen.gone.wait(PATIENCE_S)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_exchange_that_is_closed_ends_a_connect(silent_port: int, scheme: str) -> None:
+    opening = Opening(f"{scheme}://127.0.0.1:{silent_port}/v1", ca_file=certificates().ca_file)
+    opening.exchange.close()
+    assert opening.ends()
+
+
+def test_an_exchange_that_is_closed_waits_for_no_connection_made_ahead(silent_port: int) -> None:
+    url = f"https://127.0.0.1:{silent_port}/v1"
+    ahead = connect_ahead(url, certificates().ca_file, 600.0, {})
+    exchange = Exchange(Endpoint(url), "/x", BODY, PATIENT, ca_file=certificates().ca_file, ahead=ahead)
+    closing = threading.Timer(0.1, exchange.close)
+    closing.start()
+    with pytest.raises(BrokenError, match="given up"):
+        exchange.open()
+    closing.join()
+
+
+def test_an_exchange_that_was_closed_sends_nothing(serve: Serve) -> None:
+    server = serve(*PLAIN_ANSWER)
+    exchange = Exchange(Endpoint(server.url), "/x", BODY, PATIENT)
+    exchange.close()
+    exchange.close()
+    with pytest.raises(BrokenError, match="given up"):
+        exchange.open()
+    assert server.connections == 0
+
+
+def test_an_answer_that_is_closed_is_not_taken_for_one_that_ended(serve: Serve) -> None:
+    body = Exchange(Endpoint(serve(*PLAIN_ANSWER).url), "/x", BODY, PATIENT).open()
+    body.close()
+    body.close()
+    with pytest.raises(BrokenError, match="given up"):
+        list(body)
+
+
+def test_an_answer_that_was_read_is_closed_by_itself(serve: Serve) -> None:
+    seen = Seen()
+    body = Exchange(Endpoint(serve(*PLAIN_ANSWER, seen).url), "/x", BODY, PATIENT).open()
+    assert b"".join(body) == b"".join(GOOD)
+    assert seen.gone.wait(PATIENCE_S)
+
+
+LATE_NAME = """
+import socket, sys, threading, time
+looked_up, over = threading.Event(), threading.Event()
+
+def late(*arguments, **more):
+    looked_up.set()
+    over.wait()
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", int(sys.argv[1])))]
+
+socket.getaddrinfo = late
+from smai_cli import transport
+from smai_cli.clocks import Clocks
+from smai_cli.config import Endpoint
+from smai_cli.errors import SmaiError
+
+exchange = transport.Exchange(Endpoint(f"http://example.invalid:{sys.argv[1]}"), "/x", b"{}", Clocks(600.0, 600.0))
+errors = []
+
+def run():
+    try:
+        exchange.open()
+    except SmaiError as error:
+        errors.append(error)
+
+opening = threading.Thread(target=run)
+opening.start()
+looked_up.wait()
+exchange.close()
+opening.join()
+assert threading.active_count() == 2, threading.enumerate()
+over.set()
+while threading.active_count() > 1:
+    time.sleep(0.01)
+print(errors[0].what)
+"""
+
+
+def test_a_name_that_is_found_after_an_exchange_was_closed_is_not_connected_to(serve: Serve) -> None:
+    server = serve(*PLAIN_ANSWER)
+    port = server.url.rsplit(":", 1)[1].removesuffix("/v1")
+    command = [sys.executable, "-c", LATE_NAME, port]
+    done = subprocess.run(command, capture_output=True, check=True, timeout=PATIENCE_S)
+    assert b"given up" in done.stdout
+    assert server.connections == 0
+
+
+# A retry is not sent beside the exchange that it replaces.
+
+
+class OneWorker:
+    """A server that serves a connection until its client has closed it, and only then the next."""
+
+    def __init__(self, *scripts: Script) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=16)
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+        self._thread = threading.Thread(target=self._work, args=(scripts,))
+        self._thread.start()
+
+    def close(self) -> None:
+        """Wait until all the scripts were played."""
+        self._thread.join(HOLD_S)
+        self._listener.close()
+
+    def _work(self, scripts: tuple[Script, ...]) -> None:
+        for script in scripts:
+            connection, _ = self._listener.accept()
+            with contextlib.suppress(ConnectionError), connection:
+                connection.settimeout(HOLD_S)
+                read_request(connection)
+                script(connection)
+                hold(connection)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param([HEAD, chunk(HELLO), chunk(data("{oops"))], id="malformed"),
+        pytest.param([HEAD, chunk(HELLO), chunk(data('{"error": {"message": "fell over"}}'))], id="error-event"),
+        pytest.param([HEAD, chunk(HELLO), b"zz\r\n"], id="bad-chunk-size"),
+        pytest.param([HEAD, chunk(HELLO), LAST_CHUNK], id="no-end"),
+        pytest.param([http("503 Busy", error_body("no"), "Retry-After: 0")], id="503"),
+        pytest.param([b"HTTP/1.1 503 Busy\r\nRetry-After: 0\r\n\r\n", b"x" * 100_000], id="503-without-end"),
+    ],
+)
+def test_a_server_with_one_worker_gets_to_the_second_try(ask: Ask, first: list[Step]) -> None:
+    server = OneWorker(answer(*first), answer(*PLAIN_ANSWER))
+    with contextlib.closing(server):
+        result = ask(None, "--base-url", server.url, "--final", "--retries", "1", "--summary", "none")
+    assert result[:2] == (0, OUT)
