@@ -69,9 +69,12 @@ class Ahead:
             return None
         return made
 
-    def close(self) -> None:
-        """Let go of the connection, and of the wait for it, from any thread; whoever took it reads its end."""
-        self._cancellation.set()
+    def close(self, timed_out: bool = False) -> None:
+        """Let go of the connection, and of the wait for it, from any thread; whoever took it reads its end.
+
+        `timed_out` says that a clock did it, and not the caller.
+        """
+        self._cancellation.set(timed_out=timed_out)
         self._over.set()
         if made := self._taken():
             made.close()

@@ -33,7 +33,7 @@ class Cancellation:
         self.timed_out = False
         self._lock = threading.Lock()
         self._handles: set[socket.socket] = set()
-        self._calls: list[Callable[[], None]] = []
+        self._calls: list[Callable[[bool], None]] = []
 
     def set(self, *, timed_out: bool = False) -> None:
         """Shut every connection down, from any thread, more than once if need be; later ones come to nothing."""
@@ -46,7 +46,7 @@ class Cancellation:
         for handle in handles:
             _shut(handle)
         for call in calls:
-            call()
+            call(self.timed_out)
 
     def check(self) -> None:
         """Raise OSError once it was set."""
@@ -69,13 +69,13 @@ class Cancellation:
             self._handles.discard(handle)
         handle.close()
 
-    def on_set(self, call: Callable[[], None]) -> None:
-        """Have `call` called when it is set, or at once where it was."""
+    def on_set(self, call: Callable[[bool], None]) -> None:
+        """Have `call` called when it is set, or at once where it was; it hears whether a clock did it."""
         with self._lock:
             if not self.is_set:
                 self._calls.append(call)
                 return
-        call()
+        call(self.timed_out)
 
 
 class Address(NamedTuple):
