@@ -171,7 +171,7 @@ def _fail(error: "SmaiError", args: list[str]) -> int:
 
     say(str(error))
     # As it was typed: whether click understood the rest of the command line, nobody knows.
-    wants_json = "--summary=json" in args or ("--summary", "json") in zip(args, args[1:], strict=False)
+    wants_json = "--summary=json" in args or any(args[at : at + 2] == ["--summary", "json"] for at in range(len(args)))
     if args[:1] in (["ask"], ["decode"]) and wants_json:
         from smai_cli.completion import Completion  # noqa: PLC0415
         from smai_cli.summary import summary_json  # noqa: PLC0415
