@@ -1,0 +1,181 @@
+"""What servers and gateways say of the end of an answer, on raw sockets, to the real process."""
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from completeness import DONE, PIECES, PING, ROWS, STOP, Piece, Row, choice
+from completeness import chunk as said
+from completeness import event as data
+from conftest import Smai
+from rawserver import CLOSE_HEAD, HEAD, LAST_CHUNK, Serve, chunk, forever, hold, http, reach, reset
+from tapes import printed
+
+pytest_plugins = ["rawserver"]
+
+# One or more rows for each sign; test_completeness.py tries all of them on the pump.
+NAMES = {
+    "chat": [
+        "a reason of its own is final",
+        "a reason beside the last text is final where the first had none",
+        "a reason beside the only text waits for its seal",
+        "stop in every chunk and a cut is no end",
+        "stop beside the role and a cut",
+        "text behind the reason takes it back",
+        "a call behind the reason takes it back",
+        "eos_token is whole",
+        "COMPLETE is whole",
+        "length, then a stop that a gateway adds",
+        "stop, then content_filter (Azure)",
+        "error, then content_filter",
+        "an unknown word, then stop",
+        "[DONE] alone",
+        "[DONE], accepted",
+        "[DONE], accepted, needs a delta",
+        "any word, accepted",
+        "no end at all",
+        "error object that is empty, behind the reason",
+        "error event, before [DONE]",
+        "error_code, FastChat, in the middle",
+        "detail, FastAPI, in the middle",
+        "errors, in the middle",
+        "x_groq.error, before [DONE]",
+        "base_resp, MiniMax, in the middle",
+        "two choices, the second without",
+        "a lone choice with index 1",
+        "message instead of deltas",
+        "message beside deltas",
+        "a content that is an object",
+        "a content that cannot be read",
+        "an empty answer",
+        "pings and empty chunks",
+    ],
+    "responses": [
+        "completed",
+        "completed without a status",
+        "completed, but incomplete",
+        "completed, but cancelled",
+        "incomplete without a status",
+        "failed without a status or a word",
+        "failed by its name alone",
+        "[DONE] means nothing, accepted or not",
+        "text in done alone",
+        "text in the output alone",
+        "an error event",
+    ],
+}
+CHOSEN = [row for row in ROWS if row.name in NAMES[row.dialect]]
+LLAMA_CPP = b'error: {"code":500,"message":"boom","type":"server_error"}\n\n'
+
+
+def flags(row: Row | Piece) -> list[str]:
+    return ["--api", row.dialect, *(f"--accept={word}" for word in row.accept), "hi"]
+
+
+def test_each_name_is_a_row() -> None:
+    assert {(row.dialect, row.name) for row in CHOSEN} == {(api, name) for api in NAMES for name in NAMES[api]}
+
+
+@pytest.mark.parametrize("row", CHOSEN, ids=lambda row: f"{row.dialect}-{row.name}")
+def test_the_end_of_an_answer_has_the_status_that_it_is_worth(smai: Smai, serve: Serve, row: Row) -> None:
+    body = b"".join(row.events)
+    whole = serve(HEAD, *map(chunk, row.events), LAST_CHUNK)
+    result = smai("ask", *flags(row), env=reach(whole))
+    assert (result.status, result.stdout) == (row.framed_status, printed(row.text)), "in chunks, to the last one"
+    result = smai("ask", *flags(row), env=reach(serve(CLOSE_HEAD, body)))
+    assert (result.status, result.stdout) == (row.status, printed(row.text)), "up to a bare FIN"
+    result = smai("ask", "--final", "--retries", "0", *flags(row), env=reach(serve(CLOSE_HEAD, body)))
+    assert (result.status, result.stdout) == (row.status, b"" if row.status else printed(row.text)), "held back"
+    result = smai("decode", *(f"--accept={word}" for word in row.accept), stdin=body)
+    assert (result.status, result.stdout) == (row.status, printed(row.text)), "on a tape"
+
+
+@pytest.mark.parametrize("piece", [one for one in PIECES if one.due == 1], ids=lambda one: f"{one.dialect}-{one.name}")
+def test_an_answer_in_one_piece_has_the_status_that_it_is_worth(smai: Smai, serve: Serve, piece: Piece) -> None:
+    body = json.dumps(piece.body).encode()
+    result = smai("ask", "--no-stream", *flags(piece), env=reach(serve(http("200 OK", body))))
+    assert (result.status, result.stdout) == (piece.status, printed(piece.text))
+    result = smai("decode", *(f"--accept={word}" for word in piece.accept), stdin=body)
+    assert (result.status, result.stdout) == (piece.status, printed(piece.text))
+
+
+@pytest.mark.parametrize("before", [b"", said("Hello ")], ids=["at once", "in the middle"])
+def test_llama_cpp_that_reports_a_failure_and_done_is_8_with_its_words(smai: Smai, serve: Serve, before: bytes) -> None:
+    result = smai("ask", "hi", env=reach(serve(HEAD, chunk(before + LLAMA_CPP + DONE), LAST_CHUNK)))
+    assert (result.status, result.stdout) == (8, b"Hello \n" if before else b"")
+    assert "boom" in result.stderr
+
+
+def test_a_gateway_that_writes_done_after_a_cut_is_8_and_names_the_way_out(smai: Smai, serve: Serve) -> None:
+    server = serve(HEAD, chunk(said("Hello ")), chunk(DONE), LAST_CHUNK)
+    result = smai("ask", "hi", env=reach(server))
+    assert (result.status, result.stdout) == (8, b"Hello \n")
+    assert "--accept done" in result.stderr
+    assert smai("ask", "--accept", "done", "hi", env=reach(server)).status == 0
+
+
+def test_two_answers_that_were_asked_for_need_two_reasons(smai: Smai, serve: Serve) -> None:
+    one = [said("a"), said("b", index=1), STOP]
+    both = [*one, said(reason="stop", index=1)]
+    for events, status in ((one, 8), (both, 0)):
+        server = serve(HEAD, *map(chunk, events), chunk(DONE), LAST_CHUNK)
+        assert smai("ask", "--jsonl", "-O", "n=2", "hi", env=reach(server)).status == status
+
+
+@pytest.mark.parametrize("first", [said("", "stop", role="assistant"), said("Hi", "stop")], ids=["role", "text"])
+def test_a_stop_that_may_be_in_every_chunk_starts_no_grace(smai: Smai, serve: Serve, first: bytes) -> None:
+    server = serve(HEAD, chunk(first), hold)
+    result = smai("ask", "--idle-timeout", "1", "hi", env=reach(server))
+    assert result.status == 7
+    assert "nothing came for 1 s" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "piece", [b": ping\n\n", PING, data(""), data({"choices": []})], ids=["comment", "ping", "", "[]"]
+)
+@pytest.mark.parametrize("every_s", [0.0, 0.05], ids=["flood", "drip"])
+def test_nothing_winds_the_grace_behind_the_end(smai: Smai, serve: Serve, piece: bytes, every_s: float) -> None:
+    server = serve(HEAD, chunk(said("Hi")), chunk(STOP), forever(chunk(piece), every_s))
+    assert smai("ask", "hi", env=reach(server)) == (0, b"Hi\n", "")
+
+
+@pytest.mark.parametrize(
+    "piece", [PING, data(""), data({"choices": []}), data("keepalive")], ids=["ping", "", "[]", "word"]
+)
+def test_data_that_carries_nothing_does_not_wind_the_idle_clock(smai: Smai, serve: Serve, piece: bytes) -> None:
+    for mode in ("--summary=none", "--jsonl"):
+        server = serve(HEAD, chunk(said("Hi")), forever(chunk(piece), 0.05))
+        assert smai("ask", mode, "--idle-timeout", "1", "hi", env=reach(server)).status == 7
+
+
+def test_an_error_within_the_grace_counts(smai: Smai, serve: Serve) -> None:
+    server = serve(HEAD, chunk(said("Hi")), chunk(STOP), chunk(data({"error": {"message": "boom"}})), hold)
+    result = smai("ask", "hi", env=reach(server))
+    assert (result.status, result.stdout) == (8, b"Hi\n")
+    assert "boom" in result.stderr
+
+
+def test_a_reset_behind_a_reason_that_waits_for_its_seal_is_8(smai: Smai, serve: Serve) -> None:
+    assert smai("ask", "hi", env=reach(serve(HEAD, chunk(said("Hi", "stop")), reset))).status == 8
+    assert smai("ask", "hi", env=reach(serve(HEAD, chunk(said("Hi")), chunk(STOP), reset))).status == 0
+
+
+def test_an_answer_on_disk_is_whole_only_by_the_same_rule(smai: Smai, serve: Serve, tmp_path: Path) -> None:
+    answer = tmp_path / "answer.txt"
+    server = serve(HEAD, chunk(data({"choices": [choice("Hello ")]})), chunk(DONE), LAST_CHUNK)
+    assert smai("ask", "-o", answer, "hi", env=reach(server)).status == 8
+    assert not answer.exists()
+
+
+def test_decode_loses_no_byte_where_its_reader_pauses(environment: dict[str, str], tmp_path: Path) -> None:
+    tape = tmp_path / "tape.sse"
+    tape.write_bytes(said("Hi") + STOP + DONE + b": bye\n" * 100_000)
+    command = f"cat {tape} | smai decode --raw"
+    with subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, env=environment) as decode:
+        assert decode.stdout
+        first = decode.stdout.read(1)
+        time.sleep(1)  # longer than smai waits for what follows the end
+        assert first + decode.stdout.read() == tape.read_bytes()
+    assert decode.returncode == 0
