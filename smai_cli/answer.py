@@ -7,8 +7,10 @@ from smai_cli.errors import OutputError, SmaiError
 from smai_cli.text import Joiner
 
 
-def chunks_of_answer(chunks: Iterable[Chunk], due: int) -> Iterator[Chunk]:
-    """Yield `chunks` with the text, reasons and calls of the one choice that is the answer; `due` were asked for.
+def chunks_of_answer(chunks: Iterable[Chunk], due: int | None) -> Iterator[Chunk]:
+    """Yield `chunks` with the text, reasons and calls of the one choice that is the answer.
+
+    `due` choices were asked for; None where nobody knows.
 
     The answer is choice 0. A server whose only choice has another index means that one. What a server says of the
     whole answer is taken as far as no delta brought it. The halves of a surrogate pair that two deltas brought become
@@ -36,10 +38,10 @@ class _Answer:
     `plain_index` is the index of a choice whose plain chunks need no view, None where all need one.
     """
 
-    def __init__(self, due: int) -> None:
+    def __init__(self, due: int | None) -> None:
         self.joiner = Joiner()
         self.plain_index: int | None = None
-        self._choice_index: int | None = None if due == 1 else 0
+        self._choice_index: int | None = 0 if due and due > 1 else None
         self._has_text = False
         self._has_refusal = False
         self._has_calls = False

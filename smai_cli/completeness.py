@@ -12,7 +12,7 @@ Complete is what the server said to be complete, where nothing that it said spea
 Both dialects, streams and answers in one piece, `ask` and `decode` are judged here and nowhere else.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from smai_cli.chunk import Chunk
 from smai_cli.errors import Again, BrokenError, CutShortError, SmaiError, WithheldError
@@ -83,10 +83,11 @@ class Choice:
 class Completeness:
     """What the server has said of the end of an answer; `accept` holds what the user takes for a whole end.
 
-    `due` is how many choices were asked for. The choice that is the answer is `main`.
+    `due` is how many choices were asked for, each of which needs its own end; None where nobody knows: then each that
+    comes. The choice that is the answer is `main`.
     """
 
-    def __init__(self, accept: Collection[str] = (), due: int = 1) -> None:
+    def __init__(self, accept: Collection[str] = (), due: int | None = None) -> None:
         self.due = due
         self.main = Choice()
         self.is_final = False
@@ -114,8 +115,7 @@ class Completeness:
                 choice.hear(other.finish_reason, brings=other.brings, brings_text=other.brings, opens=False)
         self._is_done = chunk.done
         self._is_in_one_piece = chunk.done and chunk.choice_index is not None
-        choices = self._choices()
-        self.is_final = len(choices) >= self.due and all(choice.is_final for choice in choices)
+        self.is_final = self._all_due(lambda choice: choice.is_final)
 
     def seal(self) -> None:
         """Hear that the body came to the end that it has of its own: the last chunk of HTTP, or its whole length."""
@@ -124,9 +124,8 @@ class Completeness:
     @property
     def is_said(self) -> bool:
         """Whether the server has said how each choice ends, in a way that can be believed."""
-        choices = self._choices()
         is_sealed = self._is_sealed or self._is_done
-        return len(choices) >= self.due and all(choice.stands and (is_sealed or choice.is_final) for choice in choices)
+        return self._all_due(lambda choice: choice.stands and (is_sealed or choice.is_final))
 
     def verdict(self, *, has_text: bool, refusal: str) -> SmaiError | None:
         """Return what the server's words leave to be desired; None for a complete answer.
@@ -147,6 +146,11 @@ class Completeness:
             )
         return _shortfall(word)
 
+    def _all_due(self, has_ended: Callable[[Choice], bool]) -> bool:
+        """Return whether the answer, and as many other choices as are due, have ended."""
+        due = len(self._others) if self.due is None else self.due - 1
+        return has_ended(self.main) and sum(map(has_ended, self._others.values())) >= due
+
     def _choices(self) -> list[Choice]:
         return [self.main, *self._others.values()]
 
@@ -157,7 +161,7 @@ class Completeness:
     @property
     def _is_done_enough(self) -> bool:
         """Whether `[DONE]` may stand for the reasons that are missing: the user says so, and all else speaks for it."""
-        is_good = self._has_delta and not self._has_foreign and len(self._choices()) >= self.due
+        is_good = self._has_delta and not self._has_foreign and self._all_due(lambda _: True)
         return DONE_WORD in self._accept and self._is_done and is_good
 
     def _unsaid(self) -> BrokenError:

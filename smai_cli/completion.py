@@ -59,12 +59,12 @@ class Completion:
         self._has_ended = False
 
     @property
-    def choices(self) -> int:
-        """How many answers are due."""
+    def choices(self) -> int | None:
+        """How many answers are due; None where nobody knows."""
         return self._completeness.due
 
     @choices.setter
-    def choices(self, due: int) -> None:
+    def choices(self, due: int | None) -> None:
         self._completeness.due = due
 
     def add(self, chunk: Chunk) -> None:

@@ -50,7 +50,7 @@ class Row(NamedTuple):
     framed: int | None = None
     accept: tuple[str, ...] = ()
     dialect: str = "chat"
-    due: int = 1
+    due: int | None = None
 
     @property
     def framed_status(self) -> int:
@@ -181,6 +181,9 @@ CHAT = [
     Row("two choices, one reason each", [*TEXT, STOP, chunk("b", index=1), chunk(reason="stop", index=1)], COMPLETE),
     Row("two choices, the second without", [*TEXT, chunk("b", index=1), STOP], BROKEN),
     Row("two choices, the second cut short", [*TEXT, chunk("b", index=1), STOP, chunk(None, "length", 1)], CUT_SHORT),
+    Row("one is due, and another comes without an end", [*TEXT, chunk("b", index=1), STOP, DONE], COMPLETE, due=1),
+    Row("one is due, and another is cut short", [*TEXT, chunk("b", "length", 1), STOP, DONE], CUT_SHORT, due=1),
+    Row("another is due, and comes without an end", [*TEXT, chunk("b", index=1), STOP, DONE], BROKEN, due=2),
     Row("two are due, one comes", [*TEXT, STOP, DONE], BROKEN, due=2),
     Row("two are due, one comes, [DONE] is accepted", [*TEXT, STOP, DONE], BROKEN, due=2, accept=("done",)),
     Row(
@@ -387,7 +390,7 @@ class Piece(NamedTuple):
     text: str = OUT
     dialect: str = "chat"
     accept: tuple[str, ...] = ()
-    due: int = 1
+    due: int | None = None
 
 
 def _message(reason: str | None, index: int = 0, **more: Any) -> dict[str, Any]:

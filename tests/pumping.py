@@ -59,7 +59,12 @@ class Pieces:
 
 
 def pumped(
-    source: stream.Source, mode: str = "text", *, dialect: str = "chat", accept: Collection[str] = (), due: int = 1
+    source: stream.Source,
+    mode: str = "text",
+    *,
+    dialect: str = "chat",
+    accept: Collection[str] = (),
+    due: int | None = None,
 ) -> tuple[Completion, list[bytes]]:
     """Pump `source` to its end; return the completion, and what was written, write by write."""
     sink = Sink()

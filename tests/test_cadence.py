@@ -12,6 +12,7 @@ from terminal import Terminal, terminal
 from smai_cli.cadence import Cadence, speaks_utf8
 
 TAPE = b"".join(b'data: {"choices":[{"delta":{"content":"w "}}]}\n\n' for _ in range(400))
+STOP = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 
 
 def drawn(times_s: list[float], columns: int = 80, *, is_utf8: bool = True) -> str:
@@ -139,7 +140,7 @@ def test_decode_draws_the_cadence_of_what_is_piped_to_it(environment: dict[str, 
                 while read < 800:
                     read += len(os.read(process.stdout.fileno(), 65536))
                 tty.resize(80)
-            process.stdin.write(b"data: [DONE]\n\n")
+            process.stdin.write(STOP)
             process.stdin.close()
             assert process.wait(20) == 0
         assert tty.read_rest().startswith("smai: 1600 characters; ")

@@ -113,7 +113,8 @@ def test_time_in_which_the_process_was_stopped_is_not_idle(serve: Serve, start: 
 
 
 @pytest.mark.parametrize(
-    "choice", ['{"text":"hi\\n","finish_reason":"stop"}', '{"index":"0","delta":{"content":"hi\\n"}}']
+    "choice",
+    ['{"text":"hi\\n","finish_reason":"stop"}', '{"index":"0","delta":{"content":"hi\\n"},"finish_reason":"stop"}'],
 )
 def test_text_in_an_older_shape_is_text(smai: Smai, choice: str) -> None:
     stream = f'data: {{"choices":[{choice}]}}\n\ndata: [DONE]\n\n'.encode()

@@ -45,7 +45,7 @@ from rawserver import (
 pytest_plugins = ["rawserver"]
 
 HELLO_JSON = payload("Hello ").encode() + b"\n"
-ENDED = "ended before finish_reason or [DONE]"
+ENDED = "ended before finish_reason"
 CONNECTION = "the connection broke"
 ERROR = error_body("the model fell over", "overloaded").decode()
 NESTED = "[" * 100_000

@@ -169,14 +169,13 @@ ODD_STREAMS = [
     pytest.param(BODY.removesuffix(b"\n"), id="half-a-blank-line-after-DONE"),
     pytest.param(BODY.removesuffix(DONE), id="finish-reason-without-DONE"),
     pytest.param(BODY.removesuffix(DONE).removesuffix(b"\n\n"), id="finish-reason-without-DONE-or-blank-line"),
-    pytest.param(BODY.replace(STOP, b""), id="DONE-without-finish-reason"),
     pytest.param(BODY + data("{oops"), id="rubbish-after-DONE"),
     pytest.param(
         data('{"choices":[{"index":0,"delta":{"role":"assistant"}}]}')
         + data('{"choices":[{"index":0,"delta":{"role":"assistant","content":null}}]}')
         + data('{"choices":[]}')
         + HELLO
-        + data('{"choices":[{"index":1,"delta":{"content":"another choice"}}]}')
+        + data('{"choices":[{"index":1,"delta":{"content":"another choice"},"finish_reason":"stop"}]}')
         + WORLD
         + STOP
         + data('{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}')

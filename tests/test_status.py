@@ -20,7 +20,10 @@ FIRST = b"Spring\n"
     [
         pytest.param({}, [], 0, POEM.encode(), "", id="0 complete"),
         pytest.param({"done": False}, [], 0, POEM.encode(), "", id="0 finish_reason without [DONE]"),
-        pytest.param({"finish_reason": "none"}, [], 0, POEM.encode(), "", id="0 [DONE] without finish_reason"),
+        pytest.param({"finish_reason": "none"}, ["--accept", "done"], 0, POEM.encode(), "", id="0 [DONE], accepted"),
+        pytest.param(
+            {"finish_reason": "none"}, [], 8, POEM.encode(), "[DONE], but without finish_reason", id="8 [DONE] alone"
+        ),
         pytest.param({"finish_reason": "tool_calls"}, [], 0, POEM.encode(), "", id="0 tool_calls"),
         pytest.param(
             {"status": 404}, [], 4, b"", "404 Not Found: The model does not exist (model_not_found)", id="4 404"
