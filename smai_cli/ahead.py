@@ -43,7 +43,7 @@ class Ahead:
         self._tell = tell
         self._ca_file = ca_file
         self._end_s = time.monotonic() + (connect_timeout_s or math.inf)
-        self._cancellation = Cancellation()
+        self.cancellation = Cancellation()
         self._socket: ssl.SSLSocket | None = None
         self._refusal: ssl.SSLCertVerificationError | None = None
         self._made_s = 0.0
@@ -54,8 +54,8 @@ class Ahead:
     def take(self, host: str, port: int | None) -> "ssl.SSLSocket | None":
         """Wait for the connection and return it, once; None where there is none that can be used.
 
-        `close` ends it even then. Raises ssl.SSLCertVerificationError where the certificate was refused: it would
-        be again.
+        It is to be adopted from `cancellation`. Raises ssl.SSLCertVerificationError where the certificate was refused:
+        it would be again.
         """
         if (host, port) != self._address:
             return None
@@ -70,11 +70,11 @@ class Ahead:
         return made
 
     def close(self, timed_out: bool = False) -> None:
-        """Let go of the connection, and of the wait for it, from any thread; whoever took it reads its end.
+        """Let go of the connection, and of the wait for it, from any thread.
 
         `timed_out` says that a clock did it, and not the caller.
         """
-        self._cancellation.set(timed_out=timed_out)
+        self.cancellation.cancel(timed_out=timed_out)
         self._over.set()
         if made := self._taken():
             made.close()
@@ -92,9 +92,9 @@ class Ahead:
                 on_failure.enter_context(reached.connection)
                 self._shake_hands(reached, context.result())
         except (OSError, ValueError) as exc:
-            if not self._cancellation.is_set:
+            if not self.cancellation.is_cancelled:
                 self._tell(f"no connection ahead: {getattr(exc, 'strerror', None) or exc}")
-            self._cancellation.set()
+            self.cancellation.cancel()
         finally:
             self._over.set()
 
@@ -102,10 +102,10 @@ class Ahead:
         """Return a connection to the first address that takes one. Raises OSError where none does."""
         host, port = self._address
         self._tell(f"resolving {host}")
-        found = resolve(host, port, self._cancellation)
+        found = resolve(host, port, self.cancellation)
         self._tell(f"resolved: {', '.join(address.host for address in found)}")
         nagle_is_off = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        reached = connect(found, self._end_s, self._cancellation, [nagle_is_off], self._tell)
+        reached = connect(found, self._end_s, self.cancellation, [nagle_is_off], self._tell)
         self._tell("connected")
         return reached
 
@@ -119,14 +119,14 @@ class Ahead:
             made = context.wrap_socket(plain, server_hostname=self._address[0].rstrip(".").encode("ascii"))
         except ssl.SSLCertVerificationError as exc:
             self._refusal = exc
-            self._cancellation.set()
+            self.cancellation.cancel()
             return
         except OSError:
-            note(reached.address, self._cancellation, answered=False)
+            note(reached.address, self.cancellation, answered=False)
             raise
         with self._lock:
             self._socket, self._made_s = made, time.monotonic()
-        if self._cancellation.is_set:
+        if self.cancellation.is_cancelled:
             self.close()
             return
         self._tell(f"TLS is up: {made.version()}")

@@ -24,6 +24,7 @@ from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NameReso
 
 from smai_cli.ahead import Ahead
 from smai_cli.config import Endpoint
+from smai_cli.early import Early
 from smai_cli.tcp import Address, Cancellation, connect, note, resolve
 from smai_cli.tell import Tell, silent
 
@@ -78,7 +79,7 @@ class Sending:
         with self._lock:
             connected = self.connected
             self._is_cancelled = True
-            self.cancellation.set(timed_out=timed_out)
+            self.cancellation.cancel(timed_out=timed_out)
         return connected
 
 
@@ -93,6 +94,7 @@ class Upload(io.BytesIO):
         """Return the next block. Raises OSError once the exchange was cancelled."""
         self._sending.step()
         block = super().read(size)
+        self._sending.cancellation.aborts = bool(block)
         if not block:
             self._sending.tell(f"request sent: {self._sending.what}")
         return block
@@ -124,12 +126,11 @@ class _Response(http.client.HTTPResponse):
 
 
 class _Connection(HTTPConnection):
-    response_class = _Response
-
     def __init__(self, *args: Any, sending: Sending, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.sending = sending
         self._address: Address | None = None
+        self._early: Early | None = None
         sending.connections.append(self)
 
     def connect(self) -> None:
@@ -171,10 +172,24 @@ class _Connection(HTTPConnection):
 
     def endheaders(self, *args: Any, **kwargs: Any) -> None:
         """Send the head of a request, connecting first if need be; of a GET, it is all there is."""
+        self._early = None
         super().endheaders(*args, **kwargs)
         self.sending.step()
+        if isinstance(self.sock, socket.socket):  # and no TLS inside of TLS, to a proxy
+            self._early = Early()
         if self.sending.is_whole:
             self.sending.tell(f"request sent: {self.sending.what}")
+
+    def send(self, data: Any) -> None:
+        """Send a head, or a block of the body: of that no more than the server wants."""
+        if self._early:
+            self._early.send(self.sock, data, self.timeout)
+        else:
+            super().send(data)
+
+    def response_class(self, sock: Any, *args: Any, **kwargs: Any) -> _Response:  # type: ignore[override]
+        """Return the response on `sock`, of which a part may have come while the body was sent."""
+        return _Response(self._early.response_from(sock) if self._early else sock, *args, **kwargs)
 
 
 class _TlsConnection(_Connection, HTTPSConnection):
@@ -198,9 +213,14 @@ class _TlsConnection(_Connection, HTTPSConnection):
     def _made_ahead(self) -> ssl.SSLSocket | None:
         if self._ahead is None or self.proxy:
             return None
-        self.sending.cancellation.on_set(self._ahead.close)
+        self.sending.cancellation.on_cancel(self._ahead.close)
         made = self._ahead.take(self.host, self.port)
-        self.sending.cancellation.check()
+        try:
+            self.sending.cancellation.adopt(self._ahead.cancellation)
+        except OSError:
+            if made:
+                made.close()
+            raise
         return made
 
 

@@ -8,6 +8,7 @@ import errno
 import math
 import os
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,43 +25,45 @@ class Cancellation:
 
     A connection is shut down by a descriptor of its own: TLS hands the first one on to another object while it
     shakes hands, for as long as the server likes. `is_deaf` says that a name is being looked up, which nothing
-    interrupts; `timed_out` that a clock has ended it.
+    interrupts; `timed_out` that a clock has ended it. While `aborts` is set the server is to get an RST: a FIN would
+    stand behind all that it does not read.
     """
 
     def __init__(self) -> None:
-        self.is_set = False
+        self.is_cancelled = False
         self.is_deaf = False
         self.timed_out = False
+        self.aborts = False
         self._lock = threading.Lock()
         self._handles: set[socket.socket] = set()
         self._calls: list[Callable[[bool], None]] = []
 
-    def set(self, *, timed_out: bool = False) -> None:
+    def cancel(self, *, timed_out: bool = False) -> None:
         """Shut every connection down, from any thread, more than once if need be; later ones come to nothing."""
         with self._lock:
-            if not self.is_set:
+            if not self.is_cancelled:
                 self.timed_out = timed_out
-            self.is_set = True
+            self.is_cancelled = True
             handles, calls = self._handles, self._calls
             self._handles, self._calls = set(), []
         for handle in handles:
-            _shut(handle)
+            _shut(handle, aborts=self.aborts)
         for call in calls:
             call(self.timed_out)
 
     def check(self) -> None:
-        """Raise OSError once it was set."""
-        if self.is_set:
+        """Raise OSError once it was cancelled."""
+        if self.is_cancelled:
             raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
 
     def watch(self, connection: socket.socket) -> socket.socket:
-        """Shut `connection` down when it is set; return what `forget` takes. Raises OSError once it was set."""
+        """Shut `connection` down when it is cancelled; return what `forget` takes. Raises OSError once it was cancelled."""
         handle = connection.dup()
         with self._lock:
-            if not self.is_set:
+            if not self.is_cancelled:
                 self._handles.add(handle)
                 return handle
-        _shut(handle)
+        _shut(handle, aborts=self.aborts)
         raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
 
     def forget(self, handle: socket.socket) -> None:
@@ -69,10 +72,27 @@ class Cancellation:
             self._handles.discard(handle)
         handle.close()
 
-    def on_set(self, call: Callable[[bool], None]) -> None:
-        """Have `call` called when it is set, or at once where it was; it hears whether a clock did it."""
+    def adopt(self, other: "Cancellation") -> None:
+        """Take over the connections that `other` watches. Raises OSError once it was cancelled."""
+        handles = other.release()
         with self._lock:
-            if not self.is_set:
+            if not self.is_cancelled:
+                self._handles |= handles
+                return
+        for handle in handles:
+            _shut(handle, aborts=self.aborts)
+        self.check()
+
+    def release(self) -> set[socket.socket]:
+        """Watch nothing any longer; return the descriptors by which it was watched."""
+        with self._lock:
+            handles, self._handles = self._handles, set()
+        return handles
+
+    def on_cancel(self, call: Callable[[bool], None]) -> None:
+        """Have `call` called when it is cancelled, or at once where it was; it hears whether a clock did it."""
+        with self._lock:
+            if not self.is_cancelled:
                 self._calls.append(call)
                 return
         call(self.timed_out)
@@ -153,7 +173,7 @@ def connect(
 
 def note(address: Address, cancellation: Cancellation, *, answered: bool) -> None:
     """Keep in mind whether an address answers; where the caller has ended it, nothing is known."""
-    if not cancellation.is_set or cancellation.timed_out:
+    if not cancellation.is_cancelled or cancellation.timed_out:
         _ANSWERED[address] = answered
 
 
@@ -182,7 +202,9 @@ def _opened(
     return plain
 
 
-def _shut(handle: socket.socket) -> None:
+def _shut(handle: socket.socket, *, aborts: bool) -> None:
     with contextlib.suppress(OSError):
+        if aborts:  # when the last of its descriptors is closed, which whoever is blocked in it does next
+            handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         handle.shutdown(socket.SHUT_RDWR)
     handle.close()

@@ -298,6 +298,7 @@ class Exchange:
             return _redirect(response)
         with contextlib.suppress(queue.Empty):
             self._next(_ERROR_BODY_S)
+        self.check()
         return _http_error(response, bytes(self._error_body))
 
     def _run(self) -> None:
@@ -306,7 +307,7 @@ class Exchange:
             self._response = self._send()
             self._news.put(self._response)
             if self._response.status_code == _OK:
-                self.clock.watch(self._sending.cancellation.set)
+                self.clock.watch(self._sending.cancellation.cancel)
             else:
                 self._read_error_body(self._response)
         except BaseException as exc:  # noqa: BLE001  # it is raised again where the caller waits
@@ -329,7 +330,7 @@ class Exchange:
 
     def _let_go(self) -> None:
         """Close the connection, once nobody reads from it any more."""
-        self._sending.cancellation.set()
+        self._sending.cancellation.cancel()
         with self._use, contextlib.suppress(*FAILURES):
             if self._response is not None:
                 self._response.raw.close()

@@ -117,6 +117,13 @@ def hold(connection: socket.socket) -> None:
         pass
 
 
+def ignore(connection: socket.socket) -> None:
+    """Read nothing of what the client sends, until it has aborted the connection."""
+    poller = select.poll()
+    poller.register(connection, 0)  # POLLERR and POLLHUP come unasked
+    assert poller.poll(HOLD_S * 1000)
+
+
 def reset(connection: socket.socket) -> None:
     """Break the connection by RST, once the client's system has what was sent before."""
     while struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0]:

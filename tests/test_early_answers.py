@@ -1,0 +1,119 @@
+"""A server that answers while the request is still being sent is heard: what it says counts, not what it broke off."""
+
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+from rawserver import (
+    HEAD,
+    OUT,
+    PLAIN_ANSWER,
+    Ask,
+    Request,
+    Serve,
+    Step,
+    certificates,
+    error_body,
+    http,
+    ignore,
+    read_request,
+)
+
+pytest_plugins = ["rawserver"]
+
+LARGE = b"x" * (32 << 20)
+Reads = Callable[[socket.socket], Request]
+
+
+def reads_at_most(size: int) -> Reads:
+    """Read the head and so much of the body; nothing of what comes then."""
+
+    def read(connection: socket.socket) -> Request:
+        seen = b""
+        while len(seen) < size:
+            seen += connection.recv(min(65536, size - len(seen)))
+        return Request(seen, b"", time.monotonic())
+
+    return read
+
+
+def tls_of(scheme: str) -> dict[str, object]:
+    return {"tls": certificates().context if scheme == "https" else None}
+
+
+every_scheme = pytest.mark.parametrize("scheme", ["http", "https"])
+
+
+@every_scheme
+@pytest.mark.parametrize("size", [1000, 5 << 20], ids=["after-the-head", "in-the-body"])
+@pytest.mark.parametrize("then", [[], [ignore]], ids=["closes", "stops-reading"])
+def test_a_body_that_is_too_large_is_refused_in_the_server_s_words(
+    serve: Serve, ask: Ask, scheme: str, size: int, then: list[Step]
+) -> None:
+    refusal = http("413 Content Too Large", error_body("at most 1 MB"))
+    server = serve(refusal, *then, reads=reads_at_most(size), **tls_of(scheme))
+    result = ask(server, "--retries", "0", "--connect-timeout", "20", stdin=LARGE)
+    assert result[:2] == (4, b""), result.stderr
+    assert "413 Content Too Large: at most 1 MB" in result.stderr
+
+
+@every_scheme
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [("400 Bad Request", 4), ("401 Unauthorized", 5), ("429 Too Many Requests", 6), ("503 Busy", 6), ("302 Found", 4)],
+)
+def test_an_early_answer_counts(serve: Serve, ask: Ask, scheme: str, status: str, expected: int) -> None:
+    server = serve(http(status, error_body("because")), ignore, reads=reads_at_most(1000), **tls_of(scheme))
+    result = ask(server, "--retries", "0", "--connect-timeout", "20", stdin=LARGE)
+    assert result[:2] == (expected, b""), result.stderr
+    assert status[:3] in result.stderr
+
+
+def test_an_early_answer_that_comes_late_counts(serve: Serve, ask: Ask) -> None:
+    """The client has filled the window by then, and waits for room."""
+
+    def reads(connection: socket.socket) -> Request:
+        request = reads_at_most(1000)(connection)
+        queued = -1
+        while queued != (queued := len(connection.recv(1 << 26, socket.MSG_PEEK))):  # until no more comes
+            time.sleep(0.3)
+        return request
+
+    server = serve(http("413 Too Large", error_body("at most 1 MB")), ignore, reads=reads)
+    result = ask(server, "--retries", "0", "--connect-timeout", "20", stdin=LARGE)
+    assert result[:2] == (4, b""), result.stderr
+    assert "at most 1 MB" in result.stderr
+
+
+def test_a_dropped_upload_is_still_a_dropped_request(serve: Serve, ask: Ask) -> None:
+    result = ask(serve(reads=reads_at_most(1000)), "--retries", "0", stdin=LARGE)
+    assert result[:2] == (8, b"")
+    assert "dropped the request without an answer" in result.stderr
+
+
+@every_scheme
+@pytest.mark.parametrize(
+    "interim",
+    [
+        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n", id="100"),
+        pytest.param(b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", id="102-103"),
+        pytest.param(HEAD, id="200"),
+    ],
+)
+def test_what_is_no_refusal_does_not_end_the_upload(serve: Serve, ask: Ask, scheme: str, interim: bytes) -> None:
+    def reads(connection: socket.socket) -> Request:
+        connection.sendall(interim)
+        return read_request(connection)
+
+    steps = PLAIN_ANSWER[1:] if interim == HEAD else PLAIN_ANSWER
+    server = serve(*steps, reads=reads, **tls_of(scheme))
+    assert ask(server, stdin=LARGE) == (0, OUT, "")
+    assert len(server.requests[0].body) > len(LARGE)
+
+
+def test_a_server_that_takes_no_more_and_says_nothing_is_ended_by_a_clock(serve: Serve, ask: Ask) -> None:
+    server = serve(ignore, reads=reads_at_most(1000))
+    result = ask(server, "--retries", "0", "--connect-timeout", "1", stdin=LARGE)
+    assert result[:2] == (7, b"")
+    assert "took no more of the request for 1 s" in result.stderr
