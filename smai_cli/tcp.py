@@ -57,7 +57,7 @@ class Cancellation:
             raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
 
     def watch(self, connection: socket.socket) -> socket.socket:
-        """Shut `connection` down when it is cancelled; return what `forget` takes. Raises OSError once it was cancelled."""
+        """Shut `connection` down when it is cancelled; return what `forget` takes. Raises OSError once it was."""
         handle = connection.dup()
         with self._lock:
             if not self.is_cancelled:
