@@ -4,7 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from smai_cli.errors import ClockError
 
@@ -18,6 +18,7 @@ SUSPENDED_S = 1.0
 SLICE_S = 1.0
 _FOREVER_S = 20 * 24 * 3600.0  # poll(2) takes no more than 24 days
 _SHORTEST_SLEEP_S = 0.02
+_T = TypeVar("_T")
 
 
 class Deadline:
@@ -139,3 +140,28 @@ class IdleClock:
         if self._changed.wait(duration_s):
             self._changed.clear()
         return time.monotonic() - begun_s - duration_s
+
+
+def result_within(limit_s: float, work: Callable[[], _T]) -> _T:
+    """Return what `work` returns, or raise what it raises; TimeoutError, without an errno, after `limit_s`.
+
+    The thread is a daemon: nothing else ends the wait for a name server, or for the writer of a named pipe.
+    """
+    import queue  # noqa: PLC0415  # for few runs
+
+    news: queue.SimpleQueue[tuple[list[_T], BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            news.put(([work()], None))
+        except BaseException as exc:  # noqa: BLE001  # it is raised again where the caller waits
+            news.put(([], exc))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        result, failure = news.get(timeout=None if limit_s == math.inf else max(0.0, limit_s))
+    except queue.Empty:
+        raise TimeoutError from None
+    if failure is not None:
+        raise failure
+    return result[0]

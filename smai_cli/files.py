@@ -1,5 +1,6 @@
 """Files named on the command line -> their bytes or their text, whole or not at all."""
 
+import codecs
 import contextlib
 import errno
 import io
@@ -8,11 +9,11 @@ import stat
 from typing import BinaryIO
 
 from smai_cli.errors import UsageError
-from smai_cli.prompt import piped_text, too_large
 
 _PIECE_BYTES = 1024 * 1024
 # What a person may mean to send; a device that never ends is none of it.
 LIMIT_BYTES = 64 * 1024 * 1024
+_UTF16_BOMS = {codecs.BOM_UTF16_LE: "UTF-16-LE", codecs.BOM_UTF16_BE: "UTF-16-BE"}
 _FOLDERS = ("", ".", "..")
 
 
@@ -42,7 +43,39 @@ def read_open(file: io.FileIO, name: str, limit_bytes: int = LIMIT_BYTES) -> byt
 
 def read_text(path: str, name: str, limit_bytes: int = LIMIT_BYTES) -> str:
     """Return the text of a file: UTF-8, or UTF-16 with a byte order mark. Raises UsageError."""
-    return piped_text(read_file(path, name, limit_bytes), name)
+    return text_in(read_file(path, name, limit_bytes), name)
+
+
+def text_in(data: bytes, name: str = "stdin") -> str:
+    """Return what stdin, or a file, held as text: UTF-8, its BOM dropped, or UTF-16 where a BOM says so.
+
+    `name` is what a message calls it. Raises UsageError with the offset of the first byte that cannot be decoded.
+    """
+    encoding = _UTF16_BOMS.get(data[:2])
+    if encoding:
+        try:
+            return data[2:].decode(encoding)
+        except UnicodeDecodeError as exc:
+            raise UsageError(
+                f"{name} is not {encoding} at byte offset {exc.start + 2}", "convert it with iconv"
+            ) from exc
+    return utf8_in(data, name).removeprefix("\ufeff")
+
+
+def utf8_in(data: bytes, name: str) -> str:
+    """Return bytes as text. Raises UsageError with the offset of the first byte that is not UTF-8."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as exc:
+        raise UsageError(
+            f"{name} is not UTF-8: byte 0x{data[exc.start]:02x} at byte offset {exc.start}",
+            "convert it with iconv",
+        ) from exc
+
+
+def too_large(name: str, limit_bytes: int) -> UsageError:
+    """Return the failure of an input that has more than `limit_bytes`."""
+    return UsageError(f"{name} is larger than {limit_bytes // 1024 // 1024} MiB", "send less")
 
 
 def real_place(path: str, hint: str) -> tuple[str, os.stat_result | None]:

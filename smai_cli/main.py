@@ -30,7 +30,7 @@ _ENDING = (
 def main() -> "NoReturn":
     """Run `smai` with the arguments of the process, and leave it; never returns."""
     if sys.getfilesystemencoding() != "utf-8":
-        from smai_cli.utf8 import run_again  # noqa: PLC0415  # for few locales
+        from smai_cli.cli.utf8 import run_again  # noqa: PLC0415  # for few locales
 
         run_again()
     is_first = os.getpid() == 1
@@ -136,9 +136,9 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
 
     import click  # noqa: PLC0415
 
-    from smai_cli.cli import smai, usage_line  # noqa: PLC0415
+    from smai_cli.cli.group import smai, usage_line  # noqa: PLC0415
     from smai_cli.errors import ReaderGoneError, SmaiError, Status, UsageError, out_of_memory  # noqa: PLC0415
-    from smai_cli.output import Output, TextDoor, say, stdout_error  # noqa: PLC0415
+    from smai_cli.output.descriptors import Output, TextDoor, say, stdout_error  # noqa: PLC0415
 
     try:
         if stdout_is_closed:  # a command must not run where nobody can hear it
@@ -158,7 +158,7 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
     except BaseException:  # noqa: BLE001  # a defect in smai: the one case in which a traceback is right
         import traceback  # noqa: PLC0415
 
-        from smai_cli.output import say_plain  # noqa: PLC0415
+        from smai_cli.output.descriptors import say_plain  # noqa: PLC0415
 
         say_plain(traceback.format_exc().rstrip())
         say("this is a defect in smai; please report it with the lines above")
@@ -167,14 +167,14 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
 
 def _fail(error: "SmaiError", args: list[str]) -> int:
     """Report a failure that no run could report, as a run does; return its exit status."""
-    from smai_cli.output import say, say_plain  # noqa: PLC0415
+    from smai_cli.output.descriptors import say, say_plain  # noqa: PLC0415
 
     say(str(error))
     # As it was typed: whether click understood the rest of the command line, nobody knows.
     wants_json = "--summary=json" in args or any(args[at : at + 2] == ["--summary", "json"] for at in range(len(args)))
     if args[:1] in (["ask"], ["decode"]) and wants_json:
-        from smai_cli.completion import Completion  # noqa: PLC0415
-        from smai_cli.summary import summary_json  # noqa: PLC0415
+        from smai_cli.output.summary import summary_json  # noqa: PLC0415
+        from smai_cli.stream.outcome import Completion  # noqa: PLC0415
 
         completion = Completion()
         completion.end(error)

@@ -11,8 +11,8 @@ from typing import IO, Any
 import process
 import pytest
 
-from smai_cli.mock import Mock, Received, Refusal
-from smai_cli.script import Script
+from smai_cli.mock.script import Script
+from smai_cli.mock.server import Mock, Received, Refusal
 
 # Under nohup, or in the background of a script, these are ignored, and every child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

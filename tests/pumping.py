@@ -3,12 +3,12 @@
 import os
 from collections.abc import Collection, Iterator
 
-from smai_cli import stream
 from smai_cli.clocks import HURRY_S, IdleClock
-from smai_cli.completion import Completion
-from smai_cli.dialects import dialect_for
-from smai_cli.output import Output
-from smai_cli.writers import WRITERS
+from smai_cli.output.descriptors import Output
+from smai_cli.output.writers import WRITERS
+from smai_cli.stream import pump
+from smai_cli.stream.dialects import dialect_for
+from smai_cli.stream.outcome import Completion
 
 
 class Sink(Output):
@@ -59,7 +59,7 @@ class Pieces:
 
 
 def pumped(
-    source: stream.Source,
+    source: pump.Source,
     mode: str = "text",
     *,
     dialect: str = "chat",
@@ -70,5 +70,5 @@ def pumped(
     sink = Sink()
     completion = Completion(accept)
     completion.choices = due
-    stream.pump(source, dialect_for(dialect, ""), WRITERS[mode](sink), completion)
+    pump.pump(source, dialect_for(dialect, ""), WRITERS[mode](sink), completion)
     return completion, sink.writes

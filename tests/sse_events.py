@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 
-from smai_cli.chunk import Chunk
-from smai_cli.dialects import dialect_for
-from smai_cli.sse import events
+from smai_cli.stream.chunk import Chunk
+from smai_cli.stream.dialects import dialect_for
+from smai_cli.stream.sse import events
 
 
 def parsed(tape: Iterable[bytes], dialect: str) -> Iterator[Chunk]:

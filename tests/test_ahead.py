@@ -25,7 +25,7 @@ from rawserver import (
     read_request,
 )
 
-from smai_cli.ahead import Ahead, connect_ahead
+from smai_cli.http.preconnect import Ahead, connect_ahead
 
 pytest_plugins = ["rawserver"]
 

@@ -9,8 +9,8 @@ import pytest
 from conftest import Server, Smai
 from process import SMAI
 
-from smai_cli.request import Message
-from smai_cli.script import POEM
+from smai_cli.mock.script import POEM
+from smai_cli.prompt.request import Message
 
 POEM_BYTES = POEM.encode()
 

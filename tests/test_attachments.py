@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from process import SMAI
 
-from smai_cli.attachments import Attachment, content_with, read_attachment
-from smai_cli.mock import Mock
+from smai_cli.mock.server import Mock
+from smai_cli.prompt.attachments import Attachment, content_with, read_attachment
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 IMAGES = [

@@ -12,8 +12,8 @@ from conftest import Server, Smai
 from process import Result
 from rawserver import KEY, Serve, http, reach
 
-from smai_cli.cache import keep_ids, kept_ids
-from smai_cli.script import MODELS
+from smai_cli.config.model_ids import keep_ids, kept_ids
+from smai_cli.mock.script import MODELS
 
 pytest_plugins = ["rawserver"]
 

@@ -9,7 +9,7 @@ from conftest import Server
 from process import SMAI
 from terminal import Terminal, terminal
 
-from smai_cli.cadence import Cadence, speaks_utf8
+from smai_cli.output.cadence import Cadence, speaks_utf8
 
 TAPE = b"".join(b'data: {"choices":[{"delta":{"content":"w "}}]}\n\n' for _ in range(400))
 STOP = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'

@@ -17,7 +17,7 @@ from conftest import Server, Smai, assert_refused
 from process import NO_BYTECODE, SMAI, Result, can_trace
 from rawserver import DONE, GOOD, HEAD, HELLO, LAST_CHUNK, STOP, WORLD, Serve, Start, chunk, data, hold, until
 
-from smai_cli.messages import parse_messages
+from smai_cli.prompt.messages import parse_messages
 
 pytest_plugins = ["rawserver"]
 WHOLE = (HEAD, *map(chunk, GOOD), LAST_CHUNK)

@@ -7,7 +7,7 @@ import openai
 import pytest
 from conftest import Server, Smai
 
-from smai_cli.script import POEM
+from smai_cli.mock.script import POEM
 
 MESSAGES: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "Write a poem"}]
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from pumping import Pieces, pumped
 from sse_events import parsed
 
-import smai_cli.completeness
-from smai_cli.answer import chunks_of_answer
-from smai_cli.errors import Status
+from smai_cli.errors import BrokenError, SmaiError, Status
+from smai_cli.stream import completeness
+from smai_cli.stream.answer import chunks_of_answer
 
 # No order of events.
 
@@ -82,14 +82,14 @@ def test_status_0_implies_a_whole_reason_behind_the_text_of_each_choice(
 @given(steps=st.lists(CHUNKS, max_size=8), due=st.sampled_from([None, 1, 2]))
 def test_what_is_final_is_final_also_when_the_connection_breaks(steps: list[Said], due: int | None) -> None:
     whole, _ = pumped(Pieces(*(step.data for step in steps)), due=due)
-    broken, _ = pumped(Pieces(*(step.data for step in steps), failure=smai_cli.errors.BrokenError("reset")), due=due)
+    broken, _ = pumped(Pieces(*(step.data for step in steps), failure=BrokenError("reset")), due=due)
     assert (broken.status == 0) <= (whole.status == 0)
     assert broken.status != 0 or broken.is_final
 
 
 # No rule can be left out.
 
-SOURCE = Path(smai_cli.completeness.__file__)
+SOURCE = Path(completeness.__file__)
 # What is there for a message, for speed or for memory, and changes no verdict: functions, and names in statements.
 UNJUDGED = ("_unsaid", "worst", "reason", "__init__", "rank")
 UNJUDGED_NAMES = ("needs_care", "_is_in_one_piece", "_CHOICES_LIMIT", "reason not in self.words")
@@ -129,13 +129,13 @@ def is_right(module: ModuleType) -> bool:
 def _readable(row: Row) -> bool:
     try:
         return bool(list(parsed(row.events, row.dialect))) or True
-    except smai_cli.errors.SmaiError:
+    except SmaiError:
         return False
 
 
 ROWS = [row for row in ROWS if _readable(row)]
 EXPECTED = {
-    (row.dialect, row.name, is_framed): judged(smai_cli.completeness, row, is_framed=is_framed)
+    (row.dialect, row.name, is_framed): judged(completeness, row, is_framed=is_framed)
     for row in ROWS
     for is_framed in (False, True)
 }
@@ -191,7 +191,7 @@ def _mutate(node: ast.AST, number: int) -> None:
 
 
 def test_no_rule_can_be_left_out_unnoticed() -> None:
-    assert is_right(smai_cli.completeness)
+    assert is_right(completeness)
     unnoticed = []
     for name, tree in mutants():
         module = ModuleType("mutant")
@@ -203,7 +203,7 @@ def test_no_rule_can_be_left_out_unnoticed() -> None:
 
 @pytest.mark.parametrize("words", [["stop", "length"], ["abort", "stop"], ["length", "content_filter"], ["x", "error"]])
 def test_the_worst_of_several_reasons_is_worst_in_any_order(words: list[str]) -> None:
-    ranks = [smai_cli.completeness.rank(word) for word in words]
+    ranks = [completeness.rank(word) for word in words]
     assert ranks[0] != ranks[1]
     expected = words[ranks.index(max(ranks))]
-    assert smai_cli.completeness.worst(words) == smai_cli.completeness.worst(words[::-1]) == expected
+    assert completeness.worst(words) == completeness.worst(words[::-1]) == expected

@@ -2,9 +2,9 @@
 
 import pytest
 
-from smai_cli.config import DEFAULT_BASE_URL, Endpoint, find_endpoint, shown_url
+from smai_cli.config.endpoint import DEFAULT_BASE_URL, Endpoint, find_endpoint, shown_url
+from smai_cli.config.keys import Secret
 from smai_cli.errors import UsageError
-from smai_cli.keys import Secret
 
 
 @pytest.mark.parametrize(

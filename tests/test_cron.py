@@ -10,7 +10,7 @@ import pytest
 from conftest import Server
 from process import SMAI, clean_environment
 
-from smai_cli.script import POEM
+from smai_cli.mock.script import POEM
 
 BIN = str(Path(SMAI).parent)
 ENVIRONMENTS: dict[str, Callable[[Path], dict[str, str]]] = {

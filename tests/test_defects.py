@@ -11,7 +11,7 @@ from conftest import Server, Smai
 from process import SMAI
 from rawserver import HEAD, HELLO, STOP, Ask, Serve, Start, chunk, hold, http, reach, until
 
-from smai_cli.keys import Secret
+from smai_cli.config.keys import Secret
 
 pytest_plugins = ["rawserver"]
 KEY = "sk-verysecretkey-0123456789"

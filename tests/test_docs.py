@@ -11,11 +11,11 @@ from pathlib import Path
 import click
 import pytest
 
-from smai_cli.cli import COMMANDS, smai
-from smai_cli.completion import Completion
-from smai_cli.config import DEFAULT_BASE_URL
+from smai_cli.cli.group import COMMANDS, smai
+from smai_cli.config.endpoint import DEFAULT_BASE_URL
 from smai_cli.errors import SmaiError, Status, UsageError
-from smai_cli.summary import summary_json
+from smai_cli.output.summary import summary_json
+from smai_cli.stream.outcome import Completion
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "smai_cli").rglob("*.py"))

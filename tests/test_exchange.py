@@ -37,20 +37,20 @@ from rawserver import (
     reset,
 )
 
-from smai_cli.ahead import connect_ahead
 from smai_cli.clocks import Clocks
-from smai_cli.config import Endpoint
+from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import BrokenError, SmaiError
-from smai_cli.transport import Exchange
+from smai_cli.http.preconnect import connect_ahead
+from smai_cli.http.transport import Exchange
 
 pytest_plugins = ["rawserver"]
 
 # Asks again and again in one process, without a collector of cycles as in smai, and counts what is left of it.
 MANY = """
 import gc, json, os, sys, threading
-from smai_cli import transport
+from smai_cli.http import transport
 from smai_cli.clocks import Clocks
-from smai_cli.config import Endpoint
+from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import SmaiError
 
 url, ca_file, leaves = sys.argv[1], sys.argv[2] or None, sys.argv[3] == "leaves"
@@ -276,9 +276,9 @@ def late(*arguments, **more):
     return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", int(sys.argv[1])))]
 
 socket.getaddrinfo = late
-from smai_cli import transport
+from smai_cli.http import transport
 from smai_cli.clocks import Clocks
-from smai_cli.config import Endpoint
+from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import SmaiError
 
 exchange = transport.Exchange(Endpoint(f"http://example.invalid:{sys.argv[1]}"), "/x", b"{}", Clocks(600.0, 600.0))

@@ -8,10 +8,10 @@ from conftest import Server, Smai, assert_refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smai_cli import chat, responses
 from smai_cli.errors import UsageError
-from smai_cli.extra import extra_members
-from smai_cli.request import Message, Request
+from smai_cli.prompt.extra_body import extra_members
+from smai_cli.prompt.request import Message, Request
+from smai_cli.stream.dialects import chat, responses
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

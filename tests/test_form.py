@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from conftest import Server, Smai, assert_refused
 
-from smai_cli import responses
 from smai_cli.errors import BrokenError, UsageError
-from smai_cli.form import Form
-from smai_cli.request import Message, Request
+from smai_cli.prompt.request import Message, Request
+from smai_cli.prompt.response_format import Form
+from smai_cli.stream.dialects import responses
 
 PERSON = {
     "title": "A person (v1)",

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from process import SMAI, at_most_cpu_s
 
 from smai_cli.errors import UsageError
-from smai_cli.messages import parse_messages
-from smai_cli.mock import Mock
+from smai_cli.mock.server import Mock
+from smai_cli.prompt.messages import parse_messages
 
 MANY = [{"role": "assistant" if number % 2 else "user", "content": f"Nº {number}\n\t😀"} for number in range(200)]
 TWO = [{"role": "user", "content": "one\nänd"}, {"role": "assistant", "content": "two"}]

@@ -13,7 +13,7 @@ from conftest import Smai
 from process import SMAI
 from tapes import BY_NAME
 
-from smai_cli.script import POEM
+from smai_cli.mock.script import POEM
 
 Start = Callable[..., "tuple[subprocess.Popen[bytes], str]"]
 

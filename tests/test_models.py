@@ -36,7 +36,7 @@ from rawserver import (
     reset,
 )
 
-from smai_cli.script import MODELS
+from smai_cli.mock.script import MODELS
 
 pytest_plugins = ["rawserver"]
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import Server, Smai
 from process import NO_BYTECODE, SMAI, can_trace
 
-from smai_cli.script import POEM
+from smai_cli.mock.script import POEM
 
 FIRST = b"Spring"
 

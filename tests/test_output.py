@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from smai_cli.errors import OutputError, ReaderGoneError
-from smai_cli.output import Output, stdout_error
+from smai_cli.output.descriptors import Output, stdout_error
 
 
 def test_a_non_blocking_pipe_with_a_slow_reader_gets_every_byte() -> None:

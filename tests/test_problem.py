@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from smai_cli.errors import AccessError, Again, BrokenError, BusyError, RefusedError, SmaiError
-from smai_cli.meaning import answer_error, http_error, meaning_of
-from smai_cli.problem import Problem, error_in, problem_in_body, problem_of
+from smai_cli.http.api_error import Problem, error_in, problem_in_body, problem_of
+from smai_cli.http.meaning import answer_error, http_error, meaning_of
 
 # What each server sends: HTTP status, body, the kind that it is, and a word of the next step.
 SENT: dict[str, tuple[int, Any, type[SmaiError], str]] = {

@@ -14,7 +14,7 @@ import pytest
 from conftest import Server, Smai
 from process import SMAI
 
-from smai_cli.script import POEM
+from smai_cli.mock.script import POEM
 
 KEY = "sk-very-secret-0123456789"
 

@@ -8,18 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smai_cli import prompt
 from smai_cli.errors import UsageError
+from smai_cli.files import text_in
+from smai_cli.prompt import prompt
 
 
 @given(st.text())
 def test_piped_utf8_comes_back_exactly_but_for_a_bom(text: str) -> None:
-    assert prompt.piped_text(text.encode()) == text.removeprefix("\ufeff")
+    assert text_in(text.encode()) == text.removeprefix("\ufeff")
 
 
 @given(st.text(), st.sampled_from(["utf-16-le", "utf-16-be"]))
 def test_piped_utf16_with_a_bom_comes_back_exactly(text: str, encoding: str) -> None:
-    assert prompt.piped_text(("\ufeff" + text).encode(encoding)) == text
+    assert text_in(("\ufeff" + text).encode(encoding)) == text
 
 
 @given(st.text().filter(lambda text: bool(text.strip())))
@@ -91,4 +92,4 @@ def test_what_cannot_be_read_is_a_usage_error_with_the_hint_of_its_command(tmp_p
 def test_a_file_that_cannot_be_decoded_is_named() -> None:
     for data in (b"\xff", b"\xff\xfea\x00\x00\xd8"):
         with pytest.raises(UsageError, match=r"^list\.txt is not UTF-"):
-            prompt.piped_text(data, "list.txt")
+            text_in(data, "list.txt")

@@ -10,13 +10,12 @@ from conftest import Server, Smai
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smai_cli import responses
-from smai_cli.chunk import Usage, Whole
-from smai_cli.dialects import dialect_for
 from smai_cli.errors import BrokenError, RefusedError
-from smai_cli.request import Message, Request
-from smai_cli.script import POEM, Script, responses_events
-from smai_cli.sse import events
+from smai_cli.mock.script import POEM, Script, responses_events
+from smai_cli.prompt.request import Message, Request
+from smai_cli.stream.chunk import Usage, Whole
+from smai_cli.stream.dialects import dialect_for, responses
+from smai_cli.stream.sse import events
 
 API = ("--api", "responses")
 FIRST = b"Spring\n"
@@ -39,7 +38,7 @@ FIRST = b"Spring\n"
     ],
 )
 def test_the_model_chooses_the_dialect_unless_the_user_does(model: str, name: str) -> None:
-    assert dialect_for("auto", model).__name__ == f"smai_cli.{name}"
+    assert dialect_for("auto", model).__name__ == f"smai_cli.stream.dialects.{name}"
     assert dialect_for("chat", model).__name__ == "smai_cli.chat"
     assert dialect_for("responses", model).__name__ == "smai_cli.responses"
 

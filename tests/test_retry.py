@@ -7,7 +7,7 @@ import pytest
 
 from smai_cli.clocks import Deadline
 from smai_cli.errors import Again, BrokenError, BusyError, ClockError, ConnectError, RefusedError, SmaiError
-from smai_cli.retry import Retries, retry_after_s, should_retry
+from smai_cli.http.retry import Retries, retry_after_s, should_retry
 
 
 class Pauses:

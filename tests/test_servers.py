@@ -11,7 +11,7 @@ from rawserver import CLOSE_HEAD, HEAD, LAST_CHUNK, Ask, Serve, chunk, length_he
 from servers import SERVER_STREAMS, SERVER_TAPES, SERVERS, ServerTape
 from tapes import printed
 
-from smai_cli.writers import WRITERS
+from smai_cli.output.writers import WRITERS
 
 pytest_plugins = ["rawserver"]
 ROOT = Path(__file__).parent.parent

@@ -15,9 +15,9 @@ import pytest
 from conftest import Config, Server, Smai
 from process import SMAI
 
-from smai_cli.config import DEFAULT_BASE_URL, find_endpoint, find_key, origin_of
+from smai_cli.config.config_file import Settings, find_settings
+from smai_cli.config.endpoint import DEFAULT_BASE_URL, find_endpoint, find_key, origin_of
 from smai_cli.errors import UsageError
-from smai_cli.settings import Settings, find_settings
 
 KEY = "sk-settings-1234567890"
 

@@ -18,7 +18,7 @@ from conftest import Smai
 from process import SMAI, clean_environment
 
 import smai_cli
-from smai_cli.cli import smai as group
+from smai_cli.cli.group import smai as group
 
 FILES = Path(smai_cli.__file__).parent / "shells"
 HERE, THERE = "http://127.0.0.1:8080/v1", "http://127.0.0.1:9090/v1"

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tapes import GOOD, TAPES
 
-from smai_cli import sse
 from smai_cli.errors import BrokenError
+from smai_cli.stream import sse
 
 VECTORS = [
     pytest.param(b"data: a\n\n", ["a"], id="one event"),

@@ -10,7 +10,7 @@ from conftest import Config, Server, Smai
 from process import SMAI
 
 from smai_cli.errors import Status
-from smai_cli.script import POEM
+from smai_cli.mock.script import POEM
 
 FIRST = b"Spring\n"
 

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from pumping import Pieces, Sink, pumped
 from tapes import BY_NAME, GOOD, TAPES, Tape, printed
 
-from smai_cli import chat, stream
 from smai_cli.clocks import HURRY_S
-from smai_cli.completion import Completion
 from smai_cli.errors import Again, BrokenError, BusyError, ConnectError, OutputError, RefusedError, Status
-from smai_cli.request import Request, conversation
-from smai_cli.retry import Retries
-from smai_cli.writers import WRITERS, Writer
+from smai_cli.http.retry import Retries
+from smai_cli.output.writers import WRITERS, Writer
+from smai_cli.prompt.request import Request, conversation
+from smai_cli.stream import pump
+from smai_cli.stream.dialects import chat
+from smai_cli.stream.outcome import Completion
 
 
 @given(data=st.data(), tape=st.sampled_from(TAPES), mode=st.sampled_from(sorted(WRITERS)))
@@ -71,7 +72,7 @@ class Server:
         self.answers = list(answers)
         self.bodies: list[bytes] = []
 
-    def __call__(self, body: bytes) -> stream.Source:
+    def __call__(self, body: bytes) -> pump.Source:
         self.bodies.append(body)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
@@ -85,7 +86,7 @@ def asked(server: Server, mode: str = "text", **more: Any) -> tuple[Completion, 
     writer: Writer = WRITERS[mode](sink)
     request = Request("m", conversation("hi", None), **more)
     retries = Retries(2, lambda _: None, sleep=lambda _: None)
-    stream.ask(request, server, chat, writer=writer, completion=completion, retries=retries)
+    pump.ask(request, server, chat, writer=writer, completion=completion, retries=retries)
     return completion, sink.writes
 
 
@@ -149,7 +150,7 @@ def test_a_disk_that_fills_at_any_write_is_told_also_behind_the_finish_reason(mo
     pieces = (event("a"), event("b", "stop"), event("c"), b"data: [DONE]\n\n", b": bye\n\n")
     for takes in range(len(pumped(Pieces(*pieces), mode)[1])):
         completion = Completion()
-        stream.pump(Pieces(*pieces), chat, WRITERS[mode](FullDisk(takes)), completion)
+        pump.pump(Pieces(*pieces), chat, WRITERS[mode](FullDisk(takes)), completion)
         assert completion.status == Status.OUTPUT, takes
 
 

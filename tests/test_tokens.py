@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tapes import GOOD
 
-from smai_cli import tokens
-from smai_cli.chunk import Chunk
-from smai_cli.completion import Completion
+from smai_cli.output import tokens
+from smai_cli.stream.chunk import Chunk
+from smai_cli.stream.outcome import Completion
 
 # The counts of tiktoken 0.14.0, for o200k_base and for cl100k_base.
 KNOWN = [

@@ -9,8 +9,8 @@ from conftest import Server, Smai
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smai_cli.around import Calls
-from smai_cli.chunk import CallPart
+from smai_cli.output.wrappers import Calls
+from smai_cli.stream.chunk import CallPart
 
 DONE = b"data: [DONE]\n\n"
 

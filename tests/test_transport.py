@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from conftest import Server
 
-from smai_cli import chat, connections, transport
 from smai_cli.clocks import Clocks, Deadline
-from smai_cli.config import Endpoint
+from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import ClockError
-from smai_cli.request import Request, conversation
+from smai_cli.http import connections, transport
+from smai_cli.prompt.request import Request, conversation
+from smai_cli.stream.dialects import chat
 
 BODY = chat.encode_request(Request("m", conversation("hi", None)))
 

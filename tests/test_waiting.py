@@ -37,7 +37,7 @@ from rawserver import (
 )
 from terminal import PATIENCE_S, Terminal, terminal
 
-from smai_cli.waiting import Waiting
+from smai_cli.output.waiting import Waiting
 
 pytest_plugins = ["rawserver"]
 

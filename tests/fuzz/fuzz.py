@@ -16,12 +16,15 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["smai_cli", "sseclient", "json"]):
-    from smai_cli import chat, prompt, stream
     from smai_cli.clocks import IdleClock
-    from smai_cli.completion import Completion
     from smai_cli.errors import Status, UsageError
-    from smai_cli.output import Output
-    from smai_cli.writers import WRITERS
+    from smai_cli.files import text_in
+    from smai_cli.output.descriptors import Output
+    from smai_cli.output.writers import WRITERS
+    from smai_cli.prompt import prompt
+    from smai_cli.stream import pump
+    from smai_cli.stream.dialects import chat
+    from smai_cli.stream.outcome import Completion
 
 STREAMS = Path(__file__).parent.parent / "streams"
 
@@ -55,7 +58,7 @@ class _Pieces:
 
 def _pumped(pieces: list[bytes], mode: str) -> tuple[Status, bytes]:
     sink, completion = _Sink(), Completion()
-    stream.pump(_Pieces(pieces), chat, WRITERS[mode](sink), completion)
+    pump.pump(_Pieces(pieces), chat, WRITERS[mode](sink), completion)
     return completion.status, bytes(sink.got)
 
 
@@ -71,7 +74,7 @@ def one_input(data: bytes) -> None:
         if whole[0] not in (0, 4, 5, 6, 8, 9, 10):
             raise AssertionError(f"{mode}: status {whole[0]}")
     with contextlib.suppress(UsageError):
-        prompt.compose(["a"], prompt.piped_text(tape)).encode()
+        prompt.compose(["a"], text_in(tape)).encode()
 
 
 if __name__ == "__main__":

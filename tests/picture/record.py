@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-from smai_cli.mock import Mock
-from smai_cli.script import Script
+from smai_cli.mock.script import Script
+from smai_cli.mock.server import Mock
 
 SMAI_FOLDER = Path(sys.executable).parent
 COLUMNS = 106

@@ -1,0 +1,18 @@
+"""`smai completion`: the script with which a shell completes the command line of smai."""
+
+import click
+
+from smai_cli.output.descriptors import Output
+
+
+@click.command(epilog="Manual: man smai-completion.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    """Print the script with which a shell completes commands, options, models, profiles and files.
+
+    eval "$(smai completion bash)"
+    """
+    from importlib.resources import files  # noqa: PLC0415  # after --help and usage errors
+
+    Output().write((files("smai_cli") / "shells" / f"smai.{shell}").read_bytes())
+    return 0

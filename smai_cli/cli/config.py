@@ -1,0 +1,79 @@
+"""`smai config`: every value that counts, and where it comes from."""
+
+import json
+import os
+from typing import Any
+
+import click
+
+from smai_cli.cli.ask import ask
+from smai_cli.cli.group import profile_name_option
+from smai_cli.config.config_file import KEYS, Settings, config_path, find_settings
+from smai_cli.config.endpoint import find_base_url, find_key, shown_url
+from smai_cli.errors import UsageError
+from smai_cli.output.descriptors import Output, say
+from smai_cli.text import escaped, on_a_line
+
+_VARIABLES = {"model": "SMAI_MODEL"}
+
+
+@click.command(epilog="Manual: man smai-config.")
+@profile_name_option
+@click.option("--path", is_flag=True, help="Print where the configuration file is, or would be.")
+def config(profile: str | None, *, path: bool) -> int:
+    """Print every value that counts, and where it comes from.
+
+    The output is a configuration file itself. The key is not in it.
+    """
+    output = Output()
+    if path:
+        found = config_path(os.environ)
+        if found is None:
+            raise UsageError("there is no home, so no configuration file", "set HOME or XDG_CONFIG_HOME")
+        shown = on_a_line(found) if output.is_terminal else found  # a script needs the very name
+        output.write(f"{shown}\n".encode(errors="surrogateescape"))
+        return 0
+    settings = find_settings(os.environ, profile)
+    if settings.notice:
+        say(settings.notice)
+    # A byte of a path that is not UTF-8 is escaped: the output is TOML.
+    output.write("".join(f"{line}\n" for line in _lines(settings)).encode(errors="backslashreplace"))
+    return 0
+
+
+def _lines(settings: Settings) -> list[str]:
+    rows = [_row(name, *_found(name, settings)) for name in KEYS if name not in ("key_file", "key_command")]
+    width = min(40, max(len(value) for value, _ in rows))
+    base_url, _ = find_base_url(None, os.environ, settings)
+    key = find_key(base_url, None, os.environ, settings)
+    return [
+        on_a_line(f"# profile: {settings.name}" if settings.name else "# profile: none"),
+        *(f"{value:{width}}  # {on_a_line(source)}" for value, source in rows),
+        on_a_line(f"# key: set, from {key.where}" if key else "# key: not set"),
+    ]
+
+
+def _found(name: str, settings: Settings) -> tuple[Any, str]:
+    """Return a value and its source; None where there is neither."""
+    if name == "base_url":
+        return find_base_url(None, os.environ, settings)
+    variable = _VARIABLES.get(name, "")
+    if os.environ.get(variable):
+        return os.environ[variable], variable
+    if configured := settings.get(name):
+        return configured.value, configured.source
+    return next((option.default for option in ask.params if option.name == name), None), "default"
+
+
+def _row(name: str, value: Any, source: str) -> tuple[str, str]:
+    """Return `name = value` as TOML has it, commented out where there is no value."""
+    if not isinstance(value, str | int | float | list):  # None, or what click has for no default
+        return f"# {name}", "not set"
+    if name == "base_url" and shown_url(str(value)) != value:  # what is left out, a file could not give back
+        return f"# {name} = {_as_toml(shown_url(str(value)))}", source
+    return f"{name} = {_as_toml(value)}", source
+
+
+def _as_toml(value: Any) -> str:
+    """Return a value as TOML: JSON's strings, numbers and lists are TOML's as well."""
+    return escaped(json.dumps(value, ensure_ascii=False))

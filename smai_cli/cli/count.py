@@ -1,0 +1,56 @@
+"""`smai count`: the number of tokens of a text, for pipelines."""
+
+import io
+import os
+
+import click
+
+from smai_cli.cli.group import complete_file, model_option
+from smai_cli.errors import UsageError
+from smai_cli.files import text_in
+from smai_cli.output.descriptors import Output, say
+from smai_cli.prompt import prompt
+
+STDIN = 0
+
+
+@click.command(epilog="Manual: man smai-count.")
+@click.argument("file", metavar="[FILE]", default="-", shell_complete=complete_file)
+@model_option("The model whose tokenizer counts.")
+def count(file: str, model: str) -> int:
+    """Count the tokens of the text in FILE, or on stdin.
+
+    git diff | smai count
+    """
+    model = prompt.operand_text(model, "-m/--model")
+    text = _text(file)
+    from smai_cli.output import tokens  # noqa: PLC0415  # after --help and usage errors
+    from smai_cli.text import ascii_in, one_line  # noqa: PLC0415
+
+    number = tokens.count(text, model)
+    if number is None:
+        if tokens.encoding_for(model) is None:
+            say(f"an estimate: no tokenizer is known for {one_line(model, 80)}; -m names another model")
+        else:
+            say("an estimate: no tokenizer is installed; pip install 'smai-cli[tokens]' counts exactly")
+        number = tokens.estimate(len(text), ascii_in(text))
+    Output().write(f"{number}\n".encode())
+    return 0
+
+
+def _text(file: str) -> str:
+    """Return the text of `file`, or of stdin for `-`. Raises UsageError."""
+    if file != "-":
+        return text_in(_read_file(file), file)
+    if os.isatty(STDIN):
+        raise UsageError("no text to count", "name a file, or pipe one in")
+    # In a pipeline the text comes when it comes: that is no reason for a notice.
+    return text_in(prompt.read_all(STDIN, lambda: None, hint="check where the text comes from"))
+
+
+def _read_file(file: str) -> bytes:
+    try:
+        with io.FileIO(file) as opened:
+            return opened.readall()
+    except OSError as exc:
+        raise UsageError(f"{file}: {exc.strerror}", "name a file with text") from exc

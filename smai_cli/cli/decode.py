@@ -1,0 +1,89 @@
+"""`smai decode`: a recorded or piped answer through the same pump, modes, summary and statuses."""
+
+import functools
+import os
+import select
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from smai_cli.cli.group import chosen_mode, complete_file, file_options, output_options
+from smai_cli.cli.run import Run
+from smai_cli.cli.same_files import Use, refuse_clashes, streams, written
+from smai_cli.clocks import IdleClock
+from smai_cli.errors import UsageError
+
+STDIN = 0
+_PIECE_BYTES = 65536
+
+
+@click.command(epilog="Manual: man smai-decode.")
+@click.argument("file", metavar="[FILE]", default="-", shell_complete=complete_file)
+@output_options
+@file_options
+def decode(file: str, **flags: Any) -> int:
+    """Print the answer in a server-sent event stream from FILE, or from stdin.
+
+    curl -sN ... | smai decode
+    """
+    run = Run(chosen_mode(flags), flags)
+    return run.deliver(lambda: _decode(run, file, flags["output"], quiet=flags["quiet"]))
+
+
+def _decode(run: Run, file: str, output: str | None, *, quiet: bool) -> None:
+    """Pump `file`, or stdin for `-`. Raises SmaiError."""
+    if file == "-" and os.isatty(STDIN):
+        raise UsageError("no stream to decode", "name a file, or pipe one in")
+    tape = Use("stdin", STDIN, alone=True) if file == "-" else Use("the file to decode", file, alone=True)
+    refuse_clashes([tape, *written(output)], streams(quiet=quiet, reads_stdin=False))
+    fd = STDIN if file == "-" else _open(file)
+    from smai_cli.stream import pump  # noqa: PLC0415  # after --help and usage errors
+    from smai_cli.stream.dialects import OnTape  # noqa: PLC0415
+
+    more = "more follows the end of the answer, as if two streams were in one; decode them one by one"
+    notice = functools.cache(lambda: run.say(more))
+    with run.into_files():
+        pump.pump(_Tape(fd, file), OnTape(), run.writer, run.completion, on_more=notice)
+
+
+class _Tape:
+    """The bytes of a descriptor as the source of a pump."""
+
+    is_framed = False
+
+    def __init__(self, fd: int, name: str) -> None:
+        self.clock = IdleClock()
+        self._fd = fd
+        self._name = "stdin" if name == "-" else name
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield what is there, as soon as it is. Raises UsageError where reading fails."""
+        while self._readable():
+            try:
+                piece = os.read(self._fd, _PIECE_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError as exc:
+                raise UsageError(f"{self._name}: {exc.strerror}", "check where the stream comes from") from exc
+            if not piece:
+                return
+            yield piece
+
+    def close(self) -> None:
+        """Let go of nothing: the descriptor is the process's."""
+
+    def _readable(self) -> bool:
+        """Wait for something to read, a regular file included; return False when the time for it is over."""
+        self.clock.start()
+        left_s = self.clock.left_s()
+        poller = select.poll()
+        poller.register(self._fd, select.POLLIN)
+        return left_s > 0 and bool(poller.poll(left_s * 1000))
+
+
+def _open(file: str) -> int:
+    try:
+        return os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise UsageError(f"{file}: {exc.strerror}", "name a file with a recorded stream") from exc

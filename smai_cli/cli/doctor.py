@@ -1,0 +1,274 @@
+"""`smai doctor`: everything that a run needs, one check after the other, each told with the next step."""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+
+from smai_cli import __version__
+from smai_cli.cli.group import load_settings, server_options
+from smai_cli.cli.lifecycle import Watched
+from smai_cli.cli.server import chosen_endpoint, serving
+from smai_cli.clocks import Clocks, Deadline
+from smai_cli.config.config_file import NO_SETTINGS, Settings, config_path
+from smai_cli.config.endpoint import (
+    CA_VARIABLES,
+    DEFAULT_MODEL,
+    Endpoint,
+    find_base_url,
+    find_ca_file,
+    find_endpoint,
+    find_key,
+    shown_url,
+)
+from smai_cli.doctor.checks import (
+    Address,
+    Check,
+    Checks,
+    Found,
+    Hop,
+    NotNeededError,
+    Reached,
+    connect,
+    proxy_hop,
+    resolve,
+    server_hop,
+    shake_hands,
+    trusted,
+)
+from smai_cli.errors import UsageError
+from smai_cli.output.descriptors import Output
+
+if TYPE_CHECKING:
+    from smai_cli.stream.models import Model
+
+# A list of models comes at once, and nobody waits ten minutes for a doctor.
+_IDLE_TIMEOUT_S = 30
+
+
+class _Command(click.Command):
+    """A command for which a configuration that cannot be used is a finding, and not the end of the run."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for param in self.params:
+            if param.name == "settings":
+                param.callback = _found_or_failed
+            elif param.name == "mock":
+                param.callback = None
+            elif param.name == "idle_timeout":
+                param.default = _IDLE_TIMEOUT_S
+
+
+def _found_or_failed(ctx: click.Context, param: click.Parameter, value: str | None) -> Settings | UsageError:
+    try:
+        return load_settings(ctx, param, value)
+    except UsageError as error:
+        return error
+
+
+@click.command(cls=_Command, epilog="Manual: man smai-doctor. Exit status 0 means: no check has failed.")
+@click.option("--json", "as_json", is_flag=True, help="Print each check as JSON on a line.")
+@server_options
+def doctor(*, as_json: bool, **flags: Any) -> int:
+    """Check everything that a run needs, from the key to the list of models, a line each.
+
+    A line says ok, or what happened and what to do next. Nothing is billed.
+    """
+    deadline = Deadline(flags["max_time"])
+    if flags["mock"]:
+        chosen_endpoint(flags, deadline)  # raises where the command line contradicts itself
+
+    run = Watched(deadline)
+    output = Output()
+
+    def tell(check: Check) -> None:
+        if run.key:
+            check = check._replace(detail=run.key.hidden_in(check.detail), hint=run.key.hidden_in(check.hint))
+        line = check.json() if as_json else check.text()
+        # Half a surrogate pair, from a path or a server, stays escaped.
+        output.write(f"{line}\n".encode(errors="backslashreplace"))
+
+    def work() -> None:
+        with contextlib.ExitStack() as stack:
+            mock = stack.enter_context(serving(None)) if flags["mock"] else None
+            checks = Checks(tell)
+            _Examination(flags, run, checks, mock).make()
+        checks.end()
+
+    return run.deliver(work)
+
+
+class _Examination:
+    """The checks of one run in their order; each leaves to the later ones what they need."""
+
+    base_url: str
+    endpoint: Endpoint
+    hop: Hop
+    ca_file: str | None = None
+    reached: Reached
+    addresses: list[Address]
+    models: "list[Model]"
+
+    def __init__(self, flags: dict[str, Any], run: Watched, checks: Checks, mock: Endpoint | None) -> None:
+        self._flags, self._run, self._checks, self._mock = flags, run, checks, mock
+        found = flags["settings"]
+        self._unusable = found if isinstance(found, UsageError) else None
+        self._settings = NO_SETTINGS if isinstance(found, UsageError) else found
+        self._clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], run.deadline)
+
+    def make(self) -> None:
+        """Make them all. What a broken configuration could say is not known, unless something goes before it."""
+        environ, given = os.environ, self._flags
+        make = self._checks.make
+        make("version", _version)
+        make("configuration", self._configuration)
+        url_is_given = self._mock or given["base_url"] or environ.get("SMAI_BASE_URL")
+        make("base_url", self._find_base_url, *([] if url_is_given else ["configuration"]))
+        key_is_given = self._mock or given["key_file"] or environ.get("SMAI_API_KEY")
+        make("key", self._find_key, "base_url", *([] if key_is_given else ["configuration"]))
+        make("proxy", self._find_hop, "base_url")
+        make("ca", self._find_ca, "base_url")
+        make("dns", self._resolve, "proxy")
+        make("tcp", self._connect, "dns")
+        make("tls", self._shake_hands, "tcp", "ca")
+        make("models", self._list_models, "key", "tls")
+        make("model", self._find_model, "models", *([] if environ.get("SMAI_MODEL") else ["configuration"]))
+
+    def _configuration(self) -> Found:
+        if self._unusable:
+            raise self._unusable
+        path = config_path(os.environ)
+        if path is None:
+            return Found("none, for there is no home")
+        if self._settings.notice:
+            return Found(f"none, for {path} is out of reach")
+        if self._settings is NO_SETTINGS:
+            return Found(f"none, it would be {path}")
+        return Found(f"{path}, {f'profile {self._settings.name}' if self._settings.name else 'no profile'}")
+
+    def _find_base_url(self) -> Found:
+        if self._mock:
+            self.base_url, source = self._mock.base_url, "--mock"
+        else:
+            self.base_url, source = find_base_url(self._flags["base_url"], os.environ, self._settings)
+            self._run.key = Endpoint(self.base_url).secrets
+        return Found(f"{shown_url(self.base_url)}, from {source}")
+
+    def _find_key(self) -> Found:
+        if self._mock:
+            self.endpoint = self._mock
+            return Found("not set, and the rehearsal server needs none")
+        given = self._flags["base_url"], self._flags["key_file"], os.environ, self._settings
+        source = find_key(self.base_url, *given[1:])
+        self.endpoint = find_endpoint(*given, self._run.deadline)
+        self._run.key = self.endpoint.secrets
+        return Found(f"set, from {source.where}" if source else "not set, and the server is asked without one")
+
+    def _find_hop(self) -> Found:
+        from smai_cli.http import transport  # noqa: PLC0415  # which proxy there is, requests decides
+
+        endpoint = Endpoint(self.base_url)
+        self.hop = server_hop(self.base_url)
+        if url := transport.proxy_for(endpoint):
+            self.hop = proxy_hop(url)
+            wanted = (f"{urlsplit(self.base_url).scheme}_proxy", "all_proxy")
+            names = [name for name, value in os.environ.items() if value == url and name.lower() in wanted]
+            source = f"from {' and '.join(names)}" if names else "from the system"
+            return Found(f"{self.hop.host} port {self.hop.port}, {source}; the checks of the way end there")
+        named = any(value and name.lower() in _PROXIES for name, value in os.environ.items())
+        if named and endpoint.is_loopback:
+            return Found("none, for a server on this machine is asked past it")
+        return Found("none for this server, although the environment names one" if named else "none")
+
+    def _find_ca(self) -> Found:
+        if not (self.hop.is_tls or self.base_url.startswith("https:")):
+            raise NotNeededError("the server is asked over http")
+        self.ca_file = find_ca_file(os.environ)
+        name = next((name for name in CA_VARIABLES if os.environ.get(name)), "the package certifi")
+        try:
+            path, context = trusted(self.ca_file)
+        except OSError as exc:
+            raise UsageError(
+                f"the CA bundle {self.ca_file or name} cannot be used: {exc.strerror}", f"check {name}"
+            ) from exc
+        count = context.cert_store_stats()["x509_ca"]
+        return Found(f"{path}, from {name}" + (f", {count} certificate{'s' * (count > 1)}" if count else ""))
+
+    def _resolve(self) -> Found:
+        self.addresses = resolve(self.hop, self._clocks)
+        shown = ", ".join(dict.fromkeys(address.host for address in self.addresses))
+        is_one = shown == self.hop.host
+        return Found(f"{self.hop.title}{' is an address' if is_one else f': {shown}'}")
+
+    def _connect(self) -> Found:
+        self.reached = connect(self.hop, self.addresses, self._clocks)
+        if not self.hop.is_tls:
+            self.reached.connection.close()
+        others = f"; before it {', '.join(self.reached.others)}" if self.reached.others else ""
+        return Found(
+            f"{self.reached.address.host} port {self.hop.port}{' of the proxy' if self.hop.is_proxy else ''}{others}"
+        )
+
+    def _shake_hands(self) -> Found:
+        if self.hop.is_tls:
+            return shake_hands(self.hop, self.reached.connection, self.ca_file, self._clocks)
+        if self.hop.is_proxy:
+            raise NotNeededError("the way goes through a proxy that speaks none; models tells of the server")
+        raise NotNeededError("the server is asked over http")
+
+    def _list_models(self) -> Found:
+        from smai_cli.cli.models import ask_for_list  # noqa: PLC0415
+        from smai_cli.http import transport  # noqa: PLC0415
+        from smai_cli.http.retry import Retries  # noqa: PLC0415
+        from smai_cli.stream.models import PATH, read_list, with_query  # noqa: PLC0415
+
+        # As a run does it: requests itself finds what an http server behind a proxy needs.
+        ca_file = self.ca_file if self.endpoint.is_tls else None
+        begun_s = headed_s = 0.0
+
+        def page(query: str) -> transport.Answer:
+            nonlocal begun_s, headed_s
+            place = self.endpoint._replace(base_url=with_query(self.endpoint.base_url, query))
+            sent_s = time.monotonic()
+            answer = transport.get(place, PATH, self._clocks, ca_file=ca_file)
+            if not query:
+                begun_s, headed_s = sent_s, time.monotonic()
+            return answer
+
+        self.models = ask_for_list(
+            lambda: read_list(page), Retries(self._flags["retries"], self._run.say, self._run.deadline)
+        )
+        count = "1 model" if len(self.models) == 1 else f"{len(self.models)} models"
+        return Found(f"status 200, {count}, the head after {headed_s - begun_s:.3f} s")
+
+    def _find_model(self) -> Found:
+        configured = self._settings.get("model")
+        name, source = configured or (DEFAULT_MODEL, "default")
+        if chosen := os.environ.get("SMAI_MODEL"):
+            name, source = chosen, "SMAI_MODEL"
+        if any(name == model.id for model in self.models):
+            return Found(f"{name}, from {source}, is listed")
+        return Found(f"{name}, from {source}, is not listed", "smai models prints those that are; -m chooses one")
+
+
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+_PACKAGES = ("requests", "urllib3", "sseclient-py")
+
+
+def _version() -> Found:
+    system = os.uname()  # not platform.platform, which may start a process
+    parts = [f"smai {__version__}", f"Python {platform.python_version()}", *map(_package, _PACKAGES)]
+    return Found(f"{', '.join(parts)}, {system.sysname} {system.release} {system.machine}")
+
+
+def _package(name: str) -> str:
+    try:
+        return f"{name} {importlib.metadata.version(name)}"
+    except importlib.metadata.PackageNotFoundError:
+        return f"{name} of an unknown version"

@@ -1,0 +1,303 @@
+"""The click group, and what its commands share. A command's module is imported when that command runs."""
+
+import importlib
+import math
+import os
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from smai_cli import __version__
+from smai_cli.config.config_file import MOST_SECONDS, NO_SETTINGS, Settings, find_settings
+from smai_cli.config.endpoint import DEFAULT_BASE_URL, DEFAULT_MODEL, find_base_url
+from smai_cli.errors import UsageError
+from smai_cli.output.descriptors import say
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+# The APIs that dialects.py knows; named here too, so that --help needs no dialect.
+APIS = ("auto", "chat", "responses")
+# The commands, and what --help says of each: to ask them would load them all.
+COMMANDS = {
+    "ask": "Send PROMPT to the model and print the answer as it arrives.",
+    "completion": "Print the script with which a shell completes commands, options, models, profiles and files.",
+    "config": "Print every value that counts, and where it comes from.",
+    "count": "Count the tokens of the text in FILE, or on stdin.",
+    "decode": "Print the answer in a server-sent event stream from FILE, or from stdin.",
+    "doctor": "Check everything that a run needs, from the key to the list of models, a line each.",
+    "login": "Keep a key for a server, after asking the server whether it is good.",
+    "logout": "Forget the key that smai login kept.",
+    "mock": "Serve the chat API on 127.0.0.1 for rehearsals: no key, no model, no network.",
+    "models": "Print the ids of the server's models, one a line, sorted.",
+}
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"smai_cli.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+class Number(click.ParamType):  # type: ignore[type-arg]  # not subscriptable in click 8.2
+    """A finite number from `low` to `high`; NaN and infinity are no JSON."""
+
+    name = "number"
+
+    def __init__(self, low: float, high: float = math.inf) -> None:
+        self._low, self._high = low, high
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number; a UsageError of click otherwise."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and self._low <= number <= self._high):
+            limits = f"from {self._low:g}" + (f" to {self._high:.15g}" if self._high < math.inf else " up")
+            self.fail(f"{value!r} is not a number {limits}", param, ctx)
+        return number
+
+
+# poll(2) takes no more than 24 days.
+SECONDS = Number(0, MOST_SECONDS)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Manual: man smai, man smai-ask. Exit status 0 means: the answer is complete and was delivered.",
+)
+@click.version_option(__version__, message="smai %(version)s")
+def smai() -> None:
+    """Ask a language model from the shell."""
+
+
+def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  # click's
+    """Return the ids that begin with `incomplete` in the last list of the server, for a shell: no network, no error."""
+    from smai_cli.config.model_ids import kept_ids  # noqa: PLC0415  # at a TAB only
+
+    try:
+        settings = ctx.params.get("settings") or find_settings(os.environ, os.environ.get("SMAI_PROFILE"))
+        base_url, _ = find_base_url(ctx.params.get("base_url"), os.environ, settings)
+    except UsageError:
+        return []
+    return [name for name in kept_ids(base_url, os.environ) if name.startswith(incomplete)]
+
+
+def model_option(help_text: str) -> Callable[[_F], _F]:
+    """Return the option that names a model, with `help_text`."""
+    return click.option(
+        "-m",
+        "--model",
+        envvar="SMAI_MODEL",
+        default=DEFAULT_MODEL,
+        show_default=True,
+        shell_complete=complete_model,
+        help=help_text,
+    )
+
+
+def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem[str]]":  # noqa: ARG001  # click's
+    """Return what tells a shell to offer its own file names; smai itself opens the file, with its own messages."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415  # at a TAB only
+
+    return [CompletionItem(incomplete, type="file")]
+
+
+def _complete_accept(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  # click's
+    """Return the words that servers use most, for a shell; any other word is taken as well."""
+    return [word for word in ("length", "content_filter", "done") if word.startswith(incomplete)]
+
+
+def output_options(command: _F) -> _F:
+    """Add the options that choose a mode, a summary and what counts as a success."""
+    return _with(
+        command,
+        click.option("--raw", is_flag=True, help="Print the response body byte for byte."),
+        click.option("--jsonl", is_flag=True, help="Print the JSON of each event on a line."),
+        click.option("--final", is_flag=True, help="Print the text once, when complete; summary on stderr."),
+        click.option(
+            "--summary",
+            type=click.Choice(["text", "json", "none"]),
+            help="Put a summary on stderr in any mode.",
+        ),
+        click.option(
+            "--accept",
+            metavar="WORD",
+            multiple=True,
+            shell_complete=_complete_accept,
+            help="Take this finish_reason as a success, or done: [DONE] without one; repeatable.",
+        ),
+        click.option("--tool-calls", is_flag=True, help="Print the tool calls of the answer, each as JSON on a line."),
+    )
+
+
+def file_options(command: _F) -> _F:
+    """Add the options that put the answer into a file."""
+    return _with(
+        command,
+        click.option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            shell_complete=complete_file,
+            help="Put the answer into FILE too, once it is complete.",
+        ),
+        click.option("-q", "--quiet", is_flag=True, help="With -o, leave stdout empty."),
+    )
+
+
+def load_settings(ctx: click.Context, param: click.Parameter, value: str | None) -> Settings:  # noqa: ARG001
+    """Return the settings of the profile `value`; they become the defaults of the other options."""
+    settings = find_settings(os.environ, value)
+    if settings.notice and not ctx.resilient_parsing:  # not at a TAB
+        say(settings.notice)
+    defaults = {name: settings.get(name) for name in _DEFAULTS}
+    ctx.default_map = {name: found.value for name, found in defaults.items() if found}
+    return settings
+
+
+def _load_unless_mock(ctx: click.Context, param: click.Parameter, value: str | None) -> Settings:
+    """Return the same; what is wrong with a file that nobody asked for waits until it is known whether it matters."""
+    try:
+        return load_settings(ctx, param, value)
+    except UsageError as error:
+        if ctx.get_parameter_source(param.name or "") is click.core.ParameterSource.COMMANDLINE:
+            raise
+        ctx.meta[_UNUSABLE] = error
+        return NO_SETTINGS
+
+
+def _tell_unusable(ctx: click.Context, param: click.Parameter, value: bool) -> bool:  # noqa: ARG001
+    """Raise what is wrong with the configuration; a rehearsal goes on without one."""
+    error = ctx.meta.get(_UNUSABLE)
+    if error and not value:
+        raise error
+    if error and not ctx.resilient_parsing:
+        say(f"{error.what}; --mock goes on without it")
+    return value
+
+
+def _complete_profile(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Return the profiles that begin with `incomplete`, for a shell: no error."""
+    try:
+        profiles = find_settings(os.environ, None).profiles
+    except UsageError:
+        return []
+    return [name for name in profiles if name.startswith(incomplete) and re.fullmatch(r"[\w.@+-]+", name)]
+
+
+# What the configuration may say of an option; the base URL and the key are found together, in config.py.
+_DEFAULTS = ("model", "system", "api", "accept", "connect_timeout", "idle_timeout", "max_time", "retries")
+_UNUSABLE = "smai_cli.unusable_configuration"
+
+
+def _profile_option(name: str, **more: Any) -> Callable[[_F], _F]:
+    return click.option(
+        "-p",
+        "--profile",
+        name,
+        metavar="NAME",
+        envvar="SMAI_PROFILE",
+        shell_complete=_complete_profile,
+        help="Take the profile NAME of the configuration file.  [env: SMAI_PROFILE]",
+        **more,
+    )
+
+
+profile_option = _profile_option("settings", is_eager=True, callback=load_settings)
+# For a command that must work where the file does not.
+profile_name_option = _profile_option("profile")
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say on stderr what happens, with times.")
+base_url_option = click.option(
+    "--base-url", metavar="URL", help=f"The server.  [default: {DEFAULT_BASE_URL}; env: SMAI_BASE_URL]"
+)
+
+
+def server_options(command: _F) -> _F:
+    """Add the options that say where to ask, with which key, and for how long."""
+    return _with(
+        command,
+        _profile_option("settings", is_eager=True, callback=_load_unless_mock),
+        base_url_option,
+        click.option(
+            "--key-file",
+            metavar="FILE",
+            shell_complete=complete_file,
+            help="Read the key from FILE (chmod 600).  [env: SMAI_API_KEY]",
+        ),
+        clock_options,
+        click.option(
+            "--mock",
+            is_flag=True,
+            callback=_tell_unusable,
+            help="Ask a rehearsal server inside smai: no key, no network.",
+        ),
+    )
+
+
+def clock_options(command: _F) -> _F:
+    """Add the options that say for how long to ask."""
+    return _with(
+        command,
+        click.option(
+            "--connect-timeout", type=SECONDS, default=10, show_default=True, help="Seconds to connect; 0: no limit."
+        ),
+        click.option(
+            "--idle-timeout",
+            type=SECONDS,
+            default=600,
+            show_default=True,
+            help="Seconds between two events; 0: no limit.",
+        ),
+        click.option("--max-time", type=SECONDS, default=0, help="Seconds for the whole run.  [default: no limit]"),
+        click.option(
+            "--retries", type=click.IntRange(min=0), default=2, show_default=True, help="How often to try again."
+        ),
+    )
+
+
+def _with(command: _F, *options: Callable[[_F], _F]) -> _F:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def chosen_mode(flags: dict[str, Any]) -> str:
+    """Return the name of the one mode that the values of output_options choose.
+
+    Raises UsageError for two at once, and for tool calls beside what has them already.
+    """
+    chosen = [name for name in ("raw", "jsonl", "final") if flags[name]]
+    if len(chosen) > 1:
+        raise UsageError(f"--{chosen[0]} and --{chosen[1]} exclude each other", "choose one mode")
+    if flags["quiet"] and not flags["output"]:
+        raise UsageError("-q without -o would show the answer to nobody", "name a file with -o")
+    if flags["output"] == "-":
+        raise UsageError("-o names no file", "leave -o out, the answer goes to stdout anyway")
+    if flags["tool_calls"] and chosen in (["raw"], ["jsonl"]):
+        raise UsageError(f"--tool-calls and --{chosen[0]} exclude each other", "the calls are in it already")
+    return chosen[0] if chosen else "text"
+
+
+def usage_line(error: click.ClickException) -> str:
+    """Return click's message as one line of smai's: lower case, no full stop, then what to do next."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return "no command; see smai --help"
+    message = " ".join(error.format_message().split()).rstrip(".").replace(". (", " (")
+    ctx = getattr(error, "ctx", None)
+    path = ctx.command_path if ctx else "smai"
+    return f"{message[:1].lower()}{message[1:]}; see {path} --help"

@@ -1,0 +1,115 @@
+"""What every run at the edge has: a thread beside it, and one end.
+
+The reader of stdout may go, and --max-time may end, while everything else waits.
+"""
+
+import math
+import os
+import select
+import signal
+import stat
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from smai_cli.clocks import Deadline
+from smai_cli.errors import SmaiError, Status, out_of_memory
+from smai_cli.main import die_by, leave
+from smai_cli.output.descriptors import STDOUT, say
+
+if TYPE_CHECKING:
+    from smai_cli.config.keys import Secrets
+
+# Whoever can end the run in order at the deadline gets this long to do it.
+_GRACE_S = 0.3
+# A reader such as head leaves with the last byte; a run that is over then may end by itself.
+_END_S = 0.05
+
+
+class Watched:
+    """One run of a command, which ends once: by itself, or at `deadline`.
+
+    `key`, once it is known, is kept out of every message, and with it the secrets in the base URL.
+    """
+
+    def __init__(self, deadline: Deadline | None = None) -> None:
+        self.deadline = deadline or Deadline()
+        self.key: Secrets | None = None
+        self.watches_stdout = True
+        self._ending = threading.RLock()
+
+    def deliver(self, work: Callable[[], None]) -> int:
+        """Do `work`, which may raise a SmaiError; report how it ended on stderr and return the exit status.
+
+        Raises ReaderGoneError when nobody reads stdout any more.
+        """
+        watch(STDOUT if self.watches_stdout else None, self.deadline, self._die_without_reader, self._stop_at_deadline)
+        failure = None
+        try:
+            work()
+        except SmaiError as error:
+            failure = error
+        except MemoryError:
+            failure = out_of_memory()
+        self.end_no_more()
+        return self._end(failure)
+
+    def end_no_more(self) -> None:
+        """Let nobody else end the run from here on, neither the deadline nor the reader: one end is enough."""
+        self._ending.acquire()  # for good
+
+    def fail(self, error: SmaiError) -> int:
+        """Report a failure before there was any work; return the exit status."""
+        return self._end(error)
+
+    def say(self, line: str) -> None:
+        """Put a notice on stderr."""
+        say(self._without_key(line))
+
+    def _without_key(self, text: str) -> str:
+        return self.key.hidden_in(text) if self.key else text
+
+    def _end(self, failure: SmaiError | None) -> int:
+        """Report how the run ended, once; return the exit status."""
+        if failure is None:
+            return Status.COMPLETE
+        failure.what, failure.hint = self._without_key(failure.what), self._without_key(failure.hint)
+        say(str(failure))
+        return failure.status
+
+    def _die_without_reader(self) -> None:
+        """Die by SIGPIPE, from the watching thread, unless everything is delivered and only the summary is due."""
+        if self._ending.acquire(blocking=False):
+            die_by(signal.SIGPIPE)
+
+    def _stop_at_deadline(self) -> None:
+        """End the process from the watching thread, whatever the main thread is stuck in."""
+        if self._ending.acquire(blocking=False):
+            leave(self._end(self.deadline.error()))
+
+
+def watch(fd: int | None, deadline: Deadline, on_gone: Callable[[], None], on_deadline: Callable[[], None]) -> None:
+    """Start to watch; nothing waits for it.
+
+    When the reader of `fd` (a pipe, a socket, a terminal) goes away, `on_gone` is called, although the model may be
+    silent for minutes: nobody would read its answer, and it costs money. Soon after `deadline` `on_deadline` is.
+    Both end the process, whatever the main thread is stuck in, or return where it is ending by itself.
+    """
+    has_reader = fd is not None and not stat.S_ISREG(os.fstat(fd).st_mode)
+    if has_reader or deadline.left_s() < math.inf:
+        threading.Thread(target=_watch, args=(fd, has_reader, deadline, on_gone, on_deadline), daemon=True).start()
+
+
+def _watch(
+    fd: int | None, has_reader: bool, deadline: Deadline, on_gone: Callable[[], None], on_deadline: Callable[[], None]
+) -> None:
+    poller = select.poll()
+    if fd is not None and has_reader:
+        poller.register(fd, 0)  # no event is asked for: POLLERR and POLLHUP come unasked
+    while (left_s := deadline.left_s() + _GRACE_S) > 0:
+        if poller.poll(None if left_s == math.inf else left_s * 1000 + 1):
+            time.sleep(_END_S)
+            on_gone()
+            return
+    on_deadline()

@@ -1,0 +1,114 @@
+"""`smai login`: keep a key for a server, so that no environment has to carry it."""
+
+import math
+import os
+import signal
+from typing import Any, NoReturn
+
+import click
+
+from smai_cli.cli.group import base_url_option, clock_options, profile_option
+from smai_cli.cli.lifecycle import Watched
+from smai_cli.cli.models import ask_for_list
+from smai_cli.clocks import Clocks, Deadline
+from smai_cli.config.config_file import config_folder
+from smai_cli.config.endpoint import Endpoint, endpoint_for, find_base_url, find_ca_file, origin_of
+from smai_cli.config.keys import Secret, checked_key, key_from_stdin
+from smai_cli.config.keystore import KeyStore
+from smai_cli.errors import SmaiError, UsageError
+from smai_cli.main import die_by
+from smai_cli.output.descriptors import say
+
+_STDIN = 0
+# A timer of 0 s never rings.
+_SOON_S = 0.001
+
+
+@click.command(epilog="Manual: man smai-login.")
+@profile_option
+@base_url_option
+@clock_options
+@click.option("--no-check", is_flag=True, help="Keep the key without asking the server whether it is good.")
+def login(**flags: Any) -> int:
+    """Keep a key for a server, after asking the server whether it is good.
+
+    The key is asked for on a terminal, without echo, or is read from stdin.
+    """
+    deadline = Deadline(flags["max_time"])
+    settings = flags["settings"]
+    base_url, _ = find_base_url(flags["base_url"], os.environ, settings)
+    origin = origin_of(base_url)
+    store = KeyStore(config_folder(os.environ))
+    store.check()
+    endpoint_for(base_url, Secret("-"))  # a server that may not have a key is told before it is typed
+    key = _typed(origin, deadline) if os.isatty(_STDIN) else key_from_stdin(_STDIN, _notice, deadline)
+    endpoint = endpoint_for(base_url, key)
+    run = Watched(deadline)
+    run.watches_stdout = False
+    run.key = endpoint.secrets
+
+    def work() -> None:
+        if not flags["no_check"]:
+            _check(endpoint, Clocks(flags["connect_timeout"], flags["idle_timeout"], deadline), flags["retries"], run)
+        path = store.put(settings.name, origin, key)
+        say(f"the key for {origin} is kept in {path}")
+
+    return run.deliver(work)
+
+
+def _check(endpoint: Endpoint, clocks: Clocks, retries: int, run: Watched) -> None:
+    """Ask the server for its models: a list of them is the one sign that the key is good. Raises SmaiError."""
+    from smai_cli.http import transport  # noqa: PLC0415  # after --help and usage errors
+    from smai_cli.http.retry import Retries  # noqa: PLC0415
+    from smai_cli.stream.models import PATH, read_list, with_query  # noqa: PLC0415
+
+    ca_file = find_ca_file(os.environ)
+    try:
+        ask_for_list(
+            lambda: read_list(
+                lambda query: transport.get(
+                    endpoint._replace(base_url=with_query(endpoint.base_url, query)), PATH, clocks, ca_file=ca_file
+                )
+            ),
+            Retries(retries, run.say, clocks.deadline),
+        )
+    except SmaiError as error:
+        error.hint = f"the key was not kept; {error.hint}"
+        raise
+
+
+def _notice() -> None:
+    say("waiting for the key on stdin")
+
+
+def _typed(origin: str, deadline: Deadline) -> Secret:
+    """Ask for the key on the terminal, without echo; a signal, and the deadline, put the echo back first."""
+    import getpass  # noqa: PLC0415  # for a person only
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+    before = {number: signal.signal(number, _interrupt) for number in numbers}
+    try:
+        if deadline.left_s() < math.inf:
+            signal.setitimer(signal.ITIMER_REAL, max(deadline.left_s(), _SOON_S))
+        typed = getpass.getpass(f"Key for {origin}: ")
+    except _InterruptedError as interrupt:
+        if interrupt.number == signal.SIGALRM:
+            raise deadline.error() from None
+        die_by(interrupt.number)
+    except (EOFError, OSError) as exc:
+        raise UsageError("no key was typed", "pipe it in, or try again") from exc
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return checked_key(typed, "what was typed")
+
+
+class _InterruptedError(BaseException):
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:  # noqa: ARG001
+    raise _InterruptedError(number)

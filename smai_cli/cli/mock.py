@@ -1,0 +1,84 @@
+"""`smai mock`: the rehearsal server as a process of its own."""
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import click
+
+from smai_cli.cli.group import SECONDS, complete_file
+from smai_cli.errors import UsageError
+from smai_cli.prompt.prompt import operand_text
+
+_COUNT = click.IntRange(min=0)
+
+
+@click.command(epilog="Manual: man smai-mock.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port on 127.0.0.1.  [default: a free one]")
+@click.option("--reply", metavar="TEXT", help="What to answer.  [default: a short poem]")
+@click.option("--tape", metavar="FILE", shell_complete=complete_file, help="Replay the recorded stream in FILE.")
+@click.option("--delay", type=SECONDS, metavar="MS", default=15, show_default=True, help="Milliseconds between deltas.")
+@click.option("--require-key", metavar="KEY", help="Answer 401 to any other key.")
+@click.option("--max-requests", type=click.IntRange(min=1), help="Exit after so many answers.")
+@click.option("--status", type=click.IntRange(300, 599), help="Answer with this HTTP status.")
+@click.option("--retry-after", metavar="S", help="Send Retry-After with it.")
+@click.option("--fail-first", type=_COUNT, metavar="N", help="Fail the first N requests only, with --status or 503.")
+@click.option("--cut-after", type=_COUNT, metavar="N", help="Break the connection after N deltas.")
+@click.option("--stall-after", type=_COUNT, metavar="N", help="Fall silent after N deltas.")
+@click.option("--error-after", type=_COUNT, metavar="N", help="Send an error event after N deltas.")
+@click.option("--no-done", is_flag=True, help="Leave out [DONE].")
+@click.option("--finish-reason", metavar="R", default="stop", show_default=True, help="The finish_reason; none: null.")
+def mock(port: int, **flags: Any) -> int:
+    """Serve the chat API on 127.0.0.1 for rehearsals: no key, no model, no network.
+
+    The first line on stdout is the base URL.
+    """
+    from smai_cli.mock.server import Mock  # noqa: PLC0415  # after --help and usage errors
+    from smai_cli.output.descriptors import Output  # noqa: PLC0415
+
+    gc.enable()
+    script = _script(flags)
+    try:
+        server = Mock(script, port)
+    except OSError as exc:
+        raise UsageError(f"port {port}: {exc.strerror}", "choose another --port") from exc
+    with server:
+        Output().write(f"{server.url}\n".encode())
+        server.over.wait()
+    return 0
+
+
+def _script(flags: dict[str, Any]) -> Any:
+    from smai_cli.mock.script import POEM, Script  # noqa: PLC0415
+
+    if flags["tape"] is not None and flags["reply"] is not None:
+        raise UsageError("--tape and --reply exclude each other", "choose one answer")
+    fail_first = flags["fail_first"]
+    status = flags["status"] or (503 if fail_first is not None else None)
+    return Script(
+        reply=POEM if flags["reply"] is None else operand_text(flags["reply"], "--reply"),
+        tape=None if flags["tape"] is None else _tape(flags["tape"]),
+        delay_s=flags["delay"] / 1000,
+        status=status,
+        done=not flags["no_done"],
+        **{name: flags[name] for name in _SAME},
+    )
+
+
+_SAME = (
+    "require_key",
+    "max_requests",
+    "retry_after",
+    "fail_first",
+    "cut_after",
+    "stall_after",
+    "error_after",
+    "finish_reason",
+)
+
+
+def _tape(file: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except OSError as exc:
+        raise UsageError(f"{file}: {exc.strerror}", "name a file with a recorded stream") from exc

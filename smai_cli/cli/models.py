@@ -1,0 +1,84 @@
+"""`smai models`: what a server can be asked for, read whole and then printed."""
+
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from smai_cli.cli.group import server_options, verbose_option
+from smai_cli.cli.server import approach, chosen_endpoint, serving
+from smai_cli.clocks import Clocks, Deadline
+from smai_cli.config.endpoint import Endpoint
+from smai_cli.errors import RefusedError, SmaiError
+from smai_cli.http.trace import Teller, silent
+from smai_cli.output.descriptors import say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from smai_cli.http.retry import Retries
+    from smai_cli.stream.models import Model
+
+_T = TypeVar("_T")
+
+
+@click.command(epilog="Manual: man smai-models. Exit status 0 means: the list is complete and was delivered.")
+@click.option("--json", "as_json", is_flag=True, help="Print the server's JSON for each model on a line.")
+@server_options
+@verbose_option
+def models(*, as_json: bool, verbose: bool, **flags: Any) -> int:
+    """Print the ids of the server's models, one a line, sorted.
+
+    The completion of smai ask -m offers the ids that were printed last.
+    """
+    deadline = Deadline(flags["max_time"])
+    endpoint = chosen_endpoint(flags, deadline)
+    teller = Teller(say, key=endpoint.secrets if endpoint else None) if verbose else None
+    tell = teller or silent
+    ca_file, ahead = approach(endpoint, flags["connect_timeout"], tell)
+    # From here on the connection is being made while the imports run.
+    from smai_cli.cli.lifecycle import Watched  # noqa: PLC0415
+    from smai_cli.config.model_ids import keep_ids  # noqa: PLC0415
+    from smai_cli.http import transport  # noqa: PLC0415
+    from smai_cli.http.retry import Retries  # noqa: PLC0415
+    from smai_cli.output.descriptors import Output  # noqa: PLC0415
+    from smai_cli.stream.models import PATH, read_list, with_query  # noqa: PLC0415
+    from smai_cli.text import on_a_line  # noqa: PLC0415
+
+    run = Watched(deadline)
+    run.key = endpoint.secrets if endpoint else None
+    clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], deadline)
+    retries = Retries(flags["retries"], teller or run.say, deadline)
+
+    def work() -> None:
+        with serving(endpoint) as target:
+
+            def page(query: str) -> "transport.Answer":
+                place = target._replace(base_url=with_query(target.base_url, query))
+                return transport.get(place, PATH, clocks, ca_file=ca_file, ahead=ahead, tell=tell)
+
+            listed = ask_for_list(lambda: read_list(page), retries)
+        if endpoint:  # before the reader of stdout can end the run
+            keep_ids(endpoint.base_url, _without_key(listed, endpoint), os.environ)
+        lines = (model.line if as_json else on_a_line(model.id) for model in listed)
+        # Half a surrogate pair, which JSON can escape and UTF-8 cannot hold, stays escaped.
+        Output().write("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
+
+    return run.deliver(work)
+
+
+def ask_for_list(ask: "Callable[[], list[_T]]", retries: "Retries") -> list[_T]:
+    """Return the list that `ask` returns, asking again where that is allowed. Raises SmaiError."""
+    while True:
+        try:
+            return ask()
+        except SmaiError as error:
+            if isinstance(error, RefusedError) and error.http_status:
+                error.hint = "check --base-url"  # the usual hint is about a request to a model
+            if not retries.wait(error, holds_back=True):
+                raise
+
+
+def _without_key(listed: "list[Model]", endpoint: Endpoint) -> list[str]:
+    """Return the ids to keep: a server could call a model by the key, which is to be in no file."""
+    return [model.id for model in listed if endpoint.secrets.hidden_in(model.id) == model.id]

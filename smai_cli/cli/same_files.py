@@ -1,0 +1,79 @@
+"""The files that a command line names: what one run writes, it neither reads nor writes under another name."""
+
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+from smai_cli.errors import UsageError
+
+
+class Use(NamedTuple):
+    """A file of a run: the option that names it, as a message shows it, and its name, or its descriptor.
+
+    `alone` says that it must be no other file of the run as well, because it is written.
+    """
+
+    option: str
+    file: str | int
+    alone: bool = False
+
+
+def refuse_clashes(named: Sequence[Use], streams: Iterable[Use]) -> None:
+    """Raise UsageError where two names are one file, by whatever links, and one of them must be alone.
+
+    `streams` are the standard ones. They may be a file that is only read: `>>` appends an answer to what was asked.
+    Nothing is touched.
+    """
+    known = [(use, _identity(use.file)) for use in named]
+    beside = [(use, _identity(use.file)) for use in streams]
+    pairs = [*combinations(known, 2), *((one, stream) for one in known for stream in beside)]
+    for (one, its), (other, others) in pairs:
+        if its is not None and its == others and (one.alone or other.alone) and one.option != other.option:
+            name = next((f", {use.file}" for use in (one, other) if isinstance(use.file, str)), "")
+            raise UsageError(f"{one.option} and {other.option} are the same file{name}", "choose another one")
+
+
+def written(output: str | None, record: str | None = None, chat: str | None = None) -> list[Use]:
+    """Return the files that a run writes, with those beside them. Raises UsageError for what cannot be one of them."""
+    uses = []
+    if output:
+        from smai_cli.output import outfile  # noqa: PLC0415  # for those who name one
+
+        place = outfile.place_of(output)
+        uses += [Use("-o", output, alone=True), Use("the .partial of -o", outfile.partial_of(place), alone=True)]
+    if record:
+        uses.append(Use("--record", record, alone=True))
+    if chat:
+        from smai_cli.prompt import conversation  # noqa: PLC0415  # as above
+
+        place = conversation.place_of(chat)
+        uses.append(Use("--chat", chat, alone=True))
+        uses += [Use("a file beside that of --chat", name, alone=True) for name in conversation.names_beside(place)]
+    return uses
+
+
+def streams(*, quiet: bool, reads_stdin: bool) -> list[Use]:
+    """Return the standard streams that a run uses."""
+    return [Use("stderr", 2), *([] if quiet else [Use("stdout", 1)]), *([Use("stdin", 0)] if reads_stdin else [])]
+
+
+def _identity(file: str | int) -> tuple[int, int, str] | None:
+    """Return what tells a regular file from every other one, also one that is to be made; None for all else."""
+    try:
+        found = os.stat(file)
+    except FileNotFoundError:
+        return _identity_to_be(os.path.realpath(file)) if isinstance(file, str) else None
+    except (OSError, ValueError):  # whoever opens it will say so
+        return None
+    return (found.st_dev, found.st_ino, "") if stat.S_ISREG(found.st_mode) else None
+
+
+def _identity_to_be(path: str) -> tuple[int, int, str] | None:
+    folder, name = os.path.split(path)
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, name

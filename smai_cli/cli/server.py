@@ -1,0 +1,66 @@
+"""The options of a command -> the server it asks: an endpoint, or the mock for as long as it is needed."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from smai_cli.clocks import Deadline
+from smai_cli.config.endpoint import (
+    Endpoint,
+    KeySource,
+    find_base_url,
+    find_ca_file,
+    find_endpoint,
+    find_private_key,
+)
+from smai_cli.errors import UsageError
+from smai_cli.http.trace import Tell, silent
+
+if TYPE_CHECKING:
+    from smai_cli.http.preconnect import Ahead
+
+
+def chosen_endpoint(flags: dict[str, Any], deadline: Deadline) -> Endpoint | None:
+    """Return where to ask; None for the mock. Raises UsageError, or ClockError at the deadline."""
+    if not flags["mock"]:
+        return find_endpoint(flags["base_url"], flags["key_file"], os.environ, flags["settings"], deadline)
+    for name in ("base_url", "key_file"):
+        if flags[name]:
+            raise UsageError(f"--mock and --{name.replace('_', '-')} exclude each other", "the mock needs neither")
+    return None
+
+
+def previewed_endpoint(flags: dict[str, Any]) -> tuple[Endpoint, KeySource | None]:
+    """Return where a request would go, without the key, and where that would be taken from. Raises UsageError."""
+    if flags["mock"]:
+        return Endpoint("http://127.0.0.1/v1"), None
+    base_url, _ = find_base_url(flags["base_url"], os.environ, flags["settings"])
+    return Endpoint(base_url), find_private_key(base_url, flags["key_file"], os.environ, flags["settings"])
+
+
+def approach(
+    endpoint: Endpoint | None, connect_timeout_s: float, tell: Tell = silent
+) -> "tuple[str | None, Ahead | None]":
+    """Begin to connect where TLS is spoken; return the file of certificates to trust, and the connection to come.
+
+    `tell` hears of each step of it. Raises UsageError for a file that cannot be read.
+    """
+    if endpoint is None or not endpoint.is_tls:
+        return None, None
+    from smai_cli.http.preconnect import connect_ahead  # noqa: PLC0415  # after usage errors
+
+    ca_file = find_ca_file(os.environ)
+    return ca_file, connect_ahead(endpoint.base_url, ca_file, connect_timeout_s, os.environ, tell)
+
+
+@contextlib.contextmanager
+def serving(endpoint: Endpoint | None) -> Iterator[Endpoint]:
+    """Provide the endpoint to ask; without one, the mock serves for as long as the context lasts."""
+    if endpoint is not None:
+        yield endpoint
+        return
+    from smai_cli.mock.server import Mock  # noqa: PLC0415  # a rehearsal only
+
+    with Mock() as mock:
+        yield Endpoint(mock.url)

@@ -1,1 +1,0 @@
-"""The commands, one a file: flags -> values -> one call."""

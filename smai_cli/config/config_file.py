@@ -1,0 +1,187 @@
+"""The configuration file -> Settings: values checked, each with the place it came from.
+
+    model = "gpt-4.1"
+
+    [profile.local]
+    base_url = "http://localhost:11434/v1"
+
+A profile's values go before those at the top of the file.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from smai_cli.errors import UsageError
+from smai_cli.files import open_regular
+
+if TYPE_CHECKING:
+    from smai_cli.config.toml_lines import Lines
+
+MOST_SECONDS = 1_000_000
+_LIMIT_BYTES = 1024 * 1024
+
+
+class Value(NamedTuple):
+    """A value, and where it was found: `path:line`."""
+
+    value: Any
+    source: str
+
+
+class Settings(NamedTuple):
+    """What a configuration file says: `top` at its top, `profile` in the chosen profile, by the names in KEYS.
+
+    `profiles` are the names of all profiles, `name` that of the chosen one or None. `notice` is what a user is to
+    know all the same, or empty.
+    """
+
+    top: dict[str, Value]
+    profile: dict[str, Value]
+    profiles: tuple[str, ...] = ()
+    name: str | None = None
+    notice: str = ""
+
+    def get(self, key: str) -> Value | None:
+        """Return the value that counts, or None."""
+        return self.profile.get(key) or self.top.get(key)
+
+
+NO_SETTINGS = Settings({}, {})
+
+
+def config_folder(environ: Mapping[str, str]) -> str | None:
+    """Return smai's folder for configuration (XDG base directory specification), None without a home."""
+    base = environ.get("XDG_CONFIG_HOME", "")
+    if not os.path.isabs(base):
+        home = home_folder(environ)
+        if home is None:
+            return None
+        base = os.path.join(home, ".config")
+    return os.path.join(base, "smai")
+
+
+def home_folder(environ: Mapping[str, str]) -> str | None:
+    """Return the home, None where there is none: one that is not absolute would be another in each folder."""
+    home = environ.get("HOME", "")
+    return home if os.path.isabs(home) else None
+
+
+def config_path(environ: Mapping[str, str]) -> str | None:
+    """Return where the configuration file is, or would be; None without a home."""
+    folder = config_folder(environ)
+    return folder and os.path.join(folder, "config.toml")
+
+
+def find_settings(environ: Mapping[str, str], profile: str | None) -> Settings:
+    """Return the settings with the profile of that name; empty ones where there is no file.
+
+    Raises UsageError, with path and line, for what is no TOML, an unknown key, a value of the wrong type, and a
+    profile that does not exist.
+    """
+    path = config_path(environ)
+    text, notice = (None, "") if path is None else _read(path)
+    if path is None or text is None:
+        if profile:
+            raise UsageError(
+                f"there is no profile {profile}", "make it in the configuration file, see smai config --path"
+            )
+        return Settings({}, {}, notice=notice) if notice else NO_SETTINGS
+    return _parsed(text, path, profile)
+
+
+def _read(path: str) -> tuple[str | None, str]:
+    """Return the text of the file, None where there is none, and a notice where nobody can know. Raises UsageError."""
+    try:
+        with open_regular(path) as file:
+            data = file.read(_LIMIT_BYTES + 1)
+        if len(data) > _LIMIT_BYTES:
+            raise UsageError(f"{path} is larger than 1 MiB", "check the configuration file")
+        return data.decode("utf-8-sig"), ""  # editors on Windows begin a file with a byte order mark
+    except (FileNotFoundError, NotADirectoryError):
+        return None, ""
+    except OSError as exc:
+        if isinstance(exc, PermissionError) and not os.path.lexists(path):
+            # The home of somebody else, as after sudo -u: there is no file for this user. One that is there and
+            # cannot be read is another matter, for it may say which server the prompt is for.
+            return None, f"{path}: {exc.strerror}; going on without a configuration file"
+        raise UsageError(f"{path}: {exc.strerror}", "check the configuration file") from exc
+    except UnicodeDecodeError as exc:
+        raise UsageError(f"{path} is not UTF-8", "convert it with iconv") from exc
+
+
+def _parsed(text: str, path: str, name: str | None) -> Settings:
+    import tomllib  # noqa: PLC0415  # only for those who have a file
+
+    from smai_cli.config.toml_lines import Lines  # noqa: PLC0415
+
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        line = re.search(r" \(at line (\d+), column \d+\)$", str(exc))
+        what = f"{path}:{line[1]}: {str(exc)[: line.start()]}" if line else f"{path}: {exc}"
+        raise UsageError(what, "mend it, or move it away") from exc
+    except (ValueError, RecursionError) as exc:
+        raise UsageError(f"{path}: a number, or a nesting, that is too large", "mend it, or move it away") from exc
+    tables = content.pop("profile", {})
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+        raise UsageError(f"{path}: profile is no table", "write [profile.NAME]")
+    lines = Lines(text)
+    top = _checked(content, lines, path, ())
+    profiles = {profile: _checked(table, lines, path, ("profile", profile)) for profile, table in tables.items()}
+    if name and name not in profiles:
+        known = f"there are {', '.join(profiles)}" if profiles else f"{path} has none"
+        raise UsageError(f"there is no profile {name}", known)
+    return Settings(top, profiles[name] if name else {}, tuple(profiles), name or None)
+
+
+def _checked(table: dict[str, Any], lines: "Lines", path: str, header: tuple[str, ...]) -> dict[str, Value]:
+    values = {}
+    for key, value in table.items():
+        source = f"{path}:{lines.line_of((*header, key))}"
+        if key not in KEYS:
+            raise UsageError(f"{source}: unknown key {key}", f"the keys are {', '.join(KEYS)}, and [profile.NAME]")
+        is_fit, wanted = KEYS[key]
+        if not is_fit(value):
+            raise UsageError(f"{source}: {key} is not {wanted}", "mend it")
+        values[key] = Value(value, source)
+    return values
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _seconds(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and _in_range(value)
+
+
+def _in_range(value: float) -> bool:
+    return 0 <= value <= MOST_SECONDS  # which NaN is not, and infinity
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_text, value))
+
+
+_NUMBER = f"a number of seconds from 0 to {MOST_SECONDS}"
+# Each key: what it must be, in code and in words.
+KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "model": (_text, "a text"),
+    "base_url": (_text, "a text"),
+    "key_file": (_text, "a text"),
+    "key_command": (lambda value: _text(value) or _texts(value), "a text or a list of texts"),
+    "system": (_text, "a text"),
+    "api": (lambda value: value in ("auto", "chat", "responses"), "auto, chat or responses"),
+    "responses_models": (_texts, "a list of texts"),
+    "accept": (_texts, "a list of texts"),
+    "connect_timeout": (_seconds, _NUMBER),
+    "idle_timeout": (_seconds, _NUMBER),
+    "max_time": (_seconds, _NUMBER),
+    "retries": (_count, "a number from 0 up"),
+}

@@ -1,0 +1,275 @@
+"""Flags, environment and configuration -> the Endpoint: where the request goes, and the key that may go with it.
+
+A key belongs to an origin (scheme, host, port) and is never sent to another one.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, NoReturn
+from urllib.parse import SplitResult, unquote_plus, urlsplit, urlunsplit
+
+from smai_cli.clocks import Deadline
+from smai_cli.config.config_file import NO_SETTINGS, Settings, Value, config_folder, home_folder
+from smai_cli.config.keys import (
+    Secret,
+    Secrets,
+    checked_key,
+    command_in_shell,
+    file_in_shell,
+    key_from_command,
+    key_from_file,
+)
+from smai_cli.config.keystore import KeyStore
+from smai_cli.errors import UsageError
+
+DEFAULT_BASE_URL = "https://api.smai.ai/v1"
+DEFAULT_MODEL = "gpt-4.1"
+CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+# In a query, what is known to be no secret: the version of the API is a date, and messages are about it.
+_OPEN_NAMES = ("api-version",)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Endpoint(NamedTuple):
+    """A base URL (no credentials in it) and the key that belongs to its origin, or None."""
+
+    base_url: str
+    key: Secret | None = None
+
+    def url(self, path: str) -> str:
+        """Return the URL of `path` (`/chat/completions`) below the base URL; a query of the base URL stays."""
+        parts = urlsplit(self.base_url)
+        return urlunsplit(parts._replace(path=parts.path.rstrip("/") + path))
+
+    @property
+    def secrets(self) -> Secrets:
+        """What no message may show: the key, and the values of the URL's query, as they are and decoded."""
+        values = [value for name, value in _query(urlsplit(self.base_url).query) if name not in _OPEN_NAMES]
+        values = sorted({*values, *map(unquote_plus, values)} - {""}, key=len, reverse=True)
+        return Secrets([*([self.key] if self.key else []), *map(Secret, values)])
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether it is asked over https."""
+        return self.base_url.startswith("https:")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the server is on this machine: localhost, 127.0.0.0/8 or ::1, written out in full.
+
+        Names below .localhost are none of it: RFC 6761 (section 6.3) asks resolvers to keep them here, but not
+        every getaddrinfo does, and a name that is asked of a name server may lead anywhere.
+        """
+        host = urlsplit(self.base_url).hostname or ""
+        if host == "localhost":
+            return True
+        import ipaddress  # noqa: PLC0415  # for http, and where requests has loaded it anyway
+
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        return address in ipaddress.ip_network("127.0.0.0/8") or host == "::1"
+
+
+class KeySource(NamedTuple):
+    """Where the key for a server is: `where` in words, and `read`, which returns it.
+
+    `read` raises UsageError, or ClockError at the deadline.
+    `in_shell` returns what stands for the key between the double quotes of a shell command, None where a shell
+    cannot read it.
+    """
+
+    where: str
+    read: Callable[[Deadline], Secret]
+    in_shell: Callable[[], str | None] = lambda: None
+
+
+def find_endpoint(
+    base_url: str | None,
+    key_file: str | None,
+    environ: Mapping[str, str],
+    settings: Settings = NO_SETTINGS,
+    deadline: Deadline | None = None,
+) -> Endpoint:
+    """Return the Endpoint that `--base-url`, `--key-file`, the environment and the configuration choose.
+
+    Raises UsageError for a base URL or a key that cannot be used, and where the default service has no key;
+    ClockError for a key that is not there at the deadline.
+    """
+    chosen, _ = find_base_url(base_url, environ, settings)
+    source = find_private_key(chosen, key_file, environ, settings)
+    return Endpoint(chosen, source.read(deadline or Deadline()) if source else None)
+
+
+def find_private_key(
+    base_url: str, key_file: str | None, environ: Mapping[str, str], settings: Settings
+) -> KeySource | None:
+    """Return where the key is that goes with a request to `base_url`, None where it goes without one.
+
+    For the default service there is always one; where none was given, reading it raises UsageError. Raises
+    UsageError for a server that no key may go to.
+    """
+    target = _parse(base_url)
+    source = find_key(base_url, key_file, environ, settings)
+    if source:
+        _check_private(target)
+    elif _origin(target) == _origin(_parse(DEFAULT_BASE_URL)):
+        return KeySource("SMAI_API_KEY, which is not set", _no_key, lambda: "$SMAI_API_KEY")
+    return source
+
+
+def _no_key(_: Deadline) -> NoReturn:
+    raise UsageError(
+        "no API key", "set SMAI_API_KEY, give --key-file, or run smai login once; --mock rehearses without a key"
+    )
+
+
+def endpoint_for(base_url: str, key: Secret) -> Endpoint:
+    """Return the Endpoint of a server and a key for it. Raises UsageError for a server that no key may go to."""
+    target = _parse(base_url)
+    _check_private(target)
+    return Endpoint(urlunsplit(target), key)
+
+
+def _check_private(target: SplitResult) -> None:
+    if target.scheme == "http" and not Endpoint(urlunsplit(target)).is_loopback:
+        raise UsageError(
+            f"a key never goes over plain http to {target.hostname}",
+            "use https, or leave the key out for this server",
+        )
+
+
+def find_base_url(base_url: str | None, environ: Mapping[str, str], settings: Settings) -> tuple[str, str]:
+    """Return the base URL that counts, and where it comes from. Raises UsageError."""
+    configured = settings.get("base_url") or Value(DEFAULT_BASE_URL, "default")
+    given = ((base_url, "--base-url"), (environ.get("SMAI_BASE_URL"), "SMAI_BASE_URL"), configured)
+    found, source = next((value, source) for value, source in given if value)
+    return urlunsplit(_parse(found, source)), source
+
+
+def find_key(base_url: str, key_file: str | None, environ: Mapping[str, str], settings: Settings) -> KeySource | None:
+    """Return where the key for the server of `base_url` is, or None. Nothing is read but the file of keys.
+
+    A configured key belongs to the server that is configured beside it, or above it. Raises UsageError.
+    """
+    origin = origin_of(base_url)
+    if key_file is not None:
+        return KeySource(
+            "--key-file", lambda deadline: key_from_file(key_file, deadline), lambda: file_in_shell(key_file)
+        )
+    if environ.get("SMAI_API_KEY", "").strip() and origin == origin_of(
+        environ.get("SMAI_BASE_URL") or DEFAULT_BASE_URL
+    ):
+        return KeySource(
+            "SMAI_API_KEY", lambda _: checked_key(environ["SMAI_API_KEY"], "SMAI_API_KEY"), lambda: "$SMAI_API_KEY"
+        )
+    home = settings.top.get("base_url", (DEFAULT_BASE_URL, ""))[0]
+    for table in (settings.profile, settings.top):
+        source = _configured_key(table, environ)
+        if source and origin == origin_of(table.get("base_url", (home, ""))[0]):
+            return source
+    store = KeyStore(config_folder(environ))
+    stored = store.find(settings.name, origin)
+    return KeySource(f"smai login ({store.path})", lambda _: stored) if stored else None
+
+
+def _configured_key(table: Mapping[str, Value], environ: Mapping[str, str]) -> KeySource | None:
+    if file := table.get("key_file"):
+        return KeySource(
+            f"key_file ({file.source})",
+            lambda deadline: key_from_file(_key_path(file, environ), deadline, f"check {file.source}"),
+            lambda: file_in_shell(_key_path(file, environ)),
+        )
+    if command := table.get("key_command"):
+        return KeySource(
+            f"key_command ({command.source})",
+            lambda deadline: key_from_command(command.value, command.source, deadline),
+            lambda: command_in_shell(command.value, command.source),
+        )
+    return None
+
+
+def _key_path(file: Value, environ: Mapping[str, str]) -> str:
+    """Return the path of a configured key file. Raises UsageError where it is in a home, and there is none."""
+    name: str = file.value
+    if not name.startswith("~/"):
+        return os.path.join(config_folder(environ) or "", name)
+    home = home_folder(environ)
+    if home is None:
+        raise UsageError(f"there is no home for the key_file {name}", f"set HOME, or check {file.source}")
+    return home + name[1:]
+
+
+def origin_of(base_url: str) -> str:
+    """Return scheme, host and port of a base URL (RFC 6454, section 4). Raises UsageError."""
+    scheme, host, port = _origin(_parse(base_url))
+    return f"{scheme}://{host}:{port}"
+
+
+def find_ca_file(environ: Mapping[str, str]) -> str | None:
+    """Return the file of certificates that the environment names, or None. Raises UsageError if it cannot be read."""
+    for name in CA_VARIABLES:
+        if path := environ.get(name):
+            if not os.access(path, os.R_OK):
+                raise UsageError(f"the CA bundle {path} cannot be read", f"check {name}")
+            return path
+    return None
+
+
+def shown_url(url: str) -> str:
+    """Return a URL, or what was meant to be one, as messages show it.
+
+    It has no user and no password, of its query the names only, and no fragment: any of them can be a secret. What
+    stands in the place of a port and is none is the beginning of a password.
+    """
+    before, _, query = url.partition("#")[0].partition("?")
+    scheme = re.match(r"(?i)https?:/*|[a-z][a-z0-9+.-]*://|", before)
+    head = scheme[0] if scheme else ""
+    host, slash, path = before[len(head) :].partition("/")
+    host = host.rpartition("@")[2]
+    if "@" in path:  # a password with a slash in it, perhaps
+        path = f"...@{path.rpartition('@')[2]}"
+    if not re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:[0-9]*)?", host):
+        host = f"{host.partition(':')[0]}:..."
+    shown = "&".join(_shown_pair(name, value) for name, value in _query(query))
+    return f"{head}{host}{slash}{path}{'?' if shown else ''}{shown}"
+
+
+def _shown_pair(name: str, value: str) -> str:
+    shown = value if name in _OPEN_NAMES or not value else "..."
+    return f"{name}={shown}" if name else shown
+
+
+def _query(query: str) -> list[tuple[str, str]]:
+    """Return the names and the values in a query; what has no sign between them is all value."""
+    pairs = [part.partition("=") for part in query.split("&") if part]
+    return [(name, value) if sign else ("", name) for name, sign, value in pairs]
+
+
+def _parse(base_url: str, source: str = "--base-url and SMAI_BASE_URL") -> SplitResult:
+    """Split and check a base URL; credentials in it are dropped, because only a key is ever sent."""
+    shown = shown_url(base_url)
+    if not base_url.isprintable() or " " in base_url:
+        raise UsageError("the base URL holds a space or a control character", f"check {source}")
+    try:
+        parts = urlsplit(base_url)
+        port = parts.port
+    except ValueError as exc:
+        raise UsageError(f"the base URL {shown} is not a URL", f"check {source}") from exc
+    if parts.scheme not in _DEFAULT_PORTS:
+        rest = shown.split("://", 1)[-1]
+        raise UsageError(
+            f"the base URL {shown} does not begin with http:// or https://",
+            f"did you mean http://{rest}",
+        )
+    if not parts.hostname or any(not 0 < len(label) < 64 for label in parts.hostname.rstrip(".").split(".")):  # noqa: PLR2004
+        raise UsageError(f"the base URL {shown} has no valid host", f"check {source}")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return parts._replace(netloc=host if port is None else f"{host}:{port}", fragment="")
+
+
+def _origin(parts: SplitResult) -> tuple[str, str | None, int]:
+    """Return scheme, host and port (RFC 6454, section 4)."""
+    return parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme]

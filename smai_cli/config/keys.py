@@ -1,0 +1,281 @@
+"""Where keys come from: the environment, a file, a command, stdin; and how they are kept out of every message."""
+
+import contextlib
+import errno
+import math
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from smai_cli.clocks import Deadline
+from smai_cli.errors import UsageError
+from smai_cli.files import open_regular
+
+if TYPE_CHECKING:
+    import subprocess
+
+# What servers take as one header, all in all.
+_KEY_LIMIT_BYTES = 8192
+# White space around a key is dropped, but not without an end.
+_READ_LIMIT_BYTES = 65536
+_KEY_START = 8
+_SHORT_KEY = 4
+# A person may have to type a passphrase; a job must not hang.
+COMMAND_LIMIT_S = 60
+_NOTICE_AFTER_S = 3.0
+# How soon it is seen that a command is over while somebody else, such as an agent, holds its stdout.
+_SLICE_S = 0.05
+
+
+class Secret:
+    """A key that no message, repr or traceback shows; `reveal` is called only where it goes on the wire."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        """Return a placeholder."""
+        return "Secret(...)"
+
+    __str__ = __repr__
+
+    def hidden_in(self, text: str) -> str:
+        """Return `text` without the key, or what a cut left of it: a server may repeat it in its own words.
+
+        A short key may be a part of any word, and local servers take any: `o` is in many. It is hidden behind
+        `Bearer`, and elsewhere if it stands alone and is no mere word.
+        """
+        start = self._value[:_KEY_START]
+        if len(start) < _KEY_START:
+            return self._short_hidden_in(text)
+        at = text.find(start)
+        while at >= 0:
+            end = at + _KEY_START
+            while end < len(text) and self._value.startswith(text[at : end + 1]):
+                end += 1
+            text = f"{text[:at]}...{text[end:]}"
+            at = text.find(start, at)
+        return text
+
+    def _short_hidden_in(self, text: str) -> str:
+        key = re.escape(self._value)
+        text = re.sub(rf"((?i:bearer)\s+){key}", r"\1...", text)
+        if len(self._value) < _SHORT_KEY or self._value.isalpha():
+            return text
+        return re.sub(rf"(?<![\w-]){key}(?![\w-])", "...", text)
+
+    def reveal(self) -> str:
+        """Return the key itself."""
+        return self._value
+
+
+class Secrets:
+    """All that a run has to keep to itself: its key, and the secrets in its base URL."""
+
+    def __init__(self, secrets: Iterable[Secret]) -> None:
+        self._secrets = tuple(secrets)
+
+    def hidden_in(self, text: str) -> str:
+        """Return `text` without any of them."""
+        for secret in self._secrets:
+            text = secret.hidden_in(text)
+        return text
+
+
+def checked_key(value: str, source: str) -> Secret:
+    """Return the key in `value` without the white space around it; nothing of it is ever shown. Raises UsageError."""
+    key = value.strip()
+    if not key:
+        raise UsageError(f"{source} is empty", "put the key there, alone")
+    if len(key) > _KEY_LIMIT_BYTES:
+        raise UsageError(
+            f"{source} is longer than {_KEY_LIMIT_BYTES} bytes, too long for a header", "put the key there, alone"
+        )
+    if not re.fullmatch(r"[\x21-\x7e]+", key):
+        raise UsageError(
+            f"{source} holds a character that no key has (a line end, a space, or one outside ASCII)",
+            "put the key there, alone",
+        )
+    return Secret(key)
+
+
+def key_from_file(path: str, deadline: Deadline, hint: str = "check --key-file") -> Secret:
+    """Read a key from a file that nobody else can read, or from a pipe. Raises UsageError, or ClockError."""
+    name = f"the key file {path}"
+    try:
+        if stat.S_ISREG(os.stat(path).st_mode):
+            data = read_private(path, f"others can read the key file {path}", _READ_LIMIT_BYTES)
+        else:
+            data = _read_pipe(path, deadline)
+    except OSError as exc:
+        raise UsageError(f"{name}: {exc.strerror}", hint) from exc
+    except ValueError as exc:  # a NUL in the name
+        raise UsageError(f"{name}: {exc}", hint) from exc
+    return checked_key(data.decode("latin-1"), name)
+
+
+def read_private(path: str, open_to_others: str, limit_bytes: int) -> bytes:
+    """Return what is in a regular file, and no more than a byte over the limit.
+
+    Raises OSError, and UsageError, which begins with `open_to_others`, where not only its owner can use it.
+    """
+    with open_regular(path) as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISREG(mode) and mode & 0o077:
+            raise UsageError(open_to_others, f"run chmod 600 {path}")
+        return file.read(limit_bytes + 1)
+
+
+def _read_pipe(path: str, deadline: Deadline) -> bytes:
+    """Return what comes through a pipe, up to a limit. Raises OSError, or ClockError at the deadline."""
+    from smai_cli.clocks import result_within  # noqa: PLC0415  # for few runs
+
+    def read() -> bytes:
+        data = b""
+        with open(path, "rb", buffering=0) as pipe:  # which waits for somebody to write
+            while len(data) <= _READ_LIMIT_BYTES and (piece := pipe.read(_READ_LIMIT_BYTES)):
+                data += piece
+        return data
+
+    try:
+        return result_within(deadline.left_s(), read)
+    except TimeoutError as exc:
+        if exc.errno is not None:
+            raise
+        raise deadline.error() from None
+
+
+def key_from_stdin(fd: int, notice: Callable[[], None], deadline: Deadline) -> Secret:
+    """Read a key from a descriptor to its end; call `notice` once if nothing has come for 3 s.
+
+    Raises UsageError, or ClockError at the deadline.
+    """
+    import select  # noqa: PLC0415  # for smai login
+
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    data, patience_s = b"", _NOTICE_AFTER_S
+    while len(data) <= _READ_LIMIT_BYTES:
+        limit_s = max(0.0, min(patience_s, deadline.left_s()))
+        if not poller.poll(None if limit_s == math.inf else limit_s * 1000):
+            if deadline.left_s() <= 0:
+                raise deadline.error()
+            notice()
+            patience_s = math.inf
+            continue
+        try:
+            piece = os.read(fd, _READ_LIMIT_BYTES)
+        except BlockingIOError:  # another reader was faster
+            continue
+        except OSError as exc:
+            if exc.errno == errno.EBADF:  # nohup leaves stdin open for writing only
+                break
+            raise UsageError(f"stdin: {exc.strerror}", "check where the key comes from") from exc
+        if not piece:
+            break
+        data += piece
+    return checked_key(data.decode("latin-1"), "stdin")
+
+
+def key_from_command(command: str | list[str], source: str, deadline: Deadline) -> Secret:
+    """Return the first line that a command prints, run without a shell; its stderr is shown.
+
+    The command is over when its process is, whoever still holds its stdout. Raises UsageError, or ClockError.
+    """
+    import subprocess  # noqa: PLC0415  # for those who have one
+
+    words = _words(command, source)
+    try:
+        child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0)  # noqa: S603  # the user's own words, and no shell
+    except OSError as exc:
+        raise UsageError(f"key_command cannot be run: {exc.strerror}", f"check {source}") from exc
+    except ValueError as exc:  # a NUL in a word
+        raise UsageError(f"key_command is no command: {exc}", f"check {source}") from exc
+    try:
+        output = _output(child, time.monotonic() + min(COMMAND_LIMIT_S, deadline.left_s()))
+    except TimeoutError:
+        child.kill()
+        if deadline.left_s() <= 0:
+            raise deadline.error() from None
+        raise UsageError(f"key_command took longer than {COMMAND_LIMIT_S} s", f"check {source}") from None
+    if child.returncode:
+        status = child.returncode
+        ended = f"died by signal {-status}" if status < 0 else f"exit status {status}"
+        raise UsageError(f"key_command failed: {ended}", f"check {source}")
+    lines = output.decode("latin-1").splitlines()
+    return checked_key(lines[0] if lines else "", "the output of key_command")
+
+
+def _output(child: "subprocess.Popen[bytes]", end_s: float) -> bytes:
+    """Return what a command printed until it ended, up to a limit. Raises TimeoutError when `end_s` has come."""
+    import select  # noqa: PLC0415  # as above
+    import subprocess  # noqa: PLC0415
+
+    assert child.stdout  # noqa: S101  # it is a pipe
+    with child.stdout as pipe:
+        fd = pipe.fileno()
+        os.set_blocking(fd, False)
+        poller = select.poll()
+        poller.register(fd, select.POLLIN)
+        output = bytearray()
+        while (left_s := end_s - time.monotonic()) > 0:
+            is_over = child.poll() is not None  # asked first: then all that it wrote is in the pipe
+            try:
+                piece = os.read(fd, _READ_LIMIT_BYTES)
+            except BlockingIOError:
+                if is_over:
+                    return bytes(output)
+                poller.poll(1000 * min(left_s, _SLICE_S))
+                continue
+            output += piece[: _READ_LIMIT_BYTES - len(output)]
+            if is_over and (not piece or b"\n" in output):
+                return bytes(output)
+            if not piece:  # it closed its stdout, and goes on or ends
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(left_s)
+    raise TimeoutError
+
+
+def file_in_shell(path: str) -> str | None:
+    """Return what stands for the key in a file between the double quotes of a shell command.
+
+    None for what may be gone when that runs, or would be another one: a pipe, or a descriptor of this process.
+    """
+    import shlex  # noqa: PLC0415  # for few runs
+
+    with contextlib.suppress(OSError, ValueError):  # a file that is not there yet may be there then
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return None
+    if os.path.abspath(path).startswith(("/dev/", "/proc/")):
+        return None
+    return f"$(cat <{shlex.quote(path)})"
+
+
+def command_in_shell(command: str | list[str], source: str) -> str:
+    """Return what stands for the key that a command prints between the double quotes of a shell command.
+
+    The words are those with which smai runs it, whatever they mean to a shell. Raises UsageError.
+    """
+    import shlex  # noqa: PLC0415  # for few runs
+
+    first, *others = _words(command, source)
+    quoted = "'" + first.replace("'", "'\"'\"'") + "'" if "=" in first else shlex.quote(first)
+    return f"$({' '.join([quoted, *map(shlex.quote, others)])} </dev/null | head -n 1)"
+
+
+def _words(command: str | list[str], source: str) -> list[str]:
+    """Return the words of a command, as a shell would split them but for all else. Raises UsageError."""
+    import shlex  # noqa: PLC0415  # for those who have one
+
+    try:
+        words = shlex.split(command) if isinstance(command, str) else command
+    except ValueError as exc:
+        raise UsageError(f"key_command is no command: {exc}", f"check {source}") from exc
+    if not words:
+        raise UsageError("key_command is no command: it is empty", f"check {source}")
+    return words

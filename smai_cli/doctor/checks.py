@@ -1,0 +1,288 @@
+"""The checks of `smai doctor`: how one is made and told, and those of the way to the server: name, TCP, TLS.
+
+A check answers Found, or raises the SmaiError that a run would end with: the statuses and the next steps are the same.
+"""
+
+import contextlib
+import json
+import math
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+from smai_cli.clocks import Clocks, result_within
+from smai_cli.errors import ClockError, ConnectError, SmaiError
+from smai_cli.http.preconnect import tls_context
+from smai_cli.text import escaped, on_a_line, one_line
+
+if TYPE_CHECKING:
+    import ssl
+
+_T = TypeVar("_T")
+_TIMED = ("key", "dns", "tcp", "tls", "models")
+_PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
+# Certificates are renewed by machines weeks before they expire: one that is not has been forgotten.
+_SOON_DAYS = 14
+_DAY_S = 86400
+
+
+class Found(NamedTuple):
+    """What a good check found, and what to do all the same, or nothing."""
+
+    detail: str
+    hint: str = ""
+
+
+class NotNeededError(Exception):
+    """There is nothing to check; its text says why. What comes later is checked all the same."""
+
+
+class Check(NamedTuple):
+    """A check that was made: `ok` is None for one that was not, `exit_status` what a failure ends a run with."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    hint: str = ""
+    elapsed_s: float | None = None
+    exit_status: int | None = None
+
+    def text(self) -> str:
+        """Return the check as one line of text."""
+        rest = f"; {self.hint}" if self.hint else ""
+        if self.ok is None:
+            return on_a_line(f"-     {self.name}: {self.detail}")
+        if not self.ok:
+            return on_a_line(f"FAIL  {self.name}: {self.detail}{rest}")
+        took = f"  {self.elapsed_s:.3f} s" if self.name in _TIMED else ""
+        return on_a_line(f"ok    {self.name:13}  {self.detail}{rest}{took}")
+
+    def json(self) -> str:
+        """Return the check as one line of JSON."""
+        fields = self._asdict()
+        fields["check"] = fields.pop("name")
+        order = ("check", "ok", "detail", "hint", "elapsed_s", "exit_status")
+        return escaped(json.dumps({name: fields[name] for name in order}, ensure_ascii=False))
+
+
+class Checks:
+    """Makes checks, and gives each to `tell` as soon as it is known; `failures` are the errors of those that failed."""
+
+    def __init__(self, tell: Callable[[Check], None]) -> None:
+        self.failures: list[SmaiError] = []
+        self._tell = tell
+        self._made = 0
+        self._blocked: dict[str, str] = {}
+
+    def make(self, name: str, work: Callable[[], Found], *needs: str) -> None:
+        """Make the check that `work` is, unless one of those that it `needs` has failed. Raises what `tell` raises."""
+        reason = next((self._blocked[need] for need in needs if need in self._blocked), None)
+        if reason:
+            self._blocked[name] = reason
+            self._tell(Check(name, None, f"not checked, because {reason}"))
+            return
+        begun_s = time.monotonic()
+        try:
+            detail, hint = work()
+            made = Check(name, ok=True, detail=detail, hint=hint, exit_status=0)
+        except NotNeededError as why:
+            self._tell(Check(name, None, f"not checked, because {why}"))
+            return
+        except SmaiError as error:
+            self.failures.append(error)
+            self._blocked[name] = f"{name} failed"
+            made = Check(name, ok=False, detail=error.what, hint=error.hint, exit_status=int(error.status))
+        self._made += 1
+        self._tell(made._replace(elapsed_s=round(time.monotonic() - begun_s, 3)))
+
+    def end(self) -> None:
+        """Raise the failure that the run ends with, which is of the kind of the first, if a check has failed."""
+        if self.failures:
+            first = self.failures[0]
+            raise type(first)(f"{len(self.failures)} of {self._made} checks failed", first.hint)
+
+
+class Hop(NamedTuple):
+    """Where the connection goes first: to the server, or to a proxy."""
+
+    host: str
+    port: int
+    is_tls: bool
+    is_proxy: bool = False
+
+    @property
+    def hint(self) -> str:
+        """What to check where it cannot be reached."""
+        return "check HTTPS_PROXY and HTTP_PROXY" if self.is_proxy else "check --base-url and the network"
+
+    @property
+    def title(self) -> str:
+        """The host, and that it is the proxy where it is."""
+        return f"the proxy {self.host}" if self.is_proxy else self.host
+
+
+def server_hop(base_url: str) -> Hop:
+    """Return where the server of a base URL is, which was checked before."""
+    parts = urlsplit(base_url)
+    return Hop(parts.hostname or "", parts.port or _PORTS[parts.scheme], parts.scheme == "https")
+
+
+def proxy_hop(url: str) -> Hop:
+    """Return where a proxy is, named as HTTPS_PROXY names it. Raises ConnectError for one that cannot be used."""
+    hint = "check HTTPS_PROXY and ALL_PROXY"
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")  # as requests takes it
+        host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        host = port = None
+    if not host or port is None:  # without its words, which may hold a password
+        raise ConnectError("the proxy is no URL that smai can use", hint)
+    if parts.scheme.startswith("socks"):
+        import importlib.util  # noqa: PLC0415  # for few
+
+        if importlib.util.find_spec("socks") is None:
+            raise ConnectError("the proxy cannot be used: SOCKS needs a package", "pip install pysocks, beside smai")
+    return Hop(host, port, parts.scheme == "https", is_proxy=True)
+
+
+class Address(NamedTuple):
+    """One of the addresses of a host, as the socket module has it."""
+
+    family: int
+    place: Any
+
+    @property
+    def host(self) -> str:
+        """The address without its port."""
+        return str(self.place[0])
+
+
+def resolve(hop: Hop, clocks: Clocks) -> list[Address]:
+    """Return the addresses of the host, at least one. Raises ConnectError or ClockError."""
+    try:
+        found = _within(
+            clocks,
+            f"no name server told where {hop.title} is",
+            lambda: socket.getaddrinfo(hop.host, hop.port, type=socket.SOCK_STREAM),
+        )
+    except (OSError, ValueError) as exc:  # a name that IDNA does not know is a ValueError
+        raise ConnectError(f"could not resolve {hop.title}: {_reason(exc)}", hop.hint) from exc
+    return list(dict.fromkeys(Address(family, place) for family, _, _, _, place in found))
+
+
+class Reached(NamedTuple):
+    """A TCP connection, its address, and what was wrong with those that were tried before."""
+
+    connection: socket.socket
+    address: Address
+    others: list[str]
+
+
+def connect(hop: Hop, addresses: list[Address], clocks: Clocks) -> Reached:
+    """Connect to the first address that answers. Raises ConnectError or ClockError."""
+    to = f"{hop.title} port {hop.port}"
+    try:
+        return _within(clocks, f"{to} did not answer", lambda: _connected(addresses, _limit_s(clocks)))
+    except OSError as exc:
+        hint = hop.hint if hop.is_proxy else "check --base-url and whether the server runs"
+        raise ConnectError(f"could not connect to {to}: {_reason(exc)}", hint) from exc
+
+
+def _connected(addresses: list[Address], limit_s: float) -> Reached:
+    """Try the addresses in turn, each for its share of what is left of the time. Raises OSError of the last."""
+    end_s = time.monotonic() + limit_s
+    others = []
+    for number, address in enumerate(addresses, 1):
+        share_s = (end_s - time.monotonic()) / (len(addresses) - number + 1)
+        plain = socket.socket(address.family, socket.SOCK_STREAM)
+        try:
+            plain.settimeout(None if share_s == math.inf else max(share_s, 0.001))
+            plain.connect(address.place)
+        except OSError as exc:
+            plain.close()
+            if number == len(addresses):
+                raise
+            others.append(f"{address.host}: {_reason(exc)}")
+        else:
+            return Reached(plain, address, others)
+    raise OSError("no address")
+
+
+def shake_hands(hop: Hop, plain: socket.socket, ca_file: str | None, clocks: Clocks) -> Found:
+    """Speak TLS on a connection and close it; tell of the certificate. Raises ConnectError or ClockError."""
+    import ssl  # noqa: PLC0415  # not for http
+
+    def shake() -> "tuple[str | None, dict[str, Any]]":
+        plain.settimeout(None)  # the clock runs beside it: bytes that dribble in would start this one anew
+        name = hop.host.rstrip(".")
+        with contextlib.closing(tls_context(ca_file).wrap_socket(plain, server_hostname=name)) as peer:
+            return peer.version(), dict(peer.getpeercert() or {})
+
+    try:
+        protocol, certificate = _within(clocks, f"{hop.title} did not finish the TLS handshake", shake)
+    except (OSError, ValueError) as exc:
+        from smai_cli.http.failures import tls_error  # noqa: PLC0415  # the words that a run has for it
+
+        if isinstance(exc, (ssl.SSLError, ValueError)):
+            raise tls_error(_reason(exc)) from exc
+        raise ConnectError(f"{hop.title} dropped the TLS handshake: {_reason(exc)}", hop.hint) from exc
+    expires_s = ssl.cert_time_to_seconds(certificate["notAfter"])
+    days = int((expires_s - time.time()) // _DAY_S)
+    until = time.strftime("%Y-%m-%d", time.gmtime(expires_s))
+    whose, issuer = _subject(certificate), _name(certificate.get("issuer", ()))
+    return Found(
+        f"{protocol}{' with the proxy' if hop.is_proxy else ''}, certificate of {whose} by {issuer}, "
+        f"expires in {days} days ({until})",
+        "the server needs a new certificate soon" if days < _SOON_DAYS else "",
+    )
+
+
+def trusted(ca_file: str | None) -> "tuple[str, ssl.SSLContext]":
+    """Return the bundle of certificates that counts, and a context that trusts it. Raises OSError."""
+    if ca_file is None:
+        import certifi  # noqa: PLC0415  # what requests takes
+
+        ca_file = certifi.where()
+    return ca_file, tls_context(ca_file)
+
+
+def _subject(certificate: dict[str, Any]) -> str:
+    """Return whom a certificate is for: the first of its names, because those are what counts."""
+    names = certificate.get("subjectAltName") or ()
+    return one_line(str(names[0][1]), 100) if names else _name(certificate.get("subject", ()))
+
+
+def _name(parts: Any) -> str:
+    """Return the common name in a distinguished name, or else the organisation, or what there is."""
+    fields = {key: value for part in parts for key, value in part}
+    names = (fields.get("organizationName"), fields.get("commonName"), *fields.values(), "nobody")
+    return one_line(str(next(name for name in names if name)), 100)
+
+
+def _limit_s(clocks: Clocks) -> float:
+    return max(0.0, min(clocks.connect_timeout_s or math.inf, clocks.deadline.left_s()))
+
+
+def _within(clocks: Clocks, late: str, work: Callable[[], _T]) -> _T:
+    """Return what `work` returns, or raise what it raises; a ClockError when the clock to connect runs out.
+
+    It is left behind on its thread then.
+    """
+    try:
+        return result_within(_limit_s(clocks), work)
+    except TimeoutError as failure:
+        if failure.errno is not None:  # the kernel's own time limit is not one of the clocks
+            raise
+    if clocks.deadline.left_s() <= 0:
+        raise clocks.deadline.error()
+    raise ClockError(
+        f"timed out: {late} within {clocks.connect_timeout_s:g} s",
+        "check the network and its firewall, or raise --connect-timeout",
+    )
+
+
+def _reason(exc: Exception) -> str:
+    """Return the system's words."""
+    return one_line((exc.strerror if isinstance(exc, OSError) else None) or str(exc) or type(exc).__name__, 200)

@@ -1,0 +1,281 @@
+"""How requests and urllib3 are made to connect and to send: our connections below their adapters.
+
+What these libraries do that a streaming tool must not is kept out here: redirects, ~/.netrc, retries of their own,
+interim answers, and silence about how far a request is.
+"""
+
+import functools
+import http
+import http.client
+import io
+import math
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NameResolutionError, NewConnectionError
+
+from smai_cli.config.endpoint import Endpoint
+from smai_cli.http.early_answer import Early
+from smai_cli.http.preconnect import Ahead
+from smai_cli.http.tcp import Address, Cancellation, connect, note, resolve
+from smai_cli.http.trace import Tell, silent
+
+# A peer that vanished behind a NAT while the model thinks is noticed after 30 s plus the system's probes.
+_SOCKET_OPTIONS = [
+    *HTTPConnection.default_socket_options,
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *([(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)] if hasattr(socket, "TCP_KEEPIDLE") else []),
+]
+
+_LONGEST_LABEL = 63  # RFC 1035, section 2.3.4
+
+
+class Sending:
+    """How far a request is on its way, told by the thread that sends it to the one that waits, which may end it.
+
+    `connected` says that the connection is made and the head is sent: from here on the server may have the
+    request. `report` is called at each step. `what` it is, and what happens to it, `tell` hears; `is_whole` says
+    that no body follows the head. Until `connect_end_s`, on the monotonic clock, there is time to connect.
+    """
+
+    connected = False
+    report: Callable[[], None] = staticmethod(lambda: None)
+    connect_end_s = math.inf
+
+    def __init__(self, what: str = "", tell: Tell = silent, *, is_whole: bool = False) -> None:
+        self.what = what
+        self.is_whole = is_whole
+        self.cancellation = Cancellation()
+        self.connections: list[HTTPConnection] = []
+        self._tell = tell
+        self._is_cancelled = False
+        self._lock = threading.Lock()
+
+    def tell(self, what: str) -> None:
+        """Tell what happens; nothing of a thread that was left behind."""
+        if not self._is_cancelled:
+            self._tell(what)
+
+    def step(self) -> None:
+        """Note that the head is sent, or that a block of the body comes next. Raises OSError once it was cancelled."""
+        with self._lock:
+            self.cancellation.check()
+            self.connected = True
+        self.report()
+
+    def cancel(self, *, timed_out: bool = False) -> bool:
+        """End every connection and send nothing more; return whether the connection was made before.
+
+        `timed_out` says that a clock did it, and not the caller.
+        """
+        with self._lock:
+            connected = self.connected
+            self._is_cancelled = True
+            self.cancellation.cancel(timed_out=timed_out)
+        return connected
+
+
+class Upload(io.BytesIO):
+    """The body of a request, read by urllib3 block by block, each under a time limit of its own."""
+
+    def __init__(self, body: bytes, sending: Sending) -> None:
+        super().__init__(body)
+        self._sending = sending
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next block. Raises OSError once the exchange was cancelled."""
+        self._sending.step()
+        block = super().read(size)
+        self._sending.cancellation.aborts = bool(block)
+        if not block:
+            self._sending.tell(f"request sent: {self._sending.what}")
+        return block
+
+
+class Session(requests.Session):
+    """A session that never follows a redirect.
+
+    requests reads the whole body of a redirect to compute the next request, even where it is not to follow.
+    """
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
+        """Return None: nothing is a redirect."""
+        return None
+
+
+class _Response(http.client.HTTPResponse):
+    """A response that is the final one: interim ones, such as 103 Early Hints, are passed over (RFC 9110, 15.2).
+
+    http.client passes over 100 only, and takes another for an empty answer.
+    """
+
+    def begin(self) -> None:
+        super().begin()
+        while http.HTTPStatus.SWITCHING_PROTOCOLS < self.status < http.HTTPStatus.OK:
+            # The same as for the first line: without headers, begin reads a status and headers.
+            self.headers = self.msg = None  # type: ignore[assignment]
+            super().begin()
+
+
+class _Connection(HTTPConnection):
+    def __init__(self, *args: Any, sending: Sending, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sending = sending
+        self._address: Address | None = None
+        self._early: Early | None = None
+        sending.connections.append(self)
+
+    def connect(self) -> None:
+        """Connect. What of it is proxy and TLS, urllib3 does not show."""
+        if self.proxy:
+            self.sending.tell(f"connecting to the proxy {self.host} port {self.port}")
+        try:
+            super().connect()
+        except Exception:
+            # It answered, and is as good as one that did not: a try after this one begins with another.
+            if self._address and not self.proxy:
+                note(self._address, self.sending.cancellation, answered=False)
+            raise
+        self.sending.cancellation.check()
+        version = self.sock.version() if hasattr(self.sock, "version") else None
+        self.sending.tell(f"connected, {version}" if version else "connected")
+
+    def _new_conn(self) -> socket.socket:
+        """Return a TCP connection to the first address that takes one.
+
+        urllib3's own gives each address the whole time, and cannot be ended. It raises what urllib3's raises.
+        """
+        host, sending = self._dns_host.strip("[]"), self.sending
+        _check_labels(host)
+        try:
+            found = resolve(host, self.port, sending.cancellation)
+            reached = connect(
+                found, sending.connect_end_s, sending.cancellation, self.socket_options or (), sending.tell
+            )
+        except socket.gaierror as exc:
+            raise NameResolutionError(self.host, self, exc) from exc
+        except TimeoutError as exc:
+            raise ConnectTimeoutError(self, f"Connection to {self.host} timed out") from exc
+        except OSError as exc:
+            raise NewConnectionError(self, f"Failed to establish a new connection: {exc}") from exc
+        self._address = reached.address
+        reached.connection.settimeout(self.timeout)
+        return reached.connection
+
+    def endheaders(self, *args: Any, **kwargs: Any) -> None:
+        """Send the head of a request, connecting first if need be; of a GET, it is all there is."""
+        self._early = None
+        super().endheaders(*args, **kwargs)
+        self.sending.step()
+        if isinstance(self.sock, socket.socket):  # and no TLS inside of TLS, to a proxy
+            self._early = Early()
+        if self.sending.is_whole:
+            self.sending.tell(f"request sent: {self.sending.what}")
+
+    def send(self, data: Any) -> None:
+        """Send a head, or a block of the body: of that no more than the server wants."""
+        if self._early:
+            self._early.send(self.sock, data, self.timeout)
+        else:
+            super().send(data)
+
+    def response_class(self, sock: Any, *args: Any, **kwargs: Any) -> _Response:  # type: ignore[override]
+        """Return the response on `sock`, of which a part may have come while the body was sent."""
+        return _Response(self._early.response_from(sock) if self._early else sock, *args, **kwargs)
+
+
+class _TlsConnection(_Connection, HTTPSConnection):
+    def __init__(self, *args: Any, ahead: Ahead | None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._ahead = ahead
+
+    def connect(self) -> None:
+        """Connect, unless the connection was made ahead."""
+        made = self._made_ahead()
+        if made is None:
+            super().connect()
+            return
+        self.sending.tell("taking the connection that was made ahead")
+        made.settimeout(self.timeout)
+        for option in self.socket_options or ():
+            made.setsockopt(*option)
+        self.sock = made
+        self.is_verified = True
+
+    def _made_ahead(self) -> ssl.SSLSocket | None:
+        if self._ahead is None or self.proxy:
+            return None
+        self.sending.cancellation.on_cancel(self._ahead.close)
+        made = self._ahead.take(self.host, self.port)
+        try:
+            self.sending.cancellation.adopt(self._ahead.cancellation)
+        except OSError:
+            if made:
+                made.close()
+            raise
+        return made
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+class _Adapter(HTTPAdapter):
+    """The adapter of requests, with our connections. Its own retries stay off: they send twice and hide answers."""
+
+    def __init__(self, ahead: Ahead | None, sending: Sending) -> None:
+        self._pools: Any = {
+            "http": functools.partial(_Pool, sending=sending),
+            "https": functools.partial(_TlsPool, sending=sending, ahead=ahead),
+        }
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, socket_options=_SOCKET_OPTIONS, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, socket_options=_SOCKET_OPTIONS, **kwargs)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
+
+
+class Bearer(AuthBase):
+    """The key of the endpoint, or none. As a callable it keeps ~/.netrc and a URL's user from taking its place."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._key = endpoint.key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Put the key into the request, in place of any other."""
+        request.headers.pop("Authorization", None)
+        if self._key:
+            request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
+        return request
+
+
+def _check_labels(host: str) -> None:
+    """Raise what urllib3 does for a name that no name server could know."""
+    labels = host.removesuffix(".").split(".")
+    if not all(labels) or any(len(label) > _LONGEST_LABEL for label in labels):
+        raise LocationParseError(f"'{host}', label empty or too long")
+
+
+def session(ahead: Ahead | None, sending: Sending) -> requests.Session:
+    """Return a session with our connections, the first over TLS from `ahead`; `sending` hears how far a request is."""
+    session = Session()
+    for prefix in ("http://", "https://"):
+        session.mount(prefix, _Adapter(ahead, sending))
+    return session

@@ -1,0 +1,196 @@
+"""The TLS connection to the server, made on a thread while the imports of the HTTP libraries run.
+
+Name look-up, TCP and TLS cost round trips, the imports cost CPU; side by side they cost the larger of the two.
+The connection is the same that urllib3 would make, and no more lenient. Whatever goes wrong here is left to the
+usual way, which then reports it. To take this module out, take out its two users: `approach` in target.py,
+which starts it, and `connect` in connections.py; checks.py takes only `tls_context` from here.
+"""
+
+import contextlib
+import math
+import os
+import select
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from smai_cli.http.tcp import Cancellation, Reached, connect, limit, note, resolve
+from smai_cli.http.trace import Tell, silent
+
+if TYPE_CHECKING:
+    import ssl
+
+# A server may drop a connection on which nothing is asked; one that is older than this is not used.
+_FRESH_S = 5.0
+_GONE = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
+_IN_THE_WAY = ("https_proxy", "all_proxy", "sslkeylogfile")
+
+
+class Ahead:
+    """A connection to `host` and `port` in the making; `ca_file` vouches for its certificate (None: certifi's).
+
+    `tell` hears of each step, from the thread.
+    """
+
+    def __init__(
+        self, host: str, port: int, ca_file: str | None, connect_timeout_s: float, tell: Tell = silent
+    ) -> None:
+        self._address = (host, port)
+        self._tell = tell
+        self._ca_file = ca_file
+        self._end_s = time.monotonic() + (connect_timeout_s or math.inf)
+        self.cancellation = Cancellation()
+        self._socket: ssl.SSLSocket | None = None
+        self._refusal: ssl.SSLCertVerificationError | None = None
+        self._made_s = 0.0
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def take(self, host: str, port: int | None) -> "ssl.SSLSocket | None":
+        """Wait for the connection and return it, once; None where there is none that can be used.
+
+        It is to be adopted from `cancellation`. Raises ssl.SSLCertVerificationError where the certificate was refused:
+        it would be again.
+        """
+        if (host, port) != self._address:
+            return None
+        self._over.wait()
+        if self._refusal:
+            raise self._refusal
+        made = self._taken()
+        if made and (time.monotonic() - self._made_s > _FRESH_S or _is_gone(made)):
+            made.close()
+            self.close()
+            return None
+        return made
+
+    def close(self, timed_out: bool = False) -> None:
+        """Let go of the connection, and of the wait for it, from any thread.
+
+        `timed_out` says that a clock did it, and not the caller.
+        """
+        self.cancellation.cancel(timed_out=timed_out)
+        self._over.set()
+        if made := self._taken():
+            made.close()
+
+    def _taken(self) -> "ssl.SSLSocket | None":
+        with self._lock:
+            made, self._socket = self._socket, None
+        return made
+
+    def _run(self) -> None:
+        context = _Later(lambda: tls_context(self._ca_file))  # parsing a large bundle takes as long as a round trip
+        try:
+            with contextlib.ExitStack() as on_failure:
+                reached = self._connected()
+                on_failure.enter_context(reached.connection)
+                self._shake_hands(reached, context.result())
+        except (OSError, ValueError) as exc:
+            if not self.cancellation.is_cancelled:
+                self._tell(f"no connection ahead: {getattr(exc, 'strerror', None) or exc}")
+            self.cancellation.cancel()
+        finally:
+            self._over.set()
+
+    def _connected(self) -> Reached:
+        """Return a connection to the first address that takes one. Raises OSError where none does."""
+        host, port = self._address
+        self._tell(f"resolving {host}")
+        found = resolve(host, port, self.cancellation)
+        self._tell(f"resolved: {', '.join(address.host for address in found)}")
+        nagle_is_off = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        reached = connect(found, self._end_s, self.cancellation, [nagle_is_off], self._tell)
+        self._tell("connected")
+        return reached
+
+    def _shake_hands(self, reached: Reached, context: "ssl.SSLContext") -> None:
+        import ssl  # noqa: PLC0415  # it was loaded while TCP connected
+
+        plain = reached.connection
+        # Each read of the handshake has this long. The clock of whoever takes it runs beside it.
+        limit(plain, self._end_s - time.monotonic())
+        try:
+            made = context.wrap_socket(plain, server_hostname=self._address[0].rstrip(".").encode("ascii"))
+        except ssl.SSLCertVerificationError as exc:
+            self._refusal = exc
+            self.cancellation.cancel()
+            return
+        except OSError:
+            note(reached.address, self.cancellation, answered=False)
+            raise
+        with self._lock:
+            self._socket, self._made_s = made, time.monotonic()
+        if self.cancellation.is_cancelled:
+            self.close()
+            return
+        self._tell(f"TLS is up: {made.version()}")
+
+
+class _Later:
+    """The context that `make` returns, made on a thread."""
+
+    def __init__(self, make: "Callable[[], ssl.SSLContext]") -> None:
+        self._make = make
+        self._made: ssl.SSLContext | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def result(self) -> "ssl.SSLContext":
+        """Wait for it. Raises OSError if it could not be made."""
+        self._thread.join()
+        if self._made is None:
+            raise OSError("no context")
+        return self._made
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):  # a bundle that cannot be read: urllib3 will say so
+            self._made = self._make()
+
+
+def connect_ahead(
+    base_url: str, ca_file: str | None, connect_timeout_s: float, environ: Mapping[str, str], tell: Tell = silent
+) -> Ahead | None:
+    """Begin to connect to the server of an https base URL; None for http, and where the environment interferes.
+
+    A proxy would make the connection another one, SSLKEYLOGFILE asks urllib3 to write its keys down.
+    """
+    parts = urlsplit(base_url)
+    if parts.scheme != "https" or not parts.hostname or any(name.lower() in _IN_THE_WAY for name in environ):
+        return None
+    return Ahead(parts.hostname, parts.port or 443, ca_file, connect_timeout_s, tell)
+
+
+def tls_context(ca_file: str | None) -> "ssl.SSLContext":
+    """Return a context as strict as the one of urllib3; `ca_file` may be a folder. Raises OSError for a bad one."""
+    import ssl  # noqa: PLC0415  # on this thread, while TCP connects
+
+    if ca_file is None:
+        import certifi  # noqa: PLC0415  # as requests does
+
+        ca_file = certifi.where()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
+    context.post_handshake_auth = True
+    context.hostname_checks_common_name = False
+    if sys.version_info >= (3, 13):
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
+    context.set_alpn_protocols(["http/1.1"])
+    if os.path.isdir(ca_file):  # as requests takes it
+        context.load_verify_locations(capath=ca_file)
+    else:
+        context.load_verify_locations(ca_file)
+    return context
+
+
+def _is_gone(made: socket.socket) -> bool:
+    """Return whether the server has closed it. That it can be read says nothing: TLS 1.3 sends session tickets."""
+    poller = select.poll()
+    poller.register(made, _GONE)
+    return bool(poller.poll(0))

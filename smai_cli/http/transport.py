@@ -1,0 +1,389 @@
+"""A request -> HTTP -> pieces of bytes, as they arrive.
+
+Kept out here are two things that requests does and a streaming tool must not: reads that wait for more than has
+arrived, and timeouts that start anew with every byte. `connections` and `failures` see to the others.
+"""
+
+import contextlib
+import functools
+import math
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import requests
+
+from smai_cli import __version__
+from smai_cli.clocks import SLICE_S, Clocks, IdleClock
+from smai_cli.config.endpoint import Endpoint, shown_url
+from smai_cli.errors import Again, BrokenError, ClockError, RefusedError, SmaiError, UsageError
+from smai_cli.http.api_error import problem_in_body
+from smai_cli.http.connections import Bearer, Sending, Session, Upload, session
+from smai_cli.http.failures import FAILURES, causes, connect_timeout, reason_of, translated
+from smai_cli.http.preconnect import Ahead
+from smai_cli.http.retry import retry_after_s, should_retry
+from smai_cli.http.trace import Tell, silent
+from smai_cli.text import one_line
+
+PIECE_BYTES = 65536
+# How much of the body of an HTTP error is read, and for how long: enough for the server's words.
+_ERROR_BODY_BYTES = 65536
+_ERROR_BODY_S = 5.0
+# How long a thread may take to let go, once what it waits for was ended: no time at all, as a rule.
+_QUICK_S = 1.0
+_OK = 200
+
+
+def post(  # noqa: PLR0913  # where, what, how long, two things about TLS, and who hears of it
+    endpoint: Endpoint,
+    path: str,
+    body: bytes,
+    clocks: Clocks,
+    *,
+    ca_file: str | None = None,
+    ahead: Ahead | None = None,
+    tell: Tell = silent,
+) -> "Answer":
+    """POST `body` (JSON) and return the Answer, whose HTTP status is 200.
+
+    `ca_file` vouches for the server (None: the bundle of requests), `ahead` may hold a connection to it, `tell`
+    hears of each step.
+    Raises ConnectError, ClockError, RefusedError, AccessError, BusyError or BrokenError, as the exchange ends.
+    """
+    return Exchange(endpoint, path, body, clocks, ca_file=ca_file, ahead=ahead, tell=tell).open()
+
+
+def get(  # noqa: PLR0913  # as above
+    endpoint: Endpoint,
+    path: str,
+    clocks: Clocks,
+    *,
+    ca_file: str | None = None,
+    ahead: Ahead | None = None,
+    tell: Tell = silent,
+) -> "Answer":
+    """GET what is at `path` and return the Answer; the rest is as for `post`.
+
+    Nothing is billed: a request that was dropped without an answer may be sent again.
+    """
+    return Exchange(endpoint, path, None, clocks, ca_file=ca_file, ahead=ahead, tell=tell).open()
+
+
+def prepared(endpoint: Endpoint, path: str, body: bytes) -> tuple[str, dict[str, str]]:
+    """Return the URL and the headers with which `post` would send `body`; nothing is sent, and no key is in them.
+
+    Raises UsageError for a base URL that cannot be asked.
+    """
+    request = requests.Request("POST", endpoint.url(path), headers=_HEADERS | _POST_HEADERS, data=body)
+    request.auth = Bearer(endpoint._replace(key=None))
+    try:
+        ready = Session().prepare_request(request)
+    except FAILURES as exc:  # a name of a host that IDNA does not take (RFC 5891)
+        reason = reason_of(list(causes(exc)))
+        raise UsageError(f"the base URL cannot be used: {reason}", "check --base-url and SMAI_BASE_URL") from exc
+    return ready.url or "", dict(ready.headers)
+
+
+def proxy_for(endpoint: Endpoint) -> str | None:
+    """Return the URL of the proxy through which `endpoint` is asked, as requests finds it; None without one."""
+    if endpoint.is_loopback:
+        return None
+    proxies = requests.utils.get_environ_proxies(endpoint.base_url)
+    return requests.utils.select_proxy(endpoint.base_url, proxies)
+
+
+def _where(endpoint: Endpoint, path: str, clocks: Clocks, ca_file: str | None) -> dict[str, Any]:
+    """Return what a request to `path` says to requests, whatever it asks."""
+    return {
+        "url": endpoint.url(path),
+        "auth": Bearer(endpoint),
+        "stream": True,
+        "allow_redirects": False,
+        "timeout": (clocks.connect_timeout_s or None, None),
+        "verify": ca_file or True,
+        "proxies": _NO_PROXIES if endpoint.is_loopback else None,
+    }
+
+
+class Answer:
+    """The body of a 200 answer. Iterating yields pieces of at most PIECE_BYTES, each as soon as it is there."""
+
+    def __init__(self, raw: Any, exchange: "Exchange") -> None:
+        self.clock = exchange.clock
+        self._raw = raw
+        self._exchange = exchange
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the pieces, content encoding undone. Raises ClockError (idle) or BrokenError.
+
+        Where it ends, or breaks, or is left, the connection is closed.
+        """
+        try:
+            while piece := self._read():
+                yield piece
+            self._exchange.tell("end of the body")
+        finally:
+            self.close()
+
+    @property
+    def is_framed(self) -> bool:
+        """Whether the body has an end of its own (RFC 9112, section 6.3), so that one that was cut raises."""
+        return bool(self._raw.chunked) or "content-length" in self._raw.headers
+
+    def close(self) -> None:
+        """Let go of the connection and of the thread, from any thread; a read that waits fails with BrokenError."""
+        self._exchange.close()
+
+    def _read(self) -> bytes:
+        # read1 with a size is the one call of urllib3 that returns what has arrived, whatever the framing, and
+        # that notices a Content-Length cut short. decode_content: a proxy may compress although told not to.
+        self.clock.start()
+        try:
+            with self._exchange.in_use():
+                piece: bytes = self._raw.read1(PIECE_BYTES, decode_content=True)
+        except FAILURES as exc:
+            self.clock.check()
+            self._exchange.check()
+            raise BrokenError(
+                f"the connection broke before the answer was complete: {reason_of(list(causes(exc)))}",
+                "what came is not the whole answer",
+            ) from exc
+        self.clock.check()
+        self._exchange.check()
+        self.clock.silent = False
+        return piece
+
+
+class Exchange:
+    """One request and its answer: `open` sends and waits, `close` ends it, whatever it is at; made without any I/O.
+
+    `body` is that of a POST, None for a GET; the rest is as for `post`. It runs on a thread of its own, so that no
+    name server and no dribbled header can hold the caller. The thread owns the connection: it makes it, reads
+    the body of an error or stands guard over the idle clock of an answer, and lets go of it at the end.
+    """
+
+    def __init__(  # noqa: PLR0913  # as for post
+        self,
+        endpoint: Endpoint,
+        path: str,
+        body: bytes | None,
+        clocks: Clocks,
+        *,
+        ca_file: str | None = None,
+        ahead: Ahead | None = None,
+        tell: Tell = silent,
+    ) -> None:
+        self.clock = IdleClock(clocks.idle_timeout_s, clocks.deadline)
+        self._clocks = clocks
+        self._body = body
+        self._where = functools.partial(_where, endpoint, path, clocks, ca_file)
+        what = f"{'GET' if body is None else 'POST'} {_shown_url(endpoint, path)}"
+        self._sending = Sending(what if body is None else f"{what}, {len(body)} bytes", tell, is_whole=body is None)
+        self._ahead = ahead
+        self._thread: threading.Thread | None = None
+        self._thread_lock = threading.Lock()
+        self._use = threading.Lock()
+        self._is_closed = False
+        self._response: requests.Response | None = None
+        self._news: queue.SimpleQueue[requests.Response | BaseException | None] = queue.SimpleQueue()
+        self._sending.report = functools.partial(self._news.put, None)
+        self._error_body = bytearray()
+
+    def open(self) -> Answer:
+        """Send the request and return the Answer, whose HTTP status is 200; once.
+
+        Raises as `post` does, the connection being closed by then; BrokenError where `close` was called.
+        """
+        try:
+            return Answer(self._accepted().raw, self)
+        except BaseException:
+            self.close()  # a retry is not to run beside the exchange that it replaces
+            raise
+
+    def close(self) -> None:
+        """End the exchange, whatever it waits for, and let go of all that it holds; from any thread, at any time.
+
+        The server sees the end at once. Only a name that is being looked up keeps its thread until that is over.
+        """
+        self._is_closed = True
+        self._sending.cancel()
+        self.clock.close()
+        self._news.put(None)
+        with self._thread_lock:
+            thread = self._thread
+        if thread and thread is not threading.current_thread() and not self._sending.cancellation.is_deaf:
+            thread.join(_QUICK_S)
+
+    def tell(self, what: str) -> None:
+        """Tell what happens, until the exchange is closed."""
+        self._sending.tell(what)
+
+    def check(self) -> None:
+        """Raise BrokenError once it was closed."""
+        if self._is_closed:
+            raise BrokenError("the answer was given up before it was complete", "ask again", again=Again.NEVER)
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the thread from letting go of the response while it is read. Raises OSError once it was closed."""
+        with self._use:
+            self._sending.cancellation.check()
+            yield
+
+    def _accepted(self) -> requests.Response:
+        """Return the response whose status is 200, its body unread. Raises SmaiError."""
+        response = self._begun()
+        self.tell(f"headers: {_shown(response)}")
+        if response.status_code != _OK:
+            raise self._refusal(response)
+        self.check()
+        return response
+
+    def _begun(self) -> requests.Response:
+        """Return the response, its body unread. Raises SmaiError."""
+        self._sending.connect_end_s = time.monotonic() + (self._clocks.connect_timeout_s or math.inf)
+        with self._thread_lock:
+            self.check()
+            self._thread = threading.Thread(target=self._run, daemon=True)
+            self._thread.start()
+        limit_s = self._clocks.connect_timeout_s
+        try:
+            while (news := self._next(limit_s)) is None:  # the head, or a part of the body, is sent; or it was closed
+                self.check()
+                limit_s = self._clocks.idle_timeout_s
+                self.clock.wind()
+                self.clock.start()
+        except queue.Empty:
+            raise self._timed_out(limit_s, connected=self._sending.cancel(timed_out=True)) from None
+        if not isinstance(news, BaseException):
+            return news
+        self.check()
+        if isinstance(news, FAILURES):
+            raise self._failure(news) from news
+        raise news
+
+    def _next(self, limit_s: float) -> requests.Response | BaseException | None:
+        """Return the next news from the thread. Raises queue.Empty after `limit_s` (0: never) or at the deadline.
+
+        Time in which the process was stopped does not count: a slice of the wait is never longer than it should be.
+        """
+        left_s = limit_s or math.inf
+        while True:
+            slice_s = max(0.0, min(SLICE_S, left_s, self._clocks.deadline.left_s()))
+            try:
+                return self._news.get(timeout=slice_s)
+            except queue.Empty:
+                left_s -= slice_s
+                if left_s <= 0 or self._clocks.deadline.left_s() <= 0:
+                    raise
+
+    def _timed_out(self, limit_s: float, *, connected: bool) -> ClockError:
+        if self._clocks.deadline.left_s() <= 0:
+            return self._clocks.deadline.error()
+        if not connected:
+            return connect_timeout(limit_s)
+        return ClockError(f"timed out: no answer began within {limit_s:g} s", "raise --idle-timeout, or try again")
+
+    def _failure(self, exc: Exception) -> SmaiError:
+        error = translated(exc, connected=self._sending.connected, clocks=self._clocks)
+        if self._body is None and isinstance(error, BrokenError):  # nothing is billed for a GET
+            error.hint, error.again = "try again", Again.UNANSWERED
+        return error
+
+    def _refusal(self, response: requests.Response) -> SmaiError:
+        """Return the failure that another status than 200 is, after its body was read within its limits."""
+        if response.status_code in range(300, 400):
+            return _redirect(response)
+        with contextlib.suppress(queue.Empty):
+            self._next(_ERROR_BODY_S)
+        self.check()
+        return _http_error(response, bytes(self._error_body))
+
+    def _run(self) -> None:
+        failure = None
+        try:
+            self._response = self._send()
+            self._news.put(self._response)
+            if self._response.status_code == _OK:
+                self.clock.watch(self._sending.cancellation.cancel)
+            else:
+                self._read_error_body(self._response)
+        except BaseException as exc:  # noqa: BLE001  # it is raised again where the caller waits
+            failure = exc
+        self._let_go()
+        self._news.put(failure)
+
+    def _send(self) -> requests.Response:
+        made = session(self._ahead, self._sending)
+        if self._body is None:
+            return made.get(headers=_HEADERS | _GET_HEADERS, **self._where())
+        return made.post(data=Upload(self._body, self._sending), headers=_HEADERS | _POST_HEADERS, **self._where())
+
+    def _read_error_body(self, response: requests.Response) -> None:
+        with contextlib.suppress(*FAILURES):
+            while len(self._error_body) < _ERROR_BODY_BYTES and (
+                piece := response.raw.read1(_ERROR_BODY_BYTES, decode_content=True)
+            ):
+                self._error_body += piece
+
+    def _let_go(self) -> None:
+        """Close the connection, once nobody reads from it any more."""
+        self._sending.cancellation.cancel()
+        with self._use, contextlib.suppress(*FAILURES):
+            if self._response is not None:
+                self._response.raw.close()
+            while self._sending.connections:
+                self._sending.connections.pop().close()
+
+
+_HEADERS = {
+    "User-Agent": f"smai/{__version__}",
+    # A proxy that compresses holds deltas back until a block is full.
+    "Accept-Encoding": "identity",
+}
+_POST_HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
+_GET_HEADERS = {"Accept": "application/json"}
+# On this machine no proxy is in the way, and a key in plain http must not go to one.
+_NO_PROXIES: Any = {"http": None, "https": None, "all": None}
+
+
+def _redirect(response: requests.Response) -> RefusedError:
+    target = one_line(shown_url(response.headers.get("location", "nowhere")), 200)
+    return RefusedError(
+        f"the server redirects to {target} ({response.status_code}), and smai follows no redirect",
+        "check --base-url",
+        http_status=response.status_code,
+        request_id=_request_id(response),
+    )
+
+
+def _http_error(response: requests.Response, body: bytes) -> SmaiError:
+    from smai_cli.http.meaning import http_error  # noqa: PLC0415  # only for a failure
+
+    return http_error(
+        response.status_code,
+        response.reason or "",
+        problem_in_body(body),
+        wait_s=retry_after_s(response.headers),
+        request_id=_request_id(response),
+        should_retry=should_retry(response.headers),
+    )
+
+
+def _request_id(response: requests.Response) -> str | None:
+    return response.headers.get("x-request-id") or response.headers.get("request-id")
+
+
+def _shown_url(endpoint: Endpoint, path: str) -> str:
+    """Return the URL without its query, in which some put a key."""
+    return endpoint.url(path).split("?", 1)[0]
+
+
+def _shown(response: requests.Response) -> str:
+    """Return the status of an answer, and the headers by which a server or a proxy in between is found."""
+    parts = [f"{response.status_code} {response.reason or ''}".rstrip()]
+    shown = ("content-type", "content-encoding", "server", "via", "retry-after", "x-request-id", "request-id")
+    parts += [f"{name} {response.headers[name]}" for name in shown if name in response.headers]
+    return one_line(", ".join(parts))

@@ -1,0 +1,1 @@
+"""The rehearsal server: `script` is what it says, `server` how."""

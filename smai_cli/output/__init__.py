@@ -1,0 +1,1 @@
+"""Chunks and outcomes -> stdout, stderr and files. Begin with `writers`."""

@@ -1,0 +1,135 @@
+"""The files of `--output` and `--record`: an answer put into its file whole or not at all, and the tape of its body."""
+
+import contextlib
+import fcntl
+import os
+import stat
+
+from smai_cli.errors import OutputError, UsageError
+from smai_cli.files import keep_owner_and_mode, move_into_place, real_place
+from smai_cli.output.descriptors import FileOutput, output_error
+
+_HINT = "choose another -o, or use > for what is no file"
+
+
+def place_of(path: str) -> str:
+    """Return where the file of `--output` will be. Raises UsageError for what cannot be replaced."""
+    return real_place(path, _HINT)[0]
+
+
+def partial_of(place: str) -> str:
+    """Return the name of the file in the making."""
+    return f"{place}.partial"
+
+
+class OutFile:
+    """The file `path` in the making. What comes goes to `output`, a file beside it with the ending .partial.
+
+    Raises UsageError for what cannot be replaced, OutputError where nothing can be written.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._name = path
+        self._path, old = real_place(path, _HINT)
+        self._partial = partial_of(self._path)
+        try:
+            self._fd = self._open()
+            if old:
+                keep_owner_and_mode(self._fd, old)
+        except OSError as exc:
+            raise OutputError(f"{self._partial}: {exc.strerror}", "check the folder, or choose another -o") from exc
+        self.output = FileOutput(self._fd, self._partial)
+
+    def prepare(self) -> None:
+        """Have all that came on the disk. Raises OutputError."""
+        try:
+            os.fsync(self._fd)
+        except OSError as exc:
+            raise self._failure(exc) from exc
+
+    def commit(self) -> None:
+        """Make what came the file, in one step that outlives a crash. Raises OutputError, the file as it was then."""
+        try:
+            move_into_place(self._partial, self._path)
+        except OSError as exc:
+            raise self._failure(exc) from exc
+
+    def leave(self) -> None:
+        """Leave what came of a broken answer beside the file; nothing, if nothing came."""
+        if not self.output.written:
+            with contextlib.suppress(OSError):
+                os.unlink(self._partial)
+
+    def _failure(self, exc: OSError) -> OutputError:
+        return OutputError(f"{self._name}: {exc.strerror}", f"the answer is in {self._partial}")
+
+    def _open(self) -> int:
+        """Open the partial file for this run alone, new. Raises OSError, or UsageError if another run has it.
+
+        One that an earlier run left is not used again: its mode was for another umask, and it may have a second name.
+        """
+        while True:
+            fd, is_new = _new_or_old(self._partial, os.O_NOFOLLOW | os.O_NONBLOCK)
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise UsageError(f"{self._partial} is no regular file", "move it away, or choose another -o")
+            if _is_locked(fd, self._partial, self._name):
+                if is_new:
+                    return fd
+                os.unlink(self._partial)
+            os.close(fd)
+
+
+class Tape(FileOutput):
+    """The file `path` of `--record`; what it held before is replaced when the first byte comes.
+
+    Raises UsageError where another run is writing it, OutputError where nothing can be written.
+    """
+
+    def __init__(self, path: str) -> None:
+        try:
+            fd, self._is_new = self._open(path)
+        except OSError as exc:
+            raise output_error(f"{path}: ", exc) from exc
+        super().__init__(fd, path)
+
+    def write(self, data: bytes) -> None:
+        """Keep `data`, as Output.write does."""
+        if not self.written:
+            self.restart()
+        super().write(data)
+
+    def leave(self) -> None:
+        """Leave no empty file where none was before."""
+        if self._is_new and not self.written:
+            with contextlib.suppress(OSError):
+                os.unlink(self.name)
+
+    def _open(self, path: str) -> tuple[int, bool]:
+        while True:
+            fd, is_new = _new_or_old(path)
+            if not stat.S_ISREG(os.fstat(fd).st_mode) or _is_locked(fd, path, path):
+                return fd, is_new
+            os.close(fd)
+
+
+def _new_or_old(path: str, flags: int = 0) -> tuple[int, bool]:
+    """Open a file for writing, as it is; return it, and whether it was made. Raises OSError."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), True
+    except FileExistsError:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o666), False
+
+
+def _is_locked(fd: int, path: str, name: str) -> bool:
+    """Lock the file at `path`, which a message calls `name`, for this run; return whether it still is there.
+
+    Raises UsageError if another run has it.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        os.close(fd)
+        raise UsageError(f"another run is writing {name}", "wait for it, or choose another file") from exc
+    with contextlib.suppress(FileNotFoundError):  # its last user has renamed or removed it
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    return False

@@ -1,0 +1,87 @@
+"""One line on a terminal while an answer is awaited: time, deltas and rate, and nothing of it left at the end."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from smai_cli.output.descriptors import StatusLine, columns
+from smai_cli.output.wrappers import Around
+from smai_cli.output.writers import Writer
+from smai_cli.stream.chunk import Chunk
+from smai_cli.stream.outcome import Completion
+
+# A quick run shows nothing.
+_APPEARS_AFTER_S = 1.0
+_EVERY_S = 0.1
+# The rate is that of the last two seconds, so that a stream that stalls is seen to stall.
+_RATE_TICKS = 20
+
+
+class Waiting:
+    """The line, from `start` to `stop`; `awaited` is what it says before there is a delta."""
+
+    def __init__(self, awaited: str, now: Callable[[], float] = time.monotonic) -> None:
+        self.deltas = 0
+        self.thoughts = 0
+        self._awaited = awaited
+        self._now = now
+        self._begun_s = now()
+        self._past: deque[tuple[float, int]] = deque(maxlen=_RATE_TICKS)
+        self._line = StatusLine()
+        self._over = threading.Event()
+
+    def start(self) -> None:
+        """Show the line from a thread, after a second."""
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def stop(self) -> None:
+        """Take the line away, for good."""
+        self._over.set()
+        self._line.close()
+
+    def text(self) -> str:
+        """Return what the line says now."""
+        now_s, total = self._now(), self.deltas + self.thoughts
+        begin = f"smai: {int(now_s - self._begun_s)} s, "
+        if not total or (self._past and self._past[-1][1] > total):  # nothing yet, or a new try
+            self._past.clear()
+        if not total:
+            return f"{begin}waiting for {self._awaited}"
+        self._past.append((now_s, total))
+        then_s, before = self._past[0]
+        rate = f", {(total - before) / (now_s - then_s):.0f}/s" if now_s > then_s else ""
+        shown = self.deltas or self.thoughts
+        return f"{begin}{'' if self.deltas else 'thinking, '}{shown} delta{'s' * (shown != 1)}{rate}"
+
+    def _run(self) -> None:
+        limit_s, shown = _APPEARS_AFTER_S, ("", 0)
+        while not self._over.wait(limit_s):
+            limit_s, width = _EVERY_S, columns()
+            line = self.text()[: width - 1]  # a line that is full would wrap
+            # What was written since has erased it: the line is drawn again although it says the same.
+            if (line, width) != shown or not self._line.stands:
+                self._line.draw(line)
+                shown = (line, width)
+
+
+class Counted(Around):
+    """A mode, and its deltas counted for the line."""
+
+    def __init__(self, writer: Writer, waiting: Waiting) -> None:
+        super().__init__(writer)
+        self._waiting = waiting
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Count the delta, and pass the chunk on."""
+        if chunk.text:
+            self._waiting.deltas += 1
+        elif chunk.reasoning:
+            self._waiting.thoughts += 1
+        super().chunk(chunk)
+
+    def end(self, completion: Completion) -> None:
+        """Forget the deltas of an answer that may be asked for again, and pass the end on."""
+        if completion.error:
+            self._waiting.deltas = self._waiting.thoughts = 0
+        super().end(completion)

@@ -1,0 +1,107 @@
+"""The modes: what each makes of pieces, chunks and the end. One is chosen, by name, once."""
+
+import io
+from collections.abc import Callable
+
+from smai_cli.output.descriptors import Output
+from smai_cli.stream.chunk import Chunk
+from smai_cli.stream.outcome import Completion
+from smai_cli.text import visible
+
+
+class Writer:
+    """A mode. Its three hooks do nothing; a mode overrides what it needs.
+
+    `holds_back` says that nothing is delivered before the answer is complete, so a broken one may be asked
+    for again; `takes_all` that bytes behind the end of the answer are wanted as well. Hooks raise what
+    Output.write raises, and `end` also the SmaiError that a complete answer can be.
+    """
+
+    holds_back = False
+    takes_all = False
+
+    def __init__(self, out: Output) -> None:
+        self.out = out
+
+    def piece(self, data: bytes) -> None:
+        """Take bytes of the body as they came from the network."""
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Take one chunk; its text is whole code points."""
+
+    def end(self, completion: Completion) -> None:
+        """Take the end; `completion.error` tells whether the answer is complete."""
+
+
+class Text(Writer):
+    """The text, one write a delta, and a newline at the end if the text lacks one."""
+
+    def __init__(self, out: Output) -> None:
+        super().__init__(out)
+        self._encode = _encoder(out)
+        self._last = ""
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Write the delta at once."""
+        if chunk.text:
+            self._last = chunk.text
+            self.out.write(self._encode(chunk.text))
+
+    def end(self, completion: Completion) -> None:  # noqa: ARG002
+        """Finish the line, so that a message or a prompt begins on its own."""
+        if self._last and not self._last.endswith("\n"):
+            self.out.write(b"\n")
+
+
+class Raw(Writer):
+    """The body, byte for byte as received, one write a network read."""
+
+    takes_all = True
+
+    def piece(self, data: bytes) -> None:
+        """Write the bytes at once."""
+        self.out.write(data)
+
+
+class Jsonl(Writer):
+    """Each event's JSON on one line, one write an event."""
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Write the line at once; `[DONE]` is no JSON and has none."""
+        if chunk.data:
+            self.out.write(f"{chunk.data}\n".encode())
+
+
+class Final(Writer):
+    """The whole text in one write, when it is complete; nothing otherwise.
+
+    `check` raises a SmaiError for a text that is not what was asked for, which is then not written either.
+    """
+
+    holds_back = True
+
+    def __init__(self, out: Output, check: Callable[[str], None] | None = None) -> None:
+        super().__init__(out)
+        self._check = check
+        self._text = io.StringIO()
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Keep the delta."""
+        self._text.write(chunk.text)
+
+    def end(self, completion: Completion) -> None:
+        """Write the text of a complete answer; forget that of a broken one, which may be asked for again."""
+        text = self._text.getvalue()
+        self._text = io.StringIO()
+        if completion.error is None and self._check and not completion.tools:  # a tool call is no text
+            self._check(text)
+        if text and completion.error is None:
+            self.out.write(_encoder(self.out)(text if text.endswith("\n") else text + "\n"))
+
+
+WRITERS: dict[str, type[Writer]] = {"text": Text, "raw": Raw, "jsonl": Jsonl, "final": Final}
+
+
+def _encoder(out: Output) -> Callable[[str], bytes]:
+    """Return what makes bytes of text: UTF-8 under every locale, control characters shown on a terminal only."""
+    return (lambda text: visible(text).encode()) if out.is_terminal else str.encode

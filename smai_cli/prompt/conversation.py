@@ -1,0 +1,235 @@
+"""The file of `--chat`: a conversation as JSON Lines, read and locked before a turn, replaced in one step after it."""
+
+import codecs
+import contextlib
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Self
+
+from smai_cli.errors import OutputError, UsageError
+from smai_cli.files import move_into_place, read_open, real_place, text_in, write_all, write_beside
+from smai_cli.prompt.messages import is_array, parse_messages
+from smai_cli.prompt.request import Message
+
+_HINT = "check --chat"
+# The pictures of a long conversation.
+_LIMIT_BYTES = 1024 * 1024 * 1024
+
+
+def place_of(path: str) -> str:
+    """Return where the conversation is, or will be. Raises UsageError for what cannot be one."""
+    return real_place(path, _HINT)[0]
+
+
+def names_beside(place: str) -> tuple[str, str, str]:
+    """Return the names of the lock, of the next conversation, and of a turn that it could not take.
+
+    The first two are hidden, and such that nobody else gives them: they are made and removed.
+    """
+    folder, name = os.path.split(place)
+    return (
+        os.path.join(folder, f".{name}.smai-lock"),
+        os.path.join(folder, f".{name}.smai-new"),
+        f"{place}.turn",
+    )
+
+
+class ChatFile:
+    """The conversation in the file `path`, which need not exist yet. Use it as a context manager.
+
+    `messages` are those so far. As long as the context lasts no other run of smai gets at the file; `notice` is
+    called when another one has it and must be waited for. Raises UsageError for a file that cannot be used.
+    """
+
+    def __init__(self, path: str, notice: Callable[[str], None]) -> None:
+        self._name = path
+        self._path = place_of(path)
+        self._lock_path, self._new_path, self._turn_path = names_beside(self._path)
+        self._notice = notice
+        self._lock = -1
+        self._seen = _Seen(self._path)
+        self._before = b""
+        self._written = 0
+        self._turn = b""
+        self.messages: tuple[Message, ...] = ()
+
+    def __enter__(self) -> Self:
+        """Wait for the lock, then read the messages."""
+        try:
+            self._acquire()
+            self._read()
+        except OSError as exc:
+            self._release()
+            raise UsageError(f"{self._name}: {exc.strerror}", _HINT) from exc
+        except UsageError:
+            self._release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let others have the file."""
+        with contextlib.suppress(OSError):  # a turn that was prepared, and is not to be kept after all
+            os.unlink(self._new_path)
+        self._release()
+
+    def prepare(self, turn: Iterable[Message]) -> None:
+        """Have the conversation with the messages of a turn behind it on the disk, beside it. Raises OutputError."""
+        self._turn = "".join(json.dumps(message.as_json(), ensure_ascii=False) + "\n" for message in turn).encode()
+        self._write()
+
+    def commit(self) -> None:
+        """Make what was prepared the conversation, in one step: the turn is in it whole, or not at all.
+
+        What others have put behind it meanwhile stays before the turn. Raises OutputError; the turn is then put
+        beside it, and what others have made of it stays.
+        """
+        if not self._seen.is_up_to_date():
+            self._check_change()
+        try:
+            move_into_place(self._new_path, self._path)
+            self._seen.carry_over(self._written)
+        except OSError as exc:
+            raise self._kept_beside(f": {exc.strerror}") from exc
+
+    def _write(self) -> None:
+        self._check_change()
+        self._written = len(self._before)
+        before = _as_utf8(self._before)
+        end = b"" if not before or before.endswith(b"\n") else b"\n"
+        try:
+            write_beside(self._path, self._new_path, before + end + self._turn)
+        except OSError as exc:
+            raise OutputError(
+                f"{self._name}: {exc.strerror}; the conversation is as it was, without this turn",
+                "make room, or check the folder",
+            ) from exc
+
+    def _check_change(self) -> None:
+        """Read the file once more. Raises OutputError unless there is nothing new but whole messages at its end."""
+        if not self._has_only_grown():
+            raise self._kept_beside(" was changed by someone else meanwhile, and is left so")
+        self._before = self._seen.data
+
+    def _has_only_grown(self) -> bool:
+        try:
+            self._seen.read(self._name)
+            if not self._seen.data.startswith(self._before):
+                return False
+            more = text_in(_as_utf8(self._seen.data).removeprefix(_as_utf8(self._before)), self._name)
+            parse_messages(more, self._name)
+        except (OSError, UsageError):
+            return False
+        return not is_array(more)
+
+    def _kept_beside(self, why: str) -> OutputError:
+        """Put the turn into a file beside the conversation, behind others, and return the failure that says so."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            fd = os.open(self._turn_path, flags, self._seen.mode)
+            try:
+                write_all(fd, self._turn)
+            finally:
+                os.close(fd)
+        except OSError as exc:
+            return OutputError(
+                f"{self._name}{why}; nor could the turn be put into {self._turn_path}: {exc.strerror}",
+                "the turn is lost, but for what was printed",
+            )
+        return OutputError(f"{self._name}{why}", f"the turn is in {self._turn_path}")
+
+    def _read(self) -> None:
+        self._seen.read(self._name)
+        self._before = self._seen.data
+        text = text_in(self._before, self._name)
+        if is_array(text):
+            raise UsageError(f"{self._name} is a JSON array, a conversation is JSON Lines", "convert it: jq -c '.[]'")
+        self.messages = parse_messages(text, self._name)
+
+    def _acquire(self) -> None:
+        """Lock a file beside it; the conversation itself is replaced, and a lock on it would go with the old one."""
+        while True:
+            self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._notice(f"waiting for another run that has {self._name}")
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):  # its last holder took it away
+                if os.path.samestat(os.stat(self._lock_path), os.fstat(self._lock)):
+                    return
+            os.close(self._lock)
+            self._lock = -1
+
+    def _release(self) -> None:
+        if self._lock >= 0:
+            with contextlib.suppress(OSError):
+                os.unlink(self._lock_path)
+            os.close(self._lock)
+            self._lock = -1
+
+
+class _Seen:
+    """What was last read of the file at `path`: `data`, empty where it is not there, and `mode`, its permissions."""
+
+    def __init__(self, path: str) -> None:
+        self.data = b""
+        self.mode = 0o666
+        self._path = path
+        self._fd = -1
+        self._version: tuple[int, ...] | None = None
+
+    def read(self, name: str) -> None:
+        """Read it. Raises OSError, and UsageError for what is no regular file, or too large."""
+        self._close()
+        self.data, self._version = b"", None
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return
+        self._fd = fd
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(f"{name} is no regular file", _HINT)
+        self.mode, self._version = stat.S_IMODE(status.st_mode), _version_of(status)
+        with open(fd, "rb", buffering=0, closefd=False) as file:
+            self.data = read_open(file, name, _LIMIT_BYTES)
+
+    def is_up_to_date(self) -> bool:
+        """Return whether the file is still what was read."""
+        try:
+            return _version_of(os.stat(self._path, follow_symlinks=False)) == self._version
+        except OSError:
+            return self._version is None
+
+    def carry_over(self, at: int) -> None:
+        """Put what came to the old file, behind its first `at` bytes, into the one in its place. Raises OSError."""
+        while self._fd >= 0 and (late := os.fstat(self._fd).st_size - at) > 0:
+            data = os.pread(self._fd, late, at)
+            at += len(data)
+            with open(self._path, "ab", buffering=0) as file:
+                write_all(file.fileno(), data if _is_utf8(self.data) else _as_utf8(self.data[:2] + data))
+        self._close()
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _version_of(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _as_utf8(data: bytes) -> bytes:
+    """Return the bytes of a conversation, whose turns are UTF-8, as that throughout, and without a BOM."""
+    return data.removeprefix(codecs.BOM_UTF8) if _is_utf8(data) else text_in(data).encode()
+
+
+def _is_utf8(data: bytes) -> bool:
+    return not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))

@@ -1,0 +1,130 @@
+"""What a user gave, in words and in files -> the messages to send, and the form that the answer must have."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from smai_cli.errors import UsageError
+from smai_cli.files import read_file, read_text, text_in
+from smai_cli.prompt.prompt import compose
+from smai_cli.prompt.request import Message, Request, conversation
+
+if TYPE_CHECKING:
+    from smai_cli.prompt.attachments import Attachment
+    from smai_cli.prompt.conversation import ChatFile
+    from smai_cli.prompt.response_format import Form
+
+# Options of `ask` whose value is the name of a file.
+FILES = ("messages", "chat", "attach", "schema", "output", "record")
+
+
+class Turn(NamedTuple):
+    """What was asked in a conversation, to be kept in its file together with the answer, or not at all."""
+
+    chat: "ChatFile"
+    asked: tuple[Message, ...]
+
+    def prepare(self, answer: Message) -> None:
+        """Have the turn on the disk. Raises OutputError."""
+        self.chat.prepare([*self.asked, answer])
+
+    def commit(self) -> None:
+        """Make it a part of the conversation. Raises OutputError."""
+        self.chat.commit()
+
+
+class Question(NamedTuple):
+    """What was read from files: the system text, earlier messages, attachments, and what the answer must be.
+
+    `chat` is the file that keeps the conversation, and is locked.
+    """
+
+    system: str | None
+    earlier: tuple[Message, ...]
+    attachments: "tuple[Attachment, ...]"
+    form: "Form | None"
+    chat: "ChatFile | None" = None
+
+    def messages(self, words: list[str], piped: str | None) -> tuple[Message, ...]:
+        """Return the messages to send, for the operands `words` and what stdin held. Raises UsageError."""
+        return conversation(self._content(words, piped), self.system, self.earlier)
+
+    def turn(self, request: Request) -> Turn | None:
+        """Return what `request` adds to the conversation; None without one."""
+        return Turn(self.chat, request.messages[len(self.earlier) :]) if self.chat else None
+
+    def _content(self, words: list[str], piped: str | None) -> str | list[dict[str, Any]] | None:
+        is_answered = self.chat is not None and self.earlier[-1:] and self.earlier[-1].role == "assistant"
+        if self.earlier and not is_answered and not words and not (piped or "").strip():
+            if self.attachments:
+                raise UsageError("nothing is asked about the attachment", "give a prompt")
+            return None
+        text = compose(words, piped)
+        if not self.attachments:
+            return text
+        from smai_cli.prompt.attachments import content_with  # noqa: PLC0415  # for few runs
+
+        return content_with(self.attachments, text)
+
+
+def names_files(flags: dict[str, Any]) -> bool:
+    """Return whether the options name files that must be read or opened before anything can be asked."""
+    return any(flags[name] for name in FILES) or (flags["system"] or "").startswith("@")
+
+
+def read_question(flags: dict[str, Any], read_stdin: Callable[[], bytes]) -> Question:
+    """Read the files that the options name, but for a conversation.
+
+    The modules for each kind of file are loaded for those who use it. Raises UsageError.
+    """
+    form = None
+    system = _system(flags["system"])
+    earlier: tuple[Message, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+    if flags["json"] or flags["schema"]:
+        from smai_cli.prompt.response_format import Form  # noqa: PLC0415
+
+        form = Form(flags["schema"])
+    if flags["attach"]:
+        from smai_cli.prompt.attachments import read_attachment  # noqa: PLC0415
+
+        attachments = tuple(map(read_attachment, flags["attach"]))
+    if path := flags["messages"]:
+        from smai_cli.prompt.messages import parse_messages  # noqa: PLC0415
+
+        name = "stdin" if path == "-" else path
+        earlier = parse_messages(text_in(read_stdin() if path == "-" else read_file(path, name), name), name)
+        if not earlier:
+            raise UsageError(f"{name} holds no message", "check --messages")
+    if earlier and not flags["system_is_typed"]:
+        system = None  # that of the configuration begins conversations, and does not come into one that has begun
+    return Question(system, earlier, attachments, form)
+
+
+@contextlib.contextmanager
+def in_conversation(
+    question: Question, path: str, notice: Callable[[str], None], *, system_is_typed: bool
+) -> Iterator[Question]:
+    """Provide the question behind the conversation in the file `path`, which is locked as long as the context lasts.
+
+    To be entered when stdin has been read: what comes from there may wait for the same file. Raises UsageError.
+    """
+    from smai_cli.prompt.conversation import ChatFile  # noqa: PLC0415  # for those who have one
+
+    with ChatFile(path, notice) as chat:
+        system = question.system
+        if chat.messages and not system_is_typed:
+            system = None  # as above
+        first = [message.content for message in chat.messages[:1] if message.role in ("system", "developer")]
+        if chat.messages and system is not None and first != [system]:
+            raise UsageError(f"{path} began without this system message", "drop -s, or begin another conversation")
+        yield question._replace(system=system, earlier=chat.messages, chat=chat)
+
+
+def _system(text: str | None) -> str | None:
+    """Return the system text; `@` before a name reads it from that file, `@@` is a text that begins with one."""
+    if text is None or not text.startswith("@"):
+        return text
+    if text == "@":
+        raise UsageError("-s @ names no file", "give its name behind the @, or write @@ for the sign itself")
+    return text[1:] if text.startswith("@@") else read_text(text[1:], text[1:])

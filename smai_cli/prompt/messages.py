@@ -1,0 +1,97 @@
+"""A file of messages, as a JSON array or as JSON Lines -> the Messages in it, each checked."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from smai_cli.errors import UsageError
+from smai_cli.prompt.request import JSON, TOO_LARGE, Message
+from smai_cli.text import one_line
+
+_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+_WHITE_SPACE = " \t\r\n"
+_HINT = 'a message is {"role": "user", "content": "..."}'
+
+
+def parse_messages(text: str, name: str) -> tuple[Message, ...]:
+    """Return the messages in `text`; `name` is what an error calls the file, beside the line and the field.
+
+    Each has the role and the content of the chat API's reference; its other fields are kept. Raises UsageError.
+    """
+    return tuple(_message(item, f"{name}, line {line}") for line, item in _items(text, name))
+
+
+def is_array(text: str) -> bool:
+    """Return whether the messages are given as a JSON array."""
+    return text.lstrip(_WHITE_SPACE).startswith("[")
+
+
+def _items(text: str, name: str) -> Iterator[tuple[int, Any]]:
+    """Yield each JSON value of an array, or of a sequence, with the number of the line it begins on."""
+    in_array = is_array(text)
+    at = _skip(text, 0) + in_array
+    end = "]" if in_array else ""
+    line, counted = 1, 0
+    while (at := _skip(text, at)) < len(text) and text[at] != end:
+        line, counted = line + text.count("\n", counted, at), at
+        try:
+            item, at = JSON.raw_decode(text, at)
+        except (ValueError, RecursionError) as exc:
+            place = getattr(exc, "lineno", line)
+            raise UsageError(f"{name}, line {place}: not JSON: {getattr(exc, 'msg', TOO_LARGE)}", _HINT) from exc
+        yield line, item
+        at = _skip(text, at)
+        if in_array:
+            at = _next_in_array(text, at, name)
+    if in_array and text[at : at + 1] != "]":
+        raise _at(text, at, name, "the JSON array does not end")
+    if in_array and (at := _skip(text, at + 1)) < len(text):
+        raise _at(text, at, name, "more follows the JSON array")
+
+
+def _next_in_array(text: str, at: int, name: str) -> int:
+    """Return where the next value of an array begins, or where the array ends."""
+    follows = text[at : at + 1]
+    if follows == ",":
+        at = _skip(text, at + 1)
+        if text[at : at + 1] == "]":
+            raise _at(text, at, name, "not JSON: nothing follows the comma")
+        return at
+    if follows not in ("]", ""):
+        raise _at(text, at, name, "neither a comma nor the end of the array")
+    return at
+
+
+def _at(text: str, at: int, name: str, what: str) -> UsageError:
+    line = text.count("\n", 0, min(at, len(text.rstrip(_WHITE_SPACE)))) + 1
+    return UsageError(f"{name}, line {line}: {what}", _HINT)
+
+
+def _skip(text: str, at: int) -> int:
+    while at < len(text) and text[at] in _WHITE_SPACE:
+        at += 1
+    return at
+
+
+def _message(item: Any, place: str) -> Message:
+    if not isinstance(item, dict):
+        raise UsageError(f"{place}: no JSON object", _HINT)
+    fields = dict(item)
+    role, content = fields.pop("role", None), fields.pop("content", None)
+    if role not in _ROLES:
+        shown = "no role" if role is None else f"role {one_line(repr(role), 40)}"
+        raise UsageError(f"{place}: {shown}", f"a role is one of {', '.join(_ROLES)}")
+    if content is None and not item.get("tool_calls"):
+        raise UsageError(f"{place}: no content", _HINT)
+    is_parts = isinstance(content, list) and all(
+        isinstance(part, dict) and isinstance(part.get("type"), str) for part in content
+    )
+    if not (content is None or isinstance(content, str) or is_parts):
+        raise UsageError(f"{place}: content is neither a string nor a list of parts with a type", _HINT)
+    try:
+        json.dumps(item, ensure_ascii=False).encode()
+    except UnicodeEncodeError as exc:
+        raise UsageError(f"{place}: half of a surrogate pair", r"check the \u escapes") from exc
+    except RecursionError as exc:
+        raise UsageError(f"{place}: {TOO_LARGE}", _HINT) from exc
+    return Message(role, content, fields)

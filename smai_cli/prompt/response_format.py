@@ -1,0 +1,105 @@
+"""The form that an answer must have, JSON or JSON after a schema: what the server is asked for, and the check."""
+
+import re
+from typing import Any
+
+from smai_cli.errors import Again, BrokenError, UsageError
+from smai_cli.files import read_text
+from smai_cli.prompt.request import JSON, TOO_LARGE
+from smai_cli.text import one_line
+
+
+class Form:
+    """JSON, after the schema in the file `path` if there is one. Raises UsageError for what is no schema."""
+
+    def __init__(self, path: str | None = None) -> None:
+        self._validator = None if path is None else _validator(path)
+
+    @property
+    def response_format(self) -> dict[str, Any]:
+        """The parameter of that name in the chat API."""
+        if self._validator is None:
+            return {"type": "json_object"}
+        schema = self._validator.schema
+        title = schema.get("title") if isinstance(schema, dict) else None
+        name = re.sub(r"[^a-zA-Z0-9_-]+", "_", title if isinstance(title, str) else "")[:64]
+        return {"type": "json_schema", "json_schema": {"name": name or "answer", "schema": schema}}
+
+    def check(self, text: str) -> None:
+        """Raise BrokenError for an answer that does not have the form."""
+        try:
+            answer = JSON.decode(text)
+        except (ValueError, RecursionError) as exc:
+            raise _mismatch(f"the answer is not JSON: {one_line(text, 80)}") from exc
+        if self._validator is None:
+            return
+        from jsonschema.exceptions import best_match  # noqa: PLC0415  # beside the validator
+
+        try:
+            error = best_match(self._validator.iter_errors(answer))
+        except Exception as exc:  # numbers and nestings can be too large for a check
+            raise _mismatch(f"the answer cannot be checked against the schema: {one_line(str(exc), 200)}") from exc
+        if error:
+            raise _mismatch(f"the answer is not after the schema: {_located(error)}")
+
+
+def _mismatch(what: str) -> BrokenError:
+    """Return the failure of an answer that was whole, and billed: whether it is worth another one is not for smai."""
+    return BrokenError(what, "ask again, or another model", again=Again.NEVER)
+
+
+def _validator(path: str) -> Any:
+    """Return the validator of the schema in a file, which refers to nothing outside it. Raises UsageError."""
+    try:
+        import jsonschema_specifications  # noqa: PLC0415  # comes with jsonschema
+        from jsonschema import validators  # noqa: PLC0415  # it takes longer to load than all of smai
+        from referencing import Resource  # noqa: PLC0415
+        from referencing.jsonschema import DRAFT202012  # noqa: PLC0415
+    except ImportError as exc:
+        raise UsageError("--schema needs the package jsonschema", "pip install 'smai-cli[schema]'") from exc
+    schema = _read(path)
+    try:
+        kind = validators.validator_for(schema, default=validators.Draft202012Validator)
+        kind.check_schema(schema)
+        resource = Resource.from_contents(schema, default_specification=DRAFT202012)
+        registry = jsonschema_specifications.REGISTRY.with_resource("", resource)
+    except Exception as exc:  # the libraries raise what they like for a schema that is none
+        raise UsageError(f"{path} is no JSON Schema: {_located(exc)}", "check --schema") from exc
+    _resolve_all(registry.resolver_with_root(resource), resource, path)
+    return kind(schema, registry=registry)
+
+
+def _resolve_all(resolver: Any, resource: Any, path: str) -> None:
+    """Look up every reference in a schema, so that none is missed once the answer is paid for. Raises UsageError."""
+    waiting = [(resolver, resource)]
+    while waiting:
+        resolver, resource = waiting.pop()
+        schema = resource.contents if isinstance(resource.contents, dict) else {}
+        for name in ("$ref", "$dynamicRef", "$recursiveRef"):
+            if isinstance(reference := schema.get(name), str):
+                try:
+                    resolver.lookup(reference)
+                except Exception as exc:  # the libraries raise what they like
+                    raise UsageError(
+                        f"{path} refers to {one_line(reference, 100)}, which is not in it", "put it into the file"
+                    ) from exc
+        waiting += [(resolver.in_subresource(inner), inner) for inner in resource.subresources()]
+
+
+def _read(path: str) -> Any:
+    text = read_text(path, path)
+    try:
+        schema = JSON.decode(text)
+    except (ValueError, RecursionError) as exc:
+        line = getattr(exc, "lineno", 1)
+        raise UsageError(f"{path}, line {line}: not JSON: {getattr(exc, 'msg', TOO_LARGE)}", "check --schema") from exc
+    if not isinstance(schema, dict):
+        raise UsageError(f"{path} is no JSON Schema: no object", "check --schema")
+    return schema
+
+
+def _located(error: Any) -> str:
+    """Return what a validator says, and where."""
+    message = one_line(getattr(error, "message", str(error)), 200)
+    place = getattr(error, "json_path", "$")
+    return message if place == "$" else f"{message} at {one_line(place, 100)}"

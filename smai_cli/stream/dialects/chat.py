@@ -1,0 +1,222 @@
+"""The /chat/completions dialect (OpenAI API reference): a request's body, and an event's data -> Chunk."""
+
+from typing import Any
+
+from smai_cli.errors import BrokenError, RefusedError
+from smai_cli.http.api_error import MARKS, Problem, error_in, problem_of
+from smai_cli.prompt.request import Request, encode
+from smai_cli.stream.chunk import (
+    CallPart,
+    Chunk,
+    Other,
+    Whole,
+    arguments_of,
+    is_unread,
+    load_body,
+    load_event,
+    load_object,
+    text_of,
+    usage_in,
+)
+from smai_cli.stream.sse import DONE
+from smai_cli.text import one_line
+
+PATH = "/chat/completions"
+# Members of a choice that a plain delta has not.
+_ODD = frozenset({"error", "finishReason", "message", "usage"})
+# What servers write where an answer goes on, beside null (DashScope).
+_NO_REASON = ("", "null", "none")
+_SIGNS_OF_LIFE = ("ping", "keepalive", "heartbeat")
+
+
+def encode_request(request: Request) -> bytes:
+    """Return the request as the JSON body of a POST to PATH, in UTF-8."""
+    body: dict[str, Any] = {
+        "model": request.model,
+        "messages": [message.as_json() for message in request.messages],
+        **request.options,
+        "stream": request.stream,
+    }
+    if request.stream and request.include_usage:
+        body["stream_options"] = {"include_usage": True}
+    return encode(body, request.extra)
+
+
+def parse_event(data: str, name: str = "message") -> Chunk:
+    """Return the Chunk in one event's data; `name` is the event's name, and `error` marks an error object.
+
+    Raises BrokenError for data that is not a JSON object. Servers send chunks without choices, null contents,
+    and fields unknown to us: all taken.
+    """
+    if not data.startswith("{") and data.strip() == DONE:
+        return Chunk(done=True)
+    if name == "error":
+        return _error_event(data)
+    loaded = load_event(data, name)
+    if loaded is None:
+        return Chunk()
+    payload, line = loaded
+    return _plain(payload, line) or _chunk(payload, line, "delta")
+
+
+def parse_body(data: str) -> Chunk:
+    """Return the Chunk that an answer in one piece is, which is done by being whole.
+
+    Raises BrokenError for JSON that was cut, RefusedError for an object that is no completion.
+    """
+    payload, line = load_body(data)
+    chunk = _chunk(payload, line, "message")
+    if chunk.problem is None and not isinstance(payload.get("choices"), list):
+        raise RefusedError(f"the server answered JSON that is no completion: {one_line(line, 80)}", "check --base-url")
+    return chunk._replace(done=True)
+
+
+def _plain(payload: dict[str, Any], line: str) -> Chunk | None:
+    """Return the view of a payload that is a delta of ASCII text and nothing else, as most are; None for another."""
+    choices = payload.get("choices")
+    if not (isinstance(choices, list) and len(choices) == 1 and MARKS.isdisjoint(payload) and not payload.get("usage")):
+        return None
+    choice = choices[0]
+    if not isinstance(choice, dict) or choice.get("finish_reason") is not None or not _ODD.isdisjoint(choice):
+        return None
+    delta = choice.get("delta")
+    if not isinstance(delta, dict) or len(delta) != 1:
+        return None
+    text, index, model = delta.get("content"), choice.get("index"), payload.get("model")
+    if not (isinstance(text, str) and text.isascii() and isinstance(index, int) and isinstance(model, str)):
+        return None
+    return Chunk._make((line, text, None, None, model, "", "", (), (), None, False, index, False, None, False, True))
+
+
+def _chunk(payload: dict[str, Any], line: str, part: str) -> Chunk:
+    """Return the view of a payload whose choices carry their text under `part`."""
+    if problem := error_in(payload):
+        return Chunk(line, problem=problem)
+    model = payload.get("model")
+    choices = payload.get("choices")
+    if not choices or not isinstance(choices, list):
+        return Chunk(
+            line,
+            usage=usage_in(payload),
+            model=model if isinstance(model, str) else "",
+            is_foreign="choices" not in payload and payload.get("type") not in _SIGNS_OF_LIFE,
+        )
+    choice, others = _choices(choices)
+    error = choice.get("error")  # OpenRouter
+    delta = choice.get(part)
+    whole = None
+    if not isinstance(delta, dict) or "message" in choice:
+        delta, whole = _elsewhere(choice, delta, part)
+    content, index = delta.get("content"), choice.get("index")
+    if not isinstance(content, str):
+        whole = Whole(is_unread=True) if is_unread(content) else whole
+        content = text_of(content)
+    refusal, reasoning, calls = ("", "", ()) if len(delta) == ("content" in delta) else _rest(delta)
+    role = delta.get("role")
+    if role == "tool" or (role and "extra_content" in delta):
+        content, reasoning = _thoughts(delta, content, reasoning)
+    return Chunk(
+        line,
+        content,
+        _reason(choice) if role != "tool" else None,
+        usage_in(payload),
+        model if isinstance(model, str) else "",
+        refusal,
+        reasoning,
+        calls,
+        others,
+        problem_of(error) if error else None,
+        False,
+        index if isinstance(index, int) else 0,
+        bool(role),
+        whole,
+    )
+
+
+def _thoughts(delta: dict[str, Any], content: str, reasoning: str) -> tuple[str, str]:
+    """Return what of a content is the answer, and what are thoughts on the way to it.
+
+    Gemini marks thoughts in `extra_content`; MiniMax sends what a search found as a delta of the role `tool`.
+    """
+    extra = delta.get("extra_content")
+    google = extra.get("google") if isinstance(extra, dict) else None
+    is_thought = isinstance(google, dict) and google.get("thought")
+    return ("", content or reasoning) if is_thought else ("" if delta.get("role") == "tool" else content, reasoning)
+
+
+def _elsewhere(choice: dict[str, Any], delta: Any, part: str) -> tuple[dict[str, Any], Whole | None]:
+    """Return the delta, and the whole text, of a choice that has not a delta alone.
+
+    A gateway may put the answer into `message`, beside its deltas (Perplexity) or instead of them; `text` is its place
+    in the API before chat, and some servers make a string of the delta itself.
+    """
+    whole = None
+    if part == "delta" and "message" in choice:
+        message = choice["message"]
+        fields = message if isinstance(message, dict) else {"content": message}
+        refusal, _, calls = _rest(fields)
+        whole = Whole(text_of(fields.get("content")), refusal, calls, is_unread(fields.get("content")))
+    if delta is None:
+        delta = choice.get("delta", choice.get("text"))
+    return (delta if isinstance(delta, dict) else {"content": delta}), whole
+
+
+def _rest(delta: dict[str, Any]) -> tuple[str, str, tuple[CallPart, ...]]:
+    """Return what few deltas have beside a content: a refusal, reasoning, parts of tool calls."""
+    reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+    return text_of(delta.get("refusal")), text_of(reasoning), _calls(delta)
+
+
+def _calls(delta: dict[str, Any]) -> tuple[CallPart, ...]:
+    """Return the parts of tool calls in a delta, or of the one function call of the API before tools."""
+    calls = delta.get("tool_calls")
+    if not isinstance(calls, list):
+        # Some servers put an empty one into every delta.
+        function = delta.get("function_call")
+        calls = [{"function": function}] if isinstance(function, dict) and any(function.values()) else []
+    parts = []
+    for place, call in enumerate(calls):
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict):
+            index = call.get("index")
+            number = index if isinstance(index, int) else place
+            arguments = arguments_of(function.get("arguments"))
+            parts.append(CallPart(number, text_of(call.get("id")), text_of(function.get("name")), arguments))
+    return tuple(parts)
+
+
+def _error_event(data: str) -> Chunk:
+    try:
+        payload, line = load_object(data, "an event")
+    except BrokenError:  # whatever an error event holds, it is an error
+        return Chunk(problem=Problem(data))
+    return Chunk(line, problem=error_in(payload) or problem_of(payload))
+
+
+def _choices(choices: list[Any]) -> tuple[dict[str, Any], tuple[Other, ...]]:
+    """Return the first choice by its index, and of the others what is said. A lone one may have none."""
+    if len(choices) == 1 and isinstance(choices[0], dict):  # nearly all there are
+        return choices[0], ()
+    known = [choice for choice in choices if isinstance(choice, dict)]
+    first = min(known, key=_index, default={})
+    others = (choice for choice in known if choice is not first)
+    return first, tuple(Other(_index(choice), _reason(choice), _brings(choice)) for choice in others)
+
+
+def _index(choice: dict[str, Any]) -> int:
+    index = choice.get("index")
+    return index if isinstance(index, int) else 0
+
+
+def _brings(choice: dict[str, Any]) -> bool:
+    """Return whether there is text, reasoning or a call in a choice."""
+    delta = choice.get("delta") or choice.get("message") or {"content": choice.get("text")}
+    return bool(text_of(delta.get("content")) or any(_rest(delta)) if isinstance(delta, dict) else delta)
+
+
+def _reason(choice: dict[str, Any]) -> str | None:
+    """Return the finish_reason of a choice; None for what stands in its place where there is none."""
+    reason = choice.get("finish_reason")
+    if reason is None and "finishReason" in choice:  # Google's compatible API, for a while
+        reason = choice["finishReason"]
+    return reason if reason and isinstance(reason, str) and reason.lower() not in _NO_REASON else None

@@ -1,0 +1,227 @@
+"""The /responses dialect (OpenAI API reference): a request's body, and an event's data -> Chunk.
+
+Reasoning models are asked in it. Its events are named, and the name is repeated in `type`; exactly one of
+completed, incomplete, failed and error ends the stream, and no `[DONE]` is owed.
+"""
+
+from typing import Any
+
+from smai_cli.errors import RefusedError
+from smai_cli.http.api_error import error_in, problem_of
+from smai_cli.prompt.request import Message, Request, encode
+from smai_cli.stream.chunk import (
+    CallPart,
+    Chunk,
+    Whole,
+    arguments_of,
+    is_unread,
+    load_body,
+    load_event,
+    text_of,
+    usage_of,
+)
+from smai_cli.stream.completeness import worst
+from smai_cli.stream.sse import DONE
+from smai_cli.text import one_line
+
+PATH = "/responses"
+# What the reasons of an incomplete response are called in the other dialect, and in smai's statuses.
+_FINISH_REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
+_REASONING = ("response.reasoning_summary_text.delta", "response.reasoning_text.delta")
+_PREFIX = "response."
+_ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
+# What the API sends while nothing happens.
+_SIGNS_OF_LIFE = ("response.queued", "response.in_progress")
+
+
+def encode_request(request: Request) -> bytes:
+    """Return the request as the JSON body of a POST to PATH, in UTF-8. The server counts tokens unasked."""
+    options = dict(request.options)
+    body: dict[str, Any] = {"model": request.model}
+    system = [text_of(message.content) for message in request.messages if message.role == "system"]
+    if system:
+        body["instructions"] = "\n\n".join(system)
+    body["input"] = [item for message in request.messages if message.role != "system" for item in _items(message)]
+    if "max_tokens" in options:
+        body["max_output_tokens"] = options.pop("max_tokens")
+    if "reasoning_effort" in options:
+        body["reasoning"] = {"effort": options.pop("reasoning_effort"), "summary": "auto"}
+    if "response_format" in options:
+        form = dict(options.pop("response_format"))
+        schema = form.pop("json_schema", {})
+        body["text"] = {"format": {**form, **schema}}
+    body |= {**options, "stream": request.stream}
+    return encode(body, request.extra)
+
+
+def parse_event(data: str, name: str = "message") -> Chunk:
+    """Return the Chunk in one event's data; `name` is the event's name, for data that does not repeat it.
+
+    Raises BrokenError for data that is not a JSON object. `[DONE]`, which some gateways send, means nothing here.
+    """
+    if data.strip() == DONE:
+        return Chunk()
+    loaded = load_event(data, name if name in ("message", "error") or not name.startswith(_PREFIX) else "message")
+    if loaded is None:
+        return Chunk()
+    payload, line = loaded
+    kind = payload.get("type")
+    ends = [word for word in (kind, name) if word in _ENDS]
+    if ends:
+        return _end(ends, payload, line)
+    kind = kind if isinstance(kind, str) and kind.startswith(_PREFIX) else name if name.startswith(_PREFIX) else kind
+    if name == "error" or kind == "error":
+        return Chunk(line, problem=error_in(payload) or problem_of(payload))
+    if problem := error_in(payload):
+        return Chunk(line, problem=problem)
+    delta = text_of(payload.get("delta"))
+    return Chunk(
+        line,
+        delta if kind == "response.output_text.delta" else "",
+        refusal=delta if kind == "response.refusal.delta" else "",
+        reasoning=delta if kind in _REASONING else "",
+        calls=_calls([payload.get("item")]) if kind == "response.output_item.done" else (),
+        model=_model(payload.get("response")),
+        choice_index=0 if isinstance(kind, str) and kind.startswith(_PREFIX) and kind not in _SIGNS_OF_LIFE else None,
+        whole=_part_done(kind, payload),
+    )
+
+
+def parse_body(data: str) -> Chunk:
+    """Return the Chunk that a response in one piece is; one that is queued or in progress is no answer.
+
+    Raises BrokenError for JSON that was cut, RefusedError for an object that is no response.
+    """
+    payload, line = load_body(data)
+    if payload.get("object") != "response" and (problem := error_in(payload)):
+        return Chunk(line, problem=problem)
+    if not isinstance(payload.get("output"), list) and payload.get("object") != "response":
+        raise RefusedError(f"the server answered JSON that is no response: {one_line(line, 80)}", "check --base-url")
+    return _end([], {"response": payload}, line)
+
+
+def _end(ends: list[str], payload: dict[str, Any], line: str) -> Chunk:
+    """Return the Chunk that ends an answer: of the event's type, its name and the status, the worst counts.
+
+    `ends` has the first two, and nothing where the response came in one piece: its status alone can complete it.
+    """
+    response = payload.get("response")
+    response = response if isinstance(response, dict) else payload
+    words = {word.removeprefix(_PREFIX) for word in ends}
+    if response.get("status"):
+        words.add(str(response["status"]))
+    error = response.get("error") or payload.get("error")
+    if error or "failed" in words:
+        return Chunk(line, problem=problem_of(error or "the response failed"))
+    usage, output = response.get("usage"), response.get("output")
+    output = output if isinstance(output, list) else []
+    return Chunk(
+        line,
+        finish_reason=worst(_finish_reason(word, response) for word in words) if words else None,
+        usage=usage_of(usage, "input_tokens", "output_tokens") if usage else None,
+        model=_model(response),
+        done=True,
+        choice_index=0,
+        whole=Whole(_output(output, "text"), _output(output, "refusal"), _calls(output), _is_unread(output)),
+    )
+
+
+def _finish_reason(word: str, response: dict[str, Any]) -> str:
+    """Return what the end of a response, or its status, is called in the other dialect, and in smai's statuses."""
+    if word != "incomplete":
+        return "stop" if word == "completed" else word
+    details = response.get("incomplete_details")
+    reason = details.get("reason") if isinstance(details, dict) else None
+    return _FINISH_REASONS.get(str(reason), str(reason or word))
+
+
+def _part_done(kind: Any, payload: dict[str, Any]) -> Whole | None:
+    """Return the whole text of a part, with which the API ends its deltas, and some servers begin."""
+    if kind == "response.output_text.done":
+        return Whole(text_of(payload.get("text")), is_unread=is_unread(payload.get("text")))
+    if kind == "response.refusal.done":
+        return Whole(refusal=text_of(payload.get("refusal")))
+    return None
+
+
+def _items(message: Message) -> list[dict[str, Any]]:
+    """Return the items of the input that stand for one message: itself, and its tool calls or a tool's answer."""
+    if message.role == "tool":
+        return [
+            {
+                "type": "function_call_output",
+                "call_id": message.fields.get("tool_call_id"),
+                "output": text_of(message.content),
+            }
+        ]
+    items: list[dict[str, Any]] = []
+    if message.content is not None:
+        kind = "output_text" if message.role == "assistant" else "input_text"
+        content = message.content
+        items.append(
+            {
+                "role": message.role,
+                "content": content if isinstance(content, str) else [_part(part, kind) for part in content],
+            }
+        )
+    calls = message.fields.get("tool_calls")
+    items += [
+        {"type": "function_call", "call_id": call.get("id"), **call["function"]}
+        for call in (calls if isinstance(calls, list) else ())
+        if isinstance(call, dict) and isinstance(call.get("function"), dict)
+    ]
+    return items
+
+
+def _part(part: dict[str, Any], text_kind: str) -> dict[str, Any]:
+    """Return what this API calls a part of a content of the chat API."""
+    if part["type"] == "text":
+        return {**part, "type": text_kind}
+    if part["type"] == "image_url" and isinstance(part.get("image_url"), dict):
+        image = part["image_url"]
+        return {"type": "input_image", "image_url": image.get("url"), **_kept(image, "detail")}
+    return part
+
+
+def _kept(values: dict[str, Any], name: str) -> dict[str, Any]:
+    return {name: values[name]} if name in values else {}
+
+
+def _output(output: list[Any], part: str) -> str:
+    """Return the text, or the refusal, of all messages in an output; a content is a string or a list of parts."""
+    found = []
+    for content in _contents(output):
+        if isinstance(content, str):
+            found.append(content if part == "text" else "")
+        elif isinstance(content, list):
+            found += [text_of(piece.get(part)) for piece in content if isinstance(piece, dict)]
+        elif part == "text":
+            found.append(text_of(content))
+    return "".join(found)
+
+
+def _is_unread(output: list[Any]) -> bool:
+    return any(map(is_unread, _contents(output)))
+
+
+def _contents(output: list[Any]) -> list[Any]:
+    """Return the contents of the messages in an output: those of reasoning are no answer."""
+    return [
+        item["content"]
+        for item in output
+        if isinstance(item, dict) and "content" in item and item.get("type", "message") == "message"
+    ]
+
+
+def _calls(items: list[Any]) -> tuple[CallPart, ...]:
+    """Return the tool calls among the items of an output, each in one piece."""
+    calls = (item for item in items if isinstance(item, dict) and item.get("type") == "function_call")
+    return tuple(
+        CallPart(None, text_of(call.get("call_id")), text_of(call.get("name")), arguments_of(call.get("arguments")))
+        for call in calls
+    )
+
+
+def _model(response: Any) -> str:
+    model = response.get("model") if isinstance(response, dict) else None
+    return model if isinstance(model, str) else ""

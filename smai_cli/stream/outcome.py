@@ -1,0 +1,160 @@
+"""Chunks folded into a Completion: what the answer was, and whether the server said that it is complete."""
+
+import io
+import time
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
+from smai_cli.errors import SmaiError, Status
+from smai_cli.stream.chunk import Chunk, Usage
+from smai_cli.stream.completeness import Completeness
+from smai_cli.text import ascii_in
+
+if TYPE_CHECKING:
+    from smai_cli.http.api_error import Problem
+
+_REFUSAL_LIMIT = 1000
+_TOOLS_LIMIT = 10
+
+
+class Completion:
+    """One answer as it grows. It keeps counts, not the text, so a long stream needs no more memory than a short one.
+
+    With `keep_text`, which only a count of tokens needs, it keeps the text too. `accept` holds finish reasons that
+    the user takes as a success. Times are seconds from `started_s`, on the clock `now`. `error` is None for a
+    complete answer, once the stream has ended. `choices` is how many answers are due, `tools` names the tools that the
+    model asks for, `is_several` says that other choices came beside the first.
+    """
+
+    def __init__(  # noqa: PLR0913  # what a restart carries over
+        self,
+        accept: Collection[str] = (),
+        now: Callable[[], float] = time.monotonic,
+        started_s: float | None = None,
+        model: str = "",
+        retries: int = 0,
+        *,
+        keep_text: bool = False,
+    ) -> None:
+        self.accept = accept
+        self.now = now
+        self.started_s = now() if started_s is None else started_s
+        self.model = model
+        self.retries = retries
+        self.keep_text = keep_text
+        self._text = io.StringIO()
+        self._completeness = Completeness(accept)
+        self._main = self._completeness.main
+        self.characters = 0
+        self.ascii_characters = 0
+        self.refusal = ""
+        self.tools: list[str] = []
+        self.is_several = False
+        self.problem: Problem | None = None
+        self.usage: Usage | None = None
+        self.first_delta_s: float | None = None
+        self.elapsed_s = 0.0
+        self.error: SmaiError | None = None
+        self.is_final = False
+        self._has_ended = False
+
+    @property
+    def choices(self) -> int | None:
+        """How many answers are due; None where nobody knows."""
+        return self._completeness.due
+
+    @choices.setter
+    def choices(self, due: int | None) -> None:
+        self._completeness.due = due
+
+    def add(self, chunk: Chunk) -> None:
+        """Fold one chunk in. Then `is_final` says whether anything that follows can still be waited for at length."""
+        if chunk.is_plain and not self._main.needs_care:
+            length = len(chunk.text)
+            self.characters += length
+            self.ascii_characters += length
+            if self.keep_text:
+                self._text.write(chunk.text)
+            return
+        _, text, finish_reason, usage, model, refusal, _, calls, others, problem, done, _, _, _, is_foreign, _ = chunk
+        if text:
+            if self.first_delta_s is None:
+                self.first_delta_s = self.now() - self.started_s
+            self.characters += len(text)
+            self.ascii_characters += len(text) if text.isascii() else ascii_in(text)
+            if self.keep_text:
+                self._text.write(text)
+        if model:
+            self.model = model
+        if (
+            self._main.needs_care
+            or finish_reason
+            or usage
+            or refusal
+            or calls
+            or others
+            or problem
+            or done
+            or is_foreign
+        ):
+            self._add_rest(chunk)  # few chunks have any of it
+
+    def _add_rest(self, chunk: Chunk) -> None:
+        self._completeness.hear(chunk)
+        self.is_final = self._completeness.is_final
+        self.usage = chunk.usage or self.usage
+        self.problem = chunk.problem or self.problem
+        self.refusal = (self.refusal + chunk.refusal)[:_REFUSAL_LIMIT]
+        self.is_several = self.is_several or bool(chunk.others)
+        for call in chunk.calls:
+            if call.name and call.name not in self.tools and len(self.tools) < _TOOLS_LIMIT:
+                self.tools.append(call.name)
+
+    def seal(self) -> None:
+        """Hear that the body came to the end that it has of its own."""
+        self._completeness.seal()
+
+    @property
+    def finish_reason(self) -> str | None:
+        """The finish_reason of the answer, the worst of several."""
+        return self._main.reason
+
+    @property
+    def text(self) -> str:
+        """The text so far, where it is kept; empty otherwise."""
+        return self._text.getvalue()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the server has said, in a way that can be believed, how the answer ends."""
+        return self._completeness.is_said or self.is_complete
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the stream has ended, and the answer is complete."""
+        return self._has_ended and self.error is None
+
+    def end(self, failure: SmaiError | None) -> None:
+        """Note the end of the stream; `failure` is what stopped it, None where nothing did or where it is moot."""
+        self.elapsed_s = self.now() - self.started_s
+        self._has_ended = True
+        self.error = failure or self._verdict()
+
+    def restart(self) -> None:
+        """Forget the answer for another try; the start and the retries of the run stay."""
+        fresh = Completion(self.accept, self.now, self.started_s, self.model, self.retries, keep_text=self.keep_text)
+        fresh.choices = self.choices
+        vars(self).update(vars(fresh))
+
+    @property
+    def status(self) -> Status:
+        """The exit status of the run that gave this answer."""
+        return self.error.status if self.error else Status.COMPLETE
+
+    def _verdict(self) -> SmaiError | None:
+        """Return what the server's own words leave to be desired; None for a complete answer."""
+        if self.problem:
+            from smai_cli.http.meaning import answer_error  # noqa: PLC0415  # only for a failure
+
+            return answer_error(self.problem, in_stream=True, has_text=self.first_delta_s is not None)
+        return self._completeness.verdict(has_text=bool(self.characters or self.tools), refusal=self.refusal)

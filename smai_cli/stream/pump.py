@@ -1,0 +1,274 @@
+"""pump(): the one loop that joins the stages, from pieces of bytes to the writer and the completion.
+
+`ask` and `decode` differ only in where the bytes come from. Nothing here keeps state between runs, touches
+signals or exits, so that several pumps can run side by side.
+"""
+
+import codecs
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+from smai_cli.clocks import FINISHED_GRACE_S, HURRY_S, IdleClock
+from smai_cli.errors import BrokenError, OutputError, RefusedError, SmaiError
+from smai_cli.http.retry import Retries
+from smai_cli.prompt.request import Request
+from smai_cli.stream.answer import chunks_of_answer
+from smai_cli.stream.chunk import Chunk
+from smai_cli.stream.outcome import Completion
+from smai_cli.stream.sse import MAX_EVENT_BYTES, events
+
+_HEAD_LIMIT = 65536
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+
+
+class Source(Protocol):
+    """Where the bytes of an answer come from: an iterable of pieces that fails with a SmaiError.
+
+    `clock` says for how long it waits; the pump winds it, and ends it.
+    """
+
+    @property
+    def clock(self) -> IdleClock:
+        """The clock by which it waits."""
+
+    @property
+    def is_framed(self) -> bool:
+        """Whether it has an end of its own, so that one that was cut raises: not so a tape, nor a body up to a FIN."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield each piece as it arrives."""
+
+    def close(self) -> None:
+        """Let go of whatever it holds: a connection, a thread. More than once is no harm, and so is another thread."""
+
+
+class Writer(Protocol):
+    """What takes an answer as it comes: a mode of the output. Its hooks may raise an OutputError.
+
+    `holds_back` says that nothing is delivered before the answer is complete, `takes_all` that bytes behind the end of
+    the answer are wanted as well.
+    """
+
+    holds_back: bool
+    takes_all: bool
+
+    def piece(self, data: bytes, /) -> None:
+        """Take bytes of the body as they came from the network."""
+
+    def chunk(self, chunk: Chunk, /) -> None:
+        """Take one chunk; its text is whole code points."""
+
+    def end(self, completion: Completion, /) -> None:
+        """Take the end; `completion.error` tells whether the answer is complete."""
+
+
+class Dialect(Protocol):
+    """One API's way to ask and to answer: a module such as chat."""
+
+    PATH: str
+
+    def encode_request(self, request: Request, /) -> bytes:
+        """Return the body of the POST."""
+
+    def parse_event(self, data: str, name: str, /) -> Chunk:
+        """Return the Chunk in an event."""
+
+    def parse_body(self, data: str, /) -> Chunk:
+        """Return the Chunk that an answer in one piece is."""
+
+
+def ask(  # noqa: PLR0913  # the parts of a run, each chosen by the edge
+    request: Request,
+    post: Callable[[bytes], Source],
+    dialect: Dialect,
+    *,
+    writer: Writer,
+    completion: Completion,
+    retries: Retries,
+) -> None:
+    """Send `request` by `post`, pump its answer, and try again where that is allowed.
+
+    How it ended is in `completion.error`. A server that blames the request for usage is asked once more
+    without. Raises ReaderGoneError only.
+    """
+    while True:
+        completion.retries = retries.spent
+        try:
+            source = post(dialect.encode_request(request))
+        except SmaiError as error:
+            if request.include_usage and _blames_usage(error):
+                request = request._replace(include_usage=False)
+                continue
+            completion.end(error)
+        else:
+            pump(source, dialect, writer, completion)
+        if completion.error is None or not retries.wait(completion.error, holds_back=writer.holds_back):
+            return
+        completion.restart()
+
+
+def pump(
+    source: Source,
+    dialect: Dialect,
+    writer: Writer,
+    completion: Completion,
+    *,
+    on_more: Callable[[], None] | None = None,
+) -> None:
+    """Carry an answer from `source` to `writer` and `completion`, until it is done, broken or cut.
+
+    `on_more` is called where something of an answer follows the end of this one; without it nobody looks.
+    How it ended is in `completion.error`: None only for a complete answer that was delivered in full.
+    Raises ReaderGoneError only.
+    """
+    pieces = _tapped(source, writer)
+    try:
+        failure = _pump(pieces, source, dialect, writer, completion, on_more=on_more)
+        if writer.takes_all:
+            _drain(pieces, source, hurry=failure is None)
+        completion.end(failure)
+        writer.end(completion)
+    except SmaiError as error:  # the output failed, or a complete answer is not what was asked for
+        completion.end(error)
+    finally:
+        source.close()
+
+
+def _pump(  # noqa: PLR0913  # as pump
+    pieces: Iterator[bytes],
+    source: Source,
+    dialect: Dialect,
+    writer: Writer,
+    completion: Completion,
+    *,
+    on_more: Callable[[], None] | None,
+) -> SmaiError | None:
+    """Carry the chunks in `pieces`; return what stopped them before the end. Raises OutputError."""
+    clock = source.clock
+    was_final = False
+    chunks = _chunks(pieces, dialect)
+    try:
+        for chunk in chunks_of_answer(chunks, completion.choices):
+            completion.add(chunk)
+            if chunk.choice_index is not None and not completion.is_final:
+                clock.wind()
+                writer.chunk(chunk)
+                if was_final and on_more:
+                    on_more()
+                was_final = False
+            else:
+                if completion.is_final and not was_final:
+                    clock.finish(FINISHED_GRACE_S)
+                    was_final = True
+                clock.hold()
+                writer.chunk(chunk)
+                clock.release()
+            if chunk.done or chunk.problem:
+                if on_more and chunk.done and _goes_on(chunks, clock):
+                    on_more()
+                return None
+    except OutputError:
+        raise
+    except SmaiError as error:
+        # Once the server has said that the answer is complete, how the connection ends is moot.
+        return None if completion.is_final else error
+    if source.is_framed:
+        completion.seal()
+    return None
+
+
+def _goes_on(chunks: Iterator[Chunk], clock: IdleClock) -> bool:
+    """Return whether something of an answer follows, of what is on its way."""
+    clock.finish(HURRY_S)
+    try:
+        return any(chunk.choice_index is not None for chunk in chunks)
+    except OutputError:
+        raise
+    except SmaiError:
+        return False
+
+
+def _drain(pieces: Iterator[bytes], source: Source, *, hurry: bool) -> None:
+    """Let the writer have the pieces that nobody parses any more, without a long wait. Raises OutputError."""
+    source.clock.finish(HURRY_S if hurry else FINISHED_GRACE_S)
+    try:
+        for _ in pieces:
+            pass
+    except OutputError:
+        raise
+    except SmaiError:  # the answer's own end is the one to report
+        return
+
+
+def _tapped(source: Source, writer: Writer) -> Iterator[bytes]:
+    for piece in source:
+        source.clock.hold()
+        writer.piece(piece)
+        source.clock.release()
+        yield piece
+
+
+def _chunks(pieces: Iterator[bytes], dialect: Dialect) -> Iterator[Chunk]:
+    """Yield the chunks of a body, whichever form the server gave it: events, or one piece of JSON."""
+    head = _head(pieces)
+    pieces = itertools.chain([head], pieces)
+    text = head.removeprefix(codecs.BOM_UTF8).lstrip()
+    if text.startswith((b"{", b"[")):
+        yield _whole_body(pieces, dialect)
+        return
+    if text.startswith(b"<"):
+        raise RefusedError("the server answered a web page, no completion", "check --base-url")
+    empty = True
+    for event in events(pieces):
+        empty = False
+        yield dialect.parse_event(event.data, event.event)
+    if empty and not _may_be_events(text):
+        raise RefusedError("the server answered something that is no completion", "check --base-url")
+
+
+def _head(pieces: Iterator[bytes]) -> bytes:
+    """Return the first pieces, up to and with the first byte that tells what the body is."""
+    head = b""
+    for piece in pieces:
+        head += piece
+        known = len(head) >= len(codecs.BOM_UTF8) and head.removeprefix(codecs.BOM_UTF8).strip()
+        if known or len(head) > _HEAD_LIMIT:
+            break
+    return head
+
+
+def _whole_body(pieces: Iterable[bytes], dialect: Dialect) -> Chunk:
+    body = bytearray()
+    failure = None
+    try:
+        for piece in pieces:
+            body += piece
+            if len(body) > MAX_EVENT_BYTES:
+                raise BrokenError(f"the answer is larger than {MAX_EVENT_BYTES} bytes", "ask for less at once")
+    except OutputError:
+        raise
+    except SmaiError as error:
+        failure = error
+    try:
+        chunk = dialect.parse_body(body.decode("utf-8-sig", "replace"))
+    except BrokenError:
+        if failure:
+            raise failure from None
+        raise
+    if chunk.problem and not chunk.text:
+        from smai_cli.http.meaning import answer_error  # noqa: PLC0415  # only for a failure
+
+        raise answer_error(chunk.problem, in_stream=False, has_text=False)
+    return chunk
+
+
+def _may_be_events(head: bytes) -> bool:
+    """Return whether a body without any event began as an event stream does, or is cut too short to tell."""
+    line = head.split(b"\n", 1)[0]
+    return any(line.startswith(field) or field.startswith(line) for field in _FIELDS)
+
+
+def _blames_usage(error: SmaiError) -> bool:
+    """Return whether the server refused `stream_options`, which some compatible servers do not know."""
+    return error.http_status in (400, 422) and any(field in error.what for field in ("stream_options", "include_usage"))
