@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from typing import IO, Any, NamedTuple
 
 SMAI = str(Path(sys.executable).with_name("smai"))
 LIMIT_S = 30
+# A line of -v: the time, and what happened.
+TOLD = re.compile(r"smai: (\d+\.\d{3}) s: (.+)")
 # A process that may not write much would leave a half of its bytecode behind, for all that follow.
 NO_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -56,6 +59,15 @@ def at_most_cpu_s(limit_s: float) -> Iterator[None]:
     before_s = used_s()
     yield
     assert used_s() - before_s < limit_s
+
+
+def told(result: Result) -> list[str]:
+    """Return what was told, after checking that it is told in the order of time."""
+    lines = [TOLD.fullmatch(line) for line in result.stderr.splitlines()]
+    found = [line for line in lines if line]
+    times = [float(line[1]) for line in found]
+    assert times == sorted(times)
+    return [line[2] for line in found]
 
 
 def can_trace() -> bool:

@@ -107,7 +107,7 @@ def test_a_request_that_is_none_is_refused(start: Start, path: str, body: bytes,
 
 
 def test_a_hundred_processes_at_once_are_all_answered(start: Start, environment: dict[str, str]) -> None:
-    _, url = start("--tape", str(Path(__file__).parent / "streams" / "good.sse"))
+    _, url = start("--tape", str(Path(__file__).parents[1] / "streams" / "good.sse"))
     asking = [
         subprocess.Popen([SMAI, "ask", "--base-url", url, "-n", "hi"], stdout=subprocess.PIPE, env=environment)
         for _ in range(100)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from process import told
 from rawserver import (
     OUT,
     PLAIN_ANSWER,
@@ -16,7 +17,6 @@ from rawserver import (
     hold,
     http,
 )
-from test_verbose import told
 
 pytest_plugins = ["rawserver"]
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from conftest import Server, Smai
-from process import Result
+from process import TOLD, Result, told
 from rawserver import (
     BODY,
     HEAD,
@@ -27,20 +27,9 @@ from terminal import terminal
 
 pytest_plugins = ["rawserver"]
 
-LINE = re.compile(r"smai: (\d+\.\d{3}) s: (.+)")
-
-
-def told(result: Result) -> list[str]:
-    """Return what was told, after checking that it is told in the order of time."""
-    lines = [LINE.fullmatch(line) for line in result.stderr.splitlines()]
-    found = [line for line in lines if line]
-    times = [float(line[1]) for line in found]
-    assert times == sorted(times)
-    return [line[2] for line in found]
-
 
 def at(result: Result, what: str) -> float:
-    return next(float(line[1]) for line in map(LINE.fullmatch, result.stderr.splitlines()) if line and line[2] == what)
+    return next(float(line[1]) for line in map(TOLD.fullmatch, result.stderr.splitlines()) if line and line[2] == what)
 
 
 def test_a_run_over_tls_tells_each_step(serve: Serve, ask: Ask) -> None:
@@ -162,7 +151,7 @@ def test_a_terminal_gets_the_same_plain_lines_and_no_line_that_moves(serve: Serv
         go_on.set()
         assert run.end()[:2] == (0, OUT)
         tty.read_rest()
-        assert all(LINE.fullmatch(line) for line in tty.seen.decode().removesuffix("\r\n").split("\r\n"))
+        assert all(TOLD.fullmatch(line) for line in tty.seen.decode().removesuffix("\r\n").split("\r\n"))
 
 
 def test_the_summary_is_the_last_line_and_goes_by_the_same_clock(smai: Smai, server: Server) -> None:
