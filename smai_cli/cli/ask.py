@@ -5,29 +5,31 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from smai_cli.cli.command_line import Typed, check_typed, read_stdin
+from smai_cli.cli.command_line import checked, read_stdin
 from smai_cli.cli.group import (
     APIS,
     Number,
-    chosen_mode,
     complete_file,
-    file_options,
     model_option,
     output_options,
     server_options,
     verbose_option,
 )
+from smai_cli.cli.options import AskOptions, AskValues, ServerOptions
 from smai_cli.cli.server import approach, chosen_endpoint, previewed_endpoint, serving
-from smai_cli.clocks import Clocks, Deadline
+from smai_cli.clocks import Deadline
 from smai_cli.config.endpoint import Endpoint, shown_url
 from smai_cli.errors import SmaiError
 from smai_cli.files import text_in
-from smai_cli.http.trace import Teller, silent
+from smai_cli.http.trace import Tell, Teller, silent
 from smai_cli.output.descriptors import Output, say
-from smai_cli.prompt.inputs import in_conversation, names_files, read_question
-from smai_cli.prompt.request import Request
+from smai_cli.output.options import OutputOptions
+from smai_cli.prompt.inputs import Question, in_conversation, read_question
+from smai_cli.prompt.request import Request, choices_in
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from smai_cli.cli.run import Run
     from smai_cli.http.preconnect import Ahead
     from smai_cli.stream.pump import Dialect
@@ -69,7 +71,6 @@ if TYPE_CHECKING:
 )
 @click.option("-O", "--option", metavar="KEY=VALUE", multiple=True, help="Put KEY into the request; repeatable.")
 @output_options
-@file_options
 @click.option(
     "--record",
     metavar="FILE",
@@ -86,119 +87,128 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Print the request as JSON, and send nothing.")
 @click.option("--curl", is_flag=True, help="Print the request as a curl command, and send nothing.")
 @verbose_option
-def ask(operands: tuple[str, ...], **flags: Any) -> int:
+def ask(*, output: OutputOptions, server: ServerOptions, **values: Any) -> int:
     """Send PROMPT to the model and print the answer as it arrives.
 
     Piped stdin is the prompt, or follows PROMPT after a blank line; the operand - places it elsewhere.
     """
-    deadline = Deadline(flags["max_time"])
-    flags["tell"] = Teller(say) if flags["verbose"] else silent
+    typed = AskValues(**values)
+    output = output._replace(record=typed.record, reasoning=typed.reasoning)
+    deadline = server.clocks.deadline()
+    teller = Teller(say) if typed.verbose else None
     source = click.get_current_context().get_parameter_source("system")
-    flags["system_is_typed"] = source is click.core.ParameterSource.COMMANDLINE
-    mode = chosen_mode(flags)
-    checked = _checked(operands, flags, mode, deadline)
+    try:
+        options = checked(typed, output, server, system_is_typed=source is click.core.ParameterSource.COMMANDLINE)
+        target = None if typed.is_preview else _target(options, output, server, deadline, teller)
+        failure = None
+    except SmaiError as error:
+        failure = error
     # From here on the connection is being made while the imports run, unless files must be read first.
     from smai_cli.cli.run import Run  # noqa: PLC0415
 
-    run = Run(mode, flags, deadline)
-    if isinstance(checked, SmaiError):
-        return run.fail(checked)
-    return run.deliver(lambda: _ask(run, checked, flags))
+    run = Run(output, deadline, teller)
+    if failure:
+        return run.life.fail(failure)
+    if target is None:
+        return run.life.deliver(lambda: _preview(run, options, server, teller or silent, as_curl=typed.curl))
+    return run.life.deliver(lambda: _ask(run, options, server, target, teller))
 
 
-class _Inquiry(NamedTuple):
-    """What was typed, and where to ask (None: the mock).
+class _Target(NamedTuple):
+    """Where to ask (None: the mock), and the connection that is being made to it.
 
     `near` is what `approach` returned, None where files must be read before the server is approached.
     """
 
-    typed: Typed
     endpoint: Endpoint | None
     near: "tuple[str | None, Ahead | None] | None"
 
 
-def _checked(operands: tuple[str, ...], flags: dict[str, Any], mode: str, deadline: Deadline) -> _Inquiry | SmaiError:
-    """Check what was typed, and begin to connect; return what is wrong, to be told when there is a run to tell it."""
-    try:
-        typed = check_typed(operands, flags, mode)
-        is_preview = flags["dry_run"] or flags["curl"]
-        endpoint = None if is_preview else chosen_endpoint(flags, deadline)
-        if flags["verbose"] and endpoint:
-            flags["tell"].key = endpoint.secrets
-        is_near = not is_preview and not names_files(flags)
-        near = approach(endpoint, flags["connect_timeout"], flags["tell"]) if is_near else None
-    except SmaiError as error:
-        return error
-    return _Inquiry(typed, endpoint, near)
+def _target(
+    options: AskOptions, output: OutputOptions, server: ServerOptions, deadline: Deadline, teller: Teller | None
+) -> _Target:
+    """Find the server, and begin to connect. Raises UsageError, or ClockError at the deadline."""
+    endpoint = chosen_endpoint(server, deadline)
+    if teller and endpoint:
+        teller.key = endpoint.secrets
+    if options.inputs.are_files or output.file or output.record:
+        return _Target(endpoint, None)
+    return _Target(endpoint, approach(endpoint, server.clocks.connect_timeout_s, teller or silent))
 
 
-def _ask(run: "Run", inquiry: _Inquiry, flags: dict[str, Any]) -> None:
-    """Read files and stdin, send the request and pump the answer. Raises SmaiError."""
-    run.key = inquiry.endpoint.secrets if inquiry.endpoint else None
-    tell = flags["tell"]
-    with contextlib.ExitStack() as stack:
-        question = read_question(flags, read_stdin)
-        near = inquiry.near or (None if flags["chat"] else approach(inquiry.endpoint, flags["connect_timeout"], tell))
-        # Before stdin is read, so that they load while its producer works.
-        from smai_cli.http import transport  # noqa: F401, PLC0415
-        from smai_cli.stream import pump  # noqa: F401, PLC0415
-        from smai_cli.stream.dialects import dialect_for  # noqa: PLC0415
+@contextlib.contextmanager
+def _request(run: "Run", question: Question, options: AskOptions, tell: Tell) -> "Iterator[tuple[Request, Question]]":
+    """Read stdin and the conversation; provide the request, and what is asked in it.
 
-        piped = text_in(read_stdin()) if inquiry.typed.reads_stdin else None
-        tell("stdin is read" if inquiry.typed.reads_stdin else "stdin is left alone")
-        if flags["chat"]:
-            question = stack.enter_context(
-                in_conversation(question, flags["chat"], run.say, system_is_typed=flags["system_is_typed"])
-            )
+    The conversation is locked as long as the context lasts. Raises UsageError.
+    """
+    piped = text_in(read_stdin()) if options.reads_stdin else None
+    tell("stdin is read" if options.reads_stdin else "stdin is left alone")
+    with in_conversation(question, options.inputs, run.life.say) as asked:
         request = Request(
-            flags["model"],
-            question.messages(inquiry.typed.words, piped),
-            inquiry.typed.options | ({"response_format": question.form.response_format} if question.form else {}),
-            stream=not flags["no_stream"],
+            options.model,
+            asked.messages(options.words, piped),
+            options.parameters | ({"response_format": asked.form.response_format} if asked.form else {}),
+            stream=options.stream,
             include_usage=run.summary != "none",
-            extra=inquiry.typed.extra,
+            extra=options.extra_body,
         )
-        more = flags["settings"].get("responses_models")
-        dialect = dialect_for(flags["api"], request.model, more.value if more else ())
-        if flags["dry_run"] or flags["curl"]:
-            run.summary = "none"
-            _print_preview(request, dialect, flags)
-            return
-        stack.enter_context(run.into_files(question.turn(request)))
-        run.expect(request, question.form.check if question.form else None)
-        near = near or approach(inquiry.endpoint, flags["connect_timeout"], tell)
-        _send(run, request, dialect, inquiry._replace(near=near), flags)
+        yield request, asked
 
 
-def _send(run: "Run", request: Request, dialect: "Dialect", inquiry: _Inquiry, flags: dict[str, Any]) -> None:
-    """Send the request and pump the answer. Raises SmaiError."""
-    from smai_cli.http import transport  # noqa: PLC0415  # after usage errors
+def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target, teller: Teller | None) -> None:
+    """Read what is asked, send the request and pump the answer. Raises SmaiError."""
+    tell = teller or silent
+    question = read_question(options.inputs, read_stdin)
+    run.life.key = target.endpoint.secrets if target.endpoint else None
+    near = target.near
+    if near is None and not options.inputs.chat:
+        near = approach(target.endpoint, server.clocks.connect_timeout_s, tell)
+    # Before stdin is read, so that they load while its producer works.
+    from smai_cli.cli.run import Expected  # noqa: PLC0415
+    from smai_cli.http import transport  # noqa: PLC0415
     from smai_cli.http.retry import Retries  # noqa: PLC0415
-    from smai_cli.stream import pump  # noqa: PLC0415  # after usage errors
+    from smai_cli.stream import pump  # noqa: PLC0415
 
-    tell = flags["tell"]
-    clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], run.deadline)
-    ca_file, ahead = inquiry.near or (None, None)
-    with serving(inquiry.endpoint) as target:
-        pump.ask(
-            request,
-            lambda body: transport.post(target, dialect.PATH, body, clocks, ca_file=ca_file, ahead=ahead, tell=tell),
-            dialect,
-            writer=run.writer,
-            completion=run.completion,
-            retries=Retries(flags["retries"], tell if flags["verbose"] else run.say, run.deadline),
-        )
+    with _request(run, question, options, tell) as (request, question):
+        dialect = _dialect(options, server)
+        check = question.form.check if question.form else None
+        expected = Expected(request.model, choices_in(request.extra), request.stream, check, question.turn(request))
+        clocks = server.clocks.clocks(run.life.deadline)
+        retries = Retries(server.clocks.retries, teller or run.life.say, run.life.deadline)
+        with run.delivery(expected) as writer, serving(target.endpoint) as endpoint:
+            ca_file, ahead = near or approach(target.endpoint, server.clocks.connect_timeout_s, tell)
+
+            def post(body: bytes) -> transport.Answer:
+                return transport.post(endpoint, dialect.PATH, body, clocks, ca_file=ca_file, ahead=ahead, tell=tell)
+
+            pump.ask(request, post, dialect, writer=writer, completion=run.completion, retries=retries)
 
 
-def _print_preview(request: Request, dialect: "Dialect", flags: dict[str, Any]) -> None:
+def _dialect(options: AskOptions, server: ServerOptions) -> "Dialect":
+    """Return the API to ask the model in."""
+    from smai_cli.stream.dialects import dialect_for  # noqa: PLC0415  # after usage errors
+
+    more = server.settings.get("responses_models")
+    return dialect_for(options.api, options.model, more.value if more else ())
+
+
+def _preview(run: "Run", options: AskOptions, server: ServerOptions, tell: Tell, *, as_curl: bool) -> None:
     """Print what would be sent. Raises SmaiError."""
+    question = read_question(options.inputs, read_stdin)
+    with _request(run, question, options, tell) as (request, _):
+        run.summary = "none"
+        _print_preview(request, _dialect(options, server), server, as_curl=as_curl)
+
+
+def _print_preview(request: Request, dialect: "Dialect", server: ServerOptions, *, as_curl: bool) -> None:
     from smai_cli.http import transport  # noqa: PLC0415  # for those who look before they ask
     from smai_cli.output import preview  # noqa: PLC0415  # for those who look before they ask
 
-    endpoint, source = previewed_endpoint(flags)
+    endpoint, source = previewed_endpoint(server)
     body = dialect.encode_request(request)
     url, headers = transport.prepared(endpoint, dialect.PATH, body)
-    if flags["dry_run"]:
+    if not as_curl:
         shown = preview.Preview(shown_url(url), headers, body, source.where if source else None)
         # Half a surrogate pair, from the path of a file, is escaped as JSON does it.
         text = preview.as_json(shown, request.messages, request.model)

@@ -4,15 +4,15 @@ import functools
 import os
 import select
 from collections.abc import Iterator
-from typing import Any
 
 import click
 
-from smai_cli.cli.group import chosen_mode, complete_file, file_options, output_options
+from smai_cli.cli.group import complete_file, output_options
 from smai_cli.cli.run import Run
 from smai_cli.cli.same_files import Use, refuse_clashes, streams, written
 from smai_cli.clocks import IdleClock
 from smai_cli.errors import UsageError
+from smai_cli.output.options import OutputOptions
 
 STDIN = 0
 _PIECE_BYTES = 65536
@@ -21,30 +21,29 @@ _PIECE_BYTES = 65536
 @click.command(epilog="Manual: man smai-decode.")
 @click.argument("file", metavar="[FILE]", default="-", shell_complete=complete_file)
 @output_options
-@file_options
-def decode(file: str, **flags: Any) -> int:
+def decode(file: str, *, output: OutputOptions) -> int:
     """Print the answer in a server-sent event stream from FILE, or from stdin.
 
     curl -sN ... | smai decode
     """
-    run = Run(chosen_mode(flags), flags)
-    return run.deliver(lambda: _decode(run, file, flags["output"], quiet=flags["quiet"]))
+    run = Run(output)
+    return run.life.deliver(lambda: _decode(run, file, output))
 
 
-def _decode(run: Run, file: str, output: str | None, *, quiet: bool) -> None:
+def _decode(run: Run, file: str, output: OutputOptions) -> None:
     """Pump `file`, or stdin for `-`. Raises SmaiError."""
     if file == "-" and os.isatty(STDIN):
         raise UsageError("no stream to decode", "name a file, or pipe one in")
     tape = Use("stdin", STDIN, alone=True) if file == "-" else Use("the file to decode", file, alone=True)
-    refuse_clashes([tape, *written(output)], streams(quiet=quiet, reads_stdin=False))
+    refuse_clashes([tape, *written(output.file)], streams(quiet=output.quiet, reads_stdin=False))
     fd = STDIN if file == "-" else _open(file)
     from smai_cli.stream import pump  # noqa: PLC0415  # after --help and usage errors
     from smai_cli.stream.dialects import OnTape  # noqa: PLC0415
 
     more = "more follows the end of the answer, as if two streams were in one; decode them one by one"
-    notice = functools.cache(lambda: run.say(more))
-    with run.into_files():
-        pump.pump(_Tape(fd, file), OnTape(), run.writer, run.completion, on_more=notice)
+    notice = functools.cache(lambda: run.life.say(more))
+    with run.delivery() as writer:
+        pump.pump(_Tape(fd, file), OnTape(), writer, run.completion, on_more=notice)
 
 
 class _Tape:

@@ -12,9 +12,9 @@ import click
 
 from smai_cli import __version__
 from smai_cli.cli.group import load_settings, server_options
-from smai_cli.cli.lifecycle import Watched
+from smai_cli.cli.lifecycle import Lifecycle
+from smai_cli.cli.options import ServerOptions
 from smai_cli.cli.server import chosen_endpoint, serving
-from smai_cli.clocks import Clocks, Deadline
 from smai_cli.config.config_file import NO_SETTINGS, Settings, config_path
 from smai_cli.config.endpoint import (
     CA_VARIABLES,
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 # A list of models comes at once, and nobody waits ten minutes for a doctor.
 _IDLE_TIMEOUT_S = 30
+_UNUSABLE = "smai_cli.doctor.unusable_configuration"
 
 
 class _Command(click.Command):
@@ -65,43 +66,44 @@ class _Command(click.Command):
                 param.default = _IDLE_TIMEOUT_S
 
 
-def _found_or_failed(ctx: click.Context, param: click.Parameter, value: str | None) -> Settings | UsageError:
+def _found_or_failed(ctx: click.Context, param: click.Parameter, value: str | None) -> Settings:
     try:
         return load_settings(ctx, param, value)
     except UsageError as error:
-        return error
+        ctx.meta[_UNUSABLE] = error
+        return NO_SETTINGS
 
 
 @click.command(cls=_Command, epilog="Manual: man smai-doctor. Exit status 0 means: no check has failed.")
 @click.option("--json", "as_json", is_flag=True, help="Print each check as JSON on a line.")
 @server_options
-def doctor(*, as_json: bool, **flags: Any) -> int:
+def doctor(*, as_json: bool, server: ServerOptions) -> int:
     """Check everything that a run needs, from the key to the list of models, a line each.
 
     A line says ok, or what happened and what to do next. Nothing is billed.
     """
-    deadline = Deadline(flags["max_time"])
-    if flags["mock"]:
-        chosen_endpoint(flags, deadline)  # raises where the command line contradicts itself
+    deadline = server.clocks.deadline()
+    if server.mock:
+        chosen_endpoint(server, deadline)  # raises where the command line contradicts itself
 
-    run = Watched(deadline)
+    life = Lifecycle(deadline)
+    unusable = click.get_current_context().meta.get(_UNUSABLE)
     output = Output()
 
     def tell(check: Check) -> None:
-        if run.key:
-            check = check._replace(detail=run.key.hidden_in(check.detail), hint=run.key.hidden_in(check.hint))
+        check = check._replace(detail=life.without_key(check.detail), hint=life.without_key(check.hint))
         line = check.json() if as_json else check.text()
         # Half a surrogate pair, from a path or a server, stays escaped.
         output.write(f"{line}\n".encode(errors="backslashreplace"))
 
     def work() -> None:
         with contextlib.ExitStack() as stack:
-            mock = stack.enter_context(serving(None)) if flags["mock"] else None
+            mock = stack.enter_context(serving(None)) if server.mock else None
             checks = Checks(tell)
-            _Examination(flags, run, checks, mock).make()
+            _Examination(server, unusable, life, checks, mock).make()
         checks.end()
 
-    return run.deliver(work)
+    return life.deliver(work)
 
 
 class _Examination:
@@ -115,22 +117,27 @@ class _Examination:
     addresses: list[Address]
     models: "list[Model]"
 
-    def __init__(self, flags: dict[str, Any], run: Watched, checks: Checks, mock: Endpoint | None) -> None:
-        self._flags, self._run, self._checks, self._mock = flags, run, checks, mock
-        found = flags["settings"]
-        self._unusable = found if isinstance(found, UsageError) else None
-        self._settings = NO_SETTINGS if isinstance(found, UsageError) else found
-        self._clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], run.deadline)
+    def __init__(
+        self,
+        options: ServerOptions,
+        unusable: UsageError | None,
+        life: Lifecycle,
+        checks: Checks,
+        mock: Endpoint | None,
+    ) -> None:
+        self._options, self._unusable, self._life, self._checks, self._mock = options, unusable, life, checks, mock
+        self._settings = options.settings
+        self._clocks = options.clocks.clocks(life.deadline)
 
     def make(self) -> None:
         """Make them all. What a broken configuration could say is not known, unless something goes before it."""
-        environ, given = os.environ, self._flags
+        environ, given = os.environ, self._options
         make = self._checks.make
         make("version", _version)
         make("configuration", self._configuration)
-        url_is_given = self._mock or given["base_url"] or environ.get("SMAI_BASE_URL")
+        url_is_given = self._mock or given.base_url or environ.get("SMAI_BASE_URL")
         make("base_url", self._find_base_url, *([] if url_is_given else ["configuration"]))
-        key_is_given = self._mock or given["key_file"] or environ.get("SMAI_API_KEY")
+        key_is_given = self._mock or given.key_file or environ.get("SMAI_API_KEY")
         make("key", self._find_key, "base_url", *([] if key_is_given else ["configuration"]))
         make("proxy", self._find_hop, "base_url")
         make("ca", self._find_ca, "base_url")
@@ -156,18 +163,18 @@ class _Examination:
         if self._mock:
             self.base_url, source = self._mock.base_url, "--mock"
         else:
-            self.base_url, source = find_base_url(self._flags["base_url"], os.environ, self._settings)
-            self._run.key = Endpoint(self.base_url).secrets
+            self.base_url, source = find_base_url(self._options.base_url, os.environ, self._settings)
+            self._life.key = Endpoint(self.base_url).secrets
         return Found(f"{shown_url(self.base_url)}, from {source}")
 
     def _find_key(self) -> Found:
         if self._mock:
             self.endpoint = self._mock
             return Found("not set, and the rehearsal server needs none")
-        given = self._flags["base_url"], self._flags["key_file"], os.environ, self._settings
+        given = self._options.base_url, self._options.key_file, os.environ, self._settings
         source = find_key(self.base_url, *given[1:])
-        self.endpoint = find_endpoint(*given, self._run.deadline)
-        self._run.key = self.endpoint.secrets
+        self.endpoint = find_endpoint(*given, self._life.deadline)
+        self._life.key = self.endpoint.secrets
         return Found(f"set, from {source.where}" if source else "not set, and the server is asked without one")
 
     def _find_hop(self) -> Found:
@@ -242,7 +249,7 @@ class _Examination:
             return answer
 
         self.models = ask_for_list(
-            lambda: read_list(page), Retries(self._flags["retries"], self._run.say, self._run.deadline)
+            lambda: read_list(page), Retries(self._options.clocks.retries, self._life.say, self._life.deadline)
         )
         count = "1 model" if len(self.models) == 1 else f"{len(self.models)} models"
         return Found(f"status 200, {count}, the head after {headed_s - begun_s:.3f} s")

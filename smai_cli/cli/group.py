@@ -1,15 +1,17 @@
 """The click group, and what its commands share. A command's module is imported when that command runs."""
 
+import functools
 import importlib
 import math
 import os
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from smai_cli import __version__
+from smai_cli.cli import options
 from smai_cli.config.config_file import MOST_SECONDS, NO_SETTINGS, Settings, find_settings
 from smai_cli.config.endpoint import DEFAULT_BASE_URL, DEFAULT_MODEL, find_base_url
 from smai_cli.errors import UsageError
@@ -123,9 +125,10 @@ def _complete_accept(ctx: click.Context, param: click.Parameter, incomplete: str
 
 
 def output_options(command: _F) -> _F:
-    """Add the options that choose a mode, a summary and what counts as a success."""
+    """Add the options that say how an answer is delivered; the command gets them as one value, `output`."""
+    names = ("raw", "jsonl", "final", "summary", "accept", "tool_calls", "output", "quiet")
     return _with(
-        command,
+        _composed(command, "output", options.output_options, *names),
         click.option("--raw", is_flag=True, help="Print the response body byte for byte."),
         click.option("--jsonl", is_flag=True, help="Print the JSON of each event on a line."),
         click.option("--final", is_flag=True, help="Print the text once, when complete; summary on stderr."),
@@ -142,13 +145,6 @@ def output_options(command: _F) -> _F:
             help="Take this finish_reason as a success, or done: [DONE] without one; repeatable.",
         ),
         click.option("--tool-calls", is_flag=True, help="Print the tool calls of the answer, each as JSON on a line."),
-    )
-
-
-def file_options(command: _F) -> _F:
-    """Add the options that put the answer into a file."""
-    return _with(
-        command,
         click.option(
             "-o",
             "--output",
@@ -228,9 +224,9 @@ base_url_option = click.option(
 
 
 def server_options(command: _F) -> _F:
-    """Add the options that say where to ask, with which key, and for how long."""
+    """Add the options that say where to ask, with which key, and for how long; the command gets them as `server`."""
     return _with(
-        command,
+        _composed(command, "server", options.server_options, "settings", "base_url", "key_file", "mock", *_CLOCKS),
         _profile_option("settings", is_eager=True, callback=_load_unless_mock),
         base_url_option,
         click.option(
@@ -239,7 +235,7 @@ def server_options(command: _F) -> _F:
             shell_complete=complete_file,
             help="Read the key from FILE (chmod 600).  [env: SMAI_API_KEY]",
         ),
-        clock_options,
+        _clock_options,
         click.option(
             "--mock",
             is_flag=True,
@@ -250,7 +246,14 @@ def server_options(command: _F) -> _F:
 
 
 def clock_options(command: _F) -> _F:
-    """Add the options that say for how long to ask."""
+    """Add the options that say for how long to ask; the command gets them as one value, `clocks`."""
+    return _clock_options(_composed(command, "clocks", options.clock_options, *_CLOCKS))
+
+
+_CLOCKS = ("connect_timeout", "idle_timeout", "max_time", "retries")
+
+
+def _clock_options(command: _F) -> _F:
     return _with(
         command,
         click.option(
@@ -276,21 +279,15 @@ def _with(command: _F, *options: Callable[[_F], _F]) -> _F:
     return command
 
 
-def chosen_mode(flags: dict[str, Any]) -> str:
-    """Return the name of the one mode that the values of output_options choose.
+def _composed(command: _F, name: str, compose: Callable[..., object], *names: str) -> _F:
+    """Return `command` with one value, `name`, in place of those of the options `names`."""
 
-    Raises UsageError for two at once, and for tool calls beside what has them already.
-    """
-    chosen = [name for name in ("raw", "jsonl", "final") if flags[name]]
-    if len(chosen) > 1:
-        raise UsageError(f"--{chosen[0]} and --{chosen[1]} exclude each other", "choose one mode")
-    if flags["quiet"] and not flags["output"]:
-        raise UsageError("-q without -o would show the answer to nobody", "name a file with -o")
-    if flags["output"] == "-":
-        raise UsageError("-o names no file", "leave -o out, the answer goes to stdout anyway")
-    if flags["tool_calls"] and chosen in (["raw"], ["jsonl"]):
-        raise UsageError(f"--tool-calls and --{chosen[0]} exclude each other", "the calls are in it already")
-    return chosen[0] if chosen else "text"
+    @functools.wraps(command)
+    def composed(**values: Any) -> Any:
+        given = {option: values.pop(option) for option in names}
+        return command(**{name: compose(**given)}, **values)
+
+    return cast("_F", composed)
 
 
 def usage_line(error: click.ClickException) -> str:

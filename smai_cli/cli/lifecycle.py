@@ -1,4 +1,4 @@
-"""What every run at the edge has: a thread beside it, and one end.
+"""What every run at the edge has: a thread that watches it, and one end.
 
 The reader of stdout may go, and --max-time may end, while everything else waits.
 """
@@ -27,16 +27,26 @@ _GRACE_S = 0.3
 _END_S = 0.05
 
 
-class Watched:
-    """One run of a command, which ends once: by itself, or at `deadline`.
+class Lifecycle:
+    """The life of one run of a command, which ends once: by itself, at `deadline`, or with the reader of stdout.
 
-    `key`, once it is known, is kept out of every message, and with it the secrets in the base URL.
+    `key`, once it is known, is kept out of every message, and with it the secrets in the base URL. `report` tells how a
+    run with more to tell has ended, and returns its exit status; `before_end` is called before any end.
     """
 
-    def __init__(self, deadline: Deadline | None = None) -> None:
+    def __init__(
+        self,
+        deadline: Deadline | None = None,
+        *,
+        watches_stdout: bool = True,
+        report: Callable[[SmaiError | None], int] | None = None,
+        before_end: Callable[[], None] = lambda: None,
+    ) -> None:
         self.deadline = deadline or Deadline()
         self.key: Secrets | None = None
-        self.watches_stdout = True
+        self._watches_stdout = watches_stdout
+        self._report = report or self.tell
+        self._before_end = before_end
         self._ending = threading.RLock()
 
     def deliver(self, work: Callable[[], None]) -> int:
@@ -44,7 +54,7 @@ class Watched:
 
         Raises ReaderGoneError when nobody reads stdout any more.
         """
-        watch(STDOUT if self.watches_stdout else None, self.deadline, self._die_without_reader, self._stop_at_deadline)
+        watch(STDOUT if self._watches_stdout else None, self.deadline, self._die_without_reader, self._stop_at_deadline)
         failure = None
         try:
             work()
@@ -52,6 +62,8 @@ class Watched:
             failure = error
         except MemoryError:
             failure = out_of_memory()
+        finally:
+            self._before_end()  # also where the reader of stdout is gone
         self.end_no_more()
         return self._end(failure)
 
@@ -63,23 +75,29 @@ class Watched:
         """Report a failure before there was any work; return the exit status."""
         return self._end(error)
 
-    def say(self, line: str) -> None:
-        """Put a notice on stderr."""
-        say(self._without_key(line))
-
-    def _without_key(self, text: str) -> str:
-        return self.key.hidden_in(text) if self.key else text
-
-    def _end(self, failure: SmaiError | None) -> int:
-        """Report how the run ended, once; return the exit status."""
+    def tell(self, failure: SmaiError | None) -> int:
+        """Put a failure on stderr, without the key; return the exit status."""
         if failure is None:
             return Status.COMPLETE
-        failure.what, failure.hint = self._without_key(failure.what), self._without_key(failure.hint)
+        failure.what, failure.hint = self.without_key(failure.what), self.without_key(failure.hint)
         say(str(failure))
         return failure.status
 
+    def say(self, line: str) -> None:
+        """Put a notice on stderr."""
+        say(self.without_key(line))
+
+    def without_key(self, text: str) -> str:
+        """Return `text` with the key, and the secrets in the base URL, hidden."""
+        return self.key.hidden_in(text) if self.key else text
+
+    def _end(self, failure: SmaiError | None) -> int:
+        self._before_end()
+        return self._report(failure)
+
     def _die_without_reader(self) -> None:
         """Die by SIGPIPE, from the watching thread, unless everything is delivered and only the summary is due."""
+        self._before_end()
         if self._ending.acquire(blocking=False):
             die_by(signal.SIGPIPE)
 

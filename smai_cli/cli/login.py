@@ -3,19 +3,21 @@
 import math
 import os
 import signal
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
 from smai_cli.cli.group import base_url_option, clock_options, profile_option
-from smai_cli.cli.lifecycle import Watched
+from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.cli.models import ask_for_list
+from smai_cli.cli.options import ClockOptions
 from smai_cli.clocks import Clocks, Deadline
-from smai_cli.config.config_file import config_folder
+from smai_cli.config.config_file import Settings, config_folder
 from smai_cli.config.endpoint import Endpoint, endpoint_for, find_base_url, find_ca_file, origin_of
 from smai_cli.config.keys import Secret, checked_key, key_from_stdin
 from smai_cli.config.keystore import KeyStore
 from smai_cli.errors import SmaiError, UsageError
+from smai_cli.http.retry import Retries
 from smai_cli.main import die_by
 from smai_cli.output.descriptors import say
 
@@ -29,37 +31,34 @@ _SOON_S = 0.001
 @base_url_option
 @clock_options
 @click.option("--no-check", is_flag=True, help="Keep the key without asking the server whether it is good.")
-def login(**flags: Any) -> int:
+def login(*, settings: Settings, base_url: str | None, no_check: bool, clocks: ClockOptions) -> int:
     """Keep a key for a server, after asking the server whether it is good.
 
     The key is asked for on a terminal, without echo, or is read from stdin.
     """
-    deadline = Deadline(flags["max_time"])
-    settings = flags["settings"]
-    base_url, _ = find_base_url(flags["base_url"], os.environ, settings)
-    origin = origin_of(base_url)
+    deadline = clocks.deadline()
+    found, _ = find_base_url(base_url, os.environ, settings)
+    origin = origin_of(found)
     store = KeyStore(config_folder(os.environ))
     store.check()
-    endpoint_for(base_url, Secret("-"))  # a server that may not have a key is told before it is typed
+    endpoint_for(found, Secret("-"))  # a server that may not have a key is told before it is typed
     key = _typed(origin, deadline) if os.isatty(_STDIN) else key_from_stdin(_STDIN, _notice, deadline)
-    endpoint = endpoint_for(base_url, key)
-    run = Watched(deadline)
-    run.watches_stdout = False
-    run.key = endpoint.secrets
+    endpoint = endpoint_for(found, key)
+    life = Lifecycle(deadline, watches_stdout=False)
+    life.key = endpoint.secrets
 
     def work() -> None:
-        if not flags["no_check"]:
-            _check(endpoint, Clocks(flags["connect_timeout"], flags["idle_timeout"], deadline), flags["retries"], run)
+        if not no_check:
+            _check(endpoint, clocks.clocks(deadline), Retries(clocks.retries, life.say, deadline))
         path = store.put(settings.name, origin, key)
         say(f"the key for {origin} is kept in {path}")
 
-    return run.deliver(work)
+    return life.deliver(work)
 
 
-def _check(endpoint: Endpoint, clocks: Clocks, retries: int, run: Watched) -> None:
+def _check(endpoint: Endpoint, clocks: Clocks, retries: Retries) -> None:
     """Ask the server for its models: a list of them is the one sign that the key is good. Raises SmaiError."""
     from smai_cli.http import transport  # noqa: PLC0415  # after --help and usage errors
-    from smai_cli.http.retry import Retries  # noqa: PLC0415
     from smai_cli.stream.models import PATH, read_list, with_query  # noqa: PLC0415
 
     ca_file = find_ca_file(os.environ)
@@ -70,7 +69,7 @@ def _check(endpoint: Endpoint, clocks: Clocks, retries: int, run: Watched) -> No
                     endpoint._replace(base_url=with_query(endpoint.base_url, query)), PATH, clocks, ca_file=ca_file
                 )
             ),
-            Retries(retries, run.say, clocks.deadline),
+            retries,
         )
     except SmaiError as error:
         error.hint = f"the key was not kept; {error.hint}"

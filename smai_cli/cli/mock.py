@@ -2,13 +2,16 @@
 
 import gc
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from smai_cli.cli.group import SECONDS, complete_file
 from smai_cli.errors import UsageError
 from smai_cli.prompt.prompt import operand_text
+
+if TYPE_CHECKING:
+    from smai_cli.mock.script import Script
 
 _COUNT = click.IntRange(min=0)
 
@@ -28,7 +31,7 @@ _COUNT = click.IntRange(min=0)
 @click.option("--error-after", type=_COUNT, metavar="N", help="Send an error event after N deltas.")
 @click.option("--no-done", is_flag=True, help="Leave out [DONE].")
 @click.option("--finish-reason", metavar="R", default="stop", show_default=True, help="The finish_reason; none: null.")
-def mock(port: int, **flags: Any) -> int:
+def mock(port: int, **values: Any) -> int:
     """Serve the chat API on 127.0.0.1 for rehearsals: no key, no model, no network.
 
     The first line on stdout is the base URL.
@@ -37,7 +40,7 @@ def mock(port: int, **flags: Any) -> int:
     from smai_cli.output.descriptors import Output  # noqa: PLC0415
 
     gc.enable()
-    script = _script(flags)
+    script = _script(MockValues(**values))
     try:
         server = Mock(script, port)
     except OSError as exc:
@@ -48,33 +51,44 @@ def mock(port: int, **flags: Any) -> int:
     return 0
 
 
-def _script(flags: dict[str, Any]) -> Any:
+class MockValues(NamedTuple):
+    """The values of the options, as click gives them."""
+
+    reply: str | None
+    tape: str | None
+    delay: float
+    require_key: str | None
+    max_requests: int | None
+    status: int | None
+    retry_after: str | None
+    fail_first: int | None
+    cut_after: int | None
+    stall_after: int | None
+    error_after: int | None
+    no_done: bool
+    finish_reason: str
+
+
+def _script(values: MockValues) -> "Script":
     from smai_cli.mock.script import POEM, Script  # noqa: PLC0415
 
-    if flags["tape"] is not None and flags["reply"] is not None:
+    if values.tape is not None and values.reply is not None:
         raise UsageError("--tape and --reply exclude each other", "choose one answer")
-    fail_first = flags["fail_first"]
-    status = flags["status"] or (503 if fail_first is not None else None)
     return Script(
-        reply=POEM if flags["reply"] is None else operand_text(flags["reply"], "--reply"),
-        tape=None if flags["tape"] is None else _tape(flags["tape"]),
-        delay_s=flags["delay"] / 1000,
-        status=status,
-        done=not flags["no_done"],
-        **{name: flags[name] for name in _SAME},
+        reply=POEM if values.reply is None else operand_text(values.reply, "--reply"),
+        tape=None if values.tape is None else _tape(values.tape),
+        delay_s=values.delay / 1000,
+        require_key=values.require_key,
+        max_requests=values.max_requests,
+        status=values.status or (503 if values.fail_first is not None else None),
+        retry_after=values.retry_after,
+        fail_first=values.fail_first,
+        cut_after=values.cut_after,
+        stall_after=values.stall_after,
+        error_after=values.error_after,
+        done=not values.no_done,
+        finish_reason=values.finish_reason,
     )
-
-
-_SAME = (
-    "require_key",
-    "max_requests",
-    "retry_after",
-    "fail_first",
-    "cut_after",
-    "stall_after",
-    "error_after",
-    "finish_reason",
-)
 
 
 def _tape(file: str) -> bytes:

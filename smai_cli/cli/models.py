@@ -1,13 +1,13 @@
 """`smai models`: what a server can be asked for, read whole and then printed."""
 
 import os
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from smai_cli.cli.group import server_options, verbose_option
+from smai_cli.cli.options import ServerOptions
 from smai_cli.cli.server import approach, chosen_endpoint, serving
-from smai_cli.clocks import Clocks, Deadline
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import RefusedError, SmaiError
 from smai_cli.http.trace import Teller, silent
@@ -26,18 +26,18 @@ _T = TypeVar("_T")
 @click.option("--json", "as_json", is_flag=True, help="Print the server's JSON for each model on a line.")
 @server_options
 @verbose_option
-def models(*, as_json: bool, verbose: bool, **flags: Any) -> int:
+def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
     """Print the ids of the server's models, one a line, sorted.
 
     The completion of smai ask -m offers the ids that were printed last.
     """
-    deadline = Deadline(flags["max_time"])
-    endpoint = chosen_endpoint(flags, deadline)
+    deadline = server.clocks.deadline()
+    endpoint = chosen_endpoint(server, deadline)
     teller = Teller(say, key=endpoint.secrets if endpoint else None) if verbose else None
     tell = teller or silent
-    ca_file, ahead = approach(endpoint, flags["connect_timeout"], tell)
+    ca_file, ahead = approach(endpoint, server.clocks.connect_timeout_s, tell)
     # From here on the connection is being made while the imports run.
-    from smai_cli.cli.lifecycle import Watched  # noqa: PLC0415
+    from smai_cli.cli.lifecycle import Lifecycle  # noqa: PLC0415
     from smai_cli.config.model_ids import keep_ids  # noqa: PLC0415
     from smai_cli.http import transport  # noqa: PLC0415
     from smai_cli.http.retry import Retries  # noqa: PLC0415
@@ -45,10 +45,10 @@ def models(*, as_json: bool, verbose: bool, **flags: Any) -> int:
     from smai_cli.stream.models import PATH, read_list, with_query  # noqa: PLC0415
     from smai_cli.text import on_a_line  # noqa: PLC0415
 
-    run = Watched(deadline)
-    run.key = endpoint.secrets if endpoint else None
-    clocks = Clocks(flags["connect_timeout"], flags["idle_timeout"], deadline)
-    retries = Retries(flags["retries"], teller or run.say, deadline)
+    life = Lifecycle(deadline)
+    life.key = endpoint.secrets if endpoint else None
+    clocks = server.clocks.clocks(deadline)
+    retries = Retries(server.clocks.retries, teller or life.say, deadline)
 
     def work() -> None:
         with serving(endpoint) as target:
@@ -64,7 +64,7 @@ def models(*, as_json: bool, verbose: bool, **flags: Any) -> int:
         # Half a surrogate pair, which JSON can escape and UTF-8 cannot hold, stays escaped.
         Output().write("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
 
-    return run.deliver(work)
+    return life.deliver(work)
 
 
 def ask_for_list(ask: "Callable[[], list[_T]]", retries: "Retries") -> list[_T]:

@@ -3,8 +3,9 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from smai_cli.cli.options import ServerOptions
 from smai_cli.clocks import Deadline
 from smai_cli.config.endpoint import (
     Endpoint,
@@ -21,22 +22,22 @@ if TYPE_CHECKING:
     from smai_cli.http.preconnect import Ahead
 
 
-def chosen_endpoint(flags: dict[str, Any], deadline: Deadline) -> Endpoint | None:
+def chosen_endpoint(options: ServerOptions, deadline: Deadline) -> Endpoint | None:
     """Return where to ask; None for the mock. Raises UsageError, or ClockError at the deadline."""
-    if not flags["mock"]:
-        return find_endpoint(flags["base_url"], flags["key_file"], os.environ, flags["settings"], deadline)
-    for name in ("base_url", "key_file"):
-        if flags[name]:
-            raise UsageError(f"--mock and --{name.replace('_', '-')} exclude each other", "the mock needs neither")
+    if not options.mock:
+        return find_endpoint(options.base_url, options.key_file, os.environ, options.settings, deadline)
+    for name, value in (("base-url", options.base_url), ("key-file", options.key_file)):
+        if value:
+            raise UsageError(f"--mock and --{name} exclude each other", "the mock needs neither")
     return None
 
 
-def previewed_endpoint(flags: dict[str, Any]) -> tuple[Endpoint, KeySource | None]:
+def previewed_endpoint(options: ServerOptions) -> tuple[Endpoint, KeySource | None]:
     """Return where a request would go, without the key, and where that would be taken from. Raises UsageError."""
-    if flags["mock"]:
+    if options.mock:
         return Endpoint("http://127.0.0.1/v1"), None
-    base_url, _ = find_base_url(flags["base_url"], os.environ, flags["settings"])
-    return Endpoint(base_url), find_private_key(base_url, flags["key_file"], os.environ, flags["settings"])
+    base_url, _ = find_base_url(options.base_url, os.environ, options.settings)
+    return Endpoint(base_url), find_private_key(base_url, options.key_file, os.environ, options.settings)
 
 
 def approach(

@@ -14,8 +14,27 @@ if TYPE_CHECKING:
     from smai_cli.prompt.conversation import ChatFile
     from smai_cli.prompt.response_format import Form
 
-# Options of `ask` whose value is the name of a file.
-FILES = ("messages", "chat", "attach", "schema", "output", "record")
+
+class InputOptions(NamedTuple):
+    """What the options say of the input: the system text, or `@` and the name of a file, and the names of files.
+
+    `system_is_typed` says that the system text was typed, and does not come from the configuration. `json` asks for
+    JSON, `schema` for JSON after the schema in that file.
+    """
+
+    system: str | None = None
+    system_is_typed: bool = False
+    attach: tuple[str, ...] = ()
+    chat: str | None = None
+    messages: str | None = None
+    json: bool = False
+    schema: str | None = None
+
+    @property
+    def are_files(self) -> bool:
+        """Whether they name files that must be read or opened before anything can be asked."""
+        is_file = (self.system or "").startswith("@")
+        return bool(self.attach or self.chat or self.messages or self.schema or is_file)
 
 
 class Turn(NamedTuple):
@@ -67,53 +86,51 @@ class Question(NamedTuple):
         return content_with(self.attachments, text)
 
 
-def names_files(flags: dict[str, Any]) -> bool:
-    """Return whether the options name files that must be read or opened before anything can be asked."""
-    return any(flags[name] for name in FILES) or (flags["system"] or "").startswith("@")
-
-
-def read_question(flags: dict[str, Any], read_stdin: Callable[[], bytes]) -> Question:
+def read_question(options: InputOptions, read_stdin: Callable[[], bytes]) -> Question:
     """Read the files that the options name, but for a conversation.
 
     The modules for each kind of file are loaded for those who use it. Raises UsageError.
     """
     form = None
-    system = _system(flags["system"])
+    system = _system(options.system)
     earlier: tuple[Message, ...] = ()
     attachments: tuple[Attachment, ...] = ()
-    if flags["json"] or flags["schema"]:
+    if options.json or options.schema:
         from smai_cli.prompt.response_format import Form  # noqa: PLC0415
 
-        form = Form(flags["schema"])
-    if flags["attach"]:
+        form = Form(options.schema)
+    if options.attach:
         from smai_cli.prompt.attachments import read_attachment  # noqa: PLC0415
 
-        attachments = tuple(map(read_attachment, flags["attach"]))
-    if path := flags["messages"]:
+        attachments = tuple(map(read_attachment, options.attach))
+    if path := options.messages:
         from smai_cli.prompt.messages import parse_messages  # noqa: PLC0415
 
         name = "stdin" if path == "-" else path
         earlier = parse_messages(text_in(read_stdin() if path == "-" else read_file(path, name), name), name)
         if not earlier:
             raise UsageError(f"{name} holds no message", "check --messages")
-    if earlier and not flags["system_is_typed"]:
+    if earlier and not options.system_is_typed:
         system = None  # that of the configuration begins conversations, and does not come into one that has begun
     return Question(system, earlier, attachments, form)
 
 
 @contextlib.contextmanager
-def in_conversation(
-    question: Question, path: str, notice: Callable[[str], None], *, system_is_typed: bool
-) -> Iterator[Question]:
-    """Provide the question behind the conversation in the file `path`, which is locked as long as the context lasts.
+def in_conversation(question: Question, options: InputOptions, notice: Callable[[str], None]) -> Iterator[Question]:
+    """Provide the question behind the conversation in its file, which is locked as long as the context lasts.
 
-    To be entered when stdin has been read: what comes from there may wait for the same file. Raises UsageError.
+    Without such a file, it is the question as it was. To be entered when stdin has been read: what comes from there
+    may wait for the same file. Raises UsageError.
     """
+    path = options.chat
+    if not path:
+        yield question
+        return
     from smai_cli.prompt.conversation import ChatFile  # noqa: PLC0415  # for those who have one
 
     with ChatFile(path, notice) as chat:
         system = question.system
-        if chat.messages and not system_is_typed:
+        if chat.messages and not options.system_is_typed:
             system = None  # as above
         first = [message.content for message in chat.messages[:1] if message.role in ("system", "developer")]
         if chat.messages and system is not None and first != [system]:

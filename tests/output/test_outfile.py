@@ -65,7 +65,7 @@ def test_a_quiet_run_goes_on_when_nobody_reads_stdout(server: Server, environmen
         pytest.param({"finish_reason": "length"}, [], 9, True, id="length"),
         pytest.param({"finish_reason": "content_filter"}, [], 10, True, id="withheld"),
         pytest.param({"stall_after": 1}, ["--idle-timeout", "1"], 7, True, id="idle"),
-        pytest.param({"stall_after": 1}, ["--max-time", "1"], 7, True, id="deadline"),
+        pytest.param({"stall_after": 1}, ["--max-time", "4"], 7, True, id="deadline"),
         pytest.param({"status": 401}, [], 5, False, id="401"),
     ],
 )

@@ -1,0 +1,128 @@
+"""What was typed, as typed values: made of click's once, at the edge, and never written to."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from smai_cli.clocks import Clocks, Deadline
+from smai_cli.config.config_file import Settings
+from smai_cli.errors import UsageError
+from smai_cli.output.options import OutputOptions
+
+if TYPE_CHECKING:
+    from smai_cli.prompt.inputs import InputOptions
+
+
+class ClockOptions(NamedTuple):
+    """For how long to ask, and how often."""
+
+    connect_timeout_s: float
+    idle_timeout_s: float
+    max_time_s: float
+    retries: int
+
+    def deadline(self) -> Deadline:
+        """Return the end of a run that begins now."""
+        return Deadline(self.max_time_s)
+
+    def clocks(self, deadline: Deadline) -> Clocks:
+        """Return the limits of an exchange in a run with this end."""
+        return Clocks(self.connect_timeout_s, self.idle_timeout_s, deadline)
+
+
+class ServerOptions(NamedTuple):
+    """Where to ask, and with which key: of the command line, and of the configuration in `settings`."""
+
+    settings: Settings
+    base_url: str | None
+    key_file: str | None
+    clocks: ClockOptions
+    mock: bool
+
+
+class AskValues(NamedTuple):
+    """The values of the options that only `smai ask` has, as click gives them."""
+
+    operands: tuple[str, ...]
+    model: str
+    system: str | None
+    attach: tuple[str, ...]
+    chat: str | None
+    messages: str | None
+    temperature: float | None
+    max_tokens: int | None
+    top_p: float | None
+    effort: str | None
+    seed: int | None
+    stop: tuple[str, ...]
+    json: bool
+    schema: str | None
+    option: tuple[str, ...]
+    record: str | None
+    reasoning: bool
+    api: str
+    no_stream: bool
+    no_stdin: bool
+    dry_run: bool
+    curl: bool
+    verbose: bool
+
+    @property
+    def is_preview(self) -> bool:
+        """Whether the request is to be shown, and not sent."""
+        return self.dry_run or self.curl
+
+
+class AskOptions(NamedTuple):
+    """What was typed for `smai ask`, checked and decoded.
+
+    `words` are the operands, `reads_stdin` says whether stdin belongs to the prompt. `parameters` are members of the
+    request by the names of the chat API, `extra_body` members as the server is to get them.
+    """
+
+    words: list[str]
+    reads_stdin: bool
+    model: str
+    api: str
+    stream: bool
+    parameters: dict[str, Any]
+    extra_body: dict[str, Any]
+    inputs: "InputOptions"
+
+
+def output_options(  # noqa: PLR0913  # the options that choose a mode, by their names
+    *,
+    raw: bool,
+    jsonl: bool,
+    final: bool,
+    summary: str | None,
+    accept: tuple[str, ...],
+    tool_calls: bool,
+    output: str | None,
+    quiet: bool,
+) -> OutputOptions:
+    """Return what click's values say of the output.
+
+    Raises UsageError for two modes at once, and for tool calls beside what has them already.
+    """
+    chosen = [name for name, is_chosen in (("raw", raw), ("jsonl", jsonl), ("final", final)) if is_chosen]
+    if len(chosen) > 1:
+        raise UsageError(f"--{chosen[0]} and --{chosen[1]} exclude each other", "choose one mode")
+    if quiet and not output:
+        raise UsageError("-q without -o would show the answer to nobody", "name a file with -o")
+    if output == "-":
+        raise UsageError("-o names no file", "leave -o out, the answer goes to stdout anyway")
+    if tool_calls and (raw or jsonl):
+        raise UsageError(f"--tool-calls and --{chosen[0]} exclude each other", "the calls are in it already")
+    told = summary or ("text" if final else "none")
+    return OutputOptions(chosen[0] if chosen else "text", told, tuple(accept), tool_calls, output, quiet)
+
+
+def clock_options(*, connect_timeout: float, idle_timeout: float, max_time: float, retries: int) -> ClockOptions:
+    """Return what click's values say of the clocks."""
+    return ClockOptions(connect_timeout, idle_timeout, max_time, retries)
+
+
+def server_options(
+    *, settings: Settings, base_url: str | None, key_file: str | None, mock: bool, **clocks: Any
+) -> ServerOptions:
+    """Return what click's values say of the server; `clocks` as for clock_options."""
+    return ServerOptions(settings, base_url, key_file, clock_options(**clocks), mock)

@@ -1,0 +1,64 @@
+"""Options -> the one writer that the pump writes to: the mode, and what is put around it, in one place."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from smai_cli.http.trace import Tell
+from smai_cli.output.descriptors import Aside, FileOutput, Output
+from smai_cli.output.options import OutputOptions
+from smai_cli.output.wrappers import Aloud, Both, Kept, Recorded, Told, WithCalls
+from smai_cli.output.writers import WRITERS, Final, Writer
+from smai_cli.prompt.request import Message
+
+if TYPE_CHECKING:
+    from smai_cli.output.cadence import Cadence
+    from smai_cli.output.waiting import Waiting
+
+
+class Ends(NamedTuple):
+    """Where an answer goes, and who hears of it; None for what a run does not have.
+
+    `check` raises a SmaiError for a text that is not what was asked for, `keep` takes the answer as a message, once it
+    was delivered; `tell` hears each step, `cadence` notes it, `waiting` counts it.
+    """
+
+    stdout: Output
+    file: Output | None = None
+    tape: FileOutput | None = None
+    check: Callable[[str], None] | None = None
+    keep: Callable[[Message], None] | None = None
+    cadence: "Cadence | None" = None
+    tell: Tell | None = None
+    waiting: "Waiting | None" = None
+
+
+def writer_for(options: OutputOptions, ends: Ends) -> Writer:
+    """Return the writer of a run, from the inside to the outside."""
+    writer = _mode(options, ends.stdout, ends.check)
+    if ends.file:
+        # The file hears everything first: what a reader of stdout has seen is on the disk as well.
+        into_file = _mode(options, ends.file, ends.check)
+        writer = into_file if options.quiet else Both(into_file, writer)
+    if ends.tape:
+        writer = Recorded(writer, ends.tape)
+    if options.reasoning:
+        writer = Aloud(writer, Aside())
+    if ends.cadence:
+        from smai_cli.output.cadence import Paced  # noqa: PLC0415  # on a terminal only
+
+        writer = Paced(writer, ends.cadence)
+    if ends.keep:
+        # Around all outputs, so that a turn is kept only when the answer has gone to each of them.
+        writer = Kept(writer, ends.keep)
+    if ends.tell:
+        writer = Told(writer, ends.tell)
+    if ends.waiting:
+        from smai_cli.output.waiting import Counted  # noqa: PLC0415  # on a terminal only
+
+        writer = Counted(writer, ends.waiting)
+    return writer
+
+
+def _mode(options: OutputOptions, out: Output, check: Callable[[str], None] | None) -> Writer:
+    writer = Final(out, check) if options.mode == "final" else WRITERS[options.mode](out)
+    return WithCalls(writer) if options.tool_calls else writer

@@ -1,0 +1,20 @@
+"""What the options of a command say of its output, as one value."""
+
+from typing import NamedTuple
+
+
+class OutputOptions(NamedTuple):
+    """How an answer is delivered, and what is told of it.
+
+    `mode` is a name in WRITERS, `summary` text, json or none. `accept` are the finish reasons that count as a success.
+    `file` and `record` are the names of files for the answer and for its bytes; `quiet` leaves stdout empty.
+    """
+
+    mode: str = "text"
+    summary: str = "none"
+    accept: tuple[str, ...] = ()
+    tool_calls: bool = False
+    file: str | None = None
+    quiet: bool = False
+    record: str | None = None
+    reasoning: bool = False
