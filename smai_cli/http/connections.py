@@ -71,15 +71,15 @@ class Sending:
             self.connected = True
         self.report()
 
-    def cancel(self, *, timed_out: bool = False) -> bool:
+    def cancel(self, *, timed_out: bool = False, aborts: bool = True) -> bool:
         """End every connection and send nothing more; return whether the connection was made before.
 
-        `timed_out` says that a clock did it, and not the caller.
+        `timed_out` says that a clock did it, and not the caller; `aborts` is as for a Cancellation.
         """
         with self._lock:
             connected = self.connected
             self._is_cancelled = True
-            self.cancellation.cancel(timed_out=timed_out)
+            self.cancellation.cancel(timed_out=timed_out, aborts=aborts)
         return connected
 
 

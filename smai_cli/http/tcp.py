@@ -25,8 +25,7 @@ class Cancellation:
 
     A connection is shut down by a descriptor of its own: TLS hands the first one on to another object while it
     shakes hands, for as long as the server likes. `is_deaf` says that a name is being looked up, which nothing
-    interrupts; `timed_out` that a clock has ended it. While `aborts` is set the server is to get an RST: a FIN would
-    stand behind all that it does not read.
+    interrupts; `timed_out` that a clock has ended it. While `aborts` is set the server is to get an RST.
     """
 
     def __init__(self) -> None:
@@ -38,11 +37,16 @@ class Cancellation:
         self._handles: set[socket.socket] = set()
         self._calls: list[Callable[[bool], None]] = []
 
-    def cancel(self, *, timed_out: bool = False) -> None:
-        """Shut every connection down, from any thread, more than once if need be; later ones come to nothing."""
+    def cancel(self, *, timed_out: bool = False, aborts: bool = False) -> None:
+        """Shut every connection down, from any thread, more than once if need be; later ones come to nothing.
+
+        `aborts` has the server get an RST. A FIN would stand behind what it does not read, and would not be noticed by
+        one that waits for room to send.
+        """
         with self._lock:
             if not self.is_cancelled:
                 self.timed_out = timed_out
+                self.aborts = self.aborts or aborts
             self.is_cancelled = True
             handles, calls = self._handles, self._calls
             self._handles, self._calls = set(), []

@@ -186,6 +186,7 @@ class Exchange:
         self._thread_lock = threading.Lock()
         self._use = threading.Lock()
         self._is_closed = False
+        self._is_answered = False
         self._response: requests.Response | None = None
         self._news: queue.SimpleQueue[requests.Response | BaseException | None] = queue.SimpleQueue()
         self._sending.report = functools.partial(self._news.put, None)
@@ -197,10 +198,12 @@ class Exchange:
         Raises as `post` does, the connection being closed by then; BrokenError where `close` was called.
         """
         try:
-            return Answer(self._accepted().raw, self)
+            response = self._accepted()
         except BaseException:
             self.close()  # a retry is not to run beside the exchange that it replaces
             raise
+        self._is_answered = True
+        return Answer(response.raw, self)
 
     def close(self) -> None:
         """End the exchange, whatever it waits for, and let go of all that it holds; from any thread, at any time.
@@ -208,7 +211,8 @@ class Exchange:
         The server sees the end at once. Only a name that is being looked up keeps its thread until that is over.
         """
         self._is_closed = True
-        self._sending.cancel()
+        # An answer that nobody reads from right now may have said all that it has to: then a FIN will do.
+        self._sending.cancel(aborts=not self._is_answered or self._use.locked())
         self.clock.close()
         self._news.put(None)
         with self._thread_lock:
@@ -307,7 +311,7 @@ class Exchange:
             self._response = self._send()
             self._news.put(self._response)
             if self._response.status_code == _OK:
-                self.clock.watch(self._sending.cancellation.cancel)
+                self.clock.watch(functools.partial(self._sending.cancellation.cancel, aborts=True))
             else:
                 self._read_error_body(self._response)
         except BaseException as exc:  # noqa: BLE001  # it is raised again where the caller waits

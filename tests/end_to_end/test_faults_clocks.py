@@ -108,6 +108,48 @@ def test_interim_answers_for_ever_are_ended_by_the_idle_clock(serve: Serve, ask:
     assert result[:2] == (7, b"")
 
 
+FLOODS = {
+    "comments": [HEAD, chunk(HELLO), forever(chunk(PING * 1000))],
+    "comments-one-a-chunk": [HEAD, chunk(HELLO), forever(chunk(PING) * 1000)],
+    "comments-until-the-end": [CLOSE_HEAD, HELLO, forever(PING * 1000)],
+    "blank-lines": [HEAD, chunk(HELLO), forever(chunk(b"\n" * 65536))],
+    "blank-lines-cr-lf": [HEAD, chunk(HELLO), forever(chunk(b"\r\n" * 32768))],
+    "events-without-data": [HEAD, chunk(HELLO), forever(chunk(b"event: ping\n\n" * 1000))],
+    "gzip-of-comments": [GZIP_HEAD, chunk(gzipped(HELLO)[0]), forever(chunk(gzipped(PING * 1000)[0][10:]))],
+    "chunk-extensions": [HEAD, chunk(HELLO), forever((b"1;" + b"x" * 1000 + b"\r\n:\r\n") * 60)],
+    "trailers": [HEAD, chunk(HELLO), b"0\r\n", forever(b"X: y\r\n" * 10_000)],
+}
+
+
+@pytest.mark.parametrize("steps", FLOODS.values(), ids=FLOODS.keys())
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_flood_without_data_does_not_hold_the_idle_clock(
+    serve: Serve, ask: Ask, steps: list[Step], scheme: str
+) -> None:
+    result = ask(serve(*steps, tls=certificates().context if scheme == "https" else None), "--idle-timeout", "1")
+    assert result[:2] == (7, b"Hello \n"), result.stderr
+
+
+@pytest.mark.parametrize("line", [[b"5;", forever(b"x" * 65536)], [forever(b"0" * 65536)]], ids=["extension", "size"])
+def test_a_chunk_size_without_end_is_given_up_at_a_limit(serve: Serve, ask: Ask, line: list[Step]) -> None:
+    result = ask(serve(HEAD, chunk(HELLO), *line))
+    assert result[:2] == (8, b"Hello \n")
+    assert "when reading chunk size" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n", id="100"),
+        pytest.param(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", id="103"),
+    ],
+)
+def test_a_flood_of_interim_answers_does_not_hold_the_idle_clock(serve: Serve, ask: Ask, piece: bytes) -> None:
+    result = ask(serve(forever(piece * 1000)), "--idle-timeout", "1")
+    assert result[:2] == (7, b"")
+    assert "no answer began within 1 s" in result.stderr
+
+
 def test_pings_and_then_data_within_the_limit_are_no_silence(serve: Serve, ask: Ask) -> None:
     pings = [chunk(PING), pause(0.2)] * 3
     server = serve(HEAD, *pings, chunk(HELLO), *pings, chunk(WORLD), *pings, chunk(STOP + DONE), LAST_CHUNK)

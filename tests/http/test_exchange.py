@@ -191,6 +191,21 @@ def test_an_exchange_that_is_closed_ends_an_answer_at_full_speed(serve: Serve) -
     assert opening.ends()
 
 
+def test_an_exchange_that_is_closed_ends_an_answer_that_nobody_reads(serve: Serve) -> None:
+    gone = threading.Event()
+
+    def floods(connection: socket.socket) -> None:
+        with contextlib.suppress(ConnectionError):
+            forever(chunk(HELLO))(connection)
+        gone.set()
+
+    exchange = Exchange(Endpoint(serve(HEAD, floods).url), "/x", BODY, PATIENT)
+    exchange.open()
+    assert not gone.wait(0.5)  # by now there is no more room
+    exchange.close()
+    assert gone.wait(PATIENCE_S)
+
+
 def test_an_exchange_that_is_closed_ends_its_upload(serve: Serve) -> None:
     seen, read = Seen(), []
 
