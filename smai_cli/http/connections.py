@@ -20,7 +20,13 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, LocationParseError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    LocationParseError,
+    NameResolutionError,
+    NewConnectionError,
+    ProxyError,
+)
 
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.http.early_answer import Early
@@ -44,9 +50,12 @@ class Sending:
     `connected` says that the connection is made and the head is sent: from here on the server may have the
     request. `report` is called at each step. `what` it is, and what happens to it, `tell` hears; `is_whole` says
     that no body follows the head. Until `connect_end_s`, on the monotonic clock, there is time to connect.
+    `is_at_proxy` says that a proxy is to make the connection, `is_forwarded` that one gets the request itself.
     """
 
     connected = False
+    is_at_proxy = False
+    is_forwarded = False
     report: Callable[[], None] = staticmethod(lambda: None)
     connect_end_s = math.inf
 
@@ -137,6 +146,7 @@ class _Connection(HTTPConnection):
         """Connect. What of it is proxy and TLS, urllib3 does not show."""
         if self.proxy:
             self.sending.tell(f"connecting to the proxy {self.host} port {self.port}")
+            self.sending.is_at_proxy, self.sending.is_forwarded = True, self.proxy_is_forwarding
         try:
             super().connect()
         except Exception:
@@ -144,9 +154,18 @@ class _Connection(HTTPConnection):
             if self._address and not self.proxy:
                 note(self._address, self.sending.cancellation, answered=False)
             raise
+        self.sending.is_at_proxy = False
         self.sending.cancellation.check()
         version = self.sock.version() if hasattr(self.sock, "version") else None
         self.sending.tell(f"connected, {version}" if version else "connected")
+
+    def _tunnel(self) -> None:
+        """Have the proxy connect to the server. Raises ProxyError: urllib3 takes some failures for the server's."""
+        try:
+            super()._tunnel()
+        except (OSError, http.client.HTTPException) as exc:
+            raise ProxyError("no tunnel", exc) from exc
+        self.sending.is_at_proxy = False
 
     def _new_conn(self) -> socket.socket:
         """Return a TCP connection to the first address that takes one.

@@ -13,6 +13,8 @@ from smai_cli.clocks import Clocks
 from smai_cli.errors import Again, BrokenError, ClockError, ConnectError, SmaiError, UsageError
 from smai_cli.text import one_line
 
+# The words of http.client for a proxy that does not connect to the server.
+_TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (.*)", re.DOTALL)
 FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 
 
@@ -25,12 +27,53 @@ def connect_timeout(limit_s: float) -> ClockError:
     )
 
 
-def translated(exc: Exception, *, connected: bool, clocks: Clocks) -> SmaiError:
-    """Return what a failure before the headers is in smai's words, with the cause at the bottom of it."""
+def proxy_timeout(limit_s: float) -> ConnectError:
+    """Return the failure of a proxy that took no connection, or made none to the server, for so many seconds."""
+    return _proxy_failure(f"it did not answer within {limit_s:g} s")
+
+
+def proxy_refusal(answer: str) -> ConnectError:
+    """Return the failure of a proxy that answers `407 Proxy Authentication Required`, say, in place of the server."""
+    if answer.startswith("407"):
+        return _proxy_failure(f"it answered {answer}", "check the user and the password in HTTPS_PROXY or HTTP_PROXY")
+    if answer.startswith("5"):  # it is the server behind it that did not answer, and it may do so later
+        return _proxy_failure(f"it answered {answer}", again=Again.UNANSWERED)
+    return _proxy_failure(f"it answered {answer}", retryable=False)
+
+
+def _proxy_failure(
+    what: str, hint: str = "check HTTPS_PROXY and HTTP_PROXY", again: Again = Again.NEVER, *, retryable: bool = True
+) -> ConnectError:
+    return ConnectError(f"could not connect through the proxy: {what}", hint, again=again, retryable=retryable)
+
+
+def translated(exc: Exception, *, connected: bool, is_forwarded: bool, clocks: Clocks) -> SmaiError:
+    """Return what a failure before the headers is in smai's words, with the cause at the bottom of it.
+
+    `connected` says that the request was sent, or a part of it, `is_forwarded` that a proxy has it, and not the server.
+    """
     chain = list(causes(exc))
+    timeouts = (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
+    # urllib3 makes NewConnectionError, a refused connection, a kind of timeout.
+    timed_out = any(
+        isinstance(cause, timeouts) and not isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in chain
+    )
+    if unusable := _unusable(chain):
+        return unusable
+    if connected and is_forwarded and not timed_out:
+        return _unforwarded(chain)
+    if _any(chain, requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
+        return _unproxied(chain, clocks.connect_timeout_s, timed_out=timed_out)
+    if _any(chain, requests.exceptions.SSLError, urllib3.exceptions.SSLError):
+        return tls_error(reason_of(chain))
+    return (_lost if connected else _unconnected)(chain, clocks.connect_timeout_s, timed_out=timed_out)
+
+
+def _unusable(chain: list[BaseException]) -> SmaiError | None:
+    """Return the failure of a URL that cannot be used, of the server or of a proxy."""
     reason = reason_of(chain)
-    if _any(chain, requests.exceptions.InvalidProxyURL, requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
-        return ConnectError(f"could not connect through the proxy: {reason}", "check HTTPS_PROXY and HTTP_PROXY")
+    if _any(chain, requests.exceptions.InvalidProxyURL):
+        return _proxy_failure(reason, retryable=False)
     # SOCKS without its package, or no proxy at all; the scheme of the base URL was checked before.
     if _any(chain, requests.exceptions.InvalidSchema, urllib3.exceptions.ProxySchemeUnknown):
         return ConnectError(f"the proxy cannot be used: {reason}", "check HTTPS_PROXY and ALL_PROXY", again=Again.NEVER)
@@ -38,14 +81,32 @@ def translated(exc: Exception, *, connected: bool, clocks: Clocks) -> SmaiError:
         if any("Failed to parse" in str(cause) for cause in chain):  # not the base URL, which was parsed before
             return ConnectError("the proxy is no URL", "check HTTPS_PROXY and ALL_PROXY", again=Again.NEVER)
         return UsageError(f"the base URL cannot be used: {reason}", "check --base-url and SMAI_BASE_URL")
-    if _any(chain, requests.exceptions.SSLError, urllib3.exceptions.SSLError):
-        return tls_error(reason)
-    timeouts = (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
-    # urllib3 makes NewConnectionError, a refused connection, a kind of timeout.
-    timed_out = any(
-        isinstance(cause, timeouts) and not isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in chain
-    )
-    return (_lost if connected else _unconnected)(chain, clocks.connect_timeout_s, timed_out=timed_out)
+    return None
+
+
+def _unproxied(chain: list[BaseException], limit_s: float, *, timed_out: bool) -> SmaiError:
+    """Return the failure of a proxy through which no connection came about."""
+    answers = [match[1] for cause in chain if (match := _TUNNEL_REFUSED.match(str(cause)))]
+    if answers:
+        return proxy_refusal(one_line(answers[0], 100))
+    if timed_out:
+        return proxy_timeout(limit_s)
+    if _speaks_no_http(chain):
+        return _proxy_failure("it speaks no HTTP", retryable=False)
+    if _any(chain, ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
+        return _proxy_failure("it dropped the connection")
+    return _proxy_failure(reason_of(chain), again=Again.UNANSWERED)
+
+
+def _unforwarded(chain: list[BaseException]) -> SmaiError:
+    """Return the failure of a proxy that got the request, and gave no answer; it may have been billed."""
+    if _speaks_no_http(chain):
+        return _proxy_failure("it speaks no HTTP", retryable=False)
+    return _proxy_failure(f"it dropped the request without an answer: {reason_of(chain)}")
+
+
+def _speaks_no_http(chain: list[BaseException]) -> bool:
+    return _any(chain, http.client.HTTPException) and not _any(chain, http.client.RemoteDisconnected)
 
 
 def _unconnected(chain: list[BaseException], limit_s: float, *, timed_out: bool) -> SmaiError:

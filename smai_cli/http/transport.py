@@ -21,7 +21,7 @@ from smai_cli.config.endpoint import Endpoint, shown_url
 from smai_cli.errors import Again, BrokenError, ClockError, RefusedError, SmaiError, UsageError
 from smai_cli.http.api_error import problem_in_body
 from smai_cli.http.connections import Bearer, Sending, Session, Upload, session
-from smai_cli.http.failures import FAILURES, causes, connect_timeout, reason_of, translated
+from smai_cli.http.failures import FAILURES, causes, connect_timeout, proxy_refusal, proxy_timeout, reason_of, translated
 from smai_cli.http.preconnect import Ahead
 from smai_cli.http.retry import retry_after_s, should_retry
 from smai_cli.http.trace import Tell, silent
@@ -34,6 +34,7 @@ _ERROR_BODY_S = 5.0
 # How long a thread may take to let go, once what it waits for was ended: no time at all, as a rule.
 _QUICK_S = 1.0
 _OK = 200
+_PROXY_AUTHENTICATION = 407
 
 
 def post(  # noqa: PLR0913  # where, what, how long, two things about TLS, and who hears of it
@@ -283,21 +284,25 @@ class Exchange:
                 if left_s <= 0 or self._clocks.deadline.left_s() <= 0:
                     raise
 
-    def _timed_out(self, limit_s: float, *, connected: bool) -> ClockError:
+    def _timed_out(self, limit_s: float, *, connected: bool) -> SmaiError:
         if self._clocks.deadline.left_s() <= 0:
             return self._clocks.deadline.error()
         if not connected:
-            return connect_timeout(limit_s)
-        return ClockError(f"timed out: no answer began within {limit_s:g} s", "raise --idle-timeout, or try again")
+            return proxy_timeout(limit_s) if self._sending.is_at_proxy else connect_timeout(limit_s)
+        hint = "check HTTP_PROXY" if self._sending.is_forwarded else "try again"
+        return ClockError(f"timed out: no answer began within {limit_s:g} s", f"raise --idle-timeout, or {hint}")
 
     def _failure(self, exc: Exception) -> SmaiError:
-        error = translated(exc, connected=self._sending.connected, clocks=self._clocks)
+        sending = self._sending
+        error = translated(exc, connected=sending.connected, is_forwarded=sending.is_forwarded, clocks=self._clocks)
         if self._body is None and isinstance(error, BrokenError):  # nothing is billed for a GET
             error.hint, error.again = "try again", Again.UNANSWERED
         return error
 
     def _refusal(self, response: requests.Response) -> SmaiError:
         """Return the failure that another status than 200 is, after its body was read within its limits."""
+        if response.status_code == _PROXY_AUTHENTICATION and self._sending.is_forwarded:
+            return proxy_refusal(f"{response.status_code} {one_line(response.reason or '', 60)}".rstrip())
         if response.status_code in range(300, 400):
             return _redirect(response)
         with contextlib.suppress(queue.Empty):

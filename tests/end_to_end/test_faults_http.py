@@ -26,6 +26,7 @@ from rawserver import (
     forever,
     hold,
     http,
+    read_request,
     reset,
 )
 
@@ -456,6 +457,74 @@ def test_a_proxy_that_refuses_the_tunnel_is_status_3_and_named(serve: Serve, ask
     assert result[:2] == (3, b"")
     assert "proxy" in result.stderr
     assert proxy.requests[0].head.startswith(b"CONNECT example.invalid:443 ")
+
+
+def reads_a_head(connection: socket.socket) -> Request:
+    return Request(connection.recv(65536), b"", 0)
+
+
+TUNNEL = "https://example.invalid/v1"
+FORWARDED = "http://example.invalid/v1"
+
+
+@pytest.mark.parametrize(
+    ("base_url", "steps", "says"),
+    [
+        (TUNNEL, [http("407 Proxy Authentication Required")], "407 Proxy Authentication Required"),
+        (TUNNEL, [http("403 Forbidden")], "403 Forbidden"),
+        (TUNNEL, [hold], "it did not answer within 1 s"),
+        (TUNNEL, [b"SSH-2.0-OpenSSH_9.6\r\n"], "it speaks no HTTP"),
+        (TUNNEL, [b"\x00\x01\x02"], "it speaks no HTTP"),
+        (TUNNEL, [b"HTTP/1.1 200 OK\r\n", forever(b"X: y\r\n", every_s=0.05)], "it did not answer within 1 s"),
+        (TUNNEL, [], "it dropped the connection"),
+        (TUNNEL, [reset], "it dropped the connection"),
+        (FORWARDED, [http("407 Proxy Authentication Required", PAGE)], "407 Proxy Authentication Required"),
+        (FORWARDED, [b"SSH-2.0-OpenSSH_9.6\r\n"], "it speaks no HTTP"),
+        (FORWARDED, [], "it dropped the request without an answer"),
+        (FORWARDED, [reset], "it dropped the request without an answer"),
+    ],
+)
+def test_a_proxy_that_fails_is_status_3_and_named_and_asked_once(
+    serve: Serve, ask: Ask, base_url: str, steps: list[Step], says: str
+) -> None:
+    proxy = serve(*steps, reads=reads_a_head if base_url == TUNNEL else read_request)
+    env = {f"{base_url.split(':', 1)[0]}_proxy": proxy.url.removesuffix("/v1").replace("//", "//me:word@")}
+    result = ask(None, "--base-url", base_url, "--connect-timeout", "1" if "1 s" in says else "20", env=env)
+    assert result[:2] == (3, b"")
+    (line,) = result.stderr.splitlines()
+    assert "the proxy" in line
+    assert says in line
+    assert "_PROXY" in line
+    assert "me:word" not in line
+    assert proxy.connections <= 1  # none where the machine is so slow that the clock runs out before
+
+
+def test_a_proxy_that_takes_no_connection_is_status_3_and_named(ask: Ask, silent_port: int) -> None:
+    env = {"https_proxy": f"http://127.0.0.1:{silent_port}", "http_proxy": f"http://127.0.0.1:{silent_port}"}
+    for base_url in (TUNNEL, FORWARDED):
+        result = ask(None, "--base-url", base_url, "--connect-timeout", "0.5", env=env)
+        assert result[:2] == (3, b"")
+        assert "could not connect through the proxy: it did not answer within 0.5 s" in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+
+
+def test_silence_behind_a_proxy_is_ended_by_the_idle_clock_and_names_the_proxy(serve: Serve, ask: Ask) -> None:
+    env = {"http_proxy": serve(hold).url.removesuffix("/v1")}
+    result = ask(None, "--base-url", FORWARDED, "--idle-timeout", "0.5", env=env)
+    assert result[:2] == (7, b"")
+    assert "no answer began within 0.5 s; raise --idle-timeout, or check HTTP_PROXY" in result.stderr
+
+
+def test_a_407_without_a_proxy_is_the_server_s_refusal(serve: Serve, ask: Ask) -> None:
+    result = ask(serve(http("407 Proxy Authentication Required", error_body("who are you"))))
+    assert result[:2] == (4, b"")
+    assert "who are you" in result.stderr
+
+
+def test_a_busy_server_behind_a_proxy_is_asked_again(serve: Serve, ask: Ask) -> None:
+    proxy = serve((http("503 Busy", b"", "Retry-After: 0"),), GOOD)
+    result = ask(None, "--base-url", FORWARDED, env={"http_proxy": proxy.url.removesuffix("/v1")})
+    assert result[:2] == (0, OUT)
 
 
 def test_a_loopback_server_is_asked_past_the_proxy(serve: Serve, ask: Ask, dead_port: int) -> None:
