@@ -286,12 +286,29 @@ class Certificates(NamedTuple):
     ca_file: str
 
 
+def tls_context() -> ssl.SSLContext:
+    """Return a context of the same certificate, for a server that is particular about TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _issued().configure_cert(context)
+    return context
+
+
+@functools.cache
+def _authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@functools.cache
+def _issued() -> trustme.LeafCert:
+    return _authority().issue_cert("127.0.0.1", "localhost")
+
+
 @functools.cache
 def certificates() -> Certificates:
     """Return a certificate of a CA that nobody knows."""
-    authority = trustme.CA()
+    authority = _authority()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+    _issued().configure_cert(context)
     folder = tempfile.mkdtemp(prefix="smai-ca-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     ca_file = Path(folder) / "ca.pem"

@@ -63,7 +63,16 @@ def rows(path: Path) -> Iterator[Row]:
             whats = template(node.args[0], *scopes)
             steps = template(node.args[1], *scopes) if len(node.args) > 1 else [""]
             yield from (Row(str(ERRORS[name]), what, step) for what in whats for step in steps)
-        elif name in ("say", "self.say", "self._say", "life.say", "self.life.say", "run.life.say", "notice", "self._notice"):
+        elif name in (
+            "say",
+            "self.say",
+            "self._say",
+            "life.say",
+            "self.life.say",
+            "run.life.say",
+            "notice",
+            "self._notice",
+        ):
             for text in template(node.args[0], *scopes):
                 what, _, step = text.partition("; ")
                 yield Row(NOTICE, what, step)

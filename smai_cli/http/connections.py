@@ -9,6 +9,7 @@ import http
 import http.client
 import io
 import math
+import re
 import socket
 import ssl
 import threading
@@ -33,6 +34,7 @@ from smai_cli.http.early_answer import Early
 from smai_cli.http.preconnect import Ahead
 from smai_cli.http.tcp import Address, Cancellation, connect, note, resolve
 from smai_cli.http.trace import Tell, silent
+from smai_cli.text import one_line
 
 # A peer that vanished behind a NAT while the model thinks is noticed after 30 s plus the system's probes.
 _SOCKET_OPTIONS = [
@@ -41,6 +43,7 @@ _SOCKET_OPTIONS = [
     *([(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)] if hasattr(socket, "TCP_KEEPIDLE") else []),
 ]
 
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _LONGEST_LABEL = 63  # RFC 1035, section 2.3.4
 
 
@@ -51,11 +54,13 @@ class Sending:
     request. `report` is called at each step. `what` it is, and what happens to it, `tell` hears; `is_whole` says
     that no body follows the head. Until `connect_end_s`, on the monotonic clock, there is time to connect.
     `is_at_proxy` says that a proxy is to make the connection, `is_forwarded` that one gets the request itself.
+    `malformed` says what is wrong with the head of the answer.
     """
 
     connected = False
     is_at_proxy = False
     is_forwarded = False
+    malformed = ""
     report: Callable[[], None] = staticmethod(lambda: None)
     connect_end_s = math.inf
 
@@ -123,8 +128,11 @@ class Session(requests.Session):
 class _Response(http.client.HTTPResponse):
     """A response that is the final one: interim ones, such as 103 Early Hints, are passed over (RFC 9110, 15.2).
 
-    http.client passes over 100 only, and takes another for an empty answer.
+    http.client passes over 100 only, and takes another for an empty answer. Nor does it mind lengths that contradict
+    each other or are none; `sending` hears of them.
     """
+
+    sending: Sending
 
     def begin(self) -> None:
         super().begin()
@@ -132,6 +140,27 @@ class _Response(http.client.HTTPResponse):
             # The same as for the first line: without headers, begin reads a status and headers.
             self.headers = self.msg = None  # type: ignore[assignment]
             super().begin()
+        if not self.chunked and (lengths := self.headers.get_all("content-length")):
+            self._check(lengths)
+
+    def _check(self, lengths: list[str]) -> None:
+        """Drop a Content-Length that cannot be told (RFC 9112, section 6.3), so that a failure keeps its status."""
+        found = list(dict.fromkeys(length.strip() for field in lengths for length in field.split(",")))
+        wrong = [length for length in found if not _LENGTH.fullmatch(length)]
+        if wrong:
+            self.sending.malformed = f"a length that is no number: {one_line(wrong[0], 40)}"
+        elif len(found) > 1:
+            self.sending.malformed = f"two lengths: {found[0]} and {found[1]}"
+        else:
+            return
+        del self.headers["content-length"]
+        self.length = None
+
+    def _read_next_chunk_size(self) -> int:
+        size: int = super()._read_next_chunk_size()  # type: ignore[misc]
+        if size < 0:  # read as so many bytes from the end
+            raise http.client.HTTPException(f"it is malformed HTTP: a chunk of {size} bytes")
+        return size
 
 
 class _Connection(HTTPConnection):
@@ -203,12 +232,18 @@ class _Connection(HTTPConnection):
         """Send a head, or a block of the body: of that no more than the server wants."""
         if self._early:
             self._early.send(self.sock, data, self.timeout)
-        else:
+            return
+        try:
             super().send(data)
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as exc:
+            # As if it were any closed connection: then urllib3 reads what the server has to say, such as why.
+            raise BrokenPipeError(*exc.args) from exc
 
     def response_class(self, sock: Any, *args: Any, **kwargs: Any) -> _Response:  # type: ignore[override]
         """Return the response on `sock`, of which a part may have come while the body was sent."""
-        return _Response(self._early.response_from(sock) if self._early else sock, *args, **kwargs)
+        response = _Response(self._early.response_from(sock) if self._early else sock, *args, **kwargs)
+        response.sending = self.sending
+        return response
 
 
 class _TlsConnection(_Connection, HTTPSConnection):

@@ -132,13 +132,23 @@ def _lost(chain: list[BaseException], limit_s: float, *, timed_out: bool) -> Sma
 
 def tls_error(reason: str) -> ConnectError:
     """Return the failure of a TLS handshake; the same certificate comes again, so nothing is retried."""
-    if "certificate" in reason.lower():
-        hint, retryable = "check --base-url, or name the CA in SSL_CERT_FILE", False
-    elif "WRONG_VERSION_NUMBER" in reason or "record layer" in reason.lower():
-        hint, retryable = "is it an http:// server", False
+    what, retryable = f"TLS failed: {reason}", False
+    told = reason.upper()
+    if "ALERT" in told and "CERTIFICATE" in told:  # the server's word; what smai finds is no alert
+        what = f"TLS failed: the server wants a client certificate ({reason})"
+        hint = "smai has none to give; ask whoever runs the server for another way"
+    elif "HANDSHAKE_FAILURE" in told:
+        hint = "it may want a client certificate, which smai cannot give, or a cipher that is no longer safe"
+    elif "PROTOCOL_VERSION" in told or "UNSUPPORTED_PROTOCOL" in told:
+        what = f"TLS failed: the server's is too old, and smai needs TLS 1.2 or later ({reason})"
+        hint = "ask whoever runs the server"
+    elif "CERTIFICATE" in told:
+        hint = "check --base-url, or name the CA in SSL_CERT_FILE"
+    elif "WRONG_VERSION_NUMBER" in told or "RECORD LAYER" in told:
+        hint = "is it an http:// server"
     else:
         hint, retryable = "try again", True
-    return ConnectError(f"TLS failed: {reason}", hint, again=Again.NEVER, retryable=retryable)
+    return ConnectError(what, hint, again=Again.NEVER, retryable=retryable)
 
 
 def causes(exc: BaseException) -> Iterator[BaseException]:

@@ -21,7 +21,15 @@ from smai_cli.config.endpoint import Endpoint, shown_url
 from smai_cli.errors import Again, BrokenError, ClockError, RefusedError, SmaiError, UsageError
 from smai_cli.http.api_error import problem_in_body
 from smai_cli.http.connections import Bearer, Sending, Session, Upload, session
-from smai_cli.http.failures import FAILURES, causes, connect_timeout, proxy_refusal, proxy_timeout, reason_of, translated
+from smai_cli.http.failures import (
+    FAILURES,
+    causes,
+    connect_timeout,
+    proxy_refusal,
+    proxy_timeout,
+    reason_of,
+    translated,
+)
 from smai_cli.http.preconnect import Ahead
 from smai_cli.http.retry import retry_after_s, should_retry
 from smai_cli.http.trace import Tell, silent
@@ -243,6 +251,9 @@ class Exchange:
         self.tell(f"headers: {_shown(response)}")
         if response.status_code != _OK:
             raise self._refusal(response)
+        if self._sending.malformed:
+            what = f"the server's answer is malformed HTTP: {self._sending.malformed}"
+            raise BrokenError(what, "check --base-url, or try again later")
         self.check()
         return response
 
@@ -308,7 +319,7 @@ class Exchange:
         with contextlib.suppress(queue.Empty):
             self._next(_ERROR_BODY_S)
         self.check()
-        return _http_error(response, bytes(self._error_body))
+        return _http_error(response, _legible(self._error_body))
 
     def _run(self) -> None:
         failure = None
@@ -356,6 +367,13 @@ _POST_HEADERS = {"Content-Type": "application/json", "Accept": "text/event-strea
 _GET_HEADERS = {"Accept": "application/json"}
 # On this machine no proxy is in the way, and a key in plain http must not go to one.
 _NO_PROXIES: Any = {"http": None, "https": None, "all": None}
+
+
+def _legible(body: bytearray) -> bytes:
+    """Return the body of an error, or nothing where it is no text: a coding that nobody knows, or nobody's."""
+    text = body.decode("utf-8", "replace")
+    strange = sum(character < " " or character == "\ufffd" for character in text if character not in "\t\r\n")
+    return b"" if strange * 10 > len(text) else bytes(body)
 
 
 def _redirect(response: requests.Response) -> RefusedError:

@@ -10,6 +10,7 @@ from rawserver import (
     BODY,
     CLOSE_HEAD,
     DONE,
+    GOOD,
     GZIP_CLOSE_HEAD,
     GZIP_HEAD,
     HEAD,
@@ -271,6 +272,44 @@ def test_an_answer_without_any_event_is_broken(serve: Serve, ask: Ask, steps: li
     assert result[:2] == (8, b"")
     assert len(result.stderr.splitlines()) == 1
     assert ask(serve(*steps), "--raw")[:2] == (8, raw)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        pytest.param([b"Content-Length: 10", b"Content-Length: 20"], "two lengths: 10 and 20", id="two"),
+        pytest.param([b"Content-Length: 10, 20"], "two lengths: 10 and 20", id="two-in-one"),
+        pytest.param([b"Content-Length: ten"], "a length that is no number: ten", id="word"),
+        pytest.param([b"Content-Length: -5"], "a length that is no number: -5", id="negative"),
+        pytest.param([b"Content-Length: +5"], "a length that is no number: +5", id="plus"),
+        pytest.param([b"Content-Length:"], "a length that is no number", id="empty"),
+    ],
+)
+def test_an_answer_whose_length_cannot_be_told_is_broken(
+    serve: Serve, ask: Ask, fields: list[bytes], says: str
+) -> None:
+    server = serve(OK + b"\r\n".join(fields) + b"\r\n\r\n", *GOOD, hold)
+    result = ask(server)
+    assert result[:2] == (8, b"")
+    assert f"the server's answer is malformed HTTP: {says}" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert len(server.requests) == 1
+
+
+def test_the_same_length_twice_is_one(serve: Serve, ask: Ask) -> None:
+    fields = b"Content-Length: %d\r\n" % len(BODY)
+    assert ask(serve(OK + fields * 2 + b"\r\n", BODY)) == (0, OUT, "")
+
+
+def test_a_length_beside_the_chunked_coding_counts_for_nothing(serve: Serve, ask: Ask) -> None:
+    head = HEAD.replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\n")
+    assert ask(serve(head, *PLAIN_ANSWER[1:])) == (0, OUT, "")
+
+
+def test_a_chunk_of_less_than_nothing_is_broken(serve: Serve, ask: Ask) -> None:
+    result = ask(serve(HEAD, chunk(HELLO), b"-5\r\n" + WORLD, hold))
+    assert result[:2] == (8, b"Hello \n")
+    assert "malformed HTTP" in result.stderr
 
 
 @pytest.mark.parametrize("mode", MODES)

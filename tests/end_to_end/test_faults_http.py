@@ -1,7 +1,10 @@
 """What a server, a proxy or the network answers in place of a stream: the status, the words, and how many requests."""
 
+import gzip
 import socket
+import ssl
 import time
+import warnings
 from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
@@ -28,6 +31,7 @@ from rawserver import (
     http,
     read_request,
     reset,
+    tls_context,
 )
 
 pytest_plugins = ["rawserver"]
@@ -106,6 +110,42 @@ def test_a_server_that_shows_the_key_is_not_repeated(serve: Serve, ask: Ask) -> 
     result = ask(serve(http("401 Unauthorized", error_body(f"Incorrect API key provided: {KEY}"))))
     assert result.status == 5
     assert "Incorrect API key provided" in result.stderr
+
+
+GZIP = ["Content-Type: application/json", "Content-Encoding: gzip"]
+UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\n"
+WRONG_KEY = error_body("wrong key")
+
+
+@pytest.mark.parametrize(
+    ("steps", "says"),
+    [
+        pytest.param([http("401 Unauthorized", b"no gzip at all", *GZIP)], "", id="no-gzip"),
+        pytest.param([http("401 Unauthorized", gzip.compress(WRONG_KEY)[:-12], *GZIP)], "", id="gzip-cut"),
+        pytest.param([http("401 Unauthorized", b"\x8b\x05\x80", "Content-Encoding: exotic")], "", id="unknown-coding"),
+        pytest.param([http("401 Unauthorized", bytes(range(128, 256)) * 9)], "", id="binary"),
+        pytest.param([UNAUTHORIZED + b"Content-Length: 5000\r\n\r\n" + WRONG_KEY], "wrong key", id="cut"),
+        pytest.param([UNAUTHORIZED + b"\r\n" + WRONG_KEY[:-9]], "", id="cut-in-the-json"),
+        pytest.param([UNAUTHORIZED + b"Content-Length: 5000\r\n\r\n" + WRONG_KEY, hold], "wrong key", id="open"),
+        pytest.param([UNAUTHORIZED + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"], "", id="bad-chunk"),
+        pytest.param(
+            [UNAUTHORIZED + b"Content-Length: 9\r\nContent-Length: 8\r\n\r\n" + WRONG_KEY], "wrong", id="lengths"
+        ),
+        pytest.param([UNAUTHORIZED + b"Content-Length: -5\r\n\r\n" + WRONG_KEY], "wrong key", id="negative-length"),
+        pytest.param([UNAUTHORIZED + b"\r\n", forever(b"x" * 65536)], "", id="at-full-speed"),
+        pytest.param([UNAUTHORIZED + b"\r\n", reset], "", id="reset"),
+    ],
+)
+def test_a_401_whose_body_cannot_be_read_is_still_a_401(serve: Serve, ask: Ask, steps: list[Step], says: str) -> None:
+    server = serve(*steps)
+    result = ask(server)
+    assert result[:2] == (5, b"")
+    assert "the server answered 401 Unauthorized" in result.stderr
+    assert "check the key" in result.stderr
+    assert says in result.stderr
+    assert result.stderr.isascii()
+    assert "\\x" not in result.stderr
+    assert len(server.requests) == 1
 
 
 INTERNAL = b"HTTP/1.1 500 Internal Server Error\r\n\r\n"
@@ -358,6 +398,38 @@ def test_https_to_an_http_port_is_status_3_with_a_hint(serve: Serve, ask: Ask) -
     result = ask(None, "--base-url", server.url.replace("http:", "https:"))
     assert result[:2] == (3, b"")
     assert "is it an http:// server" in result.stderr
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda v: v.name)
+@pytest.mark.parametrize("size", [1, 1_000_000], ids=["small", "large"])
+def test_a_server_that_wants_a_client_certificate_is_status_3_and_says_so(
+    serve: Serve, ask: Ask, version: ssl.TLSVersion, size: int
+) -> None:
+    context = tls_context()
+    context.minimum_version = context.maximum_version = version
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(certificates().ca_file)
+    server = serve(*PLAIN_ANSWER, tls=context)
+    result = ask(server, stdin=b"x" * size)
+    assert result[:2] == (3, b""), result.stderr
+    assert "a client certificate" in result.stderr
+    assert "SSL_CERT_FILE" not in result.stderr  # that is for the server's
+    assert len(result.stderr.splitlines()) == 1
+    assert server.requests == []
+
+
+def test_a_server_whose_tls_is_too_old_is_status_3_and_says_so(serve: Serve, ask: Ask) -> None:
+    context = tls_context()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("DEFAULT@SECLEVEL=0")
+    server = serve(*PLAIN_ANSWER, tls=context)
+    result = ask(server)
+    assert result[:2] == (3, b"")
+    assert "TLS failed: the server's is too old, and smai needs TLS 1.2 or later" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_http_to_an_https_port_is_one_message(serve: Serve, ask: Ask) -> None:

@@ -24,8 +24,10 @@ from rawserver import (
     reach,
     read_request,
 )
+from rawserver import tls_context as tls_context_of_server
+from urllib3.util.ssl_ import ALPN_PROTOCOLS, create_urllib3_context
 
-from smai_cli.http.preconnect import Ahead, connect_ahead
+from smai_cli.http.preconnect import Ahead, connect_ahead, tls_context
 
 pytest_plugins = ["rawserver"]
 
@@ -113,6 +115,43 @@ def test_nothing_is_made_ahead_for_plain_http_or_where_the_environment_interfere
     base_url: str, environ: Mapping[str, str]
 ) -> None:
     assert connect_ahead(base_url, None, 1.0, environ) is None
+
+
+def test_the_context_is_the_one_that_urllib3_makes() -> None:
+    ours, theirs = tls_context(certificates().ca_file), create_urllib3_context()
+    # urllib3 sets these two on each connection.
+    theirs.load_verify_locations(certificates().ca_file)
+    theirs.set_alpn_protocols(ALPN_PROTOCOLS)
+    for name in (
+        "check_hostname",
+        "hostname_checks_common_name",
+        "keylog_filename",
+        "maximum_version",
+        "minimum_version",
+        "num_tickets",
+        "options",
+        "post_handshake_auth",
+        "protocol",
+        "security_level",
+        "verify_flags",
+        "verify_mode",
+    ):
+        assert getattr(ours, name) == getattr(theirs, name), name
+    assert ours.get_ciphers() == theirs.get_ciphers()
+    assert ours.get_ca_certs() == theirs.get_ca_certs()
+    assert ALPN_PROTOCOLS == ["http/1.1"]
+
+
+def test_the_protocol_that_is_asked_for_is_http_1_1(serve: Serve) -> None:
+    context = tls_context_of_server()
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    port = int(serve(*PLAIN_ANSWER, tls=context).url.rsplit(":", 1)[1].removesuffix("/v1"))
+    ahead = Ahead("127.0.0.1", port, certificates().ca_file, 5.0)
+    made = ahead.take("127.0.0.1", port)
+    assert made
+    assert made.selected_alpn_protocol() == "http/1.1"
+    ahead.close()
+    made.close()
 
 
 def test_a_failure_is_left_to_the_usual_way() -> None:
