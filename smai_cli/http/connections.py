@@ -9,7 +9,6 @@ import http
 import http.client
 import io
 import math
-import re
 import socket
 import ssl
 import threading
@@ -43,7 +42,7 @@ _SOCKET_OPTIONS = [
     *([(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)] if hasattr(socket, "TCP_KEEPIDLE") else []),
 ]
 
-_LENGTH = re.compile(r"[0-9]{1,18}")
+_LONGEST_LENGTH = 18  # digits
 _LONGEST_LABEL = 63  # RFC 1035, section 2.3.4
 
 
@@ -146,7 +145,7 @@ class _Response(http.client.HTTPResponse):
     def _check(self, lengths: list[str]) -> None:
         """Drop a Content-Length that cannot be told (RFC 9112, section 6.3), so that a failure keeps its status."""
         found = list(dict.fromkeys(length.strip() for field in lengths for length in field.split(",")))
-        wrong = [length for length in found if not _LENGTH.fullmatch(length)]
+        wrong = [length for length in found if not _is_length(length)]
         if wrong:
             self.sending.malformed = f"a length that is no number: {one_line(wrong[0], 40)}"
         elif len(found) > 1:
@@ -318,6 +317,10 @@ class Bearer(AuthBase):
         if self._key:
             request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
         return request
+
+
+def _is_length(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _LONGEST_LENGTH
 
 
 def _check_labels(host: str) -> None:

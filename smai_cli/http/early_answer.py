@@ -17,7 +17,7 @@ _CLASS_AT = len(b"HTTP/1.1 ")
 # As much as is heard before the request goes out; a server that says more in this time is answering.
 _HEARD_BYTES = 65536
 # An interim answer, which says that the server goes on (RFC 9110, section 15.2); 101 is a final one.
-_INTERIM = re.compile(rb"HTTP/1\.\d 1(?!01)\d\d[^\n]*\n(?:[^\r\n][^\n]*\n)*\r?\n")
+_INTERIM = rb"HTTP/1\.\d 1(?!01)\d\d[^\n]*\n(?:[^\r\n][^\n]*\n)*\r?\n"  # compiled where it is needed
 _NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -73,7 +73,7 @@ class Early:
 
     def _is_answered(self) -> bool:
         """Return whether the server wants no more of the body. One that says 2xx may well go on to read."""
-        while interim := _INTERIM.match(self._heard):
+        while interim := re.match(_INTERIM, self._heard):
             del self._heard[: interim.end()]
         if len(self._heard) < _STATUS_BYTES:
             return False

@@ -14,7 +14,7 @@ from smai_cli.errors import Again, BrokenError, ClockError, ConnectError, SmaiEr
 from smai_cli.text import one_line
 
 # The words of http.client for a proxy that does not connect to the server.
-_TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (.*)", re.DOTALL)
+_TUNNEL_REFUSED = "Tunnel connection failed: "
 FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 
 
@@ -86,7 +86,7 @@ def _unusable(chain: list[BaseException]) -> SmaiError | None:
 
 def _unproxied(chain: list[BaseException], limit_s: float, *, timed_out: bool) -> SmaiError:
     """Return the failure of a proxy through which no connection came about."""
-    answers = [match[1] for cause in chain if (match := _TUNNEL_REFUSED.match(str(cause)))]
+    answers = [str(cause)[len(_TUNNEL_REFUSED) :] for cause in chain if str(cause).startswith(_TUNNEL_REFUSED)]
     if answers:
         return proxy_refusal(one_line(answers[0], 100))
     if timed_out:
