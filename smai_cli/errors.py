@@ -147,5 +147,9 @@ class OutputError(SmaiError):
     status, kind = Status.OUTPUT, "output"
 
 
+# What reading and understanding an answer can fail with; writing it fails with an OutputError.
+ANSWER_FAILURES = (UsageError, ConnectError, RefusedError, AccessError, BusyError, ClockError, BrokenError)
+
+
 class ReaderGoneError(Exception):
     """The reader of stdout is gone; no message is due, only death by SIGPIPE."""

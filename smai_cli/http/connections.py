@@ -162,7 +162,9 @@ class _Response(http.client.HTTPResponse):
         return size
 
 
-class _Connection(HTTPConnection):
+class Connection(HTTPConnection):
+    """A connection that tells how far a request is, and that can be ended; `sending` hears of it."""
+
     def __init__(self, *args: Any, sending: Sending, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.sending = sending
@@ -245,7 +247,9 @@ class _Connection(HTTPConnection):
         return response
 
 
-class _TlsConnection(_Connection, HTTPSConnection):
+class TlsConnection(Connection, HTTPSConnection):
+    """The same over TLS, perhaps made `ahead`."""
+
     def __init__(self, *args: Any, ahead: Ahead | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._ahead = ahead
@@ -278,17 +282,18 @@ class _TlsConnection(_Connection, HTTPSConnection):
 
 
 class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection
+    ConnectionCls = Connection
 
 
 class _TlsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
+    ConnectionCls = TlsConnection
 
 
 class _Adapter(HTTPAdapter):
     """The adapter of requests, with our connections. Its own retries stay off: they send twice and hide answers."""
 
     def __init__(self, ahead: Ahead | None, sending: Sending) -> None:
+        self._sending = sending
         self._pools: Any = {
             "http": functools.partial(_Pool, sending=sending),
             "https": functools.partial(_TlsPool, sending=sending, ahead=ahead),
@@ -299,9 +304,14 @@ class _Adapter(HTTPAdapter):
         super().init_poolmanager(*args, socket_options=_SOCKET_OPTIONS, **kwargs)
         self.poolmanager.pool_classes_by_scheme = self._pools
 
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, socket_options=_SOCKET_OPTIONS, **kwargs)
-        manager.pool_classes_by_scheme = self._pools
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, socket_options=_SOCKET_OPTIONS, **kwargs)
+        if proxy.lower().startswith("socks"):
+            from smai_cli.http import socks  # noqa: PLC0415  # for those who have one
+
+            manager.pool_classes_by_scheme = socks.pools(self._sending)
+        else:
+            manager.pool_classes_by_scheme = self._pools
         return manager
 
 

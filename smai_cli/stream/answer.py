@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from smai_cli.errors import OutputError, SmaiError
+from smai_cli.errors import ANSWER_FAILURES
 from smai_cli.stream.chunk import Chunk, Other
 from smai_cli.text import Joiner
 
@@ -22,9 +22,7 @@ def chunks_of_answer(chunks: Iterable[Chunk], due: int | None) -> Iterator[Chunk
         for chunk in chunks:
             # Most are a delta of ASCII text like the one before, and are taken as they are.
             yield chunk if chunk.is_plain and chunk.choice_index == answer.plain_index else answer.view(chunk)
-    except OutputError:
-        raise
-    except SmaiError as error:
+    except ANSWER_FAILURES as error:
         failure = error
     if rest := answer.joiner.rest():
         yield Chunk(text=rest)

@@ -191,14 +191,14 @@ def load_body(data: str) -> tuple[dict[str, Any], str]:
     """
     data = data.strip()
     try:
-        _, end = _LENIENT.raw_decode(data)
+        _, end = LENIENT.raw_decode(data)
     except (ValueError, RecursionError):
         end = len(data)
     if end < len(data):
         raise RefusedError(f"the server answered more than one JSON object: {one_line(data, 80)}", "check --base-url")
     if data.startswith("["):
         # Gemini's errors are arrays of one object.
-        first = next(iter(_LENIENT.decode(data)), None) if end == len(data) and data.endswith("]") else None
+        first = next(iter(LENIENT.decode(data)), None) if end == len(data) and data.endswith("]") else None
         if isinstance(first, dict) and "error" in first:
             return load_object(json.dumps(first), "the answer")
     return load_object(data, "the answer")
@@ -213,7 +213,7 @@ def _load_odd(data: str, what: str) -> tuple[Any, str]:
             payload, is_json = None, False
         line = data
         if "\n" in data or not is_json:
-            payload = _LENIENT.decode(data)
+            payload = LENIENT.decode(data)
             line = json.dumps(payload, allow_nan=False)
     except (ValueError, RecursionError) as exc:
         raise BrokenError(f"{what} is not JSON: {one_line(data, 80)}", _SERVER) from exc
@@ -240,4 +240,5 @@ def _finite(number: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-_LENIENT = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)
+# NaN and Infinity become null: JSON has neither (RFC 8259, section 6).
+LENIENT = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)

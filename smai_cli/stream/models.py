@@ -1,7 +1,6 @@
 """The answers to GET /models -> the models that they list. Pure, but for the asking, which is a callable."""
 
 import json
-import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -9,6 +8,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 from smai_cli.errors import Again, BrokenError, RefusedError, SmaiError
 from smai_cli.http.api_error import Problem, error_in
 from smai_cli.http.meaning import answer_error
+from smai_cli.stream.chunk import LENIENT
 from smai_cli.text import escaped, one_line
 
 PATH = "/models"
@@ -96,7 +96,7 @@ def parse_page(body: bytes) -> Page:
     if text and text[0] not in "{[":
         raise RefusedError("the server answered something that is no list of models", "check --base-url")
     try:
-        payload, end = _JSON.raw_decode(text)
+        payload, end = LENIENT.raw_decode(text)
         if end < len(text):
             raise _no_list(text)
         models = [_model(entry) for entry in _entries(payload, text)]
@@ -151,12 +151,3 @@ def _model(entry: Any) -> Model:
 def _no_list(text: str) -> RefusedError:
     what = f"the server answered JSON that is no list of models: {one_line(text, 80)}"
     return RefusedError(what, "check --base-url")
-
-
-def _finite(number: str) -> float | None:
-    value = float(number)
-    return value if math.isfinite(value) else None
-
-
-# NaN and Infinity become null: JSON has neither (RFC 8259, section 6).
-_JSON = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)

@@ -42,21 +42,25 @@ class Completion:
         self.model = model
         self.retries = retries
         self.keep_text = keep_text
+        self._begin(due=None)
+
+    def _begin(self, due: int | None) -> None:
+        """Begin with nothing: what belongs to one try."""
         self._text = io.StringIO()
-        self._completeness = Completeness(accept)
+        self._completeness = Completeness(self.accept, due)
         self._main = self._completeness.main
+        self._has_ended = False
+        self.is_final = False
+        self.is_several = False
         self.characters = 0
         self.ascii_characters = 0
         self.refusal = ""
         self.tools: list[str] = []
-        self.is_several = False
         self.problem: Problem | None = None
         self.usage: Usage | None = None
         self.first_delta_s: float | None = None
         self.elapsed_s = 0.0
         self.error: SmaiError | None = None
-        self.is_final = False
-        self._has_ended = False
 
     @property
     def choices(self) -> int | None:
@@ -142,9 +146,7 @@ class Completion:
 
     def restart(self) -> None:
         """Forget the answer for another try; the start and the retries of the run stay."""
-        fresh = Completion(self.accept, self.now, self.started_s, self.model, self.retries, keep_text=self.keep_text)
-        fresh.choices = self.choices
-        vars(self).update(vars(fresh))
+        self._begin(self.choices)
 
     @property
     def status(self) -> Status:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from smai_cli.clocks import FINISHED_GRACE_S, HURRY_S, IdleClock
-from smai_cli.errors import BrokenError, OutputError, RefusedError, SmaiError
+from smai_cli.errors import ANSWER_FAILURES, BrokenError, RefusedError, SmaiError
 from smai_cli.http.retry import Retries
 from smai_cli.prompt.request import Request
 from smai_cli.stream.answer import chunks_of_answer
@@ -63,19 +63,23 @@ class Writer(Protocol):
         """Take the end; `completion.error` tells whether the answer is complete."""
 
 
-class Dialect(Protocol):
-    """One API's way to ask and to answer: a module such as chat."""
-
-    PATH: str
-
-    def encode_request(self, request: Request, /) -> bytes:
-        """Return the body of the POST."""
+class Parser(Protocol):
+    """One API's way to answer."""
 
     def parse_event(self, data: str, name: str, /) -> Chunk:
         """Return the Chunk in an event."""
 
     def parse_body(self, data: str, /) -> Chunk:
         """Return the Chunk that an answer in one piece is."""
+
+
+class Dialect(Parser, Protocol):
+    """One API's way to ask and to answer: a module such as chat."""
+
+    PATH: str
+
+    def encode_request(self, request: Request, /) -> bytes:
+        """Return the body of the POST."""
 
 
 def ask(  # noqa: PLR0913  # the parts of a run, each chosen by the edge
@@ -110,7 +114,7 @@ def ask(  # noqa: PLR0913  # the parts of a run, each chosen by the edge
 
 def pump(
     source: Source,
-    dialect: Dialect,
+    dialect: Parser,
     writer: Writer,
     completion: Completion,
     *,
@@ -138,7 +142,7 @@ def pump(
 def _pump(  # noqa: PLR0913  # as pump
     pieces: Iterator[bytes],
     source: Source,
-    dialect: Dialect,
+    dialect: Parser,
     writer: Writer,
     completion: Completion,
     *,
@@ -168,9 +172,7 @@ def _pump(  # noqa: PLR0913  # as pump
                 if on_more and chunk.done and _goes_on(chunks, clock):
                     on_more()
                 return None
-    except OutputError:
-        raise
-    except SmaiError as error:
+    except ANSWER_FAILURES as error:
         # Once the server has said that the answer is complete, how the connection ends is moot.
         return None if completion.is_final else error
     if source.is_framed:
@@ -183,9 +185,7 @@ def _goes_on(chunks: Iterator[Chunk], clock: IdleClock) -> bool:
     clock.finish(HURRY_S)
     try:
         return any(chunk.choice_index is not None for chunk in chunks)
-    except OutputError:
-        raise
-    except SmaiError:
+    except ANSWER_FAILURES:
         return False
 
 
@@ -195,9 +195,7 @@ def _drain(pieces: Iterator[bytes], source: Source, *, hurry: bool) -> None:
     try:
         for _ in pieces:
             pass
-    except OutputError:
-        raise
-    except SmaiError:  # the answer's own end is the one to report
+    except ANSWER_FAILURES:  # the answer's own end is the one to report
         return
 
 
@@ -209,7 +207,7 @@ def _tapped(source: Source, writer: Writer) -> Iterator[bytes]:
         yield piece
 
 
-def _chunks(pieces: Iterator[bytes], dialect: Dialect) -> Iterator[Chunk]:
+def _chunks(pieces: Iterator[bytes], dialect: Parser) -> Iterator[Chunk]:
     """Yield the chunks of a body, whichever form the server gave it: events, or one piece of JSON."""
     head = _head(pieces)
     pieces = itertools.chain([head], pieces)
@@ -238,7 +236,7 @@ def _head(pieces: Iterator[bytes]) -> bytes:
     return head
 
 
-def _whole_body(pieces: Iterable[bytes], dialect: Dialect) -> Chunk:
+def _whole_body(pieces: Iterable[bytes], dialect: Parser) -> Chunk:
     body = bytearray()
     failure = None
     try:
@@ -246,9 +244,7 @@ def _whole_body(pieces: Iterable[bytes], dialect: Dialect) -> Chunk:
             body += piece
             if len(body) > MAX_EVENT_BYTES:
                 raise BrokenError(f"the answer is larger than {MAX_EVENT_BYTES} bytes", "ask for less at once")
-    except OutputError:
-        raise
-    except SmaiError as error:
+    except ANSWER_FAILURES as error:
         failure = error
     try:
         chunk = dialect.parse_body(body.decode("utf-8-sig", "replace"))

@@ -216,7 +216,7 @@ def test_a_tab_loads_no_http_library(folder: Path, smai: Smai) -> None:
     result = smai(env={**asked, "PYTHONVERBOSE": "1"})
     assert result.stdout == b"plain,here\n"
     loaded = {line.split("'")[1] for line in result.stderr.splitlines() if line.startswith("import '")}
-    assert "smai_cli.cache" in loaded
+    assert "smai_cli.config.model_ids" in loaded
     assert not loaded & {"requests", "urllib3", "ssl", "smai_cli.transport", "smai_cli.models"}
 
 

@@ -20,8 +20,10 @@ from rawserver import (
     PLAIN_ANSWER,
     Ask,
     Request,
+    Script,
     Serve,
     Step,
+    answer,
     certificates,
     chunk,
     error_body,
@@ -517,6 +519,34 @@ def test_a_proxy_that_cannot_be_used_is_status_3_and_named(ask: Ask, proxy: str)
     result = ask(None, "--base-url", "http://example.invalid/v1", "--retries", "0", env=env)
     assert result[:2] == (3, b"")
     assert "proxy" in result.stderr
+
+
+def through_socks(script: Step, *more: Step) -> Script:
+    """Return the script of a SOCKS5 proxy (RFC 1928), and of a server behind it that reads a request."""
+
+    def play(connection: socket.socket) -> None:
+        connection.sendall(b"\x05\x00")  # no authentication
+        connection.recv(65536)
+        connection.sendall(b"\x05\x00\x00\x01" + bytes(6))  # connected
+        read_request(connection)
+        answer(script, *more)(connection)
+
+    return play
+
+
+def reads_a_greeting(connection: socket.socket) -> Request:
+    return Request(connection.recv(65536), b"", 0)
+
+
+def test_a_server_is_asked_through_a_socks_proxy_and_its_silence_ends_the_run(serve: Serve, ask: Ask) -> None:
+    for steps, flags, expected in (
+        ([b"".join(PLAIN_ANSWER)], (), (0, OUT, "")),
+        ([HEAD, chunk(HELLO), hold], ("--idle-timeout", "1"), (7, b"Hello \n")),
+    ):
+        proxy = serve(through_socks(*steps), reads=reads_a_greeting)
+        env = {"all_proxy": proxy.url.removesuffix("/v1").replace("http:", "socks5h:")}
+        result = ask(None, "--base-url", "http://example.invalid/v1", *flags, env=env)
+        assert result[: len(expected)] == expected
 
 
 def test_a_proxy_that_refuses_the_tunnel_is_status_3_and_named(serve: Serve, ask: Ask) -> None:

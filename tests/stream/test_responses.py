@@ -39,8 +39,8 @@ FIRST = b"Spring\n"
 )
 def test_the_model_chooses_the_dialect_unless_the_user_does(model: str, name: str) -> None:
     assert dialect_for("auto", model).__name__ == f"smai_cli.stream.dialects.{name}"
-    assert dialect_for("chat", model).__name__ == "smai_cli.chat"
-    assert dialect_for("responses", model).__name__ == "smai_cli.responses"
+    assert dialect_for("chat", model).__name__ == "smai_cli.stream.dialects.chat"
+    assert dialect_for("responses", model).__name__ == "smai_cli.stream.dialects.responses"
 
 
 def test_a_request_has_the_names_of_the_api() -> None:

@@ -6,7 +6,6 @@ from importlib import import_module
 from types import ModuleType
 
 from smai_cli.errors import BrokenError
-from smai_cli.prompt.request import Request
 from smai_cli.stream.chunk import Chunk, load_object
 
 # The models that the service's documentation sends to /responses, because /chat/completions refuses them.
@@ -25,13 +24,7 @@ def dialect_for(api: str, model: str, more: Iterable[str] = ()) -> ModuleType:
 
 
 class OnTape:
-    """The dialect of a tape, known by the first event that only one of them has, or by its body."""
-
-    PATH = ""
-
-    def encode_request(self, request: Request, /) -> bytes:
-        """Refuse: a tape is not asked."""
-        raise NotImplementedError
+    """The parser of a tape, known by the first event that only one dialect has, or by its body."""
 
     def parse_event(self, data: str, name: str = "message", /) -> Chunk:
         """Return the Chunk in one event, in the dialect that is known by now; a ping says nothing of it."""
