@@ -1,6 +1,7 @@
 """Which room may use which: data goes down through them, and does not climb back."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,38 @@ def test_only_the_edge_names_the_standard_streams_and_signals() -> None:
             "sys.stderr",
             "signal.signal",
         }, name
+
+
+# What JSON from outside is called, of a server or of a user, and what a library gives.
+JSON_NOUNS = {
+    *("body", "certificate", "choice", "delta", "error", "extra", "part", "payload", "request", "response", "table"),
+}
+
+
+def parameters(tree: ast.AST) -> Iterator[tuple[str, str, str]]:
+    """Yield the function, the name and the annotation of each parameter in a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            for one in (*node.args.args, *node.args.kwonlyargs, node.args.kwarg, node.args.vararg):
+                if one and one.annotation:
+                    yield node.name, one.arg, ast.unparse(one.annotation)
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_options_are_typed_values_and_no_bag_travels(name: str) -> None:
+    for function, parameter, annotation in parameters(MODULES[name]):
+        if "Any" in annotation and annotation.startswith(("dict", "Mapping")):
+            assert room_of(name) != "cli", f"{function}({parameter})"
+            assert parameter in JSON_NOUNS, f"{function}({parameter})"
+
+
+def test_no_value_of_options_is_of_any_type_below_the_command_line() -> None:
+    for name, tree in MODULES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and node.name.endswith("Options") and room_of(name) != "cli":
+                fields = [ast.unparse(one.annotation) for one in node.body if isinstance(one, ast.AnnAssign)]
+                assert fields, node.name
+                assert not [field for field in fields if "Any" in field or "object" in field], node.name
 
 
 def test_modules_and_functions_stay_readable() -> None:

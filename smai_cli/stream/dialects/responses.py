@@ -183,8 +183,8 @@ def _part(part: dict[str, Any], text_kind: str) -> dict[str, Any]:
     return part
 
 
-def _kept(values: dict[str, Any], name: str) -> dict[str, Any]:
-    return {name: values[name]} if name in values else {}
+def _kept(part: dict[str, Any], name: str) -> dict[str, Any]:
+    return {name: part[name]} if name in part else {}
 
 
 def _output(output: list[Any], part: str) -> str:
