@@ -10,6 +10,11 @@ _HIGH_SURROGATES = ("\ud800", "\udbff")
 _LINE_LIMIT = 500
 
 
+def is_high_half(character: str) -> bool:
+    """Return whether it is the first half of a surrogate pair."""
+    return _HIGH_SURROGATES[0] <= character <= _HIGH_SURROGATES[1]
+
+
 class Joiner:
     """Joins surrogate halves that a server split over two deltas.
 
@@ -26,7 +31,7 @@ class Joiner:
         if not self.held and (text.isascii() or _is_whole(text)):
             return text
         text = self.held + text
-        self.held = text[-1:] if text and _HIGH_SURROGATES[0] <= text[-1] <= _HIGH_SURROGATES[1] else ""
+        self.held = text[-1:] if text and is_high_half(text[-1]) else ""
         text = text.removesuffix(self.held) if self.held else text
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 

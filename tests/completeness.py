@@ -79,6 +79,13 @@ def _errors() -> list[Row]:
         "base_resp, MiniMax": event({"choices": None, "base_resp": {"status_code": 1013, "status_msg": "boom"}}),
         "in the choice, OpenRouter": event({"choices": [{"index": 0, "delta": {}, "error": {"message": "boom"}}]}),
         "error_type, Venice": event({"error_type": "boom", "error_message": "boom"}),
+        "in the choice, empty": event({"choices": [{"index": 0, "delta": {}, "error": {}}]}),
+        "in the delta": event({"choices": [{"index": 0, "delta": {"error": "boom"}}]}),
+        "in a choice that was not asked for": event({"choices": [choice(), choice(None, None, 1) | {"error": "boom"}]}),
+        "error event with a capital": event({"message": "boom"}, "Error"),
+        "a number and a message": event({"code": 500, "msg": "boom"}),
+        "no success": event({"success": False, "message": "boom"}),
+        "status error": event({"status": "error", "message": "boom"}),
     }
     rows = []
     for name, error in forms.items():
@@ -160,6 +167,8 @@ CHAT = [
     Row("[DONE], accepted", [*TEXT, DONE], COMPLETE, accept=("done",)),
     Row("[DONE], accepted, of a call", [chunk(tool_calls=[CALL]), DONE], COMPLETE, "", accept=("done",)),
     Row("[DONE], accepted, needs a delta", [ROLE, DONE], BROKEN, "", accept=("done",)),
+    Row("[DONE], accepted, of reasoning alone", [chunk(reasoning="hm"), DONE], BROKEN, "", accept=("done",)),
+    Row("[DONE], accepted, and usage alone", [*TEXT, event({"usage": {"total_tokens": 3}}), DONE], 0, accept=("done",)),
     Row("[DONE], accepted, must come", TEXT, BROKEN, accept=("done",)),
     Row("[DONE], accepted, and a foreign event", [*TEXT, event({"status": "?"}), DONE], BROKEN, accept=("done",)),
     Row("[DONE], accepted, and a ping", [PING, *TEXT, USAGE, DONE], COMPLETE, accept=("done",)),
@@ -198,6 +207,20 @@ CHAT = [
     ),
     Row(
         "text of the second behind its reason", [*TEXT, chunk("b", "stop", 1), chunk("c", None, 1), STOP, DONE], BROKEN
+    ),
+    Row(
+        "the second of two with stop beside its role",
+        [*TEXT, STOP, chunk("", "stop", 1, role="assistant")],
+        8,
+        framed=0,
+        due=2,
+    ),
+    Row(
+        "the second of two with stop beside its only text",
+        [*TEXT, STOP, chunk(None, None, 1, reasoning="hm"), chunk("b", "stop", 1)],
+        BROKEN,
+        framed=COMPLETE,
+        due=2,
     ),
     Row("a lone choice with index 1", [chunk("Hello ", index=1), chunk("world\n", "stop", 1)], COMPLETE),
     # Text in unexpected places.
@@ -238,6 +261,24 @@ CHAT = [
         ],
         COMPLETE,
     ),
+    Row(
+        "a message that grows within a character",
+        [
+            event('{"choices":[{"message":{"content":"Hello \\ud83d"}}]}'),
+            event('{"choices":[{"message":{"content":"Hello \\ud83d\\ude00\\n"},"finish_reason":"stop"}]}'),
+            DONE,
+        ],
+        COMPLETE,
+        "Hello \U0001f600\n",
+    ),
+    Row("a choice that is the text", [event({"choices": [OUT]}), STOP], COMPLETE),
+    Row("a choice that is in no list", [event({"choices": choice(OUT)}), STOP], COMPLETE),
+    Row(
+        "text beside an error",
+        [event({"choices": [choice("Hello ")], "error": {"message": "boom"}}), DONE],
+        BROKEN,
+        "Hello ",
+    ),
     Row("a content that is an object", [chunk(content={"type": "text", "text": OUT}), STOP], COMPLETE),
     Row("a content in parts", [chunk(content=[{"type": "text", "text": OUT}]), STOP], COMPLETE),
     Row("a delta that is the text", [event({"choices": [{"delta": OUT}]}), STOP], COMPLETE),
@@ -247,6 +288,11 @@ CHAT = [
     Row("a content that cannot be read, cut short", [chunk(content={"?": 1}), chunk(reason="length")], CUT_SHORT, ""),
     Row("a content that cannot be read beside text", [*TEXT, chunk(content={"blob": "?"}), STOP], COMPLETE),
     Row("an empty answer", [ROLE, STOP, DONE], COMPLETE, ""),
+    Row("an empty answer and its usage alone", [ROLE, event({"usage": {"total_tokens": 3}}), STOP], COMPLETE, ""),
+    Row("calls in an unknown form", [chunk(tool_calls=[{"name": "f"}]), chunk(reason="tool_calls"), DONE], BROKEN, ""),
+    Row("images alone (OpenRouter)", [chunk("", images=[{"type": "image_url"}]), STOP, DONE], BROKEN, ""),
+    Row("audio alone", [chunk(audio={"data": "AA=="}), STOP, DONE], BROKEN, ""),
+    Row("text of another API (Ollama)", [event({"response": "Hi", "done": False}), STOP, DONE], BROKEN, ""),
     Row("an empty answer without [DONE]", [ROLE, STOP], COMPLETE, ""),
     Row("an empty answer in one chunk", [chunk("", "stop")], COMPLETE, ""),
     Row("an empty answer, its role named late", [chunk(""), chunk("", "stop", role="assistant")], COMPLETE, ""),
@@ -295,6 +341,20 @@ CREATED = said("response.created", response={"status": "in_progress"})
 DELTAS = [CREATED, delta("Hello "), delta("world\n")]
 WHOLE_OUTPUT = [{"type": "message", "content": [{"type": "output_text", "text": OUT}]}]
 LIMIT = {"reason": "max_output_tokens"}
+
+
+def at(kind: str, item: int, part: int = 0, /, **fields: Any) -> bytes:
+    """Return an event about a part of an item of the output."""
+    return said(f"response.{kind}", output_index=item, content_index=part, **fields)
+
+
+def message(*texts: str, **fields: Any) -> dict[str, Any]:
+    """Return a message of an output."""
+    return {"type": "message", "content": [{"type": "output_text", "text": text} for text in texts], **fields}
+
+
+THOUGHTS = {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "hm"}]}
+CALLED = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
 
 
 def _response(name: str, events: list[bytes], status: int, text: str = OUT, **more: Any) -> Row:
@@ -364,6 +424,137 @@ RESPONSES = [
         [CREATED, ended("completed", output=[{"type": "message", "content": [{"type": "output_blob", "blob": "?"}]}])],
         BROKEN,
         "",
+    ),
+    # Gateways that have the text in one of the events behind the deltas alone (agentgateway pull request 2281).
+    _response(
+        "text in a part alone",
+        [CREATED, at("content_part.done", 0, part=message(OUT)["content"][0]), ended("completed")],
+        0,
+    ),
+    _response(
+        "text in an item alone",
+        [CREATED, at("output_item.done", 0, item=message(OUT)), ended("completed", output=[])],
+        0,
+    ),
+    _response(
+        "text in all of them",
+        [
+            CREATED,
+            at("output_item.done", 0, item=THOUGHTS),
+            at("output_text.done", 1, text=OUT),
+            at("content_part.done", 1, part=message(OUT)["content"][0]),
+            at("output_item.done", 1, item=message(OUT)),
+            ended("completed", output=[THOUGHTS, message(OUT)]),
+        ],
+        COMPLETE,
+    ),
+    _response(
+        "deltas of one part, and another whole",
+        [
+            at("output_text.delta", 0, delta="Hello "),
+            at("output_text.done", 0, text="Hello "),
+            at("output_text.done", 1, text="world\n"),
+            ended("completed", output=[message("Hello "), message("world\n")]),
+        ],
+        COMPLETE,
+    ),
+    _response(
+        "deltas of one part, and another in the output alone",
+        [at("output_text.delta", 0, delta="Hello "), ended("completed", output=[message("Hello ", "world\n")])],
+        COMPLETE,
+    ),
+    _response(
+        "a part that begins as the one before",
+        [
+            at("output_text.done", 0, text="Hi"),
+            at("output_text.done", 0, 1, text="Hi there\n"),
+            ended("completed", output=[message("Hi", "Hi there\n")]),
+        ],
+        COMPLETE,
+        "HiHi there\n",
+    ),
+    _response(
+        "two parts, their deltas mixed",
+        [
+            at("output_text.delta", 0, delta="Hello "),
+            at("output_text.delta", 1, delta="world\n"),
+            at("output_text.done", 0, text="Hello "),
+            at("output_text.done", 1, text="world\n"),
+            ended("completed"),
+        ],
+        COMPLETE,
+    ),
+    *(
+        _response(
+            f"deltas and wholes that are numbered in two ways, {item}",
+            [
+                at("output_text.delta", 0, delta=OUT),
+                at("output_text.done", done, text=OUT),
+                at("output_item.done", item, item=message(OUT)),
+                ended("completed", output=[THOUGHTS, message(OUT)]),
+            ],
+            COMPLETE,
+        )
+        for done, item in ((0, 1), (1, 1), (2, 0))
+    ),
+    _response(
+        "done behind the first delta (OmniRoute issue 13693)",
+        [
+            at("output_text.delta", 0, delta="Hello "),
+            at("output_text.done", 0, text="Hello "),
+            at("output_text.delta", 0, delta="world\n"),
+            at("output_item.done", 0, item=message(OUT)),
+            ended("completed", output=[message(OUT)]),
+        ],
+        COMPLETE,
+    ),
+    *(
+        _response(f"an output that is {name}", [CREATED, ended("completed", output=output)], COMPLETE)
+        for name, output in (
+            ("a text", OUT),
+            ("a message", message(OUT)),
+            ("a list of texts", [OUT]),
+            ("a part", message(OUT)["content"]),
+            ("a message with a text", [{"type": "message", "text": OUT}]),
+        )
+    ),
+    _response("a response that is a text", [CREATED, said("response.completed", response=OUT)], COMPLETE),
+    _response("text in output_text alone", [CREATED, ended("completed", output=[], output_text=OUT)], COMPLETE),
+    _response(
+        "an image alone",
+        [CREATED, ended("completed", output=[{"type": "image_generation_call", "result": "?"}])],
+        8,
+        "",
+    ),
+    _response("a call alone", [CREATED, ended("completed", output=[THOUGHTS, CALLED])], COMPLETE, ""),
+    _response(
+        "a call that is nowhere whole",
+        [CREATED, at("function_call_arguments.done", 0, arguments="{}"), ended("completed")],
+        8,
+        "",
+    ),
+    _response(
+        "a call of another kind",
+        [CREATED, ended("completed", output=[{"type": "custom_tool_call", "input": "x"}])],
+        8,
+        "",
+    ),
+    _response(
+        "completed, with a reason why not",
+        [*DELTAS, ended("completed", "completed", incomplete_details=LIMIT)],
+        CUT_SHORT,
+    ),
+    _response(
+        "completed, with a message that is not",
+        [*DELTAS, ended("completed", output=[message(OUT, status="incomplete")])],
+        8,
+    ),
+    _response("completed, with an empty error", [*DELTAS, ended("completed", "completed", error={})], BROKEN),
+    _response(
+        "an error of the name response.error", [*DELTAS, said("response.error", message="no"), ended("completed")], 8
+    ),
+    _response(
+        "an error by its name, completed by its type", [*DELTAS, event({"type": "response.completed"}, "error")], 8
     ),
     _response("an empty answer", [CREATED, ended("completed", "completed", output=[])], COMPLETE, ""),
     _response("a refusal", [said("response.refusal.delta", delta="No."), ended("completed")], WITHHELD, ""),

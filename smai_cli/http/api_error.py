@@ -53,6 +53,18 @@ def error_in(payload: dict[str, Any]) -> Problem | None:
     return _error_in(payload)
 
 
+def unmarked_error_in(payload: dict[str, Any]) -> Problem | None:
+    """Return the Problem that an object is which is no chunk, and which nothing but its values show to be an error.
+
+    `{"code": 500, "msg": ...}`, `{"success": false, "message": ...}` and `{"status": "error", ...}` are some.
+    """
+    if not any(payload.get(name) and isinstance(payload[name], str) for name in _MESSAGES):
+        return None
+    numbers = (str(payload.get(name)) for name in ("code", "status", "status_code", "statusCode"))
+    is_error = payload.get("success") is False or payload.get("status") in ("error", "failed", "fail")
+    return problem_of(payload) if is_error or any(map(HTTP_LIKE.fullmatch, numbers)) else None
+
+
 def problem_of(error: Any, depth: int = 0) -> Problem:
     """Return the Problem for the value of `error` in a server's JSON: an object, a list of them, or a mere string.
 

@@ -28,23 +28,35 @@ class CallPart(NamedTuple):
 
 
 class Other(NamedTuple):
-    """What one event says of a choice that is not the answer: its index, its finish_reason, whether text came."""
+    """What one event says of a choice that is not the answer, as in a Chunk: whether it has reasoning, text or a call.
+
+    `brings` is for any of them, `brings_text` for all but reasoning.
+    """
 
     choice_index: int
     finish_reason: str | None = None
     brings: bool = False
+    brings_text: bool = False
+    opens: bool = False
+
+
+# The place of a part in an output of several: the number of its item (None: the server does not say), and its own.
+Part = tuple[int | None, int]
 
 
 class Whole(NamedTuple):
     """What one event says of the whole answer, or of a whole part, which deltas may have brought before.
 
-    `is_unread` says that there is something in place of a text, in a form that smai does not know.
+    `is_unread` says that there is something in place of a text, in a form that smai does not know. Where an answer has
+    parts, `parts` are their texts, and `is_all` says that these are all of them.
     """
 
     text: str = ""
     refusal: str = ""
     calls: tuple[CallPart, ...] = ()
     is_unread: bool = False
+    parts: tuple[tuple[Part, str], ...] = ()
+    is_all: bool = False
 
 
 class Chunk(NamedTuple):
@@ -57,7 +69,7 @@ class Chunk(NamedTuple):
     role is named, `whole` what it says once more or for the first time of the whole answer. `others` are the other
     choices in the event; their text and all that smai does not know stay in `data`. `problem` is an error in place of a
     chunk, `is_foreign` marks what is no chunk of this API at all, `done` that nothing follows. `is_plain` says that
-    there is nothing but ASCII text, as in most of them.
+    there is nothing but ASCII text, as in most of them. `part` is where the text belongs in an answer of parts.
     """
 
     data: str = ""
@@ -76,6 +88,7 @@ class Chunk(NamedTuple):
     whole: Whole | None = None
     is_foreign: bool = False
     is_plain: bool = False
+    part: Part | None = None
 
 
 # Parts of a content that are no text and are not meant to be one.

@@ -104,15 +104,15 @@ class Completeness:
         """Take one chunk. One of plain text, where `main.needs_care` is false, need not be heard."""
         brings_text = bool(chunk.text or chunk.calls or chunk.refusal)
         brings = brings_text or bool(chunk.reasoning)
-        self._has_delta = self._has_delta or brings
+        self._has_delta = self._has_delta or brings_text
         self._has_foreign = self._has_foreign or chunk.is_foreign
-        self._is_unread = self._is_unread or bool(chunk.whole and chunk.whole.is_unread)
+        self._is_unread = self._is_unread or chunk.is_foreign or bool(chunk.whole and chunk.whole.is_unread)
         if chunk.choice_index is not None:
             self.main.hear(chunk.finish_reason, brings=brings, brings_text=brings_text, opens=chunk.opens)
         for other in chunk.others:
             if other.choice_index in self._others or len(self._others) < _CHOICES_LIMIT:
                 choice = self._others.setdefault(other.choice_index, Choice())
-                choice.hear(other.finish_reason, brings=other.brings, brings_text=other.brings, opens=False)
+                choice.hear(other.finish_reason, brings=other.brings, brings_text=other.brings_text, opens=other.opens)
         self._is_done = chunk.done
         self._is_in_one_piece = chunk.done and chunk.choice_index is not None
         self.is_final = self._all_due(lambda choice: choice.is_final)

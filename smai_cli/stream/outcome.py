@@ -80,7 +80,9 @@ class Completion:
             if self.keep_text:
                 self._text.write(chunk.text)
             return
-        _, text, finish_reason, usage, model, refusal, _, calls, others, problem, done, _, _, _, is_foreign, _ = chunk
+        _, text, finish_reason, usage, model, refusal, _, calls, others, problem, done, _, _, _, is_foreign, _, _ = (
+            chunk
+        )
         if text:
             if self.first_delta_s is None:
                 self.first_delta_s = self.now() - self.started_s

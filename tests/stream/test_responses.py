@@ -104,8 +104,10 @@ def test_a_whole_response_is_read_with_its_reasoning_tokens() -> None:
     chunk = responses.parse_body(
         json.dumps({"object": "response", "status": "completed", "output": output, "usage": usage})
     )
-    assert (chunk.whole, chunk.usage, chunk.finish_reason, chunk.done) == (Whole("a"), Usage(1, 9, 10, 8), "stop", True)
-    assert responses.parse_body(json.dumps({"output": [{"content": "plain"}]})).whole == Whole("plain")
+    assert chunk.whole == Whole(parts=(((1, 0), "a"),), is_all=True)
+    assert (chunk.usage, chunk.finish_reason, chunk.done) == (Usage(1, 9, 10, 8), "stop", True)
+    plain = responses.parse_body(json.dumps({"output": [{"content": "plain"}]})).whole
+    assert plain == Whole(parts=(((0, 0), "plain"),), is_all=True)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from typing import Any
 
 from smai_cli.errors import BrokenError, RefusedError
-from smai_cli.http.api_error import MARKS, Problem, error_in, problem_of
+from smai_cli.http.api_error import MARKS, Problem, error_in, problem_of, unmarked_error_in
 from smai_cli.prompt.request import Request, encode
 from smai_cli.stream.chunk import (
     CallPart,
@@ -24,6 +24,8 @@ from smai_cli.text import one_line
 PATH = "/chat/completions"
 # Members of a choice that a plain delta has not.
 _ODD = frozenset({"error", "finishReason", "message", "usage"})
+# Members of a delta that may be an answer, and that smai does not print: calls that could not be read, media.
+_NO_TEXT = ("tool_calls", "audio", "images")
 # What servers write where an answer goes on, beside null (DashScope).
 _NO_REASON = ("", "null", "none")
 _SIGNS_OF_LIFE = ("ping", "keepalive", "heartbeat")
@@ -50,7 +52,7 @@ def parse_event(data: str, name: str = "message") -> Chunk:
     """
     if not data.startswith("{") and data.strip() == DONE:
         return Chunk(done=True)
-    if name == "error":
+    if name != "message" and name.lower() == "error":
         return _error_event(data)
     loaded = load_event(data, name)
     if loaded is None:
@@ -66,7 +68,7 @@ def parse_body(data: str) -> Chunk:
     """
     payload, line = load_body(data)
     chunk = _chunk(payload, line, "message")
-    if chunk.problem is None and not isinstance(payload.get("choices"), list):
+    if chunk.problem is None and not _is_of_choices(payload.get("choices")):
         raise RefusedError(f"the server answered JSON that is no completion: {one_line(line, 80)}", "check --base-url")
     return chunk._replace(done=True)
 
@@ -85,24 +87,28 @@ def _plain(payload: dict[str, Any], line: str) -> Chunk | None:
     text, index, model = delta.get("content"), choice.get("index"), payload.get("model")
     if not (isinstance(text, str) and text.isascii() and isinstance(index, int) and isinstance(model, str)):
         return None
-    return Chunk._make((line, text, None, None, model, "", "", (), (), None, False, index, False, None, False, True))
+    return Chunk._make(
+        (line, text, None, None, model, "", "", (), (), None, False, index, False, None, False, True, None)
+    )
 
 
 def _chunk(payload: dict[str, Any], line: str, part: str) -> Chunk:
     """Return the view of a payload whose choices carry their text under `part`."""
-    if problem := error_in(payload):
-        return Chunk(line, problem=problem)
+    problem = error_in(payload)
     model = payload.get("model")
     choices = payload.get("choices")
+    if isinstance(choices, dict) and choices:  # a lone one
+        choices = [choices]
     if not choices or not isinstance(choices, list):
+        usage = usage_in(payload)
         return Chunk(
             line,
-            usage=usage_in(payload),
+            usage=usage,
             model=model if isinstance(model, str) else "",
-            is_foreign="choices" not in payload and payload.get("type") not in _SIGNS_OF_LIFE,
+            problem=problem or (unmarked_error_in(payload) if "choices" not in payload else None),
+            is_foreign="choices" not in payload and not usage and payload.get("type") not in _SIGNS_OF_LIFE,
         )
     choice, others = _choices(choices)
-    error = choice.get("error")  # OpenRouter
     delta = choice.get(part)
     whole = None
     if not isinstance(delta, dict) or "message" in choice:
@@ -112,6 +118,8 @@ def _chunk(payload: dict[str, Any], line: str, part: str) -> Chunk:
         whole = Whole(is_unread=True) if is_unread(content) else whole
         content = text_of(content)
     refusal, reasoning, calls = ("", "", ()) if len(delta) == ("content" in delta) else _rest(delta)
+    if whole is None and not calls and _is_unread_beside(delta):
+        whole = Whole(is_unread=True)
     role = delta.get("role")
     if role == "tool" or (role and "extra_content" in delta):
         content, reasoning = _thoughts(delta, content, reasoning)
@@ -125,7 +133,7 @@ def _chunk(payload: dict[str, Any], line: str, part: str) -> Chunk:
         reasoning,
         calls,
         others,
-        problem_of(error) if error else None,
+        problem or _error_of(choices, delta),
         False,
         index if isinstance(index, int) else 0,
         bool(role),
@@ -155,10 +163,25 @@ def _elsewhere(choice: dict[str, Any], delta: Any, part: str) -> tuple[dict[str,
         message = choice["message"]
         fields = message if isinstance(message, dict) else {"content": message}
         refusal, _, calls = _rest(fields)
-        whole = Whole(text_of(fields.get("content")), refusal, calls, is_unread(fields.get("content")))
+        is_odd = is_unread(fields.get("content")) or (not calls and _is_unread_beside(fields))
+        whole = Whole(text_of(fields.get("content")), refusal, calls, is_odd)
     if delta is None:
         delta = choice.get("delta", choice.get("text"))
     return (delta if isinstance(delta, dict) else {"content": delta}), whole
+
+
+def _is_unread_beside(delta: dict[str, Any]) -> bool:
+    """Return whether there is an answer beside the content that is no text, or tool calls of an unknown form."""
+    return any(delta.get(name) for name in _NO_TEXT)
+
+
+def _error_of(choices: list[Any], delta: dict[str, Any]) -> Problem | None:
+    """Return the Problem that a choice is (OpenRouter), or its delta."""
+    for holder in (*choices, delta):
+        error = holder.get("error") if isinstance(holder, dict) else None
+        if error or error == {}:
+            return problem_of(error)
+    return None
 
 
 def _rest(delta: dict[str, Any]) -> tuple[str, str, tuple[CallPart, ...]]:
@@ -193,14 +216,17 @@ def _error_event(data: str) -> Chunk:
     return Chunk(line, problem=error_in(payload) or problem_of(payload))
 
 
+def _is_of_choices(choices: Any) -> bool:
+    return isinstance(choices, list) or (isinstance(choices, dict) and bool(choices))
+
+
 def _choices(choices: list[Any]) -> tuple[dict[str, Any], tuple[Other, ...]]:
     """Return the first choice by its index, and of the others what is said. A lone one may have none."""
     if len(choices) == 1 and isinstance(choices[0], dict):  # nearly all there are
         return choices[0], ()
-    known = [choice for choice in choices if isinstance(choice, dict)]
+    known = [choice if isinstance(choice, dict) else {"delta": choice} for choice in choices if choice is not None]
     first = min(known, key=_index, default={})
-    others = (choice for choice in known if choice is not first)
-    return first, tuple(Other(_index(choice), _reason(choice), _brings(choice)) for choice in others)
+    return first, tuple(_other(choice) for choice in known if choice is not first)
 
 
 def _index(choice: dict[str, Any]) -> int:
@@ -208,10 +234,13 @@ def _index(choice: dict[str, Any]) -> int:
     return index if isinstance(index, int) else 0
 
 
-def _brings(choice: dict[str, Any]) -> bool:
-    """Return whether there is text, reasoning or a call in a choice."""
+def _other(choice: dict[str, Any]) -> Other:
     delta = choice.get("delta") or choice.get("message") or {"content": choice.get("text")}
-    return bool(text_of(delta.get("content")) or any(_rest(delta)) if isinstance(delta, dict) else delta)
+    fields = delta if isinstance(delta, dict) else {"content": delta}
+    refusal, reasoning, calls = _rest(fields)
+    brings_text = bool(text_of(fields.get("content")) or refusal or calls)
+    brings = brings_text or bool(reasoning)
+    return Other(_index(choice), _reason(choice), brings, brings_text, bool(fields.get("role")))
 
 
 def _reason(choice: dict[str, Any]) -> str | None:

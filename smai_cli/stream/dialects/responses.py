@@ -12,6 +12,7 @@ from smai_cli.prompt.request import Message, Request, encode
 from smai_cli.stream.chunk import (
     CallPart,
     Chunk,
+    Part,
     Whole,
     arguments_of,
     is_unread,
@@ -30,6 +31,21 @@ _FINISH_REASONS = {"max_output_tokens": "length", "content_filter": "content_fil
 _REASONING = ("response.reasoning_summary_text.delta", "response.reasoning_text.delta")
 _PREFIX = "response."
 _ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
+_ERRORS = ("error", "response.error")
+# Items of an output, beside messages, that are no answer; what of another kind is in one, smai cannot read.
+_BESIDE_ANSWER = (
+    "reasoning",
+    "function_call",
+    "function_call_output",
+    "web_search_call",
+    "file_search_call",
+    "code_interpreter_call",
+    "mcp_call",
+    "mcp_list_tools",
+    "compaction",
+)
+# Parts of a content that are thoughts.
+_THOUGHTS = ("reasoning", "reasoning_text", "summary_text", "thinking")
 # What the API sends while nothing happens.
 _SIGNS_OF_LIFE = ("response.queued", "response.in_progress")
 
@@ -66,24 +82,26 @@ def parse_event(data: str, name: str = "message") -> Chunk:
         return Chunk()
     payload, line = loaded
     kind = payload.get("type")
+    if name.lower() in _ERRORS or kind in _ERRORS:
+        return Chunk(line, problem=error_in(payload) or problem_of(payload))
     ends = [word for word in (kind, name) if word in _ENDS]
     if ends:
         return _end(ends, payload, line)
     kind = kind if isinstance(kind, str) and kind.startswith(_PREFIX) else name if name.startswith(_PREFIX) else kind
-    if name == "error" or kind == "error":
-        return Chunk(line, problem=error_in(payload) or problem_of(payload))
     if problem := error_in(payload):
         return Chunk(line, problem=problem)
     delta = text_of(payload.get("delta"))
+    is_text = bool(delta) and kind == "response.output_text.delta"
     return Chunk(
         line,
-        delta if kind == "response.output_text.delta" else "",
+        delta if is_text else "",
         refusal=delta if kind == "response.refusal.delta" else "",
         reasoning=delta if kind in _REASONING else "",
         calls=_calls([payload.get("item")]) if kind == "response.output_item.done" else (),
         model=_model(payload.get("response")),
         choice_index=0 if isinstance(kind, str) and kind.startswith(_PREFIX) and kind not in _SIGNS_OF_LIFE else None,
-        whole=_part_done(kind, payload),
+        whole=None if delta else _part_done(kind, payload),
+        part=_place(payload) if is_text else None,
     )
 
 
@@ -106,15 +124,18 @@ def _end(ends: list[str], payload: dict[str, Any], line: str) -> Chunk:
     `ends` has the first two, and nothing where the response came in one piece: its status alone can complete it.
     """
     response = payload.get("response")
+    output = response if isinstance(response, str) else None  # some gateway's text
     response = response if isinstance(response, dict) else payload
     words = {word.removeprefix(_PREFIX) for word in ends}
     if response.get("status"):
         words.add(str(response["status"]))
-    error = response.get("error") or payload.get("error")
-    if error or "failed" in words:
-        return Chunk(line, problem=problem_of(error or "the response failed"))
-    usage, output = response.get("usage"), response.get("output")
-    output = output if isinstance(output, list) else []
+    output = output or response.get("output") or response.get("output_text")
+    if _is_incomplete(response, output):
+        words.add("incomplete")
+    problem = error_in(response) or error_in(payload)
+    if problem or "failed" in words:
+        return Chunk(line, problem=problem or problem_of("the response failed"))
+    usage = response.get("usage")
     return Chunk(
         line,
         finish_reason=worst(_finish_reason(word, response) for word in words) if words else None,
@@ -122,7 +143,16 @@ def _end(ends: list[str], payload: dict[str, Any], line: str) -> Chunk:
         model=_model(response),
         done=True,
         choice_index=0,
-        whole=Whole(_output(output, "text"), _output(output, "refusal"), _calls(output), _is_unread(output)),
+        whole=_whole(_listed(output), is_all=True),
+    )
+
+
+def _is_incomplete(response: dict[str, Any], output: Any) -> bool:
+    """Return whether a response says, beside its status, that something is missing in it."""
+    details = response.get("incomplete_details")
+    items = (item for item in _listed(output) if isinstance(item, dict))
+    return bool(isinstance(details, dict) and details.get("reason")) or any(
+        item.get("status") == "incomplete" for item in items
     )
 
 
@@ -136,12 +166,22 @@ def _finish_reason(word: str, response: dict[str, Any]) -> str:
 
 
 def _part_done(kind: Any, payload: dict[str, Any]) -> Whole | None:
-    """Return the whole text of a part, with which the API ends its deltas, and some servers begin."""
+    """Return the whole text of a part, or of an item, with which the API ends its deltas, and some servers begin."""
+    place = _place(payload)
     if kind == "response.output_text.done":
-        return Whole(text_of(payload.get("text")), is_unread=is_unread(payload.get("text")))
+        text = payload.get("text")
+        return Whole(parts=((place, text_of(text)),), is_unread=is_unread(text))
+    if kind == "response.content_part.done":
+        return _whole([{"content": [payload.get("part")]}], place)
+    if kind == "response.output_item.done":
+        return _whole([payload.get("item")], place)
     if kind == "response.refusal.done":
         return Whole(refusal=text_of(payload.get("refusal")))
-    return None
+    # What follows is read where it is done, as a rule; until then it is something that there is.
+    if kind == "response.output_item.added":
+        item = _whole([payload.get("item")])
+        return Whole(is_unread=item.is_unread or any(text for _, text in item.parts))
+    return Whole(is_unread=True) if kind == "response.function_call_arguments.done" else None
 
 
 def _items(message: Message) -> list[dict[str, Any]]:
@@ -187,30 +227,41 @@ def _kept(part: dict[str, Any], name: str) -> dict[str, Any]:
     return {name: part[name]} if name in part else {}
 
 
-def _output(output: list[Any], part: str) -> str:
-    """Return the text, or the refusal, of all messages in an output; a content is a string or a list of parts."""
-    found = []
-    for content in _contents(output):
-        if isinstance(content, str):
-            found.append(content if part == "text" else "")
-        elif isinstance(content, list):
-            found += [text_of(piece.get(part)) for piece in content if isinstance(piece, dict)]
-        elif part == "text":
-            found.append(text_of(content))
-    return "".join(found)
+def _whole(items: list[Any], start: Part = (0, 0), *, is_all: bool = False) -> Whole:
+    """Return what the items of an output say, the first of them being at `start`."""
+    parts = []
+    refusal = ""
+    found_unread = False
+    for at, item in enumerate(items):
+        content = _content(item)
+        for number, part in enumerate(_listed(content)):
+            if isinstance(part, dict) and part.get("type") in _THOUGHTS:
+                continue
+            first, first_number = start
+            parts.append(((None if first is None else first + at, first_number + number), text_of(part)))
+            refusal += text_of(part.get("refusal")) if isinstance(part, dict) else ""
+            found_unread = found_unread or is_unread(part)
+    return Whole("", refusal, _calls(items) if is_all else (), found_unread, tuple(parts), is_all)
 
 
-def _is_unread(output: list[Any]) -> bool:
-    return any(map(is_unread, _contents(output)))
+def _content(item: Any) -> Any:
+    """Return what is the answer in an item of an output: in a message its content, a string or a list of parts."""
+    if not isinstance(item, dict):
+        return item
+    kind = item.get("type", "message")
+    if kind == "message":
+        return item.get("content", item.get("text"))
+    return None if kind in _BESIDE_ANSWER else item
 
 
-def _contents(output: list[Any]) -> list[Any]:
-    """Return the contents of the messages in an output: those of reasoning are no answer."""
-    return [
-        item["content"]
-        for item in output
-        if isinstance(item, dict) and "content" in item and item.get("type", "message") == "message"
-    ]
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _place(payload: dict[str, Any]) -> Part:
+    """Return the place of a part in the output, as its event says it."""
+    item, part = payload.get("output_index"), payload.get("content_index")
+    return (item if isinstance(item, int) else None, part if isinstance(part, int) else 0)
 
 
 def _calls(items: list[Any]) -> tuple[CallPart, ...]:
