@@ -151,11 +151,16 @@ CHAT = [
     Row("an empty reason in every chunk", [chunk("Hello ", ""), chunk("world\n", ""), DONE], BROKEN),
     Row("the word null in every chunk (DashScope)", [chunk("Hello ", "null"), chunk("world\n", "null")], BROKEN),
     Row("a reason that is no text", [*TEXT, event({"choices": [{"delta": {}, "finish_reason": 7}]}), DONE], BROKEN),
+    Row("a reason with white space around it", [*TEXT, chunk(reason=" stop\n")], COMPLETE),
+    Row("a limit with white space around it", [*TEXT, chunk(reason=" length\n")], CUT_SHORT),
+    Row("white space for a reason", [*TEXT, chunk(reason=" ")], BROKEN),
     Row("finishReason (Google)", [*TEXT, event({"choices": [{"delta": {}, "finishReason": "stop"}]})], COMPLETE),
     # Accepted.
     Row("length, accepted", [*TEXT, chunk(reason="length")], COMPLETE, accept=("length",)),
     Row("content_filter, accepted", [*TEXT, chunk(reason="content_filter")], COMPLETE, accept=("content_filter",)),
     Row("any word, accepted", [*TEXT, chunk(reason="abort"), DONE], COMPLETE, accept=("abort",)),
+    Row("words, accepted", [*TEXT, chunk(reason="max  tokens")], COMPLETE, accept=("Max tokens",)),
+    Row("a reason that is a word of ours, accepted", [*TEXT, chunk(reason="done")], COMPLETE, accept=(" done ",)),
     Row("what is accepted does not excuse another", [*TEXT, chunk(reason="length")], CUT_SHORT, accept=("abort",)),
     Row(
         "of two words the one that is not accepted counts",

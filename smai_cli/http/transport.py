@@ -139,7 +139,7 @@ class Answer:
     @property
     def is_framed(self) -> bool:
         """Whether the body has an end of its own (RFC 9112, section 6.3), so that one that was cut raises."""
-        return bool(self._raw.chunked) or "content-length" in self._raw.headers
+        return bool(self._raw.chunked) or self._raw.length_remaining is not None
 
     def close(self) -> None:
         """Let go of the connection and of the thread, from any thread; a read that waits fails with BrokenError."""

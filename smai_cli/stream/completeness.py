@@ -52,7 +52,7 @@ class Choice:
     """
 
     def __init__(self) -> None:
-        self.words: list[str] = []
+        self.words: dict[str, None] = {}  # a set in their order
         self.stands = False
         self.is_final = False
         self.needs_care = True
@@ -70,7 +70,7 @@ class Choice:
             self.stands = self.is_final = self._goes_without = False
         if reason is not None:
             if reason not in self.words:
-                self.words.append(reason)
+                self.words[reason] = None
             may_be_in_every_chunk = brings or (opens and self._is_new)
             self.stands = True
             self.is_final = self._goes_without or not may_be_in_every_chunk
@@ -91,8 +91,9 @@ class Completeness:
         self.due = due
         self.main = Choice()
         self.is_final = False
-        self._accept = frozenset(word.lower() for word in accept)
+        self._accept = frozenset(" ".join(word.split()).lower() for word in accept)
         self._others: dict[int, Choice] = {}
+        self._final_others = 0
         self._is_done = False
         self._is_sealed = False
         self._has_delta = False
@@ -112,10 +113,12 @@ class Completeness:
         for other in chunk.others:
             if other.choice_index in self._others or len(self._others) < _CHOICES_LIMIT:
                 choice = self._others.setdefault(other.choice_index, Choice())
+                self._final_others -= choice.is_final
                 choice.hear(other.finish_reason, brings=other.brings, brings_text=other.brings_text, opens=other.opens)
+                self._final_others += choice.is_final
         self._is_done = chunk.done
         self._is_in_one_piece = chunk.done and chunk.choice_index is not None
-        self.is_final = self._all_due(lambda choice: choice.is_final)
+        self.is_final = self.main.is_final and self._final_others >= self._due_others
 
     def seal(self) -> None:
         """Hear that the body came to the end that it has of its own: the last chunk of HTTP, or its whole length."""
@@ -146,10 +149,13 @@ class Completeness:
             )
         return _shortfall(word)
 
+    @property
+    def _due_others(self) -> int:
+        return len(self._others) if self.due is None else self.due - 1
+
     def _all_due(self, has_ended: Callable[[Choice], bool]) -> bool:
         """Return whether the answer, and as many other choices as are due, have ended."""
-        due = len(self._others) if self.due is None else self.due - 1
-        return has_ended(self.main) and sum(map(has_ended, self._others.values())) >= due
+        return has_ended(self.main) and sum(map(has_ended, self._others.values())) >= self._due_others
 
     def _choices(self) -> list[Choice]:
         return [self.main, *self._others.values()]
@@ -191,9 +197,11 @@ def _shortfall(word: str) -> SmaiError | None:
         return WithheldError("the answer was withheld by a content filter", "rephrase, or --accept content_filter")
     if known in _WHOLE:
         return None
-    shown = one_line(word, 40)
+    from shlex import quote  # noqa: PLC0415  # only for a failure
+
+    shown = one_line(word)
     return BrokenError(
         f"the answer ended with finish_reason {shown}",
-        f"that does not mean complete; --accept {shown} takes it",
+        f"that does not mean complete; --accept {quote(shown)} takes it",
         again=Again.HELD_BACK if known == "error" else Again.NEVER,
     )

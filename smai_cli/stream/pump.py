@@ -158,7 +158,7 @@ def _pump(  # noqa: PLR0913  # as pump
             if chunk.choice_index is not None and not completion.is_final:
                 clock.wind()
                 writer.chunk(chunk)
-                if was_final and on_more:
+                if was_final and on_more and not chunk.others:
                     on_more()
                 was_final = False
             else:

@@ -1,6 +1,7 @@
 """What servers and gateways say of the end of an answer, on raw sockets, to the real process."""
 
 import json
+import shlex
 import subprocess
 import time
 from pathlib import Path
@@ -10,7 +11,8 @@ from completeness import DONE, PIECES, PING, ROWS, STOP, Piece, Row, choice
 from completeness import chunk as said
 from completeness import event as data
 from conftest import Smai
-from rawserver import CLOSE_HEAD, HEAD, LAST_CHUNK, Serve, chunk, forever, hold, http, reach, reset
+from process import at_most_cpu_s
+from rawserver import CLOSE_HEAD, HEAD, LAST_CHUNK, OK, Serve, chunk, forever, hold, http, reach, reset
 from tapes import printed
 
 pytest_plugins = ["rawserver"]
@@ -172,6 +174,37 @@ def test_an_error_within_the_grace_counts(smai: Smai, serve: Serve) -> None:
 def test_a_reset_behind_a_reason_that_waits_for_its_seal_is_8(smai: Smai, serve: Serve) -> None:
     assert smai("ask", "hi", env=reach(serve(HEAD, chunk(said("Hi", "stop")), reset))).status == 8
     assert smai("ask", "hi", env=reach(serve(HEAD, chunk(said("Hi")), chunk(STOP), reset))).status == 0
+
+
+@pytest.mark.parametrize("length", [b"abc", b"-1"])
+def test_a_length_that_is_no_number_seals_nothing(smai: Smai, serve: Serve, length: bytes) -> None:
+    server = serve(OK + b"Content-Length: " + length + b"\r\n\r\n", said("Hi", "stop"))
+    result = smai("ask", "hi", env=reach(server))
+    assert (result.status, result.stdout) == (8, b"Hi\n")
+
+
+@pytest.mark.parametrize("reason", ["abort", "max tokens; reached", "it's\tover", "w" * 60])
+def test_the_message_of_an_unknown_reason_names_an_option_that_takes_it(smai: Smai, reason: str) -> None:
+    tape = said("Hi") + said(reason=reason) + DONE
+    result = smai("decode", stdin=tape)
+    assert result.status == 8
+    option = shlex.split(result.stderr.split("complete; ")[1])[:2]
+    assert smai("decode", *option, stdin=tape) == (0, b"Hi\n", "")
+
+
+def test_an_answer_in_pieces_of_messages_takes_no_more_time_for_each(smai: Smai) -> None:
+    tape = b"".join(data({"choices": [{"message": {"content": f"{number}" * 40}}]}) for number in range(40_000))
+    with at_most_cpu_s(15):
+        result = smai("decode", stdin=tape + STOP)
+    assert (result.status, len(result.stdout)) == (0, sum(40 * len(str(number)) for number in range(40_000)) + 1)
+
+
+def test_many_choices_behind_the_first_take_no_more_time_for_each(smai: Smai) -> None:
+    tape = said("a") + STOP + b"".join(said("b", index=1 + number % 1000) for number in range(80_000))
+    with at_most_cpu_s(8):
+        result = smai("decode", stdin=tape)
+    assert (result.status, result.stdout) == (8, b"a\n")
+    assert "two streams" not in result.stderr
 
 
 def test_an_answer_on_disk_is_whole_only_by_the_same_rule(smai: Smai, serve: Serve, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ PATH = "/chat/completions"
 _ODD = frozenset({"error", "finishReason", "message", "usage"})
 # Members of a delta that may be an answer, and that smai does not print: calls that could not be read, media.
 _NO_TEXT = ("tool_calls", "audio", "images")
+_REASON_LIMIT = 100
 # What servers write where an answer goes on, beside null (DashScope).
 _NO_REASON = ("", "null", "none")
 _SIGNS_OF_LIFE = ("ping", "keepalive", "heartbeat")
@@ -248,4 +249,6 @@ def _reason(choice: dict[str, Any]) -> str | None:
     reason = choice.get("finish_reason")
     if reason is None and "finishReason" in choice:  # Google's compatible API, for a while
         reason = choice["finishReason"]
-    return reason if reason and isinstance(reason, str) and reason.lower() not in _NO_REASON else None
+    if not isinstance(reason, str):
+        return None
+    return None if reason.strip().lower() in _NO_REASON else one_line(reason, _REASON_LIMIT)
