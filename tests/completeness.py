@@ -312,6 +312,9 @@ CHAT = [
     Row("pings and empty chunks", [PING, event(""), ROLE, PING, HELLO, event({"choices": []}), WORLD, STOP], COMPLETE),
     Row("words for pings", [event("keepalive"), HELLO, event("ping"), WORLD, STOP], COMPLETE),
     Row("another event's data", [HELLO, event("{oops", "metrics"), WORLD, event({"a": 1}, "end"), STOP], COMPLETE),
+    Row("another event's data in an empty answer", [ROLE, event({"a": 1}, "metrics"), STOP], COMPLETE, ""),
+    Row("a failure of another event", [HELLO, event({"status": "error", "message": "no"}, "tool"), WORLD, STOP], 0),
+    Row("another event's data, [DONE] accepted", [*TEXT, event({"a": 1}, "end"), DONE], COMPLETE, accept=("done",)),
     Row("a chunk in an event of another name", [event({"choices": [choice(OUT)]}, "chunk"), STOP], COMPLETE),
     Row(
         "base_resp that is good (MiniMax)",

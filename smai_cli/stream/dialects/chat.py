@@ -59,7 +59,7 @@ def parse_event(data: str, name: str = "message") -> Chunk:
     if loaded is None:
         return Chunk()
     payload, line = loaded
-    return _plain(payload, line) or _chunk(payload, line, "delta")
+    return _plain(payload, line) or _chunk(payload, line, "delta", is_message=name == "message")
 
 
 def parse_body(data: str) -> Chunk:
@@ -93,22 +93,15 @@ def _plain(payload: dict[str, Any], line: str) -> Chunk | None:
     )
 
 
-def _chunk(payload: dict[str, Any], line: str, part: str) -> Chunk:
-    """Return the view of a payload whose choices carry their text under `part`."""
+def _chunk(payload: dict[str, Any], line: str, part: str, *, is_message: bool = True) -> Chunk:
+    """Return the view of a payload whose choices carry their text under `part`, in a `message` event or in another."""
     problem = error_in(payload)
     model = payload.get("model")
     choices = payload.get("choices")
     if isinstance(choices, dict) and choices:  # a lone one
         choices = [choices]
     if not choices or not isinstance(choices, list):
-        usage = usage_in(payload)
-        return Chunk(
-            line,
-            usage=usage,
-            model=model if isinstance(model, str) else "",
-            problem=problem or (unmarked_error_in(payload) if "choices" not in payload else None),
-            is_foreign="choices" not in payload and not usage and payload.get("type") not in _SIGNS_OF_LIFE,
-        )
+        return _without_choice(payload, line, problem, is_message=is_message)
     choice, others = _choices(choices)
     delta = choice.get(part)
     whole = None
@@ -139,6 +132,19 @@ def _chunk(payload: dict[str, Any], line: str, part: str) -> Chunk:
         index if isinstance(index, int) else 0,
         bool(role),
         whole,
+    )
+
+
+def _without_choice(payload: dict[str, Any], line: str, problem: Problem | None, *, is_message: bool) -> Chunk:
+    """Return the view of a payload that is about no choice. What is not in a message says nothing but marked errors."""
+    usage, model = usage_in(payload), payload.get("model")
+    is_odd = is_message and "choices" not in payload
+    return Chunk(
+        line,
+        usage=usage,
+        model=model if isinstance(model, str) else "",
+        problem=problem or (unmarked_error_in(payload) if is_odd else None),
+        is_foreign=is_odd and not usage and payload.get("type") not in _SIGNS_OF_LIFE,
     )
 
 
