@@ -84,7 +84,10 @@ def real_place(path: str, hint: str) -> tuple[str, os.stat_result | None]:
     A symbolic link stays one: what it points to is replaced. Nothing is touched. Raises UsageError, with `hint`, for
     what cannot be replaced.
     """
-    real = os.path.realpath(path)
+    try:
+        real = os.path.realpath(path)
+    except OSError as exc:  # where the current folder was removed, a relative name has no place
+        raise UsageError(f"{path}: there is no current folder: {exc.strerror}", "go to another one") from exc
     try:
         old = os.stat(path)
     except FileNotFoundError:

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from smai_cli.cli.options import AskOptions, AskValues, ServerOptions
+from smai_cli.config.endpoint import files_to_read
 from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import say
 from smai_cli.output.options import OutputOptions
@@ -105,6 +106,7 @@ def _check_files(typed: AskValues, output: OutputOptions, server: ServerOptions,
         "--key-file": (server.key_file,),
     }
     named = [same_files.Use(option, name) for option, names in read.items() for name in names if name]
+    named += [same_files.Use(*found) for found in files_to_read(os.environ, server.settings)]
     named += same_files.written(output.file, typed.record, typed.chat)
     same_files.refuse_clashes(named, same_files.streams(quiet=output.quiet, reads_stdin=reads_stdin))
 

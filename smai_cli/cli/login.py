@@ -22,11 +22,25 @@ from smai_cli.main import die_by
 from smai_cli.output.descriptors import say
 
 _STDIN = 0
+# What ends a process from the keyboard, and from outside.
+_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 # A timer of 0 s never rings.
 _SOON_S = 0.001
 
 
-@click.command(epilog="Manual: man smai-login.")
+class _Command(click.Command):
+    """A command whose operands may be keys: they are in no message, as they should not be where ps shows them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if "extra argument" not in error.message:
+                raise
+            raise click.UsageError("the command line takes no key, for ps would show it", ctx) from None
+
+
+@click.command(cls=_Command, epilog="Manual: man smai-login.")
 @profile_option
 @base_url_option
 @clock_options
@@ -84,14 +98,14 @@ def _typed(origin: str, deadline: Deadline) -> Secret:
     """Ask for the key on the terminal, without echo; a signal, and the deadline, put the echo back first."""
     import getpass  # noqa: PLC0415  # for a person only
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
-    before = {number: signal.signal(number, _interrupt) for number in numbers}
+    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # as under nohup
+    before = {number: signal.signal(number, _interrupt) for number in {*heard, signal.SIGALRM}}
     try:
         if deadline.left_s() < math.inf:
             signal.setitimer(signal.ITIMER_REAL, max(deadline.left_s(), _SOON_S))
         typed = getpass.getpass(f"Key for {origin}: ")
     except _InterruptedError as interrupt:
-        if interrupt.number == signal.SIGALRM:
+        if interrupt.number == signal.SIGALRM and deadline.left_s() <= 0:
             raise deadline.error() from None
         die_by(interrupt.number)
     except (EOFError, OSError) as exc:

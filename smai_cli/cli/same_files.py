@@ -64,15 +64,15 @@ def _identity(file: str | int) -> tuple[int, int, str] | None:
     try:
         found = os.stat(file)
     except FileNotFoundError:
-        return _identity_to_be(os.path.realpath(file)) if isinstance(file, str) else None
+        return _identity_to_be(file) if isinstance(file, str) else None
     except (OSError, ValueError):  # whoever opens it will say so
         return None
     return (found.st_dev, found.st_ino, "") if stat.S_ISREG(found.st_mode) else None
 
 
 def _identity_to_be(path: str) -> tuple[int, int, str] | None:
-    folder, name = os.path.split(path)
     try:
+        folder, name = os.path.split(os.path.realpath(path))  # which fails where the current folder was removed
         found = os.stat(folder)
     except OSError:
         return None

@@ -3,6 +3,7 @@
 A key belongs to an origin (scheme, host, port) and is never sent to another one.
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from typing import NamedTuple, NoReturn
 from urllib.parse import SplitResult, unquote_plus, urlsplit, urlunsplit
 
 from smai_cli.clocks import Deadline
-from smai_cli.config.config_file import NO_SETTINGS, Settings, Value, config_folder, home_folder
+from smai_cli.config.config_file import NO_SETTINGS, Settings, Value, config_folder, config_path, home_folder
 from smai_cli.config.keys import (
     Secret,
     Secrets,
@@ -200,6 +201,20 @@ def _key_path(file: Value, environ: Mapping[str, str]) -> str:
     if home is None:
         raise UsageError(f"there is no home for the key_file {name}", f"set HOME, or check {file.source}")
     return home + name[1:]
+
+
+def files_to_read(environ: Mapping[str, str], settings: Settings) -> list[tuple[str, str]]:
+    """Return the files that a run may read although no option names them, each behind what a message calls it."""
+    files = [
+        ("the configuration file", config_path(environ)),
+        ("the file of keys", KeyStore(config_folder(environ)).path),
+    ]
+    for table in (settings.profile, settings.top):
+        if file := table.get("key_file"):
+            with contextlib.suppress(UsageError):  # whoever reads it will say so
+                files.append(("key_file", _key_path(file, environ)))
+    files += [(name, environ.get(name)) for name in CA_VARIABLES]
+    return [(name, path) for name, path in files if path and os.path.exists(path)]
 
 
 def origin_of(base_url: str) -> str:

@@ -207,8 +207,8 @@ def key_from_command(command: str | list[str], source: str, deadline: Deadline) 
         status = child.returncode
         ended = f"died by signal {-status}" if status < 0 else f"exit status {status}"
         raise UsageError(f"key_command failed: {ended}", f"check {source}")
-    lines = output.decode("latin-1").splitlines()
-    return checked_key(lines[0] if lines else "", "the output of key_command")
+    line = output.partition(b"\n")[0]  # and at no other sign: half a key is a wrong one
+    return checked_key(line.decode("latin-1"), "the output of key_command")
 
 
 def _output(child: "subprocess.Popen[bytes]", end_s: float) -> bytes:
@@ -248,11 +248,14 @@ def file_in_shell(path: str) -> str | None:
     """
     import shlex  # noqa: PLC0415  # for few runs
 
+    try:
+        if os.path.abspath(path).startswith(("/dev/", "/proc/")):
+            return None
+    except OSError:  # the current folder was removed, and no shell will find a file from it
+        return None
     with contextlib.suppress(OSError, ValueError):  # a file that is not there yet may be there then
         if not stat.S_ISREG(os.stat(path).st_mode):
             return None
-    if os.path.abspath(path).startswith(("/dev/", "/proc/")):
-        return None
     return f"$(cat <{shlex.quote(path)})"
 
 

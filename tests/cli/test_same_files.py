@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import Smai
+from conftest import Config, Smai
 from process import SMAI
 from tapes import GOOD
 
@@ -200,3 +200,47 @@ def test_devices_and_pipes_are_no_files_to_lose(smai: Smai) -> None:
     assert smai("ask", "-n", "--mock", "--record", "fifo", "hi").status == 0
     assert os.read(reader, 5) == b"data:"
     os.close(reader)
+
+
+KEY = "sk-clash-1234567890"
+
+
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option.writes], ids=lambda option: option.shown)
+def test_a_file_that_is_written_is_none_of_those_from_which_the_configuration_and_the_key_come(
+    smai: Smai, config: Config, option: Option
+) -> None:
+    Path("key").write_text(KEY)
+    Path("key").chmod(0o600)
+    settings = config(f'key_file = "{Path("key").absolute()}"\n')
+    assert smai("login", "--no-check", stdin=KEY.encode()).status == 0
+    files = {"key_file": Path("key").absolute(), "the configuration file": settings}
+    files |= {"the file of keys": settings.parent / "keys.json", "SSL_CERT_FILE": Path("file").absolute()}
+    before = {name: path.read_bytes() for name, path in files.items()}
+    for name, path in files.items():
+        Path("link").symlink_to(path)
+        result = smai("ask", "-n", "--mock", *option.typed("link"), "hi", env={"SSL_CERT_FILE": "file"})
+        assert result.status == 2, name
+        assert f" and {name} are the same file" in result.stderr or f"{name} and " in result.stderr, result
+        Path("link").unlink()
+    assert {name: path.read_bytes() for name, path in files.items()} == before
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        *((f"smai ask -n --mock {option.shown} x hi", 2) for option in OPTIONS if option.shown in ("-o", "--chat")),
+        ("smai ask -n --mock --record x hi", 11),
+        ("smai ask -n --mock -a ../x --record ../y hi", 2),
+        ("smai ask -n --curl --key-file x hi", 0),
+        ("smai decode x", 2),
+        ("smai decode -o y x", 2),
+    ],
+)
+def test_in_a_folder_that_was_removed_a_name_is_one_line(
+    environment: dict[str, str], folder: Path, line: str, status: int
+) -> None:
+    gone = ["bash", "-c", f"rmdir {folder}/gone; {line}"]
+    Path("gone").mkdir()
+    done = subprocess.run(gone, cwd="gone", env=environment, capture_output=True, check=False, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (status, 1), done
+    assert sorted(state()) == ["file"]

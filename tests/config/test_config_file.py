@@ -6,7 +6,9 @@ import os
 import pty
 import select
 import shutil
+import signal
 import subprocess
+import termios
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 from conftest import Config, Server, Smai
 from process import SMAI
+from terminal import terminal
 
 from smai_cli.config.config_file import Settings, find_settings
 from smai_cli.config.endpoint import DEFAULT_BASE_URL, find_endpoint, find_key, origin_of
@@ -433,6 +436,35 @@ def test_on_a_terminal_the_key_is_asked_for_without_echo(server: Server, environ
 def test_ctrl_c_while_the_key_is_asked_for_dies_by_the_signal(environment: dict[str, str]) -> None:
     status, _ = on_a_terminal(["login", "--no-check"], environment, b"half\x03")
     assert status == -2
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_ends_a_login_with_the_echo_back(environment: dict[str, str], signum: signal.Signals) -> None:
+    status, echoes = hit_while_asked([], environment, signum)
+    assert (status, echoes) == (-signum, True)
+
+
+def test_a_login_ignores_the_signals_that_its_caller_ignores(environment: dict[str, str]) -> None:
+    ignore = ["sh", "-c", "trap '' HUP INT TERM; exec \"$@\"", "-"]
+    for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        status, echoes = hit_while_asked(ignore, environment, signum, then=f"{KEY}\n".encode())
+        assert (status, echoes) == (0, True)
+
+
+def hit_while_asked(
+    before: list[str], environment: dict[str, str], signum: signal.Signals, then: bytes = b""
+) -> tuple[int, bool]:
+    """Send a signal to a login that asks for its key, type `then`, and return its status and whether it echoes."""
+    words = [*before, SMAI, "login", "--no-check"]
+    with terminal() as screen:
+        child = subprocess.Popen(
+            words, env=environment, stdin=screen.slave, stdout=screen.slave, stderr=screen.slave, start_new_session=True
+        )
+        screen.read_until(b"Key for")
+        child.send_signal(signum)
+        os.write(screen.master, then)
+        status = child.wait(30)
+        return status, bool(termios.tcgetattr(screen.slave)[3] & termios.ECHO)
 
 
 def test_max_time_ends_the_wait_for_a_key_on_a_terminal_with_its_echo_back(environment: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Config, Server, Smai
+from conftest import Config, Server, Smai, assert_refused
 from process import NO_BYTECODE, SMAI, can_trace
 from rawserver import HEAD, OK, Serve, Start, chunk, error_body, forever, http
 
@@ -198,7 +198,25 @@ def test_a_key_command_is_over_when_it_ends_whoever_holds_its_stdout(
     assert run.child.wait(30) == status
 
 
+@pytest.mark.parametrize("sign", ["\\014", "\\013", "\\034", "\\205", "\\r"])
+def test_a_key_command_gives_its_whole_first_line_or_none(
+    smai: Smai, server: Server, config: Config, sign: str
+) -> None:
+    mock = server()
+    config(f"base_url = \"{mock.url}\"\nkey_command = ['printf', '{KEY}{sign}{KEY}\\n']\n")
+    result = smai("ask", "hi")
+    assert_refused(result, mock, "the output of key_command holds a character that no key has")
+
+
 # Where they are never shown.
+
+
+def test_a_key_that_is_typed_as_an_operand_of_login_is_not_repeated(smai: Smai) -> None:
+    for words in ([KEY], ["--no-check", "--", KEY, KEY]):
+        result = smai("login", *words)
+        assert result.status == 2
+        assert result.stderr == "smai: the command line takes no key, for ps would show it; see smai login --help\n"
+
 
 URLS = [
     "https://me:{secret}@host.invalid/v1",
