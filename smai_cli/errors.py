@@ -93,6 +93,11 @@ def out_of_memory() -> UsageError:
     return UsageError("there is not enough memory", "send less, or allow the process more of it")
 
 
+def out_of_threads() -> UsageError:
+    """Return the failure of a run that the system gives no more threads, as in a container with few processes."""
+    return UsageError("the system gives smai no more threads", "try again later, or allow it more processes")
+
+
 class ConnectError(SmaiError):
     """No connection came about, so nothing was sent."""
 

@@ -137,7 +137,7 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
     import click  # noqa: PLC0415
 
     from smai_cli.cli.group import smai, usage_line  # noqa: PLC0415
-    from smai_cli.errors import ReaderGoneError, SmaiError, Status, UsageError, out_of_memory  # noqa: PLC0415
+    from smai_cli.errors import ReaderGoneError, Status, UsageError  # noqa: PLC0415
     from smai_cli.output.descriptors import Output, TextDoor, say, stdout_error  # noqa: PLC0415
 
     try:
@@ -148,14 +148,14 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
         return int(smai.main(args, prog_name="smai", standalone_mode=False) or 0)
     except ReaderGoneError:
         die_by(signal.SIGPIPE)
-    except (SmaiError, MemoryError) as error:
-        return _fail(error if isinstance(error, SmaiError) else out_of_memory(), args)
     except SystemExit as done:  # click leaves so after a shell's completion
         return int(done.code or 0)
     except click.ClickException as error:
         what, _, hint = usage_line(error).partition("; ")
         return _fail(UsageError(what, hint), args)
-    except BaseException:  # noqa: BLE001  # a defect in smai: the one case in which a traceback is right
+    except BaseException as exc:  # noqa: BLE001  # a defect in smai: the one case in which a traceback is right
+        if failure := _failure_of(exc):
+            return _fail(failure, args)
         import traceback  # noqa: PLC0415
 
         from smai_cli.output.descriptors import say_plain  # noqa: PLC0415
@@ -163,6 +163,18 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
         say_plain(traceback.format_exc().rstrip())
         say("this is a defect in smai; please report it with the lines above")
         return Status.DEFECT
+
+
+def _failure_of(exc: BaseException) -> "SmaiError | None":
+    """Return what an exception means to a user; None for a defect."""
+    from smai_cli.errors import SmaiError, out_of_memory, out_of_threads  # noqa: PLC0415
+
+    if isinstance(exc, SmaiError):
+        return exc
+    if isinstance(exc, MemoryError):
+        return out_of_memory()
+    # Python has no type for it.
+    return out_of_threads() if str(exc) == "can't start new thread" else None
 
 
 def _fail(error: "SmaiError", args: list[str]) -> int:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from smai_cli.clocks import Deadline
+from smai_cli.clocks import Deadline, result_within
 from smai_cli.errors import SmaiError, Status, out_of_memory
 from smai_cli.main import die_by, leave
 from smai_cli.output.descriptors import STDOUT, say
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Whoever can end the run in order at the deadline gets this long to do it.
 _GRACE_S = 0.3
+# How long the message at the deadline may wait for a reader of stderr.
+_LAST_WORDS_S = 1.0
 # A reader such as head leaves with the last byte; a run that is over then may end by itself.
 _END_S = 0.05
 
@@ -48,6 +50,7 @@ class Lifecycle:
         self._report = report or self.tell
         self._before_end = before_end
         self._ending = threading.RLock()
+        self._status: int | None = None  # known when nothing is left but to report it
 
     def deliver(self, work: Callable[[], None]) -> int:
         """Do `work`, which may raise a SmaiError; report how it ended on stderr and return the exit status.
@@ -77,6 +80,7 @@ class Lifecycle:
 
     def tell(self, failure: SmaiError | None) -> int:
         """Put a failure on stderr, without the key; return the exit status."""
+        self._status = failure.status if failure else Status.COMPLETE
         if failure is None:
             return Status.COMPLETE
         failure.what, failure.hint = self.without_key(failure.what), self.without_key(failure.hint)
@@ -102,9 +106,18 @@ class Lifecycle:
             die_by(signal.SIGPIPE)
 
     def _stop_at_deadline(self) -> None:
-        """End the process from the watching thread, whatever the main thread is stuck in."""
+        """End the process from the watching thread, whatever the main thread is stuck in.
+
+        That may be stderr: where nobody reads it, the exit status has to do, also of a run that is ending by itself.
+        """
         if self._ending.acquire(blocking=False):
-            leave(self._end(self.deadline.error()))
+            try:
+                leave(result_within(_LAST_WORDS_S, lambda: self._end(self.deadline.error())))
+            except TimeoutError:
+                leave(Status.CLOCK)
+        time.sleep(_LAST_WORDS_S)
+        if self._status is not None:
+            leave(self._status)
 
 
 def watch(fd: int | None, deadline: Deadline, on_gone: Callable[[], None], on_deadline: Callable[[], None]) -> None:

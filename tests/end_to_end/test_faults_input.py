@@ -1,12 +1,13 @@
 """What stands on stdin: pipes that never close, lists that a loop reads, bytes that are no text."""
 
+import contextlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from rawserver import OUT, PATIENCE_S, PLAIN_ANSWER, Ask, Serve, Start, Started, event
+from rawserver import HEAD, OUT, PATIENCE_S, PLAIN_ANSWER, Ask, Serve, Start, Started, event, hold
 
 pytest_plugins = ["rawserver"]
 
@@ -131,6 +132,20 @@ def test_max_time_ends_the_wait_for_a_file_that_says_nothing(
         os.close(held)
 
 
+def test_max_time_ends_a_run_whose_stderr_nobody_reads(serve: Serve, start: Start) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    for flags in ([], ["-v"]):
+        run = start(serve(HEAD, hold), "-n", "--max-time", "1", *flags, stderr=writer)
+        assert run.child.wait(PATIENCE_S) == 7
+    os.close(reader)
+    os.close(writer)
+
+
 def test_max_time_ends_the_wait_for_stdin_and_for_a_key_command(start: Start, environment: dict[str, str]) -> None:
     run = start(None, "--base-url", "http://127.0.0.1:9/v1", "--max-time", "0.5", stdin=subprocess.PIPE)
     assert (run.child.wait(PATIENCE_S), run.err_line()[:16]) == (7, "smai: timed out:")
@@ -171,6 +186,17 @@ def test_an_input_for_which_there_is_no_memory_is_one_message(serve: Serve, sh: 
     assert result[:2] == (2, b"")
     assert result.stderr == "smai: there is not enough memory; send less, or allow the process more of it\n"
     assert server.connections == 0
+
+
+@bounded
+@pytest.mark.parametrize("line", ["smai ask -n hi", "smai models", "smai ask -n --max-time 9 hi"])
+def test_a_system_that_gives_no_threads_is_one_message(serve: Serve, sh: Ask, line: str) -> None:
+    server = serve(*PLAIN_ANSWER)
+    # A thread has a stack as large as that of the process may become, and there is no room for such a one.
+    result = sh(server, f"ulimit -s 4000000; ulimit -v 2000000; {line} | cat; exit ${{PIPESTATUS[0]}}")
+    says = "smai: the system gives smai no more threads; try again later, or allow it more processes\n"
+    assert result == (2, b"", says)
+    assert server.requests == []
 
 
 @bounded
