@@ -197,8 +197,8 @@ def _preview(run: "Run", options: AskOptions, server: ServerOptions, tell: Tell,
     """Print what would be sent. Raises SmaiError."""
     question = read_question(options.inputs, read_stdin)
     with _request(run, question, options, tell) as (request, _):
-        run.summary = "none"
         _print_preview(request, _dialect(options, server), server, as_curl=as_curl)
+    run.summary = "none"  # there was no answer; a failure has been told by now
 
 
 def _print_preview(request: Request, dialect: "Dialect", server: ServerOptions, *, as_curl: bool) -> None:

@@ -7,11 +7,13 @@ import click
 
 from smai_cli.cli.group import complete_file, model_option
 from smai_cli.errors import UsageError
-from smai_cli.files import text_in
+from smai_cli.files import read_open, text_in
 from smai_cli.output.descriptors import Output, say
 from smai_cli.prompt import prompt
 
 STDIN = 0
+# As much as a prompt may have.
+LIMIT_BYTES = 256 * 1024 * 1024
 
 
 @click.command(epilog="Manual: man smai-count.")
@@ -45,12 +47,13 @@ def _text(file: str) -> str:
     if os.isatty(STDIN):
         raise UsageError("no text to count", "name a file, or pipe one in")
     # In a pipeline the text comes when it comes: that is no reason for a notice.
-    return text_in(prompt.read_all(STDIN, lambda: None, hint="check where the text comes from"))
+    hint = "check where the text comes from"
+    return text_in(prompt.read_all(STDIN, lambda: None, hint=hint, limit_bytes=LIMIT_BYTES))
 
 
 def _read_file(file: str) -> bytes:
     try:
         with io.FileIO(file) as opened:
-            return opened.readall()
+            return read_open(opened, file, LIMIT_BYTES)
     except OSError as exc:
         raise UsageError(f"{file}: {exc.strerror}", "name a file with text") from exc

@@ -1,19 +1,22 @@
 """`smai mock`: the rehearsal server as a process of its own."""
 
 import gc
-from pathlib import Path
+import io
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from smai_cli.cli.group import SECONDS, complete_file
 from smai_cli.errors import UsageError
+from smai_cli.files import read_open
 from smai_cli.prompt.prompt import operand_text
 
 if TYPE_CHECKING:
     from smai_cli.mock.script import Script
 
 _COUNT = click.IntRange(min=0)
+# It is kept in memory.
+_TAPE_LIMIT_BYTES = 256 * 1024 * 1024
 
 
 @click.command(epilog="Manual: man smai-mock.")
@@ -93,6 +96,7 @@ def _script(values: MockValues) -> "Script":
 
 def _tape(file: str) -> bytes:
     try:
-        return Path(file).read_bytes()
+        with io.FileIO(file) as opened:
+            return read_open(opened, file, _TAPE_LIMIT_BYTES)
     except OSError as exc:
         raise UsageError(f"{file}: {exc.strerror}", "name a file with a recorded stream") from exc

@@ -263,3 +263,12 @@ def test_a_full_disk_is_11(environment: dict[str, str]) -> None:
 @pytest.mark.parametrize("other", [["--curl"], ["-o", "x"], ["--record", "x"]])
 def test_a_look_goes_with_nothing_that_would_be_written(smai: Smai, other: list[str]) -> None:
     assert smai("ask", "--dry-run", *other, "hi").status == 2
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--curl"])
+def test_a_preview_that_fails_has_its_summary_in_json_and_one_that_does_not_has_none(smai: Smai, option: str) -> None:
+    words = ["ask", option, "--summary", "json", "hi", "--base-url"]
+    result = smai(*words, "ftp://host")
+    assert (result.status, result.stdout) == (2, b"")
+    assert json.loads(result.stderr.splitlines()[1])["exit_status"] == 2
+    assert smai(*words, "http://127.0.0.1:9/v1").stderr == ""

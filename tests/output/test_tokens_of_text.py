@@ -116,3 +116,11 @@ def test_a_pipeline_counts_an_answer_and_a_process_substitution(environment: dic
 
 def test_ten_megabytes_are_counted(smai: Smai) -> None:
     assert smai("count", stdin=b"hello world\n" * 900_000) == (0, b"2700000\n", "")
+
+
+def test_a_text_or_a_tape_without_an_end_is_one_message(smai: Smai) -> None:
+    with Path("/dev/zero").open("rb") as zero:
+        stdin = smai("count", stdin=zero)
+    assert stdin == (2, b"", "smai: stdin is larger than 256 MiB; send less\n")
+    for words in (["count", "/dev/zero"], ["mock", "--max-requests", "1", "--tape", "/dev/zero"]):
+        assert smai(*words) == (2, b"", "smai: /dev/zero is larger than 256 MiB; send less\n")
