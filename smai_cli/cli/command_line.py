@@ -93,10 +93,13 @@ def _reads_stdin(words: list[str], typed: AskValues) -> bool:
 
 def _check_files(typed: AskValues, output: OutputOptions, server: ServerOptions, *, reads_stdin: bool) -> None:
     """Raise UsageError for files that cannot be written, or are read or written under another name as well."""
-    if not (output.file or typed.record or typed.chat):
+    if not (output.file or typed.record or typed.chat or server.key_file):
         return
-    from smai_cli.cli import same_files  # noqa: PLC0415  # for those who have files written
+    from smai_cli.cli import same_files  # noqa: PLC0415  # for those who have files written, or a key in one
 
+    if server.key_file and reads_stdin:  # the key would be a part of the prompt
+        key = same_files.Use("--key-file", server.key_file, alone=True)
+        same_files.refuse_clashes([key], [same_files.Use("stdin", STDIN)])
     system = typed.system or ""
     read = {
         "--messages": () if typed.messages == "-" else (typed.messages,),

@@ -132,7 +132,7 @@ def test_a_file_that_is_written_is_no_standard_stream_and_one_that_is_read_may_b
         capture_output=True,
         check=False,
     )
-    if not option.writes:
+    if not option.writes and (option.shown, stream) != ("--key-file", "stdin"):  # which would be in the prompt
         assert done.returncode == 0, done
         return
     line = f"{option.shown} and {stream} are the same file, file; choose another one"
@@ -141,6 +141,16 @@ def test_a_file_that_is_written_is_no_standard_stream_and_one_that_is_read_may_b
     else:
         assert (done.stderr.decode(), Path("file").read_text()) == (f"smai: {line}\n", MESSAGE)
     assert (done.returncode, done.stdout) == (2, b"")
+
+
+@pytest.mark.parametrize("words", ["hi", "hi -", "--messages -"])
+def test_a_key_is_no_part_of_the_prompt(environment: dict[str, str], words: str) -> None:
+    line = f"smai ask --dry-run --key-file /dev/stdin {words} <file"
+    done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, check=False, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "smai: --key-file and stdin are the same file, /dev/stdin; choose another one\n"
+    line = line.replace(words, "-n hi")
+    assert subprocess.run(["bash", "-c", line], env=environment, capture_output=True, check=False).returncode == 0
 
 
 def test_an_answer_may_be_appended_to_the_file_that_was_asked_about(environment: dict[str, str]) -> None:
