@@ -14,6 +14,8 @@ _PIECE_BYTES = 1024 * 1024
 # What a person may mean to send; a device that never ends is none of it.
 LIMIT_BYTES = 64 * 1024 * 1024
 _UTF16_BOMS = {codecs.BOM_UTF16_LE: "UTF-16-LE", codecs.BOM_UTF16_BE: "UTF-16-BE"}
+# The permissions of a file that is to get those of another one.
+PRIVATE = 0o600
 _FOLDERS = ("", ".", "..")
 
 
@@ -136,10 +138,14 @@ def write_beside(path: str, new: str, data: bytes, mode: int = 0o666) -> None:
     """Write `data` to the disk as the file `new`, which is to replace `path`. Raises OSError, without one."""
     with contextlib.suppress(FileNotFoundError):  # of a run that was killed
         os.unlink(new)
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    old = None
+    with contextlib.suppress(FileNotFoundError):
+        old = os.stat(path)
+    # Nobody else may open it before it has the permissions of the old one: whoever has it open could read on.
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE if old else mode)
     try:
-        with contextlib.suppress(FileNotFoundError):
-            keep_owner_and_mode(fd, os.stat(path))
+        if old:
+            keep_owner_and_mode(fd, old)
         write_all(fd, data)
     except OSError:
         with contextlib.suppress(OSError):

@@ -6,7 +6,7 @@ import os
 import stat
 
 from smai_cli.errors import OutputError, UsageError
-from smai_cli.files import keep_owner_and_mode, move_into_place, real_place
+from smai_cli.files import PRIVATE, keep_owner_and_mode, move_into_place, real_place
 from smai_cli.output.descriptors import FileOutput, output_error
 
 _HINT = "choose another -o, or use > for what is no file"
@@ -33,7 +33,7 @@ class OutFile:
         self._path, old = real_place(path, _HINT)
         self._partial = partial_of(self._path)
         try:
-            self._fd = self._open()
+            self._fd = self._open(PRIVATE if old else 0o666)
             if old:
                 keep_owner_and_mode(self._fd, old)
         except OSError as exc:
@@ -63,13 +63,13 @@ class OutFile:
     def _failure(self, exc: OSError) -> OutputError:
         return OutputError(f"{self._name}: {exc.strerror}", f"the answer is in {self._partial}")
 
-    def _open(self) -> int:
+    def _open(self, mode: int) -> int:
         """Open the partial file for this run alone, new. Raises OSError, or UsageError if another run has it.
 
         One that an earlier run left is not used again: its mode was for another umask, and it may have a second name.
         """
         while True:
-            fd, is_new = _new_or_old(self._partial, os.O_NOFOLLOW | os.O_NONBLOCK)
+            fd, is_new = _new_or_old(self._partial, os.O_NOFOLLOW | os.O_NONBLOCK, mode)
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise UsageError(f"{self._partial} is no regular file", "move it away, or choose another -o")
             if _is_locked(fd, self._partial, self._name):
@@ -112,12 +112,12 @@ class Tape(FileOutput):
             os.close(fd)
 
 
-def _new_or_old(path: str, flags: int = 0) -> tuple[int, bool]:
+def _new_or_old(path: str, flags: int = 0, mode: int = 0o666) -> tuple[int, bool]:
     """Open a file for writing, as it is; return it, and whether it was made. Raises OSError."""
     try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), True
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), True
     except FileExistsError:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o666), False
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, mode), False
 
 
 def _is_locked(fd: int, path: str, name: str) -> bool:

@@ -251,6 +251,24 @@ def test_a_run_that_is_killed_at_any_system_call_leaves_the_old_file_or_the_new_
     assert (seen[0] == b"old" or call == "rename", seen[-1]) == (True, b"a b\n")
 
 
+def test_what_replaces_a_private_file_is_private_before_anybody_can_open_it(
+    server: Server, environment: dict[str, str], file: Path, tmp_path: Path
+) -> None:
+    if not can_trace():
+        pytest.skip("strace is not there, or may not trace")
+    chat = file.with_name("talk")
+    for private in (file, chat):
+        private.touch(0o600)
+    log = tmp_path / "log"
+    trace = ["strace", "-f", "-qq", "-o", str(log), "-e", "trace=openat"]
+    words = [SMAI, "ask", "-q", "--base-url", server().url, "-o", str(file), "--chat", str(chat), "hi"]
+    subprocess.run([*trace, *words], env=environment, stdin=subprocess.DEVNULL, check=True)
+    made = [line for line in log.read_text().splitlines() if "O_EXCL" in line and str(file.parent) in line]
+    assert len(made) == 2, made
+    for line in made:
+        assert "O_CLOEXEC, 0600)" in line
+
+
 def test_decode_has_the_file_too(smai: Smai, server: Server, file: Path) -> None:
     tape = smai("ask", "--base-url", server().url, "--raw", "hi").stdout
     assert smai("decode", "-q", "-o", file, stdin=tape) == (0, b"", "")
