@@ -186,9 +186,9 @@ def _fail(error: "SmaiError", args: list[str]) -> int:
     wants_json = "--summary=json" in args or any(args[at : at + 2] == ["--summary", "json"] for at in range(len(args)))
     if args[:1] in (["ask"], ["decode"]) and wants_json:
         from smai_cli.output.summary import summary_json  # noqa: PLC0415
-        from smai_cli.stream.outcome import Completion  # noqa: PLC0415
+        from smai_cli.stream.outcome import Outcome  # noqa: PLC0415
 
-        completion = Completion()
-        completion.end(error)
-        say_plain(summary_json(completion))
+        outcome = Outcome()
+        outcome.end(error)
+        say_plain(summary_json(outcome))
     return error.status

@@ -8,7 +8,7 @@ from smai_cli.output.descriptors import Output
 from smai_cli.output.writers import WRITERS
 from smai_cli.stream import pump
 from smai_cli.stream.dialects import dialect_for
-from smai_cli.stream.outcome import Completion
+from smai_cli.stream.outcome import Outcome
 
 
 class Sink(Output):
@@ -65,10 +65,10 @@ def pumped(
     dialect: str = "chat",
     accept: Collection[str] = (),
     due: int | None = None,
-) -> tuple[Completion, list[bytes]]:
+) -> tuple[Outcome, list[bytes]]:
     """Pump `source` to its end; return the completion, and what was written, write by write."""
     sink = Sink()
-    completion = Completion(accept)
-    completion.choices = due
-    pump.pump(source, dialect_for(dialect, ""), WRITERS[mode](sink), completion)
-    return completion, sink.writes
+    outcome = Outcome(accept)
+    outcome.choices = due
+    pump.pump(source, dialect_for(dialect, ""), WRITERS[mode](sink), outcome)
+    return outcome, sink.writes

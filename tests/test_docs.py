@@ -15,7 +15,7 @@ from smai_cli.cli.group import COMMANDS, smai
 from smai_cli.config.endpoint import DEFAULT_BASE_URL
 from smai_cli.errors import SmaiError, Status, UsageError
 from smai_cli.output.summary import summary_json
-from smai_cli.stream.outcome import Completion
+from smai_cli.stream.outcome import Outcome
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "smai_cli").rglob("*.py"))
@@ -249,9 +249,9 @@ def test_every_environment_variable_in_the_code_stands_in_smai_ask_1_and_no_othe
 
 
 def test_every_field_of_the_json_summary_stands_in_smai_ask_1() -> None:
-    completion = Completion()
-    completion.end(UsageError("no"))
-    summary = json.loads(summary_json(completion))
+    outcome = Outcome()
+    outcome.end(UsageError("no"))
+    summary = json.loads(summary_json(outcome))
     fields = [*summary, *summary["error"]]
 
     text = section("smai-ask", "DESCRIPTION")

@@ -21,7 +21,7 @@ from smai_cli.clocks import Deadline
 from smai_cli.config.endpoint import Endpoint, shown_url
 from smai_cli.errors import SmaiError
 from smai_cli.files import text_in
-from smai_cli.http.trace import Tell, Teller, silent
+from smai_cli.http.trace import Trace, Tracer, silent
 from smai_cli.output.descriptors import Output, say
 from smai_cli.output.options import OutputOptions
 from smai_cli.prompt.inputs import Question, in_conversation, read_question
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from smai_cli.cli.run import Run
-    from smai_cli.http.preconnect import Ahead
+    from smai_cli.http.preconnect import Preconnect
     from smai_cli.stream.pump import Dialect
 
 
@@ -95,23 +95,23 @@ def ask(*, output: OutputOptions, server: ServerOptions, **values: Any) -> int:
     typed = AskValues(**values)
     output = output._replace(record=typed.record, reasoning=typed.reasoning)
     deadline = server.clocks.deadline()
-    teller = Teller(say) if typed.verbose else None
+    tracer = Tracer(say) if typed.verbose else None
     source = click.get_current_context().get_parameter_source("system")
     try:
         options = checked(typed, output, server, system_is_typed=source is click.core.ParameterSource.COMMANDLINE)
-        target = None if typed.is_preview else _target(options, output, server, deadline, teller)
+        target = None if typed.is_preview else _target(options, output, server, deadline, tracer)
         failure = None
     except SmaiError as error:
         failure = error
     # From here on the connection is being made while the imports run, unless files must be read first.
     from smai_cli.cli.run import Run  # noqa: PLC0415
 
-    run = Run(output, deadline, teller)
+    run = Run(output, deadline, tracer)
     if failure:
         return run.life.fail(failure)
     if target is None:
-        return run.life.deliver(lambda: _preview(run, options, server, teller or silent, as_curl=typed.curl))
-    return run.life.deliver(lambda: _ask(run, options, server, target, teller))
+        return run.life.deliver(lambda: _preview(run, options, server, tracer or silent, as_curl=typed.curl))
+    return run.life.deliver(lambda: _ask(run, options, server, target, tracer))
 
 
 class _Target(NamedTuple):
@@ -121,29 +121,29 @@ class _Target(NamedTuple):
     """
 
     endpoint: Endpoint | None
-    near: "tuple[str | None, Ahead | None] | None"
+    near: "tuple[str | None, Preconnect | None] | None"
 
 
 def _target(
-    options: AskOptions, output: OutputOptions, server: ServerOptions, deadline: Deadline, teller: Teller | None
+    options: AskOptions, output: OutputOptions, server: ServerOptions, deadline: Deadline, tracer: Tracer | None
 ) -> _Target:
     """Find the server, and begin to connect. Raises UsageError, or ClockError at the deadline."""
     endpoint = chosen_endpoint(server, deadline)
-    if teller and endpoint:
-        teller.key = endpoint.secrets
+    if tracer and endpoint:
+        tracer.key = endpoint.secrets
     if options.inputs.are_files or output.file or output.record:
         return _Target(endpoint, None)
-    return _Target(endpoint, approach(endpoint, server.clocks.connect_timeout_s, teller or silent))
+    return _Target(endpoint, approach(endpoint, server.clocks.connect_timeout_s, tracer or silent))
 
 
 @contextlib.contextmanager
-def _request(run: "Run", question: Question, options: AskOptions, tell: Tell) -> "Iterator[tuple[Request, Question]]":
+def _request(run: "Run", question: Question, options: AskOptions, trace: Trace) -> "Iterator[tuple[Request, Question]]":
     """Read stdin and the conversation; provide the request, and what is asked in it.
 
     The conversation is locked as long as the context lasts. Raises UsageError.
     """
     piped = text_in(read_stdin()) if options.reads_stdin else None
-    tell("stdin is read" if options.reads_stdin else "stdin is left alone")
+    trace("stdin is read" if options.reads_stdin else "stdin is left alone")
     with in_conversation(question, options.inputs, run.life.say) as asked:
         request = Request(
             options.model,
@@ -156,33 +156,35 @@ def _request(run: "Run", question: Question, options: AskOptions, tell: Tell) ->
         yield request, asked
 
 
-def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target, teller: Teller | None) -> None:
+def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target, tracer: Tracer | None) -> None:
     """Read what is asked, send the request and pump the answer. Raises SmaiError."""
-    tell = teller or silent
+    trace = tracer or silent
     question = read_question(options.inputs, read_stdin)
     run.life.key = target.endpoint.secrets if target.endpoint else None
     near = target.near
     if near is None and not options.inputs.chat:
-        near = approach(target.endpoint, server.clocks.connect_timeout_s, tell)
+        near = approach(target.endpoint, server.clocks.connect_timeout_s, trace)
     # Before stdin is read, so that they load while its producer works.
     from smai_cli.cli.run import Expected  # noqa: PLC0415
     from smai_cli.http import transport  # noqa: PLC0415
     from smai_cli.http.retry import Retries  # noqa: PLC0415
     from smai_cli.stream import pump  # noqa: PLC0415
 
-    with _request(run, question, options, tell) as (request, question):
+    with _request(run, question, options, trace) as (request, question):
         dialect = _dialect(options, server)
         check = question.form.check if question.form else None
         expected = Expected(request.model, choices_in(request.extra), request.stream, check, question.turn(request))
         clocks = server.clocks.clocks(run.life.deadline)
-        retries = Retries(server.clocks.retries, teller or run.life.say, run.life.deadline)
+        retries = Retries(server.clocks.retries, tracer or run.life.say, run.life.deadline)
         with run.delivery(expected) as writer, serving(target.endpoint) as endpoint:
-            ca_file, ahead = near or approach(target.endpoint, server.clocks.connect_timeout_s, tell)
+            ca_file, preconnect = near or approach(target.endpoint, server.clocks.connect_timeout_s, trace)
 
-            def post(body: bytes) -> transport.Answer:
-                return transport.post(endpoint, dialect.PATH, body, clocks, ca_file=ca_file, ahead=ahead, tell=tell)
+            def post(body: bytes) -> transport.ResponseBody:
+                return transport.post(
+                    endpoint, dialect.PATH, body, clocks, ca_file=ca_file, preconnect=preconnect, trace=trace
+                )
 
-            pump.ask(request, post, dialect, writer=writer, completion=run.completion, retries=retries)
+            pump.ask(request, post, dialect, writer=writer, outcome=run.outcome, retries=retries)
 
 
 def _dialect(options: AskOptions, server: ServerOptions) -> "Dialect":
@@ -193,10 +195,10 @@ def _dialect(options: AskOptions, server: ServerOptions) -> "Dialect":
     return dialect_for(options.api, options.model, more.value if more else ())
 
 
-def _preview(run: "Run", options: AskOptions, server: ServerOptions, tell: Tell, *, as_curl: bool) -> None:
+def _preview(run: "Run", options: AskOptions, server: ServerOptions, trace: Trace, *, as_curl: bool) -> None:
     """Print what would be sent. Raises SmaiError."""
     question = read_question(options.inputs, read_stdin)
-    with _request(run, question, options, tell) as (request, _):
+    with _request(run, question, options, trace) as (request, _):
         _print_preview(request, _dialect(options, server), server, as_curl=as_curl)
     run.summary = "none"  # there was no answer; a failure has been told by now
 

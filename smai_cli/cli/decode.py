@@ -43,7 +43,7 @@ def _decode(run: Run, file: str, output: OutputOptions) -> None:
     more = "more follows the end of the answer, as if two streams were in one; decode them one by one"
     notice = functools.cache(lambda: run.life.say(more))
     with run.delivery() as writer:
-        pump.pump(_Tape(fd, file), OnTape(), writer, run.completion, on_more=notice)
+        pump.pump(_Tape(fd, file), OnTape(), writer, run.outcome, on_more=notice)
 
 
 class _Tape:

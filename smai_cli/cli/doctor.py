@@ -239,7 +239,7 @@ class _Examination:
         ca_file = self.ca_file if self.endpoint.is_tls else None
         begun_s = headed_s = 0.0
 
-        def page(query: str) -> transport.Answer:
+        def page(query: str) -> transport.ResponseBody:
             nonlocal begun_s, headed_s
             place = self.endpoint._replace(base_url=with_query(self.endpoint.base_url, query))
             sent_s = time.monotonic()

@@ -10,7 +10,7 @@ from smai_cli.cli.options import ServerOptions
 from smai_cli.cli.server import approach, chosen_endpoint, serving
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import RefusedError, SmaiError
-from smai_cli.http.trace import Teller, silent
+from smai_cli.http.trace import Tracer, silent
 from smai_cli.output.descriptors import say
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
     """
     deadline = server.clocks.deadline()
     endpoint = chosen_endpoint(server, deadline)
-    teller = Teller(say, key=endpoint.secrets if endpoint else None) if verbose else None
-    tell = teller or silent
-    ca_file, ahead = approach(endpoint, server.clocks.connect_timeout_s, tell)
+    tracer = Tracer(say, key=endpoint.secrets if endpoint else None) if verbose else None
+    trace = tracer or silent
+    ca_file, preconnect = approach(endpoint, server.clocks.connect_timeout_s, trace)
     # From here on the connection is being made while the imports run.
     from smai_cli.cli.lifecycle import Lifecycle  # noqa: PLC0415
     from smai_cli.config.model_ids import keep_ids  # noqa: PLC0415
@@ -48,14 +48,14 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
     life = Lifecycle(deadline)
     life.key = endpoint.secrets if endpoint else None
     clocks = server.clocks.clocks(deadline)
-    retries = Retries(server.clocks.retries, teller or life.say, deadline)
+    retries = Retries(server.clocks.retries, tracer or life.say, deadline)
 
     def work() -> None:
         with serving(endpoint) as target:
 
-            def page(query: str) -> "transport.Answer":
+            def page(query: str) -> "transport.ResponseBody":
                 place = target._replace(base_url=with_query(target.base_url, query))
-                return transport.get(place, PATH, clocks, ca_file=ca_file, ahead=ahead, tell=tell)
+                return transport.get(place, PATH, clocks, ca_file=ca_file, preconnect=preconnect, trace=trace)
 
             listed = ask_for_list(lambda: read_list(page), retries)
         if endpoint:  # before the reader of stdout can end the run

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.clocks import Deadline
 from smai_cli.errors import Again, BrokenError, SmaiError
-from smai_cli.http.trace import Teller
+from smai_cli.http.trace import Tracer
 from smai_cli.output.chain import Ends, writer_for
 from smai_cli.output.descriptors import STDERR, Output, columns, say_plain, stderr_can_draw
 from smai_cli.output.options import OutputOptions
 from smai_cli.output.summary import summary_json, summary_text
 from smai_cli.output.tokens import installed
-from smai_cli.stream.outcome import Completion
+from smai_cli.stream.outcome import Outcome
 from smai_cli.text import one_line
 
 if TYPE_CHECKING:
@@ -41,21 +41,21 @@ class Expected(NamedTuple):
 class Run:
     """One run of a command that delivers an answer: what becomes of it, and how that is told.
 
-    `life` is when it ends, `completion` what came of the answer. `teller` tells each step of a run that is told aloud.
+    `life` is when it ends, `outcome` what came of the answer. `tracer` tells each step of a run that is told aloud.
     """
 
-    def __init__(self, options: OutputOptions, deadline: Deadline | None = None, teller: Teller | None = None) -> None:
+    def __init__(self, options: OutputOptions, deadline: Deadline | None = None, tracer: Tracer | None = None) -> None:
         self.life = Lifecycle(
             deadline, watches_stdout=not options.quiet, report=self._report, before_end=self._stop_waiting
         )
         self.summary = options.summary
-        self.completion = Completion(
+        self.outcome = Outcome(
             options.accept,
-            started_s=teller.begun_s if teller else None,  # one clock for all that is told
+            started_s=tracer.begun_s if tracer else None,  # one clock for all that is told
             keep_text=self.summary != "none" and installed(),
         )
         self._options = options
-        self._teller = teller
+        self._tracer = tracer
         self._stdout = Output()
         self._waiting: Waiting | None = None
         self._cadence: Cadence | None = None
@@ -85,7 +85,7 @@ class Run:
                 retryable=False,
             ) from exc
         finally:
-            is_complete = self.completion.is_complete
+            is_complete = self.outcome.is_complete
             if out and not is_complete:
                 out.leave()
             if tape:
@@ -103,11 +103,11 @@ class Run:
             ends = ends._replace(cadence=self._cadence)
         if expected is None:
             return ends
-        self.completion.model = expected.model
-        self.completion.choices = expected.choices
+        self.outcome.model = expected.model
+        self.outcome.choices = expected.choices
         ends = ends._replace(check=expected.check, keep=expected.turn.prepare if expected.turn else None)
-        if self._teller:
-            return ends._replace(tell=self._teller)
+        if self._tracer:
+            return ends._replace(trace=self._tracer)
         if not stderr_can_draw():
             return ends
         from smai_cli.output.waiting import Waiting  # noqa: PLC0415  # on a terminal only
@@ -136,22 +136,22 @@ class Run:
             self._waiting.stop()
 
     def _report(self, failure: SmaiError | None) -> int:
-        """Tell how the answer ended, and the summary of it, on stderr; return the exit status."""
-        completion = self.completion
+        """Trace how the answer ended, and the summary of it, on stderr; return the exit status."""
+        outcome = self.outcome
         if failure:
-            completion.end(failure)
-        if completion.tools and self._tells_tools and not completion.error:
-            names = one_line(", ".join(completion.tools), 200)
+            outcome.end(failure)
+        if outcome.tools and self._tells_tools and not outcome.error:
+            names = one_line(", ".join(outcome.tools), 200)
             self.life.say(f"the model asks for a tool: {names}; --tool-calls prints the calls")
-        self.life.tell(completion.error)
-        if self._teller:
-            self._teller(f"end: {self._stdout.written} bytes on stdout, exit status {int(completion.status)}")
+        self.life.tell(outcome.error)
+        if self._tracer:
+            self._tracer(f"end: {self._stdout.written} bytes on stdout, exit status {int(outcome.status)}")
         if self.summary == "json":
-            say_plain(self.life.without_key(summary_json(completion)))
-        elif self.summary == "text" and completion.finished:
-            self.life.say(summary_text(completion))
+            say_plain(self.life.without_key(summary_json(outcome)))
+        elif self.summary == "text" and outcome.finished:
+            self.life.say(summary_text(outcome))
             self._draw_cadence()
-        return completion.status
+        return outcome.status
 
     @property
     def _tells_tools(self) -> bool:
@@ -162,6 +162,6 @@ class Run:
         if self._cadence:
             from smai_cli.output.cadence import speaks_utf8  # noqa: PLC0415  # as above
 
-            line = self._cadence.line(self.completion.started_s, columns(), is_utf8=speaks_utf8(os.environ))
+            line = self._cadence.line(self.outcome.started_s, columns(), is_utf8=speaks_utf8(os.environ))
             if line:
                 self.life.say(line)

@@ -16,10 +16,10 @@ from smai_cli.config.endpoint import (
     find_private_key,
 )
 from smai_cli.errors import UsageError
-from smai_cli.http.trace import Tell, silent
+from smai_cli.http.trace import Trace, silent
 
 if TYPE_CHECKING:
-    from smai_cli.http.preconnect import Ahead
+    from smai_cli.http.preconnect import Preconnect
 
 
 def chosen_endpoint(options: ServerOptions, deadline: Deadline) -> Endpoint | None:
@@ -41,18 +41,18 @@ def previewed_endpoint(options: ServerOptions) -> tuple[Endpoint, KeySource | No
 
 
 def approach(
-    endpoint: Endpoint | None, connect_timeout_s: float, tell: Tell = silent
-) -> "tuple[str | None, Ahead | None]":
+    endpoint: Endpoint | None, connect_timeout_s: float, trace: Trace = silent
+) -> "tuple[str | None, Preconnect | None]":
     """Begin to connect where TLS is spoken; return the file of certificates to trust, and the connection to come.
 
-    `tell` hears of each step of it. Raises UsageError for a file that cannot be read.
+    `trace` hears of each step of it. Raises UsageError for a file that cannot be read.
     """
     if endpoint is None or not endpoint.is_tls:
         return None, None
-    from smai_cli.http.preconnect import connect_ahead  # noqa: PLC0415  # after usage errors
+    from smai_cli.http.preconnect import preconnect  # noqa: PLC0415  # after usage errors
 
     ca_file = find_ca_file(os.environ)
-    return ca_file, connect_ahead(endpoint.base_url, ca_file, connect_timeout_s, os.environ, tell)
+    return ca_file, preconnect(endpoint.base_url, ca_file, connect_timeout_s, os.environ, trace)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ _LISTED = 3
 _DEPTH = 3
 
 
-class Problem(NamedTuple):
+class ApiError(NamedTuple):
     """The server's own words: `{"error": {"message": ..., "type": ..., "code": ...}}`; empty where it had none.
 
     `kinds` are all the names and numbers by which the server classes it, `code` the one to show.
@@ -43,8 +43,8 @@ class Problem(NamedTuple):
         return one_line(f"{message} ({', '.join(details)})" if details else message)
 
 
-def error_in(payload: dict[str, Any]) -> Problem | None:
-    """Return the Problem that an event, or a body with HTTP status 200, is; None for an ordinary one.
+def error_in(payload: dict[str, Any]) -> ApiError | None:
+    """Return the ApiError that an event, or a body with HTTP status 200, is; None for an ordinary one.
 
     `{"error": {}}` is a problem. null, an empty list and the code 0 are none.
     """
@@ -53,8 +53,8 @@ def error_in(payload: dict[str, Any]) -> Problem | None:
     return _error_in(payload)
 
 
-def unmarked_error_in(payload: dict[str, Any]) -> Problem | None:
-    """Return the Problem that an object is which is no chunk, and which nothing but its values show to be an error.
+def unmarked_error_in(payload: dict[str, Any]) -> ApiError | None:
+    """Return the ApiError that an object is which is no chunk, and which nothing but its values show to be an error.
 
     `{"code": 500, "msg": ...}`, `{"success": false, "message": ...}` and `{"status": "error", ...}` are some.
     """
@@ -62,93 +62,93 @@ def unmarked_error_in(payload: dict[str, Any]) -> Problem | None:
         return None
     numbers = (str(payload.get(name)) for name in ("code", "status", "status_code", "statusCode"))
     is_error = payload.get("success") is False or payload.get("status") in ("error", "failed", "fail")
-    return problem_of(payload) if is_error or any(map(HTTP_LIKE.fullmatch, numbers)) else None
+    return api_error_of(payload) if is_error or any(map(HTTP_LIKE.fullmatch, numbers)) else None
 
 
-def problem_of(error: Any, depth: int = 0) -> Problem:
-    """Return the Problem for the value of `error` in a server's JSON: an object, a list of them, or a mere string.
+def api_error_of(error: Any, depth: int = 0) -> ApiError:
+    """Return the ApiError for the value of `error` in a server's JSON: an object, a list of them, or a mere string.
 
     Gateways wrap an error in another one; `depth` is how many were opened.
     """
     if isinstance(error, list):
-        return _problem_of_list(error, depth)
+        return _api_error_of_list(error, depth)
     if isinstance(error, str):
-        return Problem(error, kinds=() if " " in error else (error,))
+        return ApiError(error, kinds=() if " " in error else (error,))
     if not isinstance(error, dict):
-        return Problem(_dumped(error))
+        return ApiError(_dumped(error))
     message = next((error[name] for name in _MESSAGES if error.get(name) and isinstance(error[name], str)), None)
     inner = error.get("error") or (error.get("detail") if message is None else None)
     if inner and depth < _DEPTH and (message is None or isinstance(inner, dict)):
-        return problem_of(inner, depth + 1)
+        return api_error_of(inner, depth + 1)
     if message is None:
         message = _dumped(error) if error else ""
     values = list(_kinds(error))
     kinds = (str(value) for value in values if isinstance(value, str) or HTTP_LIKE.fullmatch(str(value)))
     param = error.get("param")
-    return Problem(message, str(values[0]) if values else "", param if isinstance(param, str) else "", tuple(kinds))
+    return ApiError(message, str(values[0]) if values else "", param if isinstance(param, str) else "", tuple(kinds))
 
 
-def problem_in_body(body: bytes) -> Problem:
-    """Return the Problem that the body of an HTTP error holds: JSON, a line of plain text, or nothing for HTML."""
+def api_error_in_body(body: bytes) -> ApiError:
+    """Return the ApiError that the body of an HTTP error holds: JSON, a line of plain text, or nothing for HTML."""
     text = body.decode("utf-8", "replace").strip()
     try:
         payload = json.loads(text)
     except (ValueError, RecursionError):
-        return Problem("" if text.startswith("<") else one_line(text, 200))
+        return ApiError("" if text.startswith("<") else one_line(text, 200))
     if isinstance(payload, list) and payload:  # Gemini's: [{"error": {...}}], as in Gitlawb/openclaude#749
         payload = payload[0]
     if isinstance(payload, dict):
-        return _error_in(payload) or problem_of(payload)
-    return Problem(payload) if isinstance(payload, str) else Problem()
+        return _error_in(payload) or api_error_of(payload)
+    return ApiError(payload) if isinstance(payload, str) else ApiError()
 
 
-def _error_in(payload: dict[str, Any]) -> Problem | None:  # noqa: PLR0911  # one for each form
+def _error_in(payload: dict[str, Any]) -> ApiError | None:  # noqa: PLR0911  # one for each form
     error = payload.get("error")
     if error or error == {}:
-        return _beside(payload, error) if isinstance(error, (str, bool)) else problem_of(error)
+        return _beside(payload, error) if isinstance(error, (str, bool)) else api_error_of(error)
     groq = payload.get("x_groq")
     if isinstance(groq, dict) and groq.get("error"):
-        return problem_of(groq["error"])
+        return api_error_of(groq["error"])
     base = payload.get("base_resp")
     if isinstance(base, dict) and base.get("status_code") not in _NO_ERROR:
         # Its numbers mean something else than the same ones of other servers.
-        return problem_of(base)._replace(kinds=(f"base_resp {base['status_code']}",))
+        return api_error_of(base)._replace(kinds=(f"base_resp {base['status_code']}",))
     if payload.get("errors"):
-        return problem_of(payload["errors"])
+        return api_error_of(payload["errors"])
     if payload.get("error_message") and "choices" not in payload:  # Venice (NousResearch/hermes-agent#68451)
-        return problem_of(payload)
+        return api_error_of(payload)
     # FastChat's workers put `error_code: 0` into every chunk.
     if payload.get("error_code") not in _NO_ERROR or "error" in (payload.get("object"), payload.get("type")):
-        return problem_of({name: value for name, value in payload.items() if name != "error"})
+        return api_error_of({name: value for name, value in payload.items() if name != "error"})
     if payload.get("detail") and _CONTENTS.isdisjoint(payload):
-        return problem_of(payload["detail"])
+        return api_error_of(payload["detail"])
     return None
 
 
-def _beside(payload: dict[str, Any], error: str | bool) -> Problem:
-    """Return the Problem of a payload whose `error` is a word, a sentence or true; the rest may stand beside it."""
-    rest = problem_of({name: value for name, value in payload.items() if name != "error"})
+def _beside(payload: dict[str, Any], error: str | bool) -> ApiError:
+    """Return the ApiError of a payload whose `error` is a word, a sentence or true; the rest may stand beside it."""
+    rest = api_error_of({name: value for name, value in payload.items() if name != "error"})
     if not isinstance(error, str):
         return rest
     spoken = any(isinstance(payload.get(name), str) for name in ("message", "msg"))
     if spoken and " " not in error:  # a name in place of the object
         return rest._replace(code=error, kinds=(error, *rest.kinds))
-    return rest._replace(message=error, kinds=(*problem_of(error).kinds, *rest.kinds))
+    return rest._replace(message=error, kinds=(*api_error_of(error).kinds, *rest.kinds))
 
 
-def _problem_of_list(errors: list[Any], depth: int) -> Problem:
-    """Return the Problem of the first object, or what FastAPI says of each field, without the input it repeats."""
+def _api_error_of_list(errors: list[Any], depth: int) -> ApiError:
+    """Return the ApiError of the first object, or what FastAPI says of each field, without the input it repeats."""
     entries = [entry for entry in errors if isinstance(entry, dict)]
     if not entries:
-        return Problem(errors[0]) if errors and isinstance(errors[0], str) else Problem(_dumped(errors))
+        return ApiError(errors[0]) if errors and isinstance(errors[0], str) else ApiError(_dumped(errors))
     if "msg" not in entries[0]:
-        return problem_of(entries[0], depth + 1)
+        return api_error_of(entries[0], depth + 1)
     lines = []
     for entry in entries[:_LISTED]:
         place = entry.get("loc")
         where = ".".join(str(part) for part in place if part != "body") if isinstance(place, list) else ""
         lines.append(f"{where}: {entry['msg']}" if where else str(entry["msg"]))
-    return Problem("; ".join(lines))
+    return ApiError("; ".join(lines))
 
 
 def _kinds(error: dict[str, Any]) -> Iterator[str | int]:

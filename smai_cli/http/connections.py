@@ -30,9 +30,9 @@ from urllib3.exceptions import (
 
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.http.early_answer import Early
-from smai_cli.http.preconnect import Ahead
+from smai_cli.http.preconnect import Preconnect
 from smai_cli.http.tcp import Address, Cancellation, connect, note, resolve
-from smai_cli.http.trace import Tell, silent
+from smai_cli.http.trace import Trace, silent
 from smai_cli.text import one_line
 
 # A peer that vanished behind a NAT while the model thinks is noticed after 30 s plus the system's probes.
@@ -50,7 +50,7 @@ class Sending:
     """How far a request is on its way, told by the thread that sends it to the one that waits, which may end it.
 
     `connected` says that the connection is made and the head is sent: from here on the server may have the
-    request. `report` is called at each step. `what` it is, and what happens to it, `tell` hears; `is_whole` says
+    request. `report` is called at each step. `what` it is, and what happens to it, `trace` hears; `is_whole` says
     that no body follows the head. Until `connect_end_s`, on the monotonic clock, there is time to connect.
     `is_at_proxy` says that a proxy is to make the connection, `is_forwarded` that one gets the request itself.
     `malformed` says what is wrong with the head of the answer.
@@ -63,19 +63,19 @@ class Sending:
     report: Callable[[], None] = staticmethod(lambda: None)
     connect_end_s = math.inf
 
-    def __init__(self, what: str = "", tell: Tell = silent, *, is_whole: bool = False) -> None:
+    def __init__(self, what: str = "", trace: Trace = silent, *, is_whole: bool = False) -> None:
         self.what = what
         self.is_whole = is_whole
         self.cancellation = Cancellation()
         self.connections: list[HTTPConnection] = []
-        self._tell = tell
+        self._trace = trace
         self._is_cancelled = False
         self._lock = threading.Lock()
 
-    def tell(self, what: str) -> None:
-        """Tell what happens; nothing of a thread that was left behind."""
+    def trace(self, what: str) -> None:
+        """Trace what happens; nothing of a thread that was left behind."""
         if not self._is_cancelled:
-            self._tell(what)
+            self._trace(what)
 
     def step(self) -> None:
         """Note that the head is sent, or that a block of the body comes next. Raises OSError once it was cancelled."""
@@ -109,7 +109,7 @@ class Upload(io.BytesIO):
         block = super().read(size)
         self._sending.cancellation.aborts = bool(block)
         if not block:
-            self._sending.tell(f"request sent: {self._sending.what}")
+            self._sending.trace(f"request sent: {self._sending.what}")
         return block
 
 
@@ -175,7 +175,7 @@ class Connection(HTTPConnection):
     def connect(self) -> None:
         """Connect. What of it is proxy and TLS, urllib3 does not show."""
         if self.proxy:
-            self.sending.tell(f"connecting to the proxy {self.host} port {self.port}")
+            self.sending.trace(f"connecting to the proxy {self.host} port {self.port}")
             self.sending.is_at_proxy, self.sending.is_forwarded = True, self.proxy_is_forwarding
         try:
             super().connect()
@@ -187,7 +187,7 @@ class Connection(HTTPConnection):
         self.sending.is_at_proxy = False
         self.sending.cancellation.check()
         version = self.sock.version() if hasattr(self.sock, "version") else None
-        self.sending.tell(f"connected, {version}" if version else "connected")
+        self.sending.trace(f"connected, {version}" if version else "connected")
 
     def _tunnel(self) -> None:
         """Have the proxy connect to the server. Raises ProxyError: urllib3 takes some failures for the server's."""
@@ -207,7 +207,7 @@ class Connection(HTTPConnection):
         try:
             found = resolve(host, self.port, sending.cancellation)
             reached = connect(
-                found, sending.connect_end_s, sending.cancellation, self.socket_options or (), sending.tell
+                found, sending.connect_end_s, sending.cancellation, self.socket_options or (), sending.trace
             )
         except socket.gaierror as exc:
             raise NameResolutionError(self.host, self, exc) from exc
@@ -227,7 +227,7 @@ class Connection(HTTPConnection):
         if isinstance(self.sock, socket.socket):  # and no TLS inside of TLS, to a proxy
             self._early = Early()
         if self.sending.is_whole:
-            self.sending.tell(f"request sent: {self.sending.what}")
+            self.sending.trace(f"request sent: {self.sending.what}")
 
     def send(self, data: Any) -> None:
         """Send a head, or a block of the body: of that no more than the server wants."""
@@ -248,32 +248,32 @@ class Connection(HTTPConnection):
 
 
 class TlsConnection(Connection, HTTPSConnection):
-    """The same over TLS, perhaps made `ahead`."""
+    """The same over TLS, perhaps made `preconnect`."""
 
-    def __init__(self, *args: Any, ahead: Ahead | None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, preconnect: Preconnect | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._ahead = ahead
+        self._preconnect = preconnect
 
     def connect(self) -> None:
         """Connect, unless the connection was made ahead."""
-        made = self._made_ahead()
+        made = self._preconnected()
         if made is None:
             super().connect()
             return
-        self.sending.tell("taking the connection that was made ahead")
+        self.sending.trace("taking the connection that was made ahead")
         made.settimeout(self.timeout)
         for option in self.socket_options or ():
             made.setsockopt(*option)
         self.sock = made
         self.is_verified = True
 
-    def _made_ahead(self) -> ssl.SSLSocket | None:
-        if self._ahead is None or self.proxy:
+    def _preconnected(self) -> ssl.SSLSocket | None:
+        if self._preconnect is None or self.proxy:
             return None
-        self.sending.cancellation.on_cancel(self._ahead.close)
-        made = self._ahead.take(self.host, self.port)
+        self.sending.cancellation.on_cancel(self._preconnect.close)
+        made = self._preconnect.take(self.host, self.port)
         try:
-            self.sending.cancellation.adopt(self._ahead.cancellation)
+            self.sending.cancellation.adopt(self._preconnect.cancellation)
         except OSError:
             if made:
                 made.close()
@@ -292,11 +292,11 @@ class _TlsPool(urllib3.HTTPSConnectionPool):
 class _Adapter(HTTPAdapter):
     """The adapter of requests, with our connections. Its own retries stay off: they send twice and hide answers."""
 
-    def __init__(self, ahead: Ahead | None, sending: Sending) -> None:
+    def __init__(self, preconnect: Preconnect | None, sending: Sending) -> None:
         self._sending = sending
         self._pools: Any = {
             "http": functools.partial(_Pool, sending=sending),
-            "https": functools.partial(_TlsPool, sending=sending, ahead=ahead),
+            "https": functools.partial(_TlsPool, sending=sending, preconnect=preconnect),
         }
         super().__init__()
 
@@ -340,9 +340,9 @@ def _check_labels(host: str) -> None:
         raise LocationParseError(f"'{host}', label empty or too long")
 
 
-def session(ahead: Ahead | None, sending: Sending) -> requests.Session:
-    """Return a session with our connections, the first over TLS from `ahead`; `sending` hears how far a request is."""
+def session(preconnect: Preconnect | None, sending: Sending) -> requests.Session:
+    """Return a session with our connections, the first over TLS from `preconnect`; `sending` hears of them."""
     session = Session()
     for prefix in ("http://", "https://"):
-        session.mount(prefix, _Adapter(ahead, sending))
+        session.mount(prefix, _Adapter(preconnect, sending))
     return session

@@ -8,7 +8,7 @@ import re
 from typing import NamedTuple
 
 from smai_cli.errors import AccessError, Again, BrokenError, BusyError, RefusedError, SmaiError
-from smai_cli.http.api_error import HTTP_LIKE, Problem
+from smai_cli.http.api_error import HTTP_LIKE, ApiError
 from smai_cli.text import one_line
 
 _ACCESS_HINT = "check the key: SMAI_API_KEY or --key-file, and the account"
@@ -116,13 +116,13 @@ _ROWS = (
 _REQUEST = r"invalid(request|param|prompt|value|argument)|missing.*param|unsupported(param|value)|badrequest"
 
 
-def meaning_of(problem: Problem, http_status: int | None = None) -> Meaning | None:
-    """Return what `problem` means, `http_status` being that of its answer, if it was an HTTP error.
+def meaning_of(api_error: ApiError, http_status: int | None = None) -> Meaning | None:
+    """Return what `api_error` means, `http_status` being that of its answer, if it was an HTTP error.
 
     Returns None for an error object in a 200 that says nothing which is known here.
     """
-    kinds = [re.sub(r"[^a-z0-9]", "", kind[:_SEARCHED].lower()) for kind in problem.kinds]
-    message = problem.message[:_SEARCHED].lower()
+    kinds = [re.sub(r"[^a-z0-9]", "", kind[:_SEARCHED].lower()) for kind in api_error.kinds]
+    message = api_error.message[:_SEARCHED].lower()
     numbers = {int(kind[:3]) for kind in kinds if HTTP_LIKE.fullmatch(kind)}
     is_final = http_status in _FINAL or _TOO_LARGE in numbers
     for row in _ROWS:
@@ -139,7 +139,7 @@ def meaning_of(problem: Problem, http_status: int | None = None) -> Meaning | No
 def http_error(  # noqa: PLR0913  # what an answer says beside its body
     http_status: int,
     reason: str,
-    problem: Problem,
+    api_error: ApiError,
     *,
     wait_s: float | None,
     request_id: str | None,
@@ -151,11 +151,11 @@ def http_error(  # noqa: PLR0913  # what an answer says beside its body
     nothing is tried again without money or a key.
     """
     what = f"the server answered {http_status} {one_line(reason, 60)}".rstrip()
-    if problem.message or problem.code:
-        what += f": {problem}"
+    if api_error.message or api_error.code:
+        what += f": {api_error}"
     if request_id:
         what += f" [request id {one_line(request_id, 100)}]"
-    kind, hint, again, _ = meaning_of(problem, http_status) or Meaning(RefusedError, _REQUEST_HINT)
+    kind, hint, again, _ = meaning_of(api_error, http_status) or Meaning(RefusedError, _REQUEST_HINT)
     if should_retry is not None and kind is not AccessError:
         again = Again.UNANSWERED if should_retry else Again.NEVER
     error = _error(Meaning(kind, hint, again), what)
@@ -164,17 +164,17 @@ def http_error(  # noqa: PLR0913  # what an answer says beside its body
     return error
 
 
-def answer_error(problem: Problem, *, in_stream: bool, has_text: bool) -> SmaiError:
+def answer_error(api_error: ApiError, *, in_stream: bool, has_text: bool) -> SmaiError:
     """Return the failure that an error object in an answer with HTTP status 200 is.
 
     `in_stream` says that it came as an event, not as the whole body: then it is a broken answer, unless it says that
     it is something else, before any text (`has_text`). It may have been billed, so it is tried again only where nothing
     of it was delivered.
     """
-    what = f"the server answered with an error: {problem}"
+    what = f"the server answered with an error: {api_error}"
     if in_stream:
-        what = f"the server reported an error in the stream: {problem}"
-    meaning = meaning_of(problem)
+        what = f"the server reported an error in the stream: {api_error}"
+    meaning = meaning_of(api_error)
     is_final = meaning is not None and meaning.kind is not BusyError
     again = Again.NEVER if is_final else Again.HELD_BACK
     if has_text or (in_stream and (meaning is None or meaning.is_vague)):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from smai_cli.http.tcp import Cancellation, Reached, connect, limit, note, resolve
-from smai_cli.http.trace import Tell, silent
+from smai_cli.http.trace import Trace, silent
 
 if TYPE_CHECKING:
     import ssl
@@ -30,17 +30,17 @@ _GONE = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 _IN_THE_WAY = ("https_proxy", "all_proxy", "sslkeylogfile")
 
 
-class Ahead:
+class Preconnect:
     """A connection to `host` and `port` in the making; `ca_file` vouches for its certificate (None: certifi's).
 
-    `tell` hears of each step, from the thread.
+    `trace` hears of each step, from the thread.
     """
 
     def __init__(
-        self, host: str, port: int, ca_file: str | None, connect_timeout_s: float, tell: Tell = silent
+        self, host: str, port: int, ca_file: str | None, connect_timeout_s: float, trace: Trace = silent
     ) -> None:
         self._address = (host, port)
-        self._tell = tell
+        self._trace = trace
         self._ca_file = ca_file
         self._end_s = time.monotonic() + (connect_timeout_s or math.inf)
         self.cancellation = Cancellation()
@@ -93,7 +93,7 @@ class Ahead:
                 self._shake_hands(reached, context.result())
         except (OSError, ValueError) as exc:
             if not self.cancellation.is_cancelled:
-                self._tell(f"no connection ahead: {getattr(exc, 'strerror', None) or exc}")
+                self._trace(f"no connection ahead: {getattr(exc, 'strerror', None) or exc}")
             self.cancellation.cancel()
         finally:
             self._over.set()
@@ -101,12 +101,12 @@ class Ahead:
     def _connected(self) -> Reached:
         """Return a connection to the first address that takes one. Raises OSError where none does."""
         host, port = self._address
-        self._tell(f"resolving {host}")
+        self._trace(f"resolving {host}")
         found = resolve(host, port, self.cancellation)
-        self._tell(f"resolved: {', '.join(address.host for address in found)}")
+        self._trace(f"resolved: {', '.join(address.host for address in found)}")
         nagle_is_off = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        reached = connect(found, self._end_s, self.cancellation, [nagle_is_off], self._tell)
-        self._tell("connected")
+        reached = connect(found, self._end_s, self.cancellation, [nagle_is_off], self._trace)
+        self._trace("connected")
         return reached
 
     def _shake_hands(self, reached: Reached, context: "ssl.SSLContext") -> None:
@@ -129,7 +129,7 @@ class Ahead:
         if self.cancellation.is_cancelled:
             self.close()
             return
-        self._tell(f"TLS is up: {made.version()}")
+        self._trace(f"TLS is up: {made.version()}")
 
 
 class _Later:
@@ -153,9 +153,9 @@ class _Later:
             self._made = self._make()
 
 
-def connect_ahead(
-    base_url: str, ca_file: str | None, connect_timeout_s: float, environ: Mapping[str, str], tell: Tell = silent
-) -> Ahead | None:
+def preconnect(
+    base_url: str, ca_file: str | None, connect_timeout_s: float, environ: Mapping[str, str], trace: Trace = silent
+) -> Preconnect | None:
     """Begin to connect to the server of an https base URL; None for http, and where the environment interferes.
 
     A proxy would make the connection another one, SSLKEYLOGFILE asks urllib3 to write its keys down.
@@ -163,7 +163,7 @@ def connect_ahead(
     parts = urlsplit(base_url)
     if parts.scheme != "https" or not parts.hostname or any(name.lower() in _IN_THE_WAY for name in environ):
         return None
-    return Ahead(parts.hostname, parts.port or 443, ca_file, connect_timeout_s, tell)
+    return Preconnect(parts.hostname, parts.port or 443, ca_file, connect_timeout_s, trace)
 
 
 def tls_context(ca_file: str | None) -> "ssl.SSLContext":

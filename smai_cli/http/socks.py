@@ -47,5 +47,5 @@ def pools(sending: Sending) -> dict[str, Any]:
     """Return what makes the pools of connections for each scheme, all through the proxy; `sending` hears of them."""
     return {
         "http": functools.partial(_SocksPool, sending=sending),
-        "https": functools.partial(_SocksTlsPool, sending=sending, ahead=None),
+        "https": functools.partial(_SocksTlsPool, sending=sending, preconnect=None),
     }

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from smai_cli.http.trace import Tell, silent
+from smai_cli.http.trace import Trace, silent
 
 # Python takes a timeout of 0 for a socket that never waits.
 _SHORTEST_S = 0.001
@@ -150,7 +150,7 @@ def connect(
     end_s: float,
     cancellation: Cancellation,
     options: Sequence[tuple[int, int, int | bytes]] = (),
-    tell: Tell = silent,
+    trace: Trace = silent,
 ) -> Reached:
     """Return a connection to the first address that takes one, until `end_s` on the monotonic clock.
 
@@ -160,7 +160,7 @@ def connect(
     failure = OSError("no address")
     for number, address in enumerate(addresses, 1):
         left_s = end_s - time.monotonic()
-        tell(f"connecting to {address.host} port {address.place[1]}")
+        trace(f"connecting to {address.host} port {address.place[1]}")
         try:
             connection = _opened(address, left_s if number == len(addresses) else left_s / 2, cancellation, options)
         except OSError as exc:
@@ -168,7 +168,7 @@ def connect(
             cancellation.check()
             failure = exc
             if number < len(addresses):
-                tell(f"no connection to {address.host}: {exc.strerror or exc}")
+                trace(f"no connection to {address.host}: {exc.strerror or exc}")
         else:
             note(address, cancellation, answered=True)
             return Reached(connection, address)

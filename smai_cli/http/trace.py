@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     from smai_cli.config.keys import Secrets
 
 # Takes what has just happened, in a few words. It is called from several threads.
-Tell = Callable[[str], None]
+Trace = Callable[[str], None]
 
 
 def silent(what: str) -> None:
-    """Tell nobody."""
+    """Trace nobody."""
 
 
-class Teller:
+class Tracer:
     """Gives each thing that happens to `say`, behind the seconds since `begun_s`, when this was made.
 
     `key`, all that the run has to keep to itself, is kept out of it.
@@ -29,7 +29,7 @@ class Teller:
         self._lock = threading.Lock()  # so that the lines stand in the order of their times
 
     def __call__(self, what: str) -> None:
-        """Tell what happened."""
+        """Trace what happened."""
         with self._lock:
             line = f"{time.monotonic() - self.begun_s:.3f} s: {what}"
             self._say(self.key.hidden_in(line) if self.key else line)

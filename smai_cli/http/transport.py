@@ -1,6 +1,6 @@
 """A request -> HTTP -> pieces of bytes, as they arrive.
 
-Kept out here are two things that requests does and a streaming tool must not: reads that wait for more than has
+SavedTurn out here are two things that requests does and a streaming tool must not: reads that wait for more than has
 arrived, and timeouts that start anew with every byte. `connections` and `failures` see to the others.
 """
 
@@ -19,7 +19,7 @@ from smai_cli import __version__
 from smai_cli.clocks import SLICE_S, Clocks, IdleClock
 from smai_cli.config.endpoint import Endpoint, shown_url
 from smai_cli.errors import Again, BrokenError, ClockError, RefusedError, SmaiError, UsageError
-from smai_cli.http.api_error import problem_in_body
+from smai_cli.http.api_error import api_error_in_body
 from smai_cli.http.connections import Bearer, Sending, Session, Upload, session
 from smai_cli.http.failures import (
     FAILURES,
@@ -30,9 +30,9 @@ from smai_cli.http.failures import (
     reason_of,
     translated,
 )
-from smai_cli.http.preconnect import Ahead
+from smai_cli.http.preconnect import Preconnect
 from smai_cli.http.retry import retry_after_s, should_retry
-from smai_cli.http.trace import Tell, silent
+from smai_cli.http.trace import Trace, silent
 from smai_cli.text import one_line
 
 PIECE_BYTES = 65536
@@ -52,16 +52,16 @@ def post(  # noqa: PLR0913  # where, what, how long, two things about TLS, and w
     clocks: Clocks,
     *,
     ca_file: str | None = None,
-    ahead: Ahead | None = None,
-    tell: Tell = silent,
-) -> "Answer":
-    """POST `body` (JSON) and return the Answer, whose HTTP status is 200.
+    preconnect: Preconnect | None = None,
+    trace: Trace = silent,
+) -> "ResponseBody":
+    """POST `body` (JSON) and return the ResponseBody, whose HTTP status is 200.
 
-    `ca_file` vouches for the server (None: the bundle of requests), `ahead` may hold a connection to it, `tell`
+    `ca_file` vouches for the server (None: the bundle of requests), `preconnect` may hold a connection to it, `trace`
     hears of each step.
     Raises ConnectError, ClockError, RefusedError, AccessError, BusyError or BrokenError, as the exchange ends.
     """
-    return Exchange(endpoint, path, body, clocks, ca_file=ca_file, ahead=ahead, tell=tell).open()
+    return Exchange(endpoint, path, body, clocks, ca_file=ca_file, preconnect=preconnect, trace=trace).open()
 
 
 def get(  # noqa: PLR0913  # as above
@@ -70,14 +70,14 @@ def get(  # noqa: PLR0913  # as above
     clocks: Clocks,
     *,
     ca_file: str | None = None,
-    ahead: Ahead | None = None,
-    tell: Tell = silent,
-) -> "Answer":
-    """GET what is at `path` and return the Answer; the rest is as for `post`.
+    preconnect: Preconnect | None = None,
+    trace: Trace = silent,
+) -> "ResponseBody":
+    """GET what is at `path` and return the ResponseBody; the rest is as for `post`.
 
     Nothing is billed: a request that was dropped without an answer may be sent again.
     """
-    return Exchange(endpoint, path, None, clocks, ca_file=ca_file, ahead=ahead, tell=tell).open()
+    return Exchange(endpoint, path, None, clocks, ca_file=ca_file, preconnect=preconnect, trace=trace).open()
 
 
 def prepared(endpoint: Endpoint, path: str, body: bytes) -> tuple[str, dict[str, str]]:
@@ -116,7 +116,7 @@ def _where(endpoint: Endpoint, path: str, clocks: Clocks, ca_file: str | None) -
     }
 
 
-class Answer:
+class ResponseBody:
     """The body of a 200 answer. Iterating yields pieces of at most PIECE_BYTES, each as soon as it is there."""
 
     def __init__(self, raw: Any, exchange: "Exchange") -> None:
@@ -132,7 +132,7 @@ class Answer:
         try:
             while piece := self._read():
                 yield piece
-            self._exchange.tell("end of the body")
+            self._exchange.trace("end of the body")
         finally:
             self.close()
 
@@ -181,16 +181,16 @@ class Exchange:
         clocks: Clocks,
         *,
         ca_file: str | None = None,
-        ahead: Ahead | None = None,
-        tell: Tell = silent,
+        preconnect: Preconnect | None = None,
+        trace: Trace = silent,
     ) -> None:
         self.clock = IdleClock(clocks.idle_timeout_s, clocks.deadline)
         self._clocks = clocks
         self._body = body
         self._where = functools.partial(_where, endpoint, path, clocks, ca_file)
         what = f"{'GET' if body is None else 'POST'} {_shown_url(endpoint, path)}"
-        self._sending = Sending(what if body is None else f"{what}, {len(body)} bytes", tell, is_whole=body is None)
-        self._ahead = ahead
+        self._sending = Sending(what if body is None else f"{what}, {len(body)} bytes", trace, is_whole=body is None)
+        self._preconnect = preconnect
         self._thread: threading.Thread | None = None
         self._thread_lock = threading.Lock()
         self._use = threading.Lock()
@@ -201,8 +201,8 @@ class Exchange:
         self._sending.report = functools.partial(self._news.put, None)
         self._error_body = bytearray()
 
-    def open(self) -> Answer:
-        """Send the request and return the Answer, whose HTTP status is 200; once.
+    def open(self) -> ResponseBody:
+        """Send the request and return the ResponseBody, whose HTTP status is 200; once.
 
         Raises as `post` does, the connection being closed by then; BrokenError where `close` was called.
         """
@@ -212,7 +212,7 @@ class Exchange:
             self.close()  # a retry is not to run beside the exchange that it replaces
             raise
         self._is_answered = True
-        return Answer(response.raw, self)
+        return ResponseBody(response.raw, self)
 
     def close(self) -> None:
         """End the exchange, whatever it waits for, and let go of all that it holds; from any thread, at any time.
@@ -229,9 +229,9 @@ class Exchange:
         if thread and thread is not threading.current_thread() and not self._sending.cancellation.is_deaf:
             thread.join(_QUICK_S)
 
-    def tell(self, what: str) -> None:
-        """Tell what happens, until the exchange is closed."""
-        self._sending.tell(what)
+    def trace(self, what: str) -> None:
+        """Trace what happens, until the exchange is closed."""
+        self._sending.trace(what)
 
     def check(self) -> None:
         """Raise BrokenError once it was closed."""
@@ -248,7 +248,7 @@ class Exchange:
     def _accepted(self) -> requests.Response:
         """Return the response whose status is 200, its body unread. Raises SmaiError."""
         response = self._begun()
-        self.tell(f"headers: {_shown(response)}")
+        self.trace(f"headers: {_shown(response)}")
         if response.status_code != _OK:
             raise self._refusal(response)
         if self._sending.malformed:
@@ -336,7 +336,7 @@ class Exchange:
         self._news.put(failure)
 
     def _send(self) -> requests.Response:
-        made = session(self._ahead, self._sending)
+        made = session(self._preconnect, self._sending)
         if self._body is None:
             return made.get(headers=_HEADERS | _GET_HEADERS, **self._where())
         return made.post(data=Upload(self._body, self._sending), headers=_HEADERS | _POST_HEADERS, **self._where())
@@ -392,7 +392,7 @@ def _http_error(response: requests.Response, body: bytes) -> SmaiError:
     return http_error(
         response.status_code,
         response.reason or "",
-        problem_in_body(body),
+        api_error_in_body(body),
         wait_s=retry_after_s(response.headers),
         request_id=_request_id(response),
         should_retry=should_retry(response.headers),

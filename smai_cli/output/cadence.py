@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from smai_cli.output.wrappers import Around
 from smai_cli.output.writers import Writer
 from smai_cli.stream.chunk import Chunk
-from smai_cli.stream.outcome import Completion
+from smai_cli.stream.outcome import Outcome
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _ASCII = " .:-=+*#@"
@@ -94,10 +94,10 @@ class Paced(Around):
             self._cadence.note()
         super().chunk(chunk)
 
-    def end(self, completion: Completion) -> None:
+    def end(self, outcome: Outcome) -> None:
         """Pass the end on."""
         self._ended = True
-        super().end(completion)
+        super().end(outcome)
 
 
 def speaks_utf8(environ: Mapping[str, str]) -> bool:

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from smai_cli.http.trace import Tell
+from smai_cli.http.trace import Trace
 from smai_cli.output.descriptors import Aside, FileOutput, Output
 from smai_cli.output.options import OutputOptions
-from smai_cli.output.wrappers import Aloud, Both, Kept, Recorded, Told, WithCalls
+from smai_cli.output.wrappers import ReasoningToStderr, Recorded, SavedTurn, Tee, Traced, WithCalls
 from smai_cli.output.writers import WRITERS, Final, Writer
 from smai_cli.prompt.request import Message
 
@@ -19,7 +19,7 @@ class Ends(NamedTuple):
     """Where an answer goes, and who hears of it; None for what a run does not have.
 
     `check` raises a SmaiError for a text that is not what was asked for, `keep` takes the answer as a message, once it
-    was delivered; `tell` hears each step, `cadence` notes it, `waiting` counts it.
+    was delivered; `trace` hears each step, `cadence` notes it, `waiting` counts it.
     """
 
     stdout: Output
@@ -28,7 +28,7 @@ class Ends(NamedTuple):
     check: Callable[[str], None] | None = None
     keep: Callable[[Message], None] | None = None
     cadence: "Cadence | None" = None
-    tell: Tell | None = None
+    trace: Trace | None = None
     waiting: "Waiting | None" = None
 
 
@@ -38,20 +38,20 @@ def writer_for(options: OutputOptions, ends: Ends) -> Writer:
     if ends.file:
         # The file hears everything first: what a reader of stdout has seen is on the disk as well.
         into_file = _mode(options, ends.file, ends.check)
-        writer = into_file if options.quiet else Both(into_file, writer)
+        writer = into_file if options.quiet else Tee(into_file, writer)
     if ends.tape:
         writer = Recorded(writer, ends.tape)
     if options.reasoning:
-        writer = Aloud(writer, Aside())
+        writer = ReasoningToStderr(writer, Aside())
     if ends.cadence:
         from smai_cli.output.cadence import Paced  # noqa: PLC0415  # on a terminal only
 
         writer = Paced(writer, ends.cadence)
     if ends.keep:
         # Around all outputs, so that a turn is kept only when the answer has gone to each of them.
-        writer = Kept(writer, ends.keep)
-    if ends.tell:
-        writer = Told(writer, ends.tell)
+        writer = SavedTurn(writer, ends.keep)
+    if ends.trace:
+        writer = Traced(writer, ends.trace)
     if ends.waiting:
         from smai_cli.output.waiting import Counted  # noqa: PLC0415  # on a terminal only
 

@@ -1,70 +1,70 @@
-"""A Completion -> the summary for stderr: one line to read, or one JSON object."""
+"""A Outcome -> the summary for stderr: one line to read, or one JSON object."""
 
 import json
 from typing import Any
 
 from smai_cli.output import tokens
 from smai_cli.stream.chunk import Usage
-from smai_cli.stream.outcome import Completion
+from smai_cli.stream.outcome import Outcome
 from smai_cli.text import one_line
 
 
-def count_tokens(completion: Completion) -> tuple[Usage, str]:
+def count_tokens(outcome: Outcome) -> tuple[Usage, str]:
     """Return the token counts and where they come from: `server`; where it sent none `local`, or else `estimate`.
 
     A local count needs the text, and the tokenizer of the model. It is that of the answer only: servers wrap the
     messages of a prompt in tokens of their own.
     """
-    if completion.usage:
-        return completion.usage, "server"
+    if outcome.usage:
+        return outcome.usage, "server"
     # No text is not no tokens: a tool call, hidden reasoning and other choices have some.
-    is_all = completion.text and not completion.tools and not completion.is_several
-    exact = tokens.count(completion.text, completion.model) if is_all else None
+    is_all = outcome.text and not outcome.tools and not outcome.is_several
+    exact = tokens.count(outcome.text, outcome.model) if is_all else None
     if exact is not None:
         return Usage(completion_tokens=exact), "local"
-    about = tokens.estimate(completion.characters, completion.ascii_characters)
+    about = tokens.estimate(outcome.characters, outcome.ascii_characters)
     return Usage(completion_tokens=about), "estimate"
 
 
-def summary_text(completion: Completion) -> str:
+def summary_text(outcome: Outcome) -> str:
     """Return the summary as one line for a person."""
-    usage, source = count_tokens(completion)
+    usage, source = count_tokens(outcome)
     mark = "~" if source == "estimate" else ""
     counts = (("in", usage.prompt_tokens), ("out", usage.completion_tokens))
     tokens = ", ".join(f"{mark}{count} {way}" for way, count in counts if count is not None)
     if usage.reasoning_tokens:
         tokens += f" ({usage.reasoning_tokens} of them reasoning)"
-    first_s = completion.first_delta_s
+    first_s = outcome.first_delta_s
     first = "" if first_s is None else f"first delta after {first_s:.2f} s, "
     return (
-        f"{completion.characters} characters; tokens: {tokens or 'none counted'} ({source}); "
-        f"{first}{completion.elapsed_s:.2f} s in all; {one_line(completion.finish_reason or 'no finish_reason', 40)}"
+        f"{outcome.characters} characters; tokens: {tokens or 'none counted'} ({source}); "
+        f"{first}{outcome.elapsed_s:.2f} s in all; {one_line(outcome.finish_reason or 'no finish_reason', 40)}"
     )
 
 
-def summary_json(completion: Completion) -> str:
+def summary_json(outcome: Outcome) -> str:
     """Return the summary as one line of JSON, which also tells a failure."""
-    usage, source = count_tokens(completion)
-    first_s = completion.first_delta_s
+    usage, source = count_tokens(outcome)
+    first_s = outcome.first_delta_s
     return json.dumps(
         {
-            "complete": completion.error is None,
-            "finish_reason": completion.finish_reason,
-            "characters": completion.characters,
+            "complete": outcome.error is None,
+            "finish_reason": outcome.finish_reason,
+            "characters": outcome.characters,
             "usage": usage._asdict(),
             "usage_source": source,
-            "model": completion.model,
+            "model": outcome.model,
             "first_delta_s": None if first_s is None else round(first_s, 6),
-            "elapsed_s": round(completion.elapsed_s, 6),
-            "retries": completion.retries,
-            "exit_status": int(completion.status),
-            "error": _error(completion),
+            "elapsed_s": round(outcome.elapsed_s, 6),
+            "retries": outcome.retries,
+            "exit_status": int(outcome.status),
+            "error": _error(outcome),
         }
     )
 
 
-def _error(completion: Completion) -> dict[str, Any] | None:
-    error = completion.error
+def _error(outcome: Outcome) -> dict[str, Any] | None:
+    error = outcome.error
     if error is None:
         return None
     return {

@@ -9,7 +9,7 @@ from smai_cli.output.descriptors import StatusLine, columns
 from smai_cli.output.wrappers import Around
 from smai_cli.output.writers import Writer
 from smai_cli.stream.chunk import Chunk
-from smai_cli.stream.outcome import Completion
+from smai_cli.stream.outcome import Outcome
 
 # A quick run shows nothing.
 _APPEARS_AFTER_S = 1.0
@@ -80,8 +80,8 @@ class Counted(Around):
             self._waiting.thoughts += 1
         super().chunk(chunk)
 
-    def end(self, completion: Completion) -> None:
+    def end(self, outcome: Outcome) -> None:
         """Forget the deltas of an answer that may be asked for again, and pass the end on."""
-        if completion.error:
+        if outcome.error:
             self._waiting.deltas = self._waiting.thoughts = 0
-        super().end(completion)
+        super().end(outcome)

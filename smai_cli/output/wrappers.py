@@ -5,12 +5,12 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from smai_cli.http.trace import Tell
+from smai_cli.http.trace import Trace
 from smai_cli.output.descriptors import FileOutput
 from smai_cli.output.writers import Writer
 from smai_cli.prompt.request import Message
 from smai_cli.stream.chunk import CallPart, Chunk
-from smai_cli.stream.outcome import Completion
+from smai_cli.stream.outcome import Outcome
 from smai_cli.text import Joiner, one_line
 
 
@@ -31,12 +31,12 @@ class Around(Writer):
         """Pass the chunk on."""
         self._writer.chunk(chunk)
 
-    def end(self, completion: Completion) -> None:
+    def end(self, outcome: Outcome) -> None:
         """Pass the end on."""
-        self._writer.end(completion)
+        self._writer.end(outcome)
 
 
-class Both(Writer):
+class Tee(Writer):
     """Two writers of one mode, to two outputs. The first hears everything first."""
 
     def __init__(self, first: Writer, second: Writer) -> None:
@@ -55,10 +55,10 @@ class Both(Writer):
         for writer in self._writers:
             writer.chunk(chunk)
 
-    def end(self, completion: Completion) -> None:
+    def end(self, outcome: Outcome) -> None:
         """Pass the end on."""
         for writer in self._writers:
-            writer.end(completion)
+            writer.end(outcome)
 
 
 class Recorded(Around):
@@ -77,13 +77,13 @@ class Recorded(Around):
         self._tape.write(data)
         super().piece(data)
 
-    def end(self, completion: Completion) -> None:
+    def end(self, outcome: Outcome) -> None:
         """Pass the end on."""
         self._ended = True
-        super().end(completion)
+        super().end(outcome)
 
 
-class Aloud(Around):
+class ReasoningToStderr(Around):
     """A mode, and the model's reasoning put to `aside`, piece by piece, with a line end behind it."""
 
     def __init__(self, writer: Writer, aside: Callable[[str], None]) -> None:
@@ -100,10 +100,10 @@ class Aloud(Around):
             self._finish()
         super().chunk(chunk)
 
-    def end(self, completion: Completion) -> None:
+    def end(self, outcome: Outcome) -> None:
         """Finish the line of the reasoning, and pass the end on."""
         self._finish()
-        super().end(completion)
+        super().end(outcome)
 
     def _finish(self) -> None:
         if self._last and not self._last.endswith("\n"):
@@ -111,35 +111,35 @@ class Aloud(Around):
         self._last = ""
 
 
-class Told(Around):
-    """A mode, and the steps of the answer told as they come, by `tell`."""
+class Traced(Around):
+    """A mode, and the steps of the answer told as they come, by `trace`."""
 
-    def __init__(self, writer: Writer, tell: Tell) -> None:
+    def __init__(self, writer: Writer, trace: Trace) -> None:
         super().__init__(writer)
-        self._tell = tell
+        self._trace = trace
         self._seen: set[str] = set()
 
     def chunk(self, chunk: Chunk) -> None:
-        """Tell what is the first of its kind, and how the answer ends; pass the chunk on."""
+        """Trace what is the first of its kind, and how the answer ends; pass the chunk on."""
         if chunk.reasoning:
             self._once("first delta of reasoning")
         if chunk.text:
             self._once("first delta")
         if chunk.finish_reason:
-            self._tell(f"finished: {one_line(chunk.finish_reason, 40)}")
+            self._trace(f"finished: {one_line(chunk.finish_reason, 40)}")
         if chunk.done:
-            self._tell("end of the events")
+            self._trace("end of the events")
         super().chunk(chunk)
 
-    def end(self, completion: Completion) -> None:
+    def end(self, outcome: Outcome) -> None:
         """Pass the end on; another try begins anew."""
         self._seen.clear()
-        super().end(completion)
+        super().end(outcome)
 
     def _once(self, what: str) -> None:
         if what not in self._seen:
             self._seen.add(what)
-            self._tell(what)
+            self._trace(what)
 
 
 class WithCalls(Around):
@@ -154,16 +154,16 @@ class WithCalls(Around):
         self._calls.add(chunk.calls)
         super().chunk(chunk)
 
-    def end(self, completion: Completion) -> None:
+    def end(self, outcome: Outcome) -> None:
         """Pass the end on, then write the calls of a complete answer; forget those of a broken one."""
-        super().end(completion)
+        super().end(outcome)
         calls, self._calls = self._calls, Calls()
-        if completion.error is None:
+        if outcome.error is None:
             for call in calls.as_json():
                 self.out.write(json.dumps(call).encode() + b"\n")
 
 
-class Kept(Around):
+class SavedTurn(Around):
     """A mode, and the complete answer given to `keep` as a message, once it was delivered."""
 
     def __init__(self, writer: Writer, keep: Callable[[Message], None]) -> None:
@@ -178,12 +178,12 @@ class Kept(Around):
         self._calls.add(chunk.calls)
         super().chunk(chunk)
 
-    def end(self, completion: Completion) -> None:
+    def end(self, outcome: Outcome) -> None:
         """Pass the end on, then keep a complete answer; forget a broken one."""
-        super().end(completion)
+        super().end(outcome)
         text, self._text = self._text.getvalue(), io.StringIO()
         calls, self._calls = self._calls.as_json(), Calls()
-        if completion.error is None:
+        if outcome.error is None:
             self._keep(
                 Message("assistant", text or None, {"tool_calls": calls}) if calls else Message("assistant", text)
             )

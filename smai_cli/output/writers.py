@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from smai_cli.output.descriptors import Output
 from smai_cli.stream.chunk import Chunk
-from smai_cli.stream.outcome import Completion
+from smai_cli.stream.outcome import Outcome
 from smai_cli.text import visible
 
 
@@ -29,7 +29,7 @@ class Writer:
     def chunk(self, chunk: Chunk) -> None:
         """Take one chunk; its text is whole code points."""
 
-    def end(self, completion: Completion) -> None:
+    def end(self, outcome: Outcome) -> None:
         """Take the end; `completion.error` tells whether the answer is complete."""
 
 
@@ -47,7 +47,7 @@ class Text(Writer):
             self._last = chunk.text
             self.out.write(self._encode(chunk.text))
 
-    def end(self, completion: Completion) -> None:  # noqa: ARG002
+    def end(self, outcome: Outcome) -> None:  # noqa: ARG002
         """Finish the line, so that a message or a prompt begins on its own."""
         if self._last and not self._last.endswith("\n"):
             self.out.write(b"\n")
@@ -89,13 +89,13 @@ class Final(Writer):
         """Keep the delta."""
         self._text.write(chunk.text)
 
-    def end(self, completion: Completion) -> None:
+    def end(self, outcome: Outcome) -> None:
         """Write the text of a complete answer; forget that of a broken one, which may be asked for again."""
         text = self._text.getvalue()
         self._text = io.StringIO()
-        if completion.error is None and self._check and not completion.tools:  # a tool call is no text
+        if outcome.error is None and self._check and not outcome.tools:  # a tool call is no text
             self._check(text)
-        if text and completion.error is None:
+        if text and outcome.error is None:
             self.out.write(_encoder(self.out)(text if text.endswith("\n") else text + "\n"))
 
 

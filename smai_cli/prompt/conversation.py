@@ -38,7 +38,7 @@ def names_beside(place: str) -> tuple[str, str, str]:
     )
 
 
-class ChatFile:
+class ConversationFile:
     """The conversation in the file `path`, which need not exist yet. Use it as a context manager.
 
     `messages` are those so far. As long as the context lasts no other run of smai gets at the file; `notice` is

@@ -11,8 +11,8 @@ from smai_cli.prompt.request import Message, Request, conversation
 
 if TYPE_CHECKING:
     from smai_cli.prompt.attachments import Attachment
-    from smai_cli.prompt.conversation import ChatFile
-    from smai_cli.prompt.response_format import Form
+    from smai_cli.prompt.conversation import ConversationFile
+    from smai_cli.prompt.response_format import ResponseFormat
 
 
 class InputOptions(NamedTuple):
@@ -40,7 +40,7 @@ class InputOptions(NamedTuple):
 class Turn(NamedTuple):
     """What was asked in a conversation, to be kept in its file together with the answer, or not at all."""
 
-    chat: "ChatFile"
+    chat: "ConversationFile"
     asked: tuple[Message, ...]
 
     def prepare(self, answer: Message) -> None:
@@ -61,8 +61,8 @@ class Question(NamedTuple):
     system: str | None
     earlier: tuple[Message, ...]
     attachments: "tuple[Attachment, ...]"
-    form: "Form | None"
-    chat: "ChatFile | None" = None
+    form: "ResponseFormat | None"
+    chat: "ConversationFile | None" = None
 
     def messages(self, words: list[str], piped: str | None) -> tuple[Message, ...]:
         """Return the messages to send, for the operands `words` and what stdin held. Raises UsageError."""
@@ -96,9 +96,9 @@ def read_question(options: InputOptions, read_stdin: Callable[[], bytes]) -> Que
     earlier: tuple[Message, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     if options.json or options.schema:
-        from smai_cli.prompt.response_format import Form  # noqa: PLC0415
+        from smai_cli.prompt.response_format import ResponseFormat  # noqa: PLC0415
 
-        form = Form(options.schema)
+        form = ResponseFormat(options.schema)
     if options.attach:
         from smai_cli.prompt.attachments import read_attachment  # noqa: PLC0415
 
@@ -126,9 +126,9 @@ def in_conversation(question: Question, options: InputOptions, notice: Callable[
     if not path:
         yield question
         return
-    from smai_cli.prompt.conversation import ChatFile  # noqa: PLC0415  # for those who have one
+    from smai_cli.prompt.conversation import ConversationFile  # noqa: PLC0415  # for those who have one
 
-    with ChatFile(path, notice) as chat:
+    with ConversationFile(path, notice) as chat:
         system = question.system
         if chat.messages and not options.system_is_typed:
             system = None  # as above

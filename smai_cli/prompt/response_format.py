@@ -9,7 +9,7 @@ from smai_cli.prompt.request import JSON, TOO_LARGE
 from smai_cli.text import one_line
 
 
-class Form:
+class ResponseFormat:
     """JSON, after the schema in the file `path` if there is one. Raises UsageError for what is no schema."""
 
     def __init__(self, path: str | None = None) -> None:

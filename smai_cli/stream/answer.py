@@ -70,7 +70,7 @@ class _Answer:
             self._has_calls = True
             self._call_ids.update(call.id for call in chunk.calls)
         text = self.joiner.whole(chunk.text)
-        if chunk.done or chunk.problem:  # the last one that anybody looks at
+        if chunk.done or chunk.api_error:  # the last one that anybody looks at
             text += self.joiner.rest()
         self.plain_index = self._choice_index if self._has_text and not self.joiner.held else None
         return chunk if text is chunk.text else chunk._replace(text=text)

@@ -5,7 +5,7 @@ import math
 from typing import Any, NamedTuple, NoReturn
 
 from smai_cli.errors import BrokenError, RefusedError
-from smai_cli.http.api_error import Problem
+from smai_cli.http.api_error import ApiError
 from smai_cli.text import one_line
 
 
@@ -67,9 +67,9 @@ class Chunk(NamedTuple):
     for one that carries nothing of an answer: a ping, usage alone. `text` is its delta, `refusal` the model's words
     instead of an answer, `reasoning` its thoughts before one, `calls` parts of the tools it asks for, `opens` that its
     role is named, `whole` what it says once more or for the first time of the whole answer. `others` are the other
-    choices in the event; their text and all that smai does not know stay in `data`. `problem` is an error in place of a
-    chunk, `is_foreign` marks what is no chunk of this API at all, `done` that nothing follows. `is_plain` says that
-    there is nothing but ASCII text, as in most of them. `part` is where the text belongs in an answer of parts.
+    choices in the event; their text and all that smai does not know stay in `data`. `api_error` is an error in place
+    of a chunk, `is_foreign` marks what is no chunk of this API at all, `done` that nothing follows. `is_plain` says
+    that there is nothing but ASCII text, as in most of them. `part` is where the text belongs in an answer of parts.
     """
 
     data: str = ""
@@ -81,7 +81,7 @@ class Chunk(NamedTuple):
     reasoning: str = ""
     calls: tuple[CallPart, ...] = ()
     others: tuple[Other, ...] = ()
-    problem: Problem | None = None
+    api_error: ApiError | None = None
     done: bool = False
     choice_index: int | None = None
     opens: bool = False

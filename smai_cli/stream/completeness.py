@@ -9,7 +9,7 @@ Complete is what the server said to be complete, where nothing that it said spea
 - `[DONE]` alone says nothing: gateways (one-api, new-api) write it also where their own upstream was cut;
 - an error, in any form, is worse than all of it.
 
-Both dialects, streams and answers in one piece, `ask` and `decode` are judged here and nowhere else.
+Tee dialects, streams and answers in one piece, `ask` and `decode` are judged here and nowhere else.
 """
 
 from collections.abc import Callable, Collection, Iterable

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from smai_cli.errors import Again, BrokenError, RefusedError, SmaiError
-from smai_cli.http.api_error import Problem, error_in
+from smai_cli.http.api_error import ApiError, error_in
 from smai_cli.http.meaning import answer_error
 from smai_cli.stream.chunk import LENIENT
 from smai_cli.text import escaped, one_line
@@ -114,8 +114,8 @@ def parse_page(body: bytes) -> Page:
 
 def _entries(payload: Any, text: str) -> list[Any]:
     """Return the objects of a list. Raises RefusedError, and what an error object means."""
-    if problem := _problem(payload):
-        raise _refusal(problem)
+    if api_error := _api_error(payload):
+        raise _refusal(api_error)
     if isinstance(payload, dict):
         # Servers without a model send null for an empty list.
         is_empty = payload.get("object") == "list" and payload.get("data", ...) is None
@@ -125,15 +125,15 @@ def _entries(payload: Any, text: str) -> list[Any]:
     return payload
 
 
-def _problem(payload: Any) -> Problem | None:
-    """Return the Problem that an answer is, None for another one; Gemini's are arrays."""
+def _api_error(payload: Any) -> ApiError | None:
+    """Return the ApiError that an answer is, None for another one; Gemini's are arrays."""
     if isinstance(payload, list) and payload and isinstance(payload[0], dict) and "id" not in payload[0]:
         payload = payload[0]
     return error_in(payload) if isinstance(payload, dict) else None
 
 
-def _refusal(problem: Problem) -> SmaiError:
-    error = answer_error(problem, in_stream=False, has_text=False)
+def _refusal(api_error: ApiError) -> SmaiError:
+    error = answer_error(api_error, in_stream=False, has_text=False)
     if isinstance(error, RefusedError):
         error.hint = "check --base-url"  # the usual hint is about a request to a model
     return error

@@ -1,4 +1,4 @@
-"""Chunks folded into a Completion: what the answer was, and whether the server said that it is complete."""
+"""Chunks folded into a Outcome: what the answer was, and whether the server said that it is complete."""
 
 import io
 import time
@@ -11,13 +11,13 @@ from smai_cli.stream.completeness import Completeness
 from smai_cli.text import ascii_in
 
 if TYPE_CHECKING:
-    from smai_cli.http.api_error import Problem
+    from smai_cli.http.api_error import ApiError
 
 _REFUSAL_LIMIT = 1000
 _TOOLS_LIMIT = 10
 
 
-class Completion:
+class Outcome:
     """One answer as it grows. It keeps counts, not the text, so a long stream needs no more memory than a short one.
 
     With `keep_text`, which only a count of tokens needs, it keeps the text too. `accept` holds finish reasons that
@@ -56,7 +56,7 @@ class Completion:
         self.ascii_characters = 0
         self.refusal = ""
         self.tools: list[str] = []
-        self.problem: Problem | None = None
+        self.api_error: ApiError | None = None
         self.usage: Usage | None = None
         self.first_delta_s: float | None = None
         self.elapsed_s = 0.0
@@ -80,7 +80,7 @@ class Completion:
             if self.keep_text:
                 self._text.write(chunk.text)
             return
-        _, text, finish_reason, usage, model, refusal, _, calls, others, problem, done, _, _, _, is_foreign, _, _ = (
+        _, text, finish_reason, usage, model, refusal, _, calls, others, api_error, done, _, _, _, is_foreign, _, _ = (
             chunk
         )
         if text:
@@ -99,7 +99,7 @@ class Completion:
             or refusal
             or calls
             or others
-            or problem
+            or api_error
             or done
             or is_foreign
         ):
@@ -109,7 +109,7 @@ class Completion:
         self._completeness.hear(chunk)
         self.is_final = self._completeness.is_final
         self.usage = chunk.usage or self.usage
-        self.problem = chunk.problem or self.problem
+        self.api_error = chunk.api_error or self.api_error
         self.refusal = (self.refusal + chunk.refusal)[:_REFUSAL_LIMIT]
         self.is_several = self.is_several or bool(chunk.others)
         for call in chunk.calls:
@@ -157,8 +157,8 @@ class Completion:
 
     def _verdict(self) -> SmaiError | None:
         """Return what the server's own words leave to be desired; None for a complete answer."""
-        if self.problem:
+        if self.api_error:
             from smai_cli.http.meaning import answer_error  # noqa: PLC0415  # only for a failure
 
-            return answer_error(self.problem, in_stream=True, has_text=self.first_delta_s is not None)
+            return answer_error(self.api_error, in_stream=True, has_text=self.first_delta_s is not None)
         return self._completeness.verdict(has_text=bool(self.characters or self.tools), refusal=self.refusal)

@@ -15,7 +15,7 @@ from smai_cli.http.retry import Retries
 from smai_cli.prompt.request import Request
 from smai_cli.stream.answer import chunks_of_answer
 from smai_cli.stream.chunk import Chunk
-from smai_cli.stream.outcome import Completion
+from smai_cli.stream.outcome import Outcome
 from smai_cli.stream.sse import MAX_EVENT_BYTES, events
 
 _HEAD_LIMIT = 65536
@@ -59,7 +59,7 @@ class Writer(Protocol):
     def chunk(self, chunk: Chunk, /) -> None:
         """Take one chunk; its text is whole code points."""
 
-    def end(self, completion: Completion, /) -> None:
+    def end(self, outcome: Outcome, /) -> None:
         """Take the end; `completion.error` tells whether the answer is complete."""
 
 
@@ -88,7 +88,7 @@ def ask(  # noqa: PLR0913  # the parts of a run, each chosen by the edge
     dialect: Dialect,
     *,
     writer: Writer,
-    completion: Completion,
+    outcome: Outcome,
     retries: Retries,
 ) -> None:
     """Send `request` by `post`, pump its answer, and try again where that is allowed.
@@ -97,30 +97,30 @@ def ask(  # noqa: PLR0913  # the parts of a run, each chosen by the edge
     without. Raises ReaderGoneError only.
     """
     while True:
-        completion.retries = retries.spent
+        outcome.retries = retries.spent
         try:
             source = post(dialect.encode_request(request))
         except SmaiError as error:
             if request.include_usage and _blames_usage(error):
                 request = request._replace(include_usage=False)
                 continue
-            completion.end(error)
+            outcome.end(error)
         else:
-            pump(source, dialect, writer, completion)
-        if completion.error is None or not retries.wait(completion.error, holds_back=writer.holds_back):
+            pump(source, dialect, writer, outcome)
+        if outcome.error is None or not retries.wait(outcome.error, holds_back=writer.holds_back):
             return
-        completion.restart()
+        outcome.restart()
 
 
 def pump(
     source: Source,
     dialect: Parser,
     writer: Writer,
-    completion: Completion,
+    outcome: Outcome,
     *,
     on_more: Callable[[], None] | None = None,
 ) -> None:
-    """Carry an answer from `source` to `writer` and `completion`, until it is done, broken or cut.
+    """Carry an answer from `source` to `writer` and `outcome`, until it is done, broken or cut.
 
     `on_more` is called where something of an answer follows the end of this one; without it nobody looks.
     How it ended is in `completion.error`: None only for a complete answer that was delivered in full.
@@ -128,13 +128,13 @@ def pump(
     """
     pieces = _tapped(source, writer)
     try:
-        failure = _pump(pieces, source, dialect, writer, completion, on_more=on_more)
+        failure = _pump(pieces, source, dialect, writer, outcome, on_more=on_more)
         if writer.takes_all:
             _drain(pieces, source, hurry=failure is None)
-        completion.end(failure)
-        writer.end(completion)
+        outcome.end(failure)
+        writer.end(outcome)
     except SmaiError as error:  # the output failed, or a complete answer is not what was asked for
-        completion.end(error)
+        outcome.end(error)
     finally:
         source.close()
 
@@ -144,7 +144,7 @@ def _pump(  # noqa: PLR0913  # as pump
     source: Source,
     dialect: Parser,
     writer: Writer,
-    completion: Completion,
+    outcome: Outcome,
     *,
     on_more: Callable[[], None] | None,
 ) -> SmaiError | None:
@@ -153,30 +153,30 @@ def _pump(  # noqa: PLR0913  # as pump
     was_final = False
     chunks = _chunks(pieces, dialect)
     try:
-        for chunk in chunks_of_answer(chunks, completion.choices):
-            completion.add(chunk)
-            if chunk.choice_index is not None and not completion.is_final:
+        for chunk in chunks_of_answer(chunks, outcome.choices):
+            outcome.add(chunk)
+            if chunk.choice_index is not None and not outcome.is_final:
                 clock.wind()
                 writer.chunk(chunk)
                 if was_final and on_more and not chunk.others:
                     on_more()
                 was_final = False
             else:
-                if completion.is_final and not was_final:
+                if outcome.is_final and not was_final:
                     clock.finish(FINISHED_GRACE_S)
                     was_final = True
                 clock.hold()
                 writer.chunk(chunk)
                 clock.release()
-            if chunk.done or chunk.problem:
+            if chunk.done or chunk.api_error:
                 if on_more and chunk.done and _goes_on(chunks, clock):
                     on_more()
                 return None
     except ANSWER_FAILURES as error:
         # Once the server has said that the answer is complete, how the connection ends is moot.
-        return None if completion.is_final else error
+        return None if outcome.is_final else error
     if source.is_framed:
-        completion.seal()
+        outcome.seal()
     return None
 
 
@@ -252,10 +252,10 @@ def _whole_body(pieces: Iterable[bytes], dialect: Parser) -> Chunk:
         if failure:
             raise failure from None
         raise
-    if chunk.problem and not chunk.text:
+    if chunk.api_error and not chunk.text:
         from smai_cli.http.meaning import answer_error  # noqa: PLC0415  # only for a failure
 
-        raise answer_error(chunk.problem, in_stream=False, has_text=False)
+        raise answer_error(chunk.api_error, in_stream=False, has_text=False)
     return chunk
 
 

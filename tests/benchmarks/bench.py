@@ -219,7 +219,7 @@ class Bench:
 
     def start_up(self) -> None:
         """How long the interpreter, the imports and the help take."""
-        completion = self.env | {"_SMAI_COMPLETE": "bash_complete", "COMP_WORDS": "smai ask --m", "COMP_CWORD": "2"}
+        outcome = self.env | {"_SMAI_COMPLETE": "bash_complete", "COMP_WORDS": "smai ask --m", "COMP_CWORD": "2"}
         commands = {
             "python -c pass": [PYTHON, "-c", "pass"],
             "import click": [PYTHON, "-c", "import click"],
@@ -227,7 +227,7 @@ class Bench:
         }
         results = side_by_side(commands, self.runs, self.env)
         walls = {n: self.row("whole run", n, [r.wall_ms for r in rs], "ms") for n, rs in results.items()}
-        tab = [run([SMAI], completion).wall_ms for _ in range(self.runs)]
+        tab = [run([SMAI], outcome).wall_ms for _ in range(self.runs)]
         completing = self.row("whole run", "smai, completion at TAB", tab, "ms")
         self.budget("smai --help / import click", walls["smai --help"] / walls["import click"], 1.6)
         self.budget("completion / import click", completing / walls["import click"], 1.6)

@@ -26,7 +26,7 @@ LIST = http("200 OK", json.dumps({"object": "list", "data": [{"id": "gpt-4.1"}, 
 NOWHERE = "http://127.0.0.1:1/v1"
 
 
-class Told:
+class Traced:
     """What a run of `smai doctor` told: `lines` by the name of the check, beside status and stderr."""
 
     def __init__(self, result: process.Result) -> None:
@@ -46,15 +46,15 @@ class Told:
         return [name for name, mark in self.marks.items() if mark == "-"]
 
 
-Doctor = Callable[..., Told]
+Doctor = Callable[..., Traced]
 
 
 @pytest.fixture
 def doctor(environment: dict[str, str]) -> Doctor:
     """`doctor(server, "--retries", "0")` runs `smai doctor --retries 0` against `server`."""
 
-    def run(server: RawServer | None, *flags: str, env: dict[str, str] | None = None) -> Told:
-        return Told(fair(process.run(("doctor", *flags), environment | reach(server) | (env or {}))))
+    def run(server: RawServer | None, *flags: str, env: dict[str, str] | None = None) -> Traced:
+        return Traced(fair(process.run(("doctor", *flags), environment | reach(server) | (env or {}))))
 
     return run
 
@@ -417,7 +417,7 @@ def test_it_needs_no_home_no_locale_and_no_stdin(serve: Serve, tmp_path: Path) -
     done = subprocess.run(
         ["/bin/sh", "-c", f"exec {process.SMAI} doctor <&-"], env=env, cwd=tmp_path, capture_output=True, check=False
     )
-    told = Told(process.Result(done.returncode, done.stdout, done.stderr.decode()))
+    told = Traced(process.Result(done.returncode, done.stdout, done.stderr.decode()))
     assert (told.status, told.stderr, told.failed) == (0, "", [])
     assert told.lines["configuration"] == "ok    configuration  none, for there is no home"
     assert os.listdir(tmp_path) == []

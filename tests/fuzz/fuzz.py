@@ -24,7 +24,7 @@ with atheris.instrument_imports(include=["smai_cli", "sseclient", "json"]):
     from smai_cli.prompt import prompt
     from smai_cli.stream import pump
     from smai_cli.stream.dialects import chat
-    from smai_cli.stream.outcome import Completion
+    from smai_cli.stream.outcome import Outcome
 
 STREAMS = Path(__file__).parent.parent / "streams"
 
@@ -57,9 +57,9 @@ class _Pieces:
 
 
 def _pumped(pieces: list[bytes], mode: str) -> tuple[Status, bytes]:
-    sink, completion = _Sink(), Completion()
-    pump.pump(_Pieces(pieces), chat, WRITERS[mode](sink), completion)
-    return completion.status, bytes(sink.got)
+    sink, outcome = _Sink(), Outcome()
+    pump.pump(_Pieces(pieces), chat, WRITERS[mode](sink), outcome)
+    return outcome.status, bytes(sink.got)
 
 
 def one_input(data: bytes) -> None:

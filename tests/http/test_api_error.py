@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from smai_cli.errors import AccessError, Again, BrokenError, BusyError, RefusedError, SmaiError
-from smai_cli.http.api_error import Problem, error_in, problem_in_body, problem_of
+from smai_cli.http.api_error import ApiError, api_error_in_body, api_error_of, error_in
 from smai_cli.http.meaning import answer_error, http_error, meaning_of
 
 # What each server sends: HTTP status, body, the kind that it is, and a word of the next step.
@@ -143,8 +143,8 @@ def body(payload: Any) -> bytes:
 
 
 def refused(http_status: int, payload: Any, should_retry: bool | None = None) -> SmaiError:
-    problem = problem_in_body(body(payload))
-    return http_error(http_status, "Oops", problem, wait_s=None, request_id=None, should_retry=should_retry)
+    api_error = api_error_in_body(body(payload))
+    return http_error(http_status, "Oops", api_error, wait_s=None, request_id=None, should_retry=should_retry)
 
 
 @pytest.mark.parametrize("case", SENT.values(), ids=SENT.keys())
@@ -224,9 +224,9 @@ def test_an_error_in_a_200_before_any_text_is_what_it_would_be_as_an_http_error(
     case: tuple[Any, type[SmaiError], Again], in_stream: bool
 ) -> None:
     payload, kind, again = case
-    problem = error_in(payload)
-    assert problem
-    error = answer_error(problem, in_stream=in_stream, has_text=False)
+    api_error = error_in(payload)
+    assert api_error
+    error = answer_error(api_error, in_stream=in_stream, has_text=False)
     if in_stream and case in VAGUE:
         kind = BrokenError
     assert (type(error), error.again) == (kind, again)
@@ -238,10 +238,10 @@ def test_an_error_after_text_is_a_broken_answer_with_the_hint_of_its_meaning(
     case: tuple[Any, type[SmaiError], Again],
 ) -> None:
     payload, kind, again = case
-    problem = error_in(payload)
-    assert problem
-    error = answer_error(problem, in_stream=True, has_text=True)
-    meaning = meaning_of(problem)
+    api_error = error_in(payload)
+    assert api_error
+    error = answer_error(api_error, in_stream=True, has_text=True)
+    meaning = meaning_of(api_error)
     assert meaning
     assert (type(error), error.hint, error.again) == (BrokenError, meaning.hint, again)
     assert error.retryable is (kind is BusyError)
@@ -249,20 +249,20 @@ def test_an_error_after_text_is_a_broken_answer_with_the_hint_of_its_meaning(
 
 @pytest.mark.parametrize("payload", UNKNOWN.values(), ids=UNKNOWN.keys())
 def test_an_error_that_says_nothing_known_is_8_in_a_stream_and_4_in_one_piece(payload: Any) -> None:
-    problem = error_in(payload)
-    assert problem
+    api_error = error_in(payload)
+    assert api_error
     for has_text in (True, False):
-        error = answer_error(problem, in_stream=True, has_text=has_text)
+        error = answer_error(api_error, in_stream=True, has_text=has_text)
         assert (error.status, error.again, error.hint) == (8, Again.HELD_BACK, "try again later")
-    error = answer_error(problem, in_stream=False, has_text=False)
+    error = answer_error(api_error, in_stream=False, has_text=False)
     assert (error.status, error.again, error.hint) == (4, Again.NEVER, "check the request and --base-url")
 
 
 def test_no_error_in_a_200_is_tried_again_where_something_was_delivered() -> None:
     for payload, *_ in KNOWN.values():
         for has_text in (True, False):
-            problem = error_in(payload) or Problem()
-            assert answer_error(problem, in_stream=True, has_text=has_text).again is not Again.UNANSWERED
+            api_error = error_in(payload) or ApiError()
+            assert answer_error(api_error, in_stream=True, has_text=has_text).again is not Again.UNANSWERED
 
 
 # The forms.
@@ -299,10 +299,10 @@ def test_no_error_in_a_200_is_tried_again_where_something_was_delivered() -> Non
     ],
 )
 def test_an_error_is_read_in_every_form(payload: Any, shown: str) -> None:
-    problem = error_in(payload)
-    assert problem is not None
-    assert str(problem) == shown
-    assert str(problem_in_body(body(payload))) == shown
+    api_error = error_in(payload)
+    assert api_error is not None
+    assert str(api_error) == shown
+    assert str(api_error_in_body(body(payload))) == shown
 
 
 CHOICE = {"index": 0, "delta": {"content": "hi"}, "finish_reason": None}
@@ -344,9 +344,9 @@ def test_an_ordinary_payload_is_no_error(payload: Any) -> None:
     ],
 )
 def test_a_body_in_any_form_is_read(text: bytes, shown: str) -> None:
-    assert str(problem_in_body(text)).startswith(shown)
+    assert str(api_error_in_body(text)).startswith(shown)
 
 
 def test_a_name_without_end_keeps_nobody_busy() -> None:
-    problem = problem_of({"message": "credit " * 100_000, "code": "expired" * 100_000})
-    assert meaning_of(problem) is None
+    api_error = api_error_of({"message": "credit " * 100_000, "code": "expired" * 100_000})
+    assert meaning_of(api_error) is None

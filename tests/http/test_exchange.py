@@ -40,7 +40,7 @@ from rawserver import (
 from smai_cli.clocks import Clocks
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import BrokenError, SmaiError
-from smai_cli.http.preconnect import connect_ahead
+from smai_cli.http.preconnect import preconnect
 from smai_cli.http.transport import Exchange
 
 pytest_plugins = ["rawserver"]
@@ -247,8 +247,8 @@ def test_an_exchange_that_is_closed_ends_a_connect(silent_port: int, scheme: str
 
 def test_an_exchange_that_is_closed_waits_for_no_connection_made_ahead(silent_port: int) -> None:
     url = f"https://127.0.0.1:{silent_port}/v1"
-    ahead = connect_ahead(url, certificates().ca_file, 600.0, {})
-    exchange = Exchange(Endpoint(url), "/x", BODY, PATIENT, ca_file=certificates().ca_file, ahead=ahead)
+    begun = preconnect(url, certificates().ca_file, 600.0, {})
+    exchange = Exchange(Endpoint(url), "/x", BODY, PATIENT, ca_file=certificates().ca_file, preconnect=begun)
     closing = threading.Timer(0.1, exchange.close)
     closing.start()
     with pytest.raises(BrokenError, match="given up"):

@@ -27,7 +27,7 @@ from rawserver import (
 from rawserver import tls_context as tls_context_of_server
 from urllib3.util.ssl_ import ALPN_PROTOCOLS, create_urllib3_context
 
-from smai_cli.http.preconnect import Ahead, connect_ahead, tls_context
+from smai_cli.http.preconnect import Preconnect, preconnect, tls_context
 
 pytest_plugins = ["rawserver"]
 
@@ -114,7 +114,7 @@ def test_a_prompt_that_is_known_to_be_bad_connects_to_nothing(serve: Serve, envi
 def test_nothing_is_made_ahead_for_plain_http_or_where_the_environment_interferes(
     base_url: str, environ: Mapping[str, str]
 ) -> None:
-    assert connect_ahead(base_url, None, 1.0, environ) is None
+    assert preconnect(base_url, None, 1.0, environ) is None
 
 
 def test_the_context_is_the_one_that_urllib3_makes() -> None:
@@ -146,28 +146,28 @@ def test_the_protocol_that_is_asked_for_is_http_1_1(serve: Serve) -> None:
     context = tls_context_of_server()
     context.set_alpn_protocols(["h2", "http/1.1"])
     port = int(serve(*PLAIN_ANSWER, tls=context).url.rsplit(":", 1)[1].removesuffix("/v1"))
-    ahead = Ahead("127.0.0.1", port, certificates().ca_file, 5.0)
-    made = ahead.take("127.0.0.1", port)
+    preconnect = Preconnect("127.0.0.1", port, certificates().ca_file, 5.0)
+    made = preconnect.take("127.0.0.1", port)
     assert made
     assert made.selected_alpn_protocol() == "http/1.1"
-    ahead.close()
+    preconnect.close()
     made.close()
 
 
 def test_a_failure_is_left_to_the_usual_way() -> None:
     for ca_file in (None, "/nonexistent"):
-        assert Ahead("127.0.0.1", 1, ca_file, 1.0).take("127.0.0.1", 1) is None
-    assert Ahead("nosuch.invalid", 443, None, 1.0).take("nosuch.invalid", 443) is None
+        assert Preconnect("127.0.0.1", 1, ca_file, 1.0).take("127.0.0.1", 1) is None
+    assert Preconnect("nosuch.invalid", 443, None, 1.0).take("nosuch.invalid", 443) is None
 
 
 def test_it_is_given_once_and_to_its_own_host_only(serve: Serve) -> None:
     server = serve(HEAD, *map(chunk, GOOD), LAST_CHUNK, tls=certificates().context)
     port = int(server.url.rsplit(":", 1)[1].removesuffix("/v1"))
-    ahead = Ahead("127.0.0.1", port, certificates().ca_file, 5.0)
-    assert ahead.take("127.0.0.1", port + 1) is None
-    made = ahead.take("127.0.0.1", port)
+    preconnect = Preconnect("127.0.0.1", port, certificates().ca_file, 5.0)
+    assert preconnect.take("127.0.0.1", port + 1) is None
+    made = preconnect.take("127.0.0.1", port)
     assert made is not None
     assert made.version() in ("TLSv1.2", "TLSv1.3")
-    ahead.close()
+    preconnect.close()
     made.close()
-    assert ahead.take("127.0.0.1", port) is None
+    assert preconnect.take("127.0.0.1", port) is None

@@ -15,7 +15,7 @@ from tapes import GOOD
 
 from smai_cli.output import tokens
 from smai_cli.stream.chunk import Chunk
-from smai_cli.stream.outcome import Completion
+from smai_cli.stream.outcome import Outcome
 
 # The counts of tiktoken 0.14.0, for o200k_base and for cl100k_base.
 KNOWN = [
@@ -107,10 +107,10 @@ def test_an_estimate_is_one_token_for_four_ascii_characters_or_for_one_other() -
 
 
 def test_a_completion_keeps_its_text_only_if_asked_and_a_restart_drops_it() -> None:
-    flat, keeping = Completion(), Completion(keep_text=True)
-    for completion in (flat, keeping):
-        completion.add(Chunk(text="one "))
-        completion.add(Chunk(text="two"))
+    flat, keeping = Outcome(), Outcome(keep_text=True)
+    for outcome in (flat, keeping):
+        outcome.add(Chunk(text="one "))
+        outcome.add(Chunk(text="two"))
     assert (flat.text, keeping.text) == ("", "one two")
 
     keeping.restart()

@@ -9,7 +9,7 @@ from conftest import Server, Smai, assert_refused
 
 from smai_cli.errors import BrokenError, UsageError
 from smai_cli.prompt.request import Message, Request
-from smai_cli.prompt.response_format import Form
+from smai_cli.prompt.response_format import ResponseFormat
 from smai_cli.stream.dialects import responses
 
 PERSON = {
@@ -62,7 +62,7 @@ def test_a_schema_is_sent_as_it_is_under_a_name_in_both_dialects(smai: Smai, ser
 )
 def test_the_name_of_a_schema_is_one_that_the_api_takes(schema: Path, title: dict[str, str], name: str) -> None:
     schema.write_text(json.dumps(title))
-    form = Form(str(schema)).response_format
+    form = ResponseFormat(str(schema)).response_format
     assert form == {"type": "json_schema", "json_schema": {"name": name, "schema": title}}
 
 
@@ -120,7 +120,7 @@ MISMATCHES = [
 @pytest.mark.parametrize(("reply", "words"), MISMATCHES)
 def test_an_answer_that_is_not_after_the_schema_is_told_by_its_place(schema: Path, reply: str, words: str) -> None:
     with pytest.raises(BrokenError) as raised:
-        Form(str(schema)).check(reply)
+        ResponseFormat(str(schema)).check(reply)
     assert words in str(raised.value)
     assert len(str(raised.value).splitlines()) == 1
 
@@ -205,7 +205,7 @@ BAD_SCHEMAS = [
 def test_what_is_no_schema_is_told_before_anything_is_asked(schema: Path, text: str, words: str) -> None:
     schema.write_text(text)
     with pytest.raises(UsageError) as raised:
-        Form(str(schema))
+        ResponseFormat(str(schema))
     assert str(schema) in str(raised.value)
     assert words in str(raised.value)
 
@@ -271,7 +271,7 @@ def test_a_schema_elsewhere_is_never_fetched(smai: Smai, server: Server, schema:
 )
 def test_references_within_the_file_work(schema: Path, text: str, good: str, bad: str) -> None:
     schema.write_text(text)
-    form = Form(str(schema))
+    form = ResponseFormat(str(schema))
     form.check(good)
     with pytest.raises(BrokenError):
         form.check(bad)
@@ -288,11 +288,11 @@ def test_references_within_the_file_work(schema: Path, text: str, good: str, bad
 )
 def test_a_reference_that_is_none_or_stays_in_the_file_is_taken(schema: Path, value: dict[str, Any]) -> None:
     schema.write_text(json.dumps(value))
-    Form(str(schema)).check('{"$ref": "http://example.org/x"}')
+    ResponseFormat(str(schema)).check('{"$ref": "http://example.org/x"}')
 
 
 def test_the_format_of_the_responses_api_is_flat(schema: Path) -> None:
-    options = {"response_format": Form(str(schema)).response_format}
+    options = {"response_format": ResponseFormat(str(schema)).response_format}
     body = json.loads(responses.encode_request(Request("o3-pro", (Message("user", "hi"),), options)))
     assert sorted(body["text"]["format"]) == ["name", "schema", "type"]
 

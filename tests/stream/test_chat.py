@@ -101,7 +101,7 @@ def test_what_is_no_object_breaks_the_stream(data: str) -> None:
     ],
 )
 def test_an_error_keeps_the_servers_words(data: str, name: str, words: str) -> None:
-    assert str(chat.parse_event(data, name).problem) == words
+    assert str(chat.parse_event(data, name).api_error) == words
 
 
 def test_fields_of_the_wrong_type_are_as_good_as_absent() -> None:

@@ -16,9 +16,9 @@ def test_what_a_server_says_of_the_end_decides(row: Row) -> None:
     for pieces in (row.events, [b"".join(row.events)]):
         for is_framed, status in ((False, row.status), (True, row.framed_status)):
             source = Pieces(*pieces, is_framed=is_framed)
-            completion, writes = pumped(source, dialect=row.dialect, accept=row.accept, due=row.due)
-            shown = f"framed: {is_framed}, {completion.error}"
-            assert (completion.status, b"".join(writes).decode().removesuffix("\n")) == (
+            outcome, writes = pumped(source, dialect=row.dialect, accept=row.accept, due=row.due)
+            shown = f"framed: {is_framed}, {outcome.error}"
+            assert (outcome.status, b"".join(writes).decode().removesuffix("\n")) == (
                 status,
                 row.text.strip("\n"),
             ), shown
@@ -26,13 +26,13 @@ def test_what_a_server_says_of_the_end_decides(row: Row) -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=ids)
 def test_final_writes_a_complete_answer_and_nothing_of_another(row: Row) -> None:
-    completion, writes = pumped(Pieces(*row.events), "final", dialect=row.dialect, accept=row.accept, due=row.due)
+    outcome, writes = pumped(Pieces(*row.events), "final", dialect=row.dialect, accept=row.accept, due=row.due)
     text = row.text if row.status == 0 else ""
-    assert (completion.status, b"".join(writes).decode()) == (row.status, text)
+    assert (outcome.status, b"".join(writes).decode()) == (row.status, text)
 
 
 @pytest.mark.parametrize("piece", PIECES, ids=ids)
 def test_an_answer_in_one_piece_is_judged_by_the_same_rule(piece: Piece) -> None:
     body = json.dumps(piece.body).encode()
-    completion, writes = pumped(Pieces(body), dialect=piece.dialect, accept=piece.accept, due=piece.due)
-    assert (completion.status, b"".join(writes).decode()) == (piece.status, piece.text), completion.error
+    outcome, writes = pumped(Pieces(body), dialect=piece.dialect, accept=piece.accept, due=piece.due)
+    assert (outcome.status, b"".join(writes).decode()) == (piece.status, piece.text), outcome.error

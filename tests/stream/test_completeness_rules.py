@@ -75,8 +75,8 @@ def test_status_0_implies_a_whole_reason_behind_the_text_of_each_choice(
     steps = [_said(0, {"role": "assistant"}, None), *steps]
     tape = [step.data for step in steps] + ([DONE] if is_done else [])
     for mode in ("text", "final"):
-        completion, _ = pumped(Pieces(*tape, is_framed=is_framed), mode, due=due)
-        assert completion.status != Status.COMPLETE or may_be_complete(steps, due)
+        outcome, _ = pumped(Pieces(*tape, is_framed=is_framed), mode, due=due)
+        assert outcome.status != Status.COMPLETE or may_be_complete(steps, due)
 
 
 @given(steps=st.lists(CHUNKS, max_size=8), due=st.sampled_from([None, 1, 2]))
@@ -103,7 +103,7 @@ def judged(module: ModuleType, row: Row, *, is_framed: bool) -> tuple[int, bool]
     for one in chunks_of_answer(parsed(row.events, row.dialect), row.due):
         machine.hear(one)
         refusal, has_text = refusal + one.refusal, has_text or bool(one.text)
-        if one.problem:
+        if one.api_error:
             return Status.BROKEN, False
         if one.done:
             break

@@ -16,7 +16,7 @@ from smai_cli.output.writers import WRITERS, Writer
 from smai_cli.prompt.request import Request, conversation
 from smai_cli.stream import pump
 from smai_cli.stream.dialects import chat
-from smai_cli.stream.outcome import Completion
+from smai_cli.stream.outcome import Outcome
 
 
 @given(data=st.data(), tape=st.sampled_from(TAPES), mode=st.sampled_from(sorted(WRITERS)))
@@ -24,9 +24,9 @@ def test_any_cut_of_any_tape_into_pieces_delivers_the_same(data: st.DataObject, 
     cuts = sorted(data.draw(st.lists(st.integers(0, len(tape.bytes)), max_size=12)))
     # An empty read is the end of a body, so no source yields an empty piece.
     pieces = [tape.bytes[a:b] for a, b in zip([0, *cuts], [*cuts, len(tape.bytes)], strict=True) if a < b]
-    completion, writes = pumped(Pieces(*pieces), mode)
-    assert completion.status == tape.status
-    assert completion.characters == len(tape.text)
+    outcome, writes = pumped(Pieces(*pieces), mode)
+    assert outcome.status == tape.status
+    assert outcome.characters == len(tape.text)
     if mode == "text":
         assert b"".join(writes) == printed(tape.text)
     if mode == "raw":
@@ -36,23 +36,23 @@ def test_any_cut_of_any_tape_into_pieces_delivers_the_same(data: st.DataObject, 
 @given(st.binary(max_size=300).map(lambda noise: noise.replace(b"x", b'\ndata: {"choices":[').replace(b"y", b"\n\n")))
 def test_arbitrary_bytes_end_in_a_documented_status(noise: bytes) -> None:
     for mode in WRITERS:
-        completion, _ = pumped(Pieces(noise) if noise else Pieces(), mode)
-        assert completion.status in (Status.COMPLETE, Status.REFUSED, Status.BROKEN)
+        outcome, _ = pumped(Pieces(noise) if noise else Pieces(), mode)
+        assert outcome.status in (Status.COMPLETE, Status.REFUSED, Status.BROKEN)
 
 
 def test_a_failure_after_the_end_of_the_answer_is_moot() -> None:
-    completion, _ = pumped(Pieces(GOOD.removesuffix(b"data: [DONE]\n\n"), failure=BrokenError("reset")))
-    assert completion.status == Status.COMPLETE
+    outcome, _ = pumped(Pieces(GOOD.removesuffix(b"data: [DONE]\n\n"), failure=BrokenError("reset")))
+    assert outcome.status == Status.COMPLETE
 
 
 def test_a_failure_before_it_is_not() -> None:
-    completion, writes = pumped(Pieces(BY_NAME["cut-between-events"].bytes, failure=BrokenError("reset")))
-    assert (completion.status, writes) == (Status.BROKEN, [b"Hello ", b"\n"])
+    outcome, writes = pumped(Pieces(BY_NAME["cut-between-events"].bytes, failure=BrokenError("reset")))
+    assert (outcome.status, writes) == (Status.BROKEN, [b"Hello ", b"\n"])
 
 
 def test_nothing_is_read_after_done() -> None:
-    completion, _ = pumped(Pieces(GOOD, failure=AssertionError("read on")))
-    assert completion.status == Status.COMPLETE
+    outcome, _ = pumped(Pieces(GOOD, failure=AssertionError("read on")))
+    assert outcome.status == Status.COMPLETE
 
 
 def test_every_event_is_progress_and_comments_are_none() -> None:
@@ -80,45 +80,45 @@ class Server:
         return answer
 
 
-def asked(server: Server, mode: str = "text", **more: Any) -> tuple[Completion, list[bytes]]:
+def asked(server: Server, mode: str = "text", **more: Any) -> tuple[Outcome, list[bytes]]:
     sink = Sink()
-    completion = Completion()
+    outcome = Outcome()
     writer: Writer = WRITERS[mode](sink)
     request = Request("m", conversation("hi", None), **more)
     retries = Retries(2, lambda _: None, sleep=lambda _: None)
-    pump.ask(request, server, chat, writer=writer, completion=completion, retries=retries)
-    return completion, sink.writes
+    pump.ask(request, server, chat, writer=writer, outcome=outcome, retries=retries)
+    return outcome, sink.writes
 
 
 def test_ask_tries_again_before_an_answer_began() -> None:
-    completion, writes = asked(Server(ConnectError("refused"), BusyError("503"), Pieces(GOOD)))
-    assert (completion.status, completion.retries, b"".join(writes)) == (0, 2, b"Hello world\n")
+    outcome, writes = asked(Server(ConnectError("refused"), BusyError("503"), Pieces(GOOD)))
+    assert (outcome.status, outcome.retries, b"".join(writes)) == (0, 2, b"Hello world\n")
 
 
 def test_ask_gives_up_when_the_tries_are_spent() -> None:
     server = Server(*(BusyError("503") for _ in range(3)))
-    completion, writes = asked(server)
-    assert (completion.status, completion.retries, writes) == (Status.BUSY, 2, [])
+    outcome, writes = asked(server)
+    assert (outcome.status, outcome.retries, writes) == (Status.BUSY, 2, [])
 
 
 def test_final_forgets_a_broken_answer_and_asks_again() -> None:
     broken = BY_NAME["cut-between-events"].bytes
-    completion, writes = asked(Server(Pieces(broken), Pieces(broken), Pieces(GOOD)), "final")
-    assert (completion.status, completion.characters, writes) == (0, 12, [b"Hello world\n"])
+    outcome, writes = asked(Server(Pieces(broken), Pieces(broken), Pieces(GOOD)), "final")
+    assert (outcome.status, outcome.characters, writes) == (0, 12, [b"Hello world\n"])
 
 
 @pytest.mark.parametrize("mode", ["text", "raw", "jsonl"])
 def test_the_other_modes_never_ask_again_once_an_answer_began(mode: str) -> None:
     server = Server(Pieces(b": ping\n\n"))
-    completion, _ = asked(server, mode)
-    assert (completion.status, len(server.bodies)) == (Status.BROKEN, 1)
+    outcome, _ = asked(server, mode)
+    assert (outcome.status, len(server.bodies)) == (Status.BROKEN, 1)
 
 
 def test_usage_is_given_up_once_and_costs_no_retry() -> None:
     refusal = RefusedError("the server answered 400: unknown field stream_options", http_status=400)
     server = Server(refusal, Pieces(GOOD))
-    completion, _ = asked(server, include_usage=True)
-    assert (completion.status, completion.retries) == (0, 0)
+    outcome, _ = asked(server, include_usage=True)
+    assert (outcome.status, outcome.retries) == (0, 0)
     assert [b"stream_options" in body for body in server.bodies] == [True, False]
 
 
@@ -149,9 +149,9 @@ class FullDisk(Sink):
 def test_a_disk_that_fills_at_any_write_is_told_also_behind_the_finish_reason(mode: str) -> None:
     pieces = (event("a"), event("b", "stop"), event("c"), b"data: [DONE]\n\n", b": bye\n\n")
     for takes in range(len(pumped(Pieces(*pieces), mode)[1])):
-        completion = Completion()
-        pump.pump(Pieces(*pieces), chat, WRITERS[mode](FullDisk(takes)), completion)
-        assert completion.status == Status.OUTPUT, takes
+        outcome = Outcome()
+        pump.pump(Pieces(*pieces), chat, WRITERS[mode](FullDisk(takes)), outcome)
+        assert outcome.status == Status.OUTPUT, takes
 
 
 def test_only_raw_waits_for_what_follows_the_end_and_is_patient_after_a_failure() -> None:
@@ -171,8 +171,8 @@ def test_only_raw_waits_for_what_follows_the_end_and_is_patient_after_a_failure(
 def test_an_error_event_is_the_end_and_the_half_before_it_is_shown() -> None:
     error = b'data: {"error": {"message": "overloaded"}}\n\n'
     half = b'data: {"choices": [{"delta": {"content": "a\\ud83d"}}]}\n\n'
-    completion, writes = pumped(Pieces(half, error, failure=AssertionError("read on")))
-    assert (completion.status, b"".join(writes)) == (Status.BROKEN, "a\ufffd\n".encode())
+    outcome, writes = pumped(Pieces(half, error, failure=AssertionError("read on")))
+    assert (outcome.status, b"".join(writes)) == (Status.BROKEN, "a\ufffd\n".encode())
 
 
 WHOLE = b'{"choices": [{"message": {"content": "a\xff"}, "finish_reason": "stop"}]}'
@@ -181,16 +181,16 @@ WHOLE = b'{"choices": [{"message": {"content": "a\xff"}, "finish_reason": "stop"
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf", b" \r\n", b"\xef\xbb\xbf\n"], ids=repr)
 def test_a_body_in_one_piece_may_begin_with_a_bom_and_white_space(start: bytes) -> None:
     for pieces in ((start + WHOLE,), tuple(bytes([byte]) for byte in start + WHOLE)):
-        completion, writes = pumped(Pieces(*pieces))
-        assert (completion.status, b"".join(writes)) == (0, "a\ufffd\n".encode())
+        outcome, writes = pumped(Pieces(*pieces))
+        assert (outcome.status, b"".join(writes)) == (0, "a\ufffd\n".encode())
     assert pumped(Pieces(start + b"<html>"))[0].status == Status.REFUSED
 
 
 @pytest.mark.parametrize("start", [b"", b'{"choices": "'], ids=["white space", "a string"])
 def test_a_body_without_end_is_given_up_at_a_limit(start: bytes) -> None:
     pieces = [start + b" " * 65536, *[b" " * 65536] * 600]
-    completion, _ = pumped(Pieces(*pieces, failure=AssertionError("collected 40 MB")))
-    assert completion.status == Status.BROKEN
+    outcome, _ = pumped(Pieces(*pieces, failure=AssertionError("collected 40 MB")))
+    assert outcome.status == Status.BROKEN
 
 
 @pytest.mark.parametrize("http_status", [400, 422])

@@ -38,9 +38,9 @@ def test_every_tape_has_its_expectation_and_its_source_and_the_other_way_round()
 @of(*SERVER_TAPES)
 def test_the_pump_gives_an_ending_what_it_is_worth_in_every_mode(tape: ServerTape) -> None:
     for mode in WRITERS:
-        completion, writes = pumped(Pieces(tape.bytes), mode, dialect=tape.dialect)
-        assert completion.status == tape.status, mode
-        assert completion.characters == len(tape.text), mode
+        outcome, writes = pumped(Pieces(tape.bytes), mode, dialect=tape.dialect)
+        assert outcome.status == tape.status, mode
+        assert outcome.characters == len(tape.text), mode
         expected = {
             "text": printed(tape.text),
             "raw": tape.bytes,
@@ -55,8 +55,8 @@ def test_the_pump_gives_an_ending_what_it_is_worth_in_every_mode(tape: ServerTap
 @of(*SERVER_TAPES)
 def test_the_pieces_in_which_an_ending_arrives_change_nothing(tape: ServerTape) -> None:
     pieces = [tape.bytes[at : at + 7] for at in range(0, len(tape.bytes), 7)]
-    completion, writes = pumped(Pieces(*pieces), dialect=tape.dialect)
-    assert (completion.status, b"".join(writes)) == (tape.status, printed(tape.text))
+    outcome, writes = pumped(Pieces(*pieces), dialect=tape.dialect)
+    assert (outcome.status, b"".join(writes)) == (tape.status, printed(tape.text))
 
 
 @of(*SERVER_TAPES)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from smai_cli.errors import BrokenError, RefusedError
-from smai_cli.http.api_error import MARKS, Problem, error_in, problem_of, unmarked_error_in
+from smai_cli.http.api_error import MARKS, ApiError, api_error_of, error_in, unmarked_error_in
 from smai_cli.prompt.request import Request, encode
 from smai_cli.stream.chunk import (
     CallPart,
@@ -69,7 +69,7 @@ def parse_body(data: str) -> Chunk:
     """
     payload, line = load_body(data)
     chunk = _chunk(payload, line, "message")
-    if chunk.problem is None and not _is_of_choices(payload.get("choices")):
+    if chunk.api_error is None and not _is_of_choices(payload.get("choices")):
         raise RefusedError(f"the server answered JSON that is no completion: {one_line(line, 80)}", "check --base-url")
     return chunk._replace(done=True)
 
@@ -95,13 +95,13 @@ def _plain(payload: dict[str, Any], line: str) -> Chunk | None:
 
 def _chunk(payload: dict[str, Any], line: str, part: str, *, is_message: bool = True) -> Chunk:
     """Return the view of a payload whose choices carry their text under `part`, in a `message` event or in another."""
-    problem = error_in(payload)
+    api_error = error_in(payload)
     model = payload.get("model")
     choices = payload.get("choices")
     if isinstance(choices, dict) and choices:  # a lone one
         choices = [choices]
     if not choices or not isinstance(choices, list):
-        return _without_choice(payload, line, problem, is_message=is_message)
+        return _without_choice(payload, line, api_error, is_message=is_message)
     choice, others = _choices(choices)
     delta = choice.get(part)
     whole = None
@@ -127,7 +127,7 @@ def _chunk(payload: dict[str, Any], line: str, part: str, *, is_message: bool = 
         reasoning,
         calls,
         others,
-        problem or _error_of(choices, delta),
+        api_error or _error_of(choices, delta),
         False,
         index if isinstance(index, int) else 0,
         bool(role),
@@ -135,7 +135,7 @@ def _chunk(payload: dict[str, Any], line: str, part: str, *, is_message: bool = 
     )
 
 
-def _without_choice(payload: dict[str, Any], line: str, problem: Problem | None, *, is_message: bool) -> Chunk:
+def _without_choice(payload: dict[str, Any], line: str, api_error: ApiError | None, *, is_message: bool) -> Chunk:
     """Return the view of a payload that is about no choice. What is not in a message says nothing but marked errors."""
     usage, model = usage_in(payload), payload.get("model")
     is_odd = is_message and "choices" not in payload
@@ -143,7 +143,7 @@ def _without_choice(payload: dict[str, Any], line: str, problem: Problem | None,
         line,
         usage=usage,
         model=model if isinstance(model, str) else "",
-        problem=problem or (unmarked_error_in(payload) if is_odd else None),
+        api_error=api_error or (unmarked_error_in(payload) if is_odd else None),
         is_foreign=is_odd and not usage and payload.get("type") not in _SIGNS_OF_LIFE,
     )
 
@@ -182,12 +182,12 @@ def _is_unread_beside(delta: dict[str, Any]) -> bool:
     return any(delta.get(name) for name in _NO_TEXT)
 
 
-def _error_of(choices: list[Any], delta: dict[str, Any]) -> Problem | None:
-    """Return the Problem that a choice is (OpenRouter), or its delta."""
+def _error_of(choices: list[Any], delta: dict[str, Any]) -> ApiError | None:
+    """Return the ApiError that a choice is (OpenRouter), or its delta."""
     for holder in (*choices, delta):
         error = holder.get("error") if isinstance(holder, dict) else None
         if error or error == {}:
-            return problem_of(error)
+            return api_error_of(error)
     return None
 
 
@@ -219,8 +219,8 @@ def _error_event(data: str) -> Chunk:
     try:
         payload, line = load_object(data, "an event")
     except BrokenError:  # whatever an error event holds, it is an error
-        return Chunk(problem=Problem(data))
-    return Chunk(line, problem=error_in(payload) or problem_of(payload))
+        return Chunk(api_error=ApiError(data))
+    return Chunk(line, api_error=error_in(payload) or api_error_of(payload))
 
 
 def _is_of_choices(choices: Any) -> bool:

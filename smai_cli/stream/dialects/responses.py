@@ -7,7 +7,7 @@ completed, incomplete, failed and error ends the stream, and no `[DONE]` is owed
 from typing import Any
 
 from smai_cli.errors import RefusedError
-from smai_cli.http.api_error import error_in, problem_of
+from smai_cli.http.api_error import api_error_of, error_in
 from smai_cli.prompt.request import Message, Request, encode
 from smai_cli.stream.chunk import (
     CallPart,
@@ -83,13 +83,13 @@ def parse_event(data: str, name: str = "message") -> Chunk:
     payload, line = loaded
     kind = payload.get("type")
     if name.lower() in _ERRORS or kind in _ERRORS:
-        return Chunk(line, problem=error_in(payload) or problem_of(payload))
+        return Chunk(line, api_error=error_in(payload) or api_error_of(payload))
     ends = [word for word in (kind, name) if word in _ENDS]
     if ends:
         return _end(ends, payload, line)
     kind = kind if isinstance(kind, str) and kind.startswith(_PREFIX) else name if name.startswith(_PREFIX) else kind
-    if problem := error_in(payload):
-        return Chunk(line, problem=problem)
+    if api_error := error_in(payload):
+        return Chunk(line, api_error=api_error)
     delta = text_of(payload.get("delta"))
     is_text = bool(delta) and kind == "response.output_text.delta"
     return Chunk(
@@ -111,8 +111,8 @@ def parse_body(data: str) -> Chunk:
     Raises BrokenError for JSON that was cut, RefusedError for an object that is no response.
     """
     payload, line = load_body(data)
-    if payload.get("object") != "response" and (problem := error_in(payload)):
-        return Chunk(line, problem=problem)
+    if payload.get("object") != "response" and (api_error := error_in(payload)):
+        return Chunk(line, api_error=api_error)
     if not isinstance(payload.get("output"), list) and payload.get("object") != "response":
         raise RefusedError(f"the server answered JSON that is no response: {one_line(line, 80)}", "check --base-url")
     return _end([], {"response": payload}, line)
@@ -132,9 +132,9 @@ def _end(ends: list[str], payload: dict[str, Any], line: str) -> Chunk:
     output = output or response.get("output") or response.get("output_text")
     if _is_incomplete(response, output):
         words.add("incomplete")
-    problem = error_in(response) or error_in(payload)
-    if problem or "failed" in words:
-        return Chunk(line, problem=problem or problem_of("the response failed"))
+    api_error = error_in(response) or error_in(payload)
+    if api_error or "failed" in words:
+        return Chunk(line, api_error=api_error or api_error_of("the response failed"))
     usage = response.get("usage")
     return Chunk(
         line,
