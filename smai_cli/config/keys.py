@@ -26,6 +26,8 @@ _SHORT_KEY = 4
 # A person may have to type a passphrase; a job must not hang.
 COMMAND_LIMIT_S = 60
 _NOTICE_AFTER_S = 3.0
+# A file from Windows ends its line with one, which a shell keeps and no header may have.
+_WITHOUT_CR = r"tr -d '\r'"
 # How soon it is seen that a command is over while somebody else, such as an agent, holds its stdout.
 _SLICE_S = 0.05
 
@@ -256,7 +258,7 @@ def file_in_shell(path: str) -> str | None:
     with contextlib.suppress(OSError, ValueError):  # a file that is not there yet may be there then
         if not stat.S_ISREG(os.stat(path).st_mode):
             return None
-    return f"$(cat <{shlex.quote(path)})"
+    return f"$({_WITHOUT_CR} <{shlex.quote(path)})"
 
 
 def command_in_shell(command: str | list[str], source: str) -> str:
@@ -268,7 +270,7 @@ def command_in_shell(command: str | list[str], source: str) -> str:
 
     first, *others = _words(command, source)
     quoted = "'" + first.replace("'", "'\"'\"'") + "'" if "=" in first else shlex.quote(first)
-    return f"$({' '.join([quoted, *map(shlex.quote, others)])} </dev/null | head -n 1)"
+    return f"$({' '.join([quoted, *map(shlex.quote, others)])} </dev/null | head -n 1 | {_WITHOUT_CR})"
 
 
 def _words(command: str | list[str], source: str) -> list[str]:

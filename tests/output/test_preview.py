@@ -127,7 +127,7 @@ def test_the_curl_command_takes_the_key_from_the_file_that_a_run_would_take(
     mock = server(require_key=KEY)
     for name in map(as_bytes, HOSTILE):
         path = os.fsencode(tmp_path / "here") + b"/" + name
-        Path(os.fsdecode(path)).write_text(f"{KEY}\n")
+        Path(os.fsdecode(path)).write_bytes(f"{KEY}\r\n".encode())
         os.chmod(path, 0o600)
         command = run_here(["smai", "ask", "--curl", "--base-url", mock.url, "--key-file", name, "hi"])
         assert (command.returncode, command.stderr) == (0, b"")
@@ -145,7 +145,7 @@ def test_the_curl_command_runs_the_key_command_that_a_run_would_run(
     for name in (name for name in HOSTILE if isinstance(name, str)):
         program = tmp_path / name
         test = f'[ "$1" = {shlex.quote(name)} ]'
-        program.write_text(f"#!/bin/sh\ncat\n{test} && echo {KEY}\necho more\n")
+        program.write_text(f"#!/bin/sh\ncat\n{test} && printf '{KEY}\\r\\n'\necho more\n")
         program.chmod(0o755)
         config(f'base_url = "{mock.url}"\nkey_command = {json.dumps([name, name])}\n')
         command = run_here(["smai", "ask", "--curl", "hi"], **found)
@@ -160,9 +160,10 @@ def test_the_curl_command_runs_the_key_command_that_a_run_would_run(
 
 def test_a_configured_key_file_is_named_whole(smai: Smai, config: Config) -> None:
     path = config('key_file = "it\'s"\n')
-    assert f"""$(cat <'{path.with_name("it")!s}'"'"'s')""".encode() in smai("ask", "--curl", "hi").stdout
+    assert rf"""$(tr -d '\r' <'{path.with_name("it")!s}'"'"'s')""".encode() in smai("ask", "--curl", "hi").stdout
     config('key_file = "~/k"\n')
-    assert f'"Authorization: Bearer $(cat <{path.parents[2]}/k)"'.encode() in smai("ask", "--curl", "hi").stdout
+    home = path.parents[2]
+    assert rf"Authorization: Bearer $(tr -d '\r' <{home}/k)".encode() in smai("ask", "--curl", "hi").stdout
 
 
 def test_the_curl_command_has_no_key_that_a_shell_cannot_read_and_a_line_says_so(
