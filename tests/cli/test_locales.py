@@ -10,6 +10,8 @@ import pytest
 from conftest import Server, Smai
 from process import SMAI
 
+pytestmark = pytest.mark.thorough
+
 LOCALES = [
     ("ja_JP", "EUC-JP"),
     ("ko_KR", "EUC-KR"),

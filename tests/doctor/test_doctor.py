@@ -306,9 +306,12 @@ def test_a_proxy_that_refuses_the_tunnel_is_3(serve: Serve, doctor: Doctor) -> N
     ],
 )
 def test_a_proxy_that_does_not_answer_or_cannot_be_used_is_3(
-    doctor: Doctor, proxy: str, failed: str, words: str
+    doctor: Doctor, tmp_path: Path, proxy: str, failed: str, words: str
 ) -> None:
-    told = doctor(None, "--base-url", "https://example.invalid/v1", env={"ALL_PROXY": proxy})
+    # As if PySocks were not installed.
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['socks'] = None")
+    env = {"ALL_PROXY": proxy, "PYTHONPATH": str(tmp_path)}
+    told = doctor(None, "--base-url", "https://example.invalid/v1", env=env)
     assert (told.status, told.failed) == (3, [failed])
     assert words in told.lines[failed]
     assert "secret" not in told.text + told.stderr

@@ -34,6 +34,7 @@ from rawserver import (
 )
 
 pytest_plugins = ["rawserver"]
+pytestmark = pytest.mark.thorough
 
 PATIENT = (http("503 Service Unavailable", error_body("busy"), "Retry-After: 40"),)
 LINE = event("a line\n")

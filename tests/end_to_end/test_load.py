@@ -24,6 +24,7 @@ def deltas(count: int) -> Step:
     return send
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(("flags", "many"), [([], 1_000_000), (["--raw"], 300_000), (["--jsonl"], 300_000)])
 def test_a_long_stream_needs_no_more_memory_than_a_thousand_deltas(

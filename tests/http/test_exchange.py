@@ -79,6 +79,7 @@ json.dump([first, held(), sorted(set(ends))], sys.stdout)
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("steps", "ends", "more"),
     [

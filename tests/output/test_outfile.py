@@ -379,7 +379,7 @@ def test_a_refused_request_leaves_the_old_tape_and_an_answer_replaces_it(
 
 
 def test_two_runs_do_not_share_a_tape(server: Server, environment: dict[str, str], smai: Smai, file: Path) -> None:
-    mock = server(stall_after=2)
+    mock = server(stall_after=1)
     command = [SMAI, "ask", "--base-url", mock.url, "--record", str(file), "hi"]
     with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as first:
         assert first.stdout

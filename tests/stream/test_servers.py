@@ -59,6 +59,7 @@ def test_the_pieces_in_which_an_ending_arrives_change_nothing(tape: ServerTape) 
     assert (outcome.status, b"".join(writes)) == (tape.status, printed(tape.text))
 
 
+@pytest.mark.thorough
 @of(*SERVER_TAPES)
 def test_decode_exits_with_what_the_server_said(smai: Smai, tape: ServerTape) -> None:
     result = smai("decode", stdin=tape.bytes)
@@ -67,6 +68,7 @@ def test_decode_exits_with_what_the_server_said(smai: Smai, tape: ServerTape) ->
     assert result.stderr == "" or result.stderr.startswith("smai: ")
 
 
+@pytest.mark.thorough
 @of(*(tape for tape in SERVER_TAPES if tape.server in GATEWAYS and tape.dialect == "chat"))
 def test_ask_exits_with_what_a_gateway_said_in_a_body_that_ends_in_order(
     serve: Serve, ask: Ask, tape: ServerTape
