@@ -204,16 +204,14 @@ def load_body(data: str) -> tuple[dict[str, Any], str]:
     """
     data = data.strip()
     try:
-        _, end = LENIENT.raw_decode(data)
+        payload, end = LENIENT.raw_decode(data)
     except (ValueError, RecursionError):
-        end = len(data)
+        payload, end = None, len(data)
     if end < len(data):
         raise RefusedError(f"the server answered more than one JSON object: {one_line(data, 80)}", "check --base-url")
-    if data.startswith("["):
-        # Gemini's errors are arrays of one object.
-        first = next(iter(LENIENT.decode(data)), None) if end == len(data) and data.endswith("]") else None
-        if isinstance(first, dict) and "error" in first:
-            return load_object(json.dumps(first), "the answer")
+    first = payload[0] if isinstance(payload, list) and payload else None
+    if isinstance(first, dict) and "error" in first:  # Gemini's errors are arrays of one object
+        return load_object(json.dumps(first), "the answer")
     return load_object(data, "the answer")
 
 
