@@ -272,7 +272,9 @@ class Exchange:
                 self.clock.wind()
                 self.clock.start()
         except queue.Empty:
-            raise self._timed_out(limit_s, connected=self._sending.cancel(timed_out=True)) from None
+            is_at_proxy = self._sending.is_at_proxy  # before the thread hears of the end, and takes it for the proxy's
+            connected = self._sending.cancel(timed_out=True)
+            raise self._timed_out(limit_s, connected=connected, is_at_proxy=is_at_proxy) from None
         if not isinstance(news, BaseException):
             return news
         self.check()
@@ -295,11 +297,11 @@ class Exchange:
                 if left_s <= 0 or self._clocks.deadline.left_s() <= 0:
                     raise
 
-    def _timed_out(self, limit_s: float, *, connected: bool) -> SmaiError:
+    def _timed_out(self, limit_s: float, *, connected: bool, is_at_proxy: bool) -> SmaiError:
         if self._clocks.deadline.left_s() <= 0:
             return self._clocks.deadline.error()
         if not connected:
-            return proxy_timeout(limit_s) if self._sending.is_at_proxy else connect_timeout(limit_s)
+            return proxy_timeout(limit_s) if is_at_proxy else connect_timeout(limit_s)
         hint = "check HTTP_PROXY" if self._sending.is_forwarded else "try again"
         return ClockError(f"timed out: no answer began within {limit_s:g} s", f"raise --idle-timeout, or {hint}")
 
