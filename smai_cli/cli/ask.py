@@ -1,7 +1,7 @@
 """`smai ask`: one prompt in, one answer streamed out."""
 
 import contextlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,7 @@ from smai_cli.clocks import Deadline
 from smai_cli.config.endpoint import Endpoint, shown_url
 from smai_cli.errors import SmaiError
 from smai_cli.files import text_in
+from smai_cli.frozen import Frozen
 from smai_cli.http.trace import Trace, Tracer, silent
 from smai_cli.output.descriptors import Output, say
 from smai_cli.output.options import OutputOptions
@@ -93,7 +94,7 @@ def ask(*, output: OutputOptions, server: ServerOptions, **values: Any) -> int:
     Piped stdin is the prompt, or follows PROMPT after a blank line; the operand - places it elsewhere.
     """
     typed = AskValues(**values)
-    output = output._replace(record=typed.record, reasoning=typed.reasoning)
+    output = output.replaced(record=typed.record, reasoning=typed.reasoning)
     deadline = server.clocks.deadline()
     tracer = Tracer(say) if typed.verbose else None
     source = click.get_current_context().get_parameter_source("system")
@@ -114,7 +115,7 @@ def ask(*, output: OutputOptions, server: ServerOptions, **values: Any) -> int:
     return run.life.deliver(lambda: _ask(run, options, server, target, tracer))
 
 
-class _Target(NamedTuple):
+class _Target(Frozen):
     """Where to ask (None: the mock), and the connection that is being made to it.
 
     `near` is what `approach` returned, None where files must be read before the server is approached.
@@ -132,8 +133,8 @@ def _target(
     if tracer and endpoint:
         tracer.key = endpoint.secrets
     if options.inputs.are_files or output.file or output.record:
-        return _Target(endpoint, None)
-    return _Target(endpoint, approach(endpoint, server.clocks.connect_timeout_s, tracer or silent))
+        return _Target(endpoint=endpoint, near=None)
+    return _Target(endpoint=endpoint, near=approach(endpoint, server.clocks.connect_timeout_s, tracer or silent))
 
 
 @contextlib.contextmanager
@@ -173,7 +174,13 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
     with _request(run, question, options, trace) as (request, question):
         dialect = _dialect(options, server)
         check = question.form.check if question.form else None
-        expected = Expected(request.model, choices_in(request.extra), request.stream, check, question.turn(request))
+        expected = Expected(
+            model=request.model,
+            choices=choices_in(request.extra),
+            stream=request.stream,
+            check=check,
+            turn=question.turn(request),
+        )
         clocks = server.clocks.clocks(run.life.deadline)
         retries = Retries(server.clocks.retries, tracer or run.life.say, run.life.deadline)
         with run.delivery(expected) as writer, serving(target.endpoint) as endpoint:

@@ -21,7 +21,7 @@ _EXCLUDED = (("chat", "messages"), ("json", "schema"), ("dry_run", "curl"))
 
 def checked(typed: AskValues, output: OutputOptions, server: ServerOptions, *, system_is_typed: bool) -> AskOptions:
     """Return what was typed for `smai ask`, checked and decoded. Raises UsageError."""
-    typed = typed._replace(
+    typed = typed.replaced(
         model=prompt.operand_text(typed.model, "-m/--model"),
         system=None if typed.system is None else prompt.operand_text(typed.system, "-s/--system"),
         stop=tuple(prompt.operand_text(text, "--stop") for text in typed.stop),
@@ -35,14 +35,22 @@ def checked(typed: AskValues, output: OutputOptions, server: ServerOptions, *, s
     if not reads_stdin and not typed.messages and not typed.chat:
         prompt.compose(words, None)  # an empty prompt is said before anything is loaded
     return AskOptions(
-        words,
-        reads_stdin,
-        typed.model,
-        typed.api,
-        not typed.no_stream,
-        _parameters(typed),
-        _extra_body(typed, output),
-        InputOptions(typed.system, system_is_typed, typed.attach, typed.chat, typed.messages, typed.json, typed.schema),
+        words=words,
+        reads_stdin=reads_stdin,
+        model=typed.model,
+        api=typed.api,
+        stream=not typed.no_stream,
+        parameters=_parameters(typed),
+        extra_body=_extra_body(typed, output),
+        inputs=InputOptions(
+            system=typed.system,
+            system_is_typed=system_is_typed,
+            attach=typed.attach,
+            chat=typed.chat,
+            messages=typed.messages,
+            json=typed.json,
+            schema=typed.schema,
+        ),
     )
 
 
@@ -66,7 +74,7 @@ def _check_names(typed: AskValues, output: OutputOptions, server: ServerOptions)
 
 def _exclude(typed: AskValues, output: OutputOptions) -> None:
     """Raise UsageError for options that exclude each other."""
-    given = {name: bool(value) for name, value in typed._asdict().items()} | {"output": bool(output.file)}
+    given = {name: bool(value) for name, value in vars(typed).items()} | {"output": bool(output.file)}
     previews = tuple((preview, file) for preview in ("dry_run", "curl") for file in ("output", "record"))
     for one, other in (*_EXCLUDED, *previews):
         if given[one] and given[other]:

@@ -1,17 +1,18 @@
 """What was typed, as typed values: made of click's once, at the edge, and never written to."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from smai_cli.clocks import Clocks, Deadline
 from smai_cli.config.config_file import Settings
 from smai_cli.errors import UsageError
+from smai_cli.frozen import Frozen
 from smai_cli.output.options import OutputOptions
 
 if TYPE_CHECKING:
     from smai_cli.prompt.inputs import InputOptions
 
 
-class ClockOptions(NamedTuple):
+class ClockOptions(Frozen):
     """For how long to ask, and how often."""
 
     connect_timeout_s: float
@@ -28,7 +29,7 @@ class ClockOptions(NamedTuple):
         return Clocks(self.connect_timeout_s, self.idle_timeout_s, deadline)
 
 
-class ServerOptions(NamedTuple):
+class ServerOptions(Frozen):
     """Where to ask, and with which key: of the command line, and of the configuration in `settings`."""
 
     settings: Settings
@@ -38,7 +39,7 @@ class ServerOptions(NamedTuple):
     mock: bool
 
 
-class AskValues(NamedTuple):
+class AskValues(Frozen):
     """The values of the options that only `smai ask` has, as click gives them."""
 
     operands: tuple[str, ...]
@@ -71,7 +72,7 @@ class AskValues(NamedTuple):
         return self.dry_run or self.curl
 
 
-class AskOptions(NamedTuple):
+class AskOptions(Frozen):
     """What was typed for `smai ask`, checked and decoded.
 
     `words` are the operands, `reads_stdin` says whether stdin belongs to the prompt. `parameters` are members of the
@@ -113,16 +114,27 @@ def output_options(  # noqa: PLR0913  # the options that choose a mode, by their
     if tool_calls and (raw or jsonl):
         raise UsageError(f"--tool-calls and --{chosen[0]} exclude each other", "the calls are in it already")
     told = summary or ("text" if final else "none")
-    return OutputOptions(chosen[0] if chosen else "text", told, tuple(accept), tool_calls, output, quiet)
+    return OutputOptions(
+        mode=chosen[0] if chosen else "text",
+        summary=told,
+        accept=tuple(accept),
+        tool_calls=tool_calls,
+        file=output,
+        quiet=quiet,
+    )
 
 
 def clock_options(*, connect_timeout: float, idle_timeout: float, max_time: float, retries: int) -> ClockOptions:
     """Return what click's values say of the clocks."""
-    return ClockOptions(connect_timeout, idle_timeout, max_time, retries)
+    return ClockOptions(
+        connect_timeout_s=connect_timeout, idle_timeout_s=idle_timeout, max_time_s=max_time, retries=retries
+    )
 
 
 def server_options(
     *, settings: Settings, base_url: str | None, key_file: str | None, mock: bool, **clocks: Any
 ) -> ServerOptions:
     """Return what click's values say of the server; `clocks` as for clock_options."""
-    return ServerOptions(settings, base_url, key_file, clock_options(**clocks), mock)
+    return ServerOptions(
+        settings=settings, base_url=base_url, key_file=key_file, clocks=clock_options(**clocks), mock=mock
+    )

@@ -3,11 +3,12 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.clocks import Deadline
 from smai_cli.errors import Again, BrokenError, SmaiError
+from smai_cli.frozen import Frozen
 from smai_cli.http.trace import Tracer
 from smai_cli.output.chain import Ends, writer_for
 from smai_cli.output.descriptors import STDERR, Output, columns, say_plain, stderr_can_draw
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from smai_cli.prompt.inputs import Turn
 
 
-class Expected(NamedTuple):
+class Expected(Frozen):
     """What is known of an answer before it comes, where it is asked for.
 
     `check` raises a SmaiError for a text that is not what was asked for; `turn` is what a conversation is to keep.
@@ -95,19 +96,19 @@ class Run:
 
     def _ends(self, expected: Expected | None, out: "OutFile | None", tape: "Tape | None") -> Ends:
         """Return where the answer goes, and who hears of it."""
-        ends = Ends(self._stdout, out.output if out else None, tape)
+        ends = Ends(stdout=self._stdout, file=out.output if out else None, tape=tape)
         if self.summary == "text" and os.isatty(STDERR):  # the summary of a person has the cadence
             from smai_cli.output.cadence import Cadence  # noqa: PLC0415  # on a terminal only
 
             self._cadence = Cadence()
-            ends = ends._replace(cadence=self._cadence)
+            ends = ends.replaced(cadence=self._cadence)
         if expected is None:
             return ends
         self.outcome.model = expected.model
         self.outcome.choices = expected.choices
-        ends = ends._replace(check=expected.check, keep=expected.turn.prepare if expected.turn else None)
+        ends = ends.replaced(check=expected.check, keep=expected.turn.prepare if expected.turn else None)
         if self._tracer:
-            return ends._replace(trace=self._tracer)
+            return ends.replaced(trace=self._tracer)
         if not stderr_can_draw():
             return ends
         from smai_cli.output.waiting import Waiting  # noqa: PLC0415  # on a terminal only
@@ -116,7 +117,7 @@ class Run:
         self._waiting = Waiting("the first delta" if expected.stream else "the answer")
         self._stdout.before_first = self._waiting.stop
         self._waiting.start()
-        return ends._replace(waiting=self._waiting)
+        return ends.replaced(waiting=self._waiting)
 
     def _commit(self, out: "OutFile | None", turn: "Turn | None") -> None:
         """Give the file and the conversation what they are to have: both of them, or neither. Raises OutputError.

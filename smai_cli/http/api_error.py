@@ -20,7 +20,7 @@ _MESSAGES = ("message", "msg", "status_msg", "error_msg", "error_message", "deta
 _KINDS = ("code", "type", "error_code", "status_code", "statusCode", "http_code", "status", "error_type", "reason")
 _NO_ERROR = (None, 0, "0", "")
 # A number that is, or begins with, an HTTP status. What another one means, each server says for itself.
-HTTP_LIKE = re.compile("[45][0-9]{2}([0-9]{2})?")
+_HTTP_LIKE = "[45][0-9]{2}([0-9]{2})?"
 _LISTED = 3
 _DEPTH = 3
 
@@ -62,7 +62,12 @@ def unmarked_error_in(payload: dict[str, Any]) -> ApiError | None:
         return None
     numbers = (str(payload.get(name)) for name in ("code", "status", "status_code", "statusCode"))
     is_error = payload.get("success") is False or payload.get("status") in ("error", "failed", "fail")
-    return api_error_of(payload) if is_error or any(map(HTTP_LIKE.fullmatch, numbers)) else None
+    return api_error_of(payload) if is_error or any(map(is_http_like, numbers)) else None
+
+
+def is_http_like(number: str) -> bool:
+    """Return whether a number is, or begins with, an HTTP status of a failure."""
+    return bool(re.fullmatch(_HTTP_LIKE, number))
 
 
 def api_error_of(error: Any, depth: int = 0) -> ApiError:
@@ -83,7 +88,7 @@ def api_error_of(error: Any, depth: int = 0) -> ApiError:
     if message is None:
         message = _dumped(error) if error else ""
     values = list(_kinds(error))
-    kinds = (str(value) for value in values if isinstance(value, str) or HTTP_LIKE.fullmatch(str(value)))
+    kinds = (str(value) for value in values if isinstance(value, str) or is_http_like(str(value)))
     param = error.get("param")
     return ApiError(message, str(values[0]) if values else "", param if isinstance(param, str) else "", tuple(kinds))
 

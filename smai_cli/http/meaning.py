@@ -8,7 +8,7 @@ import re
 from typing import NamedTuple
 
 from smai_cli.errors import AccessError, Again, BrokenError, BusyError, RefusedError, SmaiError
-from smai_cli.http.api_error import HTTP_LIKE, ApiError
+from smai_cli.http.api_error import ApiError, is_http_like
 from smai_cli.text import one_line
 
 _ACCESS_HINT = "check the key: SMAI_API_KEY or --key-file, and the account"
@@ -123,7 +123,7 @@ def meaning_of(api_error: ApiError, http_status: int | None = None) -> Meaning |
     """
     kinds = [re.sub(r"[^a-z0-9]", "", kind[:_SEARCHED].lower()) for kind in api_error.kinds]
     message = api_error.message[:_SEARCHED].lower()
-    numbers = {int(kind[:3]) for kind in kinds if HTTP_LIKE.fullmatch(kind)}
+    numbers = {int(kind[:3]) for kind in kinds if is_http_like(kind)}
     is_final = http_status in _FINAL or _TOO_LARGE in numbers
     for row in _ROWS:
         if is_final and row.meaning.kind is BusyError:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from smai_cli.frozen import Frozen
 from smai_cli.http.trace import Trace, silent
 
 # Python takes a timeout of 0 for a socket that never waits.
@@ -116,7 +117,7 @@ class Address(NamedTuple):
         return str(self.place[0])
 
 
-class Reached(NamedTuple):
+class Reached(Frozen):
     """A TCP connection, and the address that it came from."""
 
     connection: socket.socket
@@ -171,7 +172,7 @@ def connect(
                 trace(f"no connection to {address.host}: {exc.strerror or exc}")
         else:
             note(address, cancellation, answered=True)
-            return Reached(connection, address)
+            return Reached(connection=connection, address=address)
     raise failure
 
 

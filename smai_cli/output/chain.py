@@ -1,8 +1,9 @@
 """Options -> the one writer that the pump writes to: the mode, and what is put around it, in one place."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from smai_cli.frozen import Frozen
 from smai_cli.http.trace import Trace
 from smai_cli.output.descriptors import Aside, FileOutput, Output
 from smai_cli.output.options import OutputOptions
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from smai_cli.output.waiting import Waiting
 
 
-class Ends(NamedTuple):
+class Ends(Frozen):
     """Where an answer goes, and who hears of it; None for what a run does not have.
 
     `check` raises a SmaiError for a text that is not what was asked for, `keep` takes the answer as a message, once it

@@ -1,9 +1,9 @@
 """What the options of a command say of its output, as one value."""
 
-from typing import NamedTuple
+from smai_cli.frozen import Frozen
 
 
-class OutputOptions(NamedTuple):
+class OutputOptions(Frozen):
     """How an answer is delivered, and what is told of it.
 
     `mode` is a name in WRITERS, `summary` text, json or none. `accept` are the finish reasons that count as a success.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from smai_cli.errors import UsageError
 from smai_cli.files import read_file, read_text, text_in
+from smai_cli.frozen import Frozen
 from smai_cli.prompt.prompt import compose
 from smai_cli.prompt.request import Message, Request, conversation
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from smai_cli.prompt.response_format import ResponseFormat
 
 
-class InputOptions(NamedTuple):
+class InputOptions(Frozen):
     """What the options say of the input: the system text, or `@` and the name of a file, and the names of files.
 
     `system_is_typed` says that the system text was typed, and does not come from the configuration. `json` asks for
@@ -37,7 +38,7 @@ class InputOptions(NamedTuple):
         return bool(self.attach or self.chat or self.messages or self.schema or is_file)
 
 
-class Turn(NamedTuple):
+class Turn(Frozen):
     """What was asked in a conversation, to be kept in its file together with the answer, or not at all."""
 
     chat: "ConversationFile"
@@ -70,7 +71,7 @@ class Question(NamedTuple):
 
     def turn(self, request: Request) -> Turn | None:
         """Return what `request` adds to the conversation; None without one."""
-        return Turn(self.chat, request.messages[len(self.earlier) :]) if self.chat else None
+        return Turn(chat=self.chat, asked=request.messages[len(self.earlier) :]) if self.chat else None
 
     def _content(self, words: list[str], piped: str | None) -> str | list[dict[str, Any]] | None:
         is_answered = self.chat is not None and self.earlier[-1:] and self.earlier[-1].role == "assistant"

@@ -164,7 +164,13 @@ class _Parts:
 def _as_other(chunk: Chunk) -> Chunk:
     """Return `chunk` as what it says of a choice that is not the answer."""
     brings = bool(chunk.text or chunk.calls or chunk.refusal or (chunk.whole and chunk.whole.text))
-    other = Other(chunk.choice_index or 0, chunk.finish_reason, brings or bool(chunk.reasoning), brings, chunk.opens)
+    other = Other(
+        choice_index=chunk.choice_index or 0,
+        finish_reason=chunk.finish_reason,
+        brings=brings or bool(chunk.reasoning),
+        brings_text=brings,
+        opens=chunk.opens,
+    )
     return chunk._replace(
         text="", finish_reason=None, refusal="", reasoning="", calls=(), whole=None, others=(other, *chunk.others)
     )

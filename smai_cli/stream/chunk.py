@@ -5,6 +5,7 @@ import math
 from typing import Any, NamedTuple, NoReturn
 
 from smai_cli.errors import BrokenError, RefusedError
+from smai_cli.frozen import Frozen
 from smai_cli.http.api_error import ApiError
 from smai_cli.text import one_line
 
@@ -27,7 +28,7 @@ class CallPart(NamedTuple):
     arguments: str = ""
 
 
-class Other(NamedTuple):
+class Other(Frozen):
     """What one event says of a choice that is not the answer, as in a Chunk: whether it has reasoning, text or a call.
 
     `brings` is for any of them, `brings_text` for all but reasoning.
@@ -44,7 +45,7 @@ class Other(NamedTuple):
 Part = tuple[int | None, int]
 
 
-class Whole(NamedTuple):
+class Whole(Frozen):
     """What one event says of the whole answer, or of a whole part, which deltas may have brought before.
 
     `is_unread` says that there is something in place of a text, in a form that smai does not know. Where an answer has

@@ -27,8 +27,6 @@ _ERROR_LINE = b"\n" + _ERROR_FIELD
 _ERROR_EVENT = b"\nevent: error\ndata:"
 # The line in which a piece ends: none, a field `error`, or any other.
 _NONE, _ERROR, _OTHER = range(3)
-_COMMENTS = re.compile(rb"(?<=\n)(?::.*\n)+")
-_CUT_COMMENT = re.compile(rb"\n:.+\Z")
 
 if not hasattr(getattr(sseclient, "SSEClient", None), "events"):
     # The distribution `sseclient` installs a module of the same name with another interface.
@@ -177,8 +175,8 @@ def _has_small_events(rest: bytearray) -> bool:
 
 def _without_comments(rest: bytearray) -> bytearray:
     """Return the lines in `rest` but comments, which keep a connection alive, some for hours without a blank line."""
-    lines = _COMMENTS.sub(b"", b"\n" + rest)
-    return bytearray(_CUT_COMMENT.sub(b"\n:", lines)[1:])
+    lines = re.sub(rb"(?<=\n)(?::.*\n)+", b"", b"\n" + rest)
+    return bytearray(re.sub(rb"\n:.+\Z", b"\n:", lines)[1:])
 
 
 def _is_too_large(length: int, lines: int) -> bool:

@@ -171,7 +171,7 @@ def _elsewhere(choice: dict[str, Any], delta: Any, part: str) -> tuple[dict[str,
         fields = message if isinstance(message, dict) else {"content": message}
         refusal, _, calls = _rest(fields)
         is_odd = is_unread(fields.get("content")) or (not calls and _is_unread_beside(fields))
-        whole = Whole(text_of(fields.get("content")), refusal, calls, is_odd)
+        whole = Whole(text=text_of(fields.get("content")), refusal=refusal, calls=calls, is_unread=is_odd)
     if delta is None:
         delta = choice.get("delta", choice.get("text"))
     return (delta if isinstance(delta, dict) else {"content": delta}), whole
@@ -247,7 +247,13 @@ def _other(choice: dict[str, Any]) -> Other:
     refusal, reasoning, calls = _rest(fields)
     brings_text = bool(text_of(fields.get("content")) or refusal or calls)
     brings = brings_text or bool(reasoning)
-    return Other(_index(choice), _reason(choice), brings, brings_text, bool(fields.get("role")))
+    return Other(
+        choice_index=_index(choice),
+        finish_reason=_reason(choice),
+        brings=brings,
+        brings_text=brings_text,
+        opens=bool(fields.get("role")),
+    )
 
 
 def _reason(choice: dict[str, Any]) -> str | None:

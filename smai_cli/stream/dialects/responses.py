@@ -241,7 +241,13 @@ def _whole(items: list[Any], start: Part = (0, 0), *, is_all: bool = False) -> W
             parts.append(((None if first is None else first + at, first_number + number), text_of(part)))
             refusal += text_of(part.get("refusal")) if isinstance(part, dict) else ""
             found_unread = found_unread or is_unread(part)
-    return Whole("", refusal, _calls(items) if is_all else (), found_unread, tuple(parts), is_all)
+    return Whole(
+        refusal=refusal,
+        calls=_calls(items) if is_all else (),
+        is_unread=found_unread,
+        parts=tuple(parts),
+        is_all=is_all,
+    )
 
 
 def _content(item: Any) -> Any:
