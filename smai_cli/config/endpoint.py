@@ -74,7 +74,7 @@ class Endpoint(NamedTuple):
         return address in ipaddress.ip_network("127.0.0.0/8") or host == "::1"
 
 
-class KeySource(NamedTuple):
+class KeySource:
     """Where the key for a server is: `where` in words, and `read`, which returns it.
 
     `read` raises UsageError, or ClockError at the deadline.
@@ -82,9 +82,12 @@ class KeySource(NamedTuple):
     cannot read it.
     """
 
-    where: str
-    read: Callable[[Deadline], Secret]
-    in_shell: Callable[[], str | None] = lambda: None
+    def __init__(
+        self, where: str, read: Callable[[Deadline], Secret], in_shell: Callable[[], str | None] = lambda: None
+    ) -> None:
+        self.where = where
+        self.read = read
+        self.in_shell = in_shell
 
 
 def find_endpoint(

@@ -12,7 +12,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from smai_cli.frozen import Frozen
 from smai_cli.http.trace import Trace, silent
@@ -103,7 +103,7 @@ class Cancellation:
         call(self.timed_out)
 
 
-class Address(NamedTuple):
+class Address(Frozen):
     """One of the addresses of a host and a port, as the socket module has it."""
 
     family: int
@@ -142,7 +142,9 @@ def resolve(host: str, port: int | None, cancellation: Cancellation) -> list[Add
     finally:
         cancellation.is_deaf = False
     cancellation.check()
-    addresses = (Address(family, kind, protocol, place) for family, kind, protocol, _, place in found)
+    addresses = (
+        Address(family=family, kind=kind, protocol=protocol, place=place) for family, kind, protocol, _, place in found
+    )
     return sorted(dict.fromkeys(addresses), key=lambda address: {True: 0, None: 1, False: 2}[_ANSWERED.get(address)])
 
 

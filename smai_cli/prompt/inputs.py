@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from smai_cli.errors import UsageError
 from smai_cli.files import read_file, read_text, text_in
@@ -53,7 +53,7 @@ class Turn(Frozen):
         self.chat.commit()
 
 
-class Question(NamedTuple):
+class Question(Frozen):
     """What was read from files: the system text, earlier messages, attachments, and what the answer must be.
 
     `chat` is the file that keeps the conversation, and is locked.
@@ -113,7 +113,7 @@ def read_question(options: InputOptions, read_stdin: Callable[[], bytes]) -> Que
             raise UsageError(f"{name} holds no message", "check --messages")
     if earlier and not options.system_is_typed:
         system = None  # that of the configuration begins conversations, and does not come into one that has begun
-    return Question(system, earlier, attachments, form)
+    return Question(system=system, earlier=earlier, attachments=attachments, form=form)
 
 
 @contextlib.contextmanager
@@ -136,7 +136,7 @@ def in_conversation(question: Question, options: InputOptions, notice: Callable[
         first = [message.content for message in chat.messages[:1] if message.role in ("system", "developer")]
         if chat.messages and system is not None and first != [system]:
             raise UsageError(f"{path} began without this system message", "drop -s, or begin another conversation")
-        yield question._replace(system=system, earlier=chat.messages, chat=chat)
+        yield question.replaced(system=system, earlier=chat.messages, chat=chat)
 
 
 def _system(text: str | None) -> str | None:
