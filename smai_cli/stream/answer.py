@@ -23,7 +23,8 @@ def chunks_of_answer(chunks: Iterable[Chunk], due: int | None) -> Iterator[Chunk
     try:
         for chunk in chunks:
             # Most are a delta of ASCII text like the one before, and are taken as they are.
-            yield chunk if chunk.is_plain and chunk.choice_index == answer.plain_index else answer.view(chunk)
+            is_alike = chunk.is_plain and chunk.choice_index == answer.plain_index and chunk.part == answer.plain_part
+            yield chunk if is_alike else answer.view(chunk)
     except ANSWER_FAILURES as error:
         failure = error
     if rest := answer.joiner.rest():
@@ -35,12 +36,14 @@ def chunks_of_answer(chunks: Iterable[Chunk], due: int | None) -> Iterator[Chunk
 class _Answer:
     """What has come of an answer, as far as it decides about what comes.
 
-    `plain_index` is the index of a choice whose plain chunks need no view, None where all need one.
+    `plain_index` is the index of a choice whose plain chunks need no view, None where all need one; `plain_part` is the
+    part of it that they belong to, which is none after a whole one.
     """
 
     def __init__(self, due: int | None) -> None:
         self.joiner = Joiner()
         self.plain_index: int | None = None
+        self.plain_part: Part | tuple[()] | None = None
         self._choice_index: int | None = 0 if due and due > 1 else None
         self._has_text = False
         self._has_refusal = False
@@ -72,6 +75,7 @@ class _Answer:
         text = self.joiner.whole(chunk.text)
         if chunk.done or chunk.api_error:  # the last one that anybody looks at
             text += self.joiner.rest()
+        self.plain_part = chunk.part if chunk.whole is None else ()
         self.plain_index = self._choice_index if self._has_text and not self.joiner.held else None
         return chunk if text is chunk.text else chunk._replace(text=text)
 

@@ -7,7 +7,7 @@ completed, incomplete, failed and error ends the stream, and no `[DONE]` is owed
 from typing import Any
 
 from smai_cli.errors import RefusedError
-from smai_cli.http.api_error import api_error_of, error_in
+from smai_cli.http.api_error import MARKS, api_error_of, error_in
 from smai_cli.prompt.request import Message, Request, encode
 from smai_cli.stream.chunk import (
     CallPart,
@@ -32,6 +32,8 @@ _REASONING = ("response.reasoning_summary_text.delta", "response.reasoning_text.
 _PREFIX = "response."
 _ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
 _ERRORS = ("error", "response.error")
+_DELTA = "response.output_text.delta"
+_PLAIN_NAMES = (_DELTA, "message")
 # Items of an output, beside messages, that are no answer; what of another kind is in one, smai cannot read.
 _BESIDE_ANSWER = (
     "reasoning",
@@ -78,10 +80,14 @@ def parse_event(data: str, name: str = "message") -> Chunk:
     if data.strip() == DONE:
         return Chunk()
     loaded = load_event(data, name if name in ("message", "error") or not name.startswith(_PREFIX) else "message")
-    if loaded is None:
-        return Chunk()
-    payload, line = loaded
+    return Chunk() if loaded is None else _view(*loaded, name)
+
+
+def _view(payload: dict[str, Any], line: str, name: str) -> Chunk:
+    """Return the view of an event's payload."""
     kind = payload.get("type")
+    if kind == _DELTA and name in _PLAIN_NAMES and (plain := _plain(payload, line)):
+        return plain
     if name.lower() in _ERRORS or kind in _ERRORS:
         return Chunk(line, api_error=error_in(payload) or api_error_of(payload))
     ends = [word for word in (kind, name) if word in _ENDS]
@@ -91,7 +97,7 @@ def parse_event(data: str, name: str = "message") -> Chunk:
     if api_error := error_in(payload):
         return Chunk(line, api_error=api_error)
     delta = text_of(payload.get("delta"))
-    is_text = bool(delta) and kind == "response.output_text.delta"
+    is_text = bool(delta) and kind == _DELTA
     return Chunk(
         line,
         delta if is_text else "",
@@ -103,6 +109,15 @@ def parse_event(data: str, name: str = "message") -> Chunk:
         whole=None if delta else _part_done(kind, payload),
         part=_place(payload) if is_text else None,
     )
+
+
+def _plain(payload: dict[str, Any], line: str) -> Chunk | None:
+    """Return the view of a payload that is a delta of ASCII text and nothing else, as most are; None for another."""
+    text = payload.get("delta")
+    if not isinstance(text, str) or not text or not text.isascii() or not MARKS.isdisjoint(payload):
+        return None
+    place = _place(payload)
+    return Chunk._make((line, text, None, None, "", "", "", (), (), None, False, 0, False, None, False, True, place))
 
 
 def parse_body(data: str) -> Chunk:
