@@ -70,6 +70,7 @@ def test_every_command_of_the_readme_runs(
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.thorough
 def test_the_picture_shows_real_runs_and_is_well_formed(tmp_path: Path) -> None:
     script = ROOT / "tests" / "picture" / "record.py"
     subprocess.run([sys.executable, script, tmp_path / "new.svg"], check=True)

@@ -118,11 +118,11 @@ def ask(*, output: OutputOptions, server: ServerOptions, **values: Any) -> int:
 class _Target(Frozen):
     """Where to ask (None: the mock), and the connection that is being made to it.
 
-    `near` is what `approach` returned, None where files must be read before the server is approached.
+    `connecting` is what `approach` returned, None where files must be read before the server is approached.
     """
 
     endpoint: Endpoint | None
-    near: "tuple[str | None, Preconnect | None] | None"
+    connecting: "tuple[str | None, Preconnect | None] | None"
 
 
 def _target(
@@ -133,8 +133,8 @@ def _target(
     if tracer and endpoint:
         tracer.key = endpoint.secrets
     if options.inputs.are_files or output.file or output.record:
-        return _Target(endpoint=endpoint, near=None)
-    return _Target(endpoint=endpoint, near=approach(endpoint, server.clocks.connect_timeout_s, tracer or silent))
+        return _Target(endpoint=endpoint, connecting=None)
+    return _Target(endpoint=endpoint, connecting=approach(endpoint, server.clocks.connect_timeout_s, tracer or silent))
 
 
 @contextlib.contextmanager
@@ -149,10 +149,10 @@ def _request(run: "Run", question: Question, options: AskOptions, trace: Trace) 
         request = Request(
             options.model,
             asked.messages(options.words, piped),
-            options.parameters | ({"response_format": asked.form.response_format} if asked.form else {}),
+            options.parameters | ({"response_format": asked.response_format.as_json} if asked.response_format else {}),
             stream=options.stream,
             include_usage=run.summary != "none",
-            extra=options.extra_body,
+            extra_body=options.extra_body,
         )
         yield request, asked
 
@@ -162,9 +162,9 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
     trace = tracer or silent
     question = read_question(options.inputs, read_stdin)
     run.life.key = target.endpoint.secrets if target.endpoint else None
-    near = target.near
-    if near is None and not options.inputs.chat:
-        near = approach(target.endpoint, server.clocks.connect_timeout_s, trace)
+    connecting = target.connecting
+    if connecting is None and not options.inputs.chat:
+        connecting = approach(target.endpoint, server.clocks.connect_timeout_s, trace)
     # Before stdin is read, so that they load while its producer works.
     from smai_cli.cli.run import Expected  # noqa: PLC0415
     from smai_cli.http import transport  # noqa: PLC0415
@@ -173,10 +173,10 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
 
     with _request(run, question, options, trace) as (request, question):
         dialect = _dialect(options, server)
-        check = question.form.check if question.form else None
+        check = question.response_format.check if question.response_format else None
         expected = Expected(
             model=request.model,
-            choices=choices_in(request.extra),
+            choices=choices_in(request.extra_body),
             stream=request.stream,
             check=check,
             turn=question.turn(request),
@@ -184,7 +184,7 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
         clocks = server.clocks.clocks(run.life.deadline)
         retries = Retries(server.clocks.retries, tracer or run.life.say, run.life.deadline)
         with run.delivery(expected) as writer, serving(target.endpoint) as endpoint:
-            ca_file, preconnect = near or approach(target.endpoint, server.clocks.connect_timeout_s, trace)
+            ca_file, preconnect = connecting or approach(target.endpoint, server.clocks.connect_timeout_s, trace)
 
             def post(body: bytes) -> transport.ResponseBody:
                 return transport.post(

@@ -1,4 +1,4 @@
-"""The exceptions of requests and urllib3, of a dozen kinds -> failures in smai's words."""
+"""What goes wrong with an exchange -> failures in smai's words: exceptions of a dozen kinds, and HTTP errors."""
 
 import http.client
 import re
@@ -10,7 +10,10 @@ import requests
 import urllib3
 
 from smai_cli.clocks import Clocks
-from smai_cli.errors import Again, BrokenError, ClockError, ConnectError, SmaiError, UsageError
+from smai_cli.config.endpoint import shown_url
+from smai_cli.errors import Again, BrokenError, ClockError, ConnectError, RefusedError, SmaiError, UsageError
+from smai_cli.http.api_error import api_error_in_body
+from smai_cli.http.retry import retry_after_s, should_retry
 from smai_cli.text import one_line
 
 # The words of http.client for a proxy that does not connect to the server.
@@ -176,3 +179,39 @@ def reason_of(chain: list[BaseException]) -> str:
             return one_line(cause.strerror, 200)
     # A URL in the words of a library may hold the password of a proxy.
     return one_line(re.sub(r"//[^/\s]*@", "//", str(chain[-1])) or type(chain[-1]).__name__, 200)
+
+
+def _legible(body: bytes) -> bytes:
+    """Return the body of an error, or nothing where it is no text: a coding that nobody knows, or nobody's."""
+    text = body.decode("utf-8", "replace")
+    strange = sum(character < " " or character == "\ufffd" for character in text if character not in "\t\r\n")
+    return b"" if strange * 10 > len(text) else body
+
+
+def redirect_refusal(response: requests.Response) -> RefusedError:
+    """Return the failure that an answer with another place in it is."""
+    target = one_line(shown_url(response.headers.get("location", "nowhere")), 200)
+    return RefusedError(
+        f"the server redirects to {target} ({response.status_code}), and smai follows no redirect",
+        "check --base-url",
+        http_status=response.status_code,
+        request_id=_request_id(response),
+    )
+
+
+def response_failure(response: requests.Response, body: bytes) -> SmaiError:
+    """Return the failure that an answer with another HTTP status than 200 is; `body` is as much of it as was read."""
+    from smai_cli.http.meaning import http_error  # noqa: PLC0415  # only for a failure
+
+    return http_error(
+        response.status_code,
+        response.reason or "",
+        api_error_in_body(_legible(body)),
+        wait_s=retry_after_s(response.headers),
+        request_id=_request_id(response),
+        should_retry=should_retry(response.headers),
+    )
+
+
+def _request_id(response: requests.Response) -> str | None:
+    return response.headers.get("x-request-id") or response.headers.get("request-id")

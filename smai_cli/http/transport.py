@@ -17,9 +17,8 @@ import requests
 
 from smai_cli import __version__
 from smai_cli.clocks import SLICE_S, Clocks, IdleClock
-from smai_cli.config.endpoint import Endpoint, shown_url
-from smai_cli.errors import Again, BrokenError, ClockError, RefusedError, SmaiError, UsageError
-from smai_cli.http.api_error import api_error_in_body
+from smai_cli.config.endpoint import Endpoint
+from smai_cli.errors import Again, BrokenError, ClockError, SmaiError, UsageError
 from smai_cli.http.connections import Bearer, Sending, Session, Upload, session
 from smai_cli.http.failures import (
     FAILURES,
@@ -28,10 +27,11 @@ from smai_cli.http.failures import (
     proxy_refusal,
     proxy_timeout,
     reason_of,
+    redirect_refusal,
+    response_failure,
     translated,
 )
 from smai_cli.http.preconnect import Preconnect
-from smai_cli.http.retry import retry_after_s, should_retry
 from smai_cli.http.trace import Trace, silent
 from smai_cli.text import one_line
 
@@ -317,11 +317,11 @@ class Exchange:
         if response.status_code == _PROXY_AUTHENTICATION and self._sending.is_forwarded:
             return proxy_refusal(f"{response.status_code} {one_line(response.reason or '', 60)}".rstrip())
         if response.status_code in range(300, 400):
-            return _redirect(response)
+            return redirect_refusal(response)
         with contextlib.suppress(queue.Empty):
             self._next(_ERROR_BODY_S)
         self.check()
-        return _http_error(response, _legible(self._error_body))
+        return response_failure(response, bytes(self._error_body))
 
     def _run(self) -> None:
         failure = None
@@ -369,40 +369,6 @@ _POST_HEADERS = {"Content-Type": "application/json", "Accept": "text/event-strea
 _GET_HEADERS = {"Accept": "application/json"}
 # On this machine no proxy is in the way, and a key in plain http must not go to one.
 _NO_PROXIES: Any = {"http": None, "https": None, "all": None}
-
-
-def _legible(body: bytearray) -> bytes:
-    """Return the body of an error, or nothing where it is no text: a coding that nobody knows, or nobody's."""
-    text = body.decode("utf-8", "replace")
-    strange = sum(character < " " or character == "\ufffd" for character in text if character not in "\t\r\n")
-    return b"" if strange * 10 > len(text) else bytes(body)
-
-
-def _redirect(response: requests.Response) -> RefusedError:
-    target = one_line(shown_url(response.headers.get("location", "nowhere")), 200)
-    return RefusedError(
-        f"the server redirects to {target} ({response.status_code}), and smai follows no redirect",
-        "check --base-url",
-        http_status=response.status_code,
-        request_id=_request_id(response),
-    )
-
-
-def _http_error(response: requests.Response, body: bytes) -> SmaiError:
-    from smai_cli.http.meaning import http_error  # noqa: PLC0415  # only for a failure
-
-    return http_error(
-        response.status_code,
-        response.reason or "",
-        api_error_in_body(body),
-        wait_s=retry_after_s(response.headers),
-        request_id=_request_id(response),
-        should_retry=should_retry(response.headers),
-    )
-
-
-def _request_id(response: requests.Response) -> str | None:
-    return response.headers.get("x-request-id") or response.headers.get("request-id")
 
 
 def _shown_url(endpoint: Endpoint, path: str) -> str:

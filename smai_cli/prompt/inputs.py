@@ -62,7 +62,7 @@ class Question(Frozen):
     system: str | None
     earlier: tuple[Message, ...]
     attachments: "tuple[Attachment, ...]"
-    form: "ResponseFormat | None"
+    response_format: "ResponseFormat | None"
     chat: "ConversationFile | None" = None
 
     def messages(self, words: list[str], piped: str | None) -> tuple[Message, ...]:
@@ -92,14 +92,14 @@ def read_question(options: InputOptions, read_stdin: Callable[[], bytes]) -> Que
 
     The modules for each kind of file are loaded for those who use it. Raises UsageError.
     """
-    form = None
+    response_format = None
     system = _system(options.system)
     earlier: tuple[Message, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     if options.json or options.schema:
         from smai_cli.prompt.response_format import ResponseFormat  # noqa: PLC0415
 
-        form = ResponseFormat(options.schema)
+        response_format = ResponseFormat(options.schema)
     if options.attach:
         from smai_cli.prompt.attachments import read_attachment  # noqa: PLC0415
 
@@ -113,7 +113,7 @@ def read_question(options: InputOptions, read_stdin: Callable[[], bytes]) -> Que
             raise UsageError(f"{name} holds no message", "check --messages")
     if earlier and not options.system_is_typed:
         system = None  # that of the configuration begins conversations, and does not come into one that has begun
-    return Question(system=system, earlier=earlier, attachments=attachments, form=form)
+    return Question(system=system, earlier=earlier, attachments=attachments, response_format=response_format)
 
 
 @contextlib.contextmanager

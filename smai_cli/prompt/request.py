@@ -55,7 +55,7 @@ class Request(NamedTuple):
     """One request for one answer.
 
     `options` are parameters by the names of the chat API (temperature, top_p, max_tokens), which a dialect may
-    call otherwise; `extra` are members of the body as the server is to get them. `stream` asks for the answer
+    call otherwise; `extra_body` are members of the body as the server is to get them. `stream` asks for the answer
     delta by delta, `include_usage` for the server's token counts in the stream.
     """
 
@@ -64,22 +64,22 @@ class Request(NamedTuple):
     options: Mapping[str, Any] = _NOTHING
     stream: bool = True
     include_usage: bool = False
-    extra: Mapping[str, Any] = _NOTHING
+    extra_body: Mapping[str, Any] = _NOTHING
 
 
-def choices_in(extra: Mapping[str, Any]) -> int:
+def choices_in(extra_body: Mapping[str, Any]) -> int:
     """Return how many answers the members of a request ask for."""
-    n = extra.get("n")
+    n = extra_body.get("n")
     return int(n) if isinstance(n, int | float) and n > 1 else 1
 
 
-def encode(body: dict[str, Any], extra: Mapping[str, Any]) -> bytes:
-    """Return `body` as JSON in UTF-8, with the members of `extra` in it: objects are merged, all else replaced.
+def encode(body: dict[str, Any], extra_body: Mapping[str, Any]) -> bytes:
+    """Return `body` as JSON in UTF-8, with the members of `extra_body` in it: objects are merged, all else replaced.
 
     Raises UsageError for what JSON or UTF-8 cannot say.
     """
     try:
-        text = json.dumps(_merged(body, extra), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(_merged(body, extra_body), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode()
     except UnicodeEncodeError as exc:
         raise UsageError("the request holds half of a surrogate pair", r"check the \u escapes in the JSON") from exc

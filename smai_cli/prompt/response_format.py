@@ -16,7 +16,7 @@ class ResponseFormat:
         self._validator = None if path is None else _validator(path)
 
     @property
-    def response_format(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """The parameter of that name in the chat API."""
         if self._validator is None:
             return {"type": "json_object"}

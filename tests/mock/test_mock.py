@@ -106,6 +106,7 @@ def test_a_request_that_is_none_is_refused(start: Start, path: str, body: bytes,
     refused.value.close()
 
 
+@pytest.mark.thorough
 def test_a_hundred_processes_at_once_are_all_answered(start: Start, environment: dict[str, str]) -> None:
     _, url = start("--tape", str(Path(__file__).parents[1] / "streams" / "good.sse"))
     asking = [

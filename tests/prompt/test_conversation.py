@@ -684,6 +684,7 @@ def test_a_third_turn_that_is_killed_while_it_is_answered_leaves_the_second_stat
     assert_alone(chat)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("call", ["openat", "unlink", "fchmod", "write", "fsync", "rename", "close"])
 def test_a_third_turn_that_is_killed_at_any_system_call_leaves_the_second_state_or_the_third(
     server: Server, environment: dict[str, str], chat: Path, call: str

@@ -74,7 +74,7 @@ def test_any_json_object_arrives_equal(members: dict[str, Any]) -> None:
         return
     pairs = [f"{name}={json.dumps(value)}" for name, value in members.items()]
     for dialect in (chat, responses):
-        request = Request("m", (Message("user", "hi"),), extra=extra_members(pairs))
+        request = Request("m", (Message("user", "hi"),), extra_body=extra_members(pairs))
         body = json.loads(dialect.encode_request(request))
         assert {name: body[name] for name in members} == members
 

@@ -62,7 +62,7 @@ def test_a_schema_is_sent_as_it_is_under_a_name_in_both_dialects(smai: Smai, ser
 )
 def test_the_name_of_a_schema_is_one_that_the_api_takes(schema: Path, title: dict[str, str], name: str) -> None:
     schema.write_text(json.dumps(title))
-    form = ResponseFormat(str(schema)).response_format
+    form = ResponseFormat(str(schema)).as_json
     assert form == {"type": "json_schema", "json_schema": {"name": name, "schema": title}}
 
 
@@ -292,7 +292,7 @@ def test_a_reference_that_is_none_or_stays_in_the_file_is_taken(schema: Path, va
 
 
 def test_the_format_of_the_responses_api_is_flat(schema: Path) -> None:
-    options = {"response_format": ResponseFormat(str(schema)).response_format}
+    options = {"response_format": ResponseFormat(str(schema)).as_json}
     body = json.loads(responses.encode_request(Request("o3-pro", (Message("user", "hi"),), options)))
     assert sorted(body["text"]["format"]) == ["name", "schema", "type"]
 

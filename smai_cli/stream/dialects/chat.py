@@ -42,7 +42,7 @@ def encode_request(request: Request) -> bytes:
     }
     if request.stream and request.include_usage:
         body["stream_options"] = {"include_usage": True}
-    return encode(body, request.extra)
+    return encode(body, request.extra_body)
 
 
 def parse_event(data: str, name: str = "message") -> Chunk:

@@ -69,7 +69,7 @@ def encode_request(request: Request) -> bytes:
         schema = form.pop("json_schema", {})
         body["text"] = {"format": {**form, **schema}}
     body |= {**options, "stream": request.stream}
-    return encode(body, request.extra)
+    return encode(body, request.extra_body)
 
 
 def parse_event(data: str, name: str = "message") -> Chunk:
