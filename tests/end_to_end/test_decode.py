@@ -30,12 +30,14 @@ def test_final_prints_only_a_complete_answer(smai: Smai, tape: Tape) -> None:
     assert (result.status, result.stdout) == (tape.status, b"" if tape.status else printed(tape.text))
 
 
+@pytest.mark.thorough
 @tapes
 def test_raw_passes_every_byte(smai: Smai, tape: Tape) -> None:
     result = smai("decode", "--raw", stdin=tape.bytes)
     assert (result.status, result.stdout) == (tape.status, tape.bytes)
 
 
+@pytest.mark.thorough
 @tapes
 def test_jsonl_is_one_object_a_line_from_which_the_text_can_be_rebuilt(smai: Smai, tape: Tape) -> None:
     result = smai("decode", "--jsonl", stdin=tape.bytes)
