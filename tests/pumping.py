@@ -66,7 +66,7 @@ def pumped(
     accept: Collection[str] = (),
     due: int | None = None,
 ) -> tuple[Outcome, list[bytes]]:
-    """Pump `source` to its end; return the completion, and what was written, write by write."""
+    """Pump `source` to its end; return the outcome, and what was written, write by write."""
     sink = Sink()
     outcome = Outcome(accept)
     outcome.choices = due

@@ -196,7 +196,7 @@ def _complete_profile(ctx: click.Context, param: click.Parameter, incomplete: st
     return [name for name in profiles if name.startswith(incomplete) and re.fullmatch(r"[\w.@+-]+", name)]
 
 
-# What the configuration may say of an option; the base URL and the key are found together, in config.py.
+# What the configuration may say of an option; the base URL and the key are found together, in config/endpoint.py.
 _DEFAULTS = ("model", "system", "api", "accept", "connect_timeout", "idle_timeout", "max_time", "retries")
 _UNUSABLE = "smai_cli.unusable_configuration"
 

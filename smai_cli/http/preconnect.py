@@ -2,7 +2,7 @@
 
 Name look-up, TCP and TLS cost round trips, the imports cost CPU; side by side they cost the larger of the two.
 The connection is the same that urllib3 would make, and no more lenient. Whatever goes wrong here is left to the
-usual way, which then reports it. To take this module out, take out its two users: `approach` in target.py,
+usual way, which then reports it. To take this module out, take out its two users: `approach` in cli/server.py,
 which starts it, and `connect` in connections.py; checks.py takes only `tls_context` from here.
 """
 

@@ -30,7 +30,7 @@ class Writer:
         """Take one chunk; its text is whole code points."""
 
     def end(self, outcome: Outcome) -> None:
-        """Take the end; `completion.error` tells whether the answer is complete."""
+        """Take the end; `outcome.error` tells whether the answer is complete."""
 
 
 class Text(Writer):

@@ -1,4 +1,4 @@
-"""pump(): the one loop that joins the stages, from pieces of bytes to the writer and the completion.
+"""pump(): the one loop that joins the stages, from pieces of bytes to the writer and the outcome.
 
 `ask` and `decode` differ only in where the bytes come from. Nothing here keeps state between runs, touches
 signals or exits, so that several pumps can run side by side.
@@ -60,7 +60,7 @@ class Writer(Protocol):
         """Take one chunk; its text is whole code points."""
 
     def end(self, outcome: Outcome, /) -> None:
-        """Take the end; `completion.error` tells whether the answer is complete."""
+        """Take the end; `outcome.error` tells whether the answer is complete."""
 
 
 class Parser(Protocol):
@@ -93,7 +93,7 @@ def ask(  # noqa: PLR0913  # the parts of a run, each chosen by the edge
 ) -> None:
     """Send `request` by `post`, pump its answer, and try again where that is allowed.
 
-    How it ended is in `completion.error`. A server that blames the request for usage is asked once more
+    How it ended is in `outcome.error`. A server that blames the request for usage is asked once more
     without. Raises ReaderGoneError only.
     """
     while True:
@@ -123,7 +123,7 @@ def pump(
     """Carry an answer from `source` to `writer` and `outcome`, until it is done, broken or cut.
 
     `on_more` is called where something of an answer follows the end of this one; without it nobody looks.
-    How it ended is in `completion.error`: None only for a complete answer that was delivered in full.
+    How it ended is in `outcome.error`: None only for a complete answer that was delivered in full.
     Raises ReaderGoneError only.
     """
     pieces = _tapped(source, writer)

@@ -1,4 +1,4 @@
-"""The pump: from pieces to a completion, without a process or a network."""
+"""The pump: from pieces to an outcome, without a process or a network."""
 
 import json
 from typing import Any
