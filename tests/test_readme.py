@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from conftest import Server
 
+from smai_cli.config.config_file import find_settings
 from smai_cli.mock.script import POEM
 
 ROOT = Path(__file__).parent.parent
@@ -68,6 +69,15 @@ def test_every_command_of_the_readme_runs(
     delivered = done.stdout + b"".join(path.read_bytes() for path in project.iterdir() if path.is_file())
     assert POEM.encode() in delivered or b"Hello\n" in delivered
     assert b"Traceback" not in done.stderr
+
+
+def test_every_configuration_in_the_readme_is_one(tmp_path: Path) -> None:
+    (tmp_path / "smai").mkdir()
+    blocks = re.findall(r"^```toml\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "smai" / "config.toml").write_text("\n".join(blocks))
+    found = find_settings({"XDG_CONFIG_HOME": str(tmp_path)}, "portkey")
+    assert {"local", "azure", "openrouter", "portkey"} <= set(found.profiles)
+    assert [header.name for header in found.profile["headers"].value] == ["x-portkey-api-key", "x-portkey-provider"]
 
 
 @pytest.mark.thorough

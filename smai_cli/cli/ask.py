@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from smai_cli.cli.run import Run
+    from smai_cli.config.endpoint import KeySource
     from smai_cli.http.preconnect import Preconnect
     from smai_cli.stream.pump import Dialect
 
@@ -206,19 +207,23 @@ def _preview(run: "Run", options: AskOptions, server: ServerOptions, trace: Trac
     """Print what would be sent. Raises SmaiError."""
     question = read_question(options.inputs, read_stdin)
     with _request(run, question, options, trace) as (request, _):
-        _print_preview(request, _dialect(options, server), server, as_curl=as_curl)
+        target = previewed_endpoint(server, run.life.deadline)
+        _print_preview(request, _dialect(options, server), target, as_curl=as_curl)
     run.summary = "none"  # there was no answer; a failure has been told by now
 
 
-def _print_preview(request: Request, dialect: "Dialect", server: ServerOptions, *, as_curl: bool) -> None:
+def _print_preview(
+    request: Request, dialect: "Dialect", target: "tuple[Endpoint, KeySource | None]", *, as_curl: bool
+) -> None:
     from smai_cli.http import transport  # noqa: PLC0415  # for those who look before they ask
     from smai_cli.output import preview  # noqa: PLC0415  # for those who look before they ask
 
-    endpoint, source = previewed_endpoint(server)
+    endpoint, source = target
     body = dialect.encode_request(request)
     url, headers = transport.prepared(endpoint, dialect.PATH, body)
+    given = preview.Given(endpoint.headers, endpoint.key_header)
     if not as_curl:
-        shown = preview.Preview(shown_url(url), headers, body, source.where if source else None)
+        shown = preview.Preview(shown_url(url), headers, body, given, source.where if source else None)
         # Half a surrogate pair, from the path of a file, is escaped as JSON does it.
         text = preview.as_json(shown, request.messages, request.model)
         Output().write(f"{text}\n".encode(errors="backslashreplace"))
@@ -226,5 +231,7 @@ def _print_preview(request: Request, dialect: "Dialect", server: ServerOptions, 
     in_shell = source.in_shell() if source else None
     if source and in_shell is None:
         say(f"the command has no key, for a shell cannot read it from {source.where}; name a file with --key-file")
-    command = preview.as_curl(preview.Preview(url, headers, body, key_in_shell=in_shell))
+    command, missing = preview.as_curl(preview.Preview(url, headers, body, given, key_in_shell=in_shell))
+    if missing:
+        say(f"the command has the names of headers only; before it runs, set {', '.join(missing)}")
     Output().write(f"{command}\n".encode(errors="surrogateescape"))

@@ -101,13 +101,15 @@ def _reads_stdin(words: list[str], typed: AskValues) -> bool:
 
 def _check_files(typed: AskValues, output: OutputOptions, server: ServerOptions, *, reads_stdin: bool) -> None:
     """Raise UsageError for files that cannot be written, or are read or written under another name as well."""
-    if not (output.file or typed.record or typed.chat or server.key_file):
+    header_files = tuple(text[1:] for text in server.headers if text.startswith("@"))
+    if not (output.file or typed.record or typed.chat or server.key_file or header_files):
         return
     from smai_cli.cli import same_files  # noqa: PLC0415  # for those who have files written, or a key in one
 
-    if server.key_file and reads_stdin:  # the key would be a part of the prompt
-        key = same_files.Use("--key-file", server.key_file, alone=True)
-        same_files.refuse_clashes([key], [same_files.Use("stdin", STDIN)])
+    if reads_stdin:  # the key would be a part of the prompt
+        keys = [("--key-file", server.key_file), *(("-H", name) for name in header_files)]
+        secret = [same_files.Use(option, name, alone=True) for option, name in keys if name]
+        same_files.refuse_clashes(secret, [same_files.Use("stdin", STDIN)])
     system = typed.system or ""
     read = {
         "--messages": () if typed.messages == "-" else (typed.messages,),
@@ -115,6 +117,7 @@ def _check_files(typed: AskValues, output: OutputOptions, server: ServerOptions,
         "-s": (system[1:],) if system.startswith("@") and not system.startswith("@@") else (),
         "--schema": (typed.schema,),
         "--key-file": (server.key_file,),
+        "-H": header_files,
     }
     named = [same_files.Use(option, name) for option, names in read.items() for name in names if name]
     named += [same_files.Use(*found) for found in files_to_read(os.environ, server.settings)]

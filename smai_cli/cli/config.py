@@ -23,7 +23,7 @@ _VARIABLES = {"model": "SMAI_MODEL"}
 def config(profile: str | None, *, path: bool) -> int:
     """Print every value that counts, and where it comes from.
 
-    The output is a configuration file itself. The key is not in it.
+    The output is a configuration file itself. The key, and the values of headers, are not in it.
     """
     output = Output()
     if path:
@@ -67,6 +67,11 @@ def _found(name: str, settings: Settings) -> tuple[Any, str]:
 
 def _row(name: str, value: Any, source: str) -> tuple[str, str]:
     """Return `name = value` as TOML has it, commented out where there is no value."""
+    if name == "headers" and value:  # what is left out, a file could not give back
+        names = ", ".join(f'{_as_toml(header.name)} = "..."' for header in value)
+        return f"# {name} = {{{names}}}", source
+    if name == "allow_http" and value is not None:  # which is not for the top of a file
+        return f"# {name} = {_as_toml(value)}", source
     if not isinstance(value, str | int | float | list):  # None, or what click has for no default
         return f"# {name}", "not set"
     if name == "base_url" and shown_url(str(value)) != value:  # what is left out, a file could not give back

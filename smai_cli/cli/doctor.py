@@ -14,7 +14,7 @@ from smai_cli import __version__
 from smai_cli.cli.group import load_settings, server_options
 from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.cli.options import ServerOptions
-from smai_cli.cli.server import chosen_endpoint, serving
+from smai_cli.cli.server import chosen_endpoint, read_headers, serving
 from smai_cli.config.config_file import NO_SETTINGS, Settings, config_path
 from smai_cli.config.endpoint import (
     CA_VARIABLES,
@@ -157,7 +157,13 @@ class _Examination:
             return Found(f"none, for {path} is out of reach")
         if self._settings is NO_SETTINGS:
             return Found(f"none, it would be {path}")
-        return Found(f"{path}, {f'profile {self._settings.name}' if self._settings.name else 'no profile'}")
+        tables = (self._settings.top, self._settings.profile)
+        has_headers = any(table["headers"].value for table in tables if "headers" in table)
+        is_open = has_headers and os.stat(path).st_mode & 0o077
+        return Found(
+            f"{path}, {f'profile {self._settings.name}' if self._settings.name else 'no profile'}",
+            f"others can read it, and it has headers: run chmod 600 {path}" if is_open else "",
+        )
 
     def _find_base_url(self) -> Found:
         if self._mock:
@@ -173,9 +179,17 @@ class _Examination:
             return Found("not set, and the rehearsal server needs none")
         given = self._options.base_url, self._options.key_file, os.environ, self._settings
         source = find_key(self.base_url, *given[1:])
-        self.endpoint = find_endpoint(*given, self._life.deadline)
+        headers = read_headers(self._options.headers, self._life.deadline)
+        self.endpoint = find_endpoint(*given, self._life.deadline, headers=headers)
         self._life.key = self.endpoint.secrets
-        return Found(f"set, from {source.where}" if source else "not set, and the server is asked without one")
+        found = f"set, from {source.where}" if source else "not set, and the server is asked without one"
+        if source and self.endpoint.key_header:
+            found += f", in the header {self.endpoint.key_header}"
+        if self.endpoint.headers:
+            found += f", with the headers {', '.join(header.name for header in self.endpoint.headers)}"
+        is_open = (source or self.endpoint.headers) and not (self.endpoint.is_tls or self.endpoint.is_loopback)
+        hint = "allow_http lets it go over plain http, where whoever is on the way can read it: use https"
+        return Found(found, hint if is_open else "")
 
     def _find_hop(self) -> Found:
         from smai_cli.http import transport  # noqa: PLC0415  # which proxy there is, requests decides

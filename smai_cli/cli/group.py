@@ -222,11 +222,16 @@ base_url_option = click.option(
     "--base-url", metavar="URL", help=f"The server.  [default: {DEFAULT_BASE_URL}; env: SMAI_BASE_URL]"
 )
 
+header_option = click.option(
+    "-H", "--header", metavar="LINE", multiple=True, help="Send 'Name: value' too; @FILE reads such lines; repeatable."
+)
+_SERVER = ("settings", "base_url", "key_file", "header", "mock")
+
 
 def server_options(command: _F) -> _F:
-    """Add the options that say where to ask, with which key, and for how long; the command gets them as `server`."""
+    """Add the options that say where to ask, with what, and for how long; the command gets them as `server`."""
     return _with(
-        _composed(command, "server", options.server_options, "settings", "base_url", "key_file", "mock", *_CLOCKS),
+        _composed(command, "server", options.server_options, *_SERVER, *_CLOCKS),
         _profile_option("settings", is_eager=True, callback=_load_unless_mock),
         base_url_option,
         click.option(
@@ -235,6 +240,7 @@ def server_options(command: _F) -> _F:
             shell_complete=complete_file,
             help="Read the key from FILE (chmod 600).  [env: SMAI_API_KEY]",
         ),
+        header_option,
         _clock_options,
         click.option(
             "--mock",

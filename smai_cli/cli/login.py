@@ -7,10 +7,11 @@ from typing import NoReturn
 
 import click
 
-from smai_cli.cli.group import base_url_option, clock_options, profile_option
+from smai_cli.cli.group import base_url_option, clock_options, header_option, profile_option
 from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.cli.models import ask_for_list
 from smai_cli.cli.options import ClockOptions
+from smai_cli.cli.server import read_headers
 from smai_cli.clocks import Clocks, Deadline
 from smai_cli.config.config_file import Settings, config_folder
 from smai_cli.config.endpoint import Endpoint, endpoint_for, find_base_url, find_ca_file, origin_of
@@ -43,9 +44,12 @@ class _Command(click.Command):
 @click.command(cls=_Command, epilog="Manual: man smai-login.")
 @profile_option
 @base_url_option
+@header_option
 @clock_options
 @click.option("--no-check", is_flag=True, help="Keep the key without asking the server whether it is good.")
-def login(*, settings: Settings, base_url: str | None, no_check: bool, clocks: ClockOptions) -> int:
+def login(
+    *, settings: Settings, base_url: str | None, header: tuple[str, ...], no_check: bool, clocks: ClockOptions
+) -> int:
     """Keep a key for a server, after asking the server whether it is good.
 
     The key is asked for on a terminal, without echo, or is read from stdin.
@@ -55,9 +59,10 @@ def login(*, settings: Settings, base_url: str | None, no_check: bool, clocks: C
     origin = origin_of(found)
     store = KeyStore(config_folder(os.environ))
     store.check()
-    endpoint_for(found, Secret("-"))  # a server that may not have a key is told before it is typed
+    headers = read_headers(header, deadline)
+    endpoint_for(found, Secret("-"), settings, headers)  # a server that may not have a key is told before it is typed
     key = _typed(origin, deadline) if os.isatty(_STDIN) else key_from_stdin(_STDIN, _notice, deadline)
-    endpoint = endpoint_for(found, key)
+    endpoint = endpoint_for(found, key, settings, headers)
     life = Lifecycle(deadline, watches_stdout=False)
     life.key = endpoint.secrets
 

@@ -30,11 +30,12 @@ class ClockOptions(Frozen):
 
 
 class ServerOptions(Frozen):
-    """Where to ask, and with which key: of the command line, and of the configuration in `settings`."""
+    """Where to ask, and with which key and headers: of the command line, and of the configuration in `settings`."""
 
     settings: Settings
     base_url: str | None
     key_file: str | None
+    headers: tuple[str, ...]
     clocks: ClockOptions
     mock: bool
 
@@ -132,9 +133,20 @@ def clock_options(*, connect_timeout: float, idle_timeout: float, max_time: floa
 
 
 def server_options(
-    *, settings: Settings, base_url: str | None, key_file: str | None, mock: bool, **clocks: Any
+    *,
+    settings: Settings,
+    base_url: str | None,
+    key_file: str | None,
+    header: tuple[str, ...],
+    mock: bool,
+    **clocks: Any,
 ) -> ServerOptions:
     """Return what click's values say of the server; `clocks` as for clock_options."""
     return ServerOptions(
-        settings=settings, base_url=base_url, key_file=key_file, clocks=clock_options(**clocks), mock=mock
+        settings=settings,
+        base_url=base_url,
+        key_file=key_file,
+        headers=header,
+        clocks=clock_options(**clocks),
+        mock=mock,
     )

@@ -14,30 +14,49 @@ from smai_cli.config.endpoint import (
     find_ca_file,
     find_endpoint,
     find_private_key,
+    keyless_endpoint,
 )
 from smai_cli.errors import UsageError
 from smai_cli.http.trace import Trace, silent
 
 if TYPE_CHECKING:
+    from smai_cli.config.headers import Header
     from smai_cli.http.preconnect import Preconnect
 
 
 def chosen_endpoint(options: ServerOptions, deadline: Deadline) -> Endpoint | None:
     """Return where to ask; None for the mock. Raises UsageError, or ClockError at the deadline."""
     if not options.mock:
-        return find_endpoint(options.base_url, options.key_file, os.environ, options.settings, deadline)
-    for name, value in (("base-url", options.base_url), ("key-file", options.key_file)):
+        headers = read_headers(options.headers, deadline)
+        return find_endpoint(
+            options.base_url, options.key_file, os.environ, options.settings, deadline, headers=headers
+        )
+    for name, value in (("base-url", options.base_url), ("key-file", options.key_file), ("header", options.headers)):
         if value:
             raise UsageError(f"--mock and --{name} exclude each other", "the mock needs neither")
     return None
 
 
-def previewed_endpoint(options: ServerOptions) -> tuple[Endpoint, KeySource | None]:
-    """Return where a request would go, without the key, and where that would be taken from. Raises UsageError."""
+def read_headers(given: tuple[str, ...], deadline: Deadline) -> "tuple[Header, ...]":
+    """Return the headers of the options `-H`. Raises UsageError, or ClockError at the deadline."""
+    if not given:
+        return ()
+    from smai_cli.config.headers import typed_headers  # noqa: PLC0415  # for those who have some
+    from smai_cli.prompt.prompt import operand_text  # noqa: PLC0415  # as above
+
+    return typed_headers([text if text[:1] == "@" else operand_text(text, "-H/--header") for text in given], deadline)
+
+
+def previewed_endpoint(options: ServerOptions, deadline: Deadline) -> tuple[Endpoint, KeySource | None]:
+    """Return where a request would go, without the key, and where that would be taken from.
+
+    Raises UsageError, or ClockError for headers that are not there at the deadline.
+    """
     if options.mock:
         return Endpoint("http://127.0.0.1/v1"), None
     base_url, _ = find_base_url(options.base_url, os.environ, options.settings)
-    return Endpoint(base_url), find_private_key(base_url, options.key_file, os.environ, options.settings)
+    endpoint = keyless_endpoint(base_url, options.settings, read_headers(options.headers, deadline))
+    return endpoint, find_private_key(base_url, options.key_file, os.environ, options.settings)
 
 
 def approach(

@@ -145,8 +145,34 @@ def _checked(table: dict[str, Any], lines: "Lines", path: str, header: tuple[str
         is_fit, wanted = KEYS[key]
         if not is_fit(value):
             raise UsageError(f"{source}: {key} is not {wanted}", "mend it")
+        if key in ("headers", "key_header"):
+            places = {name: f"{path}:{lines.line_of((*header, key, name))}" for name in value}
+            value = _header_value(value, source, places)  # noqa: PLW2901  # the same, with nothing to be seen
         values[key] = Value(value, source)
+    _check_http(values, is_profile=bool(header))
     return values
+
+
+def _header_value(value: Any, source: str, places: dict[str, str]) -> Any:
+    """Return headers so that none is ever shown, and a name as it is. Raises UsageError for what can be none."""
+    from smai_cli.config.headers import check_name, configured_headers  # noqa: PLC0415  # for those who have some
+
+    if isinstance(value, dict):
+        return configured_headers(value, places)
+    check_name(value, source)
+    return value
+
+
+def _check_http(values: dict[str, Value], *, is_profile: bool) -> None:
+    """Raise UsageError for leave to use plain http that is not for one server."""
+    found = values.get("allow_http")
+    if found and not is_profile:
+        raise UsageError(
+            f"{found.source}: allow_http at the top would be for every server",
+            "put it into [profile.NAME], with a base_url",
+        )
+    if found and "base_url" not in values:
+        raise UsageError(f"{found.source}: allow_http without a base_url", "put the one that it is for beside it")
 
 
 def _text(value: Any) -> bool:
@@ -165,6 +191,10 @@ def _count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def _named_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
 def _texts(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(map(_text, value))
 
@@ -176,6 +206,9 @@ KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "base_url": (_text, "a text"),
     "key_file": (_text, "a text"),
     "key_command": (lambda value: _text(value) or _texts(value), "a text or a list of texts"),
+    "key_header": (_text, "a text"),
+    "headers": (_named_texts, "a table of texts"),
+    "allow_http": (lambda value: isinstance(value, bool), "true or false"),
     "system": (_text, "a text"),
     "api": (lambda value: value in ("auto", "chat", "responses"), "auto, chat or responses"),
     "responses_models": (_texts, "a list of texts"),

@@ -1,13 +1,13 @@
-"""Flags, environment and configuration -> the Endpoint: where the request goes, and the key that may go with it.
+"""Flags, environment and configuration -> the Endpoint: where the request goes, and what may go with it.
 
-A key belongs to an origin (scheme, host, port) and is never sent to another one.
+A key, and a header of the configuration, belong to an origin (scheme, host, port) and are never sent to another one.
 """
 
 import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from urllib.parse import SplitResult, unquote_plus, urlsplit, urlunsplit
 
 from smai_cli.clocks import Deadline
@@ -24,6 +24,9 @@ from smai_cli.config.keys import (
 from smai_cli.config.keystore import KeyStore
 from smai_cli.errors import UsageError
 
+if TYPE_CHECKING:
+    from smai_cli.config.headers import Header
+
 DEFAULT_BASE_URL = "https://api.smai.ai/v1"
 DEFAULT_MODEL = "gpt-4.1"
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
@@ -33,10 +36,15 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Endpoint(NamedTuple):
-    """A base URL (no credentials in it) and the key that belongs to its origin, or None."""
+    """A base URL (no credentials in it), and what goes to its origin: the key, or None, and headers.
+
+    The key goes in the header `key_header`, without one as `Authorization: Bearer`.
+    """
 
     base_url: str
     key: Secret | None = None
+    headers: "tuple[Header, ...]" = ()
+    key_header: str | None = None
 
     def url(self, path: str) -> str:
         """Return the URL of `path` (`/chat/completions`) below the base URL; a query of the base URL stays."""
@@ -45,10 +53,11 @@ class Endpoint(NamedTuple):
 
     @property
     def secrets(self) -> Secrets:
-        """What no message may show: the key, and the values of the URL's query, as they are and decoded."""
+        """What no message may show: key, headers, and the values of the URL's query, as they are and decoded."""
         values = [value for name, value in _query(urlsplit(self.base_url).query) if name not in _OPEN_NAMES]
         values = sorted({*values, *map(unquote_plus, values)} - {""}, key=len, reverse=True)
-        return Secrets([*([self.key] if self.key else []), *map(Secret, values)])
+        sent = [secret for header in self.headers for secret in header.secrets]
+        return Secrets([*([self.key] if self.key else []), *sent, *map(Secret, values)])
 
     @property
     def is_tls(self) -> bool:
@@ -90,21 +99,57 @@ class KeySource:
         self.in_shell = in_shell
 
 
-def find_endpoint(
+def find_endpoint(  # noqa: PLR0913  # what may say where to ask, and with what
     base_url: str | None,
     key_file: str | None,
     environ: Mapping[str, str],
     settings: Settings = NO_SETTINGS,
     deadline: Deadline | None = None,
+    *,
+    headers: "tuple[Header, ...]" = (),
 ) -> Endpoint:
-    """Return the Endpoint that `--base-url`, `--key-file`, the environment and the configuration choose.
+    """Return the Endpoint that `--base-url`, `--key-file`, `-H`, the environment and the configuration choose.
 
-    Raises UsageError for a base URL or a key that cannot be used, and where the default service has no key;
+    Raises UsageError for a base URL, a key or a header that cannot be used, and where the default service has no key;
     ClockError for a key that is not there at the deadline.
     """
     chosen, _ = find_base_url(base_url, environ, settings)
+    keyless = keyless_endpoint(chosen, settings, headers)
     source = find_private_key(chosen, key_file, environ, settings)
-    return Endpoint(chosen, source.read(deadline or Deadline()) if source else None)
+    return keyless._replace(key=source.read(deadline or Deadline()) if source else None)
+
+
+def keyless_endpoint(base_url: str, settings: Settings, headers: "tuple[Header, ...]" = ()) -> Endpoint:
+    """Return the Endpoint of a server without a key: with the typed `headers`, and what the configuration has for it.
+
+    Raises UsageError for headers to a server that none may go to, and for one that is where the key goes.
+    """
+    origin = origin_of(base_url)
+    key_header = _bound("key_header", origin, settings)
+    configured = _bound("headers", origin, settings)
+    if configured:
+        from smai_cli.config.headers import with_configured  # noqa: PLC0415  # for those who have some
+
+        headers = with_configured(headers, configured.value)
+    target = _parse(base_url)
+    if headers and not _is_private(target, settings):
+        raise UsageError(
+            f"a header of {headers[0].source} never goes over plain http to {target.hostname}",
+            "use https, or leave the header out for this server",
+        )
+    name = key_header.value if key_header else None
+    if name and name.lower() in [header.name.lower() for header in headers]:
+        raise UsageError(f"the header {name} is where the key goes", "give the key as a key, and leave the header out")
+    return Endpoint(urlunsplit(target), headers=headers, key_header=name)
+
+
+def _bound(name: str, origin: str, settings: Settings) -> Value | None:
+    """Return what the configuration says for the server of `origin`: beside its base_url, or below it."""
+    home = settings.top.get("base_url", (DEFAULT_BASE_URL, ""))[0]
+    for table in (settings.profile, settings.top):
+        if name in table and origin == origin_of(table.get("base_url", (home, ""))[0]):
+            return table[name]
+    return None
 
 
 def find_private_key(
@@ -118,7 +163,7 @@ def find_private_key(
     target = _parse(base_url)
     source = find_key(base_url, key_file, environ, settings)
     if source:
-        _check_private(target)
+        _check_private(target, settings)
     elif _origin(target) == _origin(_parse(DEFAULT_BASE_URL)):
         return KeySource("SMAI_API_KEY, which is not set", _no_key, lambda: "$SMAI_API_KEY")
     return source
@@ -130,15 +175,24 @@ def _no_key(_: Deadline) -> NoReturn:
     )
 
 
-def endpoint_for(base_url: str, key: Secret) -> Endpoint:
+def endpoint_for(
+    base_url: str, key: Secret, settings: Settings = NO_SETTINGS, headers: "tuple[Header, ...]" = ()
+) -> Endpoint:
     """Return the Endpoint of a server and a key for it. Raises UsageError for a server that no key may go to."""
-    target = _parse(base_url)
-    _check_private(target)
-    return Endpoint(urlunsplit(target), key)
+    _check_private(_parse(base_url), settings)
+    return keyless_endpoint(base_url, settings, headers)._replace(key=key)
 
 
-def _check_private(target: SplitResult) -> None:
-    if target.scheme == "http" and not Endpoint(urlunsplit(target)).is_loopback:
+def _is_private(target: SplitResult, settings: Settings) -> bool:
+    """Return whether a secret may go to a server: over TLS, on this machine, or where the profile of it says so."""
+    if target.scheme == "https" or Endpoint(urlunsplit(target)).is_loopback:
+        return True
+    allowed, of = settings.profile.get("allow_http"), settings.profile.get("base_url")
+    return bool(allowed and allowed.value and of and _origin(_parse(of.value)) == _origin(target))
+
+
+def _check_private(target: SplitResult, settings: Settings) -> None:
+    if not _is_private(target, settings):
         raise UsageError(
             f"a key never goes over plain http to {target.hostname}",
             "use https, or leave the key out for this server",

@@ -315,17 +315,24 @@ class _Adapter(HTTPAdapter):
         return manager
 
 
-class Bearer(AuthBase):
-    """The key of the endpoint, or none. As a callable it keeps ~/.netrc and a URL's user from taking its place."""
+class Credentials(AuthBase):
+    """The key of the endpoint, or none, and its headers: those of the server, of which no proxy hears in a CONNECT.
+
+    As a callable it keeps ~/.netrc and a URL's user from taking the key's place.
+    """
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._key = endpoint.key
+        self._endpoint = endpoint
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Put the key into the request, in place of any other."""
+        """Put the key into the request, in place of any other, and the headers, in UTF-8 as curl does it."""
         request.headers.pop("Authorization", None)
-        if self._key:
-            request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
+        for header in self._endpoint.headers:
+            # requests would have to be told the encoding; http.client takes bytes as they are.
+            request.headers[header.name] = header.value.reveal().encode()  # type: ignore[assignment]
+        if key := self._endpoint.key:
+            name = self._endpoint.key_header
+            request.headers[name or "Authorization"] = key.reveal() if name else f"Bearer {key.reveal()}"
         return request
 
 

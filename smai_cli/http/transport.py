@@ -19,7 +19,7 @@ from smai_cli import __version__
 from smai_cli.clocks import SLICE_S, Clocks, IdleClock
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import Again, BrokenError, ClockError, SmaiError, UsageError
-from smai_cli.http.connections import Bearer, Sending, Session, Upload, session
+from smai_cli.http.connections import Credentials, Sending, Session, Upload, session
 from smai_cli.http.failures import (
     FAILURES,
     causes,
@@ -81,12 +81,14 @@ def get(  # noqa: PLR0913  # as above
 
 
 def prepared(endpoint: Endpoint, path: str, body: bytes) -> tuple[str, dict[str, str]]:
-    """Return the URL and the headers with which `post` would send `body`; nothing is sent, and no key is in them.
+    """Return the URL and the headers with which `post` would send `body`; nothing is sent.
+
+    Neither the key nor the endpoint's own headers are in them.
 
     Raises UsageError for a base URL that cannot be asked.
     """
     request = requests.Request("POST", endpoint.url(path), headers=_HEADERS | _POST_HEADERS, data=body)
-    request.auth = Bearer(endpoint._replace(key=None))
+    request.auth = Credentials(Endpoint(endpoint.base_url))
     try:
         ready = Session().prepare_request(request)
     except FAILURES as exc:  # a name of a host that IDNA does not take (RFC 5891)
@@ -107,7 +109,7 @@ def _where(endpoint: Endpoint, path: str, clocks: Clocks, ca_file: str | None) -
     """Return what a request to `path` says to requests, whatever it asks."""
     return {
         "url": endpoint.url(path),
-        "auth": Bearer(endpoint),
+        "auth": Credentials(endpoint),
         "stream": True,
         "allow_redirects": False,
         "timeout": (clocks.connect_timeout_s or None, None),

@@ -1,26 +1,44 @@
 """A request that is not sent -> what would be sent: as JSON with its size, or as a curl command."""
 
 import json
+import re
 import shlex
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from smai_cli.config.headers import Header
+from smai_cli.config.keys import file_in_shell
 from smai_cli.output import tokens
 from smai_cli.prompt.request import Message
 from smai_cli.stream.chunk import text_of
 
 
-class Preview(NamedTuple):
-    """A POST as it would go out: headers without the key, the body, and where a key would come from (None: none).
+class Given(NamedTuple):
+    """What a user adds to the headers, of which no value is shown; `key_header` has the key (None: Authorization)."""
 
-    `key_in_shell` is what a shell command has in place of the key, between double quotes; None: nothing.
+    headers: tuple[Header, ...] = ()
+    key_header: str | None = None
+
+
+class Preview(NamedTuple):
+    """A POST as it would go out: headers of smai's own, the body, and where a key would come from (None: none).
+
+    `given` is what a user adds. `key_in_shell` is what a shell command has in place of the key, between double quotes;
+    None: nothing.
     """
 
     url: str
     headers: dict[str, str]
     body: bytes
+    given: Given
     key_source: str | None = None
     key_in_shell: str | None = None
+
+    @property
+    def own(self) -> dict[str, str]:
+        """The headers of smai's own, but for those that a user sets."""
+        names = {header.name.lower() for header in self.given.headers}
+        return {name: value for name, value in self.headers.items() if name.lower() not in names}
 
 
 def as_json(preview: Preview, messages: Iterable[Message], model: str) -> str:
@@ -29,7 +47,10 @@ def as_json(preview: Preview, messages: Iterable[Message], model: str) -> str:
     counts = [tokens.count(text, model) for text in texts]
     exact = [count for count in counts if count is not None]
     is_exact = len(exact) == len(counts)
-    key = {"Authorization": f"Bearer ({preview.key_source})"} if preview.key_source else {}
+    given = {header.name: f"({header.source})" for header in preview.given.headers}
+    if source := preview.key_source:
+        name = preview.given.key_header
+        given[name or "Authorization"] = f"({source})" if name else f"Bearer ({source})"
     size: dict[str, Any] = {
         "bytes": len(preview.body),
         "characters": sum(map(len, texts)),
@@ -39,22 +60,36 @@ def as_json(preview: Preview, messages: Iterable[Message], model: str) -> str:
     whole = {
         "method": "POST",
         "url": preview.url,
-        "headers": {**preview.headers, **key},
+        "headers": {**preview.own, **given},
         "body": json.loads(preview.body),
         "size": size,
     }
     return json.dumps(whole, ensure_ascii=False, indent=2)
 
 
-def as_curl(preview: Preview) -> str:
-    """Return a shell command that sends the same request and reads the key from where smai would.
+def as_curl(preview: Preview) -> tuple[str, list[str]]:
+    """Return a shell command that sends the same request and reads the key and headers from where smai would.
 
-    The body goes through a pipe: an argument may have 128 KiB, and a body has no end of that kind.
+    Beside it, the variables of the shell in which it looks for headers that it cannot read; unset, they stop it. The
+    body goes through a pipe: an argument may have 128 KiB, and a body has no end of that kind.
     """
     own = {"content-length", "connection", "accept-encoding"}  # curl sees to these itself
-    shown = (f"{name}: {value}" for name, value in preview.headers.items() if name.lower() not in own)
+    shown = (f"{name}: {value}" for name, value in preview.own.items() if name.lower() not in own)
     headers = [f"-H {shlex.quote(header)}" for header in shown]
+    files = dict.fromkeys(header.file for header in preview.given.headers if header.file)
+    readable = [file for file in files if file_in_shell(file)]
+    headers += [f"-H {shlex.quote(f'@{file}')}" for file in readable]
+    missing = {header.name: _variable(header.name) for header in preview.given.headers if header.file not in readable}
+    headers += [f'-H {shlex.quote(f"{name}: ")}"${{{variable}:?}}"' for name, variable in missing.items()]
     if preview.key_in_shell:
-        headers.append(f'-H "Authorization: Bearer {preview.key_in_shell}"')
+        name = preview.given.key_header
+        before = shlex.quote(f"{name}: ") + '"' if name else '"Authorization: Bearer '
+        headers.append(f'-H {before}{preview.key_in_shell}"')
     lines = [f"curl -sSN {shlex.quote(preview.url)}", *headers, "--data-binary @-"]
-    return f"printf %s {shlex.quote(preview.body.decode())} |\n  " + " \\\n    ".join(lines)
+    command = f"printf %s {shlex.quote(preview.body.decode())} |\n  " + " \\\n    ".join(lines)
+    return command, list(missing.values())
+
+
+def _variable(name: str) -> str:
+    """Return the variable of a shell for the value of a header; none that means something, such as PATH."""
+    return "HEADER_" + re.sub("[^A-Z0-9]", "_", name.upper())

@@ -1,0 +1,156 @@
+"""Headers for what stands before a server: typed, in a file or configured -> names, and values that nothing shows."""
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from smai_cli.clocks import Deadline, result_within
+from smai_cli.config.keys import Secret, read_private
+from smai_cli.errors import UsageError
+from smai_cli.files import read_file, text_in, too_large
+from smai_cli.frozen import Frozen
+
+_LIMIT_BYTES = 1024 * 1024
+# RFC 9110, section 5.6.2.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# What smai itself has to say: of the body, of the answer that it can read, of the connection, and the key.
+_OWN = (
+    "accept",
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+)
+_HINTS = dict.fromkeys(_OWN, "leave it out") | {
+    "authorization": "give the key with --key-file, SMAI_API_KEY or smai login",
+    "proxy-authorization": "put user and password into HTTPS_PROXY or HTTP_PROXY",
+}
+# What stands before a secret and is none: half of all messages would begin with it.
+_BEFORE_SECRET = re.compile(r"(?i)(bearer|basic|token|key|api-?key)\s+|https?://")
+_SIGNS = re.compile(r"""[\s,;="'{}\[\]]+""")
+_LONG_PART = 8
+
+
+class Header(Frozen):
+    """A header to send; `source` is what a message calls it, `file` the file of `-H @FILE` that it stands in."""
+
+    name: str
+    value: Secret
+    source: str
+    file: str | None = None
+
+    @property
+    def secrets(self) -> list[Secret]:
+        """What no message may show: the value, and each long part of it, which a server may repeat alone."""
+        whole = self.value.reveal()
+        parts = (part for part in _SIGNS.split(whole) if len(part) >= _LONG_PART and not part.isalpha())
+        bare = (
+            _BEFORE_SECRET.sub("", text, count=1) if _BEFORE_SECRET.match(text) else text for text in (whole, *parts)
+        )
+        return [Secret(text) for text in sorted({*bare} - {""}, key=len, reverse=True)]
+
+
+def typed_headers(given: Sequence[str], deadline: Deadline) -> tuple[Header, ...]:
+    """Return the headers of the options `-H`, each `Name: value`, or `@FILE` for a file of such lines.
+
+    Raises UsageError, which shows nothing of a value, or ClockError for a file that is not there at the deadline.
+    """
+    headers: list[Header] = []
+    for number, text in enumerate(given, 1):
+        if text.startswith("@"):
+            headers += _in_file(text[1:], deadline)
+        else:
+            headers.append(_header_in(text, "-H" if len(given) == 1 else f"-H number {number}"))
+    return _each_once(headers)
+
+
+def configured_headers(table: Mapping[str, Any], sources: Mapping[str, str]) -> tuple[Header, ...]:
+    """Return the headers of a table of the configuration; `sources` says where each stands. Raises UsageError."""
+    return _each_once([_checked(name, value, sources[name]) for name, value in table.items()])
+
+
+def with_configured(typed: tuple[Header, ...], configured: Iterable[Header]) -> tuple[Header, ...]:
+    """Return those that were typed, and of the configured ones those with another name (RFC 9110, section 5.1)."""
+    names = {header.name.lower() for header in typed}
+    return (*typed, *(header for header in configured if header.name.lower() not in names))
+
+
+def check_name(name: str, source: str) -> None:
+    """Raise UsageError for what is no name of a header, or one whose value smai itself has to choose."""
+    if not _TOKEN.fullmatch(name):  # which is not shown, for it may be a secret in the wrong place
+        raise UsageError(f"{source}: what stands before the colon is no name of a header", "write 'Name: value'")
+    if hint := _HINTS.get(name.lower()):
+        raise UsageError(f"{source}: the header {name} is smai's own", hint)
+
+
+def _in_file(path: str, deadline: Deadline) -> list[Header]:
+    if path in ("", "-"):
+        raise UsageError(f"-H @{path} names no file", "give its name behind the @, @./- for a file called -")
+    name = f"the header file {path}"
+    try:
+        if stat.S_ISREG(os.stat(path).st_mode):
+            data = read_private(path, f"others can read {name}", _LIMIT_BYTES)
+        else:
+            data = _read_pipe(path, name, deadline)
+    except OSError as exc:
+        raise UsageError(f"{name}: {exc.strerror}", "check -H") from exc
+    except ValueError as exc:  # a NUL in the name
+        raise UsageError(f"{name}: {exc}", "check -H") from exc
+    if len(data) > _LIMIT_BYTES:
+        raise too_large(name, _LIMIT_BYTES)
+    lines = [line.removesuffix("\r") for line in text_in(data, name).split("\n")]
+    headers = [_header_in(line, f"{path}:{number}", path) for number, line in enumerate(lines, 1) if line]
+    if not headers:
+        raise UsageError(f"{name} is empty", "put lines into it, each 'Name: value'")
+    return headers
+
+
+def _read_pipe(path: str, name: str, deadline: Deadline) -> bytes:
+    try:
+        return result_within(deadline.left_s(), lambda: read_file(path, name, _LIMIT_BYTES))
+    except TimeoutError as exc:
+        if exc.errno is not None:
+            raise
+        raise deadline.error() from None
+
+
+def _header_in(text: str, source: str, file: str | None = None) -> Header:
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise UsageError(f"{source}: a header without a colon", "write 'Name: value'; @FILE reads such lines")
+    return _checked(name, value, source, file)
+
+
+def _checked(name: str, value: str, source: str, file: str | None = None) -> Header:
+    check_name(name, source)
+    value = value.strip(" \t")
+    if not value:
+        raise UsageError(
+            f"{source}: the header {name} has no value", "write 'Name: value', in quotes; is a variable empty?"
+        )
+    if not value.replace("\t", " ").isprintable():
+        raise UsageError(
+            f"{source}: the value of the header {name} holds a line end, or another character that cannot be seen",
+            "take it out",
+        )
+    return Header(name=name, value=Secret(value), source=source, file=file)
+
+
+def _each_once(headers: list[Header]) -> tuple[Header, ...]:
+    seen: set[str] = set()
+    for header in headers:
+        if header.name.lower() in seen:
+            raise UsageError(f"{header.source}: the header {header.name} is there twice", "give it once")
+        seen.add(header.name.lower())
+    return tuple(headers)
