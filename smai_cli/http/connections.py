@@ -42,6 +42,7 @@ _SOCKET_OPTIONS = [
     *([(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)] if hasattr(socket, "TCP_KEEPIDLE") else []),
 ]
 
+_HTTP_1_1 = 11
 _LONGEST_LENGTH = 18  # digits
 _LONGEST_LABEL = 63  # RFC 1035, section 2.3.4
 
@@ -53,10 +54,11 @@ class Sending:
     request. `report` is called at each step. `what` it is, and what happens to it, `trace` hears; `is_whole` says
     that no body follows the head. Until `connect_end_s`, on the monotonic clock, there is time to connect.
     `is_at_proxy` says that a proxy is to make the connection, `is_forwarded` that one gets the request itself.
-    `malformed` says what is wrong with the head of the answer.
+    `is_sent` says that all of the request went out, `malformed` what is wrong with the head of the answer.
     """
 
     connected = False
+    is_sent = False
     is_at_proxy = False
     is_forwarded = False
     malformed = ""
@@ -67,7 +69,7 @@ class Sending:
         self.what = what
         self.is_whole = is_whole
         self.cancellation = Cancellation()
-        self.connections: list[HTTPConnection] = []
+        self.connections: list[Connection] = []
         self._trace = trace
         self._is_cancelled = False
         self._lock = threading.Lock()
@@ -109,8 +111,16 @@ class Upload(io.BytesIO):
         block = super().read(size)
         self._sending.cancellation.aborts = bool(block)
         if not block:
+            self._sending.is_sent = True
             self._sending.trace(f"request sent: {self._sending.what}")
         return block
+
+
+class Current:
+    """The exchange that a connection serves right now, by its `sending`: a connection may outlive an exchange."""
+
+    def __init__(self, sending: Sending) -> None:
+        self.sending = sending
 
 
 class Session(requests.Session):
@@ -132,6 +142,8 @@ class _Response(http.client.HTTPResponse):
     """
 
     sending: Sending
+    # Whether its end is beyond doubt, so that what follows it can be the next answer.
+    is_framed_well = False
 
     def begin(self) -> None:
         super().begin()
@@ -139,7 +151,10 @@ class _Response(http.client.HTTPResponse):
             # The same as for the first line: without headers, begin reads a status and headers.
             self.headers = self.msg = None  # type: ignore[assignment]
             super().begin()
-        if not self.chunked and (lengths := self.headers.get_all("content-length")):
+        lengths = self.headers.get_all("content-length")
+        # One with both lengths, or of HTTP/1.0, is nothing to rely on (RFC 9112, sections 6.1 and 6.3).
+        self.is_framed_well = self.version == _HTTP_1_1 and bool(lengths) != ("transfer-encoding" in self.headers)
+        if not self.chunked and lengths:
             self._check(lengths)
 
     def _check(self, lengths: list[str]) -> None:
@@ -163,14 +178,28 @@ class _Response(http.client.HTTPResponse):
 
 
 class Connection(HTTPConnection):
-    """A connection that tells how far a request is, and that can be ended; `sending` hears of it."""
+    """A connection that tells how far a request is, and that can be ended; the `current` exchange hears of it."""
 
-    def __init__(self, *args: Any, sending: Sending, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, current: Current, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.sending = sending
+        self._current = current
         self._address: Address | None = None
         self._early: Early | None = None
-        sending.connections.append(self)
+        self._response: _Response | None = None
+        self.sending.connections.append(self)
+
+    @property
+    def sending(self) -> Sending:
+        """How far the exchange is that it serves."""
+        return self._current.sending
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether the next request may go out on it: its answer has ended, and nothing came behind the end."""
+        response, early = self._response, self._early
+        if self.sock is None or response is None or not response.isclosed() or not response.is_framed_well:
+            return False
+        return early is not None and not early.has_more and not getattr(self.sock, "pending", int)()
 
     def connect(self) -> None:
         """Connect. What of it is proxy and TLS, urllib3 does not show."""
@@ -227,6 +256,7 @@ class Connection(HTTPConnection):
         if isinstance(self.sock, socket.socket):  # and no TLS inside of TLS, to a proxy
             self._early = Early()
         if self.sending.is_whole:
+            self.sending.is_sent = True
             self.sending.trace(f"request sent: {self.sending.what}")
 
     def send(self, data: Any) -> None:
@@ -244,6 +274,7 @@ class Connection(HTTPConnection):
         """Return the response on `sock`, of which a part may have come while the body was sent."""
         response = _Response(self._early.response_from(sock) if self._early else sock, *args, **kwargs)
         response.sending = self.sending
+        self._response = response
         return response
 
 
@@ -289,27 +320,29 @@ class _TlsPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = TlsConnection
 
 
-class _Adapter(HTTPAdapter):
+class Adapter(HTTPAdapter):
     """The adapter of requests, with our connections. Its own retries stay off: they send twice and hide answers."""
 
-    def __init__(self, preconnect: Preconnect | None, sending: Sending) -> None:
-        self._sending = sending
+    def __init__(self, preconnect: Preconnect | None, current: Current) -> None:
+        self._current = current
         self._pools: Any = {
-            "http": functools.partial(_Pool, sending=sending),
-            "https": functools.partial(_TlsPool, sending=sending, preconnect=preconnect),
+            "http": functools.partial(_Pool, current=current),
+            "https": functools.partial(_TlsPool, current=current, preconnect=preconnect),
         }
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pools for the servers."""
         super().init_poolmanager(*args, socket_options=_SOCKET_OPTIONS, **kwargs)
         self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """Return what makes the pools for servers behind `proxy`."""
         manager = super().proxy_manager_for(proxy, socket_options=_SOCKET_OPTIONS, **kwargs)
         if proxy.lower().startswith("socks"):
             from smai_cli.http import socks  # noqa: PLC0415  # for those who have one
 
-            manager.pool_classes_by_scheme = socks.pools(self._sending)
+            manager.pool_classes_by_scheme = socks.pools(self._current)
         else:
             manager.pool_classes_by_scheme = self._pools
         return manager
@@ -351,5 +384,5 @@ def session(preconnect: Preconnect | None, sending: Sending) -> requests.Session
     """Return a session with our connections, the first over TLS from `preconnect`; `sending` hears of them."""
     session = Session()
     for prefix in ("http://", "https://"):
-        session.mount(prefix, _Adapter(preconnect, sending))
+        session.mount(prefix, Adapter(preconnect, Current(sending)))
     return session

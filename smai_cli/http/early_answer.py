@@ -27,6 +27,12 @@ class Early:
     def __init__(self) -> None:
         self._heard = bytearray()
         self._listens = True
+        self._replayed: _Replayed | None = None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something was read behind the end of the answer, once that was reached."""
+        return self._replayed is None or self._replayed.has_more
 
     def send(self, connection: socket.socket, block: Any, limit_s: float | None) -> None:
         """Send a block, waiting for room for `limit_s` at a time (None: for ever).
@@ -51,7 +57,8 @@ class Early:
 
     def response_from(self, connection: Any) -> Any:
         """Return what HTTPResponse takes for `connection`: what was heard comes first."""
-        return _Replayed(bytes(self._heard), connection) if self._heard else connection
+        self._replayed = _Replayed(bytes(self._heard), connection)
+        return self._replayed
 
     def _wait(self, connection: socket.socket, limit_s: float | None) -> bool:
         """Wait until there is room, or something to hear; return whether anything happened."""
@@ -84,18 +91,44 @@ class Early:
 
 
 class _Replayed:
-    """A connection to read an answer from, of which a part was read before."""
+    """A connection to read an answer from, of which a part was read before; `has_more` as for Early."""
 
     def __init__(self, heard: bytes, connection: socket.socket) -> None:
         self._heard = heard
         self._connection = connection
+        self._file: _File | None = None
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """Return the file that HTTPResponse reads."""
-        return io.BufferedReader(_Replay(self._heard, self._connection.makefile(mode, buffering=0)))  # type: ignore[call-overload]
+        self._file = _File(_Replay(self._heard, self._connection.makefile(mode, buffering=0)))  # type: ignore[call-overload]
+        return self._file
+
+    @property
+    def has_more(self) -> bool:
+        return self._file is None or self._file.has_more
+
+
+class _File(io.BufferedReader):
+    """What HTTPResponse reads, and closes at the end of the answer: then it knows whether it has read more."""
+
+    has_more = True
+
+    def __init__(self, replay: "_Replay") -> None:
+        super().__init__(replay)
+        self._replay = replay
+
+    def close(self) -> None:
+        if not self.closed:
+            self._replay.is_mute = True
+            self.has_more = bool(self.peek(1))
+        super().close()
 
 
 class _Replay(io.RawIOBase):
+    """The bytes: those that were heard, then those of the connection, of which nothing more once it `is_mute`."""
+
+    is_mute = False
+
     def __init__(self, heard: bytes, rest: io.RawIOBase) -> None:
         self._heard = heard
         self._rest = rest
@@ -105,7 +138,7 @@ class _Replay(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         if not self._heard:
-            return self._rest.readinto(buffer)
+            return None if self.is_mute else self._rest.readinto(buffer)
         piece, self._heard = self._heard[: len(buffer)], self._heard[len(buffer) :]
         buffer[: len(piece)] = piece
         return len(piece)

@@ -166,15 +166,18 @@ def preconnect(
     return Preconnect(parts.hostname, parts.port or 443, ca_file, connect_timeout_s, trace)
 
 
-def tls_context(ca_file: str | None) -> "ssl.SSLContext":
-    """Return a context as strict as the one of urllib3; `ca_file` may be a folder. Raises OSError for a bad one."""
+def tls_context(ca_file: str | None, context: "ssl.SSLContext | None" = None) -> "ssl.SSLContext":
+    """Return a context as strict as the one of urllib3; `ca_file` may be a folder. Raises OSError for a bad one.
+
+    A new one, or `context`, which is a new one of some kind.
+    """
     import ssl  # noqa: PLC0415  # on this thread, while TCP connects
 
     if ca_file is None:
         import certifi  # noqa: PLC0415  # as requests does
 
         ca_file = certifi.where()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
     context.post_handshake_auth = True

@@ -8,18 +8,16 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection
 from urllib3.exceptions import HTTPError, ProxyError
 
-from smai_cli.http.connections import Connection, Sending, TlsConnection
+from smai_cli.http.connections import Connection, Current, TlsConnection
 
 
-class _ViaProxy:
+class _ViaProxy(Connection):
     """A connection that the proxy makes, and that can be ended as any other."""
-
-    sending: Sending
 
     def _new_conn(self) -> socket.socket:
         self.sending.is_at_proxy = True
         try:
-            made: socket.socket = super(Connection, self)._new_conn()  # type: ignore[misc]
+            made: socket.socket = super(Connection, self)._new_conn()
         except HTTPError as exc:
             raise ProxyError("no way through", exc) from exc
         self.sending.is_at_proxy = False
@@ -27,7 +25,7 @@ class _ViaProxy:
         return made
 
 
-class _SocksConnection(_ViaProxy, Connection, SOCKSConnection):
+class _SocksConnection(_ViaProxy, SOCKSConnection):
     pass
 
 
@@ -43,9 +41,9 @@ class _SocksTlsPool(HTTPSConnectionPool):
     ConnectionCls = _SocksTlsConnection
 
 
-def pools(sending: Sending) -> dict[str, Any]:
-    """Return what makes the pools of connections for each scheme, all through the proxy; `sending` hears of them."""
+def pools(current: Current) -> dict[str, Any]:
+    """Return what makes the pools of connections for each scheme, all through the proxy, for the `current` exchange."""
     return {
-        "http": functools.partial(_SocksPool, sending=sending),
-        "https": functools.partial(_SocksTlsPool, sending=sending, preconnect=None),
+        "http": functools.partial(_SocksPool, current=current),
+        "https": functools.partial(_SocksTlsPool, current=current, preconnect=None),
     }

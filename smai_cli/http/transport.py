@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 
@@ -35,10 +35,15 @@ from smai_cli.http.preconnect import Preconnect
 from smai_cli.http.trace import Trace, silent
 from smai_cli.text import one_line
 
+if TYPE_CHECKING:
+    from smai_cli.http.keepalive import KeepAlive, KeptSession
+
 PIECE_BYTES = 65536
 # How much of the body of an HTTP error is read, and for how long: enough for the server's words.
 _ERROR_BODY_BYTES = 65536
 _ERROR_BODY_S = 5.0
+# How much of an answer that nobody wants any more is read, for the sake of its connection.
+_REST_BYTES = 65536
 # How long a thread may take to let go, once what it waits for was ended: no time at all, as a rule.
 _QUICK_S = 1.0
 _OK = 200
@@ -54,14 +59,17 @@ def post(  # noqa: PLR0913  # where, what, how long, two things about TLS, and w
     ca_file: str | None = None,
     preconnect: Preconnect | None = None,
     trace: Trace = silent,
+    keep_alive: "KeepAlive | None" = None,
 ) -> "ResponseBody":
     """POST `body` (JSON) and return the ResponseBody, whose HTTP status is 200.
 
     `ca_file` vouches for the server (None: the bundle of requests), `preconnect` may hold a connection to it, `trace`
-    hears of each step.
+    hears of each step. `keep_alive` is of the worker that calls: the connection of its last exchange is used again.
     Raises ConnectError, ClockError, RefusedError, AccessError, BusyError or BrokenError, as the exchange ends.
     """
-    return Exchange(endpoint, path, body, clocks, ca_file=ca_file, preconnect=preconnect, trace=trace).open()
+    return Exchange(
+        endpoint, path, body, clocks, ca_file=ca_file, preconnect=preconnect, trace=trace, keep_alive=keep_alive
+    ).open()
 
 
 def get(  # noqa: PLR0913  # as above
@@ -132,7 +140,7 @@ class ResponseBody:
         Where it ends, or breaks, or is left, the connection is closed.
         """
         try:
-            while piece := self._read():
+            while piece := self._exchange.read():
                 yield piece
             self._exchange.trace("end of the body")
         finally:
@@ -146,25 +154,6 @@ class ResponseBody:
     def close(self) -> None:
         """Let go of the connection and of the thread, from any thread; a read that waits fails with BrokenError."""
         self._exchange.close()
-
-    def _read(self) -> bytes:
-        # read1 with a size is the one call of urllib3 that returns what has arrived, whatever the framing, and
-        # that notices a Content-Length cut short. decode_content: a proxy may compress although told not to.
-        self.clock.start()
-        try:
-            with self._exchange.in_use():
-                piece: bytes = self._raw.read1(PIECE_BYTES, decode_content=True)
-        except FAILURES as exc:
-            self.clock.check()
-            self._exchange.check()
-            raise BrokenError(
-                f"the connection broke before the answer was complete: {reason_of(list(causes(exc)))}",
-                "what came is not the whole answer",
-            ) from exc
-        self.clock.check()
-        self._exchange.check()
-        self.clock.silent = False
-        return piece
 
 
 class Exchange:
@@ -185,6 +174,7 @@ class Exchange:
         ca_file: str | None = None,
         preconnect: Preconnect | None = None,
         trace: Trace = silent,
+        keep_alive: "KeepAlive | None" = None,
     ) -> None:
         self.clock = IdleClock(clocks.idle_timeout_s, clocks.deadline)
         self._clocks = clocks
@@ -193,6 +183,11 @@ class Exchange:
         what = f"{'GET' if body is None else 'POST'} {_shown_url(endpoint, path)}"
         self._sending = Sending(what if body is None else f"{what}, {len(body)} bytes", trace, is_whole=body is None)
         self._preconnect = preconnect
+        self._keep_alive = keep_alive
+        self._session: KeptSession | None = None
+        self._serves = endpoint.base_url, ca_file
+        self._owner = 0
+        self._has_ended = False
         self._thread: threading.Thread | None = None
         self._thread_lock = threading.Lock()
         self._use = threading.Lock()
@@ -208,6 +203,7 @@ class Exchange:
 
         Raises as `post` does, the connection being closed by then; BrokenError where `close` was called.
         """
+        self._owner = threading.get_ident()
         try:
             response = self._accepted()
         except BaseException:
@@ -216,14 +212,39 @@ class Exchange:
         self._is_answered = True
         return ResponseBody(response.raw, self)
 
+    def read(self) -> bytes:
+        """Return the next piece of the body, as soon as it is there; none at its end. Raises as ResponseBody does."""
+        # read1 with a size is the one call of urllib3 that returns what has arrived, whatever the framing, and
+        # that notices a Content-Length cut short. decode_content: a proxy may compress although told not to.
+        self.clock.start()
+        try:
+            with self._in_use() as raw:
+                piece: bytes = raw.read1(PIECE_BYTES, decode_content=True)
+        except FAILURES as exc:
+            self.clock.check()
+            self.check()
+            raise BrokenError(
+                f"the connection broke before the answer was complete: {reason_of(list(causes(exc)))}",
+                "what came is not the whole answer",
+            ) from exc
+        self.clock.check()
+        self.check()
+        self.clock.silent = False
+        self._has_ended = not piece
+        return piece
+
     def close(self) -> None:
         """End the exchange, whatever it waits for, and let go of all that it holds; from any thread, at any time.
 
         The server sees the end at once. Only a name that is being looked up keeps its thread until that is over.
+        With `keep_alive`, the thread that opened the exchange reads the rest of the answer first, if that is quick.
         """
+        if self._keep_alive and self._is_answered and not self._is_closed and self._owner == threading.get_ident():
+            self._drain(self._keep_alive)
         self._is_closed = True
         # An answer that nobody reads from right now may have said all that it has to: then a FIN will do.
-        self._sending.cancel(aborts=not self._is_answered or self._use.locked())
+        if not (self._keep_alive and self._has_ended):
+            self._sending.cancel(aborts=not self._is_answered or self._use.locked())
         self.clock.close()
         self._news.put(None)
         with self._thread_lock:
@@ -241,11 +262,11 @@ class Exchange:
             raise BrokenError("the answer was given up before it was complete", "ask again", again=Again.NEVER)
 
     @contextlib.contextmanager
-    def in_use(self) -> Iterator[None]:
+    def _in_use(self) -> Iterator[Any]:
         """Keep the thread from letting go of the response while it is read. Raises OSError once it was closed."""
         with self._use:
             self._sending.cancellation.check()
-            yield
+            yield self._response.raw if self._response is not None else None
 
     def _accepted(self) -> requests.Response:
         """Return the response whose status is 200, its body unread. Raises SmaiError."""
@@ -340,7 +361,9 @@ class Exchange:
         self._news.put(failure)
 
     def _send(self) -> requests.Response:
-        made = session(self._preconnect, self._sending)
+        if self._keep_alive:
+            self._session = self._keep_alive.acquire(*self._serves, self._sending, self._preconnect)
+        made = self._session or session(self._preconnect, self._sending)
         if self._body is None:
             return made.get(headers=_HEADERS | _GET_HEADERS, **self._where())
         return made.post(data=Upload(self._body, self._sending), headers=_HEADERS | _POST_HEADERS, **self._where())
@@ -351,9 +374,28 @@ class Exchange:
                 piece := response.raw.read1(_ERROR_BODY_BYTES, decode_content=True)
             ):
                 self._error_body += piece
+            self._has_ended = len(self._error_body) < _ERROR_BODY_BYTES
+
+    def _drain(self, keep_alive: "KeepAlive") -> None:
+        """Read the rest of an answer of which nobody wants more, such as the last chunk behind `[DONE]`."""
+        self.clock.finish(keep_alive.drain_s)
+        left = _REST_BYTES
+        try:
+            while left > 0 and not self._has_ended:
+                left -= len(self.read())
+        except ClockError:
+            keep_alive.drains(in_time=False)
+        except SmaiError:  # it was cancelled, or is broken
+            return
+        else:
+            keep_alive.drains(in_time=True)
 
     def _let_go(self) -> None:
-        """Close the connection, once nobody reads from it any more."""
+        """Close the connection, once nobody reads from it any more, unless it is kept."""
+        if self._keep_alive and self._session and self._has_ended:
+            with self._use:
+                if self._keep_alive.release(self._session, self._sending):
+                    return
         self._sending.cancellation.cancel()
         with self._use, contextlib.suppress(*FAILURES):
             if self._response is not None:

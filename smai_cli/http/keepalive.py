@@ -1,0 +1,219 @@
+"""What lives on between the requests of one worker: the connection, its TLS, and what a request has to say again.
+
+    keep_alive = KeepAlive()
+    for body in bodies:
+        pump.ask(..., lambda body: transport.post(endpoint, path, body, clocks, keep_alive=keep_alive), ...)
+    keep_alive.close()
+
+One exchange at a time; each worker, which is a thread, has its own. A request goes out on the connection of the one
+before it if the answer to that was read to its end, nothing came behind the end, and the server has not closed it
+(RFC 9112, section 9.3). Otherwise there is a new connection, and nobody hears of it. An exchange that was cancelled,
+ran out of time or broke leaves nothing behind.
+
+A running request needs three descriptors: its connection, which is watched by a second one, and while it connects a
+third for a moment. Between two requests a worker holds two.
+"""
+
+import functools
+import os
+import ssl
+import threading
+import time
+from typing import Any
+
+import requests
+from urllib3.util import wait_for_read
+
+from smai_cli.clocks import HURRY_S
+from smai_cli.http.connections import Adapter, Connection, Current, Sending, Session
+from smai_cli.http.preconnect import Preconnect, tls_context
+from smai_cli.http.tcp import Cancellation
+
+# uvicorn (its --timeout-keep-alive) and node close a connection that was idle for 5 s, and a request that crosses the
+# close on its way is lost, or was served: nobody can tell (psf/requests#4937, aio-libs/aiohttp#9138).
+_IDLE_S = 4.0
+# As long as it takes to read what has already come.
+_NO_TIME_S = 0.02
+
+
+class KeepAlive:
+    """The session of one worker, and the connection in it that is idle; made without any I/O.
+
+    `drain_s` is how long the rest of an answer that nobody wants any more is waited for: hardly at all for a server
+    that keeps the body open behind the end of the answer.
+    """
+
+    def __init__(self) -> None:
+        self.drain_s = HURRY_S
+        self._session: KeptSession | None = None
+        self._connections: list[Connection] = []
+        self._parked = Cancellation()
+        self._idle_since_s = 0.0
+
+    def acquire(
+        self, origin: str, ca_file: str | None, sending: Sending, preconnect: Preconnect | None
+    ) -> "KeptSession":
+        """Return the session for the next exchange, with what is idle: to be given back by `release`, or never.
+
+        `origin` and `ca_file` are those of the server: a connection serves no other. The exchange is `sending`, and
+        `preconnect` may hold the first connection.
+        """
+        session, connections = self._session, self._connections
+        self._session, self._connections = None, []
+        if session is None or session.serves != (origin, ca_file):
+            self._drop(connections)
+            return KeptSession((origin, ca_file), sending, preconnect)
+        session.current.sending = sending
+        sending.connections[:] = connections
+        if time.monotonic() - self._idle_since_s < _IDLE_S and not any(map(_is_gone, connections)):
+            sending.cancellation.adopt(self._parked)
+        else:
+            self._drop(connections)
+        return session
+
+    def release(self, session: "KeptSession", sending: Sending) -> bool:
+        """Keep what the exchange was on for the next one, if that can be; return whether it is kept.
+
+        The exchange is over by now, its answer read to the end, and cannot end what it no longer has.
+        """
+        self._parked.adopt(sending.cancellation)
+        connections = list(sending.connections)
+        if sending.cancellation.is_cancelled or not sending.is_sent:
+            self._drop(connections)
+            return False
+        if not all(connection.is_reusable for connection in connections):
+            self._drop(connections)
+        sending.connections.clear()
+        self._session, self._connections = session, connections
+        self._idle_since_s = time.monotonic()
+        return True
+
+    def drains(self, *, in_time: bool) -> None:
+        """Hear whether the end of an answer came soon after all that was wanted of it."""
+        self.drain_s = HURRY_S if in_time else _NO_TIME_S
+
+    def close(self) -> None:
+        """Let go of the connection. The next exchange would have a new one."""
+        self._drop(self._connections)
+        self._session, self._connections = None, []
+
+    def _drop(self, connections: list[Connection]) -> None:
+        """Close them. They are objects that connect again where they are used again."""
+        for connection in connections:
+            connection.close()
+        self._parked.cancel()
+        self._parked = Cancellation()
+
+
+class KeptSession(Session):
+    """A session of many requests to one server that differ in their bodies only; what else they say is found once.
+
+    Cookies do not travel from one request to the next.
+    """
+
+    def __init__(self, serves: tuple[str, str | None], sending: Sending, preconnect: Preconnect | None) -> None:
+        super().__init__()
+        self.serves = serves
+        self.current = Current(sending)
+        self._adapter = _KeptAdapter(preconnect, self.current)
+        self._settings: dict[str, Any] | None = None
+        self._prepared: dict[tuple[Any, Any], requests.PreparedRequest] = {}
+        for prefix in ("http://", "https://"):
+            self.mount(prefix, self._adapter)
+
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        """Return the request ready to be sent."""
+        what = request.method, request.url
+        if what not in self._prepared:
+            bare = requests.Request(request.method, request.url, headers=request.headers, auth=_no_auth)
+            self._prepared[what] = super().prepare_request(bare)
+        ready = self._prepared[what].copy()
+        if request.data:
+            ready.body = request.data
+            ready.prepare_content_length(request.data)
+        ready.prepare_auth(request.auth)
+        return ready
+
+    def merge_environment_settings(self, *args: Any) -> Any:
+        """Return what the environment says on proxies, besides what was asked for."""
+        if self._settings is None:
+            self._settings = dict(super().merge_environment_settings(*args))
+        return self._settings
+
+    def send(self, request: requests.PreparedRequest, **settings: Any) -> requests.Response:
+        """Send it. There is no redirect to follow, no hook, and no cookie to keep."""
+        settings.pop("allow_redirects", None)
+        return self._adapter.send(request, **settings)
+
+
+class _KeptAdapter(Adapter):
+    """An adapter that finds its pool once, and shares its TLS settings with all other workers."""
+
+    def __init__(self, preconnect: Preconnect | None, current: Current) -> None:
+        super().__init__(preconnect, current)
+        self._pool: Any = None
+        self._tls: ssl.SSLContext | None = None
+
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        if self._pool is None:
+            proxy = requests.utils.select_proxy(request.url or "", proxies) or ""
+            # TLS to a proxy is urllib3's own.
+            if (request.url or "").startswith("https:") and not proxy.lower().startswith("https:"):
+                self._tls = shared_tls(None if verify is True else verify)
+            self._pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+        return self._pool
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
+    ) -> Any:
+        host, tls = super().build_connection_pool_key_attributes(request, True if self._tls else verify, cert)
+        return host, ({**tls, "ssl_context": self._tls} if self._tls else tls)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        if not self._tls:
+            super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
+
+
+class _SharedContext(ssl.SSLContext):
+    """A context that threads share. urllib3 tells it the protocols for each connection, and the others are reading."""
+
+    _is_told = False
+
+    def set_alpn_protocols(self, alpn_protocols: Any) -> None:
+        if not self._is_told:
+            super().set_alpn_protocols(alpn_protocols)
+            self._is_told = True
+
+
+_SHARED_LOCK = threading.Lock()
+
+
+def shared_tls(ca_file: str | None) -> ssl.SSLContext | None:
+    """Return the one context for all connections of a run; None for a bundle that cannot be read: urllib3 says so.
+
+    To load the bundle takes some ten times as long as a handshake.
+    """
+    with _SHARED_LOCK:
+        return _made_tls(ca_file)
+
+
+@functools.lru_cache
+def _made_tls(ca_file: str | None) -> ssl.SSLContext | None:
+    try:
+        context = tls_context(ca_file, _SharedContext(ssl.PROTOCOL_TLS_CLIENT))
+    except OSError:
+        return None
+    if keys := os.path.expandvars(os.environ.get("SSLKEYLOGFILE", "")):  # as urllib3 does
+        context.keylog_filename = keys
+    return context
+
+
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def _is_gone(connection: Connection) -> bool:
+    """Return whether the server has closed it, or has said something that nobody asked for."""
+    return connection.sock is not None and wait_for_read(connection.sock, timeout=0.0)
