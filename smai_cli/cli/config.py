@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from smai_cli.cli.ask import ask
-from smai_cli.cli.group import profile_name_option
+from smai_cli.cli.group import is_typed, profile_name_option
 from smai_cli.config.config_file import KEYS, Settings, config_path, find_settings
-from smai_cli.config.endpoint import find_base_url, find_key, shown_url
+from smai_cli.config.endpoint import FOREIGN_KEY_HINT, find_base_url, find_key, foreign_key, shown_url
 from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import Output, say
 from smai_cli.text import escaped, on_a_line
@@ -33,7 +33,7 @@ def config(profile: str | None, *, path: bool) -> int:
         shown = on_a_line(found) if output.is_terminal else found  # a script needs the very name
         output.write(f"{shown}\n".encode(errors="surrogateescape"))
         return 0
-    settings = find_settings(os.environ, profile)
+    settings = find_settings(os.environ, profile, is_typed=is_typed("profile"))
     if settings.notice:
         say(settings.notice)
     # A byte of a path that is not UTF-8 is escaped: the output is TOML.
@@ -49,19 +49,22 @@ def _lines(settings: Settings) -> list[str]:
     return [
         on_a_line(f"# profile: {settings.name}" if settings.name else "# profile: none"),
         *(f"{value:{width}}  # {on_a_line(source)}" for value, source in rows),
-        on_a_line(f"# key: set, from {key.where}" if key else "# key: not set"),
+        on_a_line(f"# key: set, from {key.where}" if key else f"# key: {_no_key(base_url)}"),
     ]
+
+
+def _no_key(base_url: str) -> str:
+    """Return that there is no key, or why one that is set does not count."""
+    foreign = foreign_key(base_url, os.environ)
+    return f"none for this server; {foreign}; {FOREIGN_KEY_HINT}" if foreign else "not set"
 
 
 def _found(name: str, settings: Settings) -> tuple[Any, str]:
     """Return a value and its source; None where there is neither."""
     if name == "base_url":
         return find_base_url(None, os.environ, settings)
-    variable = _VARIABLES.get(name, "")
-    if os.environ.get(variable):
-        return os.environ[variable], variable
-    if configured := settings.get(name):
-        return configured.value, configured.source
+    if found := settings.find(name, os.environ, _VARIABLES.get(name, "")):
+        return found
     return next((option.default for option in ask.params if option.name == name), None), "default"
 
 

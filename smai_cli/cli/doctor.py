@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import click
 
 from smai_cli import __version__
-from smai_cli.cli.group import load_settings, server_options
+from smai_cli.cli.group import is_typed, load_settings, server_options
 from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.cli.options import ServerOptions
 from smai_cli.cli.server import chosen_endpoint, read_headers, serving
@@ -19,11 +19,13 @@ from smai_cli.config.config_file import NO_SETTINGS, Settings, config_path
 from smai_cli.config.endpoint import (
     CA_VARIABLES,
     DEFAULT_MODEL,
+    FOREIGN_KEY_HINT,
     Endpoint,
     find_base_url,
     find_ca_file,
     find_endpoint,
     find_key,
+    foreign_key,
     shown_url,
 )
 from smai_cli.doctor.checks import (
@@ -71,7 +73,7 @@ def _found_or_failed(ctx: click.Context, param: click.Parameter, value: str | No
         return load_settings(ctx, param, value)
     except UsageError as error:
         ctx.meta[_UNUSABLE] = error
-        return NO_SETTINGS
+        return NO_SETTINGS._replace(is_typed=is_typed(param.name or "", ctx))
 
 
 @click.command(cls=_Command, epilog="Manual: man smai-doctor. Exit status 0 means: no check has failed.")
@@ -135,9 +137,10 @@ class _Examination:
         make = self._checks.make
         make("version", _version)
         make("configuration", self._configuration)
-        url_is_given = self._mock or given.base_url or environ.get("SMAI_BASE_URL")
+        in_environ = {} if self._settings.is_typed else environ  # which goes behind a typed profile
+        url_is_given = self._mock or given.base_url or in_environ.get("SMAI_BASE_URL")
         make("base_url", self._find_base_url, *([] if url_is_given else ["configuration"]))
-        key_is_given = self._mock or given.key_file or environ.get("SMAI_API_KEY")
+        key_is_given = self._mock or given.key_file or in_environ.get("SMAI_API_KEY")
         make("key", self._find_key, "base_url", *([] if key_is_given else ["configuration"]))
         make("proxy", self._find_hop, "base_url")
         make("ca", self._find_ca, "base_url")
@@ -145,7 +148,7 @@ class _Examination:
         make("tcp", self._connect, "dns")
         make("tls", self._shake_hands, "tcp", "ca")
         make("models", self._list_models, "key", "tls")
-        make("model", self._find_model, "models", *([] if environ.get("SMAI_MODEL") else ["configuration"]))
+        make("model", self._find_model, "models", *([] if in_environ.get("SMAI_MODEL") else ["configuration"]))
 
     def _configuration(self) -> Found:
         if self._unusable:
@@ -182,6 +185,9 @@ class _Examination:
         headers = read_headers(self._options.headers, self._life.deadline)
         self.endpoint = find_endpoint(*given, self._life.deadline, headers=headers)
         self._life.key = self.endpoint.secrets
+        foreign = foreign_key(self.base_url, os.environ) if source is None else ""
+        if foreign and not self.endpoint.headers:
+            return Found(f"none for this server: {foreign}", FOREIGN_KEY_HINT)
         found = f"set, from {source.where}" if source else "not set, and the server is asked without one"
         if source and self.endpoint.key_header:
             found += f", in the header {self.endpoint.key_header}"
@@ -269,10 +275,7 @@ class _Examination:
         return Found(f"status 200, {count}, the head after {headed_s - begun_s:.3f} s")
 
     def _find_model(self) -> Found:
-        configured = self._settings.get("model")
-        name, source = configured or (DEFAULT_MODEL, "default")
-        if chosen := os.environ.get("SMAI_MODEL"):
-            name, source = chosen, "SMAI_MODEL"
+        name, source = self._settings.find("model", os.environ, "SMAI_MODEL") or (DEFAULT_MODEL, "default")
         if any(name == model.id for model in self.models):
             return Found(f"{name}, from {source}, is listed")
         return Found(f"{name}, from {source}, is not listed", "smai models prints those that are; -m chooses one")

@@ -31,7 +31,7 @@ COMMANDS = {
     "decode": "Print the answer in a server-sent event stream from FILE, or from stdin.",
     "doctor": "Check everything that a run needs, from the key to the list of models, a line each.",
     "login": "Keep a key for a server, after asking the server whether it is good.",
-    "logout": "Forget the key that smai login kept.",
+    "logout": "Forget a key that smai login kept.",
     "mock": "Serve the chat API on 127.0.0.1 for rehearsals: no key, no model, no network.",
     "models": "Print the ids of the server's models, one a line, sorted.",
 }
@@ -99,11 +99,23 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
     return [name for name in kept_ids(base_url, os.environ) if name.startswith(incomplete)]
 
 
+class _ModelOption(click.Option):
+    """The option that names a model. The variable for it goes behind a profile that is typed."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Return the value of the variable, unless the profile has another one."""
+        settings = ctx.params.get("settings")
+        if isinstance(settings, Settings) and settings.get_typed("model"):
+            return None
+        return super().resolve_envvar_value(ctx)
+
+
 def model_option(help_text: str) -> Callable[[_F], _F]:
     """Return the option that names a model, with `help_text`."""
     return click.option(
         "-m",
         "--model",
+        cls=_ModelOption,
         envvar="SMAI_MODEL",
         default=DEFAULT_MODEL,
         show_default=True,
@@ -156,9 +168,15 @@ def output_options(command: _F) -> _F:
     )
 
 
-def load_settings(ctx: click.Context, param: click.Parameter, value: str | None) -> Settings:  # noqa: ARG001
+def is_typed(name: str, ctx: click.Context | None = None) -> bool:
+    """Return whether the parameter `name` stands on the command line."""
+    ctx = ctx or click.get_current_context()
+    return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
+def load_settings(ctx: click.Context, param: click.Parameter, value: str | None) -> Settings:
     """Return the settings of the profile `value`; they become the defaults of the other options."""
-    settings = find_settings(os.environ, value)
+    settings = find_settings(os.environ, value, is_typed=is_typed(param.name or "", ctx))
     if settings.notice and not ctx.resilient_parsing:  # not at a TAB
         say(settings.notice)
     defaults = {name: settings.get(name) for name in _DEFAULTS}
@@ -171,7 +189,7 @@ def _load_unless_mock(ctx: click.Context, param: click.Parameter, value: str | N
     try:
         return load_settings(ctx, param, value)
     except UsageError as error:
-        if ctx.get_parameter_source(param.name or "") is click.core.ParameterSource.COMMANDLINE:
+        if is_typed(param.name or "", ctx):
             raise
         ctx.meta[_UNUSABLE] = error
         return NO_SETTINGS

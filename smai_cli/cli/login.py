@@ -20,7 +20,8 @@ from smai_cli.config.keystore import KeyStore
 from smai_cli.errors import SmaiError, UsageError
 from smai_cli.http.retry import Retries
 from smai_cli.main import die_by
-from smai_cli.output.descriptors import say
+from smai_cli.output.descriptors import Output, say
+from smai_cli.text import on_a_line
 
 _STDIN = 0
 # What ends a process from the keyboard, and from outside.
@@ -41,7 +42,29 @@ class _Command(click.Command):
             raise click.UsageError("the command line takes no key, for ps would show it", ctx) from None
 
 
+def _list(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001  # click's
+    """Print for what keys are kept, and end: no other option counts, and no configuration is read."""
+    if not value or ctx.resilient_parsing:
+        return
+    store = KeyStore(config_folder(os.environ))
+    lines = ["\t".join(on_a_line(part) for part in (kept.origin, kept.profile) if part) for kept in store.kept()]
+    if not lines:
+        say("no key is kept; smai login keeps one")
+        ctx.exit()
+    Output().write("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
+    say(f"the keys are kept in {store.path}")
+    ctx.exit()
+
+
 @click.command(cls=_Command, epilog="Manual: man smai-login.")
+@click.option(
+    "--list",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list,
+    help="Print the servers for which a key is kept, a line each, and exit.",
+)
 @profile_option
 @base_url_option
 @header_option

@@ -1,19 +1,59 @@
-"""`smai logout`: forget the key that `smai login` kept."""
+"""`smai logout`: forget a key that `smai login` kept."""
 
 import os
 
 import click
 
-from smai_cli.cli.group import profile_name_option
-from smai_cli.config.config_file import config_folder
-from smai_cli.config.keystore import KeyStore
+from smai_cli.cli.group import base_url_option, is_typed, profile_name_option
+from smai_cli.config.config_file import NO_SETTINGS, Settings, config_folder, find_settings
+from smai_cli.config.endpoint import find_base_url, origin_of
+from smai_cli.config.keystore import Kept, KeyStore
+from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import say
+
+_OTHERS = "smai login --list names those that are kept"
 
 
 @click.command(epilog="Manual: man smai-logout.")
 @profile_name_option
-def logout(profile: str | None) -> int:
-    """Forget the key that smai login kept."""
+@base_url_option
+@click.option("--all", "is_all", is_flag=True, help="Forget every key that is kept.")
+def logout(profile: str | None, base_url: str | None, *, is_all: bool) -> int:
+    """Forget a key that smai login kept.
+
+    It is the key for the server that smai ask would ask with the same options.
+    """
+    if is_all and (base_url or is_typed("profile")):
+        other = "--base-url" if base_url else "-p/--profile"
+        raise UsageError(f"--all and {other} exclude each other", "choose one of the two")
     store = KeyStore(config_folder(os.environ))
-    say("the key is forgotten" if store.remove(profile) else "there was no key")
+    was_left = store.clean()
+    if not store.kept():
+        say("what a killed login left is removed" if was_left else "there was no key")
+    elif is_all:
+        store.remove(lambda _: True)
+        say("all keys are forgotten")
+    elif profile and not base_url and profile not in _settings(None).profiles:
+        is_done = store.remove(lambda one: one.profile == profile)
+        say(f"the keys of the profile {profile} are forgotten" if is_done else f"there was no key; {_OTHERS}")
+    else:
+        meant = Kept(profile or "", _origin(profile, base_url))
+        is_done = store.remove(lambda one: one == meant)
+        say(f"the key for {meant.origin} is forgotten" if is_done else f"there was no key; {_OTHERS}")
     return 0
+
+
+def _origin(profile: str | None, base_url: str | None) -> str:
+    """Return the origin of the server that would be asked. Raises UsageError."""
+    is_given = base_url or (os.environ.get("SMAI_BASE_URL") and not is_typed("profile"))
+    settings = NO_SETTINGS if is_given else _settings(profile)
+    return origin_of(find_base_url(base_url, os.environ, settings)[0])
+
+
+def _settings(profile: str | None) -> Settings:
+    """Return the settings. Raises UsageError, which says how to do without them."""
+    try:
+        return find_settings(os.environ, profile, is_typed=is_typed("profile"))
+    except UsageError as error:
+        error.hint = f"{error.hint}, or name the server with --base-url"
+        raise

@@ -34,7 +34,8 @@ class Settings(NamedTuple):
     """What a configuration file says: `top` at its top, `profile` in the chosen profile, by the names in KEYS.
 
     `profiles` are the names of all profiles, `name` that of the chosen one or None. `notice` is what a user is to
-    know all the same, or empty.
+    know all the same, or empty. `is_typed` says that the profile was chosen on the command line: then it goes before
+    the environment.
     """
 
     top: dict[str, Value]
@@ -42,10 +43,20 @@ class Settings(NamedTuple):
     profiles: tuple[str, ...] = ()
     name: str | None = None
     notice: str = ""
+    is_typed: bool = False
 
     def get(self, key: str) -> Value | None:
         """Return the value that counts, or None."""
         return self.profile.get(key) or self.top.get(key)
+
+    def get_typed(self, key: str) -> Value | None:
+        """Return the value that a typed profile has, or None."""
+        return self.profile.get(key) if self.is_typed else None
+
+    def find(self, key: str, environ: Mapping[str, str], variable: str) -> Value | None:
+        """Return the value that counts, that of an environment variable among them, or None."""
+        found = environ.get(variable)
+        return self.get_typed(key) or (Value(found, variable) if found else self.get(key))
 
 
 NO_SETTINGS = Settings({}, {})
@@ -74,8 +85,10 @@ def config_path(environ: Mapping[str, str]) -> str | None:
     return folder and os.path.join(folder, "config.toml")
 
 
-def find_settings(environ: Mapping[str, str], profile: str | None) -> Settings:
+def find_settings(environ: Mapping[str, str], profile: str | None, *, is_typed: bool = False) -> Settings:
     """Return the settings with the profile of that name; empty ones where there is no file.
+
+    `is_typed` says that the name is from the command line, and not from the environment.
 
     Raises UsageError, with path and line, for what is no TOML, an unknown key, a value of the wrong type, and a
     profile that does not exist.
@@ -88,7 +101,7 @@ def find_settings(environ: Mapping[str, str], profile: str | None) -> Settings:
                 f"there is no profile {profile}", "make it in the configuration file, see smai config --path"
             )
         return Settings({}, {}, notice=notice) if notice else NO_SETTINGS
-    return _parsed(text, path, profile)
+    return _parsed(text, path, profile)._replace(is_typed=is_typed)
 
 
 def _read(path: str) -> tuple[str | None, str]:

@@ -6,7 +6,7 @@ A key, and a header of the configuration, belong to an origin (scheme, host, por
 import contextlib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from urllib.parse import SplitResult, unquote_plus, urlsplit, urlunsplit
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 DEFAULT_BASE_URL = "https://api.smai.ai/v1"
 DEFAULT_MODEL = "gpt-4.1"
+FOREIGN_KEY_HINT = "use --key-file, SMAI_BASE_URL or smai login"
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 # In a query, what is known to be no secret: the version of the API is a date, and messages are about it.
 _OPEN_NAMES = ("api-version",)
@@ -88,15 +89,20 @@ class KeySource:
 
     `read` raises UsageError, or ClockError at the deadline.
     `in_shell` returns what stands for the key between the double quotes of a shell command, None where a shell
-    cannot read it.
+    cannot read it. `place`, for a key that was read, returns `where` with the path of its file.
     """
 
     def __init__(
-        self, where: str, read: Callable[[Deadline], Secret], in_shell: Callable[[], str | None] = lambda: None
+        self,
+        where: str,
+        read: Callable[[Deadline], Secret],
+        in_shell: Callable[[], str | None] = lambda: None,
+        place: Callable[[], str] | None = None,
     ) -> None:
         self.where = where
         self.read = read
         self.in_shell = in_shell
+        self.place = place or (lambda: where)
 
 
 def find_endpoint(  # noqa: PLR0913  # what may say where to ask, and with what
@@ -165,6 +171,8 @@ def find_private_key(
     if source:
         _check_private(target, settings)
     elif _origin(target) == _origin(_parse(DEFAULT_BASE_URL)):
+        if home := _foreign_home(base_url, environ):
+            return KeySource("SMAI_API_KEY, which belongs to another server", lambda _: _foreign_key_alone(home))
         return KeySource("SMAI_API_KEY, which is not set", _no_key, lambda: "$SMAI_API_KEY")
     return source
 
@@ -173,6 +181,35 @@ def _no_key(_: Deadline) -> NoReturn:
     raise UsageError(
         "no API key", "set SMAI_API_KEY, give --key-file, or run smai login once; --mock rehearses without a key"
     )
+
+
+def _foreign_key_alone(home: str) -> NoReturn:
+    raise UsageError(f"no API key: SMAI_API_KEY is set, but belongs to {home}", FOREIGN_KEY_HINT)
+
+
+def foreign_key(base_url: str, environ: Mapping[str, str]) -> str:
+    """Return that SMAI_API_KEY is set and not for the server of `base_url`, or nothing. Raises UsageError."""
+    home = _foreign_home(base_url, environ)
+    return f"SMAI_API_KEY is set, but belongs to {home}" if home else ""
+
+
+def _foreign_home(base_url: str, environ: Mapping[str, str]) -> str:
+    """Return the server that SMAI_API_KEY belongs to, where it is set and not for that of `base_url`, or nothing."""
+    home = environ.get("SMAI_BASE_URL") or DEFAULT_BASE_URL
+    if not environ.get("SMAI_API_KEY", "").strip() or origin_of(home) == origin_of(base_url):
+        return ""
+    parts = _parse(home)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _key_hint(base_url: str, environ: Mapping[str, str]) -> str:
+    """Return how a server that is asked without a key can get one."""
+    if foreign := foreign_key(base_url, environ):
+        return f"{foreign}; {FOREIGN_KEY_HINT}"
+    with contextlib.suppress(UsageError):  # a variable that is no URL counts for nothing here
+        if origin_of(environ.get("SMAI_BASE_URL") or DEFAULT_BASE_URL) == origin_of(base_url):
+            return "set SMAI_API_KEY, or use --key-file or smai login"
+    return "use --key-file or smai login"
 
 
 def endpoint_for(
@@ -201,36 +238,54 @@ def _check_private(target: SplitResult, settings: Settings) -> None:
 
 def find_base_url(base_url: str | None, environ: Mapping[str, str], settings: Settings) -> tuple[str, str]:
     """Return the base URL that counts, and where it comes from. Raises UsageError."""
-    configured = settings.get("base_url") or Value(DEFAULT_BASE_URL, "default")
-    given = ((base_url, "--base-url"), (environ.get("SMAI_BASE_URL"), "SMAI_BASE_URL"), configured)
-    found, source = next((value, source) for value, source in given if value)
+    default = Value(DEFAULT_BASE_URL, "default")
+    typed = Value(base_url, "--base-url") if base_url else None
+    found, source = typed or settings.find("base_url", environ, "SMAI_BASE_URL") or default
     return urlunsplit(_parse(found, source)), source
 
 
 def find_key(base_url: str, key_file: str | None, environ: Mapping[str, str], settings: Settings) -> KeySource | None:
     """Return where the key for the server of `base_url` is, or None. Nothing is read but the file of keys.
 
-    A configured key belongs to the server that is configured beside it, or above it. Raises UsageError.
+    A configured key belongs to the server that is configured beside it, or above it. The key of a typed profile goes
+    before that of the environment. Raises UsageError.
     """
     origin = origin_of(base_url)
     if key_file is not None:
         return KeySource(
-            "--key-file", lambda deadline: key_from_file(key_file, deadline), lambda: file_in_shell(key_file)
+            "--key-file",
+            lambda deadline: key_from_file(key_file, deadline),
+            lambda: file_in_shell(key_file),
+            lambda: f"the file {key_file}",
         )
+    store = KeyStore(config_folder(environ))
+    if settings.is_typed and settings.name:
+        typed = _configured_key_for(origin, settings, (settings.profile,), environ)
+        if typed or (typed := _kept_key(store, store.find([settings.name], origin))):
+            return typed
     if environ.get("SMAI_API_KEY", "").strip() and origin == origin_of(
         environ.get("SMAI_BASE_URL") or DEFAULT_BASE_URL
     ):
         return KeySource(
             "SMAI_API_KEY", lambda _: checked_key(environ["SMAI_API_KEY"], "SMAI_API_KEY"), lambda: "$SMAI_API_KEY"
         )
+    source = _configured_key_for(origin, settings, (settings.profile, settings.top), environ)
+    return source or _kept_key(store, store.find([settings.name or "", ""], origin))
+
+
+def _kept_key(store: KeyStore, key: Secret | None) -> KeySource | None:
+    return KeySource(f"smai login ({store.path})", lambda _: key) if key else None
+
+
+def _configured_key_for(
+    origin: str, settings: Settings, tables: Iterable[Mapping[str, Value]], environ: Mapping[str, str]
+) -> KeySource | None:
     home = settings.top.get("base_url", (DEFAULT_BASE_URL, ""))[0]
-    for table in (settings.profile, settings.top):
+    for table in tables:
         source = _configured_key(table, environ)
         if source and origin == origin_of(table.get("base_url", (home, ""))[0]):
             return source
-    store = KeyStore(config_folder(environ))
-    stored = store.find(settings.name, origin)
-    return KeySource(f"smai login ({store.path})", lambda _: stored) if stored else None
+    return None
 
 
 def _configured_key(table: Mapping[str, Value], environ: Mapping[str, str]) -> KeySource | None:
@@ -239,6 +294,7 @@ def _configured_key(table: Mapping[str, Value], environ: Mapping[str, str]) -> K
             f"key_file ({file.source})",
             lambda deadline: key_from_file(_key_path(file, environ), deadline, f"check {file.source}"),
             lambda: file_in_shell(_key_path(file, environ)),
+            lambda: f"the file {_key_path(file, environ)} ({file.source})",
         )
     if command := table.get("key_command"):
         return KeySource(

@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from smai_cli.config.keys import Secret, checked_key, read_private
 from smai_cli.errors import OutputError, UsageError
@@ -11,10 +12,18 @@ from smai_cli.files import replace_file
 _LIMIT_BYTES = 16 * 1024 * 1024
 
 
-class KeyStore:
-    """The file in which `smai login` keeps keys, each under a profile and bound to an origin.
+class Kept(NamedTuple):
+    """For what a key is kept: the profile, empty for none, and the origin."""
 
-    Its JSON is `{profile: {"origin": origin, "key": key}}`; without a profile the name is empty.
+    profile: str
+    origin: str
+
+
+class KeyStore:
+    """The file in which `smai login` keeps keys: one for each origin, without a profile and under each profile.
+
+    Its JSON is `{profile: {origin: key}}`; without a profile the name is empty. What an older smai wrote for a
+    profile, its one key as `{"origin": origin, "key": key}`, is read as well, and written as the others are.
     """
 
     def __init__(self, folder: str | None) -> None:
@@ -26,38 +35,54 @@ class KeyStore:
             raise UsageError("there is no home to keep a key in", "set HOME or XDG_CONFIG_HOME, or use SMAI_API_KEY")
         self._read()
 
-    def find(self, profile: str | None, origin: str) -> Secret | None:
-        """Return the key of a profile, or else of none, for an origin. Raises UsageError for a file not in order."""
+    def find(self, profiles: Iterable[str], origin: str) -> Secret | None:
+        """Return the key for an origin of the first profile that has one. Raises UsageError for a file not in order."""
         stored = self._read()
-        for name in (profile or "", ""):
-            entry = stored.get(name)
-            if isinstance(entry, dict) and entry.get("origin") == origin:
-                return checked_key(str(entry.get("key")), f"the key in {self.path}")
+        for name in profiles:
+            if origin in (keys := stored.get(name, {})):
+                return checked_key(str(keys[origin]), f"the key in {self.path}")
         return None
 
+    def kept(self) -> list[Kept]:
+        """Return for what keys are kept, those without a profile first. Raises UsageError for a file not in order."""
+        return sorted(Kept(profile, origin) for profile, keys in self._read().items() for origin in keys)
+
     def put(self, profile: str | None, origin: str, key: Secret) -> str:
-        """Keep a key, in place of the profile's old one; return the path. Raises UsageError or OutputError."""
+        """Keep a key, in place of the old one for that origin; return the path. Raises UsageError or OutputError."""
         self.check()
         with self._locked():
-            self._write({**self._read(), profile or "": {"origin": origin, "key": key.reveal()}})
+            stored = self._read()
+            stored.setdefault(profile or "", {})[origin] = key.reveal()
+            self._write(stored)
         return self.path or ""
 
-    def remove(self, profile: str | None) -> bool:
-        """Forget the key of a profile; return whether there was one. Raises UsageError or OutputError.
-
-        What a login left that was killed goes too: the key may be in it.
-        """
-        if self.path is None or not any(map(os.path.lexists, (self.path, self._new))):
-            return False
+    def remove(self, is_meant: Callable[[Kept], bool]) -> int:
+        """Forget the keys that are meant; return how many there were. Raises UsageError or OutputError."""
+        if self.path is None or not os.path.lexists(self.path):
+            return 0
         with self._locked():
-            was_left = os.path.lexists(self._new)
-            with self._in_order():
-                if was_left:
-                    os.unlink(self._new)
             stored = self._read()
-            if stored.pop(profile or "", None) is None:
-                return was_left
-            self._write(stored)
+            left = {
+                profile: {origin: key for origin, key in keys.items() if not is_meant(Kept(profile, origin))}
+                for profile, keys in stored.items()
+            }
+            removed = sum(map(len, stored.values())) - sum(map(len, left.values()))
+            if removed:
+                self._write({profile: keys for profile, keys in left.items() if keys})
+        return removed
+
+    def clean(self) -> bool:
+        """Remove what a login left that was killed, for a key may be in it; return whether there was something.
+
+        Raises OutputError.
+        """
+        if self.path is None or not os.path.lexists(self._new):
+            return False
+        with self._locked(), self._in_order():
+            try:
+                os.unlink(self._new)
+            except FileNotFoundError:  # it was there for a moment, of a run that goes on
+                return False
         return True
 
     @property
@@ -94,7 +119,7 @@ class KeyStore:
         except OSError as exc:
             raise OutputError(f"{self.path}: {exc.strerror}", "check the folder; the keys are as they were") from exc
 
-    def _read(self) -> dict[str, object]:
+    def _read(self) -> dict[str, dict[str, object]]:
         if self.path is None or not os.path.lexists(self.path):
             return {}
         name = f"the file of keys {self.path}"
@@ -110,7 +135,9 @@ class KeyStore:
             stored = json.loads(data)
         except (ValueError, RecursionError) as exc:
             raise UsageError(f"{name} is not JSON", "remove it, and run smai login") from exc
-        return stored if isinstance(stored, dict) else {}
+        if not isinstance(stored, dict):
+            return {}
+        return {profile: _keys_in(entry) for profile, entry in stored.items() if isinstance(entry, dict)}
 
     def _write(self, stored: Mapping[str, object]) -> None:
         """Replace the file in one step, readable for its owner only from the beginning."""
@@ -118,3 +145,8 @@ class KeyStore:
 
         with self._in_order():
             replace_file(self._real, self._new, (json.dumps(stored, indent=1) + "\n").encode(), 0o600)
+
+
+def _keys_in(entry: dict[str, object]) -> dict[str, object]:
+    """Return the keys of a profile by their origins; an entry of one key has the two as its members."""
+    return {str(entry["origin"]): entry["key"]} if {"origin", "key"} <= set(entry) else entry

@@ -25,7 +25,9 @@ from smai_cli.errors import UsageError
 KEY = "sk-settings-1234567890"
 
 
-def test_the_order_is_option_environment_profile_file_default(smai: Smai, server: Server, config: Config) -> None:
+def test_the_order_is_option_typed_profile_environment_profile_file_default(
+    smai: Smai, server: Server, config: Config
+) -> None:
     mock = server()
     base = f'base_url = "{mock.url}"\n'
     steps: list[tuple[str, dict[str, str], list[str], str]] = [
@@ -33,7 +35,10 @@ def test_the_order_is_option_environment_profile_file_default(smai: Smai, server
         (f'{base}model = "file"\n', {}, [], "file"),
         (f'{base}model = "file"\n[profile.p]\nmodel = "profile"\n', {}, ["-p", "p"], "profile"),
         (f'{base}model = "file"\n[profile.p]\nmodel = "profile"\n', {"SMAI_PROFILE": "p"}, [], "profile"),
-        (f'{base}[profile.p]\nmodel = "profile"\n', {"SMAI_MODEL": "env"}, ["-p", "p"], "env"),
+        (f'{base}[profile.p]\nmodel = "profile"\n', {"SMAI_MODEL": "env"}, ["-p", "p"], "profile"),
+        (f'{base}[profile.p]\nmodel = "profile"\n', {"SMAI_MODEL": "env", "SMAI_PROFILE": "p"}, [], "env"),
+        (f'{base}model = "file"\n[profile.p]\nretries = 1\n', {"SMAI_MODEL": "env"}, ["-p", "p"], "env"),
+        (f'{base}[profile.p]\nmodel = "profile"\n', {}, ["-p", "p", "-m", "option"], "option"),
         (f'{base}model = "file"\n', {"SMAI_MODEL": "env"}, ["-m", "option"], "option"),
     ]
     for text, env, options, model in steps:
@@ -150,9 +155,13 @@ def test_config_prints_every_value_with_its_source_as_a_file_of_its_own(smai: Sm
     assert sources["base_url"] == f"{path}:4"
     assert sources["idle_timeout"] == "default"
     assert lines[0] == "# profile: p"
-    assert lines[-1] == "# key: not set"
+    assert lines[-1] == (
+        "# key: none for this server; SMAI_API_KEY is set, but belongs to https://api.smai.ai; "
+        "use --key-file, SMAI_BASE_URL or smai login"
+    )
     values = tomllib.loads(result.stdout.decode())
     assert (values["model"], values["retries"], values["idle_timeout"]) == ("env", 5, 600)
+    assert smai("config").stdout.decode().splitlines()[-1] == "# key: not set"
     assert smai("config", env={"SMAI_API_KEY": KEY}).stdout.decode().splitlines()[-1] == "# key: set, from SMAI_API_KEY"
     path.write_bytes(result.stdout)
     assert tomllib.loads(smai("config").stdout.decode()) == values
@@ -340,8 +349,8 @@ def test_login_checks_the_key_and_keeps_it_for_its_origin(
     keys.chmod(0o644)
     assert "others can read the file of keys" in smai("ask", "hi", env=home).stderr
     keys.chmod(0o600)
-    assert smai("logout").stderr == "smai: the key is forgotten\n"
-    assert smai("logout")[::2] == (0, "smai: there was no key\n")
+    assert smai("logout", env=home).stderr == f"smai: the key for {origin_of(mock.url)} is forgotten\n"
+    assert smai("logout", env=home)[::2] == (0, "smai: there was no key\n")
     assert smai("ask", "hi", env=home).status == 5
 
 

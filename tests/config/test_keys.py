@@ -13,6 +13,8 @@ from conftest import Config, Server, Smai, assert_refused
 from process import NO_BYTECODE, SMAI, can_trace
 from rawserver import HEAD, OK, Serve, Start, chunk, error_body, forever, http
 
+from smai_cli.config.endpoint import origin_of
+
 pytest_plugins = ["rawserver"]
 KEY = "sk-keys-1234567890"
 LONG = "sk-" + "x" * 8190
@@ -49,9 +51,7 @@ def test_each_of_many_logins_at_once_keeps_its_key(config: Config, environment: 
         assert run.wait() == 0
         assert run.stderr
         run.stderr.close()
-    assert {name: entry["key"] for name, entry in json.loads(keys.read_text()).items()} == {
-        name: f"{KEY}-{name}" for name in names
-    }
+    assert json.loads(keys.read_text()) == {name: {"https://api.smai.ai:443": f"{KEY}-{name}"} for name in names}
     assert keys.stat().st_mode & 0o777 == 0o600
     assert sorted(os.listdir(keys.parent)) == [".keys.json.lock", "config.toml", "keys.json"]
 
@@ -87,17 +87,18 @@ def test_a_key_of_a_killed_login_is_gone_after_logout(smai: Smai, environment: d
     done = subprocess.run(command, env=env, input=KEY.encode(), capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL
     assert KEY in new.read_text()
-    assert smai("logout") == (0, b"", "smai: the key is forgotten\n")
+    assert smai("logout") == (0, b"", "smai: what a killed login left is removed\n")
     assert not new.exists()
     assert smai("logout") == (0, b"", "smai: there was no key\n")
 
 
-def test_the_key_of_a_profile_that_is_gone_can_be_removed(smai: Smai, keys: Path) -> None:
-    entry = {"origin": "https://x.example:443", "key": KEY}
+def test_the_keys_of_a_profile_that_is_gone_can_be_removed(smai: Smai, keys: Path) -> None:
+    entry = {"https://x.example:443": KEY, "https://y.example:443": KEY}
     keep(keys, {"": entry, "gone": entry})
-    assert smai("logout", "-p", "gone") == (0, b"", "smai: the key is forgotten\n")
+    assert smai("logout", "-p", "gone") == (0, b"", "smai: the keys of the profile gone are forgotten\n")
     assert json.loads(keys.read_text()) == {"": entry}
-    assert smai("logout", "-p", "gone") == (0, b"", "smai: there was no key\n")
+    none = "smai: there was no key; smai login --list names those that are kept\n"
+    assert smai("logout", "-p", "gone") == (0, b"", none)
 
 
 def test_a_key_that_no_header_could_carry_is_refused_wherever_it_comes_from(
@@ -123,7 +124,122 @@ def test_a_key_that_no_header_could_carry_is_refused_wherever_it_comes_from(
             assert ("is longer than 8192 bytes" in result.stderr) == (size > 8192)
             assert key[:100] not in result.stderr
         assert all(request.headers["authorization"] == f"Bearer {'k' * 8192}" for request in mock.received)
-    assert json.loads(keys.read_text())[""]["key"] == "k" * 8192
+    assert json.loads(keys.read_text()) == {"": {origin_of(mock.url): "k" * 8192}}
+
+
+# One key for each server.
+
+
+A, B, C = "https://a.example:443", "https://b.example:443", "https://c.example:8443"
+
+
+def login(smai: Smai, base_url: str, key: str, *options: str) -> None:
+    assert smai("login", "--no-check", "--base-url", base_url, *options, stdin=key.encode()).status == 0
+
+
+def test_a_login_to_another_server_leaves_the_key_of_the_first(smai: Smai, server: Server, keys: Path) -> None:
+    first, second = server(require_key="sk-first-1"), server(require_key="sk-second-2")
+    login(smai, first.url, "sk-first-0")
+    login(smai, second.url, "sk-second-2")
+    login(smai, first.url, "sk-first-1")
+    for mock in (first, second):
+        assert smai("models", "--base-url", mock.url).status == 0
+    assert json.loads(keys.read_text()) == {
+        "": {origin_of(first.url): "sk-first-1", origin_of(second.url): "sk-second-2"}
+    }
+
+
+def test_a_profile_has_keys_of_its_own_for_the_same_server(smai: Smai, server: Server, config: Config) -> None:
+    mock = server()
+    config(f'base_url = "{mock.url}"\n[profile.work]\n')
+    login(smai, mock.url, "sk-own-1")
+    login(smai, mock.url, "sk-work-2", "-p", "work")
+    for options, key in ([], "sk-own-1"), (["-p", "work"], "sk-work-2"):
+        assert smai("models", *options).status == 0
+        assert mock.received[-1].headers["authorization"] == f"Bearer {key}"
+    assert smai("logout", "-p", "work").stderr == f"smai: the key for {origin_of(mock.url)} is forgotten\n"
+    assert smai("models", "-p", "work").status == 0
+    assert mock.received[-1].headers["authorization"] == "Bearer sk-own-1"
+
+
+def test_the_key_of_an_older_file_counts_and_is_carried_over(smai: Smai, server: Server, keys: Path) -> None:
+    mock = server(require_key=KEY)
+    origin = origin_of(mock.url)
+    keep(keys, {"": {"origin": origin, "key": KEY}, "work": {"origin": A, "key": "sk-a"}})
+    assert smai("models", "--base-url", mock.url).status == 0
+    assert smai("login", "--list").stdout.decode() == f"{origin}\n{A}\twork\n"
+    login(smai, B, "sk-b")
+    assert json.loads(keys.read_text()) == {"": {origin: KEY, B: "sk-b"}, "work": {A: "sk-a"}}
+    assert smai("models", "--base-url", mock.url).status == 0
+
+
+def test_logins_to_many_servers_at_once_are_all_kept(environment: dict[str, str], keys: Path) -> None:
+    keep(keys, {"": {"origin": A, "key": "sk-a"}})
+    origins = [f"https://s{number}.example:443" for number in range(8)]
+    runs = []
+    for origin in origins:
+        command = [SMAI, "login", "--no-check", "--base-url", origin]
+        runs.append(subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE))
+    for origin, run in zip(origins, runs, strict=True):
+        assert run.stdin
+        run.stdin.write(f"sk-{origin[8:10]}".encode())
+        run.stdin.close()
+    for run in runs:
+        assert run.wait() == 0
+        assert run.stderr
+        run.stderr.close()
+    assert json.loads(keys.read_text()) == {"": {A: "sk-a"} | {origin: f"sk-{origin[8:10]}" for origin in origins}}
+
+
+def test_login_lists_the_servers_and_no_key_and_exits_0_where_there_is_none(
+    smai: Smai, config: Config, keys: Path
+) -> None:
+    config("modle = 1\n")  # it is not read
+    assert smai("login", "--list") == (0, b"", "smai: no key is kept; smai login keeps one\n")
+    keep(keys, {"": {B: KEY, A: KEY}, "work": {A: KEY}})
+    result = smai("login", "--no-check", "--list")
+    assert result == (0, f"{A}\n{B}\n{A}\twork\n".encode(), f"smai: the keys are kept in {keys}\n")
+    keys.chmod(0o644)
+    assert smai("login", "--list").status == 2
+    assert smai("login", "--list", env={"HOME": ""}).status == 0
+
+
+def test_logout_forgets_the_key_of_one_server(smai: Smai, config: Config, keys: Path) -> None:
+    config(f'base_url = "{B}/v1"\n[profile.work]\nbase_url = "{C}/v1"\n')
+    stored = {"": {A: "sk-a", B: "sk-b", C: "sk-c"}, "work": {A: "sk-d", C: "sk-e"}}
+    none = "smai: there was no key; smai login --list names those that are kept\n"
+    for options, env, profile, origin in (
+        (["--base-url", f"{A}/other"], {}, "", A),
+        ([], {}, "", B),
+        ([], {"SMAI_BASE_URL": A}, "", A),
+        (["-p", "work"], {"SMAI_BASE_URL": A}, "work", C),
+        ([], {"SMAI_BASE_URL": A, "SMAI_PROFILE": "work"}, "work", A),
+        (["-p", "work", "--base-url", A], {}, "work", A),
+    ):
+        keep(keys, stored)
+        assert smai("logout", *options, env=env) == (0, b"", f"smai: the key for {origin} is forgotten\n")
+        left = {name: dict(table) for name, table in stored.items()}
+        del left[profile][origin]
+        assert json.loads(keys.read_text()) == left
+        assert smai("logout", *options, env=env) == (0, b"", none)
+        assert json.loads(keys.read_text()) == left
+
+
+def test_logout_all_forgets_every_key_and_needs_no_configuration(smai: Smai, config: Config, keys: Path) -> None:
+    path = config("modle = 1\n")
+    keep(keys, {"": {A: KEY, B: KEY}, "work": {A: KEY}})
+    assert smai("logout", "--all", "-p", "work").stderr == (
+        "smai: --all and -p/--profile exclude each other; choose one of the two\n"
+    )
+    assert smai("logout", "--all", "--base-url", A).status == 2
+    result = smai("logout")  # nobody knows for which server
+    assert (result.status, f"{path}:1: unknown key modle" in result.stderr) == (2, True)
+    assert result.stderr.endswith(", or name the server with --base-url\n")
+    assert smai("logout", "--base-url", B).status == 0
+    assert json.loads(keys.read_text()) == {"": {A: KEY}, "work": {A: KEY}}
+    assert smai("logout", "--all", env={"SMAI_PROFILE": "work"}) == (0, b"", "smai: all keys are forgotten\n")
+    assert KEY not in keys.read_text()
+    assert smai("logout", "--all") == (0, b"", "smai: there was no key\n")
 
 
 # What login takes for a proof.

@@ -1,0 +1,138 @@
+"""Whose word counts for the server and its key, and what is said of a key that does not count, or was refused."""
+
+import json
+
+from conftest import Config, Server, Smai
+
+from smai_cli.mock.server import Mock
+
+KEY = "sk-whose-1234567890"
+FOREIGN = "SMAI_API_KEY is set, but belongs to https://api.smai.ai; use --key-file, SMAI_BASE_URL or smai login"
+
+
+def sent(mock: Mock) -> str | None:
+    found: str | None = mock.received[-1].headers.get("authorization")
+    return found
+
+
+# The server.
+
+
+def test_a_typed_profile_goes_before_an_exported_base_url_and_gets_not_its_key(
+    smai: Smai, server: Server, config: Config
+) -> None:
+    work, exported = server(), server()
+    path = config(f'[profile.work]\nbase_url = "{work.url}"\n')
+    env = {"SMAI_BASE_URL": exported.url, "SMAI_API_KEY": KEY}
+    assert smai("ask", "-p", "work", "hi", env=env).status == 0
+    assert (len(work.received), sent(work), len(exported.received)) == (1, None, 0)
+    assert f'base_url = "{work.url}"  # {path}:2\n' in smai("config", "-p", "work", env=env).stdout.decode()
+    typed = smai("ask", "-p", "work", "--base-url", exported.url, "hi", env=env)
+    assert (typed.status, len(exported.received), sent(exported)) == (0, 1, f"Bearer {KEY}")
+
+
+def test_a_profile_of_the_environment_stays_behind_the_other_variables(
+    smai: Smai, server: Server, config: Config
+) -> None:
+    work, exported = server(), server()
+    config(f'[profile.work]\nbase_url = "{work.url}"\nmodel = "theirs"\n')
+    env = {"SMAI_BASE_URL": exported.url, "SMAI_API_KEY": KEY, "SMAI_MODEL": "mine", "SMAI_PROFILE": "work"}
+    assert smai("ask", "hi", env=env).status == 0
+    assert (len(work.received), sent(exported)) == (0, f"Bearer {KEY}")
+    assert exported.received[-1].json["model"] == "mine"
+    shown = smai("config", env=env).stdout.decode()
+    assert [line.split("  # ")[1] for line in shown.splitlines() if line.startswith(("model", "base_url"))] == [
+        "SMAI_MODEL",
+        "SMAI_BASE_URL",
+    ]
+    assert smai("ask", "-p", "work", "hi", env=env).status == 0
+    assert work.received[-1].json["model"] == "theirs"
+
+
+def test_what_a_typed_profile_does_not_say_the_environment_does(smai: Smai, server: Server, config: Config) -> None:
+    exported = server()
+    config('base_url = "http://127.0.0.1:1/v1"\nmodel = "file"\n[profile.work]\nretries = 0\n')
+    env = {"SMAI_BASE_URL": exported.url, "SMAI_MODEL": "mine"}
+    assert smai("ask", "-p", "work", "hi", env=env).status == 0
+    assert exported.received[-1].json["model"] == "mine"
+
+
+def test_config_and_doctor_tell_the_same_order_as_a_run(smai: Smai, server: Server, config: Config) -> None:
+    work = server()
+    path = config(f'[profile.work]\nbase_url = "{work.url}"\nmodel = "gpt-4.1"\nkey_command = "echo {KEY}"\n')
+    env = {"SMAI_BASE_URL": "http://127.0.0.1:1/v1", "SMAI_API_KEY": "sk-other", "SMAI_MODEL": "mine"}
+    shown = smai("config", "-p", "work", env=env).stdout.decode()
+    sources = {line.split(" = ")[0]: line.split("  # ")[1] for line in shown.splitlines() if " = " in line}
+    assert (sources["base_url"], sources["model"]) == (f"{path}:2", f"{path}:3")
+    assert shown.endswith(f"# key: set, from key_command ({path}:4)\n")
+    result = smai("doctor", "--json", "-p", "work", env=env)
+    details = {check["check"]: check["detail"] for check in map(json.loads, result.stdout.splitlines())}
+    assert details["base_url"] == f"{work.url}, from {path}:2"
+    assert details["key"] == f"set, from key_command ({path}:4)"
+    assert details["model"] == f"gpt-4.1, from {path}:3, is listed"
+    assert (result.status, sent(work)) == (0, f"Bearer {KEY}")
+
+
+def test_doctor_does_not_ask_the_exported_server_in_place_of_a_typed_profile_that_cannot_be_read(
+    smai: Smai, server: Server, config: Config
+) -> None:
+    exported = server()
+    config("modle = 1\n")
+    result = smai("doctor", "-p", "work", env={"SMAI_BASE_URL": exported.url, "SMAI_API_KEY": KEY})
+    assert (result.status, exported.received) == (2, [])
+    assert b"base_url: not checked, because configuration failed" in result.stdout
+
+
+def test_the_keys_of_a_typed_profile_go_before_that_of_the_environment(
+    smai: Smai, server: Server, config: Config
+) -> None:
+    mock = server()
+    env = {"SMAI_BASE_URL": mock.url, "SMAI_API_KEY": "sk-exported"}
+    config(f'base_url = "{mock.url}"\n[profile.file]\nkey_command = "echo {KEY}"\n[profile.kept]\n')
+    assert smai("login", "--no-check", "-p", "kept", stdin=b"sk-kept", env=env).status == 0
+    for options, more, key in (
+        ([], {}, "sk-exported"),
+        (["-p", "file"], {}, KEY),
+        (["-p", "kept"], {}, "sk-kept"),
+        ([], {"SMAI_PROFILE": "file"}, "sk-exported"),
+        ([], {"SMAI_PROFILE": "kept"}, "sk-exported"),
+    ):
+        assert smai("models", *options, env=env | more).status == 0
+        assert sent(mock) == f"Bearer {key}"
+
+
+# A key that is set, and is for another server.
+
+
+def test_a_server_that_takes_no_key_is_asked_without_a_word_about_one(smai: Smai, server: Server) -> None:
+    mock = server()
+    result = smai("ask", "--base-url", mock.url, "hi", env={"SMAI_API_KEY": KEY})
+    assert (result.status, result.stderr, sent(mock)) == (0, "", None)
+    # Nor is anything said of a variable that does not count.
+    assert smai("ask", "--base-url", mock.url, "hi", env={"SMAI_BASE_URL": "no URL"}).status == 0
+
+
+def test_config_and_doctor_say_that_the_key_in_the_environment_is_for_another_server(
+    smai: Smai, server: Server, config: Config
+) -> None:
+    config(f'base_url = "{server().url}"\n')
+    env = {"SMAI_API_KEY": KEY}
+    assert smai("config", env=env).stdout.decode().endswith(f"\n# key: none for this server; {FOREIGN}\n")
+    result = smai("doctor", env=env)
+    assert (result.status, f"none for this server: {FOREIGN}" in result.stdout.decode()) == (0, True)
+    assert KEY not in result.stdout.decode()
+
+
+def test_the_default_server_says_so_too_where_it_lacks_its_key(smai: Smai) -> None:
+    env = {"SMAI_API_KEY": KEY, "SMAI_BASE_URL": "https://other.example:8443/v1"}
+    flags = ("--base-url", "https://api.smai.ai/v1")
+    words = "SMAI_API_KEY is set, but belongs to https://other.example:8443"
+    assert smai("ask", *flags, "hi", env=env) == (
+        2,
+        b"",
+        f"smai: no API key: {words}; use --key-file, SMAI_BASE_URL or smai login\n",
+    )
+    result = smai("ask", *flags, "--curl", "hi", env=env)
+    assert result.status == 0
+    assert b"SMAI_API_KEY" not in result.stdout  # a shell would send it
+    assert "a shell cannot read it from SMAI_API_KEY, which belongs to another server" in result.stderr
