@@ -162,6 +162,7 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
     """Read what is asked, send the request and pump the answer. Raises SmaiError."""
     trace = tracer or silent
     question = read_question(options.inputs, read_stdin)
+    run.endpoint = target.endpoint
     run.life.key = target.endpoint.secrets if target.endpoint else None
     connecting = target.connecting
     if connecting is None and not options.inputs.chat:

@@ -112,6 +112,7 @@ def _check(endpoint: Endpoint, clocks: Clocks, retries: Retries) -> None:
                 )
             ),
             retries,
+            endpoint,
         )
     except SmaiError as error:
         error.hint = f"the key was not kept; {error.hint}"

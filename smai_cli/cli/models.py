@@ -9,7 +9,7 @@ from smai_cli.cli.group import server_options, verbose_option
 from smai_cli.cli.options import ServerOptions
 from smai_cli.cli.server import approach, chosen_endpoint, serving
 from smai_cli.config.endpoint import Endpoint
-from smai_cli.errors import RefusedError, SmaiError
+from smai_cli.errors import AccessError, RefusedError, SmaiError
 from smai_cli.http.trace import Tracer, silent
 from smai_cli.output.descriptors import say
 
@@ -57,7 +57,7 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
                 place = target._replace(base_url=with_query(target.base_url, query))
                 return transport.get(place, PATH, clocks, ca_file=ca_file, preconnect=preconnect, trace=trace)
 
-            listed = ask_for_list(lambda: read_list(page), retries)
+            listed = ask_for_list(lambda: read_list(page), retries, target)
         if endpoint:  # before the reader of stdout can end the run
             keep_ids(endpoint.base_url, _without_key(listed, endpoint), os.environ)
         lines = (model.line if as_json else on_a_line(model.id) for model in listed)
@@ -67,14 +67,16 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
     return life.deliver(work)
 
 
-def ask_for_list(ask: "Callable[[], list[_T]]", retries: "Retries") -> list[_T]:
-    """Return the list that `ask` returns, asking again where that is allowed. Raises SmaiError."""
+def ask_for_list(ask: "Callable[[], list[_T]]", retries: "Retries", endpoint: Endpoint) -> list[_T]:
+    """Return the list that `ask` gets from `endpoint`, asking again where that is allowed. Raises SmaiError."""
     while True:
         try:
             return ask()
         except SmaiError as error:
             if isinstance(error, RefusedError) and error.http_status:
                 error.hint = "check --base-url"  # the usual hint is about a request to a model
+            if isinstance(error, AccessError):
+                error.hint = endpoint.key_named(error.hint)
             if not retries.wait(error, holds_back=True):
                 raise
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.clocks import Deadline
-from smai_cli.errors import Again, BrokenError, SmaiError
+from smai_cli.errors import AccessError, Again, BrokenError, SmaiError
 from smai_cli.frozen import Frozen
 from smai_cli.http.trace import Tracer
 from smai_cli.output.chain import Ends, writer_for
@@ -19,6 +19,7 @@ from smai_cli.stream.outcome import Outcome
 from smai_cli.text import one_line
 
 if TYPE_CHECKING:
+    from smai_cli.config.endpoint import Endpoint
     from smai_cli.output.cadence import Cadence
     from smai_cli.output.outfile import OutFile, Tape
     from smai_cli.output.waiting import Waiting
@@ -55,6 +56,7 @@ class Run:
             started_s=tracer.begun_s if tracer else None,  # one clock for all that is told
             keep_text=self.summary != "none" and installed(),
         )
+        self.endpoint: Endpoint | None = None  # once it is known
         self._options = options
         self._tracer = tracer
         self._stdout = Output()
@@ -144,6 +146,8 @@ class Run:
         if outcome.tools and self._tells_tools and not outcome.error:
             names = one_line(", ".join(outcome.tools), 200)
             self.life.say(f"the model asks for a tool: {names}; --tool-calls prints the calls")
+        if isinstance(outcome.error, AccessError) and self.endpoint:
+            outcome.error.hint = self.endpoint.key_named(outcome.error.hint)
         self.life.tell(outcome.error)
         if self._tracer:
             self._tracer(f"end: {self._stdout.written} bytes on stdout, exit status {int(outcome.status)}")

@@ -39,13 +39,15 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 class Endpoint(NamedTuple):
     """A base URL (no credentials in it), and what goes to its origin: the key, or None, and headers.
 
-    The key goes in the header `key_header`, without one as `Authorization: Bearer`.
+    The key goes in the header `key_header`, without one as `Authorization: Bearer`. `key_note` says where it came from,
+    or without one what to do about that; it may be empty.
     """
 
     base_url: str
     key: Secret | None = None
     headers: "tuple[Header, ...]" = ()
     key_header: str | None = None
+    key_note: str = ""
 
     def url(self, path: str) -> str:
         """Return the URL of `path` (`/chat/completions`) below the base URL; a query of the base URL stays."""
@@ -59,6 +61,12 @@ class Endpoint(NamedTuple):
         values = sorted({*values, *map(unquote_plus, values)} - {""}, key=len, reverse=True)
         sent = [secret for header in self.headers for secret in header.secrets]
         return Secrets([*([self.key] if self.key else []), *sent, *map(Secret, values)])
+
+    def key_named(self, hint: str) -> str:
+        """Return the next step after a refusal, with the place of `the key` in it, or that there was none."""
+        if "the key" not in hint or not self.key_note:
+            return hint
+        return hint.replace("the key", f"the key from {self.key_note}", 1) if self.key else self.key_note
 
     @property
     def is_tls(self) -> bool:
@@ -122,7 +130,9 @@ def find_endpoint(  # noqa: PLR0913  # what may say where to ask, and with what
     chosen, _ = find_base_url(base_url, environ, settings)
     keyless = keyless_endpoint(chosen, settings, headers)
     source = find_private_key(chosen, key_file, environ, settings)
-    return keyless._replace(key=source.read(deadline or Deadline()) if source else None)
+    if source is None:
+        return keyless._replace(key_note=f"no key was sent; {_key_hint(chosen, environ)}")
+    return keyless._replace(key=source.read(deadline or Deadline()), key_note=source.place())
 
 
 def keyless_endpoint(base_url: str, settings: Settings, headers: "tuple[Header, ...]" = ()) -> Endpoint:

@@ -11,7 +11,8 @@ from smai_cli.errors import AccessError, Again, BrokenError, BusyError, RefusedE
 from smai_cli.http.api_error import ApiError, is_http_like
 from smai_cli.text import one_line
 
-_ACCESS_HINT = "check the key: SMAI_API_KEY or --key-file, and the account"
+# Whoever knows where the key came from says so in the place of `the key`.
+_ACCESS_HINT = "check the key and the account"
 _REQUEST_HINT = "check -m/--model, the options and --base-url"
 _BUSY_HINT = "try again later"
 
@@ -71,8 +72,8 @@ _ROWS = (
         Meaning(AccessError, "raise the limit of the account"),
         r"spend(ing)?limit|organizationusagelimit|billinghard",
     ),
-    _Row(Meaning(AccessError, "make a new key"), r"expired.*(key|token)|(key|token).*expired|^1003$"),
-    _Row(Meaning(AccessError, "set SMAI_API_KEY or give --key-file"), r"missing.*apikey|noapikey|^1001$"),
+    _Row(Meaning(AccessError, "replace the key, it has expired"), r"expired.*(key|token)|(key|token).*expired|^1003$"),
+    _Row(Meaning(AccessError, "check that the key reaches the server"), r"missing.*apikey|noapikey|^1001$"),
     # API_KEY_INVALID stands in the details of Gemini's 400, INVALID_ARGUMENT.
     _Row(
         Meaning(AccessError, "check the key"),

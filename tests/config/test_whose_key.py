@@ -1,9 +1,13 @@
 """Whose word counts for the server and its key, and what is said of a key that does not count, or was refused."""
 
 import json
+from pathlib import Path
 
+import pytest
 from conftest import Config, Server, Smai
+from process import Result
 
+from smai_cli.config.endpoint import origin_of
 from smai_cli.mock.server import Mock
 
 KEY = "sk-whose-1234567890"
@@ -13,6 +17,19 @@ FOREIGN = "SMAI_API_KEY is set, but belongs to https://api.smai.ai; use --key-fi
 def sent(mock: Mock) -> str | None:
     found: str | None = mock.received[-1].headers.get("authorization")
     return found
+
+
+def key_file(path: Path, key: str = KEY) -> Path:
+    path.touch(0o600)
+    path.write_text(key)
+    return path
+
+
+def refused(result: Result, hint: str) -> None:
+    assert result.status == 5, result
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.endswith(f"; {hint}\n"), result.stderr
+    assert KEY not in result.stderr
 
 
 # The server.
@@ -112,6 +129,18 @@ def test_a_server_that_takes_no_key_is_asked_without_a_word_about_one(smai: Smai
     assert smai("ask", "--base-url", mock.url, "hi", env={"SMAI_BASE_URL": "no URL"}).status == 0
 
 
+@pytest.mark.parametrize("command", [["ask", "hi"], ["ask", "--no-stream", "hi"], ["models"]])
+def test_a_refusal_says_that_the_key_in_the_environment_is_for_another_server(
+    smai: Smai, server: Server, config: Config, command: list[str]
+) -> None:
+    mock = server(require_key=KEY)
+    hint = f"no key was sent; {FOREIGN}"
+    refused(smai(*command, "--base-url", mock.url, env={"SMAI_API_KEY": KEY}), hint)
+    config(f'[profile.work]\nbase_url = "{mock.url}"\n')
+    refused(smai(*command, "-p", "work", env={"SMAI_API_KEY": KEY}), hint)
+    assert sent(mock) is None
+
+
 def test_config_and_doctor_say_that_the_key_in_the_environment_is_for_another_server(
     smai: Smai, server: Server, config: Config
 ) -> None:
@@ -136,3 +165,46 @@ def test_the_default_server_says_so_too_where_it_lacks_its_key(smai: Smai) -> No
     assert result.status == 0
     assert b"SMAI_API_KEY" not in result.stdout  # a shell would send it
     assert "a shell cannot read it from SMAI_API_KEY, which belongs to another server" in result.stderr
+
+
+# Where a key that was refused came from.
+
+
+def test_a_refusal_names_where_the_key_came_from(smai: Smai, server: Server, config: Config, tmp_path: Path) -> None:
+    mock = server(require_key="sk-another")
+    url, file = mock.url, key_file(tmp_path / "key")
+    path = config(
+        f'[profile.file]\nbase_url = "{url}"\nkey_file = "mine"\n'
+        f'[profile.command]\nbase_url = "{url}"\nkey_command = "echo {KEY}"\n'
+    )
+    beside = key_file(path.parent / "mine")
+    keys = path.with_name("keys.json")
+    env = {"SMAI_BASE_URL": url, "SMAI_API_KEY": KEY}
+    refused(smai("ask", "hi", env=env), "check the key from SMAI_API_KEY")
+    refused(smai("models", env=env), "check the key from SMAI_API_KEY")
+    refused(smai("ask", "--key-file", file, "hi", env=env), f"check the key from the file {file}")
+    refused(smai("ask", "-p", "file", "hi"), f"check the key from the file {beside} ({path}:3)")
+    refused(smai("ask", "-p", "command", "hi"), f"check the key from key_command ({path}:6)")
+    refused(smai("ask", "--base-url", url, "hi"), "no key was sent; use --key-file or smai login")
+    refused(
+        smai("ask", "hi", env={"SMAI_BASE_URL": url}),
+        "no key was sent; set SMAI_API_KEY, or use --key-file or smai login",
+    )
+    assert smai("login", "--no-check", "--base-url", url, stdin=KEY.encode()).status == 0
+    refused(smai("ask", "--base-url", url, "hi"), f"check the key from smai login ({keys})")
+    refused(smai("login", "--base-url", url, stdin=KEY.encode()), "the key was not kept; check the key")
+    assert origin_of(url) in keys.read_text()
+
+
+def test_so_does_a_403_and_a_lack_of_money_does_not(smai: Smai, server: Server, quota_server: Mock) -> None:
+    env = {"SMAI_BASE_URL": server(status=403).url, "SMAI_API_KEY": KEY}
+    refused(smai("ask", "hi", env=env), "check the key from SMAI_API_KEY and the account")
+    with quota_server as mock:
+        refused(smai("ask", "hi", env={"SMAI_BASE_URL": mock.url, "SMAI_API_KEY": KEY}), "top up the account")
+
+
+def test_doctor_names_where_the_key_came_from(smai: Smai, server: Server) -> None:
+    env = {"SMAI_BASE_URL": server(require_key="sk-another").url, "SMAI_API_KEY": KEY}
+    result = smai("doctor", "--json", env=env)
+    hints = {check["check"]: check["hint"] for check in map(json.loads, result.stdout.splitlines())}
+    assert (result.status, hints["models"]) == (5, "check the key from SMAI_API_KEY")

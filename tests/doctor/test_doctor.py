@@ -81,7 +81,7 @@ def test_json_has_the_same_fields_on_every_line(smai: Smai, server: Server) -> N
         assert check["exit_status"] == ({True: 0, False: 5}[check["ok"]] if made else None)
         assert isinstance(check["elapsed_s"], float) == made
     models = checks[NAMES.index("models")]
-    assert (models["ok"], models["hint"]) == (False, "check the key")
+    assert (models["ok"], models["hint"]) == (False, "no key was sent; use --key-file or smai login")
     assert models["detail"].startswith("the server answered 401 Unauthorized: ")
     assert checks[-1]["detail"] == "not checked, because models failed"
 

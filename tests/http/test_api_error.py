@@ -59,8 +59,8 @@ SENT: dict[str, tuple[int, Any, type[SmaiError], str]] = {
         "top up",
     ),
     "invalid key": (400, {"error": {"message": "x", "code": "invalid_api_key"}}, AccessError, "check the key"),
-    "expired key": (400, {"error": {"message": "x", "code": "expired_api_key"}}, AccessError, "make a new key"),
-    "missing key": (400, {"error": {"message": "x", "code": "missing_api_key"}}, AccessError, "set SMAI_API_KEY"),
+    "expired key": (400, {"error": {"message": "x", "code": "expired_api_key"}}, AccessError, "replace the key"),
+    "missing key": (400, {"error": {"message": "x", "code": "missing_api_key"}}, AccessError, "the key reaches"),
     "Gemini, invalid key": (
         400,
         [{"error": {"code": 400, "status": "INVALID_ARGUMENT", "details": [{"reason": "API_KEY_INVALID"}]}}],

@@ -333,11 +333,16 @@ def test_something_else_than_a_list_is_4_and_not_asked_for_again(
 @pytest.mark.parametrize(
     ("body", "status", "requests", "words"),
     [
-        (error_body("no", "invalid_api_key"), 5, 1, "answered with an error: no (invalid_api_key); check the key\n"),
+        (error_body("no", "invalid_api_key"), 5, 1, "no (invalid_api_key); check the key from SMAI_API_KEY\n"),
         (error_body("no", "insufficient_quota"), 5, 1, "no (insufficient_quota); top up the account\n"),
         (b'[{"error": {"code": 429, "message": "slow down"}}]', 6, 2, "slow down (429); try again later\n"),
         (b'{"detail": "Not here"}', 4, 1, "answered with an error: Not here; check --base-url\n"),
-        (b'{"base_resp": {"status_code": 1004, "status_msg": "no"}}', 5, 1, "no (1004); check the key\n"),
+        (
+            b'{"base_resp": {"status_code": 1004, "status_msg": "no"}}',
+            5,
+            1,
+            "no (1004); check the key from SMAI_API_KEY\n",
+        ),
     ],
 )
 def test_an_error_object_has_the_status_of_its_meaning(
