@@ -38,6 +38,14 @@ COMMANDS = {
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
+class _NoSuchCommandError(click.UsageError):
+    """The name of a command that does not exist; click says so with the names from its version 8.4 on."""
+
+    def __init__(self, name: str, error: click.UsageError) -> None:
+        super().__init__(error.message, error.ctx)
+        self.name = name
+
+
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
@@ -47,6 +55,16 @@ class _Commands(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(f"smai_cli.cli.{cmd_name}"), cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchOption:
+            raise
+        except click.UsageError as error:
+            raise _NoSuchCommandError(args[0], error) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
@@ -318,7 +336,22 @@ def usage_line(error: click.ClickException) -> str:
     """Return click's message as one line of smai's: lower case, no full stop, then what to do next."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         return "no command; see smai --help"
-    message = " ".join(error.format_message().split()).rstrip(".").replace(". (", " (")
+    meant = _meant(error)
+    said = error.message if meant else error.format_message()
+    message = " ".join(said.split()).rstrip(".").replace(". (", " (")
     ctx = getattr(error, "ctx", None)
     path = ctx.command_path if ctx else "smai"
-    return f"{message[:1].lower()}{message[1:]}; see {path} --help"
+    return f"{message[:1].lower()}{message[1:]}; {f'did you mean {meant}' if meant else f'see {path} --help'}"
+
+
+def _meant(error: click.ClickException) -> str | None:
+    """Return the command, or the option, that is most like one that does not exist; None where none is like it."""
+    if isinstance(error, _NoSuchCommandError):
+        name, names = error.name, list(COMMANDS)
+    elif isinstance(error, click.NoSuchOption):
+        name, names = error.option_name, list(error.possibilities or ())
+    else:
+        return None
+    from difflib import get_close_matches  # noqa: PLC0415  # for a mistyped word only
+
+    return next(iter(get_close_matches(name, names, 1)), None)

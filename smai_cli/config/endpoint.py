@@ -17,6 +17,7 @@ from smai_cli.config.keys import (
     Secrets,
     checked_key,
     command_in_shell,
+    command_words,
     file_in_shell,
     key_from_command,
     key_from_file,
@@ -33,6 +34,8 @@ FOREIGN_KEY_HINT = "use --key-file, SMAI_BASE_URL or smai login"
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 # In a query, what is known to be no secret: the version of the API is a date, and messages are about it.
 _OPEN_NAMES = ("api-version",)
+# What the APIs put behind a base URL.
+_REQUEST_PATHS = ("/chat/completions", "/responses")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -309,8 +312,8 @@ def _configured_key(table: Mapping[str, Value], environ: Mapping[str, str]) -> K
     if command := table.get("key_command"):
         return KeySource(
             f"key_command ({command.source})",
-            lambda deadline: key_from_command(command.value, command.source, deadline),
-            lambda: command_in_shell(command.value, command.source),
+            lambda deadline: key_from_command(_key_words(command, environ), command.source, deadline),
+            lambda: command_in_shell(_key_words(command, environ), command.source),
         )
     return None
 
@@ -320,9 +323,19 @@ def _key_path(file: Value, environ: Mapping[str, str]) -> str:
     name: str = file.value
     if not name.startswith("~/"):
         return os.path.join(config_folder(environ) or "", name)
+    return _in_home(name, "key_file", file, environ)
+
+
+def _key_words(command: Value, environ: Mapping[str, str]) -> list[str]:
+    """Return the words of a configured key command, `~/` before one as a shell takes it. Raises UsageError."""
+    words = command_words(command.value, command.source)
+    return [_in_home(word, "key_command", command, environ) if word.startswith("~/") else word for word in words]
+
+
+def _in_home(name: str, key: str, found: Value, environ: Mapping[str, str]) -> str:
     home = home_folder(environ)
     if home is None:
-        raise UsageError(f"there is no home for the key_file {name}", f"set HOME, or check {file.source}")
+        raise UsageError(f"there is no home for the {key} {name}", f"set HOME, or check {found.source}")
     return home + name[1:]
 
 
@@ -387,7 +400,11 @@ def _query(query: str) -> list[tuple[str, str]]:
 
 
 def _parse(base_url: str, source: str = "--base-url and SMAI_BASE_URL") -> SplitResult:
-    """Split and check a base URL; credentials in it are dropped, because only a key is ever sent."""
+    """Split and check a base URL.
+
+    Credentials in it are dropped, because only a key is ever sent, and so is the path that a request puts behind it:
+    documentation shows the whole URL, and that is what is copied.
+    """
     shown = shown_url(base_url)
     if not base_url.isprintable() or " " in base_url:
         raise UsageError("the base URL holds a space or a control character", f"check {source}")
@@ -405,7 +422,15 @@ def _parse(base_url: str, source: str = "--base-url and SMAI_BASE_URL") -> Split
     if not parts.hostname or any(not 0 < len(label) < 64 for label in parts.hostname.rstrip(".").split(".")):  # noqa: PLR2004
         raise UsageError(f"the base URL {shown} has no valid host", f"check {source}")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return parts._replace(netloc=host if port is None else f"{host}:{port}", fragment="")
+    return parts._replace(netloc=host if port is None else f"{host}:{port}", path=_base_path(parts.path), fragment="")
+
+
+def _base_path(path: str) -> str:
+    for request_path in _REQUEST_PATHS:
+        base = path.rstrip("/").removesuffix(request_path)
+        if base != path.rstrip("/"):
+            return base
+    return path
 
 
 def _origin(parts: SplitResult) -> tuple[str, str | None, int]:

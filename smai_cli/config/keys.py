@@ -191,7 +191,7 @@ def key_from_command(command: str | list[str], source: str, deadline: Deadline) 
     """
     import subprocess  # noqa: PLC0415  # for those who have one
 
-    words = _words(command, source)
+    words = command_words(command, source)
     try:
         child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0)  # noqa: S603  # the user's own words, and no shell
     except OSError as exc:
@@ -268,12 +268,12 @@ def command_in_shell(command: str | list[str], source: str) -> str:
     """
     import shlex  # noqa: PLC0415  # for few runs
 
-    first, *others = _words(command, source)
+    first, *others = command_words(command, source)
     quoted = "'" + first.replace("'", "'\"'\"'") + "'" if "=" in first else shlex.quote(first)
     return f"$({' '.join([quoted, *map(shlex.quote, others)])} </dev/null | head -n 1 | {_WITHOUT_CR})"
 
 
-def _words(command: str | list[str], source: str) -> list[str]:
+def command_words(command: str | list[str], source: str) -> list[str]:
     """Return the words of a command, as a shell would split them but for all else. Raises UsageError."""
     import shlex  # noqa: PLC0415  # for those who have one
 

@@ -309,6 +309,27 @@ def test_a_key_command_runs_without_a_shell_and_its_first_line_counts(
         assert mock.received[-1].json["messages"][0]["content"] == "hi\n\nthe prompt"
 
 
+@pytest.mark.parametrize("command", ["~/bin/get ~/keys/one", ["~/bin/get", "~/keys/one"], "sh ~/bin/get ~/keys/one"])
+def test_the_home_in_a_key_command_is_found_without_a_shell(
+    smai: Smai, server: Server, config: Config, environment: dict[str, str], command: str | list[str]
+) -> None:
+    home = Path(environment["HOME"]).rename(Path(environment["HOME"]).with_name("a home"))
+    mock = server()
+    env = {"HOME": str(home), "XDG_CONFIG_HOME": str(config("").parent.parent)}
+    config(f'base_url = "{mock.url}"\nkey_command = {json.dumps(command)}\n')
+    (home / "bin").mkdir()
+    (home / "bin" / "get").write_text(f'#!/bin/sh\n[ "$1" = "$HOME/keys/one" ] && echo {KEY}\n')
+    (home / "bin" / "get").chmod(0o755)
+    assert smai("ask", "hi", env=env).status == 0
+    assert sent(mock) == f"Bearer {KEY}"
+    line = smai("ask", "--curl", "hi", env=env)
+    subprocess.run(["sh", "-c", line.stdout], env=environment | env, check=True, stdin=subprocess.DEVNULL)
+    assert sent(mock) == f"Bearer {KEY}"
+    result = smai("ask", "hi", env=env | {"HOME": ""})
+    assert (result.status, result.stderr.count("\n")) == (2, 1)
+    assert "there is no home for the key_command ~/" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [

@@ -1,6 +1,7 @@
 """Where the request goes, and which key may go with it."""
 
 import pytest
+from conftest import Config, Server, Smai
 
 from smai_cli.config.endpoint import DEFAULT_BASE_URL, Endpoint, find_endpoint, shown_url
 from smai_cli.config.keys import Secret
@@ -17,11 +18,36 @@ from smai_cli.errors import UsageError
         ("http://[::1]:8080/v1", "http://[::1]:8080/v1/chat/completions"),
         ("http://me:pw@localhost:1/v1", "http://localhost:1/v1/chat/completions"),
         ("HTTP://LOCALHOST:1/v1", "http://localhost:1/v1/chat/completions"),
+        ("https://x.example/v1/chat/completions", "https://x.example/v1/chat/completions"),
+        ("https://x.example/v1/chat/completions/", "https://x.example/v1/chat/completions"),
+        ("https://x.example/v1/responses", "https://x.example/v1/chat/completions"),
+        ("https://x.example/v1/responses//", "https://x.example/v1/chat/completions"),
+        ("https://x.example/v1/chat/completions?api-version=3", "https://x.example/v1/chat/completions?api-version=3"),
+        ("https://x.example/v1/responses/?a=/b#c", "https://x.example/v1/chat/completions?a=/b"),
+        ("https://x.example/chat/completions", "https://x.example/chat/completions"),
+        ("https://x.example/chat", "https://x.example/chat/chat/completions"),
+        ("https://x.example/v1/myresponses", "https://x.example/v1/myresponses/chat/completions"),
+        ("https://x.example/responses/v1", "https://x.example/responses/v1/chat/completions"),
     ],
 )
-def test_the_path_goes_below_the_base_url(base_url: str, url: str) -> None:
+def test_the_path_goes_below_the_base_url_once(base_url: str, url: str) -> None:
     endpoint = find_endpoint(base_url, None, {"SMAI_API_KEY": "sk-1"})
     assert endpoint.url("/chat/completions") == url
+
+
+@pytest.mark.parametrize("end", ["/chat/completions", "/responses/"])
+def test_the_whole_url_of_a_request_is_taken_for_a_base_url_wherever_it_stands(
+    smai: Smai, server: Server, config: Config, end: str
+) -> None:
+    mock = server()
+    whole = mock.url + end
+    config(f'[profile.whole]\nbase_url = "{whole}"\n')
+    sources = [(["--base-url", whole], {}), ([], {"SMAI_BASE_URL": whole}), (["-p", "whole"], {})]
+    for words, env in sources:
+        assert smai("ask", *words, "hi", env=env).status == 0
+    assert smai("models", *sources[0][0]).status == 0
+    assert [request.path for request in mock.received] == [*["/v1/chat/completions"] * 3, "/v1/models"]
+    assert f'base_url = "{mock.url}"' in smai("config", "-p", "whole").stdout.decode()
 
 
 @pytest.mark.parametrize(

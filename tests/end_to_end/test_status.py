@@ -144,7 +144,9 @@ USAGE = [
     pytest.param(["ask", "-t", "nan", "hi"], {}, "is not a number from 0 to 2", id="NaN"),
     pytest.param(["ask", "--idle-timeout", "inf", "hi"], {}, "is not a number from 0 to 1000000", id="infinite clock"),
     pytest.param(["ask", "--nope", "hi"], {}, "no such option", id="no such option"),
-    pytest.param(["nope"], {}, "no such command", id="no such command"),
+    pytest.param(["ask", "--modle", "hi"], {}, "no such option '--modle'; did you mean --model\n", id="like an option"),
+    pytest.param(["nope"], {}, "no such command 'nope'; see smai --help", id="no such command"),
+    pytest.param(["aks", "hi"], {}, "no such command 'aks'; did you mean ask\n", id="mistyped command"),
     pytest.param(["ask", "hi"], {}, "no API key; set SMAI_API_KEY, give --key-file, or run smai login", id="no key"),
     pytest.param(["ask", "hi"], {"SMAI_API_KEY": " "}, "no API key", id="blank key"),
     pytest.param(
