@@ -1,6 +1,7 @@
 """Every command of the README runs, against the mock in the place of a real service."""
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -78,13 +79,36 @@ def test_every_configuration_in_the_readme_is_one(tmp_path: Path) -> None:
     found = find_settings({"XDG_CONFIG_HOME": str(tmp_path)}, "portkey")
     assert {"local", "azure", "openrouter", "portkey"} <= set(found.profiles)
     assert [header.name for header in found.profile["headers"].value] == ["x-portkey-api-key", "x-portkey-provider"]
+PICTURE = ROOT / "tests" / "picture" / "smai.svg"
+
+
+def generated_picture() -> str:
+    """Return what the generator draws of one line."""
+    record = runpy.run_path(str(PICTURE.with_name("record.py")))
+    screen = record["Screen"]()
+    screen.put("$ smai\n", "prompt")
+    return str(record["svg"](screen))
+
+
+@pytest.mark.parametrize("picture", [PICTURE.read_text(encoding="utf-8"), generated_picture()], ids=["ours", "next"])
+def test_all_of_the_picture_is_seen_where_no_animation_plays(picture: str) -> None:
+    root = ET.fromstring(picture)
+    texts = [element for element in root if element.tag.endswith("text")]
+    style = next(element.text for element in root if element.tag.endswith("style")) or ""
+    frames = re.compile(r"@keyframes \w+\{(?:[^{}]*\{[^{}]*\})*\}")
+    still = [frames.sub("", style), *(f"{value}" for element in root.iter() for value in element.attrib.items())]
+    # Neither hidden by itself, nor kept so by an animation that is over, or that never began.
+    assert not re.search("opacity|visibility|display|clip|mask|transform|forwards|backwards|both", "\n".join(still))
+    assert frames.findall(style) == ["@keyframes wait{from,to{opacity:0}}"]
+    assert texts
+    assert all(re.fullmatch(r"animation-duration:\d+\.\d\ds", text.attrib["style"]) for text in texts)
 
 
 @pytest.mark.thorough
 def test_the_picture_shows_real_runs_and_is_well_formed(tmp_path: Path) -> None:
-    script = ROOT / "tests" / "picture" / "record.py"
+    script = PICTURE.with_name("record.py")
     subprocess.run([sys.executable, script, tmp_path / "new.svg"], check=True)
-    committed, new = (ET.parse(path) for path in (script.with_name("smai.svg"), tmp_path / "new.svg"))
+    committed, new = (ET.parse(path) for path in (PICTURE, tmp_path / "new.svg"))
     for picture in (committed, new):
         shown = "".join(element.text or "" for element in picture.getroot() if element.tag.endswith("text"))
         assert POEM.splitlines()[0] in shown

@@ -93,12 +93,12 @@ def play(screen: Screen, command: str, environment: dict[str, str], folder: str)
 
 
 def svg(screen: Screen) -> str:
-    """Return the picture: every piece appears at its time; all of them at once where motion is not wanted."""
+    """Return the picture: every piece appears at its time; all of them at once where nothing moves, or is to move."""
     width, height = COLUMNS * CELL_PX + 2 * MARGIN_PX, screen.line * LINE_PX + 3 * MARGIN_PX
     rows = [
         f'<text class="{piece.kind}" x="{MARGIN_PX + piece.column * CELL_PX:.1f}" '
         f'textLength="{len(piece.text) * CELL_PX:.1f}" lengthAdjust="spacingAndGlyphs" '
-        f'y="{2 * MARGIN_PX + piece.line * LINE_PX}" style="animation-delay:{piece.at_s:.2f}s">'
+        f'y="{2 * MARGIN_PX + piece.line * LINE_PX}" style="animation-duration:{piece.at_s:.2f}s">'
         f"{escape(piece.text)}</text>"
         for piece in screen.pieces
         if piece.text.strip()
@@ -116,13 +116,14 @@ def svg(screen: Screen) -> str:
 
 
 _NAMES = 'xmlns="http://www.w3.org/2000/svg" role="img" xml:space="preserve"'
+# What no animation hides is to be seen: a page that plays none, such as PyPI's, or paper, shows the whole of it.
 _STYLE = """
 .paper{fill:#fbfaf7;stroke:#d8d4ca}
 text{font:14px ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;white-space:pre}
-text{opacity:0;animation:show 0s forwards;fill:#26241f}
+text{animation:wait 0s;fill:#26241f}
 .prompt{fill:#8a6d1b}.typed{fill:#1c5d99;font-weight:600}.said{fill:#8c3b2e}
-@keyframes show{to{opacity:1}}
-@media (prefers-reduced-motion:reduce){text{animation:none;opacity:1}}
+@keyframes wait{from,to{opacity:0}}
+@media (prefers-reduced-motion:reduce){text{animation:none}}
 @media (prefers-color-scheme:dark){
 .paper{fill:#16181d;stroke:#2c3038}text{fill:#d7dae0}
 .prompt{fill:#d8b45a}.typed{fill:#7fb8ea}.said{fill:#e39a86}}
