@@ -156,7 +156,7 @@ def _complete_accept(ctx: click.Context, param: click.Parameter, incomplete: str
 
 def output_options(command: _F) -> _F:
     """Add the options that say how an answer is delivered; the command gets them as one value, `output`."""
-    names = ("raw", "jsonl", "final", "summary", "accept", "tool_calls", "output", "quiet")
+    names = ("raw", "jsonl", "final", "summary", "accept", "fail_empty", "tool_calls", "output", "quiet")
     return _with(
         _composed(command, "output", options.output_options, *names),
         click.option("--raw", is_flag=True, help="Print the response body byte for byte."),
@@ -174,6 +174,7 @@ def output_options(command: _F) -> _F:
             shell_complete=_complete_accept,
             help="Take this finish_reason as a success, or done: [DONE] without one; repeatable.",
         ),
+        click.option("--fail-empty", is_flag=True, help="Fail if the answer is empty, or nothing but white space."),
         click.option("--tool-calls", is_flag=True, help="Print the tool calls of the answer, each as JSON on a line."),
         click.option(
             "-o",

@@ -54,6 +54,7 @@ class Run:
         self.outcome = Outcome(
             options.accept,
             started_s=tracer.begun_s if tracer else None,  # one clock for all that is told
+            fail_empty=options.fail_empty,
             keep_text=self.summary != "none" and installed(),
         )
         self.endpoint: Endpoint | None = None  # once it is known

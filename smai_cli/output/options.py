@@ -7,12 +7,14 @@ class OutputOptions(Frozen):
     """How an answer is delivered, and what is told of it.
 
     `mode` is a name in WRITERS, `summary` text, json or none. `accept` are the finish reasons that count as a success.
-    `file` and `record` are the names of files for the answer and for its bytes; `quiet` leaves stdout empty.
+    With `fail_empty`, an answer of white space alone is none. `file` and `record` are the names of files for the answer
+    and for its bytes; `quiet` leaves stdout empty.
     """
 
     mode: str = "text"
     summary: str = "none"
     accept: tuple[str, ...] = ()
+    fail_empty: bool = False
     tool_calls: bool = False
     file: str | None = None
     quiet: bool = False

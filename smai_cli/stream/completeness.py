@@ -188,6 +188,15 @@ class Completeness:
         return BrokenError(what, hint)
 
 
+def emptiness(characters: int) -> BrokenError:
+    """Return the failure of an answer that is complete, and has nothing but so many characters of white space.
+
+    It was billed: whether it is worth another one is not for smai.
+    """
+    what = "the answer is nothing but white space" if characters else "the answer is empty"
+    return BrokenError(what, "ask again, or leave --fail-empty out", again=Again.NEVER)
+
+
 def _shortfall(word: str) -> SmaiError | None:
     """Return what an answer that ended with this finish_reason lacks to be a whole one."""
     known = word.lower()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from smai_cli.errors import SmaiError, Status
 from smai_cli.stream.chunk import Chunk, Usage
-from smai_cli.stream.completeness import Completeness
+from smai_cli.stream.completeness import Completeness, emptiness
 from smai_cli.text import ascii_in
 
 if TYPE_CHECKING:
@@ -21,9 +21,10 @@ class Outcome:
     """One answer as it grows. It keeps counts, not the text, so a long stream needs no more memory than a short one.
 
     With `keep_text`, which only a count of tokens needs, it keeps the text too. `accept` holds finish reasons that
-    the user takes as a success. Times are seconds from `started_s`, on the clock `now`. `error` is None for a
-    complete answer, once the stream has ended. `choices` is how many answers are due, `tools` names the tools that the
-    model asks for, `is_several` says that other choices came beside the first.
+    the user takes as a success; with `fail_empty` an answer without any text but white space is none. Times are seconds
+    from `started_s`, on the clock `now`. `error` is None for a complete answer, once the stream has ended. `choices` is
+    how many answers are due, `tools` names the tools that the model asks for, `is_several` says that other choices came
+    beside the first.
     """
 
     def __init__(  # noqa: PLR0913  # what a restart carries over
@@ -35,6 +36,7 @@ class Outcome:
         retries: int = 0,
         *,
         keep_text: bool = False,
+        fail_empty: bool = False,
     ) -> None:
         self.accept = accept
         self.now = now
@@ -42,6 +44,7 @@ class Outcome:
         self.model = model
         self.retries = retries
         self.keep_text = keep_text
+        self._fail_empty = fail_empty
         self._begin(due=None)
 
     def _begin(self, due: int | None) -> None:
@@ -50,6 +53,7 @@ class Outcome:
         self._completeness = Completeness(self.accept, due)
         self._main = self._completeness.main
         self._has_ended = False
+        self._is_blank = True
         self.is_final = False
         self.is_several = False
         self.characters = 0
@@ -77,6 +81,8 @@ class Outcome:
             length = len(chunk.text)
             self.characters += length
             self.ascii_characters += length
+            if self._is_blank and chunk.text.strip():
+                self._is_blank = False
             if self.keep_text:
                 self._text.write(chunk.text)
             return
@@ -88,6 +94,8 @@ class Outcome:
                 self.first_delta_s = self.now() - self.started_s
             self.characters += len(text)
             self.ascii_characters += len(text) if text.isascii() else ascii_in(text)
+            if self._is_blank and text.strip():
+                self._is_blank = False
             if self.keep_text:
                 self._text.write(text)
         if model:
@@ -161,4 +169,7 @@ class Outcome:
             from smai_cli.http.meaning import answer_error  # noqa: PLC0415  # only for a failure
 
             return answer_error(self.api_error, in_stream=True, has_text=self.first_delta_s is not None)
-        return self._completeness.verdict(has_text=bool(self.characters or self.tools), refusal=self.refusal)
+        shortfall = self._completeness.verdict(has_text=bool(self.characters or self.tools), refusal=self.refusal)
+        if shortfall is None and self._fail_empty and self._is_blank and not self.tools:
+            return emptiness(self.characters)
+        return shortfall
