@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import stat
+from collections.abc import Callable
 from typing import BinaryIO
 
 from smai_cli.errors import UsageError
@@ -17,6 +18,43 @@ _UTF16_BOMS = {codecs.BOM_UTF16_LE: "UTF-16-LE", codecs.BOM_UTF16_BE: "UTF-16-BE
 # The permissions of a file that is to get those of another one.
 PRIVATE = 0o600
 _FOLDERS = ("", ".", "..")
+
+
+# The name of stdin where an option names a file that is read.
+STDIN_NAME = "-"
+
+
+# Returns the bytes of a file that an option names, or of stdin for `-`, up to a limit, or to the usual one for None.
+# Raises UsageError.
+Read = Callable[[str, int | None], bytes]
+
+
+def shown_name(path: str) -> str:
+    """Return what a message calls a file that an option names."""
+    return "stdin" if path == STDIN_NAME else path
+
+
+def file_named_in(value: str) -> str | None:
+    """Return the file from which an option takes its value: what follows an `@`. None where the value is a text."""
+    return value[1:] if value.startswith("@") and not value.startswith("@@") else None
+
+
+def text_of(value: str, read: Read, option: str) -> str:
+    """Return the text that a value is: that of the file behind an `@`, or itself; `@@` is the sign itself.
+
+    `option` is what a message calls the option. Raises UsageError.
+    """
+    path = file_named_in(value)
+    if path is None:
+        return value[1:] if value.startswith("@@") else value
+    if not path:
+        raise UsageError(f"{option} @ names no file", "give its name behind the @, or write @@ for the sign itself")
+    return text_in(read(path, None), shown_name(path))
+
+
+def read_named(path: str, limit_bytes: int | None = None) -> bytes:
+    """Return the bytes of a file that an option names, stdin left aside. Raises UsageError."""
+    return read_file(path, path, limit_bytes or LIMIT_BYTES)
 
 
 def read_file(path: str, name: str, limit_bytes: int = LIMIT_BYTES) -> bytes:
@@ -41,11 +79,6 @@ def read_open(file: io.FileIO, name: str, limit_bytes: int = LIMIT_BYTES) -> byt
         if len(data) > limit_bytes:
             raise too_large(name, limit_bytes)
     return bytes(data)
-
-
-def read_text(path: str, name: str, limit_bytes: int = LIMIT_BYTES) -> str:
-    """Return the text of a file: UTF-8, or UTF-16 with a byte order mark. Raises UsageError."""
-    return text_in(read_file(path, name, limit_bytes), name)
 
 
 def text_in(data: bytes, name: str = "stdin") -> str:

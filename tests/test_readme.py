@@ -39,6 +39,7 @@ def project(tmp_path: Path, environment: dict[str, str]) -> Path:
     (folder / "prompt.txt").write_text("Write a poem\n")
     (folder / "list.txt").write_text("one\ntwo\nthree\n")
     (folder / "screen.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "tools.json").write_text('[{"type": "function", "function": {"name": "weather"}}]')
     (folder / "error.log").write_text("it broke\n")
     (folder / "person.json").write_text('{"type": "object", "required": ["name"]}')
     key = Path(environment["HOME"]) / ".smai-key"
@@ -79,6 +80,8 @@ def test_every_configuration_in_the_readme_is_one(tmp_path: Path) -> None:
     found = find_settings({"XDG_CONFIG_HOME": str(tmp_path)}, "portkey")
     assert {"local", "azure", "openrouter", "portkey"} <= set(found.profiles)
     assert [header.name for header in found.profile["headers"].value] == ["x-portkey-api-key", "x-portkey-provider"]
+
+
 PICTURE = ROOT / "tests" / "picture" / "smai.svg"
 
 

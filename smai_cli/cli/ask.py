@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smai_cli.cli.command_line import checked, read_stdin
+from smai_cli.cli.command_line import checked, read_stdin, read_stdin_of_option
 from smai_cli.cli.group import (
     APIS,
     Number,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.command(epilog="Manual: man smai-ask. Exit status 0 means: the answer is complete and was delivered.")
 @click.argument("operands", metavar="[PROMPT]...", nargs=-1)
 @model_option("The model to ask.")
-@click.option("-s", "--system", metavar="TEXT", help="The system message; @FILE reads it from FILE.")
+@click.option("-s", "--system", metavar="TEXT", help="The system message; @FILE reads it.")
 @click.option(
     "-a",
     "--attach",
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     "--messages",
     metavar="FILE",
     shell_complete=complete_file,
-    help="Send the messages in FILE (JSON; - is stdin) before the prompt.",
+    help="Send the messages in FILE (JSON) before the prompt.",
 )
 @click.option("-t", "--temperature", type=Number(0, 2), help="Sampling temperature, 0 to 2.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="The most tokens to answer with.")
@@ -71,7 +71,13 @@ if TYPE_CHECKING:
 @click.option(
     "--schema", metavar="FILE", shell_complete=complete_file, help="Ask for JSON after the JSON Schema in FILE."
 )
-@click.option("-O", "--option", metavar="KEY=VALUE", multiple=True, help="Put KEY into the request; repeatable.")
+@click.option(
+    "-O",
+    "--option",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Put KEY into the request; @FILE reads VALUE; repeatable.",
+)
 @output_options
 @click.option(
     "--record",
@@ -92,7 +98,8 @@ if TYPE_CHECKING:
 def ask(*, output: OutputOptions, server: ServerOptions, **values: Any) -> int:
     """Send PROMPT to the model and print the answer as it arrives.
 
-    Piped stdin is the prompt, or follows PROMPT after a blank line; the operand - places it elsewhere.
+    Piped stdin is the prompt, or follows PROMPT after a blank line; the operand - places it elsewhere. Where a file is
+    read, its name may be -, and stdin is that file.
     """
     typed = AskValues(**values)
     output = output.replaced(record=typed.record, reasoning=typed.reasoning)
@@ -153,7 +160,7 @@ def _request(run: "Run", question: Question, options: AskOptions, trace: Trace) 
             options.parameters | ({"response_format": asked.response_format.as_json} if asked.response_format else {}),
             stream=options.stream,
             include_usage=run.summary != "none",
-            extra_body=options.extra_body,
+            extra_body=asked.extra_body,
         )
         yield request, asked
 
@@ -161,7 +168,7 @@ def _request(run: "Run", question: Question, options: AskOptions, trace: Trace) 
 def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target, tracer: Tracer | None) -> None:
     """Read what is asked, send the request and pump the answer. Raises SmaiError."""
     trace = tracer or silent
-    question = read_question(options.inputs, read_stdin)
+    question = read_question(options.inputs, read_stdin_of_option)
     run.endpoint = target.endpoint
     run.life.key = target.endpoint.secrets if target.endpoint else None
     connecting = target.connecting
@@ -206,7 +213,7 @@ def _dialect(options: AskOptions, server: ServerOptions) -> "Dialect":
 
 def _preview(run: "Run", options: AskOptions, server: ServerOptions, trace: Trace, *, as_curl: bool) -> None:
     """Print what would be sent. Raises SmaiError."""
-    question = read_question(options.inputs, read_stdin)
+    question = read_question(options.inputs, read_stdin_of_option)
     with _request(run, question, options, trace) as (request, _):
         target = previewed_endpoint(server, run.life.deadline)
         _print_preview(request, _dialect(options, server), target, as_curl=as_curl)

@@ -1,18 +1,22 @@
 """What was typed for `smai ask` -> checked and decoded: the words of the prompt, and the parameters of the request."""
 
 import os
+import stat
 from typing import Any
 
 from smai_cli.cli.options import AskOptions, AskValues, ServerOptions
 from smai_cli.config.endpoint import files_to_read
 from smai_cli.errors import UsageError
+from smai_cli.files import STDIN_NAME, file_named_in
+from smai_cli.frozen import Frozen
 from smai_cli.output.descriptors import say
 from smai_cli.output.options import OutputOptions
 from smai_cli.prompt import prompt
 from smai_cli.prompt.inputs import InputOptions
-from smai_cli.prompt.request import choices_in
 
 STDIN = 0
+# Other names of it: what is a pipe can be read once by any of them.
+_STDIN_PATHS = ("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 # More than anybody means to ask; a device that never ends would take all the memory there is.
 STDIN_LIMIT_BYTES = 256 * 1024 * 1024
 
@@ -30,8 +34,14 @@ def checked(typed: AskValues, output: OutputOptions, server: ServerOptions, *, s
     _check_names(typed, output, server)
     _exclude(typed, output)
     words = [prompt.operand_text(operand, f"operand {number}") for number, operand in enumerate(typed.operands, 1)]
-    reads_stdin = _reads_stdin(words, typed)
-    _check_files(typed, output, server, reads_stdin=reads_stdin or typed.messages == "-")
+    readings = _readings(typed, server)
+    reads_stdin = _reads_stdin(words, typed, readings)
+    _check_files(typed, output, server, readings, reads_stdin=reads_stdin)
+    takes_one = output.mode in ("text", "final") or bool(typed.chat)
+    if typed.option:
+        from smai_cli.prompt.extra_body import extra_members  # noqa: PLC0415  # for few runs
+
+        extra_members(typed.option, takes_one=takes_one)
     if not reads_stdin and not typed.messages and not typed.chat:
         prompt.compose(words, None)  # an empty prompt is said before anything is loaded
     return AskOptions(
@@ -41,7 +51,6 @@ def checked(typed: AskValues, output: OutputOptions, server: ServerOptions, *, s
         api=typed.api,
         stream=not typed.no_stream,
         parameters=_parameters(typed),
-        extra_body=_extra_body(typed, output),
         inputs=InputOptions(
             system=typed.system,
             system_is_typed=system_is_typed,
@@ -50,25 +59,64 @@ def checked(typed: AskValues, output: OutputOptions, server: ServerOptions, *, s
             messages=typed.messages,
             json=typed.json,
             schema=typed.schema,
+            option=typed.option,
+            takes_one=takes_one,
         ),
     )
 
 
+class _Reading(Frozen):
+    """A file that is read: the option that names it, what was typed for that, and the file."""
+
+    option: str
+    shown: str
+    file: str
+
+    @property
+    def is_stdin(self) -> bool:
+        """Whether it is stdin, which can be read once; a file on stdin can be opened anew by its path."""
+        return self.file == STDIN_NAME or (self.file in _STDIN_PATHS and not _is_regular(STDIN))
+
+
+def _readings(typed: AskValues, server: ServerOptions) -> list[_Reading]:
+    """Return the files that are read."""
+    system = file_named_in(typed.system or "")
+    named = [
+        ("--messages", " ", typed.messages),
+        *(("-a", " ", name) for name in typed.attach),
+        ("-s", " @", system),
+        ("--schema", " ", typed.schema),
+        ("--key-file", " ", server.key_file),
+        *(("-H", " @", name) for name in _header_files(server)),
+    ]
+    if typed.option:
+        from smai_cli.prompt.extra_body import files_named  # noqa: PLC0415  # for few runs
+
+        named += [(f"-O {key}", "=@", name) for key, name in files_named(typed.option)]
+    return [_Reading(option=option, shown=f"{option}{sign}{name}", file=name) for option, sign, name in named if name]
+
+
+def _header_files(server: ServerOptions) -> tuple[str, ...]:
+    """Return the files with headers; stdin, which has none, is refused where they are read."""
+    return tuple(text[1:] for text in server.headers if text.startswith("@") and text[1:] not in ("", STDIN_NAME))
+
+
+def _is_regular(fd: int) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode)
+    except OSError:
+        return False
+
+
 def _check_names(typed: AskValues, output: OutputOptions, server: ServerOptions) -> None:
-    """Raise UsageError for the name of a file that is empty, or is a dash where that is no file."""
-    named = {
-        "messages": (typed.messages,),
-        "chat": (typed.chat,),
-        "attach": typed.attach,
-        "schema": (typed.schema,),
-        "output": (output.file,),
-        "record": (typed.record,),
-        "key-file": (server.key_file,),
-    }
+    """Raise UsageError for the name of a file that is empty, or is a dash where a file is written."""
+    written = {"chat": typed.chat, "output": output.file, "record": typed.record}
+    read = {"messages": (typed.messages,), "attach": typed.attach, "schema": (typed.schema,)}
+    named = {**read, "key-file": (server.key_file,), **{option: (name,) for option, name in written.items()}}
     for option, names in named.items():
         if "" in names:
             raise UsageError(f"--{option} names no file", "give its name; is a variable empty?")
-        if "-" in names and option != "messages":
+        if option in written and STDIN_NAME in names:
             raise UsageError(f"--{option} - names no file", "write ./- for a file of that name")
 
 
@@ -82,14 +130,15 @@ def _exclude(typed: AskValues, output: OutputOptions) -> None:
             raise UsageError(f"{names} exclude each other", "choose one")
 
 
-def _reads_stdin(words: list[str], typed: AskValues) -> bool:
+def _reads_stdin(words: list[str], typed: AskValues, readings: list[_Reading]) -> bool:
     """Decide whether stdin is part of the prompt. Raises UsageError where the command line contradicts itself."""
-    places = words.count("-") + (typed.messages == "-")
-    if places > 1:
-        raise UsageError("two of the arguments are -", "stdin can be placed once")
-    if places and typed.no_stdin:
+    taken = [reading for reading in readings if reading.is_stdin]
+    takers = [reading.shown for reading in taken] + ["the operand -"] * words.count("-")
+    if len(takers) > 1:
+        raise UsageError(f"{takers[0]} and {takers[1]} both read stdin", "it can be read once")
+    if typed.no_stdin and ("-" in words or any(reading.file == STDIN_NAME for reading in taken)):
         raise UsageError("-n and - exclude each other", "drop one of them")
-    if places:
+    if takers:
         return "-" in words
     if typed.no_stdin or os.environ.get("SMAI_NO_STDIN", "0") not in ("", "0") or os.isatty(STDIN):
         return False
@@ -99,47 +148,35 @@ def _reads_stdin(words: list[str], typed: AskValues) -> bool:
     return True
 
 
-def _check_files(typed: AskValues, output: OutputOptions, server: ServerOptions, *, reads_stdin: bool) -> None:
+def _check_files(
+    typed: AskValues, output: OutputOptions, server: ServerOptions, readings: list[_Reading], *, reads_stdin: bool
+) -> None:
     """Raise UsageError for files that cannot be written, or are read or written under another name as well."""
-    header_files = tuple(text[1:] for text in server.headers if text.startswith("@"))
+    header_files = _header_files(server)
     if not (output.file or typed.record or typed.chat or server.key_file or header_files):
         return
     from smai_cli.cli import same_files  # noqa: PLC0415  # for those who have files written, or a key in one
 
-    if reads_stdin:  # the key would be a part of the prompt
+    reads_stdin = reads_stdin or any(reading.file == STDIN_NAME for reading in readings)
+    if reads_stdin:  # a secret would be a part of the prompt
         keys = [("--key-file", server.key_file), *(("-H", name) for name in header_files)]
-        secret = [same_files.Use(option, name, alone=True) for option, name in keys if name]
+        secret = [same_files.Use(option, name, alone=True) for option, name in keys if name and name != STDIN_NAME]
         same_files.refuse_clashes(secret, [same_files.Use("stdin", STDIN)])
-    system = typed.system or ""
-    read = {
-        "--messages": () if typed.messages == "-" else (typed.messages,),
-        "-a": typed.attach,
-        "-s": (system[1:],) if system.startswith("@") and not system.startswith("@@") else (),
-        "--schema": (typed.schema,),
-        "--key-file": (server.key_file,),
-        "-H": header_files,
-    }
-    named = [same_files.Use(option, name) for option, names in read.items() for name in names if name]
+    named = [same_files.Use(reading.option, reading.file) for reading in readings if reading.file != STDIN_NAME]
     named += [same_files.Use(*found) for found in files_to_read(os.environ, server.settings)]
     named += same_files.written(output.file, typed.record, typed.chat)
     same_files.refuse_clashes(named, same_files.streams(quiet=output.quiet, reads_stdin=reads_stdin))
 
 
 def read_stdin() -> bytes:
-    """Return what stdin holds, and say so if it is long in coming. Raises UsageError."""
+    """Return what stdin holds of the prompt, and say so if it is long in coming. Raises UsageError."""
     return prompt.read_all(STDIN, _notice, limit_bytes=STDIN_LIMIT_BYTES)
 
 
-def _extra_body(typed: AskValues, output: OutputOptions) -> dict[str, Any]:
-    """Return the members that -O puts into the request. Raises UsageError for several answers where one is due."""
-    if not typed.option:
-        return {}
-    from smai_cli.prompt.extra_body import extra_members  # noqa: PLC0415  # for few runs
-
-    extra_body = extra_members(typed.option)
-    if choices_in(extra_body) > 1 and (output.mode in ("text", "final") or typed.chat):
-        raise UsageError("-O n asks for several answers, and the text is one", "use --jsonl or --raw, without --chat")
-    return extra_body
+def read_stdin_of_option(limit_bytes: int | None = None) -> bytes:
+    """Return what stdin holds, which an option takes for a file; as above, up to a limit. Raises UsageError."""
+    hint = "check where the input comes from"
+    return prompt.read_all(STDIN, _notice_of_option, hint=hint, limit_bytes=limit_bytes or STDIN_LIMIT_BYTES)
 
 
 def _parameters(typed: AskValues) -> dict[str, Any]:
@@ -153,6 +190,10 @@ def _parameters(typed: AskValues) -> dict[str, Any]:
         "stop": list(typed.stop) or None,
     }
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _notice_of_option() -> None:
+    say(f"waiting for the file on stdin that an option names, nothing has come for {prompt.NOTICE_AFTER_S:g} s")
 
 
 def _notice() -> None:

@@ -8,12 +8,13 @@ import click
 
 from smai_cli.cli.group import SECONDS, complete_file
 from smai_cli.errors import UsageError
-from smai_cli.files import read_open
-from smai_cli.prompt.prompt import operand_text
+from smai_cli.files import STDIN_NAME, read_open
+from smai_cli.prompt.prompt import operand_text, read_all
 
 if TYPE_CHECKING:
     from smai_cli.mock.script import Script
 
+_STDIN = 0
 _COUNT = click.IntRange(min=0)
 # It is kept in memory.
 _TAPE_LIMIT_BYTES = 256 * 1024 * 1024
@@ -22,7 +23,7 @@ _TAPE_LIMIT_BYTES = 256 * 1024 * 1024
 @click.command(epilog="Manual: man smai-mock.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port on 127.0.0.1.  [default: a free one]")
 @click.option("--reply", metavar="TEXT", help="What to answer.  [default: a short poem]")
-@click.option("--tape", metavar="FILE", shell_complete=complete_file, help="Replay the recorded stream in FILE.")
+@click.option("--tape", metavar="FILE", shell_complete=complete_file, help="Replay the stream in FILE; - is stdin.")
 @click.option("--delay", type=SECONDS, metavar="MS", default=15, show_default=True, help="Milliseconds between deltas.")
 @click.option("--require-key", metavar="KEY", help="Answer 401 to any other key.")
 @click.option("--max-requests", type=click.IntRange(min=1), help="Exit after so many answers.")
@@ -95,6 +96,8 @@ def _script(values: MockValues) -> "Script":
 
 
 def _tape(file: str) -> bytes:
+    if file == STDIN_NAME:
+        return read_all(_STDIN, lambda: None, hint="check where the tape comes from", limit_bytes=_TAPE_LIMIT_BYTES)
     try:
         with io.FileIO(file) as opened:
             return read_open(opened, file, _TAPE_LIMIT_BYTES)

@@ -77,7 +77,7 @@ class AskOptions(Frozen):
     """What was typed for `smai ask`, checked and decoded.
 
     `words` are the operands, `reads_stdin` says whether stdin belongs to the prompt. `parameters` are members of the
-    request by the names of the chat API, `extra_body` members as the server is to get them.
+    request by the names of the chat API.
     """
 
     words: list[str]
@@ -86,7 +86,6 @@ class AskOptions(Frozen):
     api: str
     stream: bool
     parameters: dict[str, Any]
-    extra_body: dict[str, Any]
     inputs: "InputOptions"
 
 

@@ -21,9 +21,11 @@ from smai_cli.config.keys import (
     file_in_shell,
     key_from_command,
     key_from_file,
+    key_from_stdin,
 )
 from smai_cli.config.keystore import KeyStore
 from smai_cli.errors import UsageError
+from smai_cli.files import STDIN_NAME
 
 if TYPE_CHECKING:
     from smai_cli.config.headers import Header
@@ -32,6 +34,7 @@ DEFAULT_BASE_URL = "https://api.smai.ai/v1"
 DEFAULT_MODEL = "gpt-4.1"
 FOREIGN_KEY_HINT = "use --key-file, SMAI_BASE_URL or smai login"
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+_STDIN = 0
 # In a query, what is known to be no secret: the version of the API is a date, and messages are about it.
 _OPEN_NAMES = ("api-version",)
 # What the APIs put behind a base URL.
@@ -264,6 +267,8 @@ def find_key(base_url: str, key_file: str | None, environ: Mapping[str, str], se
     before that of the environment. Raises UsageError.
     """
     origin = origin_of(base_url)
+    if key_file == STDIN_NAME:
+        return KeySource("stdin (--key-file -)", _key_on_stdin)
     if key_file is not None:
         return KeySource(
             "--key-file",
@@ -299,6 +304,13 @@ def _configured_key_for(
         if source and origin == origin_of(table.get("base_url", (home, ""))[0]):
             return source
     return None
+
+
+def _key_on_stdin(deadline: Deadline) -> Secret:
+    if os.isatty(_STDIN):
+        raise UsageError("the key would be seen on the terminal", "pipe it in, or run smai login once")
+    # In a pipeline the key comes when it comes: that is no reason for a notice.
+    return key_from_stdin(_STDIN, lambda: None, deadline)
 
 
 def _configured_key(table: Mapping[str, Value], environ: Mapping[str, str]) -> KeySource | None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from smai_cli.errors import UsageError
-from smai_cli.files import read_file, text_in
+from smai_cli.files import Read, read_named, shown_name, text_in
 from smai_cli.text import on_a_line
 
 LIMIT_BYTES = 20 * 1024 * 1024
@@ -30,14 +30,15 @@ class Attachment(NamedTuple):
     url: str = ""
 
 
-def read_attachment(path: str) -> Attachment:
-    """Return what is in the file `path`; its content tells what it is, not its name.
+def read_attachment(path: str, read: Read = read_named) -> Attachment:
+    """Return what `read` finds in the file `path`; its content tells what it is, not its name.
 
     Raises UsageError if it cannot be read, is larger than LIMIT_BYTES, or is neither an image nor text.
     """
+    data = read(path, LIMIT_BYTES)
+    path = shown_name(path)
     # A name is bytes to the system, and text to a model.
     name = on_a_line(os.fsencode(os.path.basename(path)).decode("utf-8", "replace"))
-    data = read_file(path, path, LIMIT_BYTES)
     if media_type := _media_type(data):
         return Attachment(name, url=f"data:{media_type};base64,{base64.b64encode(data).decode()}")
     neither = UsageError(f"{path} is neither text nor an image in PNG, JPEG, WebP or GIF", "convert it")

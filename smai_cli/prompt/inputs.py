@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from smai_cli.errors import UsageError
-from smai_cli.files import read_file, read_text, text_in
+from smai_cli.files import STDIN_NAME, Read, file_named_in, read_named, shown_name, text_in, text_of
 from smai_cli.frozen import Frozen
 from smai_cli.prompt.prompt import compose
 from smai_cli.prompt.request import Message, Request, conversation
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class InputOptions(Frozen):
     """What the options say of the input: the system text, or `@` and the name of a file, and the names of files.
 
-    `system_is_typed` says that the system text was typed, and does not come from the configuration. `json` asks for
-    JSON, `schema` for JSON after the schema in that file.
+    The name `-` is stdin. `system_is_typed` says that the system text was typed, and does not come from the
+    configuration. `json` asks for JSON, `schema` for JSON after the schema in that file. `option` are the KEY=VALUE
+    pairs of -O; `takes_one` says that only one answer can be delivered.
     """
 
     system: str | None = None
@@ -30,12 +31,15 @@ class InputOptions(Frozen):
     messages: str | None = None
     json: bool = False
     schema: str | None = None
+    option: tuple[str, ...] = ()
+    takes_one: bool = False
 
     @property
     def are_files(self) -> bool:
         """Whether they name files that must be read or opened before anything can be asked."""
-        is_file = (self.system or "").startswith("@")
-        return bool(self.attach or self.chat or self.messages or self.schema or is_file)
+        values = (self.system or "", *(pair.partition("=")[2] for pair in self.option))
+        is_named = any(file_named_in(value) is not None for value in values)
+        return bool(self.attach or self.chat or self.messages or self.schema or is_named)
 
 
 class Turn(Frozen):
@@ -56,13 +60,15 @@ class Turn(Frozen):
 class Question(Frozen):
     """What was read from files: the system text, earlier messages, attachments, and what the answer must be.
 
-    `chat` is the file that keeps the conversation, and is locked.
+    `extra_body` are members of the request as the server is to get them. `chat` is the file that keeps the
+    conversation, and is locked.
     """
 
     system: str | None
     earlier: tuple[Message, ...]
     attachments: "tuple[Attachment, ...]"
     response_format: "ResponseFormat | None"
+    extra_body: dict[str, Any]
     chat: "ConversationFile | None" = None
 
     def messages(self, words: list[str], piped: str | None) -> tuple[Message, ...]:
@@ -87,33 +93,53 @@ class Question(Frozen):
         return content_with(self.attachments, text)
 
 
-def read_question(options: InputOptions, read_stdin: Callable[[], bytes]) -> Question:
+def read_question(options: InputOptions, read_stdin: Callable[[int | None], bytes]) -> Question:
     """Read the files that the options name, but for a conversation.
 
-    The modules for each kind of file are loaded for those who use it. Raises UsageError.
+    `read_stdin` returns what stands on stdin, up to that many bytes, or to its own limit. The modules for each kind of
+    file are loaded for those who use it. Raises UsageError.
     """
+
+    def read(path: str, limit_bytes: int | None) -> bytes:
+        return read_stdin(limit_bytes) if path == STDIN_NAME else read_named(path, limit_bytes)
+
     response_format = None
-    system = _system(options.system)
-    earlier: tuple[Message, ...] = ()
+    extra_body: dict[str, Any] = {}
     attachments: tuple[Attachment, ...] = ()
+    if options.option:
+        from smai_cli.prompt.extra_body import extra_members  # noqa: PLC0415
+
+        extra_body = extra_members(options.option, read, takes_one=options.takes_one)
+    system = None if options.system is None else text_of(options.system, read, "-s")
     if options.json or options.schema:
         from smai_cli.prompt.response_format import ResponseFormat  # noqa: PLC0415
 
-        response_format = ResponseFormat(options.schema)
+        response_format = ResponseFormat(options.schema, read)
     if options.attach:
         from smai_cli.prompt.attachments import read_attachment  # noqa: PLC0415
 
-        attachments = tuple(map(read_attachment, options.attach))
-    if path := options.messages:
-        from smai_cli.prompt.messages import parse_messages  # noqa: PLC0415
-
-        name = "stdin" if path == "-" else path
-        earlier = parse_messages(text_in(read_stdin() if path == "-" else read_file(path, name), name), name)
-        if not earlier:
-            raise UsageError(f"{name} holds no message", "check --messages")
+        attachments = tuple(read_attachment(path, read) for path in options.attach)
+    earlier = _earlier(options.messages, read) if options.messages else ()
     if earlier and not options.system_is_typed:
         system = None  # that of the configuration begins conversations, and does not come into one that has begun
-    return Question(system=system, earlier=earlier, attachments=attachments, response_format=response_format)
+    return Question(
+        system=system,
+        earlier=earlier,
+        attachments=attachments,
+        response_format=response_format,
+        extra_body=extra_body,
+    )
+
+
+def _earlier(path: str, read: Read) -> tuple[Message, ...]:
+    """Return the messages in a file. Raises UsageError, also where there are none."""
+    from smai_cli.prompt.messages import parse_messages  # noqa: PLC0415  # for those who have some
+
+    name = shown_name(path)
+    earlier = parse_messages(text_in(read(path, None), name), name)
+    if not earlier:
+        raise UsageError(f"{name} holds no message", "check --messages")
+    return earlier
 
 
 @contextlib.contextmanager
@@ -137,12 +163,3 @@ def in_conversation(question: Question, options: InputOptions, notice: Callable[
         if chat.messages and system is not None and first != [system]:
             raise UsageError(f"{path} began without this system message", "drop -s, or begin another conversation")
         yield question.replaced(system=system, earlier=chat.messages, chat=chat)
-
-
-def _system(text: str | None) -> str | None:
-    """Return the system text; `@` before a name reads it from that file, `@@` is a text that begins with one."""
-    if text is None or not text.startswith("@"):
-        return text
-    if text == "@":
-        raise UsageError("-s @ names no file", "give its name behind the @, or write @@ for the sign itself")
-    return text[1:] if text.startswith("@@") else read_text(text[1:], text[1:])

@@ -4,16 +4,19 @@ import re
 from typing import Any
 
 from smai_cli.errors import Again, BrokenError, UsageError
-from smai_cli.files import read_text
+from smai_cli.files import Read, read_named, shown_name, text_in
 from smai_cli.prompt.request import JSON, TOO_LARGE
 from smai_cli.text import one_line
 
 
 class ResponseFormat:
-    """JSON, after the schema in the file `path` if there is one. Raises UsageError for what is no schema."""
+    """JSON, after the schema that `read` finds in the file `path`, if there is one.
 
-    def __init__(self, path: str | None = None) -> None:
-        self._validator = None if path is None else _validator(path)
+    Raises UsageError for what is no schema.
+    """
+
+    def __init__(self, path: str | None = None, read: Read = read_named) -> None:
+        self._validator = None if path is None else _validator(path, read)
 
     @property
     def as_json(self) -> dict[str, Any]:
@@ -48,7 +51,7 @@ def _mismatch(what: str) -> BrokenError:
     return BrokenError(what, "ask again, or another model", again=Again.NEVER)
 
 
-def _validator(path: str) -> Any:
+def _validator(path: str, read: Read) -> Any:
     """Return the validator of the schema in a file, which refers to nothing outside it. Raises UsageError."""
     try:
         import jsonschema_specifications  # noqa: PLC0415  # comes with jsonschema
@@ -57,7 +60,8 @@ def _validator(path: str) -> Any:
         from referencing.jsonschema import DRAFT202012  # noqa: PLC0415
     except ImportError as exc:
         raise UsageError("--schema needs the package jsonschema", "pip install 'smai-cli[schema]'") from exc
-    schema = _read(path)
+    schema = _read(path, read)
+    path = shown_name(path)
     try:
         kind = validators.validator_for(schema, default=validators.Draft202012Validator)
         kind.check_schema(schema)
@@ -86,8 +90,9 @@ def _resolve_all(resolver: Any, resource: Any, path: str) -> None:
         waiting += [(resolver.in_subresource(inner), inner) for inner in resource.subresources()]
 
 
-def _read(path: str) -> Any:
-    text = read_text(path, path)
+def _read(path: str, read: Read) -> Any:
+    data, path = read(path, None), shown_name(path)
+    text = text_in(data, path)
     try:
         schema = JSON.decode(text)
     except (ValueError, RecursionError) as exc:

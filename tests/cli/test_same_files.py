@@ -187,21 +187,6 @@ def test_decode_does_not_replace_what_it_reads(smai: Smai, name: str) -> None:
     assert Path("file.partial").read_bytes() == Path("file").read_bytes() == GOOD
 
 
-@pytest.mark.parametrize(
-    ("option", "status"),
-    [
-        *((option, 2) for option in OPTIONS if option.shown not in ("--messages", "-s")),
-        (OPTIONS[3], 0),
-    ],
-    ids=lambda value: value.shown if isinstance(value, Option) else None,
-)
-def test_a_dash_is_stdin_for_messages_and_names_no_file_for_the_others(smai: Smai, option: Option, status: int) -> None:
-    result = smai("ask", "--mock", *option.typed("-"), "hi", stdin=MESSAGE.encode())
-    assert result.status == status, result
-    assert "-" not in state()
-    assert ("names no file" in result.stderr) == bool(status)
-
-
 def test_devices_and_pipes_are_no_files_to_lose(smai: Smai) -> None:
     assert smai("ask", "-n", "--mock", "--record", "/dev/null", "--messages", "/dev/null", "hi").status == 2  # empty
     assert smai("ask", "-n", "--mock", "--record", "/dev/null", "hi", stdin=subprocess.DEVNULL).status == 0

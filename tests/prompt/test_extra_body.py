@@ -1,6 +1,7 @@
 """`-O`, `--stop`, `--seed`: members of the request, and answers in several choices."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -150,6 +151,74 @@ def test_a_pair_that_cannot_be_meant_is_told(pair: str, words: str) -> None:
 def test_what_cannot_be_meant_is_refused(smai: Smai, server: Server, flags: list[Any], words: str) -> None:
     mock = server()
     assert_refused(smai("ask", "--base-url", mock.url, *flags, "hi"), mock, words)
+
+
+# Values from files.
+
+FILES = {
+    "tools.json": b'[{"type": "function"}]\n',
+    "number": b"5\n",
+    "bom": b"\xef\xbb\xbftrue",
+    "text": "Un caf\u00e9\n".encode(),
+    "like": b"[INST] x",
+    "empty": b"",
+    "cut.json": b'[\n{"a": 1',
+    "nothing.JSON": b"",
+    "latin": b"caf\xe9",
+}
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder to work in, with the files."""
+    for name, data in FILES.items():
+        (tmp_path / name).write_bytes(data)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("files")
+def test_a_value_behind_an_at_sign_is_that_of_the_file_and_two_are_the_sign(smai: Smai, server: Server) -> None:
+    pairs = ["a=@tools.json", "b.c=@number", "b.d=@bom", "e=@text", "f=@like", "g=@empty", "h=@@home", "i=@@", "j=x@y"]
+    assert sent(smai, server, *(word for pair in pairs for word in ("-O", pair))) == {
+        "a": [{"type": "function"}],
+        "b": {"c": 5, "d": True},
+        "e": "Un caf\u00e9\n",
+        "f": "[INST] x",
+        "g": "",
+        "h": "@home",
+        "i": "@",
+        "j": "x@y",
+    }
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        pytest.param(["a=@missing"], "missing: No such file or directory; ", id="missing"),
+        pytest.param(["a=@/"], "/: Is a directory; ", id="folder"),
+        pytest.param(["a=@cut.json"], "cut.json, line 2: not JSON: ", id="cut"),
+        pytest.param(["a=@nothing.JSON"], "nothing.JSON, line 1: not JSON: ", id="empty JSON"),
+        pytest.param(["a=@latin"], "latin is not UTF-8: byte 0xe9 at byte offset 3; ", id="not UTF-8"),
+        pytest.param(["a=@/dev/zero"], "/dev/zero is larger than 64 MiB; ", id="endless"),
+        pytest.param(["a=@"], "-O/--option a @ names no file; ", id="no name"),
+        pytest.param(["n=@number"], "-O n asks for several answers", id="several answers"),
+        pytest.param(["a=@number", "a.b=1"], "a is no object", id="into a number"),
+        pytest.param(["messages=@tools.json"], "cannot set messages", id="messages"),
+    ],
+)
+def test_a_file_that_gives_no_value_is_told(smai: Smai, server: Server, pairs: list[str], words: str) -> None:
+    mock = server()
+    flags = [word for pair in pairs for word in ("-O", pair)]
+    assert_refused(smai("ask", "--base-url", mock.url, *flags, "hi"), mock, words)
+
+
+@pytest.mark.usefixtures("files")
+def test_the_file_of_a_value_is_not_written(smai: Smai, server: Server) -> None:
+    mock = server()
+    words = ["-O", "a=@text", "-o", "text"]
+    assert_refused(smai("ask", "--base-url", mock.url, *words, "hi"), mock, "-O a and -o are the same file")
+    assert Path("text").read_bytes() == FILES["text"]
 
 
 # Several choices.

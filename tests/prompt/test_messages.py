@@ -308,8 +308,8 @@ def test_nesting_of_any_depth_is_sent_or_refused_and_no_traceback(smai: Smai, se
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        pytest.param(["--messages", "-", "-"], "two of the arguments are -", id="- twice"),
-        pytest.param(["--messages", "-", "a", "-", "b"], "two of the arguments are -", id="- among words"),
+        pytest.param(["--messages", "-", "-"], "both read stdin", id="- twice"),
+        pytest.param(["--messages", "-", "a", "-", "b"], "both read stdin", id="- among words"),
         pytest.param(["-n", "--messages", "-"], "-n and - exclude each other", id="- with -n"),
         pytest.param(["--messages", "/nonexistent", "hi"], "/nonexistent: No such file or directory", id="missing"),
         pytest.param(["--messages", "/", "hi"], "/: Is a directory", id="folder"),
