@@ -513,7 +513,7 @@ def test_a_profile_lets_a_key_and_headers_go_over_plain_http_to_its_server(
     [
         (["-p", "strict"], {}),
         (["-p", "lan", "--base-url", "http://lan.invalid:8001/v1"], {"SMAI_BASE_URL": "http://lan.invalid:8001"}),
-        (["-p", "lan"], {"SMAI_BASE_URL": "http://other.invalid:8000/v1"}),
+        ([], {"SMAI_PROFILE": "lan", "SMAI_BASE_URL": "http://other.invalid:8000/v1"}),
     ],
 )
 def test_no_other_server_gets_a_key_over_plain_http(
