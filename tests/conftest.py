@@ -21,6 +21,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 Smai = Callable[..., process.Result]
 Server = Callable[..., Mock]
 Config = Callable[[str], Path]
+Start = Callable[..., "tuple[subprocess.Popen[bytes], str]"]
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:  # noqa: ARG001  # the hook's signature
@@ -70,6 +71,21 @@ def server() -> Iterator[Server]:
             return stack.enter_context(Mock(Script(**{"delay_s": 0.0, **script})))
 
         yield start
+
+
+@pytest.fixture
+def start(environment: dict[str, str]) -> Iterator[Start]:
+    """`start("--delay", "0")` runs `smai mock` and returns the process and its base URL."""
+    with contextlib.ExitStack() as stack:
+
+        def run(*arguments: str) -> tuple[subprocess.Popen[bytes], str]:
+            command = [process.SMAI, "mock", "--delay", "0", *arguments]
+            mock = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, env=environment))
+            stack.callback(mock.kill)
+            assert mock.stdout
+            return mock, mock.stdout.readline().decode().rstrip("\n")
+
+        yield run
 
 
 @pytest.fixture

@@ -2,12 +2,18 @@
 
 import gc
 import io
+import os
+import re
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from smai_cli.cli.group import SECONDS, complete_file
-from smai_cli.errors import UsageError
+from smai_cli.cli.group import SECONDS, Number, complete_file
+from smai_cli.cli.same_files import Use, refuse_clashes
+from smai_cli.errors import OutputError, UsageError
 from smai_cli.files import STDIN_NAME, read_open
 from smai_cli.prompt.prompt import operand_text, read_all
 
@@ -18,24 +24,77 @@ _STDIN = 0
 _COUNT = click.IntRange(min=0)
 # It is kept in memory.
 _TAPE_LIMIT_BYTES = 256 * 1024 * 1024
+# Descriptors for as many clients as may come at once; the systems begin with 256 or 1024.
+_DESCRIPTORS = 4096
+
+
+class _Shares(click.ParamType):  # type: ignore[type-arg]  # not subscriptable in click 8.2
+    """Shares of requests that fail: one for the mixture, or one for each kind, `429=10%,cut=5%`."""
+
+    name = "shares"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return pairs of a kind and its share; a UsageError of click otherwise."""
+        from smai_cli.mock.faults import IN_ANSWER, MIXTURE  # noqa: PLC0415  # after --help
+
+        kinds: dict[str, float] = {}
+        for item in value.split(",") if "=" in value else [f"{kind}={value}" for kind in MIXTURE]:
+            kind, _, share = item.partition("=")
+            if not re.fullmatch(r"[3-5]\d\d", kind, re.ASCII) and kind not in IN_ANSWER:
+                self.fail(f"{kind!r} is not an HTTP status from 300 to 599, nor {', '.join(IN_ANSWER)}", param, ctx)
+            if kind in kinds:
+                self.fail(f"{kind} is there twice", param, ctx)
+            kinds[kind] = self._share(share, param, ctx)
+        if "=" not in value:
+            kinds = {kind: share / len(MIXTURE) for kind, share in kinds.items()}
+        if sum(kinds.values()) > 1 + 1e-9:
+            self.fail(f"{value!r} is more than all requests", param, ctx)
+        return tuple(kinds.items())
+
+    def _share(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = re.fullmatch(r"(\d+\.?\d*|\.\d+)(%?)", text, re.ASCII)
+        share = float(found[1]) / (100 if found[2] else 1) if found else -1
+        if not 0 <= share <= 1:
+            self.fail(f"{text!r} is not a share from 0 to 1, or from 0% to 100%", param, ctx)
+        return share
+
+
+class _Origin(click.ParamType):  # type: ignore[type-arg]  # as above
+    """What a browser sends as Origin: a scheme, a host and perhaps a port; null is that of a file."""
+
+    name = "origin"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it as browsers write it; a UsageError of click otherwise."""
+        origin: str = value.lower()
+        if origin != "null" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[\w.:\[\]-]+", origin, re.ASCII):
+            self.fail(f"{value!r} is not an origin, such as http://localhost:3000", param, ctx)
+        return origin
 
 
 @click.command(epilog="Manual: man smai-mock.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port on 127.0.0.1.  [default: a free one]")
 @click.option("--reply", metavar="TEXT", help="What to answer.  [default: a short poem]")
+@click.option("--echo", is_flag=True, help="Answer with the prompt.")
 @click.option("--tape", metavar="FILE", shell_complete=complete_file, help="Replay the stream in FILE; - is stdin.")
 @click.option("--delay", type=SECONDS, metavar="MS", default=15, show_default=True, help="Milliseconds between deltas.")
+@click.option("--split", type=click.IntRange(min=1), metavar="N", help="Write N bytes of an answer at a time.")
 @click.option("--require-key", metavar="KEY", help="Answer 401 to any other key.")
 @click.option("--max-requests", type=click.IntRange(min=1), help="Exit after so many answers.")
 @click.option("--status", type=click.IntRange(300, 599), help="Answer with this HTTP status.")
 @click.option("--retry-after", metavar="S", help="Send Retry-After with it.")
 @click.option("--fail-first", type=_COUNT, metavar="N", help="Fail the first N requests only, with --status or 503.")
+@click.option("--limit", type=Number(0.001), metavar="N", help="Answer 429 beyond N requests a second.")
+@click.option("--flaky", type=_Shares(), metavar="P", help="Fail this share of the requests: 0.1, 10%, 429=5%,cut=5%.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Which requests --flaky fails.")
 @click.option("--cut-after", type=_COUNT, metavar="N", help="Break the connection after N deltas.")
 @click.option("--stall-after", type=_COUNT, metavar="N", help="Fall silent after N deltas.")
 @click.option("--error-after", type=_COUNT, metavar="N", help="Send an error event after N deltas.")
 @click.option("--no-done", is_flag=True, help="Leave out [DONE].")
 @click.option("--finish-reason", metavar="R", default="stop", show_default=True, help="The finish_reason; none: null.")
-def mock(port: int, **values: Any) -> int:
+@click.option("--allow-origin", type=_Origin(), multiple=True, help="Let pages of this origin ask; repeatable.")
+@click.option("--log", metavar="FILE", shell_complete=complete_file, help="Append a line of JSON a request to FILE.")
+def mock(port: int, log: str | None, **values: Any) -> int:
     """Serve the chat API on 127.0.0.1 for rehearsals: no key, no model, no network.
 
     The first line on stdout is the base URL.
@@ -45,41 +104,82 @@ def mock(port: int, **values: Any) -> int:
 
     gc.enable()
     script = _script(MockValues(**values))
-    try:
-        server = Mock(script, port)
-    except OSError as exc:
-        raise UsageError(f"port {port}: {exc.strerror}", "choose another --port") from exc
-    with server:
-        Output().write(f"{server.url}\n".encode())
-        server.over.wait()
+    refuse_clashes(
+        [Use(f"--{name}", file, alone=True) for name, file in (("log", log), ("tape", values["tape"])) if file], []
+    )
+    _allow_many_clients()
+    with _opened(log) as log_fd:
+        try:
+            server = Mock(script, port, log_fd=log_fd, keeps_received=False)
+        except OSError as exc:
+            raise UsageError(f"port {port}: {exc.strerror}", "choose another --port") from exc
+        with server:
+            Output().write(f"{server.url}\n".encode())
+            server.over.wait()
+        if server.failure:
+            raise OutputError(f"{log}: {server.failure.strerror}", "make room, or choose another --log")
     return 0
+
+
+@contextmanager
+def _opened(log: str | None) -> Iterator[int | None]:
+    """Provide a descriptor for the log. Raises UsageError."""
+    if log is None:
+        yield None
+        return
+    try:
+        fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    except (OSError, ValueError) as exc:
+        raise UsageError(f"{log}: {getattr(exc, 'strerror', None) or exc}", "name a file that can be written") from exc
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _allow_many_clients() -> None:
+    """Raise the soft limit of descriptors, as far as the system lets everybody."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class MockValues(NamedTuple):
     """The values of the options, as click gives them."""
 
     reply: str | None
+    echo: bool
     tape: str | None
     delay: float
+    split: int | None
     require_key: str | None
     max_requests: int | None
     status: int | None
     retry_after: str | None
     fail_first: int | None
+    limit: float | None
+    flaky: tuple[tuple[str, float], ...] | None
+    seed: int
     cut_after: int | None
     stall_after: int | None
     error_after: int | None
     no_done: bool
     finish_reason: str
+    allow_origin: tuple[str, ...]
 
 
 def _script(values: MockValues) -> "Script":
     from smai_cli.mock.script import POEM, Script  # noqa: PLC0415
 
-    if values.tape is not None and values.reply is not None:
-        raise UsageError("--tape and --reply exclude each other", "choose one answer")
+    answers = {"--tape": values.tape is not None, "--reply": values.reply is not None, "--echo": values.echo}
+    first, second, *_ = [*(name for name, given in answers.items() if given), "", ""]
+    if second:
+        raise UsageError(f"{first} and {second} exclude each other", "choose one answer")
     return Script(
         reply=POEM if values.reply is None else operand_text(values.reply, "--reply"),
+        echo=values.echo,
         tape=None if values.tape is None else _tape(values.tape),
         delay_s=values.delay / 1000,
         require_key=values.require_key,
@@ -92,6 +192,11 @@ def _script(values: MockValues) -> "Script":
         error_after=values.error_after,
         done=not values.no_done,
         finish_reason=values.finish_reason,
+        flaky=values.flaky or (),
+        seed=values.seed,
+        limit_per_s=values.limit,
+        split_bytes=values.split,
+        allow_origins=values.allow_origin,
     )
 
 

@@ -82,5 +82,5 @@ def serving(endpoint: Endpoint | None) -> Iterator[Endpoint]:
         return
     from smai_cli.mock.server import Mock  # noqa: PLC0415  # a rehearsal only
 
-    with Mock() as mock:
+    with Mock(keeps_received=False) as mock:
         yield Endpoint(mock.url)

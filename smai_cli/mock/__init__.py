@@ -1,1 +1,1 @@
-"""The rehearsal server: `script` is what it says, `server` how."""
+"""The rehearsal server: `script` is what it says, `faults` what goes wrong, `handler` how a connection is served."""

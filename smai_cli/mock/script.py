@@ -17,6 +17,8 @@ and hangs a green coat on the apple tree.
 """
 MODELS = ("gpt-4.1", "gpt-4.1-mini", "gpt-4o", "gpt-4o-mini", "o3-mini", "o3-pro")
 DELAY_S = 0.015
+# Made once: dumps makes one for each call that wants something.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _ERROR_CODES = {
     400: ("invalid_request_error", "invalid_request", "the mock was told to refuse"),
     401: ("authentication_error", "invalid_api_key", "Incorrect API key provided"),
@@ -34,9 +36,13 @@ class Script:
 
     `tape` replaces the scripted events by recorded bytes. `status` answers the first `fail_first` requests
     (None: all) with that HTTP status. `finish_reason` "none" sends null. The mock closes after `max_requests`.
+    With `echo` the reply is the prompt. `flaky` has kinds of failures and the share of requests that each befalls,
+    `seed` says which. `limit_per_s` is a rate limit. Bodies are written in pieces of `split_bytes`. Pages of
+    `allow_origins` may read the answers.
     """
 
     reply: str = POEM
+    echo: bool = False
     tape: bytes | None = None
     delay_s: float = DELAY_S
     require_key: str | None = None
@@ -49,6 +55,28 @@ class Script:
     error_after: int | None = None
     done: bool = True
     finish_reason: str = "stop"
+    flaky: tuple[tuple[str, float], ...] = ()
+    seed: int = 0
+    limit_per_s: float | None = None
+    split_bytes: int | None = None
+    allow_origins: tuple[str, ...] = ()
+
+
+def prompt_of(request: dict[str, Any]) -> str:
+    """Return the text of the last user message of a request to either API; of its parts the texts, joined."""
+    asked = request.get("messages", request.get("input"))
+    if isinstance(asked, str):
+        return asked
+    contents = [message.get("content") for message in asked or () if message.get("role") == "user"]
+    return _text(contents[-1]) if contents else ""
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def reply_deltas(reply: str) -> list[str]:
@@ -92,13 +120,14 @@ def _choice(delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
 def event(payload: dict[str, Any]) -> bytes:
     """Return an event; the name of one of the Responses API stands before its data."""
     name = f"event: {payload['type']}\n" if "type" in payload else ""
-    return f"{name}data: {json.dumps(payload, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
+    # A request may hold half of a surrogate pair, which is no character.
+    return f"{name}data: {_ENCODER.encode(payload)}\n\n".encode(errors="replace")
 
 
 def _usage(script: Script, request: dict[str, Any]) -> dict[str, int]:
     """Return token counts by the mock's own rule: a delta is a token."""
     messages = request.get("messages") or request.get("input") or []
-    texts = [messages] if isinstance(messages, str) else [str(message.get("content")) for message in messages]
+    texts = [messages] if isinstance(messages, str) else [_text(message.get("content")) for message in messages]
     asked = sum(len(reply_deltas(text)) for text in [*texts, request.get("instructions") or ""])
     answered = len(reply_deltas(script.reply))
     return {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}
@@ -108,6 +137,12 @@ def error_object(code: int) -> dict[str, Any]:
     """Return the body of an HTTP error."""
     kind, name, message = _ERROR_CODES.get(code, ("server_error", "mock_error", "the mock was told to fail"))
     return {"error": {"message": message, "type": kind, "param": None, "code": name}}
+
+
+def limit_object(per_s: float, wait_ms: int) -> dict[str, Any]:
+    """Return the body of an answer to a request beyond the rate limit, in the words of the service."""
+    message = f"Rate limit reached on requests per second: Limit {per_s:g}. Please try again in {wait_ms}ms."
+    return {"error": {"message": message, "type": "requests", "param": None, "code": "rate_limit_exceeded"}}
 
 
 def responses_events(script: Script, request: dict[str, Any]) -> Iterator[bytes]:

@@ -4,33 +4,14 @@ import signal
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from conftest import Smai
+from conftest import Smai, Start
 from process import SMAI
 from tapes import BY_NAME
 
 from smai_cli.mock.script import POEM
-
-Start = Callable[..., "tuple[subprocess.Popen[bytes], str]"]
-
-
-@pytest.fixture
-def start(environment: dict[str, str]) -> Iterator[Start]:
-    """`start("--delay", "0")` runs `smai mock` and returns the process and its base URL."""
-    with ExitStack() as stack:
-
-        def run(*arguments: str) -> tuple[subprocess.Popen[bytes], str]:
-            command = [SMAI, "mock", "--delay", "0", *arguments]
-            process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, env=environment))
-            stack.callback(process.kill)
-            assert process.stdout
-            return process, process.stdout.readline().decode().rstrip("\n")
-
-        yield run
 
 
 def test_the_first_line_is_the_base_url_on_loopback_and_it_answers(start: Start, smai: Smai) -> None:

@@ -1,0 +1,58 @@
+"""Writes the body of an answer to a connection: in chunks where the client knows them, in pieces where one is asked."""
+
+from collections.abc import Callable
+
+
+class Body:
+    """The body of one answer. `write` sends bytes at once, each call by itself, and raises OSError.
+
+    `split_bytes` cuts the body into pieces of that size, wherever they begin and end; each is a write, and a chunk, of
+    its own. `pause` is called before each of them but the first.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[bytes], object],
+        *,
+        chunked: bool,
+        split_bytes: int | None = None,
+        pause: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._write, self._pause = write, pause
+        self._chunked = chunked
+        self._split_bytes = split_bytes
+        self._waiting = bytearray()
+        self._begun = False
+
+    def send(self, data: bytes) -> None:
+        """Send `data`; with pieces, what fills one, and keep the rest for the next."""
+        if self._split_bytes is None:
+            self._send_piece(data)
+            return
+        self._waiting += data
+        while len(self._waiting) >= self._split_bytes:
+            piece = bytes(self._waiting[: self._split_bytes])
+            del self._waiting[: self._split_bytes]
+            self._send_piece(piece)
+
+    def end(self) -> None:
+        """Send what is left, and the end of the body."""
+        if self._waiting:
+            self._send_piece(bytes(self._waiting))
+        if self._chunked:
+            self._write(b"0\r\n\r\n")
+
+    def cut(self, data: bytes) -> None:
+        """Send half of `data`, inside a chunk that never ends: nothing of it can be taken for an ending."""
+        half = data[: len(data) // 2]
+        missing = max(1, len(data) - len(half))
+        if self._split_bytes is not None:
+            self.send(half)
+            half = bytes(self._waiting)
+        self._write(b"%x\r\n%s" % (len(half) + missing, half) if self._chunked else half)
+
+    def _send_piece(self, data: bytes) -> None:
+        if self._begun:
+            self._pause()
+        self._begun = True
+        self._write(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)

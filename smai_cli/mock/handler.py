@@ -1,0 +1,252 @@
+"""A connection to the mock: each request on it is checked, meets its fault, and is answered."""
+
+import functools
+import json
+import math
+import re
+import select
+from collections.abc import Callable
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Any
+
+from smai_cli.mock import script as answers
+from smai_cli.mock.body import Body
+from smai_cli.mock.faults import IN_ANSWER, Fault, fault_of, within
+from smai_cli.mock.received import PATHS, Dialect, Received, Refusal, usable_request
+from smai_cli.mock.script import Script
+
+if TYPE_CHECKING:
+    from smai_cli.mock.request_log import Value
+    from smai_cli.mock.server import Mock
+
+_REQUEST_LIMIT = 64 * 1024 * 1024
+_OK, _BUSY = 200, 429
+# How often a stalled answer looks whether its client is still there.
+_LOOK_S = 0.25
+# What a page may read and send beside what it always may (fetch.spec.whatwg.org).
+_READABLE = "Retry-After, retry-after-ms, x-request-id"
+_SENDABLE = "authorization, content-type"
+_MODELS_PATH = "/v1/models"
+
+
+class _OverError(Exception):
+    """The server ends, and this answer with it."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """A connection of a client, for as long as the client keeps it."""
+
+    protocol_version = "HTTP/1.1"
+    server: "Mock"
+    # A person's rehearsal sees deltas when they are sent, so small writes do not wait for each other.
+    disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        """Count the connection, for the log."""
+        super().setup()
+        self._connection = self.server.count_connection()
+        self._entry: dict[str, Value] | None = None
+
+    def do_POST(self) -> None:
+        """Answer a prompt."""
+        self._answer()
+
+    def do_GET(self) -> None:
+        """Answer with the models."""
+        self._answer()
+
+    def do_OPTIONS(self) -> None:
+        """Tell a browser that a page of an allowed origin may ask; refuse, as any unknown method, all else."""
+        if not self._origin_allowed or self.path not in (*PATHS, _MODELS_PATH):
+            self.send_error(501, f"Unsupported method ({self.command!r})")
+            return
+        self.send_response(204)
+        self.send_header("Access-Control-Allow-Methods", "GET, POST")
+        self.send_header("Access-Control-Allow-Headers", _SENDABLE)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class names it so
+        """Log nothing: stdout carries the URL, stderr failures."""
+
+    def end_headers(self) -> None:
+        """End the head; with --allow-origin every head says which pages may read what follows."""
+        if self.server.script.allow_origins:
+            self.send_header("Vary", "Origin")
+            if self._origin_allowed:
+                self.send_header("Access-Control-Allow-Origin", self.headers["Origin"])
+                self.send_header("Access-Control-Expose-Headers", _READABLE)
+        super().end_headers()
+
+    @property
+    def _origin_allowed(self) -> bool:
+        # A request that cannot be read has no headers.
+        return hasattr(self, "headers") and self.headers.get("Origin") in self.server.script.allow_origins
+
+    def _answer(self) -> None:
+        received = self._received()
+        number = self.server.note(received)
+        self._begin_entry(number)
+        counts = True
+        try:
+            try:
+                self._check(received, number)
+                counts = self._serve(received, fault_of(self.server.script, number))
+            except Refusal as refusal:
+                body = refusal.body or answers.error_object(refusal.status)
+                self._send_whole(refusal.status, body, headers=refusal.headers)
+        except _OverError:
+            self.close_connection = True
+        except OSError:
+            self._log("gone")
+            raise
+        finally:
+            if counts:
+                self.server.count_answer()
+
+    def _received(self) -> Received:
+        length = self.headers.get("Content-Length") or "0"
+        body = self.rfile.read(min(int(length), _REQUEST_LIMIT)) if length.isdecimal() else b""
+        if len(body) != int(length if length.isdecimal() else -1) or "Transfer-Encoding" in self.headers:
+            # What is left of it is no further request.
+            self.close_connection = True
+        return Received(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body)
+
+    def _check(self, received: Received, number: int) -> None:
+        script = self.server.script
+        if script.require_key is not None and received.headers.get("authorization") != f"Bearer {script.require_key}":
+            raise Refusal(401)
+        if self.path not in (PATHS if self.command == "POST" else (_MODELS_PATH,)):
+            raise Refusal(404)
+        if self.server.limit and (wait_s := self.server.limit.wait_s()):
+            wait_ms = math.ceil(wait_s * 1000)
+            body = answers.limit_object(self.server.limit.per_s, wait_ms)
+            # Both, as OpenAI sends them: the older one knows whole seconds only (RFC 9110, section 10.2.3).
+            raise Refusal(_BUSY, body, {"Retry-After": str(math.ceil(wait_s)), "retry-after-ms": str(wait_ms)})
+        if script.status is not None and (script.fail_first is None or number <= script.fail_first):
+            raise Refusal(script.status)
+        if self.command == "POST":
+            self.server.check(received)
+
+    def _serve(self, received: Received, fault: Fault | None) -> bool:
+        """Answer a request that passed, or as far as `fault` lets it; return whether that is an answer."""
+        if fault and fault.kind not in IN_ANSWER:
+            status = int(fault.kind)
+            raise Refusal(status, headers={"Retry-After": "1"} if status == _BUSY else {})
+        if self.command == "GET":
+            models = [{"id": model, "object": "model", "created": 0, "owned_by": "mock"} for model in answers.MODELS]
+            return self._send_whole(200, {"object": "list", "data": models}, fault)
+        dialect = PATHS[self.path]
+        request = usable_request(received, dialect)
+        script = self.server.script
+        if self._entry is not None:
+            self._entry["prompt"] = answers.prompt_of(request)
+        if script.echo:
+            script = replace(script, reply=answers.prompt_of(request))
+        if request.get("stream"):
+            return self._stream(script, dialect, request, fault)
+        return self._send_whole(200, dialect.whole(script, request), fault)
+
+    def _send_whole(
+        self,
+        status: int,
+        payload: dict[str, Any],
+        fault: Fault | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> bool:
+        if fault and fault.kind == "error":
+            raise Refusal(500)
+        data = json.dumps(payload).encode()
+        self._send_head(status, {"Content-Type": "application/json", "Content-Length": str(len(data))}, headers or {})
+        body = self._body(chunked=False)
+        if fault:
+            return self._break_off(fault.kind, lambda: body.cut(data))
+        self._log("complete" if status == _OK else "refused")
+        body.send(data)
+        body.end()
+        return True
+
+    def _send_head(self, status: int, head: dict[str, str], more: dict[str, str]) -> None:
+        if status != _OK and self.server.script.retry_after is not None:
+            more = {"Retry-After": self.server.script.retry_after}
+        self.send_response(status)
+        for name, value in {**head, "x-request-id": "req-mock", **more}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self._entry is not None:
+            self._entry["status"] = status
+
+    def _stream(self, script: Script, dialect: Dialect, request: dict[str, Any], fault: Fault | None) -> bool:
+        chunked = {"Transfer-Encoding": "chunked"} if self._knows_chunks else {}
+        self._send_head(200, {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", **chunked}, {})
+        body = self._body(chunked=self._knows_chunks)
+        if script.tape is None:
+            parts, lead = dialect.events(script, request), dialect.lead
+            places = len(answers.reply_deltas(script.reply)) + 1
+        else:
+            blocks = re.findall(rb".*?(?:\r?\n){2}|.+", script.tape, re.DOTALL)
+            parts, lead, places = iter(blocks), 0, len(blocks)
+        if fault:
+            script = within(script, fault, places)
+        for deltas, part in enumerate(parts, -lead):
+            if deltas > 0 and script.split_bytes is None:
+                self._pause()
+            if deltas == script.cut_after:
+                return self._break_off("cut", functools.partial(body.cut, part))
+            if deltas == script.stall_after:
+                return self._break_off("stall")
+            if deltas == script.error_after:
+                body.send(answers.event(answers.error_object(500)))
+                self._log("error")
+                body.end()
+                return True
+            body.send(part)
+        self._log("complete")
+        body.end()
+        return True
+
+    def _break_off(self, kind: str, last: Callable[[], None] = lambda: None) -> bool:
+        """End an answer with the `last` bytes of it, and the connection at once, or, with "stall", when it is over."""
+        self._log(kind)
+        last()
+        self.close_connection = True
+        if kind == "cut":
+            return True
+        poll = select.poll()
+        poll.register(self.connection, select.POLLIN)
+        while not self.server.over.wait(_LOOK_S) and not poll.poll(0):
+            pass  # the client is still there
+        return False
+
+    def _body(self, *, chunked: bool) -> Body:
+        return Body(self.wfile.write, chunked=chunked, split_bytes=self.server.script.split_bytes, pause=self._pause)
+
+    def _pause(self) -> None:
+        delay_s = self.server.script.delay_s
+        if self.server.over.wait(delay_s) if delay_s else self.server.over.is_set():
+            raise _OverError
+
+    @property
+    def _knows_chunks(self) -> bool:
+        """Whether the client knows chunks; for HTTP/1.0 the end of the connection is the end of the answer."""
+        return self.request_version != "HTTP/1.0"
+
+    def _begin_entry(self, number: int) -> None:
+        log = self.server.log
+        if log is None:
+            return
+        self._entry = {
+            "index": number,
+            "connection": self._connection,
+            "time_s": log.now_s(),
+            "method": self.command,
+            "path": self.path,
+            "prompt": None,
+            "status": None,
+        }
+
+    def _log(self, outcome: str) -> None:
+        """Log how the request ended, unless that is logged: before its last bytes, so that who has them finds it."""
+        if self._entry is not None and self.server.log:
+            self.server.log.write({**self._entry, "outcome": outcome})
+            self._entry = None

@@ -1,0 +1,64 @@
+"""What a client asked: a request, the API it is for by its path, and whether it can be answered."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from smai_cli.mock import script as answers
+from smai_cli.mock.script import Script
+
+
+@dataclass(frozen=True)
+class Received:
+    """A request as the mock got it."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, parsed."""
+        return json.loads(self.body)
+
+
+@dataclass
+class Refusal(Exception):  # noqa: N818  # it is an answer
+    """An answer with an HTTP status other than 200; the usual error body for it unless one is given."""
+
+    status: int
+    body: dict[str, Any] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Dialect(NamedTuple):
+    """How requests to one path are answered; `lead` is the number of events before the first delta."""
+
+    asked_in: str
+    asked_types: tuple[type, ...]
+    events: Callable[[Script, dict[str, Any]], Iterator[bytes]]
+    whole: Callable[[Script, dict[str, Any]], dict[str, Any]]
+    lead: int
+
+
+PATHS = {
+    "/v1/chat/completions": Dialect("messages", (list,), answers.chat_events, answers.chat_whole, 1),
+    "/v1/responses": Dialect("input", (list, str), answers.responses_events, answers.responses_whole, 4),
+}
+
+
+def usable_request(received: Received, dialect: Dialect) -> dict[str, Any]:
+    """Return the JSON of a request that can be answered. Raises Refusal for any other."""
+    try:
+        request = received.json
+        asked = request[dialect.asked_in]
+        usable = isinstance(request["model"], str) and isinstance(asked, dialect.asked_types)
+        usable = usable and all(isinstance(message, dict) for message in asked if not isinstance(asked, str))
+        usable = usable and isinstance(request.get("stream_options") or {}, dict)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        usable = False
+    if not usable:
+        raise Refusal(400)
+    return request  # type: ignore[no-any-return]
