@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from smai_cli.errors import SmaiError
 
 # The signals that end a process unless it handles them, and that a person or an orchestrator may send.
-_ENDING = (
+ENDING = (
     signal.SIGHUP,
     signal.SIGINT,
     signal.SIGQUIT,
@@ -83,7 +83,7 @@ def _exit_on_signals() -> None:
     The kernel drops such a signal for process 1 of a PID namespace unless it has a handler (pid_namespaces(7)), and
     `docker stop` would wait for its SIGKILL. A signal that whoever started us ignores (nohup) stays ignored.
     """
-    for signum in _ENDING:
+    for signum in ENDING:
         if signal.getsignal(signum) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(signum, _exit)
 
@@ -154,7 +154,7 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
         what, _, hint = usage_line(error).partition("; ")
         return _fail(UsageError(what, hint), args)
     except BaseException as exc:  # noqa: BLE001  # a defect in smai: the one case in which a traceback is right
-        if failure := _failure_of(exc):
+        if failure := failure_of(exc):
             return _fail(failure, args)
         import traceback  # noqa: PLC0415
 
@@ -165,7 +165,7 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
         return Status.DEFECT
 
 
-def _failure_of(exc: BaseException) -> "SmaiError | None":
+def failure_of(exc: BaseException) -> "SmaiError | None":
     """Return what an exception means to a user; None for a defect."""
     from smai_cli.errors import SmaiError, out_of_memory, out_of_threads  # noqa: PLC0415
 

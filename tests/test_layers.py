@@ -25,7 +25,7 @@ ROOMS = {
     "prompt": set(),
     "config": set(),
 }
-SHARED = {"__init__", "errors", "text", "clocks", "files", "frozen"}
+SHARED = {"__init__", "errors", "text", "clocks", "files", "frozen", "jsonl"}
 EDGE = {"main", "__main__"}
 
 

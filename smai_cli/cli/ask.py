@@ -120,6 +120,8 @@ def ask(*, output: OutputOptions, server: ServerOptions, **values: Any) -> int:
         return run.life.fail(failure)
     if target is None:
         return run.life.deliver(lambda: _preview(run, options, server, tracer or silent, as_curl=typed.curl))
+    if options.log:
+        run.log_to(options.log, "ask", target.endpoint and target.endpoint.base_url, server.settings.name)
     return run.life.deliver(lambda: _ask(run, options, server, target, tracer))
 
 
@@ -159,7 +161,7 @@ def _request(run: "Run", question: Question, options: AskOptions, trace: Trace) 
             asked.messages(options.words, piped),
             options.parameters | ({"response_format": asked.response_format.as_json} if asked.response_format else {}),
             stream=options.stream,
-            include_usage=run.summary != "none",
+            include_usage=run.summary != "none" or options.log is not None,
             extra_body=asked.extra_body,
         )
         yield request, asked

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smai_cli.cli.options import AskOptions, AskValues, ServerOptions
 from smai_cli.config.endpoint import files_to_read
@@ -13,6 +13,9 @@ from smai_cli.output.descriptors import say
 from smai_cli.output.options import OutputOptions
 from smai_cli.prompt import prompt
 from smai_cli.prompt.inputs import InputOptions
+
+if TYPE_CHECKING:
+    from smai_cli.config.log_file import LogFile
 
 STDIN = 0
 # Other names of it: what is a pipe can be read once by any of them.
@@ -36,7 +39,10 @@ def checked(typed: AskValues, output: OutputOptions, server: ServerOptions, *, s
     words = [prompt.operand_text(operand, f"operand {number}") for number, operand in enumerate(typed.operands, 1)]
     readings = _readings(typed, server)
     reads_stdin = _reads_stdin(words, typed, readings)
+    log = _log(server)
     _check_files(typed, output, server, readings, reads_stdin=reads_stdin)
+    if log and not typed.is_preview:
+        _check_log(log, typed, output, server)
     takes_one = output.mode in ("text", "final") or bool(typed.chat)
     if typed.option:
         from smai_cli.prompt.extra_body import extra_members  # noqa: PLC0415  # for few runs
@@ -62,6 +68,7 @@ def checked(typed: AskValues, output: OutputOptions, server: ServerOptions, *, s
             option=typed.option,
             takes_one=takes_one,
         ),
+        log=log,
     )
 
 
@@ -166,6 +173,34 @@ def _check_files(
     named += [same_files.Use(*found) for found in files_to_read(os.environ, server.settings)]
     named += same_files.written(output.file, typed.record, typed.chat)
     same_files.refuse_clashes(named, same_files.streams(quiet=output.quiet, reads_stdin=reads_stdin))
+
+
+def _log(server: ServerOptions) -> "LogFile | None":
+    """Return the ledger, where one is named; one line says so where its place cannot be known."""
+    if "SMAI_LOG" not in os.environ and not server.settings.get("log"):
+        return None
+    from smai_cli.config.log_file import log_file  # noqa: PLC0415  # for those who have one
+
+    try:
+        return log_file(os.environ, server.settings)
+    except UsageError as error:
+        say(str(error))
+        return None
+
+
+def _check_log(log: "LogFile", typed: AskValues, output: OutputOptions, server: ServerOptions) -> None:
+    """Raise UsageError where the ledger is a file that must not get its lines.
+
+    A run may be asked about the ledger itself, by -a, -s and stdin: it is read before it gets its line.
+    """
+    from smai_cli.cli import same_files  # noqa: PLC0415  # for those who have one
+
+    ledger = same_files.Use(log.setting, log.path, alone=True)
+    others = same_files.written(output.file, typed.record, typed.chat)
+    kept = {"--messages": typed.messages, "--schema": typed.schema, "--key-file": server.key_file}
+    others += [same_files.Use(option, name) for option, name in kept.items() if name and name != "-"]
+    others += [same_files.Use(*found) for found in files_to_read(os.environ, server.settings)]
+    same_files.refuse_clashes([ledger], [*others, *same_files.streams(quiet=output.quiet, reads_stdin=False)])
 
 
 def read_stdin() -> bytes:

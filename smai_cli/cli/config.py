@@ -10,6 +10,7 @@ from smai_cli.cli.ask import ask
 from smai_cli.cli.group import is_typed, profile_name_option
 from smai_cli.config.config_file import KEYS, Settings, config_path, find_settings
 from smai_cli.config.endpoint import FOREIGN_KEY_HINT, find_base_url, find_key, foreign_key, shown_url
+from smai_cli.config.log_file import find_log
 from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import Output, say
 from smai_cli.text import escaped, on_a_line
@@ -63,6 +64,8 @@ def _found(name: str, settings: Settings) -> tuple[Any, str]:
     """Return a value and its source; None where there is neither."""
     if name == "base_url":
         return find_base_url(None, os.environ, settings)
+    if name == "log":
+        return find_log(os.environ, settings) or (None, "default")
     if found := settings.find(name, os.environ, _VARIABLES.get(name, "")):
         return found
     return next((option.default for option in ask.params if option.name == name), None), "default"

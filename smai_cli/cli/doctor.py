@@ -43,6 +43,7 @@ from smai_cli.doctor.checks import (
     shake_hands,
     trusted,
 )
+from smai_cli.doctor.log import check_log, is_named
 from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import Output
 
@@ -138,6 +139,8 @@ class _Examination:
         make("version", _version)
         make("configuration", self._configuration)
         in_environ = {} if self._settings.is_typed else environ  # which goes behind a typed profile
+        if is_named(environ, self._settings):
+            make("log", lambda: check_log(environ, self._settings))
         url_is_given = self._mock or given.base_url or in_environ.get("SMAI_BASE_URL")
         make("base_url", self._find_base_url, *([] if url_is_given else ["configuration"]))
         key_is_given = self._mock or given.key_file or in_environ.get("SMAI_API_KEY")

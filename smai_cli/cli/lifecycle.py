@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from smai_cli.clocks import Deadline, result_within
-from smai_cli.errors import SmaiError, Status, out_of_memory
+from smai_cli.errors import ReaderGoneError, SmaiError, Status, out_of_memory
 from smai_cli.main import die_by, leave
 from smai_cli.output.descriptors import STDOUT, say
 
@@ -33,7 +33,8 @@ class Lifecycle:
     """The life of one run of a command, which ends once: by itself, at `deadline`, or with the reader of stdout.
 
     `key`, once it is known, is kept out of every message, and with it the secrets in the base URL. `report` tells how a
-    run with more to tell has ended, and returns its exit status; `before_end` is called before any end.
+    run with more to tell has ended, and returns its exit status; `before_end` is called before any end, and
+    `before_death` before one that `report` does not hear of: the reader of stdout is gone, or there is a defect.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class Lifecycle:
         watches_stdout: bool = True,
         report: Callable[[SmaiError | None], int] | None = None,
         before_end: Callable[[], None] = lambda: None,
+        before_death: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
         self.deadline = deadline or Deadline()
         self.key: Secrets | None = None
         self._watches_stdout = watches_stdout
         self._report = report or self.tell
         self._before_end = before_end
+        self._before_death = before_death
         self._ending = threading.RLock()
         self._status: int | None = None  # known when nothing is left but to report it
 
@@ -65,6 +68,9 @@ class Lifecycle:
             failure = error
         except MemoryError:
             failure = out_of_memory()
+        except BaseException as exc:
+            self._before_death(exc)
+            raise
         finally:
             self._before_end()  # also where the reader of stdout is gone
         self.end_no_more()
@@ -103,6 +109,7 @@ class Lifecycle:
         """Die by SIGPIPE, from the watching thread, unless everything is delivered and only the summary is due."""
         self._before_end()
         if self._ending.acquire(blocking=False):
+            self._before_death(ReaderGoneError())
             die_by(signal.SIGPIPE)
 
     def _stop_at_deadline(self) -> None:

@@ -9,6 +9,7 @@ from smai_cli.frozen import Frozen
 from smai_cli.output.options import OutputOptions
 
 if TYPE_CHECKING:
+    from smai_cli.config.log_file import LogFile
     from smai_cli.prompt.inputs import InputOptions
 
 
@@ -77,7 +78,7 @@ class AskOptions(Frozen):
     """What was typed for `smai ask`, checked and decoded.
 
     `words` are the operands, `reads_stdin` says whether stdin belongs to the prompt. `parameters` are members of the
-    request by the names of the chat API.
+    request by the names of the chat API. `log` is the ledger.
     """
 
     words: list[str]
@@ -87,6 +88,7 @@ class AskOptions(Frozen):
     stream: bool
     parameters: dict[str, Any]
     inputs: "InputOptions"
+    log: "LogFile | None"
 
 
 def output_options(  # noqa: PLR0913  # the options that choose a mode, by their names

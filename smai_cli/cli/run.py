@@ -19,7 +19,9 @@ from smai_cli.stream.outcome import Outcome
 from smai_cli.text import one_line
 
 if TYPE_CHECKING:
+    from smai_cli.cli.logbook import Logbook
     from smai_cli.config.endpoint import Endpoint
+    from smai_cli.config.log_file import LogFile
     from smai_cli.output.cadence import Cadence
     from smai_cli.output.outfile import OutFile, Tape
     from smai_cli.output.waiting import Waiting
@@ -48,7 +50,11 @@ class Run:
 
     def __init__(self, options: OutputOptions, deadline: Deadline | None = None, tracer: Tracer | None = None) -> None:
         self.life = Lifecycle(
-            deadline, watches_stdout=not options.quiet, report=self._report, before_end=self._stop_waiting
+            deadline,
+            watches_stdout=not options.quiet,
+            report=self._report,
+            before_end=self._stop_waiting,
+            before_death=self._log_death,
         )
         self.summary = options.summary
         self.outcome = Outcome(
@@ -63,6 +69,16 @@ class Run:
         self._stdout = Output()
         self._waiting: Waiting | None = None
         self._cadence: Cadence | None = None
+        self._logbook: Logbook | None = None
+
+    def log_to(self, log: "LogFile", command: str, base_url: str | None, profile: str | None) -> None:
+        """Have the ledger `log` get a line however the run ends, from now on; `base_url` is None for the mock."""
+        from smai_cli.cli.logbook import Logbook  # noqa: PLC0415  # for those who have one
+        from smai_cli.output.ledger import Asked  # noqa: PLC0415
+
+        asked = Asked(command=command, base_url=base_url, profile=profile, hide=self.life.without_key)
+        self._logbook = Logbook(log, asked, self.outcome, self.life.deadline)
+        self._logbook.hear_signals()
 
     @contextlib.contextmanager
     def delivery(self, expected: Expected | None = None) -> "Iterator[Writer]":
@@ -144,6 +160,8 @@ class Run:
         outcome = self.outcome
         if failure:
             outcome.end(failure)
+        if self._logbook:  # before what goes to stderr, which may have no reader
+            self._logbook.write()
         if outcome.tools and self._tells_tools and not outcome.error:
             names = one_line(", ".join(outcome.tools), 200)
             self.life.say(f"the model asks for a tool: {names}; --tool-calls prints the calls")
@@ -158,6 +176,10 @@ class Run:
             self.life.say(summary_text(outcome))
             self._draw_cadence()
         return outcome.status
+
+    def _log_death(self, reason: BaseException) -> None:
+        if self._logbook:
+            self._logbook.write_death(reason)
 
     @property
     def _tells_tools(self) -> bool:

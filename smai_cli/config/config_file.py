@@ -230,4 +230,5 @@ KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "idle_timeout": (_seconds, _NUMBER),
     "max_time": (_seconds, _NUMBER),
     "retries": (_count, "a number from 0 up"),
+    "log": (lambda value: isinstance(value, str), "a text"),  # an empty one turns that at the top off
 }

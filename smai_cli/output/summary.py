@@ -44,23 +44,26 @@ def summary_text(outcome: Outcome) -> str:
 
 def summary_json(outcome: Outcome) -> str:
     """Return the summary as one line of JSON, which also tells a failure."""
+    return json.dumps(summary_fields(outcome))
+
+
+def summary_fields(outcome: Outcome) -> dict[str, Any]:
+    """Return what the JSON of the summary holds."""
     usage, source = count_tokens(outcome)
     first_s = outcome.first_delta_s
-    return json.dumps(
-        {
-            "complete": outcome.error is None,
-            "finish_reason": outcome.finish_reason,
-            "characters": outcome.characters,
-            "usage": usage._asdict(),
-            "usage_source": source,
-            "model": outcome.model,
-            "first_delta_s": None if first_s is None else round(first_s, 6),
-            "elapsed_s": round(outcome.elapsed_s, 6),
-            "retries": outcome.retries,
-            "exit_status": int(outcome.status),
-            "error": _error(outcome),
-        }
-    )
+    return {
+        "complete": outcome.error is None,
+        "finish_reason": outcome.finish_reason,
+        "characters": outcome.characters,
+        "usage": usage._asdict(),
+        "usage_source": source,
+        "model": outcome.model,
+        "first_delta_s": None if first_s is None else round(first_s, 6),
+        "elapsed_s": round(outcome.elapsed_s, 6),
+        "retries": outcome.retries,
+        "exit_status": int(outcome.status),
+        "error": _error(outcome),
+    }
 
 
 def _error(outcome: Outcome) -> dict[str, Any] | None:

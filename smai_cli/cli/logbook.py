@@ -1,0 +1,87 @@
+"""The line that a run leaves in the ledger: one, however the run ends, as far as its process can see to it."""
+
+import contextlib
+import os
+import signal
+import threading
+
+from smai_cli.clocks import Deadline
+from smai_cli.config.log_file import LogFile
+from smai_cli.errors import ReaderGoneError, SmaiError
+from smai_cli.main import ENDING, die_by, failure_of
+from smai_cli.output import ledger
+from smai_cli.output.descriptors import say
+from smai_cli.stream.outcome import Outcome
+
+# How long a run that is over by a clock or a signal may wait for the ledger.
+_HURRY_S = 0.5
+# How long a signal may wait for a line that is being written.
+_PATIENCE_S = ledger.WAIT_S + 1.0
+
+
+class Logbook:
+    """Writes the line of the run that has this `outcome` to the ledger `log`, once; what is wrong with it is said.
+
+    A signal that would end the process at once ends it after the line, whatever the main thread is stuck in.
+    """
+
+    def __init__(self, log: LogFile, asked: ledger.Asked, outcome: Outcome, deadline: Deadline) -> None:
+        self._log, self._asked, self._outcome, self._deadline = log, asked, outcome, deadline
+        self._writing = threading.Lock()
+        self._is_written = False
+
+    def write(self) -> None:
+        """Write the line of a run that has ended, if there is none yet."""
+        with self._writing:
+            failure = self._append(wait_s=_HURRY_S if self._deadline.left_s() <= 0 else ledger.WAIT_S)
+        if failure:
+            say(f"{self._log.path}: {failure.strerror}; the run is not in the ledger, check {self._log.setting}")
+
+    def write_death(self, reason: BaseException) -> None:
+        """Write the line of a run that ends without a report: the reader of stdout is gone, or there is a defect."""
+        if isinstance(reason, ReaderGoneError):
+            self._write_signal(signal.SIGPIPE)
+            return
+        self._outcome.end(failure_of(reason) or SmaiError("a defect in smai", "please report it"))
+        self.write()
+
+    def hear_signals(self) -> None:
+        """Write the line before a signal ends the process. What the caller ignores (nohup) stays ignored.
+
+        Python runs its handlers between two steps of the main thread, which may wait for a name server. But at the
+        signal itself it writes the number to a descriptor.
+        """
+        reader, writer = os.pipe()
+        try:
+            threading.Thread(target=self._await_signal, args=(reader,), daemon=True).start()
+        except RuntimeError:  # the system gives no thread: whatever ends the run will say so
+            return
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in ENDING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, lambda *_: None)
+
+    def _await_signal(self, reader: int) -> None:
+        while number := os.read(reader, 1):
+            if number[0] in ENDING:
+                self._write_signal(signal.Signals(number[0]))
+                die_by(number[0])
+
+    def _write_signal(self, killed_by: signal.Signals) -> None:
+        """Write the line of a process that dies now, and say nothing: so does any process that a signal ends."""
+        if self._writing.acquire(timeout=_PATIENCE_S):
+            with contextlib.suppress(BaseException):  # the signal ends it, whatever is wrong with the ledger
+                self._append(wait_s=_HURRY_S, killed_by=killed_by)
+            self._writing.release()
+
+    def _append(self, wait_s: float, killed_by: signal.Signals | None = None) -> OSError | None:
+        """Write the line, unless there is one; return what keeps it from the ledger."""
+        if self._is_written:
+            return None
+        self._is_written = True
+        try:
+            ledger.append(self._log.path, self._asked, self._outcome, killed_by=killed_by, wait_s=wait_s)
+        except OSError as exc:
+            return exc
+        return None

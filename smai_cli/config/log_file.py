@@ -1,0 +1,49 @@
+"""Environment and configuration -> the ledger: the file that gets a line for each run."""
+
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from smai_cli.config.config_file import Settings, Value, config_folder, home_folder
+from smai_cli.errors import UsageError
+
+VARIABLE = "SMAI_LOG"
+
+
+class LogFile(NamedTuple):
+    """A ledger: its path, and what a message calls the setting that names it."""
+
+    path: str
+    setting: str
+
+
+def find_log(environ: Mapping[str, str], settings: Settings) -> Value | None:
+    """Return the name of the ledger that counts, as it was written, and its source; an empty name turns it off.
+
+    None where nothing was said.
+    """
+    if typed := settings.get_typed("log"):
+        return typed
+    if VARIABLE in environ:
+        return Value(environ[VARIABLE], VARIABLE)
+    return settings.get("log")
+
+
+def log_file(environ: Mapping[str, str], settings: Settings) -> LogFile | None:
+    """Return the ledger, or None where there is none.
+
+    `~/` is the home; any other relative name in the configuration file is taken from the folder of that file. Raises
+    UsageError where there is no home.
+    """
+    found = find_log(environ, settings)
+    if found is None or not found.value:
+        return None
+    is_configured = found.source != VARIABLE
+    setting = f"log ({found.source})" if is_configured else VARIABLE
+    name: str = found.value
+    if name.startswith("~/"):
+        home = home_folder(environ)
+        if home is None:
+            raise UsageError(f"there is no home for the ledger {name}", f"set HOME, or check {setting}")
+        return LogFile(home + name[1:], setting)
+    return LogFile(os.path.join(config_folder(environ) or "", name) if is_configured else name, setting)

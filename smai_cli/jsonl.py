@@ -1,0 +1,171 @@
+"""Files in JSON Lines that many processes append to: whole lines only, whatever became of those who wrote before.
+
+The lock of a file is flock(2) on the file itself: nothing lies beside it, and it goes with the process that had it.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import stat
+import time
+
+from smai_cli.files import PRIVATE
+
+_PIECE_BYTES = 64 * 1024
+_PAUSE_S = 0.005
+_FOLDER_MODE = 0o700  # as the XDG base directory specification has it for what it names
+
+
+def append_line(path: str, line: bytes, wait_s: float) -> None:
+    """Append `line`, which ends in a newline, in one write, after mending what a process before left of its own.
+
+    A file that is made is private, and so are the folders above it that are made. Where another process has the file
+    locked, it is waited for `wait_s` at most. A device is written to as it is. Raises OSError, and the file has
+    nothing of the line.
+    """
+    fd = _locked(path, time.monotonic() + wait_s)
+    try:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            mend_tail(fd)
+        _write_whole(fd, line)
+    finally:
+        os.close(fd)
+
+
+def check_appendable(path: str) -> bool:
+    """Return whether a file that append_line could take is there; False where it could make one. Nothing is touched.
+
+    Raises OSError where it could not.
+    """
+    try:
+        fd = _open(path, 0)
+    except FileNotFoundError:
+        folder = os.path.dirname(os.path.abspath(path))
+        while not os.path.lexists(folder):
+            folder = os.path.dirname(folder)
+        if not os.path.isdir(folder):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
+        return False
+    os.close(fd)
+    return True
+
+
+def mend_tail(fd: int) -> None:
+    """Make the file `fd`, open for reading and writing, end with a whole line; stand at its end.
+
+    A process that was killed, or a full disk, may have left a line without its newline. One that is a whole JSON
+    object gets it, anything else is cut off. To be called by whoever has the file for itself. Raises OSError.
+    """
+    end = start = os.lseek(fd, 0, os.SEEK_END)
+    pieces: list[bytes] = []
+    while start and b"\n" not in (pieces[-1:] or [b""])[0]:
+        length = min(start, _PIECE_BYTES)
+        start -= length
+        pieces.append(os.pread(fd, length, start))
+    tail = b"".join(reversed(pieces)).rpartition(b"\n")[2]
+    if not tail:
+        return
+    if _is_object(tail):
+        _write_whole(fd, b"\n")
+    else:
+        os.ftruncate(fd, end - len(tail))
+        os.lseek(fd, 0, os.SEEK_END)
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line.decode()), dict)
+    except (ValueError, RecursionError):  # no JSON, or no UTF-8
+        return False
+
+
+def _locked(path: str, until_s: float) -> int:
+    """Return the file `path`, open and locked. Raises OSError."""
+    while True:
+        fd = _open_or_make(path)
+        try:
+            _wait_for_lock(fd, until_s)
+            with contextlib.suppress(FileNotFoundError):  # it was moved away meanwhile, as logrotate does
+                if os.path.samestat(os.stat(path), os.fstat(fd)):
+                    return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def _wait_for_lock(fd: int, until_s: float) -> None:
+    while stat.S_ISREG(os.fstat(fd).st_mode):  # a device has nothing to mend
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        if time.monotonic() >= until_s:
+            raise OSError(errno.EWOULDBLOCK, "another process has it locked")
+        time.sleep(_PAUSE_S)
+
+
+def _open_or_make(path: str) -> int:
+    try:
+        return _open(path, os.O_CREAT)
+    except FileNotFoundError:
+        _make_folder(os.path.dirname(path))
+        return _open(path, os.O_CREAT)
+
+
+def _open(path: str, flags: int) -> int:
+    """Open a file to append to. Raises OSError, also for what could keep a writer waiting, and for another's file."""
+    # Not to wait: a named pipe would, for a reader.
+    flags |= os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    try:
+        fd = os.open(path, flags, PRIVATE)
+    except ValueError as exc:  # a NUL in the name
+        raise OSError(errno.EINVAL, str(exc)) from exc
+    try:
+        _check_kind(fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _check_kind(fd: int) -> None:
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISCHR(mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    if stat.S_ISREG(mode) and not _is_ours(fd):
+        raise OSError(errno.EINVAL, "it holds something else than JSON Lines")
+
+
+def _is_ours(fd: int) -> bool:
+    """Return whether a file can be JSON Lines: in any other one, a last line without its newline is nothing torn."""
+    head = os.pread(fd, _PIECE_BYTES, 0)
+    line, newline, _ = head.partition(b"\n")
+    return not head or (_is_object(line) if newline else head.startswith(b"{"))
+
+
+def _make_folder(path: str) -> None:
+    """Make a folder and those above it, private all. Raises OSError."""
+    if not path:
+        return
+    try:
+        os.mkdir(path, _FOLDER_MODE)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        _make_folder(os.path.dirname(path))
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, _FOLDER_MODE)
+
+
+def _write_whole(fd: int, data: bytes) -> None:
+    """Append `data` in one write, or nothing of it. Raises OSError."""
+    size = os.fstat(fd).st_size
+    count = os.write(fd, data)
+    if count < len(data):
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
