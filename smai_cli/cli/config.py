@@ -1,5 +1,6 @@
 """`smai config`: every value that counts, and where it comes from."""
 
+import contextlib
 import json
 import os
 from typing import Any
@@ -10,7 +11,7 @@ from smai_cli.cli.ask import ask
 from smai_cli.cli.group import is_typed, profile_name_option
 from smai_cli.config.config_file import KEYS, Settings, config_path, find_settings
 from smai_cli.config.endpoint import FOREIGN_KEY_HINT, find_base_url, find_key, foreign_key, shown_url
-from smai_cli.config.log_file import find_log
+from smai_cli.config.log_file import VARIABLE, find_log
 from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import Output, say
 from smai_cli.text import escaped, on_a_line
@@ -65,10 +66,19 @@ def _found(name: str, settings: Settings) -> tuple[Any, str]:
     if name == "base_url":
         return find_base_url(None, os.environ, settings)
     if name == "log":
-        return find_log(os.environ, settings) or (None, "default")
+        return _found_log(settings)
     if found := settings.find(name, os.environ, _VARIABLES.get(name, "")):
         return found
     return next((option.default for option in ask.params if option.name == name), None), "default"
+
+
+def _found_log(settings: Settings) -> tuple[Any, str]:
+    """Return the ledger as the file names it; in a variable, a relative name is one in the current folder."""
+    name, source = find_log(os.environ, settings) or (None, "default")
+    if name and source == VARIABLE and not name.startswith("~/"):
+        with contextlib.suppress(OSError):  # where the current folder was removed
+            name = os.path.abspath(name)
+    return name, source
 
 
 def _row(name: str, value: Any, source: str) -> tuple[str, str]:

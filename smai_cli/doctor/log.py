@@ -23,7 +23,7 @@ def check_log(environ: Mapping[str, str], settings: Settings) -> Found:
         return Found("none")
     try:
         is_there = check_appendable(log.path)
+        where = f"{os.path.abspath(log.path)}, from {log.setting}"
     except OSError as exc:
         raise OutputError(f"{log.path}: {exc.strerror}", f"check {log.setting}") from exc
-    where = f"{os.path.abspath(log.path)}, from {log.setting}"
     return Found(where if is_there else f"{where}, is to be made")

@@ -220,6 +220,77 @@ def test_a_file_that_is_written_is_none_of_those_from_which_the_configuration_an
     assert {name: path.read_bytes() for name, path in files.items()} == before
 
 
+LEDGER = json.dumps({"model": "m"}) + "\n"
+
+
+@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("option", [*OPTIONS[:4], *OPTIONS[6:]], ids=lambda option: option.shown)
+def test_the_ledger_is_no_file_that_is_written_or_that_is_kept_for_other_runs(
+    smai: Smai, option: Option, link: str
+) -> None:
+    make, other = LINKS[link], "link" if LINKS[link] else "file"
+    if make:
+        make(Path(other), Path("file"))
+    before = state()
+    words = ["--base-url", "http://127.0.0.1:9/v1", *option.typed(other)]
+    result = smai("ask", "-n", *words, "hi", env={"SMAI_LOG": "file"})
+    assert (result.status, result.stdout) == (2, b"")
+    assert result.stderr == f"smai: SMAI_LOG and {option.shown} are the same file, file; choose another one\n"
+    assert state() == before
+
+
+@pytest.mark.parametrize("name", ["out.partial", ".talk.smai-lock", "talk.turn"])
+def test_the_ledger_is_none_of_the_files_that_smai_makes_beside_others(smai: Smai, name: str) -> None:
+    result = smai("ask", "-n", "--mock", "-o", "out", "--chat", "talk", "hi", env={"SMAI_LOG": name})
+    assert (result.status, result.stderr.count("\n"), sorted(state())) == (2, 1, ["file"])
+    assert "SMAI_LOG and " in result.stderr
+
+
+def test_the_ledger_is_neither_the_configuration_nor_the_file_of_keys(smai: Smai, config: Config) -> None:
+    settings = config('log = "config.toml"\n')
+    assert smai("login", "--no-check", stdin=KEY.encode()).status == 0
+    keys = settings.with_name("keys.json")
+    before = keys.read_bytes()
+    result = smai("ask", "-n", "--mock", "hi")
+    assert (result.status, result.stderr.count("\n")) == (2, 1)
+    assert f"log ({settings}:1) and the configuration file are the same file" in result.stderr
+    assert smai("ask", "-n", "--mock", "hi", env={"SMAI_LOG": str(keys)}).status == 2
+    assert keys.read_bytes() == before
+
+
+@pytest.mark.parametrize("stream", ["1>>", "2>>"])
+def test_the_ledger_is_neither_stdout_nor_stderr(environment: dict[str, str], stream: str) -> None:
+    Path("file").write_text(LEDGER)
+    line = f"smai ask -n --mock hi {stream} file"
+    env = environment | {"SMAI_LOG": "file"}
+    done = subprocess.run(["bash", "-c", line], env=env, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert Path("file").read_text() in (
+        LEDGER,
+        f"{LEDGER}smai: SMAI_LOG and stderr are the same file, file; choose another one\n",
+    )
+
+
+@pytest.mark.parametrize("words", ["-q -o x -n >>file", "<file", "-n -a file", "-n -s @file"])
+def test_a_run_may_be_asked_about_the_ledger_and_with_q_stdout_is_free(environment: dict[str, str], words: str) -> None:
+    Path("file").write_text(LEDGER)
+    done = subprocess.run(
+        ["bash", "-c", f"smai ask --mock hi {words}"],
+        env=environment | {"SMAI_LOG": "file"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert Path("file").read_text().startswith(LEDGER)
+    assert Path("file").read_text().count("\n") == 2
+
+
+def test_what_is_only_shown_leaves_the_ledger_alone(smai: Smai) -> None:
+    result = smai("ask", "-n", "--mock", "--dry-run", "--messages", "file", "hi", env={"SMAI_LOG": "file"})
+    assert (result.status, state()) == (0, {"file": MESSAGE.encode()})
+
+
 @pytest.mark.parametrize(
     ("line", "status"),
     [

@@ -1,0 +1,120 @@
+"""Files in JSON Lines that many append to: the tail that somebody else left, and what is no such file."""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from smai_cli.jsonl import append_line, check_appendable, mend_tail
+
+ONE, TWO = b'{"a": 1}\n', b'{"b": "\xc3\xa9"}\n'
+
+
+def mended(path: Path, content: bytes) -> bytes:
+    path.write_bytes(content)
+    fd = os.open(path, os.O_RDWR)
+    try:
+        mend_tail(fd)
+        os.write(fd, b"+")
+    finally:
+        os.close(fd)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", b""),
+        (ONE, ONE),
+        (ONE + TWO, ONE + TWO),
+        (ONE + TWO[:-1], ONE + TWO),
+        (TWO[:-1], TWO),
+        *((ONE + TWO[:length], ONE) for length in range(1, len(TWO) - 1)),
+        (TWO[:5], b""),
+        (ONE + b"null", ONE),
+        (ONE + b"[1]", ONE),
+        (ONE + b"1", ONE),
+        (ONE + b"\0" * 5000, ONE),
+        (ONE + b"\xff\xfe{", ONE),
+        (ONE + b"[" * 100_000, ONE),
+        (ONE * 30_000 + TWO[:-1], ONE * 30_000 + TWO),
+        (ONE + b'{"a": "' + b"x" * 300_000, ONE),
+        (ONE + b'{"a": "' + b"x" * 300_000 + b'"}', ONE + b'{"a": "' + b"x" * 300_000 + b'"}\n'),
+    ],
+    ids=lambda value: f"{len(value)} {value[-12:]!r}",
+)
+def test_a_whole_object_at_the_end_gets_its_newline_and_anything_else_is_cut_off(
+    tmp_path: Path, content: bytes, expected: bytes
+) -> None:
+    assert mended(tmp_path / "file", content) == expected + b"+"
+
+
+@pytest.mark.parametrize("size", range(65_530, 65_545))
+def test_a_tail_is_found_where_the_pieces_that_are_read_meet(tmp_path: Path, size: int) -> None:
+    tail = b'{"a": "' + b"x" * (size - 9) + b'"}'
+    assert mended(tmp_path / "file", ONE + tail) == ONE + tail + b"\n+"
+    assert mended(tmp_path / "file", ONE + tail[:-1]) == ONE + b"+"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"#!/bin/sh\necho hi", b'{\n  "a": 1\n}', b"[1, 2]", b"\x89PNG\r\n\x1a\n{}", b"model = 'x'\n", b"\n"],
+)
+def test_a_file_that_holds_something_else_is_not_touched(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(OSError, match="it holds something else than JSON Lines"):
+        append_line(str(path), ONE, 0)
+    with pytest.raises(OSError, match="it holds something else than JSON Lines"):
+        check_appendable(str(path))
+    assert path.read_bytes() == content
+
+
+def test_the_file_and_its_folders_are_made_for_their_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "log.jsonl"
+    assert check_appendable(str(path)) is False
+    assert list(tmp_path.iterdir()) == []
+    append_line(str(path), ONE, 0)
+    append_line(str(path), TWO, 0)
+    assert check_appendable(str(path)) is True
+    assert path.read_bytes() == ONE + TWO
+    assert [oct(one.stat().st_mode)[-3:] for one in (path, path.parent, path.parent.parent)] == ["600", "700", "700"]
+
+
+def test_a_file_that_is_there_keeps_its_mode_and_a_link_stays_one(tmp_path: Path) -> None:
+    path, link = tmp_path / "file", tmp_path / "link"
+    path.touch(mode=0o644)
+    link.symlink_to(path)
+    append_line(str(link), ONE, 0)
+    assert (link.is_symlink(), path.read_bytes(), oct(path.stat().st_mode)[-3:]) == (True, ONE, "644")
+
+
+def test_a_lock_that_somebody_keeps_is_waited_for_no_longer_than_was_said(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(ONE)
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(OSError, match="another process has it locked"):
+            append_line(str(path), TWO, 0.02)
+    assert path.read_bytes() == ONE
+    append_line(str(path), TWO, 0)
+    assert path.read_bytes() == ONE + TWO
+
+
+@pytest.mark.parametrize("path", ["a\0b", "", "/dev/full", "/dev/null/x", "/"])
+def test_what_cannot_be_written_is_an_oserror_with_words(path: str) -> None:
+    with pytest.raises(OSError) as caught:
+        append_line(path, ONE, 0)
+    assert caught.value.strerror
+
+
+def test_a_pipe_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="it is no regular file"):
+        append_line(str(tmp_path / "pipe"), ONE, 0)
+
+
+def test_the_null_device_takes_every_line() -> None:
+    append_line(os.devnull, json.dumps({}).encode() + b"\n", 0)
