@@ -1,6 +1,7 @@
 """smai as the first process of a container, from which the kernel keeps every signal that has no handler."""
 
 import functools
+import json
 import os
 import pty
 import signal
@@ -100,6 +101,18 @@ def test_a_signal_ends_process_1_while_the_model_is_silent_and_the_deltas_are_ou
     assert run.out(6) == b"Hello "
     send(run, signum)
     assert run.end() == (128 + signum, b"", "")
+
+
+@pytest.mark.parametrize("signum", ENDING, ids=lambda signum: signum.name)
+def test_process_1_has_its_line_in_the_ledger(
+    serve: Serve, contain: Contain, tmp_path: Path, signum: signal.Signals
+) -> None:
+    log = tmp_path / "log.jsonl"
+    run = contain(serve(HEAD, chunk(HELLO), hold), "ask", "hi", env={"SMAI_LOG": str(log)})
+    assert run.out(6) == b"Hello "
+    send(run, signum)
+    assert run.end() == (128 + signum, b"", "")
+    assert [json.loads(line)["exit_status"] for line in log.read_text().splitlines()] == [128 + signum]
 
 
 @stops
