@@ -4,14 +4,21 @@ A NamedTuple or a dataclass compiles its methods when its class is made: a quart
 anything is asked.
 """
 
-from typing import Any, Self, dataclass_transform
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is: the way to the first connection has no time to import typing
+if TYPE_CHECKING:
+    from typing import Any, Self, dataclass_transform
+else:
+
+    def dataclass_transform(**_):  # noqa: ANN003, ANN201
+        """Return a decorator that does nothing: only the type checker reads it."""
+        return lambda kind: kind
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 class Frozen:
     """A value whose fields are the annotations of its class, given by name, and never change."""
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, **fields: "Any") -> None:
         vars(self).update(fields)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -30,9 +37,9 @@ class Frozen:
         """Return the fields by name."""
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._fields().items())})"
 
-    def _fields(self) -> dict[str, Any]:
+    def _fields(self) -> "dict[str, Any]":
         return {name: getattr(self, name) for name in type(self).__annotations__}
 
-    def replaced(self, **fields: Any) -> Self:
+    def replaced(self, **fields: "Any") -> "Self":
         """Return a copy in which these fields are others."""
         return type(self)(**(vars(self) | fields))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from smai_cli.errors import SmaiError
+    from smai_cli.http.preconnect import Preconnect
 
 # The signals that end a process unless it handles them, and that a person or an orchestrator may send.
 ENDING = (
@@ -132,6 +133,7 @@ def _fill_closed_descriptors() -> list[int]:
 
 def _run(args: list[str], *, stdout_is_closed: bool) -> int:
     """Run the command line `args`; return the exit status."""
+    early = None if stdout_is_closed else _begin_early(args)
     import errno  # noqa: PLC0415
     import io  # noqa: PLC0415
 
@@ -146,7 +148,7 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
             say(str(stdout_error(OSError(errno.EBADF, os.strerror(errno.EBADF)))))
             return Status.OUTPUT
         sys.stdout = io.TextIOWrapper(io.BufferedWriter(TextDoor(Output()), 1), "utf-8", write_through=True)
-        return int(smai.main(args, prog_name="smai", standalone_mode=False) or 0)
+        return int(smai.main(args, prog_name="smai", standalone_mode=False, obj=early) or 0)
     except ReaderGoneError:
         die_by(signal.SIGPIPE)
     except SystemExit as done:  # click leaves so after a shell's completion
@@ -164,6 +166,25 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
         say_plain(traceback.format_exc().rstrip())
         say("this is a defect in smai; please report it with the lines above")
         return Status.DEFECT
+
+
+def _begin_early(args: list[str]) -> "Preconnect | None":
+    """Begin to connect to the server that the command line `args` is certain to ask; None where that has to wait."""
+    from smai_cli.cli.glance import server_at_a_glance  # noqa: PLC0415
+    from smai_cli.config.places import DEFAULT_CONNECT_TIMEOUT_S, ca_file_named  # noqa: PLC0415
+
+    server = server_at_a_glance(args, os.environ, stdin_is_terminal=os.isatty(0))
+    _, ca_file = ca_file_named(os.environ) or ("", None)
+    if server is None or (ca_file and not os.access(ca_file, os.R_OK)):
+        return None
+    from smai_cli.http.preconnect import Preconnect, is_in_the_way  # noqa: PLC0415  # the first thing that is needed
+
+    if is_in_the_way(os.environ):
+        return None
+    try:
+        return Preconnect(*server, ca_file, DEFAULT_CONNECT_TIMEOUT_S)
+    except (RuntimeError, MemoryError):  # no thread for it: the usual way meets the same, and says so
+        return None
 
 
 def failure_of(exc: BaseException) -> "SmaiError | None":

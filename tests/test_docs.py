@@ -12,7 +12,7 @@ import click
 import pytest
 
 from smai_cli.cli.group import COMMANDS, smai
-from smai_cli.config.endpoint import DEFAULT_BASE_URL
+from smai_cli.config.places import DEFAULT_BASE_URL
 from smai_cli.errors import SmaiError, Status, UsageError
 from smai_cli.output.summary import summary_json
 from smai_cli.stream.outcome import Outcome

@@ -144,7 +144,9 @@ def _target(
         tracer.key = endpoint.secrets
     if options.inputs.are_files or output.file or output.record:
         return _Target(endpoint=endpoint, connecting=None)
-    return _Target(endpoint=endpoint, connecting=approach(endpoint, server.clocks.connect_timeout_s, tracer or silent))
+    early = click.get_current_context().obj  # begun by main, before click was there
+    connecting = approach(endpoint, server.clocks.connect_timeout_s, tracer or silent, early)
+    return _Target(endpoint=endpoint, connecting=connecting)
 
 
 @contextlib.contextmanager

@@ -15,9 +15,8 @@ from smai_cli.cli.group import is_typed, load_settings, server_options
 from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.cli.options import ServerOptions
 from smai_cli.cli.server import chosen_endpoint, read_headers, serving
-from smai_cli.config.config_file import NO_SETTINGS, Settings, config_path
+from smai_cli.config.config_file import NO_SETTINGS, Settings
 from smai_cli.config.endpoint import (
-    CA_VARIABLES,
     DEFAULT_MODEL,
     FOREIGN_KEY_HINT,
     Endpoint,
@@ -28,6 +27,7 @@ from smai_cli.config.endpoint import (
     foreign_key,
     shown_url,
 )
+from smai_cli.config.places import CA_VARIABLES, config_path
 from smai_cli.doctor.checks import (
     Address,
     Check,

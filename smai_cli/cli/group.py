@@ -13,7 +13,8 @@ import click
 from smai_cli import __version__
 from smai_cli.cli import options
 from smai_cli.config.config_file import MOST_SECONDS, NO_SETTINGS, Settings, find_settings
-from smai_cli.config.endpoint import DEFAULT_BASE_URL, DEFAULT_MODEL, find_base_url
+from smai_cli.config.endpoint import DEFAULT_MODEL, find_base_url
+from smai_cli.config.places import DEFAULT_BASE_URL, DEFAULT_CONNECT_TIMEOUT_S
 from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import say
 
@@ -300,7 +301,11 @@ def _clock_options(command: _F) -> _F:
     return _with(
         command,
         click.option(
-            "--connect-timeout", type=SECONDS, default=10, show_default=True, help="Seconds to connect; 0: no limit."
+            "--connect-timeout",
+            type=SECONDS,
+            default=DEFAULT_CONNECT_TIMEOUT_S,
+            show_default=True,
+            help="Seconds to connect; 0: no limit.",
         ),
         click.option(
             "--idle-timeout",

@@ -60,17 +60,23 @@ def previewed_endpoint(options: ServerOptions, deadline: Deadline) -> tuple[Endp
 
 
 def approach(
-    endpoint: Endpoint | None, connect_timeout_s: float, trace: Trace = silent
+    endpoint: Endpoint | None, connect_timeout_s: float, trace: Trace = silent, early: "Preconnect | None" = None
 ) -> "tuple[str | None, Preconnect | None]":
     """Begin to connect where TLS is spoken; return the file of certificates to trust, and the connection to come.
 
-    `trace` hears of each step of it. Raises UsageError for a file that cannot be read.
+    `early` was begun at a first glance at the command line: it is that connection if it is to the same server, and is
+    closed if not. `trace` hears of each step of it. Raises UsageError for a file that cannot be read.
     """
-    if endpoint is None or not endpoint.is_tls:
+    is_tls = endpoint is not None and endpoint.is_tls
+    ca_file = find_ca_file(os.environ) if is_tls else None
+    if early and endpoint and early.is_for(endpoint.base_url, ca_file, connect_timeout_s):
+        return ca_file, early
+    if early:
+        early.close()
+    if endpoint is None or not is_tls:
         return None, None
     from smai_cli.http.preconnect import preconnect  # noqa: PLC0415  # after usage errors
 
-    ca_file = find_ca_file(os.environ)
     return ca_file, preconnect(endpoint.base_url, ca_file, connect_timeout_s, os.environ, trace)
 
 

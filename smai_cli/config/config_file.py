@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from smai_cli.config.places import config_path
 from smai_cli.errors import UsageError
 from smai_cli.files import open_regular
 
@@ -60,29 +61,6 @@ class Settings(NamedTuple):
 
 
 NO_SETTINGS = Settings({}, {})
-
-
-def config_folder(environ: Mapping[str, str]) -> str | None:
-    """Return smai's folder for configuration (XDG base directory specification), None without a home."""
-    base = environ.get("XDG_CONFIG_HOME", "")
-    if not os.path.isabs(base):
-        home = home_folder(environ)
-        if home is None:
-            return None
-        base = os.path.join(home, ".config")
-    return os.path.join(base, "smai")
-
-
-def home_folder(environ: Mapping[str, str]) -> str | None:
-    """Return the home, None where there is none: one that is not absolute would be another in each folder."""
-    home = environ.get("HOME", "")
-    return home if os.path.isabs(home) else None
-
-
-def config_path(environ: Mapping[str, str]) -> str | None:
-    """Return where the configuration file is, or would be; None without a home."""
-    folder = config_folder(environ)
-    return folder and os.path.join(folder, "config.toml")
 
 
 def find_settings(environ: Mapping[str, str], profile: str | None, *, is_typed: bool = False) -> Settings:

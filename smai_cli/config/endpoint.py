@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from urllib.parse import SplitResult, unquote_plus, urlsplit, urlunsplit
 
 from smai_cli.clocks import Deadline
-from smai_cli.config.config_file import NO_SETTINGS, Settings, Value, config_folder, config_path, home_folder
+from smai_cli.config.config_file import NO_SETTINGS, Settings, Value
 from smai_cli.config.keys import (
     Secret,
     Secrets,
@@ -24,16 +24,22 @@ from smai_cli.config.keys import (
     key_from_stdin,
 )
 from smai_cli.config.keystore import KeyStore
+from smai_cli.config.places import (
+    CA_VARIABLES,
+    DEFAULT_BASE_URL,
+    ca_file_named,
+    config_folder,
+    config_path,
+    home_folder,
+)
 from smai_cli.errors import UsageError
 from smai_cli.files import STDIN_NAME
 
 if TYPE_CHECKING:
     from smai_cli.config.headers import Header
 
-DEFAULT_BASE_URL = "https://api.smai.ai/v1"
 DEFAULT_MODEL = "gpt-4.1"
 FOREIGN_KEY_HINT = "use --key-file, SMAI_BASE_URL or smai login"
-CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 _STDIN = 0
 # In a query, what is known to be no secret: the version of the API is a date, and messages are about it.
 _OPEN_NAMES = ("api-version",)
@@ -373,12 +379,13 @@ def origin_of(base_url: str) -> str:
 
 def find_ca_file(environ: Mapping[str, str]) -> str | None:
     """Return the file of certificates that the environment names, or None. Raises UsageError if it cannot be read."""
-    for name in CA_VARIABLES:
-        if path := environ.get(name):
-            if not os.access(path, os.R_OK):
-                raise UsageError(f"the CA bundle {path} cannot be read", f"check {name}")
-            return path
-    return None
+    named = ca_file_named(environ)
+    if named is None:
+        return None
+    name, path = named
+    if not os.access(path, os.R_OK):
+        raise UsageError(f"the CA bundle {path} cannot be read", f"check {name}")
+    return path
 
 
 def shown_url(url: str) -> str:

@@ -4,7 +4,8 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from smai_cli.config.config_file import Settings, Value, config_folder, home_folder
+from smai_cli.config.config_file import Settings, Value
+from smai_cli.config.places import config_folder, home_folder
 from smai_cli.errors import UsageError
 
 VARIABLE = "SMAI_LOG"

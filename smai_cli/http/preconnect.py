@@ -2,8 +2,9 @@
 
 Name look-up, TCP and TLS cost round trips, the imports cost CPU; side by side they cost the larger of the two.
 The connection is the same that urllib3 would make, and no more lenient. Whatever goes wrong here is left to the
-usual way, which then reports it. To take this module out, take out its two users: `approach` in cli/server.py,
-which starts it, and `connect` in connections.py; checks.py takes only `tls_context` from here.
+usual way, which then reports it. To take this module out, take out its users: `_begin_early` in main.py and `approach`
+in cli/server.py, which start it, and `connect` in connections.py; checks.py takes only `tls_context` from here.
+The imports at the top are those without which no connection can begin: what comes later is imported later.
 """
 
 import contextlib
@@ -15,12 +16,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from smai_cli.http.tcp import Cancellation, Reached, connect, limit, note, resolve
 from smai_cli.http.trace import Trace, silent
 
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without the time to import typing
 if TYPE_CHECKING:
     import ssl
 
@@ -40,6 +40,7 @@ class Preconnect:
         self, host: str, port: int, ca_file: str | None, connect_timeout_s: float, trace: Trace = silent
     ) -> None:
         self._address = (host, port)
+        self._connect_timeout_s = connect_timeout_s
         self._trace = trace
         self._ca_file = ca_file
         self._end_s = time.monotonic() + (connect_timeout_s or math.inf)
@@ -50,6 +51,11 @@ class Preconnect:
         self._lock = threading.Lock()
         self._over = threading.Event()
         threading.Thread(target=self._run, daemon=True).start()
+
+    def is_for(self, base_url: str, ca_file: str | None, connect_timeout_s: float) -> bool:
+        """Return whether it is the connection that `preconnect` would make for these."""
+        made_for = (self._address, self._ca_file, self._connect_timeout_s)
+        return (_server_of(base_url), ca_file, connect_timeout_s) == made_for
 
     def take(self, host: str, port: int | None) -> "ssl.SSLSocket | None":
         """Wait for the connection and return it, once; None where there is none that can be used.
@@ -156,14 +162,27 @@ class _Later:
 def preconnect(
     base_url: str, ca_file: str | None, connect_timeout_s: float, environ: Mapping[str, str], trace: Trace = silent
 ) -> Preconnect | None:
-    """Begin to connect to the server of an https base URL; None for http, and where the environment interferes.
-
-    A proxy would make the connection another one, SSLKEYLOGFILE asks urllib3 to write its keys down.
-    """
-    parts = urlsplit(base_url)
-    if parts.scheme != "https" or not parts.hostname or any(name.lower() in _IN_THE_WAY for name in environ):
+    """Begin to connect to the server of an https base URL; None for http, and where the environment interferes."""
+    server = _server_of(base_url)
+    if server is None or is_in_the_way(environ):
         return None
-    return Preconnect(parts.hostname, parts.port or 443, ca_file, connect_timeout_s, trace)
+    return Preconnect(*server, ca_file, connect_timeout_s, trace)
+
+
+def is_in_the_way(environ: Mapping[str, str]) -> bool:
+    """Return whether the environment interferes with a connection made ahead.
+
+    A proxy would make it another one, SSLKEYLOGFILE asks urllib3 to write its keys down.
+    """
+    return any(name.lower() in _IN_THE_WAY for name in environ)
+
+
+def _server_of(base_url: str) -> tuple[str, int] | None:
+    """Return the host and the port of an https base URL; None for http."""
+    from urllib.parse import urlsplit  # noqa: PLC0415  # an early connection begins without it
+
+    parts = urlsplit(base_url)
+    return (parts.hostname, parts.port or 443) if parts.scheme == "https" and parts.hostname else None
 
 
 def tls_context(ca_file: str | None, context: "ssl.SSLContext | None" = None) -> "ssl.SSLContext":

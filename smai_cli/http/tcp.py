@@ -12,10 +12,13 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from smai_cli.frozen import Frozen
 from smai_cli.http.trace import Trace, silent
+
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without the time to import typing
+if TYPE_CHECKING:
+    from typing import Any
 
 # Python takes a timeout of 0 for a socket that never waits.
 _SHORTEST_S = 0.001
@@ -109,7 +112,7 @@ class Address(Frozen):
     family: int
     kind: int
     protocol: int
-    place: Any
+    place: "Any"
 
     @property
     def host(self) -> str:

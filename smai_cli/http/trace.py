@@ -3,8 +3,8 @@
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without the time to import typing
 if TYPE_CHECKING:
     from smai_cli.config.keys import Secrets
 

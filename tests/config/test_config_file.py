@@ -19,7 +19,8 @@ from process import SMAI
 from terminal import terminal
 
 from smai_cli.config.config_file import Settings, find_settings
-from smai_cli.config.endpoint import DEFAULT_BASE_URL, find_endpoint, find_key, origin_of
+from smai_cli.config.endpoint import find_endpoint, find_key, origin_of
+from smai_cli.config.places import DEFAULT_BASE_URL
 from smai_cli.errors import UsageError
 
 KEY = "sk-settings-1234567890"

@@ -3,8 +3,9 @@
 import pytest
 from conftest import Config, Server, Smai
 
-from smai_cli.config.endpoint import DEFAULT_BASE_URL, Endpoint, find_endpoint, shown_url
+from smai_cli.config.endpoint import Endpoint, find_endpoint, shown_url
 from smai_cli.config.keys import Secret
+from smai_cli.config.places import DEFAULT_BASE_URL
 from smai_cli.errors import UsageError
 
 

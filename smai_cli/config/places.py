@@ -1,0 +1,42 @@
+"""Where things are unless somebody says otherwise: the server, the configuration, the certificates to trust.
+
+Nothing is imported but what the interpreter has loaded already, because this is asked before anything else is.
+"""
+
+import os
+
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without the time to import typing
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_BASE_URL = "https://api.smai.ai/v1"
+DEFAULT_CONNECT_TIMEOUT_S = 10
+CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+
+
+def config_folder(environ: "Mapping[str, str]") -> str | None:
+    """Return smai's folder for configuration (XDG base directory specification), None without a home."""
+    base = environ.get("XDG_CONFIG_HOME", "")
+    if not os.path.isabs(base):
+        home = home_folder(environ)
+        if home is None:
+            return None
+        base = os.path.join(home, ".config")
+    return os.path.join(base, "smai")
+
+
+def home_folder(environ: "Mapping[str, str]") -> str | None:
+    """Return the home, None where there is none: one that is not absolute would be another in each folder."""
+    home = environ.get("HOME", "")
+    return home if os.path.isabs(home) else None
+
+
+def config_path(environ: "Mapping[str, str]") -> str | None:
+    """Return where the configuration file is, or would be; None without a home."""
+    folder = config_folder(environ)
+    return folder and os.path.join(folder, "config.toml")
+
+
+def ca_file_named(environ: "Mapping[str, str]") -> "tuple[str, str] | None":
+    """Return the variable that names a file of certificates, or a folder, and what it names; None where none does."""
+    return next(((name, environ[name]) for name in CA_VARIABLES if environ.get(name)), None)
