@@ -13,6 +13,9 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from smai_cli.http import lean  # noqa: F401  # before anything imports requests
+
+# isort: split
 import requests
 
 from smai_cli import __version__

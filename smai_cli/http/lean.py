@@ -1,0 +1,62 @@
+"""Imports urllib3 and requests without two modules that they load and smai never needs: a tenth of all the imports.
+
+Both ways are those of the language reference (The import system, 5.3.1: sys.modules), and afterwards nothing is left of
+them: whoever imports one of these modules later gets it. Who has them already, or requests, keeps them.
+"""
+
+import contextlib
+import importlib
+import sys
+import types
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+# They guess the charset of a text, for Response.text. Without them requests says so once, and takes UTF-8.
+_CHARSETS = ("chardet", "charset_normalizer")
+_NO_CHARSETS = "Unable to find acceptable character detection dependency"
+_METADATA = "importlib.metadata"
+
+
+def _import_lean() -> None:
+    if "requests" in sys.modules:
+        return
+    with _metadata_later():
+        import urllib3  # noqa: F401, PLC0415
+    with _without_charsets():
+        import requests  # noqa: F401, PLC0415
+
+
+@contextlib.contextmanager
+def _without_charsets() -> Iterator[None]:
+    """Have the import of these modules fail, and requests not warn of it; all other warnings are heard."""
+    hidden = [name for name in _CHARSETS if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: ModuleNotFoundError
+    warnings.filterwarnings("ignore", message=_NO_CHARSETS, module="requests")
+    ours = warnings.filters[0]
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            warnings.filters.remove(ours)  # type: ignore[attr-defined]  # a list, in fact
+        for name in hidden:
+            sys.modules.pop(name, None)
+
+
+@contextlib.contextmanager
+def _metadata_later() -> Iterator[None]:
+    """Have importlib.metadata loaded when something of it is called: urllib3 takes a function from it for HTTP/2."""
+    if _METADATA in sys.modules:
+        yield
+        return
+    stand_in: Any = types.ModuleType(_METADATA)
+    stand_in.version = lambda name: importlib.import_module(_METADATA).version(name)
+    sys.modules[_METADATA] = stand_in
+    try:
+        yield
+    finally:
+        if sys.modules.get(_METADATA) is stand_in:
+            del sys.modules[_METADATA]
+
+
+_import_lean()

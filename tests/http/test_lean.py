@@ -1,0 +1,73 @@
+"""requests and urllib3 come without what they load and nobody uses, and nobody notices. Each in a new interpreter."""
+
+import subprocess
+import sys
+
+import pytest
+
+# What a script may say: the modules that are to be missing.
+LEFT_OUT = "{'chardet', 'charset_normalizer', 'importlib.metadata'} & set(sys.modules)"
+
+
+def python(script: str, *options: str) -> str:
+    """Run a script in an interpreter of its own; return what it prints."""
+    done = subprocess.run(
+        [sys.executable, *options, "-c", f"import sys, warnings\n{script}"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_no_module_is_loaded_that_nobody_uses() -> None:
+    """If this fails, requests or urllib3 takes another way to them by now, and lean.py is of no use."""
+    assert python(f"import smai_cli.http.transport; print({LEFT_OUT})", "-W", "error") == "set()\n"
+
+
+def test_whoever_wants_them_later_gets_them() -> None:
+    script = """
+import smai_cli.http.transport
+import charset_normalizer, importlib.metadata, requests, urllib3.http2
+assert charset_normalizer.from_bytes(b"hi").best()
+assert importlib.metadata.version("urllib3") == urllib3.http2.version("urllib3") == urllib3.__version__
+answer = requests.Response()
+answer._content = "Grüße".encode()
+print(answer.text)
+"""
+    assert python(script, "-W", "error", "-X", "utf8") == "Grüße\n"
+
+
+def test_whoever_has_them_already_keeps_them() -> None:
+    script = """
+import charset_normalizer, importlib.metadata
+metadata = importlib.metadata
+import smai_cli.http.transport
+import requests.compat, urllib3.http2
+assert requests.compat.chardet in (charset_normalizer, sys.modules.get("chardet"))
+assert sys.modules["importlib.metadata"] is metadata
+print(urllib3.http2.version is metadata.version)
+"""
+    assert python(script, "-W", "error") == "True\n"
+
+
+def test_the_filters_of_warnings_are_those_that_the_libraries_leave() -> None:
+    script = "; print(sorted(map(str, warnings.filters)))"
+    assert python(f"import smai_cli.http.transport{script}") == python(f"import requests{script}")
+
+
+@pytest.mark.parametrize(
+    ("message", "module", "is_heard"),
+    [
+        ("Unable to find acceptable character detection dependency (...).", "requests", False),
+        ("Unable to find acceptable character detection dependency (...).", "another", True),
+        ("urllib3 (9) doesn't match a supported version!", "requests", True),
+    ],
+)
+def test_one_warning_of_requests_is_not_heard_and_all_others_are(message: str, module: str, is_heard: bool) -> None:
+    script = f"""
+import smai_cli.http.transport
+from smai_cli.http.lean import _without_charsets
+with warnings.catch_warnings(record=True, action="always") as heard, _without_charsets():
+    warnings.warn_explicit({message!r}, UserWarning, "file", 1, {module!r})
+print(bool(heard))
+"""
+    assert python(script) == f"{is_heard}\n"
