@@ -221,8 +221,9 @@ class Exchange:
         # that notices a Content-Length cut short. decode_content: a proxy may compress although told not to.
         self.clock.start()
         try:
-            with self._in_use() as raw:
-                piece: bytes = raw.read1(PIECE_BYTES, decode_content=True)
+            with self._use:  # the thread does not let go of the response meanwhile
+                self._sending.cancellation.check()
+                piece: bytes = self._response.raw.read1(PIECE_BYTES, decode_content=True)  # type: ignore[union-attr]
         except FAILURES as exc:
             self.clock.check()
             self.check()
@@ -263,13 +264,6 @@ class Exchange:
         """Raise BrokenError once it was closed."""
         if self._is_closed:
             raise BrokenError("the answer was given up before it was complete", "ask again", again=Again.NEVER)
-
-    @contextlib.contextmanager
-    def _in_use(self) -> Iterator[Any]:
-        """Keep the thread from letting go of the response while it is read. Raises OSError once it was closed."""
-        with self._use:
-            self._sending.cancellation.check()
-            yield self._response.raw if self._response is not None else None
 
     def _accepted(self) -> requests.Response:
         """Return the response whose status is 200, its body unread. Raises SmaiError."""
