@@ -16,9 +16,11 @@ third for a moment. Between two requests a worker holds two.
 
 import functools
 import os
+import queue
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import requests
@@ -49,6 +51,14 @@ class KeepAlive:
         self._connections: list[Connection] = []
         self._parked = Cancellation()
         self._idle_since_s = 0.0
+        self._thread: _Thread | None = None
+
+    def start(self, work: Callable[[], None]) -> "Job":
+        """Have `work` done on the thread that all exchanges share; on a new one while another is stuck on it."""
+        if self._thread is None or not self._thread.is_idle:
+            self._end_thread()
+            self._thread = _Thread()
+        return self._thread.start(work)
 
     def acquire(
         self, origin: str, ca_file: str | None, sending: Sending, preconnect: Preconnect | None
@@ -93,9 +103,15 @@ class KeepAlive:
         self.drain_s = HURRY_S if in_time else _NO_TIME_S
 
     def close(self) -> None:
-        """Let go of the connection. The next exchange would have a new one."""
+        """Let go of the connection and of the thread. The next exchange would have new ones."""
         self._drop(self._connections)
         self._session, self._connections = None, []
+        self._end_thread()
+
+    def _end_thread(self) -> None:
+        if self._thread:
+            self._thread.end()
+        self._thread = None
 
     def _drop(self, connections: list[Connection]) -> None:
         """Close them. They are objects that connect again where they are used again."""
@@ -103,6 +119,62 @@ class KeepAlive:
             connection.close()
         self._parked.cancel()
         self._parked = Cancellation()
+
+
+class Job:
+    """Work on the thread that is called `ident`; to be waited for as a thread is."""
+
+    def __init__(self, work: Callable[[], None], ident: int | None) -> None:
+        self.ident = ident
+        self._work: Callable[[], None] | None = work
+        self._over = threading.Event()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is done."""
+        return self._over.is_set()
+
+    def run(self) -> None:
+        """Do it, once."""
+        work, self._work = self._work, None  # it may hold this
+        try:
+            if work:
+                work()
+        finally:
+            self._over.set()
+
+    def join(self, timeout: float) -> None:
+        """Wait until it is done, for at most so many seconds."""
+        self._over.wait(timeout)
+
+
+class _Thread:
+    """A thread that does one job after the other: to start one costs three times as much as to wake it."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._last: Job | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def is_idle(self) -> bool:
+        return self._last is None or self._last.is_over
+
+    def start(self, work: Callable[[], None]) -> Job:
+        self._last = Job(work, self._thread.ident)
+        self._jobs.put(self._last)
+        return self._last
+
+    def end(self) -> None:
+        """Have it end, and wait for that unless it is stuck."""
+        self._jobs.put(None)
+        if self.is_idle:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while job := self._jobs.get():
+            job.run()
 
 
 class KeptSession(Session):

@@ -10,7 +10,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from smai_cli.http import lean  # noqa: F401  # before anything imports requests
@@ -39,7 +39,7 @@ from smai_cli.http.trace import Trace, silent
 from smai_cli.text import one_line
 
 if TYPE_CHECKING:
-    from smai_cli.http.keepalive import KeepAlive, KeptSession
+    from smai_cli.http.keepalive import Job, KeepAlive, KeptSession
 
 PIECE_BYTES = 65536
 # How much of the body of an HTTP error is read, and for how long: enough for the server's words.
@@ -190,8 +190,10 @@ class Exchange:
         self._session: KeptSession | None = None
         self._serves = endpoint.base_url, ca_file
         self._owner = 0
+        self._raw: Any = None
+        self._is_coded = False
         self._has_ended = False
-        self._thread: threading.Thread | None = None
+        self._thread: threading.Thread | Job | None = None
         self._thread_lock = threading.Lock()
         self._use = threading.Lock()
         self._is_closed = False
@@ -212,18 +214,19 @@ class Exchange:
         except BaseException:
             self.close()  # a retry is not to run beside the exchange that it replaces
             raise
+        self._raw, self._is_coded = response.raw, "content-encoding" in response.headers
         self._is_answered = True
         return ResponseBody(response.raw, self)
 
     def read(self) -> bytes:
         """Return the next piece of the body, as soon as it is there; none at its end. Raises as ResponseBody does."""
         # read1 with a size is the one call of urllib3 that returns what has arrived, whatever the framing, and
-        # that notices a Content-Length cut short. decode_content: a proxy may compress although told not to.
+        # that notices a Content-Length cut short. A proxy may compress although told not to.
         self.clock.start()
         try:
-            with self._use:  # the thread does not let go of the response meanwhile
+            with self._use:  # the thread does not let go of the response while it is read
                 self._sending.cancellation.check()
-                piece: bytes = self._response.raw.read1(PIECE_BYTES, decode_content=True)  # type: ignore[union-attr]
+                piece: bytes = self._raw.read1(PIECE_BYTES, decode_content=self._is_coded)
         except FAILURES as exc:
             self.clock.check()
             self.check()
@@ -253,7 +256,7 @@ class Exchange:
         self._news.put(None)
         with self._thread_lock:
             thread = self._thread
-        if thread and thread is not threading.current_thread() and not self._sending.cancellation.is_deaf:
+        if thread and thread.ident != threading.get_ident() and not self._sending.cancellation.is_deaf:
             thread.join(_QUICK_S)
 
     def trace(self, what: str) -> None:
@@ -282,8 +285,7 @@ class Exchange:
         self._sending.connect_end_s = time.monotonic() + (self._clocks.connect_timeout_s or math.inf)
         with self._thread_lock:
             self.check()
-            self._thread = threading.Thread(target=self._run, daemon=True)
-            self._thread.start()
+            self._thread = (self._keep_alive.start if self._keep_alive else _started)(self._run)
         limit_s = self._clocks.connect_timeout_s
         try:
             while (news := self._next(limit_s)) is None:  # the head, or a part of the body, is sent; or it was closed
@@ -410,6 +412,12 @@ _POST_HEADERS = {"Content-Type": "application/json", "Accept": "text/event-strea
 _GET_HEADERS = {"Accept": "application/json"}
 # On this machine no proxy is in the way, and a key in plain http must not go to one.
 _NO_PROXIES: Any = {"http": None, "https": None, "all": None}
+
+
+def _started(work: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
 
 
 def _shown_url(endpoint: Endpoint, path: str) -> str:
