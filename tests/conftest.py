@@ -21,7 +21,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 Smai = Callable[..., process.Result]
 Server = Callable[..., Mock]
 Config = Callable[[str], Path]
-Start = Callable[..., "tuple[subprocess.Popen[bytes], str]"]
+StartMock = Callable[..., "tuple[subprocess.Popen[bytes], str]"]
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:  # noqa: ARG001  # the hook's signature
@@ -74,8 +74,8 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def start(environment: dict[str, str]) -> Iterator[Start]:
-    """`start("--delay", "0")` runs `smai mock` and returns the process and its base URL."""
+def start_mock(environment: dict[str, str]) -> Iterator[StartMock]:
+    """`start_mock("--delay", "0")` runs `smai mock` and returns the process and its base URL."""
     with contextlib.ExitStack() as stack:
 
         def run(*arguments: str) -> tuple[subprocess.Popen[bytes], str]:

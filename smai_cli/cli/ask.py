@@ -18,7 +18,8 @@ from smai_cli.cli.group import (
 from smai_cli.cli.options import AskOptions, AskValues, ServerOptions
 from smai_cli.cli.server import approach, chosen_endpoint, previewed_endpoint, serving
 from smai_cli.clocks import Deadline
-from smai_cli.config.endpoint import Endpoint, shown_url
+from smai_cli.config.base_url import shown_url
+from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import SmaiError
 from smai_cli.files import text_in
 from smai_cli.frozen import Frozen
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from smai_cli.cli.run import Run
-    from smai_cli.config.endpoint import KeySource
+    from smai_cli.config.key_source import KeySource
     from smai_cli.http.preconnect import Preconnect
     from smai_cli.stream.pump import Dialect
 

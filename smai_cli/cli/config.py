@@ -9,8 +9,9 @@ import click
 
 from smai_cli.cli.ask import ask
 from smai_cli.cli.group import is_typed, profile_name_option
+from smai_cli.config.base_url import find_base_url, shown_url
 from smai_cli.config.config_file import KEYS, Settings, find_settings
-from smai_cli.config.endpoint import FOREIGN_KEY_HINT, find_base_url, find_key, foreign_key, shown_url
+from smai_cli.config.key_source import FOREIGN_KEY_HINT, find_key, foreign_key
 from smai_cli.config.log_file import VARIABLE, find_log
 from smai_cli.config.places import config_path
 from smai_cli.errors import UsageError

@@ -15,18 +15,10 @@ from smai_cli.cli.group import is_typed, load_settings, server_options
 from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.cli.options import ServerOptions
 from smai_cli.cli.server import chosen_endpoint, read_headers, serving
+from smai_cli.config.base_url import find_base_url, shown_url
 from smai_cli.config.config_file import NO_SETTINGS, Settings
-from smai_cli.config.endpoint import (
-    DEFAULT_MODEL,
-    FOREIGN_KEY_HINT,
-    Endpoint,
-    find_base_url,
-    find_ca_file,
-    find_endpoint,
-    find_key,
-    foreign_key,
-    shown_url,
-)
+from smai_cli.config.endpoint import DEFAULT_MODEL, Endpoint, find_ca_file, find_endpoint
+from smai_cli.config.key_source import FOREIGN_KEY_HINT, find_key, foreign_key
 from smai_cli.config.places import CA_VARIABLES, config_path
 from smai_cli.doctor.checks import (
     Address,

@@ -12,8 +12,9 @@ import click
 
 from smai_cli import __version__
 from smai_cli.cli import options
+from smai_cli.config.base_url import find_base_url
 from smai_cli.config.config_file import MOST_SECONDS, NO_SETTINGS, Settings, find_settings
-from smai_cli.config.endpoint import DEFAULT_MODEL, find_base_url
+from smai_cli.config.endpoint import DEFAULT_MODEL
 from smai_cli.config.places import DEFAULT_BASE_URL, DEFAULT_CONNECT_TIMEOUT_S
 from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import say

@@ -13,8 +13,9 @@ from smai_cli.cli.models import ask_for_list
 from smai_cli.cli.options import ClockOptions
 from smai_cli.cli.server import read_headers
 from smai_cli.clocks import Clocks, Deadline
+from smai_cli.config.base_url import find_base_url, origin_of
 from smai_cli.config.config_file import Settings
-from smai_cli.config.endpoint import Endpoint, endpoint_for, find_base_url, find_ca_file, origin_of
+from smai_cli.config.endpoint import Endpoint, endpoint_for, find_ca_file
 from smai_cli.config.keys import Secret, checked_key, key_from_stdin
 from smai_cli.config.keystore import KeyStore
 from smai_cli.config.places import config_folder

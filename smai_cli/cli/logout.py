@@ -5,8 +5,8 @@ import os
 import click
 
 from smai_cli.cli.group import base_url_option, is_typed, profile_name_option
+from smai_cli.config.base_url import find_base_url, origin_of
 from smai_cli.config.config_file import NO_SETTINGS, Settings, find_settings
-from smai_cli.config.endpoint import find_base_url, origin_of
 from smai_cli.config.keystore import Kept, KeyStore
 from smai_cli.config.places import config_folder
 from smai_cli.errors import UsageError

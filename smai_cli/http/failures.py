@@ -10,7 +10,7 @@ import requests
 import urllib3
 
 from smai_cli.clocks import Clocks
-from smai_cli.config.endpoint import shown_url
+from smai_cli.config.base_url import shown_url
 from smai_cli.errors import Again, BrokenError, ClockError, ConnectError, RefusedError, SmaiError, UsageError
 from smai_cli.http.api_error import api_error_in_body
 from smai_cli.http.retry import retry_after_s, should_retry

@@ -18,8 +18,10 @@ from conftest import Config, Server, Smai
 from process import SMAI
 from terminal import terminal
 
+from smai_cli.config.base_url import origin_of
 from smai_cli.config.config_file import Settings, find_settings
-from smai_cli.config.endpoint import find_endpoint, find_key, origin_of
+from smai_cli.config.endpoint import find_endpoint
+from smai_cli.config.key_source import find_key
 from smai_cli.config.places import DEFAULT_BASE_URL
 from smai_cli.errors import UsageError
 

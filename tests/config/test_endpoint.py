@@ -3,7 +3,8 @@
 import pytest
 from conftest import Config, Server, Smai
 
-from smai_cli.config.endpoint import Endpoint, find_endpoint, shown_url
+from smai_cli.config.base_url import shown_url
+from smai_cli.config.endpoint import Endpoint, find_endpoint
 from smai_cli.config.keys import Secret
 from smai_cli.config.places import DEFAULT_BASE_URL
 from smai_cli.errors import UsageError

@@ -13,7 +13,7 @@ from conftest import Config, Server, Smai, assert_refused
 from process import NO_BYTECODE, SMAI, can_trace
 from rawserver import HEAD, OK, Serve, Start, chunk, error_body, forever, http
 
-from smai_cli.config.endpoint import origin_of
+from smai_cli.config.base_url import origin_of
 
 pytest_plugins = ["rawserver"]
 KEY = "sk-keys-1234567890"

@@ -7,7 +7,7 @@ import pytest
 from conftest import Config, Server, Smai
 from process import Result
 
-from smai_cli.config.endpoint import origin_of
+from smai_cli.config.base_url import origin_of
 from smai_cli.mock.server import Mock
 
 KEY = "sk-whose-1234567890"

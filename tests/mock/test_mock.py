@@ -7,22 +7,22 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import Smai, Start
+from conftest import Smai, StartMock
 from process import SMAI
 from tapes import BY_NAME
 
 from smai_cli.mock.script import POEM
 
 
-def test_the_first_line_is_the_base_url_on_loopback_and_it_answers(start: Start, smai: Smai) -> None:
-    _, url = start()
+def test_the_first_line_is_the_base_url_on_loopback_and_it_answers(start_mock: StartMock, smai: Smai) -> None:
+    _, url = start_mock()
     assert url.startswith("http://127.0.0.1:")
     assert url.endswith("/v1")
     assert smai("ask", "--base-url", url, "hi").stdout == POEM.encode()
 
 
-def test_max_requests_ends_it_with_status_0(start: Start, smai: Smai) -> None:
-    process, url = start("--max-requests", "2", "--reply", "ok")
+def test_max_requests_ends_it_with_status_0(start_mock: StartMock, smai: Smai) -> None:
+    process, url = start_mock("--max-requests", "2", "--reply", "ok")
     assert smai("ask", "--base-url", url, "hi").stdout == b"ok\n"
     assert process.poll() is None
     assert smai("ask", "--base-url", url, "hi").stdout == b"ok\n"
@@ -30,25 +30,25 @@ def test_max_requests_ends_it_with_status_0(start: Start, smai: Smai) -> None:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it(start: Start, signum: int) -> None:
-    process, _ = start()
+def test_a_signal_ends_it(start_mock: StartMock, signum: int) -> None:
+    process, _ = start_mock()
     process.send_signal(signum)
     assert process.wait(10) == -signum
 
 
-def test_a_chosen_port_is_used_and_a_taken_one_is_status_2(start: Start, smai: Smai) -> None:
-    _, url = start()
+def test_a_chosen_port_is_used_and_a_taken_one_is_status_2(start_mock: StartMock, smai: Smai) -> None:
+    _, url = start_mock()
     port = url.removesuffix("/v1").rsplit(":", 1)[1]
     result = smai("mock", "--port", port)
     assert (result.status, result.stdout) == (2, b"")
     assert result.stderr == f"smai: port {port}: Address already in use; choose another --port\n"
 
 
-def test_a_tape_is_replayed_byte_for_byte(start: Start, smai: Smai, tmp_path: Path) -> None:
+def test_a_tape_is_replayed_byte_for_byte(start_mock: StartMock, smai: Smai, tmp_path: Path) -> None:
     tape = tmp_path / "tape.sse"
     for name in ("good", "crlf", "comments-and-fields", "pretty-printed"):
         tape.write_bytes(BY_NAME[name].bytes)
-        _, url = start("--tape", str(tape))
+        _, url = start_mock("--tape", str(tape))
         assert smai("ask", "--raw", "--base-url", url, "hi").stdout == BY_NAME[name].bytes
 
 
@@ -69,8 +69,8 @@ def test_a_tape_is_replayed_byte_for_byte(start: Start, smai: Smai, tmp_path: Pa
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_faults_on_request(start: Start, smai: Smai, arguments: list[str], status: int, stdout: bytes) -> None:
-    _, url = start("--reply", "a b c", *arguments)
+def test_faults_on_request(start_mock: StartMock, smai: Smai, arguments: list[str], status: int, stdout: bytes) -> None:
+    _, url = start_mock("--reply", "a b c", *arguments)
     result = smai("ask", "--base-url", url, "--idle-timeout", "1", "hi")
     assert (result.status, result.stdout) == (status, stdout)
 
@@ -79,8 +79,8 @@ def test_faults_on_request(start: Start, smai: Smai, arguments: list[str], statu
     ("path", "body", "status"),
     [("/chat/completions", b"{", 400), ("/chat/completions", b'{"model": 1}', 400), ("/elsewhere", b"{}", 404)],
 )
-def test_a_request_that_is_none_is_refused(start: Start, path: str, body: bytes, status: int) -> None:
-    _, url = start()
+def test_a_request_that_is_none_is_refused(start_mock: StartMock, path: str, body: bytes, status: int) -> None:
+    _, url = start_mock()
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(url + path, body)
     assert refused.value.code == status
@@ -88,8 +88,8 @@ def test_a_request_that_is_none_is_refused(start: Start, path: str, body: bytes,
 
 
 @pytest.mark.thorough
-def test_a_hundred_processes_at_once_are_all_answered(start: Start, environment: dict[str, str]) -> None:
-    _, url = start("--tape", str(Path(__file__).parents[1] / "streams" / "good.sse"))
+def test_a_hundred_processes_at_once_are_all_answered(start_mock: StartMock, environment: dict[str, str]) -> None:
+    _, url = start_mock("--tape", str(Path(__file__).parents[1] / "streams" / "good.sse"))
     asking = [
         subprocess.Popen([SMAI, "ask", "--base-url", url, "-n", "hi"], stdout=subprocess.PIPE, env=environment)
         for _ in range(100)
@@ -99,8 +99,8 @@ def test_a_hundred_processes_at_once_are_all_answered(start: Start, environment:
 
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS"])
-def test_other_methods_are_refused_and_end_nothing(start: Start, smai: Smai, method: str) -> None:
-    process, url = start()
+def test_other_methods_are_refused_and_end_nothing(start_mock: StartMock, smai: Smai, method: str) -> None:
+    process, url = start_mock()
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(urllib.request.Request(f"{url}/models", method=method))
     refused.value.close()
@@ -109,10 +109,10 @@ def test_other_methods_are_refused_and_end_nothing(start: Start, smai: Smai, met
     assert process.poll() is None
 
 
-def test_the_faults_of_an_answer_apply_to_the_list_of_models(start: Start, smai: Smai) -> None:
-    _, url = start("--status", "503", "--retry-after", "0", "--fail-first", "1", "--require-key", "sk-rehearsal")
+def test_the_faults_of_an_answer_apply_to_the_list_of_models(start_mock: StartMock, smai: Smai) -> None:
+    _, url = start_mock("--status", "503", "--retry-after", "0", "--fail-first", "1", "--require-key", "sk-rehearsal")
     assert smai("models", "--base-url", url).status == 5
-    _, url = start("--status", "503", "--retry-after", "0", "--fail-first", "1")
+    _, url = start_mock("--status", "503", "--retry-after", "0", "--fail-first", "1")
     result = smai("models", "--base-url", url)
     assert result.status == 0
     assert "try 2 of 3 in 0.0 s" in result.stderr

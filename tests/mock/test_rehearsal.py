@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import Smai, Start
+from conftest import Smai, StartMock
 from process import SMAI
 
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
@@ -97,8 +97,10 @@ def fates(url: str, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("asked", list(ASKED))
-def test_an_echo_is_the_text_of_the_last_user_message_streamed_and_in_one_piece(start: Start, asked: str) -> None:
-    _, url = start("--echo")
+def test_an_echo_is_the_text_of_the_last_user_message_streamed_and_in_one_piece(
+    start_mock: StartMock, asked: str
+) -> None:
+    _, url = start_mock("--echo")
     path, request = ASKED[asked]
     with closing(connect(url)) as connection:
         streamed = ask(connection, path, {**request, "stream_options": {"include_usage": True}})
@@ -116,8 +118,8 @@ def test_an_echo_is_the_text_of_the_last_user_message_streamed_and_in_one_piece(
     assert usage == whole["usage"]
 
 
-def test_an_echo_of_half_a_surrogate_pair_is_an_answer(start: Start) -> None:
-    _, url = start("--echo")
+def test_an_echo_of_half_a_surrogate_pair_is_an_answer(start_mock: StartMock) -> None:
+    _, url = start_mock("--echo")
     with closing(connect(url)) as connection:
         answer = ask(connection, CHAT, {"messages": [{"role": "user", "content": "a \ud83e"}]})
     assert answer.events[2]["choices"][0]["delta"]["content"] == " "
@@ -125,20 +127,20 @@ def test_an_echo_of_half_a_surrogate_pair_is_an_answer(start: Start) -> None:
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
-def test_smai_asks_for_an_echo_and_gets_its_prompt_back(start: Start, smai: Smai, api: str) -> None:
-    _, url = start("--echo")
+def test_smai_asks_for_an_echo_and_gets_its_prompt_back(start_mock: StartMock, smai: Smai, api: str) -> None:
+    _, url = start_mock("--echo")
     result = smai("ask", "--base-url", url, "--api", api, "-s", "No.", PROMPT)
     assert (result.status, result.stdout.decode()) == (0, f"{PROMPT}\n")
 
 
-def test_the_same_seed_gives_every_request_the_same_fate_and_another_seed_others(start: Start) -> None:
+def test_the_same_seed_gives_every_request_the_same_fate_and_another_seed_others(start_mock: StartMock) -> None:
     arguments = ("--flaky", "60%", "--reply", "a b c d e f g h", "--retry-after", "0")
-    first, second, third = (fates(start(*arguments, "--seed", seed)[1], 20) for seed in ("7", "7", "8"))
+    first, second, third = (fates(start_mock(*arguments, "--seed", seed)[1], 20) for seed in ("7", "7", "8"))
     assert first == second != third
 
 
-def test_without_kinds_a_third_each_is_busy_unavailable_and_cut(start: Start) -> None:
-    _, url = start("--flaky", "0.9")
+def test_without_kinds_a_third_each_is_busy_unavailable_and_cut(start_mock: StartMock) -> None:
+    _, url = start_mock("--flaky", "0.9")
     answers = list(ask_apart(url, 300))
     kinds = Counter(answer.status if answer.whole else "cut" for answer in answers)
     assert set(kinds) == {200, 429, 503, "cut"}
@@ -149,8 +151,8 @@ def test_without_kinds_a_third_each_is_busy_unavailable_and_cut(start: Start) ->
     assert len(cuts) > 10, "in any place, before the text as well"
 
 
-def test_each_kind_of_failure_has_a_share_of_its_own(start: Start) -> None:
-    _, url = start("--flaky", "429=10%,500=0.2,cut=30%,error=40%")
+def test_each_kind_of_failure_has_a_share_of_its_own(start_mock: StartMock) -> None:
+    _, url = start_mock("--flaky", "429=10%,500=0.2,cut=30%,error=40%")
     kinds = Counter(
         answer.status if answer.status != 200 else "error" if b"server_error" in answer.body else "cut"
         for answer in ask_apart(url, 100)
@@ -159,26 +161,28 @@ def test_each_kind_of_failure_has_a_share_of_its_own(start: Start) -> None:
     assert kinds[429] < kinds[500] < kinds["error"]
 
 
-def test_chance_cuts_and_fails_answers_in_one_piece_and_the_list_of_models_too(start: Start) -> None:
-    _, url = start("--flaky", "cut=1")
+def test_chance_cuts_and_fails_answers_in_one_piece_and_the_list_of_models_too(start_mock: StartMock) -> None:
+    _, url = start_mock("--flaky", "cut=1")
     with closing(connect(url)) as connection:
         assert not ask(connection, stream=False).whole
     with closing(connect(url)) as connection:
         connection.request("GET", "/v1/models")
         assert not answer_of(connection).whole
-    _, url = start("--flaky", "error=100%")
+    _, url = start_mock("--flaky", "error=100%")
     with closing(connect(url)) as connection:
         assert ask(connection, stream=False).status == 500
 
 
-def test_smai_sees_a_cut_by_chance_as_a_broken_stream(start: Start, smai: Smai) -> None:
-    _, url = start("--flaky", "cut=1")
+def test_smai_sees_a_cut_by_chance_as_a_broken_stream(start_mock: StartMock, smai: Smai) -> None:
+    _, url = start_mock("--flaky", "cut=1")
     assert smai("ask", "--base-url", url, "--retries", "0", "hi").status == 8
 
 
-def test_a_stall_by_chance_lasts_until_the_client_leaves_and_is_no_answer(start: Start, tmp_path: Path) -> None:
+def test_a_stall_by_chance_lasts_until_the_client_leaves_and_is_no_answer(
+    start_mock: StartMock, tmp_path: Path
+) -> None:
     log = tmp_path / "log"
-    mock, url = start("--flaky", "stall=1", "--reply", "a b", "--max-requests", "1", "--log", str(log))
+    mock, url = start_mock("--flaky", "stall=1", "--reply", "a b", "--max-requests", "1", "--log", str(log))
     for stream in (True, False):
         with closing(connect(url)) as connection:
             connection.request("POST", CHAT, json.dumps({"model": "m", "stream": stream, "messages": []}))
@@ -214,8 +218,8 @@ def test_what_cannot_be_rehearsed_is_status_2_in_one_line(smai: Smai, arguments:
     assert result.stderr.count("\n") == 1
 
 
-def test_beyond_the_limit_comes_429_with_the_time_to_wait_in_seconds_and_milliseconds(start: Start) -> None:
-    _, url = start("--limit", "0.004")
+def test_beyond_the_limit_comes_429_with_the_time_to_wait_in_seconds_and_milliseconds(start_mock: StartMock) -> None:
+    _, url = start_mock("--limit", "0.004")
     with closing(connect(url)) as connection:
         assert ask(connection).status == 200
         refused = ask(connection)
@@ -228,8 +232,8 @@ def test_beyond_the_limit_comes_429_with_the_time_to_wait_in_seconds_and_millise
     assert "Limit 0.004" in error["message"]
 
 
-def test_who_waits_as_long_as_the_limit_asks_is_answered(start: Start) -> None:
-    _, url = start("--limit", "4")
+def test_who_waits_as_long_as_the_limit_asks_is_answered(start_mock: StartMock) -> None:
+    _, url = start_mock("--limit", "4")
     with closing(connect(url)) as connection:
         while (answer := ask(connection)).status == 200:
             pass
@@ -238,15 +242,15 @@ def test_who_waits_as_long_as_the_limit_asks_is_answered(start: Start) -> None:
         assert ask(connection).status == 200
 
 
-def test_smai_keeps_to_the_limit(start: Start, smai: Smai) -> None:
-    _, url = start("--limit", "0.001")
+def test_smai_keeps_to_the_limit(start_mock: StartMock, smai: Smai) -> None:
+    _, url = start_mock("--limit", "0.001")
     assert smai("ask", "--base-url", url, "hi").status == 0
     assert smai("ask", "--base-url", url, "hi").status == 6
 
 
-def test_one_connection_carries_answers_errors_and_the_models(start: Start, tmp_path: Path) -> None:
+def test_one_connection_carries_answers_errors_and_the_models(start_mock: StartMock, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    _, url = start("--log", str(log), "--flaky", "503=50%")
+    _, url = start_mock("--log", str(log), "--flaky", "503=50%")
     with closing(connect(url)) as connection:
         for number in range(30):
             ask(connection, [CHAT, RESPONSES][number % 2], {"messages": [], "input": ""}, stream=number % 3 > 0)
@@ -261,8 +265,10 @@ def test_one_connection_carries_answers_errors_and_the_models(start: Start, tmp_
     [b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"Content-Length: x\r\n\r\n"],
     ids=["chunked", "no number"],
 )
-def test_what_is_left_of_a_body_that_cannot_be_read_is_no_further_request(start: Start, framing: bytes) -> None:
-    _, url = start()
+def test_what_is_left_of_a_body_that_cannot_be_read_is_no_further_request(
+    start_mock: StartMock, framing: bytes
+) -> None:
+    _, url = start_mock()
     with socket.create_connection(("127.0.0.1", int(urlsplit(url).port or 0)), timeout=30) as client:
         client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n" + framing)
         with client.makefile("rb") as answer:
@@ -318,8 +324,8 @@ def test_512_clients_at_once_are_answered_at_little_cost(environment: dict[str, 
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_split_writes_pieces_of_so_many_bytes_and_the_same_answer(start: Start, size: int) -> None:
-    _, url = start("--split", str(size), "--reply", PROMPT)
+def test_split_writes_pieces_of_so_many_bytes_and_the_same_answer(start_mock: StartMock, size: int) -> None:
+    _, url = start_mock("--split", str(size), "--reply", PROMPT)
     with closing(connect(url)) as connection:
         connection.request("POST", CHAT, json.dumps({"model": "m", "messages": [], "stream": True}))
         answer = connection.getresponse()
@@ -333,9 +339,9 @@ def test_split_writes_pieces_of_so_many_bytes_and_the_same_answer(start: Start, 
     assert b"".join(pieces).endswith(b"data: [DONE]\n\n")
 
 
-def test_each_piece_is_a_write_of_its_own_in_one_piece_answers_too(start: Start) -> None:
+def test_each_piece_is_a_write_of_its_own_in_one_piece_answers_too(start_mock: StartMock) -> None:
     """With a pause before each write, whoever reads after each of them sees each alone."""
-    _, url = start("--split", "40", "--delay", "20", "--reply", "hi")
+    _, url = start_mock("--split", "40", "--delay", "20", "--reply", "hi")
     with closing(connect(url)) as connection:
         connection.request("POST", CHAT, json.dumps({"model": "m", "messages": []}))
         answer = connection.getresponse()
@@ -347,8 +353,8 @@ def test_each_piece_is_a_write_of_its_own_in_one_piece_answers_too(start: Start)
 
 
 @pytest.mark.parametrize("size", ["1", "50", "100000"])
-def test_a_cut_in_pieces_is_a_cut(start: Start, smai: Smai, size: str) -> None:
-    _, url = start("--split", size, "--cut-after", "2", "--reply", "a b c")
+def test_a_cut_in_pieces_is_a_cut(start_mock: StartMock, smai: Smai, size: str) -> None:
+    _, url = start_mock("--split", size, "--cut-after", "2", "--reply", "a b c")
     result = smai("ask", "--base-url", url, "hi")
     assert result.status == 8
     assert result.stdout in (b"a b\n", b"")  # a piece that is larger than what there is never comes whole
@@ -358,8 +364,10 @@ PAGE = "http://localhost:3000"
 
 
 @pytest.mark.parametrize("origin", [PAGE, "null"])
-def test_a_page_of_an_allowed_origin_may_ask_and_read(start: Start, origin: str) -> None:
-    _, url = start("--allow-origin", PAGE.upper(), "--allow-origin", "null", "--require-key", "k", "--fail-first", "1")
+def test_a_page_of_an_allowed_origin_may_ask_and_read(start_mock: StartMock, origin: str) -> None:
+    _, url = start_mock(
+        "--allow-origin", PAGE.upper(), "--allow-origin", "null", "--require-key", "k", "--fail-first", "1"
+    )
     with closing(connect(url)) as connection:
         connection.request("OPTIONS", CHAT, headers={"Origin": origin, "Access-Control-Request-Method": "POST"})
         preflight = answer_of(connection)
@@ -375,8 +383,8 @@ def test_a_page_of_an_allowed_origin_may_ask_and_read(start: Start, origin: str)
 
 
 @pytest.mark.parametrize("origin", ["http://localhost:3001", "https://localhost:3000", "null", "*", None])
-def test_no_other_page_is_told_that_it_may(start: Start, origin: str | None) -> None:
-    _, url = start("--allow-origin", PAGE)
+def test_no_other_page_is_told_that_it_may(start_mock: StartMock, origin: str | None) -> None:
+    _, url = start_mock("--allow-origin", PAGE)
     headers = {"Origin": origin} if origin else {}
     with closing(connect(url)) as connection:
         answer = ask(connection, headers=headers)
@@ -387,8 +395,8 @@ def test_no_other_page_is_told_that_it_may(start: Start, origin: str | None) -> 
     assert not [name for name in (*answer.headers, *preflight.headers) if name.startswith("access-control")]
 
 
-def test_without_the_option_nothing_is_said_about_origins(start: Start) -> None:
-    _, url = start()
+def test_without_the_option_nothing_is_said_about_origins(start_mock: StartMock) -> None:
+    _, url = start_mock()
     with closing(connect(url)) as connection:
         answer = ask(connection, headers={"Origin": PAGE})
         connection.request("OPTIONS", CHAT, headers={"Origin": PAGE})
@@ -402,10 +410,12 @@ def logged(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
-def test_the_log_has_a_line_for_each_request_when_its_answer_has_ended(start: Start, tmp_path: Path) -> None:
+def test_the_log_has_a_line_for_each_request_when_its_answer_has_ended(start_mock: StartMock, tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text('{"index": 0}\n')
-    _, url = start("--log", str(log), "--fail-first", "1", "--cut-after", "1", "--require-key", "k", "--reply", "a b")
+    _, url = start_mock(
+        "--log", str(log), "--fail-first", "1", "--cut-after", "1", "--require-key", "k", "--reply", "a b"
+    )
     with closing(connect(url)) as connection:
         for key, stream in (("k", True), ("x", True), ("k", False), ("k", True)):
             ask(connection, stream=stream, headers={"Authorization": f"Bearer {key}"})
@@ -423,9 +433,9 @@ def test_the_log_has_a_line_for_each_request_when_its_answer_has_ended(start: St
     assert list(lines[0]) == ["index", "connection", "time_s", "method", "path", "prompt", "status", "outcome"]
 
 
-def test_a_client_that_leaves_is_logged_as_gone(start: Start, tmp_path: Path) -> None:
+def test_a_client_that_leaves_is_logged_as_gone(start_mock: StartMock, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    mock, url = start("--log", str(log), "--delay", "1", "--reply", "a " * 1000, "--max-requests", "1")
+    mock, url = start_mock("--log", str(log), "--delay", "1", "--reply", "a " * 1000, "--max-requests", "1")
     with socket.create_connection(("127.0.0.1", int(urlsplit(url).port or 0)), timeout=30) as client:
         body = b'{"model": "m", "messages": [], "stream": true}'
         client.sendall(b"POST %s HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (CHAT.encode(), len(body), body))
@@ -435,8 +445,8 @@ def test_a_client_that_leaves_is_logged_as_gone(start: Start, tmp_path: Path) ->
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no full device")
-def test_a_log_that_cannot_be_written_ends_the_mock_with_status_11(start: Start) -> None:
-    mock, url = start("--log", "/dev/full")
+def test_a_log_that_cannot_be_written_ends_the_mock_with_status_11(start_mock: StartMock) -> None:
+    mock, url = start_mock("--log", "/dev/full")
     with closing(connect(url)) as connection:
         ask(connection)
     assert mock.wait(30) == 11
@@ -452,8 +462,8 @@ def test_the_log_is_no_tape(smai: Smai, tmp_path: Path) -> None:
     assert tape.read_bytes() == b"data: [DONE]\n\n"
 
 
-def test_requests_do_not_pile_up_in_memory(start: Start) -> None:
-    mock, url = start()
+def test_requests_do_not_pile_up_in_memory(start_mock: StartMock) -> None:
+    mock, url = start_mock()
     big = {"messages": [], "metadata": {"bulk": "x" * 1_000_000}}
     with closing(connect(url)) as connection:
         for _ in range(100):

@@ -91,7 +91,7 @@ def test_what_is_final_is_final_also_when_the_connection_breaks(steps: list[Said
 
 SOURCE = Path(completeness.__file__)
 # What is there for a message, for speed or for memory, and changes no verdict: functions, and names in statements.
-UNJUDGED = ("_unsaid", "worst", "reason", "__init__", "rank")
+UNJUDGED = ("emptiness", "_unsaid", "worst", "reason", "__init__", "rank")
 UNJUDGED_NAMES = ("needs_care", "_is_in_one_piece", "_CHOICES_LIMIT", "reason not in self.words")
 
 

@@ -1,0 +1,98 @@
+"""Base URLs: found, checked, compared and shown."""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from smai_cli.config.config_file import Settings, Value
+from smai_cli.config.places import DEFAULT_BASE_URL
+from smai_cli.errors import UsageError
+
+# In a query, what is known to be no secret: the version of the API is a date, and messages are about it.
+OPEN_NAMES = ("api-version",)
+# What the APIs put behind a base URL.
+_REQUEST_PATHS = ("/chat/completions", "/responses")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def origin_of(base_url: str) -> str:
+    """Return scheme, host and port of a base URL (RFC 6454, section 4). Raises UsageError."""
+    scheme, host, port = origin_in(parsed(base_url))
+    return f"{scheme}://{host}:{port}"
+
+
+def find_base_url(base_url: str | None, environ: Mapping[str, str], settings: Settings) -> tuple[str, str]:
+    """Return the base URL that counts, and where it comes from. Raises UsageError."""
+    default = Value(DEFAULT_BASE_URL, "default")
+    typed = Value(base_url, "--base-url") if base_url else None
+    found, source = typed or settings.find("base_url", environ, "SMAI_BASE_URL") or default
+    return urlunsplit(parsed(found, source)), source
+
+
+def shown_url(url: str) -> str:
+    """Return a URL, or what was meant to be one, as messages show it.
+
+    It has no user and no password, of its query the names only, and no fragment: any of them can be a secret. What
+    stands in the place of a port and is none is the beginning of a password.
+    """
+    before, _, query = url.partition("#")[0].partition("?")
+    scheme = re.match(r"(?i)https?:/*|[a-z][a-z0-9+.-]*://|", before)
+    head = scheme[0] if scheme else ""
+    host, slash, path = before[len(head) :].partition("/")
+    host = host.rpartition("@")[2]
+    if "@" in path:  # a password with a slash in it, perhaps
+        path = f"...@{path.rpartition('@')[2]}"
+    if not re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:[0-9]*)?", host):
+        host = f"{host.partition(':')[0]}:..."
+    shown = "&".join(_shown_pair(name, value) for name, value in query_in(query))
+    return f"{head}{host}{slash}{path}{'?' if shown else ''}{shown}"
+
+
+def _shown_pair(name: str, value: str) -> str:
+    shown = value if name in OPEN_NAMES or not value else "..."
+    return f"{name}={shown}" if name else shown
+
+
+def query_in(query: str) -> list[tuple[str, str]]:
+    """Return the names and the values in a query; what has no sign between them is all value."""
+    pairs = [part.partition("=") for part in query.split("&") if part]
+    return [(name, value) if sign else ("", name) for name, sign, value in pairs]
+
+
+def parsed(base_url: str, source: str = "--base-url and SMAI_BASE_URL") -> SplitResult:
+    """Split and check a base URL.
+
+    Credentials in it are dropped, because only a key is ever sent, and so is the path that a request puts behind it:
+    documentation shows the whole URL, and that is what is copied.
+    """
+    shown = shown_url(base_url)
+    if not base_url.isprintable() or " " in base_url:
+        raise UsageError("the base URL holds a space or a control character", f"check {source}")
+    try:
+        parts = urlsplit(base_url)
+        port = parts.port
+    except ValueError as exc:
+        raise UsageError(f"the base URL {shown} is not a URL", f"check {source}") from exc
+    if parts.scheme not in _DEFAULT_PORTS:
+        rest = shown.split("://", 1)[-1]
+        raise UsageError(
+            f"the base URL {shown} does not begin with http:// or https://",
+            f"did you mean http://{rest}",
+        )
+    if not parts.hostname or any(not 0 < len(label) < 64 for label in parts.hostname.rstrip(".").split(".")):  # noqa: PLR2004
+        raise UsageError(f"the base URL {shown} has no valid host", f"check {source}")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return parts._replace(netloc=host if port is None else f"{host}:{port}", path=_base_path(parts.path), fragment="")
+
+
+def _base_path(path: str) -> str:
+    for request_path in _REQUEST_PATHS:
+        base = path.rstrip("/").removesuffix(request_path)
+        if base != path.rstrip("/"):
+            return base
+    return path
+
+
+def origin_in(parts: SplitResult) -> tuple[str, str | None, int]:
+    """Return scheme, host and port (RFC 6454, section 4)."""
+    return parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme]
