@@ -603,6 +603,26 @@ PIECES = [
     Piece("no choice", {"choices": []}, BROKEN, ""),
     Piece("length", {"choices": [_message("length")]}, CUT_SHORT),
     Piece("an unknown word", {"choices": [_message("abort")]}, BROKEN),
+    *(
+        Piece(f"LiteLLM makes stop of {word}", {"choices": [_message("stop", provider_specific_fields=fields)]}, status)
+        for word, status in [
+            ("error", BROKEN),
+            ("abort", BROKEN),
+            ("MALFORMED_RESPONSE", BROKEN),
+            ("STOP", COMPLETE),
+            ("end_turn", COMPLETE),
+            ("completed", COMPLETE),
+            (None, COMPLETE),
+        ]
+        for fields in [{"native_finish_reason": word}]
+    ),
+    Piece(
+        "LiteLLM makes stop of abort, accepted",
+        {"choices": [_message("stop", provider_specific_fields={"native_finish_reason": "abort"})]},
+        COMPLETE,
+        accept=("abort",),
+    ),
+    Piece("LiteLLM knows no other word", {"choices": [_message("stop", provider_specific_fields={})]}, COMPLETE),
     Piece("one choice of two", {"choices": [_message("stop")]}, BROKEN, due=2),
     Piece("two choices", {"choices": [_message("stop"), _message("stop", 1)]}, COMPLETE, due=2),
     Piece("two choices, one cut short", {"choices": [_message("stop"), _message("length", 1)]}, CUT_SHORT, due=2),

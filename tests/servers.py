@@ -146,6 +146,8 @@ SERVER_TAPES = [
     ServerTape("litellm-every-stop", "LiteLLM", "odd", "chat", 0, _WHOLE),
     ServerTape("litellm-error", "LiteLLM", "error", "chat", 8, _PART),
     ServerTape("litellm-cut", "LiteLLM", "cut", "chat", 8, _PART),
+    ServerTape("litellm-own-stop", "LiteLLM", "odd", "chat", 0, _PART),
+    ServerTape("litellm-responses-well", "LiteLLM", "well", "responses", 0, _WHOLE),
     ServerTape("litellm-responses-failed", "LiteLLM", "error", "responses", 8, _PART),
     ServerTape("litellm-responses-error", "LiteLLM", "error", "responses", 8, _PART),
     ServerTape("one-api-well", "one-api", "well", "chat", 0, _WHOLE),

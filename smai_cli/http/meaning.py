@@ -70,15 +70,18 @@ _ROWS = (
     ),
     _Row(
         Meaning(AccessError, "raise the limit of the account"),
-        r"spend(ing)?limit|organizationusagelimit|billinghard",
+        # budget_exceeded with 422, LiteLLM, in its time with 400 and 429: litellm/exceptions.py, BudgetExceededError.
+        r"spend(ing)?limit|organizationusagelimit|billinghard|budgetexceeded",
     ),
     _Row(Meaning(AccessError, "replace the key, it has expired"), r"expired.*(key|token)|(key|token).*expired|^1003$"),
     _Row(Meaning(AccessError, "check that the key reaches the server"), r"missing.*apikey|noapikey|^1001$"),
-    # API_KEY_INVALID stands in the details of Gemini's 400, INVALID_ARGUMENT.
+    # API_KEY_INVALID stands in the details of Gemini's 400, INVALID_ARGUMENT. "No connected db." with 400 is what
+    # LiteLLM without a database says of a key that is not its master key (litellm/proxy/auth/user_api_key_auth.py).
+    # Its type, no_db_connection, is also that of a database that is away, with 503.
     _Row(
         Meaning(AccessError, "check the key"),
         r"(invalid|incorrect)(api|auth)key|apikeyinvalid|invalidtoken$|^100[024]$|^4010[12]$|^baseresp(1004|2049)$",
-        r"(invalid|incorrect) api[ -]?key|api key (is )?(not valid|invalid)",
+        r"(invalid|incorrect) api[ -]?key|api key (is )?(not valid|invalid)|^no connected db\b",
     ),
     _Row(
         Meaning(AccessError, _ACCESS_HINT),

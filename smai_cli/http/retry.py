@@ -22,8 +22,12 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Return how long the server asks to wait; None where it does not say, or says what cannot be read.
 
     Retry-After is a number of seconds or an HTTP date (RFC 9110, section 10.2.3); OpenAI adds milliseconds.
+    LiteLLM passes on what the server behind it said with `llm_provider-` before the name; its own word goes first.
     A date without a zone, such as that of asctime, is in UTC (section 5.6.7).
     """
+    if "retry-after" not in headers and "llm_provider-retry-after" in headers:
+        names = ("retry-after-ms", "retry-after")
+        headers = {name: headers[f"llm_provider-{name}"] for name in names if f"llm_provider-{name}" in headers}
     for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             seconds = float(headers[name]) * unit_s

@@ -29,6 +29,24 @@ _NO_TEXT = ("tool_calls", "audio", "images")
 _REASON_LIMIT = 100
 # What servers write where an answer goes on, beside null (DashScope).
 _NO_REASON = ("", "null", "none")
+# The words of servers for an answer that broke off: vLLM, SGLang, DeepSeek, Zhipu, Mistral, Anthropic, Gemini.
+_FAILED_BEHIND = frozenset(
+    {
+        "abort",
+        "error",
+        "insufficient_system_resource",
+        "malformed_function_call",
+        "malformed_response",
+        "missing_thought_signature",
+        "model_context_window_exceeded",
+        "model_length",
+        "network_error",
+        "pause_turn",
+        "repetition",
+        "too_many_tool_calls",
+        "unexpected_tool_call",
+    }
+)
 _SIGNS_OF_LIFE = ("ping", "keepalive", "heartbeat")
 
 
@@ -263,4 +281,17 @@ def _reason(choice: dict[str, Any]) -> str | None:
         reason = choice["finishReason"]
     if not isinstance(reason, str):
         return None
+    if reason == "stop" and choice.get("provider_specific_fields"):
+        reason = _word_behind(choice["provider_specific_fields"]) or reason
     return None if reason.strip().lower() in _NO_REASON else one_line(reason, _REASON_LIMIT)
+
+
+def _word_behind(fields: Any) -> str | None:
+    """Return the finish_reason that LiteLLM had from the server behind it, where that means a failure.
+
+    LiteLLM makes stop of those words, and of all that it does not know (litellm_core_utils/core_helpers.py,
+    map_finish_reason); in an answer in one piece it keeps them (types/utils.py, Choices). Others are not looked at:
+    OpenRouter's words of its providers come in the same place, such as completed.
+    """
+    word = fields.get("native_finish_reason") if isinstance(fields, dict) else None
+    return word if isinstance(word, str) and word.lower() in _FAILED_BEHIND else None
