@@ -9,6 +9,7 @@ import http
 import http.client
 import io
 import math
+import re
 import socket
 import ssl
 import threading
@@ -29,7 +30,7 @@ from urllib3.exceptions import (
 )
 
 from smai_cli.config.endpoint import Endpoint
-from smai_cli.http.early_answer import Early
+from smai_cli.http.early_answer import Early, ResponseFile
 from smai_cli.http.preconnect import Preconnect
 from smai_cli.http.tcp import Address, Cancellation, connect, note, resolve
 from smai_cli.http.trace import Trace, silent
@@ -43,6 +44,8 @@ _SOCKET_OPTIONS = [
 ]
 
 _HTTP_1_1 = 11
+# The end of a chunk, the size of the next one, which is not the last, and something of it (RFC 9112, section 7.1).
+_NEXT_CHUNK = rb"\r\n0*[1-9A-Fa-f][0-9A-Fa-f]{0,8}\r\n(?s:.)"  # compiled where it is needed
 _LONGEST_LENGTH = 18  # digits
 _LONGEST_LABEL = 63  # RFC 1035, section 2.3.4
 
@@ -144,6 +147,7 @@ class _Response(http.client.HTTPResponse):
     sending: Sending
     # Whether its end is beyond doubt, so that what follows it can be the next answer.
     is_framed_well = False
+    _is_coded = False
 
     def begin(self) -> None:
         super().begin()
@@ -151,11 +155,31 @@ class _Response(http.client.HTTPResponse):
             # The same as for the first line: without headers, begin reads a status and headers.
             self.headers = self.msg = None  # type: ignore[assignment]
             super().begin()
+        self._is_coded = "content-encoding" in self.headers
         lengths = self.headers.get_all("content-length")
         # One with both lengths, or of HTTP/1.0, is nothing to rely on (RFC 9112, sections 6.1 and 6.3).
         self.is_framed_well = self.version == _HTTP_1_1 and bool(lengths) != ("transfer-encoding" in self.headers)
         if not self.chunked and lengths:
             self._check(lengths)
+
+    def read1(self, n: int = -1) -> bytes:
+        """Return what has arrived, as many chunks as are there: each round through the layers above costs more."""
+        piece = super().read1(n)
+        parts, left = [piece], n - len(piece)
+        while piece and self.chunked and left > 0 and self._has_next_chunk():
+            piece = super().read1(left)
+            parts.append(piece)
+            left -= len(piece)
+        return b"".join(parts) if len(parts) > 1 else piece
+
+    def _has_next_chunk(self) -> bool:
+        """Return whether a byte of another chunk was read ahead: nothing will block, and nothing will fail.
+
+        Where a coding is to be undone, that may fail in the next chunk, and what came before is not to go with it.
+        """
+        if self.chunk_left != 0 or self._is_coded or not isinstance(self.fp, ResponseFile):
+            return False
+        return re.match(_NEXT_CHUNK, self.fp.buffered()) is not None
 
     def _check(self, lengths: list[str]) -> None:
         """Drop a Content-Length that cannot be told (RFC 9112, section 6.3), so that a failure keeps its status."""

@@ -96,11 +96,11 @@ class _Replayed:
     def __init__(self, heard: bytes, connection: socket.socket) -> None:
         self._heard = heard
         self._connection = connection
-        self._file: _File | None = None
+        self._file: ResponseFile | None = None
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """Return the file that HTTPResponse reads."""
-        self._file = _File(_Replay(self._heard, self._connection.makefile(mode, buffering=0)))  # type: ignore[call-overload]
+        self._file = ResponseFile(_Replay(self._heard, self._connection.makefile(mode, buffering=0)))  # type: ignore[call-overload]
         return self._file
 
     @property
@@ -108,7 +108,7 @@ class _Replayed:
         return self._file is None or self._file.has_more
 
 
-class _File(io.BufferedReader):
+class ResponseFile(io.BufferedReader):
     """What HTTPResponse reads, and closes at the end of the answer: then it knows whether it has read more."""
 
     has_more = True
@@ -117,10 +117,18 @@ class _File(io.BufferedReader):
         super().__init__(replay)
         self._replay = replay
 
+    def buffered(self) -> bytes:
+        """Return what was read ahead, which is still to be read, without waiting for anything."""
+        self._replay.is_mute = True
+        try:
+            return self.peek(1)
+        finally:
+            self._replay.is_mute = False
+
     def close(self) -> None:
+        """Close it, at the end of the answer."""
         if not self.closed:
-            self._replay.is_mute = True
-            self.has_more = bool(self.peek(1))
+            self.has_more = bool(self.buffered())
         super().close()
 
 

@@ -27,19 +27,21 @@ import requests
 from urllib3.util import wait_for_read
 
 from smai_cli.clocks import HURRY_S
-from smai_cli.http.connections import Adapter, Connection, Current, Sending, Session
+from smai_cli.http.connections import Adapter, Current, Sending, Session
 from smai_cli.http.preconnect import Preconnect, tls_context
 from smai_cli.http.tcp import Cancellation
 
 # uvicorn (its --timeout-keep-alive) and node close a connection that was idle for 5 s, and a request that crosses the
 # close on its way is lost, or was served: nobody can tell (psf/requests#4937, aio-libs/aiohttp#9138).
 _IDLE_S = 4.0
+# A server that closes after each answer without saying so does it by then. Only before it is known to keep them open.
+_CLOSES_S = 0.05
 # As long as it takes to read what has already come.
 _NO_TIME_S = 0.02
 
 
 class KeepAlive:
-    """The session of one worker, and the connection in it that is idle; made without any I/O.
+    """The session of one worker, the connection in it that is idle, and a thread; made without any I/O.
 
     `drain_s` is how long the rest of an answer that nobody wants any more is waited for: hardly at all for a server
     that keeps the body open behind the end of the answer.
@@ -47,10 +49,9 @@ class KeepAlive:
 
     def __init__(self) -> None:
         self.drain_s = HURRY_S
-        self._session: KeptSession | None = None
-        self._connections: list[Connection] = []
-        self._parked = Cancellation()
-        self._idle_since_s = 0.0
+        self._idle: _Idle | None = None
+        self._is_proven = False
+        self._lock = threading.Lock()
         self._thread: _Thread | None = None
 
     def start(self, work: Callable[[], None]) -> "Job":
@@ -66,36 +67,40 @@ class KeepAlive:
         """Return the session for the next exchange, with what is idle: to be given back by `release`, or never.
 
         `origin` and `ca_file` are those of the server: a connection serves no other. The exchange is `sending`, and
-        `preconnect` may hold the first connection.
+        `preconnect` may hold the first connection. Raises OSError where the exchange was cancelled.
         """
-        session, connections = self._session, self._connections
-        self._session, self._connections = None, []
-        if session is None or session.serves != (origin, ca_file):
-            self._drop(connections)
+        idle = self._taken()
+        if idle and idle.session.serves != (origin, ca_file):
+            idle.drop()
+            idle = None
+        if idle is None:
             return KeptSession((origin, ca_file), sending, preconnect)
-        session.current.sending = sending
-        sending.connections[:] = connections
-        if time.monotonic() - self._idle_since_s < _IDLE_S and not any(map(_is_gone, connections)):
-            sending.cancellation.adopt(self._parked)
-        else:
-            self._drop(connections)
-        return session
+        wait_s, self._is_proven = (0.0 if self._is_proven else _CLOSES_S), False
+        if not idle.can_be_used(wait_s):
+            idle.drop()
+        idle.session.current.sending = sending
+        sending.connections[:] = idle.connections
+        sending.cancellation.adopt(idle.cancellation)
+        idle.session.is_used_again = any(connection.sock for connection in idle.connections)
+        return idle.session
 
     def release(self, session: "KeptSession", sending: Sending) -> bool:
         """Keep what the exchange was on for the next one, if that can be; return whether it is kept.
 
         The exchange is over by now, its answer read to the end, and cannot end what it no longer has.
         """
-        self._parked.adopt(sending.cancellation)
-        connections = list(sending.connections)
-        if sending.cancellation.is_cancelled or not sending.is_sent:
-            self._drop(connections)
+        if not sending.is_sent:
             return False
-        if not all(connection.is_reusable for connection in connections):
-            self._drop(connections)
+        idle = _Idle(session, sending)
+        if sending.cancellation.is_cancelled:  # after the answer had ended
+            idle.drop()
+            return False
+        if not all(connection.is_reusable for connection in idle.connections):
+            idle.drop()
         sending.connections.clear()
-        self._session, self._connections = session, connections
-        self._idle_since_s = time.monotonic()
+        self._is_proven = session.is_used_again and not idle.is_dropped
+        with self._lock:
+            self._idle = idle
         return True
 
     def drains(self, *, in_time: bool) -> None:
@@ -104,21 +109,45 @@ class KeepAlive:
 
     def close(self) -> None:
         """Let go of the connection and of the thread. The next exchange would have new ones."""
-        self._drop(self._connections)
-        self._session, self._connections = None, []
+        if idle := self._taken():
+            idle.drop()
         self._end_thread()
+
+    def _taken(self) -> "_Idle | None":
+        with self._lock:
+            idle, self._idle = self._idle, None
+        return idle
 
     def _end_thread(self) -> None:
         if self._thread:
             self._thread.end()
         self._thread = None
 
-    def _drop(self, connections: list[Connection]) -> None:
-        """Close them. They are objects that connect again where they are used again."""
-        for connection in connections:
+
+class _Idle:
+    """A session between two exchanges, with its connections (one, as a rule), and what they are watched by."""
+
+    def __init__(self, session: "KeptSession", sending: Sending) -> None:
+        self.session = session
+        self.connections = list(sending.connections)
+        self.cancellation = Cancellation()
+        self.cancellation.adopt(sending.cancellation)
+        self.is_dropped = False
+        self._since_s = time.monotonic()
+
+    def can_be_used(self, wait_s: float) -> bool:
+        """Return whether the server has kept the connections open, and silent, until now and `wait_s` from now."""
+        is_fresh = time.monotonic() - self._since_s < _IDLE_S
+        open_ones = [connection.sock for connection in self.connections if connection.sock]
+        return is_fresh and not any(wait_for_read(one, wait_s) for one in open_ones)
+
+    def drop(self) -> None:
+        """Close the connections; they connect anew where they are used again."""
+        self.is_dropped = True
+        for connection in self.connections:
             connection.close()
-        self._parked.cancel()
-        self._parked = Cancellation()
+        self.cancellation.cancel()
+        self.cancellation = Cancellation()
 
 
 class Job:
@@ -187,6 +216,7 @@ class KeptSession(Session):
         super().__init__()
         self.serves = serves
         self.current = Current(sending)
+        self.is_used_again = False
         self._adapter = _KeptAdapter(preconnect, self.current)
         self._settings: dict[str, Any] | None = None
         self._prepared: dict[tuple[Any, Any], requests.PreparedRequest] = {}
@@ -284,8 +314,3 @@ def _made_tls(ca_file: str | None) -> ssl.SSLContext | None:
 
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
-
-
-def _is_gone(connection: Connection) -> bool:
-    """Return whether the server has closed it, or has said something that nobody asked for."""
-    return connection.sock is not None and wait_for_read(connection.sock, timeout=0.0)

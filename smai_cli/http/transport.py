@@ -361,6 +361,7 @@ class Exchange:
 
     def _send(self) -> requests.Response:
         if self._keep_alive:
+            self._sending.cancellation.check()
             self._session = self._keep_alive.acquire(*self._serves, self._sending, self._preconnect)
         made = self._session or session(self._preconnect, self._sending)
         if self._body is None:

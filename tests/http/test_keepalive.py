@@ -1,11 +1,18 @@
 """A worker's requests share one connection where that is sure to be right, and nothing is sent twice."""
 
 import contextlib
+import gc
+import os
+import shutil
 import socket
+import ssl
 import threading
+import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import rawserver
 from rawserver import (
     BODY,
     CLOSE_HEAD,
@@ -14,11 +21,15 @@ from rawserver import (
     LAST_CHUNK,
     OK,
     OLD_HEAD,
+    PATIENCE_S,
     PLAIN_ANSWER,
+    Request,
     Serve,
     Step,
     certificates,
+    chunk,
     error_body,
+    forever,
     hold,
     http,
     length_head,
@@ -28,9 +39,10 @@ from rawserver import (
 
 from smai_cli.clocks import HURRY_S, Clocks
 from smai_cli.config.endpoint import Endpoint
-from smai_cli.errors import SmaiError
+from smai_cli.errors import Again, BrokenError, BusyError, ClockError, ConnectError, SmaiError
 from smai_cli.http import transport
 from smai_cli.http.keepalive import KeepAlive
+from smai_cli.http.transport import Exchange
 
 pytest_plugins = ["rawserver"]
 
@@ -62,6 +74,10 @@ class Worker:
                 if b"[DONE]" in came:
                     break
         return came
+
+    def exchange(self, url: str) -> Exchange:
+        ca_file, keep_alive = certificates().ca_file, self.keep_alive
+        return Exchange(Endpoint(url), "/x", REQUEST, Clocks(), ca_file=ca_file, keep_alive=keep_alive)
 
     def fails(self, url: str, clocks: Clocks | None = None) -> SmaiError:
         with pytest.raises(SmaiError) as caught:
@@ -165,3 +181,291 @@ def test_an_answer_without_a_sure_end_costs_a_new_connection_and_no_try(
     assert worker.ask(server.url).startswith(HELLO)
     assert [worker.ask(server.url) for _ in range(2)] == [BODY] * 2
     assert server.connections == 2
+
+
+def test_an_idle_connection_that_the_server_closed_is_no_failed_try(serve: Serve, worker: Worker) -> None:
+    closing, closed = threading.Event(), threading.Event()
+
+    def closes(connection: socket.socket) -> None:
+        closing.wait(PATIENCE_S)
+        connection.shutdown(socket.SHUT_RDWR)
+        connection.close()
+        closed.set()
+
+    server = serve((GOOD_ANSWER, then_asked, GOOD_ANSWER, closes), (GOOD_ANSWER, hold))
+    assert [worker.ask(server.url) for _ in range(2)] == [BODY] * 2
+    closing.set()
+    assert closed.wait(PATIENCE_S)
+    assert worker.ask(server.url) == BODY
+    assert server.connections == 2
+
+
+def ends_tls(connection: socket.socket) -> None:
+    """A step: close_notify, and no FIN."""
+    assert isinstance(connection, ssl.SSLSocket)
+    connection.settimeout(0.0)
+    with contextlib.suppress(ssl.SSLError):
+        connection.unwrap()
+    connection.settimeout(PATIENCE_S)
+
+
+@pytest.mark.parametrize(
+    ("last_words", "scheme"),
+    [
+        pytest.param(http("408 Request Timeout", b"", "Connection: close"), "http", id="408"),
+        pytest.param(http("408 Request Timeout", b"", "Connection: close"), "https", id="408-over-tls"),
+        pytest.param(MORE, "http", id="an-answer-that-nobody-asked-for"),
+        pytest.param(ends_tls, "https", id="close-notify"),
+    ],
+)
+def test_what_an_idle_connection_says_is_not_taken_for_the_next_answer(
+    serve: Serve, worker: Worker, last_words: Step, scheme: str
+) -> None:
+    speaking, said = threading.Event(), threading.Event()
+    first = (GOOD_ANSWER, until(speaking), last_words, lambda _: said.set(), hold)
+    server = serve(first, (GOOD_ANSWER, hold), **tls_of(scheme))
+    assert worker.ask(server.url) == BODY
+    speaking.set()
+    assert said.wait(PATIENCE_S)
+    assert worker.ask(server.url) == BODY
+    assert server.connections == 2
+
+
+def test_a_server_that_closes_when_the_next_request_comes_may_have_billed_it(serve: Serve, worker: Worker) -> None:
+    server = serve((GOOD_ANSWER, then_asked), (GOOD_ANSWER, hold))
+    assert worker.ask(server.url) == BODY
+    failure = worker.fails(server.url)
+    assert isinstance(failure, BrokenError)
+    assert failure.again is Again.NEVER
+    assert len(server.requests) == 1
+    assert worker.ask(server.url) == BODY
+
+
+def test_a_connection_that_was_idle_for_long_is_not_trusted(serve: Serve, worker: Worker) -> None:
+    server = serve((GOOD_ANSWER, hold))
+    assert worker.ask(server.url) == BODY
+    assert worker.keep_alive._idle
+    worker.keep_alive._idle._since_s -= 4.5
+    assert worker.ask(server.url) == BODY
+    assert server.connections == 2
+
+
+def test_a_connection_serves_no_other_server_and_no_other_certificate(serve: Serve, worker: Worker) -> None:
+    server = serve(GOOD_ANSWER, hold, tls=certificates().context)
+    other = serve(GOOD_ANSWER, hold)
+    assert worker.ask(server.url) == BODY
+    assert worker.ask(other.url) == BODY
+    assert worker.ask(server.url) == BODY
+    assert server.connections == 2
+    with pytest.raises(ConnectError, match="TLS failed"):
+        transport.post(Endpoint(server.url), "/x", REQUEST, Clocks(), keep_alive=worker.keep_alive)
+
+
+def test_an_answer_that_came_before_the_request_was_sent_ends_the_connection(serve: Serve, worker: Worker) -> None:
+    def reads_the_head_only(connection: socket.socket) -> Request:
+        return Request(connection.recv(1000), b"", 0.0)
+
+    gone = threading.Event()
+    refusal = http("413 Content Too Large", error_body("too long"))
+    server = serve(refusal, rawserver.ignore, lambda _: gone.set(), reads=reads_the_head_only)
+    with pytest.raises(SmaiError, match="too long"):
+        worker.ask(server.url, body=b" " * (8 << 20))
+    assert gone.wait(PATIENCE_S)
+    assert worker.keep_alive._idle is None
+
+
+# An exchange that did not come to its end leaves nothing.
+
+
+@every_scheme
+@pytest.mark.parametrize(
+    ("steps", "failure"),
+    [
+        pytest.param([HEAD, chunk(HELLO)], BrokenError, id="cut"),
+        pytest.param([length_head(1000), HELLO], BrokenError, id="shorter-than-its-length"),
+        pytest.param([HEAD, chunk(HELLO), b"zz\r\n", hold], BrokenError, id="malformed"),
+        pytest.param([HEAD, chunk(HELLO), hold], ClockError, id="stalled"),
+        pytest.param([OK, hold], ClockError, id="half-a-head"),
+        pytest.param([http("500 Oops", b"x" * 70000)[:-1], hold], BusyError, id="long-error"),
+    ],
+)
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "second"])
+def test_an_exchange_that_failed_leaves_no_connection(
+    serve: Serve, worker: Worker, scheme: str, steps: list[Step], failure: type[SmaiError], is_first: bool
+) -> None:
+    before = () if is_first else (GOOD_ANSWER, then_asked)
+    server = serve((*before, *steps), (GOOD_ANSWER, hold), **tls_of(scheme))
+    if not is_first:
+        assert worker.ask(server.url) == BODY
+    assert isinstance(worker.fails(server.url, Clocks(30.0, 0.2)), failure)
+    assert worker.ask(server.url) == BODY
+    assert server.connections == 2
+
+
+@every_scheme
+def test_an_exchange_that_is_closed_from_another_thread_ends_at_once_on_a_kept_connection_too(
+    serve: Serve, worker: Worker, scheme: str
+) -> None:
+    silent, gone = threading.Event(), threading.Event()
+
+    def says_nothing(connection: socket.socket) -> None:
+        silent.set()
+        with contextlib.suppress(ConnectionError):
+            hold(connection)
+        gone.set()
+
+    first = (GOOD_ANSWER, then_asked, HEAD, chunk(HELLO), says_nothing)
+    server = serve(first, (GOOD_ANSWER, hold), **tls_of(scheme))
+    assert worker.ask(server.url) == BODY
+    exchange = worker.exchange(server.url)
+
+    def close() -> None:
+        silent.wait(PATIENCE_S)
+        exchange.close()
+
+    closing = threading.Thread(target=close)
+    closing.start()
+    with pytest.raises(BrokenError, match="given up"):
+        list(exchange.open())
+    closing.join()
+    assert gone.wait(PATIENCE_S)
+    assert worker.ask(server.url) == BODY
+
+
+def test_an_answer_of_which_much_is_left_is_not_read_for_its_connection(serve: Serve, worker: Worker) -> None:
+    server = serve((HEAD, forever(chunk(b"data: [DONE]" + b" " * 9000))), (GOOD_ANSWER, hold))
+    assert b"[DONE]" in worker.ask(server.url)
+    assert worker.ask(server.url) == BODY
+    assert server.connections == 2
+
+
+def test_an_exchange_that_is_over_cannot_end_the_next_one(serve: Serve, worker: Worker) -> None:
+    closed = threading.Event()
+    server = serve(GOOD_ANSWER, then_asked, *PLAIN_ANSWER[:2], until(closed), *PLAIN_ANSWER[2:], hold)
+    first = worker.exchange(server.url)
+    assert b"".join(first.open()) == BODY
+    second = worker.exchange(server.url).open()
+    pieces = iter(second)
+    assert next(pieces) == HELLO
+    first.close()
+    closed.set()
+    assert HELLO + b"".join(pieces) == BODY
+    assert server.connections == 1
+
+
+# What travels from one request to the next, and what is left in the end.
+
+
+def test_a_cookie_stays_with_its_answer(serve: Serve, worker: Worker) -> None:
+    seen = []
+    baking = GOOD_ANSWER.replace(b"\r\n", b"\r\nSet-Cookie: a=b; Path=/\r\n", 1)
+    server = serve(baking, lambda connection: seen.append(read_request(connection)), GOOD_ANSWER, hold)
+    assert worker.ask(server.url) == BODY
+    assert worker.ask(server.url, body=b"[" + REQUEST + b"]") == BODY
+    first, second = server.requests[0], seen[0]
+    assert second.body == b"[" + REQUEST + b"]"
+    lines = [set(request.head.split(b"\r\n")) for request in (first, second)]
+    assert lines[0] ^ lines[1] == {b"Content-Length: 14", b"Content-Length: 16"}
+
+
+@every_scheme
+def test_many_requests_leave_no_descriptor_no_thread_and_no_garbage(serve: Serve, worker: Worker, scheme: str) -> None:
+    steps = [GOOD_ANSWER, then_asked] * 20
+    server = serve(*steps, GOOD_ANSWER, hold, **tls_of(scheme))
+    asked: list[weakref.ref[Exchange]] = []
+    gc.collect()
+    gc.disable()
+    try:
+        worker.ask(server.url)
+        before = len(os.listdir("/dev/fd")), threading.active_count()
+        for _ in range(20):
+            exchange = Exchange(
+                Endpoint(server.url),
+                "/x",
+                REQUEST,
+                Clocks(),
+                ca_file=certificates().ca_file,
+                keep_alive=worker.keep_alive,
+            )
+            asked.append(weakref.ref(exchange))
+            assert b"".join(exchange.open()) == BODY
+        assert (len(os.listdir("/dev/fd")), threading.active_count()) == before
+        assert sum(one() is not None for one in asked) <= 1  # the connection may remember its last one
+        worker.keep_alive.close()
+        assert threading.active_count() < before[1]
+    finally:
+        gc.enable()
+    assert server.connections == 1
+
+
+def test_a_worker_holds_two_descriptors_between_requests(serve: Serve, worker: Worker) -> None:
+    server = serve(GOOD_ANSWER, hold)
+    before = len(os.listdir("/dev/fd"))
+    worker.ask(server.url)
+    assert len(os.listdir("/dev/fd")) == before + 2 + 1  # and the server's one
+    worker.keep_alive.close()
+
+
+# TLS.
+
+
+def test_the_certificates_of_authorities_are_read_once_for_all_workers(serve: Serve, tmp_path: Path) -> None:
+    server = serve(GOOD_ANSWER, hold, tls=certificates().context)
+    ca_file = shutil.copy(certificates().ca_file, tmp_path / "ca.pem")
+    for number in range(2):
+        keep_alive = KeepAlive()
+        answer = transport.post(
+            Endpoint(server.url), "/x", REQUEST, Clocks(), ca_file=str(ca_file), keep_alive=keep_alive
+        )
+        assert b"".join(answer) == BODY
+        keep_alive.close()
+        if not number:
+            Path(ca_file).unlink()
+
+
+@pytest.mark.parametrize("ca", ["none", "missing", "empty", "a folder", "another host"])
+def test_what_is_wrong_with_tls_is_told_as_without_keep_alive(serve: Serve, tmp_path: Path, ca: str) -> None:
+    server = serve(GOOD_ANSWER, hold, tls=certificates().context)
+    url = server.url.replace("127.0.0.1", "127.0.0.2") if ca == "another host" else server.url
+    ca_file = {"none": None, "a folder": str(tmp_path), "another host": certificates().ca_file}.get(
+        ca, str(tmp_path / ca)
+    )
+    if ca == "empty":
+        (tmp_path / ca).touch()
+    told = []
+    for keep_alive in (None, KeepAlive()):
+        with pytest.raises(SmaiError) as caught:
+            transport.post(Endpoint(url), "/x", REQUEST, Clocks(), ca_file=ca_file, keep_alive=keep_alive)
+        told.append((type(caught.value), str(caught.value)))
+    assert told[0] == told[1]
+
+
+# Proxies.
+
+
+def test_a_proxy_that_forwards_is_asked_on_one_connection(
+    serve: Serve, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(GOOD_ANSWER, then_asked, GOOD_ANSWER, then_asked, GOOD_ANSWER, hold)
+    monkeypatch.setenv("http_proxy", server.url)
+    assert [worker.ask("http://smai.example/v1") for _ in range(3)] == [BODY] * 3
+    assert server.connections == 1
+    assert server.requests[0].head.startswith(b"POST http://smai.example/v1/chat/completions ")
+
+
+def test_a_tunnel_through_a_proxy_is_used_again(serve: Serve, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    rawserver._authority().issue_cert("smai.example").configure_cert(context)
+
+    def is_the_server(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        with context.wrap_socket(connection, server_side=True) as peer:
+            for _ in range(2):
+                read_request(peer)
+                peer.sendall(GOOD_ANSWER)
+
+    proxy = serve(is_the_server)
+    monkeypatch.setenv("https_proxy", proxy.url)
+    assert [worker.ask("https://smai.example/v1") for _ in range(3)] == [BODY] * 3
+    assert proxy.connections == 2
+    assert {request.head.split(b" HTTP")[0] for request in proxy.requests} == {b"CONNECT smai.example:443"}
