@@ -10,8 +10,11 @@ before it if the answer to that was read to its end, nothing came behind the end
 (RFC 9112, section 9.3). Otherwise there is a new connection, and nobody hears of it. An exchange that was cancelled,
 ran out of time or broke leaves nothing behind.
 
-A running request needs three descriptors: its connection, which is watched by a second one, and while it connects a
-third for a moment. Between two requests a worker holds two.
+A worker holds two descriptors, while it asks and between two requests: its connection, and the second one by which a
+Cancellation ends it. While a name is looked up the system opens a few more for a moment.
+
+What is left is the race of every client: a request that crosses the server's close on its way fails as any that was
+dropped without an answer. It may have been billed, and is not sent twice (RFC 9110, section 9.2.2).
 """
 
 import functools
