@@ -156,5 +156,23 @@ class OutputError(SmaiError):
 ANSWER_FAILURES = (UsageError, ConnectError, RefusedError, AccessError, BusyError, ClockError, BrokenError)
 
 
+# What each exit status is called, as the kind of a failure.
+KINDS: dict[int, str] = {
+    error.status: error.kind
+    for error in (
+        UsageError,
+        ConnectError,
+        RefusedError,
+        AccessError,
+        BusyError,
+        ClockError,
+        BrokenError,
+        CutShortError,
+        WithheldError,
+        OutputError,
+    )
+}
+
+
 class ReaderGoneError(Exception):
     """The reader of stdout is gone; no message is due, only death by SIGPIPE."""

@@ -16,7 +16,8 @@ MODULES = {
 # The rooms, each with those that it may use: data goes down through them, and no two use each other. The modules
 # beside them may be used by all, but for `main`, the edge of the process.
 ROOMS = {
-    "cli": {"config", "prompt", "http", "stream", "output", "mock", "doctor"},
+    "cli": {"config", "prompt", "http", "stream", "output", "mock", "doctor", "batch"},
+    "batch": {"prompt", "http", "stream", "output"},
     "doctor": {"config", "http"},
     "mock": set(),
     "output": {"config", "prompt", "http", "stream"},
@@ -103,7 +104,7 @@ def test_only_the_edge_names_the_standard_streams_and_signals() -> None:
         }, name
 
 
-# What JSON from outside is called, of a server or of a user, and what a library gives.
+# What JSON from outside is called, of a server or of a user, and what a library gives; `facts` goes into such.
 JSON_NOUNS = {
     "body",
     "certificate",
@@ -111,11 +112,15 @@ JSON_NOUNS = {
     "delta",
     "error",
     "extra_body",
+    "facts",
+    "given",
+    "members",
     "part",
     "payload",
     "request",
     "response",
     "table",
+    "value",
 }
 
 

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from smai_cli.errors import SmaiError
 from smai_cli.output import tokens
 from smai_cli.stream.chunk import Usage
 from smai_cli.stream.outcome import Outcome
@@ -62,12 +63,12 @@ def summary_fields(outcome: Outcome) -> dict[str, Any]:
         "elapsed_s": round(outcome.elapsed_s, 6),
         "retries": outcome.retries,
         "exit_status": int(outcome.status),
-        "error": _error(outcome),
+        "error": error_json(outcome.error),
     }
 
 
-def _error(outcome: Outcome) -> dict[str, Any] | None:
-    error = outcome.error
+def error_json(error: SmaiError | None) -> dict[str, Any] | None:
+    """Return what is known of a failure; None for none."""
     if error is None:
         return None
     return {

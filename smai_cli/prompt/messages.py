@@ -18,7 +18,7 @@ def parse_messages(text: str, name: str) -> tuple[Message, ...]:
 
     Each has the role and the content of the chat API's reference; its other fields are kept. Raises UsageError.
     """
-    return tuple(_message(item, f"{name}, line {line}") for line, item in _items(text, name))
+    return tuple(message_of(item, f"{name}, line {line}") for line, item in _items(text, name))
 
 
 def is_array(text: str) -> bool:
@@ -73,7 +73,8 @@ def _skip(text: str, at: int) -> int:
     return at
 
 
-def _message(item: Any, place: str) -> Message:
+def message_of(item: Any, place: str) -> Message:
+    """Return the message that a JSON value is; `place` is what an error calls it. Raises UsageError."""
     if not isinstance(item, dict):
         raise UsageError(f"{place}: no JSON object", _HINT)
     fields = dict(item)

@@ -1,0 +1,1 @@
+"""Many requests: the lines of an input -> one result each. `batch` joins the parts, and is read first."""

@@ -1,0 +1,429 @@
+"""A batch: the jobs of an input -> asked side by side through one gate -> a result each, in an output.
+
+Threads ask, each one line after the other; whoever has an answer puts its result away at once. The thread that calls
+`run` sees to the disk, and to the end.
+"""
+
+import math
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+from smai_cli.batch.feed import Feed, Job, Requests
+from smai_cli.batch.gate import Gate, Limits, Ticket
+from smai_cli.batch.halt import Halt
+from smai_cli.batch.lines import Line
+from smai_cli.batch.results import Answer, Collector, encode_failure, encode_result
+from smai_cli.clocks import Deadline
+from smai_cli.errors import AccessError, Again, BusyError, ConnectError, RefusedError, SmaiError, Status, UsageError
+from smai_cli.frozen import Frozen
+from smai_cli.http.retry import LONGEST_WAIT_S, Retries
+from smai_cli.stream import pump
+from smai_cli.stream.outcome import Outcome
+
+_TICK_S = 1.0
+# The server is too busy: for a request above a limit, or at all.
+_ABOVE_LIMIT = 429
+_OVERLOADED = (429, 503, 529)
+# So many in a row that are refused, or find no server, and no success: the rest would fare no better.
+_HOPELESS = 10
+
+
+class BatchOptions(Frozen):
+    """What a user says of the whole.
+
+    `retries` and `timeout_s` (0: none) are for a line, `accept` are finish reasons to take as a success.
+    `token_limit` is after how many tokens nothing more is started, `grace_s` for how long what runs may end after a
+    signal.
+    """
+
+    limits: Limits
+    retries: int = 2
+    timeout_s: float = 0.0
+    accept: tuple[str, ...] = ()
+    include_usage: bool = True
+    halt: Halt = Halt()
+    token_limit: int | None = None
+    grace_s: float = 20.0
+
+
+class Post(Protocol):
+    """What sends a request, as one worker after the other does: its own connection lives on."""
+
+    def __call__(self, path: str, body: bytes, deadline: Deadline, /) -> pump.Source:
+        """POST `body` and return the answer. Raises SmaiError."""
+
+
+class Results(Protocol):
+    """Where results go. Its hooks raise OutputError, or ReaderGoneError."""
+
+    def append(self, place: int, line: bytes, /) -> int:
+        """Put a result away; return its offset, -1 where nobody can read it again."""
+
+    def sync(self) -> None:
+        """Have what was put away on the disk."""
+
+
+class Notices(Protocol):
+    """Who hears what happens: in words, and in numbers."""
+
+    def failed(self, job: Job, error: SmaiError, /) -> None:
+        """Hear that a line has failed for good."""
+
+    def held(self, error: SmaiError, pause_s: float, before: int, after: int, /) -> None:
+        """Hear that no request starts for so many seconds, and how many at once there were and are to be."""
+
+
+class Tally:
+    """What came of the run so far: tokens, retries, deltas and answers; `running` lines are asked right now."""
+
+    def __init__(self) -> None:
+        self.answers = 0
+        self.retries = 0
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.failures: Counter[int] = Counter()
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens were used in all."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+class Batch:
+    """One run. `connect` returns what a worker sends by; `requests` makes the requests.
+
+    `check` checks the text of an answer, `hide` keeps secrets out of what a server says. `run` is to be called once;
+    `stop` from anywhere.
+    """
+
+    def __init__(  # noqa: PLR0913  # the parts of a run, each chosen by the edge
+        self,
+        options: BatchOptions,
+        feed: Feed,
+        requests: Requests,
+        results: Results,
+        notices: Notices,
+        *,
+        connect: Callable[[], Post],
+        check: Callable[[str], None] | None = None,
+        hide: Callable[[str], str] = str,
+        deadline: Deadline | None = None,
+    ) -> None:
+        self.tally = Tally()
+        self.gate = Gate(options.limits, notices.held)
+        self._options = options
+        self._feed = feed
+        self._requests = requests
+        self._results = results
+        self._notices = notices
+        self._connect = connect
+        self._check = check
+        self._hide = hide
+        self._deadline = deadline or Deadline()
+        self._lock = threading.Lock()  # of the results and of all that is counted
+        self._over = threading.Event()
+        self._workers = 0
+        self._busy = 0  # workers that have a line; the others may wait for one
+        self._is_closed = False
+        self._is_unsynced = False
+        self._failure: BaseException | None = None
+        self._ends_s = math.inf
+        self._alike: tuple[str, int] = ("", 0)  # the last failure that may be hopeless, and how often in a row
+        self._include_usage = options.include_usage
+
+    def run(self) -> None:
+        """Ask every line that is left. Raises what halted the run: a SmaiError, or ReaderGoneError.
+
+        Then nothing is put away any more. What has come is on the disk.
+        """
+        self._start_workers()
+        while (left_s := self._left_s()) > 0 and not self._over.wait(min(_TICK_S, left_s)):
+            if self.gate.is_closed and not self._busy:
+                break  # whoever has no line waits for one that will not be asked
+            self._sync()
+        self.gate.close()
+        with self._lock:
+            self._is_closed = True
+        self._sync()
+        if failure := self._why():
+            raise failure
+
+    def _left_s(self) -> float:
+        return min(self._ends_s - time.monotonic(), self._deadline.left_s())
+
+    def _why(self) -> BaseException | None:
+        """Return why lines were not asked; None where all were, or the user has stopped it."""
+        failure = self._failure or self.gate.failure
+        if self._deadline.left_s() <= 0 and not failure and self._feed.plan.missing():
+            return self._deadline.error()
+        if isinstance(failure, _TokenLimitError) and self._is_done_with_all():
+            return None  # the last line took the last tokens
+        if failure or self._ends_s < math.inf:
+            return failure
+        if missing := self._feed.plan.missing():
+            return UsageError(
+                f"the input has changed while it was read: {missing} lines were not asked", "run it again with --resume"
+            )
+        return None
+
+    def _is_done_with_all(self) -> bool:
+        return not self._feed.plan.missing() and self._feed.take() is None
+
+    def stop(self, grace_s: float | None = None) -> None:
+        """Start nothing more, and wait for what runs no longer than `grace_s` (None: that of the options)."""
+        self._ends_s = min(self._ends_s, time.monotonic() + (self._options.grace_s if grace_s is None else grace_s))
+        self.gate.close()
+
+    def _start_workers(self) -> None:
+        count = min(self._options.limits.jobs, len(self._feed.plan) or self._options.limits.jobs)
+        self._workers = count
+        for number in range(count):
+            try:
+                threading.Thread(target=self._work, daemon=True).start()
+            except RuntimeError:  # the system gives no more
+                if not number:
+                    raise
+                with self._lock:
+                    self._workers -= count - number
+                return
+
+    def _work(self) -> None:
+        try:
+            post = self._connect()
+            while job := self._feed.take():
+                with self._lock:
+                    self._busy += 1
+                is_done = self._is_done(job, post)
+                with self._lock:
+                    self._busy -= 1
+                if not is_done:
+                    break
+        except BaseException as exc:  # noqa: BLE001  # it is raised again where the caller waits
+            with self._lock:
+                self._failure = self._failure or exc
+            self.gate.close()
+            self._over.set()
+        with self._lock:
+            self._workers -= 1
+            if not self._workers:
+                self._over.set()
+
+    def _is_done(self, job: Job, post: Post) -> bool:
+        """Ask until there is a result, and put it away; return False where the run is over before."""
+        if job.line is None or job.failure:
+            self._settle(job, None)
+            return True
+        tries = _Tries(self.gate, self._options.retries)
+        while tries.start():
+            deadline = _LineDeadline(self._deadline, self._options.timeout_s)
+            tries.ends_by(deadline)
+            answer = self._asked(job.line, post, tries, deadline)
+            error = answer.outcome.error
+            tries.end(error, succeeded=_is_answer(answer.outcome))
+            if error and (tries.was_stopped or self._deadline.left_s() <= 0):
+                return False
+            if not (error and _is_above_limit(error)):
+                return self._settle(job, answer)
+        return False
+
+    def _asked(self, line: Line, post: Post, tries: "_Tries", deadline: Deadline) -> Answer:
+        outcome = Outcome(self._options.accept, model=line.request.model)
+        outcome.choices = 1
+        collector = Collector(self._check, tries.begins)
+        dialect = self._requests.dialect(line)
+        request = line.request._replace(include_usage=self._include_usage)
+
+        def send(body: bytes) -> pump.Source:
+            return post(dialect.PATH, body, deadline)
+
+        pump.ask(request, send, dialect, writer=collector, outcome=outcome, retries=tries)
+        return collector.answer(outcome)
+
+    def _settle(self, job: Job, answer: Answer | None) -> bool:
+        """Put a result away, and count it; return whether the run goes on."""
+        error = answer.outcome.error if answer else job.failure
+        if isinstance(error, AccessError):  # no result: whoever has mended it wants the line asked
+            self.gate.close(error)
+            return False
+        line = (
+            encode_result(job.asked, answer, self._hide)
+            if answer
+            else encode_failure(job.asked, job.failure or _NO_FAILURE)
+        )
+        with self._lock:
+            if self._is_closed:
+                return False
+            offset = self._results.append(job.place, line)
+            self._is_unsynced = True
+            self._feed.plan.settle(job.place, offset, error.status if error else Status.COMPLETE)
+            self._count(answer, error)
+            halting = self._halting(error)
+        if error:
+            self._notices.failed(job, error)
+        if halting:
+            self.gate.close(halting)
+            if self._options.halt.is_at_once and self._options.halt.wants(self._failed(), len(self._feed.plan)):
+                self._over.set()
+        return not halting
+
+    def _count(self, answer: Answer | None, error: SmaiError | None) -> None:
+        tally = self.tally
+        tally.answers += answer is not None
+        if error:
+            tally.failures[error.status] += 1
+        if answer:
+            tally.retries += answer.outcome.retries
+            tally.prompt_tokens += answer.usage.prompt_tokens or 0
+            tally.completion_tokens += answer.usage.completion_tokens or 0
+
+    def _failed(self) -> int:
+        return self.tally.failures.total()
+
+    def _halting(self, error: SmaiError | None) -> SmaiError | None:
+        """Return why nothing more is to be started; None to go on."""
+        limit = self._options.token_limit
+        if limit is not None and self.tally.tokens >= limit:
+            return _TokenLimitError(
+                f"{self.tally.tokens} tokens are used, and --token-limit is {limit}", "--resume asks the rest"
+            )
+        if error is None:
+            self._alike = ("", -1)
+            return None
+        if self._options.halt.wants(self._failed(), len(self._feed.plan)):
+            return _halted(error)
+        return self._hopeless(error)
+
+    def _hopeless(self, error: SmaiError) -> SmaiError | None:
+        """Return the failure that ends a run in which nothing can succeed; None where that is not known."""
+        if not isinstance(error, ConnectError | RefusedError):
+            return None
+        what, count = self._alike
+        if count < 0 and isinstance(error, RefusedError):  # something has succeeded: it is this line
+            return None
+        self._alike = (error.what, max(count, 0) + 1 if what in ("", error.what) else 1)
+        if self._alike[1] < _HOPELESS:
+            return None
+        again = "--resume-failed" if isinstance(error, RefusedError) else "--resume"
+        return type(error)(f"{_HOPELESS} lines in a row: {error.what}", f"{error.hint}; {again} asks them again")
+
+    def _sync(self) -> None:
+        with self._lock:
+            is_due, self._is_unsynced = self._is_unsynced, False
+        if is_due:
+            self._results.sync()
+
+
+class _TokenLimitError(SmaiError):
+    """So many tokens are used that nothing more is started."""
+
+    status, kind = Status.USAGE, "usage"
+
+
+_NO_FAILURE = RefusedError("there is no answer", "ask the line again")
+
+
+def _halted(error: SmaiError) -> SmaiError:
+    """Return the failure that --halt makes the end of the run."""
+    error_type = type(error)
+    return error_type(f"halted: {error.what}", "--halt said so; --resume goes on")
+
+
+def _is_answer(outcome: Outcome) -> bool:
+    """Return whether the server answers, be the answer complete or not."""
+    return outcome.error is None or outcome.error.status in (Status.CUT_SHORT, Status.WITHHELD)
+
+
+def _is_busy(error: SmaiError) -> bool:
+    return isinstance(error, BusyError) and error.http_status in _OVERLOADED
+
+
+def _is_above_limit(error: SmaiError) -> bool:
+    """Return whether a request came too early, and is to be sent when the server lets it through."""
+    return isinstance(error, BusyError) and error.http_status == _ABOVE_LIMIT and error.again is Again.UNANSWERED
+
+
+class _LineDeadline(Deadline):
+    """The end of a line, `timeout_s` seconds from now (0: never), or of the run, whichever comes first."""
+
+    def __init__(self, run: Deadline, timeout_s: float) -> None:
+        super().__init__(timeout_s)
+        self._run = run
+        self._timeout_s = timeout_s
+
+    def left_s(self) -> float:
+        return min(super().left_s(), self._run.left_s())
+
+    def error(self) -> "SmaiError":  # type: ignore[override]
+        if self._run.left_s() <= 0:
+            return self._run.error()
+        error = super().error()
+        error.what = f"timed out: the line took {self._timeout_s:g} s in all"
+        error.hint = "raise --timeout, or try again"
+        return error
+
+
+class _Tries(Retries):
+    """The tries of one line, each through the gate; `was_stopped` says that the gate closed before the next."""
+
+    def __init__(self, gate: Gate, limit: int) -> None:
+        super().__init__(limit, lambda _: None)
+        self._line = Deadline()
+        self.was_stopped = False
+        self._gate = gate
+        self._ticket: Ticket | None = None
+
+    def start(self) -> bool:
+        """Wait for leave to ask; return False once the gate is closed."""
+        self._ticket = self._gate.enter()
+        return self._ticket is not None
+
+    def ends_by(self, deadline: Deadline) -> None:
+        """Hear until when the line may take."""
+        self._line = deadline
+
+    def begins(self) -> None:
+        """Tell the gate that an answer comes."""
+        if self._ticket:
+            self._gate.begins(self._ticket)
+
+    def end(self, error: SmaiError | None, *, succeeded: bool) -> None:
+        """Tell the gate how the last try has ended."""
+        if self._ticket is None:
+            return
+        if error and _is_busy(error):
+            self._gate.hold(self._ticket, error)
+        else:
+            self._gate.leave(self._ticket, succeeded=succeeded)
+        self._ticket = None
+
+    def wait(self, error: SmaiError, *, holds_back: bool) -> bool:  # noqa: ARG002  # every line is held back
+        """Wait for the next try after `error` and return True; False where there is none, or not from here.
+
+        A request above a limit is no try: it leaves, and comes again when the gate is open.
+        """
+        if error.again is Again.NEVER or self.spent >= self.limit or _is_above_limit(error):
+            return False
+        pause_s = 0.0 if _is_busy(error) else _pause_s(error, self.spent + 1)
+        if (error.wait_s or 0.0) > LONGEST_WAIT_S and pause_s:
+            error.hint = f"the server asks to wait {math.ceil(error.wait_s or 0.0)} s; try again then"
+            return False
+        if pause_s >= self._line.left_s():
+            error.hint = f"the next try would come in {pause_s:.1f} s, when the time for it is over"
+            return False
+        self.end(error, succeeded=False)
+        self.spent += 1
+        if not self._gate.wait(pause_s):
+            self.was_stopped = True
+            return False
+        self.was_stopped = not self.start()
+        return not self.was_stopped
+
+
+def _pause_s(error: SmaiError, spent: int) -> float:
+    """Return for how long a line waits after a failure that is its own, and not the server's load."""
+    pause_s = error.wait_s if error.wait_s is not None else min(60.0, 0.5 * 2.0 ** min(spent - 1, 7))
+    return pause_s * random.uniform(1.0, 1.2)  # noqa: S311  # no secret hangs on it

@@ -1,0 +1,91 @@
+"""Lines -> the API that each is asked in, and the digest of the request."""
+
+import functools
+import hashlib
+import json.encoder
+import secrets
+from collections.abc import Iterable
+from types import ModuleType
+
+from smai_cli.batch.lines import Line
+from smai_cli.prompt.request import Message, Request
+from smai_cli.stream.dialects import dialect_for
+
+# A system text and a prompt.
+_MOST = 2
+_escaped = json.encoder.encode_basestring  # as json.dumps does without ensure_ascii
+
+
+class Encoding:
+    """What makes requests of lines; `more` are further patterns of models that the Responses API is for.
+
+    Most lines of an input differ in their prompt only: what stands around it is encoded once.
+    """
+
+    def __init__(self, more: Iterable[str] = ()) -> None:
+        self._dialect_for = functools.lru_cache(64)(lambda api, model: dialect_for(api, model, more))
+        self._frame: _Frame | None = None
+
+    def dialect(self, line: Line) -> ModuleType:
+        """Return the API to ask a line in."""
+        dialect: ModuleType = self._dialect_for(line.api, line.request.model)
+        return dialect
+
+    def digest(self, line: Line) -> bytes:
+        """Return the SHA-256 of the body of its request, as it is without a stream. Raises UsageError."""
+        request = line.request
+        frame = self._frame
+        if frame is None or not frame.fits(line):
+            frame = self._frame = self._framed(line)
+        prompt = request.messages[-1].content if request.messages else None
+        if frame.before is None or not isinstance(prompt, str):
+            return hashlib.sha256(self._encoded(request._replace(stream=False), line)).digest()
+        try:
+            escaped = _escaped(prompt).encode()
+        except UnicodeEncodeError:  # half a surrogate pair: to be told in the usual way
+            escaped = self._encoded(request._replace(stream=False), line)
+        digest = frame.before.copy()
+        digest.update(escaped)
+        digest.update(frame.after)
+        return digest.digest()
+
+    def _framed(self, line: Line) -> "_Frame":
+        request = line.request
+        if not request.messages or len(request.messages) > _MOST or not isinstance(request.messages[-1].content, str):
+            return _Frame(line, None, b"")
+        mark = secrets.token_hex()
+        marked = (*request.messages[:-1], request.messages[-1]._replace(content=mark))
+        body = self._encoded(request._replace(messages=marked, stream=False), line)
+        before, found, after = body.partition(_escaped(mark).encode())
+        return _Frame(line, hashlib.sha256(before) if found else None, after)
+
+    def _encoded(self, request: Request, line: Line) -> bytes:
+        encoded: bytes = self.dialect(line).encode_request(request)
+        return encoded
+
+
+class _Frame:
+    """What stands around the prompt in the body of a request: `before` it, as a digest that goes on, and `after` it."""
+
+    def __init__(self, line: Line, before: "hashlib._Hash | None", after: bytes) -> None:
+        self.before = before
+        self.after = after
+        self._line = line
+
+    def fits(self, line: Line) -> bool:
+        """Return whether another line differs from the one of the frame in its prompt only."""
+        one, other = self._line.request, line.request
+        return (
+            # Lines that say nothing themselves have the very objects of the options.
+            one.options is other.options
+            and one.extra_body is other.extra_body
+            and one.model == other.model
+            and self._line.api == line.api
+            and len(one.messages) == len(other.messages)
+            and one.messages[:-1] == other.messages[:-1]
+            and all(map(_is_alike, one.messages[-1:], other.messages[-1:]))
+        )
+
+
+def _is_alike(one: Message, other: Message) -> bool:
+    return one.role == other.role and one.fields == other.fields

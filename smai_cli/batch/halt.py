@@ -1,0 +1,39 @@
+"""--halt, in GNU parallel's words: when failures end the whole run."""
+
+import re
+
+from smai_cli.errors import UsageError
+from smai_cli.frozen import Frozen
+
+_WORDS = re.compile(r"(soon|now),fail=(\d+)(%?)")
+# A share says nothing of the first few.
+_LEAST = 3
+_ALL = 100
+
+
+class Halt(Frozen):
+    """After how many failures, or after which share of the lines in percent, a run ends; neither: never.
+
+    `is_at_once` says that what runs then is not waited for.
+    """
+
+    is_at_once: bool = False
+    count: int | None = None
+    percent: int | None = None
+
+    def wants(self, failed: int, lines: int) -> bool:
+        """Return whether so many failures of so many lines are enough."""
+        if self.count is not None:
+            return failed >= self.count
+        return self.percent is not None and failed >= _LEAST and failed * _ALL >= self.percent * lines
+
+
+def parse_halt(text: str) -> Halt:
+    """Return what `never`, `soon,fail=N`, `now,fail=N` or the same with N% says. Raises UsageError."""
+    if text == "never":
+        return Halt()
+    match = _WORDS.fullmatch(text)
+    if not match or int(match[2]) < 1 or (match[3] and int(match[2]) > _ALL):
+        raise UsageError(f"--halt {text!r} says nothing", "for example soon,fail=10 or now,fail=5%")
+    number = int(match[2])
+    return Halt(is_at_once=match[1] == "now", count=None if match[3] else number, percent=number if match[3] else None)

@@ -1,0 +1,179 @@
+"""What a batch tells on stderr: a line a kind of failure and an episode, never one a line, and the end in numbers."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from smai_cli.batch.batch import Batch, Tally
+from smai_cli.batch.feed import Job
+from smai_cli.batch.lines import shown_line
+from smai_cli.batch.plan import Plan
+from smai_cli.errors import KINDS, SmaiError
+from smai_cli.output.descriptors import StatusLine, columns
+
+# How many ids of a kind are told at the end.
+_IDS = 5
+# Episodes: so many are told as they come, then one so often.
+_EPISODES = 3
+_EPISODE_EVERY_S = 60.0
+_APPEARS_AFTER_S = 1.0
+_DRAWN_EVERY_S = 0.2
+_RATE_S = 10.0
+_MINUTE_S, _HOUR_S = 60, 3600
+
+
+class Told:
+    """The notices of a run, by `say`: the first failure of each kind as it comes, the others counted."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._lock = threading.Lock()
+        self._failed: dict[tuple[str, int | None], list[str]] = {}
+        self._counts: dict[tuple[str, int | None], int] = {}
+        self._episodes = 0
+        self._untold = 0
+        self._told_s = 0.0
+
+    def failed(self, job: Job, error: SmaiError) -> None:
+        """Tell the first failure of its kind, and count the others."""
+        kind = (error.kind, error.http_status)
+        with self._lock:
+            self._counts[kind] = self._counts.get(kind, 0) + 1
+            names = self._failed.setdefault(kind, [])
+            if len(names) < _IDS:
+                names.append(_name(job))
+            is_first = self._counts[kind] == 1
+        if is_first:
+            self._say(f"{shown_line(job.asked.number, job.asked.id)}: {error.what}")
+
+    def held(self, error: SmaiError, pause_s: float, before: int, after: int) -> None:
+        """Tell an episode in which the server was busy; of many, one a minute."""
+        now_s = time.monotonic()
+        with self._lock:
+            self._episodes += 1
+            if self._episodes > _EPISODES and now_s - self._told_s < _EPISODE_EVERY_S:
+                self._untold += 1
+                return
+            self._told_s, untold, self._untold = now_s, self._untold, 0
+        more = f" ({untold} more such pauses before)" if untold else ""
+        change = f", {before} -> {after} at once" if before != after else ""
+        self._say(f"{error.what}: all starts wait {pause_s:.1f} s{change}{more}")
+
+    def end(self) -> None:
+        """Tell how many have failed of each kind that was told once."""
+        for kind, count in self._counts.items():
+            if count > 1:
+                names = ", ".join(self._failed[kind])
+                more = f" and {count - _IDS} more" if count > _IDS else ""
+                self._say(f"{count} lines failed so ({_kind(kind)}): {names}{more}")
+
+
+def _name(job: Job) -> str:
+    return str(job.asked.number) if job.asked.id is None else json.dumps(job.asked.id, ensure_ascii=False)[:60]
+
+
+def _kind(kind: tuple[str, int | None]) -> str:
+    name, http_status = kind
+    return name if http_status is None else f"{name}, HTTP {http_status}"
+
+
+def end_line(plan: Plan, tally: Tally, place: str | None) -> str:
+    """Return the last line of a run: `4980 of 5000 complete, 12 length, 8 busy; tokens: ...; answers.jsonl`."""
+    parts = [f"{plan.complete} of {len(plan)} complete"]
+    parts += [f"{count} {KINDS.get(status, 'failed')}" for status, count in plan.failures().items()]
+    if missing := plan.missing():
+        parts.append(f"{missing} not asked")
+    tokens = f"tokens: {tally.prompt_tokens} in, {tally.completion_tokens} out"
+    return "; ".join([", ".join(parts), tokens, *([place] if place else [])])
+
+
+def end_json(plan: Plan, tally: Tally, facts: dict[str, Any]) -> str:
+    """Return the same as one line of JSON, with `facts` behind it."""
+    return json.dumps(
+        {
+            "complete": plan.complete == len(plan),
+            "lines": len(plan),
+            "complete_lines": plan.complete,
+            "failed": {KINDS.get(status, str(status)): count for status, count in plan.failures().items()},
+            "not_asked": plan.missing(),
+            "answers": tally.answers,
+            "retries": tally.retries,
+            "usage": {
+                "prompt_tokens": tally.prompt_tokens,
+                "completion_tokens": tally.completion_tokens,
+                "total_tokens": tally.tokens,
+            },
+            **facts,
+        }
+    )
+
+
+class Progress:
+    """One line on a terminal while a batch runs, or with `every_s` a line of its own so often."""
+
+    def __init__(self, batch: Batch, plan: Plan, *, is_known: bool, say: Callable[[str], None] | None = None) -> None:
+        self._batch = batch
+        self._plan = plan
+        self._is_known = is_known
+        self._say = say
+        self._line = None if say else StatusLine()
+        self._over = threading.Event()
+        self._begun_s = time.monotonic()
+        self._past: list[tuple[float, int, int]] = [(self._begun_s, 0, 0)]
+
+    def start(self) -> None:
+        """Show the line from a thread, after a second."""
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def stop(self) -> None:
+        """Take the line away, for good."""
+        self._over.set()
+        if self._line:
+            self._line.close()
+
+    def text(self, width: int) -> str:
+        """Return what the line says now, in as many of its parts as `width` has room for."""
+        plan, tally, now_s = self._plan, self._batch.tally, time.monotonic()
+        done, failed = plan.settled, tally.failures.total()
+        self._past = [past for past in self._past if now_s - past[0] <= _RATE_S] or self._past[-1:]
+        then_s, answers, tokens = self._past[0]
+        self._past.append((now_s, tally.answers, tally.tokens))
+        span_s = max(now_s - then_s, 0.001)
+        rate, token_rate = (tally.answers - answers) / span_s, (tally.tokens - tokens) / span_s
+        parts = [f"smai: {done} of {len(plan)}" if self._is_known else f"smai: {done} done"]
+        if failed:
+            parts.append(f", {failed} failed")
+        parts.append(f", {self._batch.gate.running} running")
+        parts.append(f"; {rate:.1f}/s, {token_rate:.0f} tokens/s")
+        if self._is_known and tally.answers:
+            left_s = (len(plan) - done) * (now_s - self._begun_s) / tally.answers
+            parts.append(f"; {_shown(left_s)} left")
+        line = parts[0]
+        for part in parts[1:]:
+            if len(line) + len(part) < width:
+                line += part
+        return line[: width - 1]
+
+    def _run(self) -> None:
+        limit_s = _MINUTE_S if self._say else _APPEARS_AFTER_S
+        shown = ("", 0)
+        while not self._over.wait(limit_s):
+            if self._say or not self._line:
+                if self._say:
+                    self._say(self.text(1000).removeprefix("smai: "))
+                continue
+            limit_s, width = _DRAWN_EVERY_S, columns()
+            line = self.text(width)
+            if (line, width) != shown or not self._line.stands:
+                self._line.draw(line)
+                shown = (line, width)
+
+
+def _shown(seconds: float) -> str:
+    if seconds < 2 * _MINUTE_S:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * _HOUR_S:
+        return f"{seconds / _MINUTE_S:.0f} min"
+    return f"{seconds / _HOUR_S:.1f} h"

@@ -1,0 +1,60 @@
+"""The digest by which a result is found again: that of the very request, however fast it was made."""
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+
+from smai_cli.batch.encoding import Encoding
+from smai_cli.batch.lines import Defaults, read_line
+
+PROMPTS = [
+    "a",
+    "b",
+    "x" * 5000,
+    'quo"te',
+    "back\\slash",
+    "new\nline",
+    "tab\t",
+    "\x00\x01\x1f",
+    "\x7f",
+    "</script>",
+    "é",
+    "😀",
+    "{}",
+]
+
+
+def defaults(**more: Any) -> Defaults:
+    return Defaults(**{"model": "m", "api": "chat", "system": None, "parameters": {}, "extra_body": {}, **more})
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+@pytest.mark.parametrize("system", [None, "S", "Sé"])
+@pytest.mark.parametrize("parameters", [{}, {"temperature": 0.5}])
+def test_the_digest_is_that_of_the_body_without_the_members_of_a_stream(
+    api: str, system: str | None, parameters: dict[str, Any]
+) -> None:
+    encoding = Encoding()
+    options = defaults(api=api, system=system, parameters=parameters)
+    for number, prompt in enumerate([*PROMPTS, *PROMPTS], 1):
+        line = read_line(number, json.dumps(prompt).encode(), options)
+        body = encoding.dialect(line).encode_request(line.request._replace(stream=False))
+        assert encoding.digest(line) == hashlib.sha256(body).digest(), prompt
+        assert "stream" not in json.loads(body) or json.loads(body)["stream"] is False
+
+
+def test_it_does_not_depend_on_whether_the_answer_is_streamed_or_on_the_lines_before() -> None:
+    lines = [
+        b'"a"',
+        b'{"prompt": "a", "model": "n"}',
+        b'{"prompt": "a", "system": "T"}',
+        b'{"prompt": "a", "top_p": 1}',
+    ]
+    forward, backward = Encoding(), Encoding()
+    options = defaults(), defaults(stream=False)
+    there = [forward.digest(read_line(2, line, options[0])) for line in lines]
+    back = [backward.digest(read_line(9, line, options[1])) for line in reversed(lines)]
+    assert there == back[::-1]
+    assert len(set(there)) == len(lines)
