@@ -4,6 +4,8 @@ The table is diagnostics.txt beside this file. After a change of a message: pyth
 """
 
 import ast
+import importlib
+import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,19 @@ from smai_cli.errors import SmaiError
 
 PACKAGE = Path(smai_cli.__file__).parent
 TABLE = Path(__file__).with_name("diagnostics.txt")
-ERRORS = {kind.__name__: int(kind.status) for kind in SmaiError.__subclasses__()}
+
+
+def kinds(of: type[SmaiError]) -> Iterator[type[SmaiError]]:
+    """Yield the failures that there are, with those that a module has for itself."""
+    for kind in of.__subclasses__():
+        yield kind
+        yield from kinds(kind)
+
+
+for module in pkgutil.walk_packages([str(PACKAGE)], "smai_cli."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+ERRORS = {kind.__name__: int(kind.status) for kind in kinds(SmaiError) if kind.__module__.startswith("smai_cli.")}
 NOTICE = "-"
 
 

@@ -179,7 +179,8 @@ def test_every_option_stands_in_the_synopsis(page: str, option: click.Option) ->
 
 @pytest.mark.parametrize("page", [*PAGES, *GUIDES])
 def test_a_page_names_no_option_that_does_not_exist(page: str) -> None:
-    known = {"smai": ["smai", "smai-ask"], "smai-servers": ["smai-ask"]}.get(page, [page])
+    more = {"smai": ["smai", "smai-ask"], "smai-batch": ["smai-batch", "smai-ask"], "smai-servers": ["smai-ask"]}
+    known = more.get(page, [page])
     assert set(flags(source_of(page))) <= {name for of in known for name in all_names(of)}
 
 

@@ -1,5 +1,7 @@
 """Every command of the README runs, against the mock in the place of a real service."""
 
+import json
+import os
 import re
 import runpy
 import shutil
@@ -38,6 +40,7 @@ def project(tmp_path: Path, environment: dict[str, str]) -> Path:
     folder.mkdir()
     (folder / "prompt.txt").write_text("Write a poem\n")
     (folder / "list.txt").write_text("one\ntwo\nthree\n")
+    (folder / "questions.jsonl").write_text('"Write a poem"\n{"id": "b", "prompt": "Write another"}\n')
     (folder / "screen.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (folder / "tools.json").write_text('[{"type": "function", "function": {"name": "weather"}}]')
     (folder / "error.log").write_text("it broke\n")
@@ -71,6 +74,28 @@ def test_every_command_of_the_readme_runs(
     delivered = done.stdout + b"".join(path.read_bytes() for path in project.iterdir() if path.is_file())
     assert POEM.encode() in delivered or b"Hello\n" in delivered
     assert b"Traceback" not in done.stderr
+
+
+def test_the_rule_for_make_makes_the_answers_and_asks_again_what_was_changed(
+    environment: dict[str, str], server: Server, project: Path
+) -> None:
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("make is not installed")
+    (rule,) = re.findall(r"^```make\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    (project / "Makefile").write_text(rule)
+    mock = server()
+    env = environment | {"SMAI_BASE_URL": mock.url}
+    questions = project / "questions.jsonl"
+    for asked, text in ((2, questions.read_text()), (3, questions.read_text().replace("another", "a sonnet"))):
+        questions.write_text(text)
+        if asked > 2:  # a file system may not tell two moments apart
+            os.utime(project / "answers.jsonl", (0, 0))
+        for _ in range(2):  # the second time there is nothing to do
+            subprocess.run([make], cwd=project, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+        answers = [json.loads(line) for line in (project / "answers.jsonl").read_text().splitlines()]
+        assert [(one["index"], one["error"]) for one in answers] == [(1, None), (2, None)]
+        assert len(mock.received) == asked
 
 
 def test_every_configuration_in_the_readme_is_one(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any
 
-from smai_cli.cli.options import AskOptions, AskValues, ServerOptions
+from smai_cli.cli.options import AskOptions, AskValues, BatchValues, ServerOptions
 from smai_cli.config.endpoint import files_to_read
 from smai_cli.errors import UsageError
 from smai_cli.files import STDIN_NAME, file_named_in
@@ -56,7 +56,7 @@ def checked(typed: AskValues, output: OutputOptions, server: ServerOptions, *, s
         model=typed.model,
         api=typed.api,
         stream=not typed.no_stream,
-        parameters=_parameters(typed),
+        parameters=parameters_of(typed),
         inputs=InputOptions(
             system=typed.system,
             system_is_typed=system_is_typed,
@@ -214,7 +214,7 @@ def read_stdin_of_option(limit_bytes: int | None = None) -> bytes:
     return prompt.read_all(STDIN, _notice_of_option, hint=hint, limit_bytes=limit_bytes or STDIN_LIMIT_BYTES)
 
 
-def _parameters(typed: AskValues) -> dict[str, Any]:
+def parameters_of(typed: AskValues | BatchValues) -> dict[str, Any]:
     """Return the parameters that were given, by their names in the API reference."""
     values = {
         "temperature": typed.temperature,

@@ -27,6 +27,7 @@ APIS = ("auto", "chat", "responses")
 # The commands, and what --help says of each: to ask them would load them all.
 COMMANDS = {
     "ask": "Send PROMPT to the model and print the answer as it arrives.",
+    "batch": "Ask what stands in each line of FILE, or of stdin, and print a result for each as a line of JSON.",
     "completion": "Print the script with which a shell completes commands, options, models, profiles and files.",
     "config": "Print every value that counts, and where it comes from.",
     "count": "Count the tokens of the text in FILE, or on stdin.",

@@ -74,6 +74,47 @@ class AskValues(Frozen):
         return self.dry_run or self.curl
 
 
+class BatchValues(Frozen):
+    """The values of the options of `smai batch`, but for those of the server, as click gives them."""
+
+    file: str
+    output: str | None
+    resume: bool
+    resume_failed: bool
+    drop_stale: bool
+    keep_order: bool
+    form: str | None
+    lines: bool
+    template: str | None
+    jobs: int
+    no_adapt: bool
+    rpm: float | None
+    patience: float
+    timeout: float
+    halt: str
+    allow_failed: str | None
+    token_limit: int | None
+    grace: float
+    model: str
+    system: str | None
+    temperature: float | None
+    max_tokens: int | None
+    top_p: float | None
+    effort: str | None
+    seed: int | None
+    stop: tuple[str, ...]
+    json: bool
+    schema: str | None
+    option: tuple[str, ...]
+    accept: tuple[str, ...]
+    api: str
+    no_stream: bool
+    progress: bool
+    summary: str | None
+    dry_run: bool
+    verbose: bool
+
+
 class AskOptions(Frozen):
     """What was typed for `smai ask`, checked and decoded.
 

@@ -1,0 +1,146 @@
+"""What was typed for `smai batch` -> what its lines are asked with, checked, and the input opened."""
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from smai_cli.batch.feed import Input
+from smai_cli.batch.lines import Defaults
+from smai_cli.batch.template import Template
+from smai_cli.cli import same_files
+from smai_cli.cli.command_line import parameters_of, read_stdin_of_option
+from smai_cli.cli.options import BatchValues, ServerOptions
+from smai_cli.config.endpoint import files_to_read
+from smai_cli.errors import UsageError
+from smai_cli.files import STDIN_NAME, file_named_in, read_named, text_of
+from smai_cli.frozen import Frozen
+from smai_cli.prompt import prompt
+from smai_cli.prompt.request import choices_in
+
+if TYPE_CHECKING:
+    from smai_cli.prompt.response_format import ResponseFormat
+
+STDIN = 0
+
+
+class BatchInput(Frozen):
+    """What is to be asked: the lines, what is said of all their requests, and what checks the text of an answer."""
+
+    source: Input
+    defaults: Defaults
+    check: Callable[[str], None] | None
+
+
+def read_input(typed: BatchValues, server: ServerOptions) -> BatchInput:
+    """Return what is to be asked, once the files that were named are known to be different ones. Raises UsageError."""
+    _check_names(typed, server)
+    _check_files(typed, server)
+    if typed.file == STDIN_NAME and os.isatty(STDIN):
+        raise UsageError("no lines to ask", "name a file, or pipe them in")
+    form = _response_format(typed)
+    return BatchInput(
+        source=Input(*_opened(typed.file)), defaults=_defaults(typed, form), check=form.check if form else None
+    )
+
+
+def _defaults(typed: BatchValues, form: "ResponseFormat | None") -> Defaults:
+    parameters = parameters_of(typed)
+    if form:
+        parameters["response_format"] = form.as_json
+    system, text = _text(typed.system, "-s/--system"), _text(typed.template, "--template")
+    template = None if text is None else Template(text)
+    if typed.lines and template and template.names:
+        raise UsageError("--template names a member, and with --lines a line has none", "write {} for the line")
+    return Defaults(
+        model=prompt.operand_text(typed.model, "-m/--model"),
+        api=typed.api,
+        system=system,
+        parameters=parameters,
+        extra_body=_extra_body(typed),
+        stream=not typed.no_stream,
+        is_text=typed.lines,
+        form=typed.form,
+        template=template,
+    )
+
+
+def _text(value: str | None, option: str) -> str | None:
+    return None if value is None else text_of(prompt.operand_text(value, option), _read, option)
+
+
+def _extra_body(typed: BatchValues) -> dict[str, Any]:
+    if not typed.option:
+        return {}
+    from smai_cli.prompt.extra_body import extra_members  # noqa: PLC0415  # for few runs
+
+    extra_body = extra_members([prompt.operand_text(text, "-O/--option") for text in typed.option], _read)
+    if choices_in(extra_body) > 1:
+        raise UsageError("-O n asks for several answers, and a result has one", "repeat the lines instead")
+    return extra_body
+
+
+def _response_format(typed: BatchValues) -> "ResponseFormat | None":
+    if not (typed.json or typed.schema):
+        return None
+    from smai_cli.prompt.response_format import ResponseFormat  # noqa: PLC0415  # for few runs
+
+    return ResponseFormat(typed.schema, _read)
+
+
+def _read(path: str, limit_bytes: int | None) -> bytes:
+    return read_stdin_of_option(limit_bytes) if path == STDIN_NAME else read_named(path, limit_bytes)
+
+
+def _check_names(typed: BatchValues, server: ServerOptions) -> None:
+    """Raise UsageError for options that make no sense together."""
+    for name in ("resume", "resume_failed", "drop_stale"):
+        if getattr(typed, name) and not typed.output:
+            raise UsageError(f"--{name.replace('_', '-')} needs -o", "name the file of the results")
+    if typed.drop_stale and not (typed.resume or typed.resume_failed):
+        raise UsageError("--drop-stale is for the results of an earlier run", "give --resume as well")
+    if typed.output and typed.keep_order:
+        raise UsageError("-k is for stdout", "-o FILE is in the order of the input anyway")
+    if typed.json and typed.schema:
+        raise UsageError("--json and --schema exclude each other", "choose one")
+    for option, path in {"-o": typed.output, "FILE": typed.file, "--schema": typed.schema}.items():
+        if path == "" or (option == "-o" and path == STDIN_NAME):
+            raise UsageError(f"{option} names no file", "give its name; is a variable empty?")
+    taking = [option for option, name in _files_read(typed, server) if name == STDIN_NAME]
+    if len(taking) > 1:
+        raise UsageError(f"{' and '.join(taking)} both read stdin", "it can be read once")
+
+
+def _files_read(typed: BatchValues, server: ServerOptions) -> list[tuple[str, str]]:
+    """Return the files that are read, each behind what names it."""
+    named = [
+        ("FILE", typed.file),
+        ("--schema", typed.schema),
+        ("--key-file", server.key_file),
+        ("-s", file_named_in(typed.system or "")),
+        ("--template", file_named_in(typed.template or "")),
+        *(("-O", file_named_in(pair.partition("=")[2])) for pair in typed.option),
+    ]
+    return [(option, name) for option, name in named if name]
+
+
+def _check_files(typed: BatchValues, server: ServerOptions) -> None:
+    """Raise UsageError for files that are one and the same, where one of them is written."""
+    read = [
+        same_files.Use(option, STDIN if name == STDIN_NAME else name) for option, name in _files_read(typed, server)
+    ]
+    read += [same_files.Use(*found) for found in files_to_read(os.environ, server.settings)]
+    written = same_files.written(typed.output)
+    if typed.output:
+        written.append(same_files.Use("the .stale of -o", f"{typed.output}.stale", alone=True))
+    same_files.refuse_clashes([*read, *written], same_files.streams(quiet=bool(typed.output), reads_stdin=False))
+
+
+def _opened(file: str) -> tuple[int, str]:
+    if file == STDIN_NAME:
+        return STDIN, "stdin"
+    try:
+        return os.open(file, os.O_RDONLY | os.O_CLOEXEC), file
+    except OSError as exc:
+        raise UsageError(f"{file}: {exc.strerror}", "name a file with a line for each prompt") from exc
+    except ValueError as exc:  # a NUL in the name
+        raise UsageError(f"{file!r}: {exc}", "name a file with a line for each prompt") from exc

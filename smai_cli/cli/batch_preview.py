@@ -1,0 +1,60 @@
+"""--dry-run of `smai batch`: what would be asked, counted, with the first request."""
+
+import json
+from typing import Any
+
+from smai_cli.batch.encoding import Encoding
+from smai_cli.batch.feed import Feed
+from smai_cli.batch.lines import Line
+from smai_cli.cli.options import ServerOptions
+from smai_cli.cli.server import previewed_endpoint
+from smai_cli.clocks import Deadline
+from smai_cli.config.base_url import shown_url
+from smai_cli.errors import UsageError
+from smai_cli.http import transport
+from smai_cli.output import preview, tokens
+from smai_cli.output.descriptors import Output
+from smai_cli.stream.chunk import text_of
+
+
+def print_batch(feed: Feed, encoding: Encoding, server: ServerOptions, deadline: Deadline) -> None:
+    """Print the lines as one object of JSON: how many, their characters and tokens, and the first request.
+
+    Raises UsageError where nothing can be asked.
+    """
+    first: Line | None = None
+    lines = characters = count = 0
+    is_exact = True
+    while job := feed.take():
+        lines += 1
+        if job.line is None:
+            continue
+        first = first or job.line
+        for message in job.line.request.messages:
+            text = text_of(message.content)
+            exact = tokens.count(text, job.line.request.model)
+            characters += len(text)
+            count += tokens.estimate_of(text) if exact is None else exact
+            is_exact = is_exact and exact is not None
+    if first is None:
+        raise UsageError("no line can be asked", "give one prompt a line")
+    whole = {
+        "lines": lines,
+        "characters": characters,
+        "tokens": count,
+        "tokens_source": "local" if is_exact else "estimate",
+        "first": _shown(first, encoding, server, deadline),
+    }
+    # Half a surrogate pair, which JSON can escape and UTF-8 cannot hold, stays escaped.
+    Output().write(f"{json.dumps(whole, ensure_ascii=False, indent=2)}\n".encode(errors="backslashreplace"))
+
+
+def _shown(line: Line, encoding: Encoding, server: ServerOptions, deadline: Deadline) -> Any:
+    """Return what `smai ask --dry-run` shows of a request."""
+    endpoint, source = previewed_endpoint(server, deadline)
+    dialect = encoding.dialect(line)
+    body = dialect.encode_request(line.request._replace(include_usage=line.request.stream))
+    url, headers = transport.prepared(endpoint, dialect.PATH, body)
+    given = preview.Given(endpoint.headers, endpoint.key_header)
+    shown = preview.Preview(shown_url(url), headers, body, given, source.where if source else None)
+    return json.loads(preview.as_json(shown, line.request.messages, line.request.model))

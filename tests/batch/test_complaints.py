@@ -1,0 +1,137 @@
+"""What users of other batch tools have reported, each as a claim that it does not happen here."""
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batching import Ask, MakeChaos, MakeDesk, Questions, command, encoded, reach, results_in
+
+pytest_plugins = ["batching"]
+
+
+def partial(out: Path) -> Path:
+    return out.with_name(f"{out.name}.partial")
+
+
+@pytest.mark.parametrize("flags", [[], ["-k"], ["-o"]])
+def test_results_are_not_written_only_at_the_end(
+    chaos: MakeChaos, questions: Questions, environment: dict[str, str], tmp_path: Path, flags: list[str]
+) -> None:
+    server, out = chaos(hold_after=2), tmp_path / "answers.jsonl"
+    named = ["-o", out] if flags == ["-o"] else flags
+    run = subprocess.Popen(
+        command(*named, "-j1", questions("a", "b", "c")), env=environment | reach(server), stdout=subprocess.PIPE
+    )
+    assert run.stdout
+    if flags == ["-o"]:
+        while not partial(out).exists() or partial(out).read_bytes().count(b"\n") < 2:
+            assert run.poll() is None
+        texts = [it["text"] for it in results_in(partial(out))]
+    else:
+        texts = [json.loads(run.stdout.readline())["text"] for _ in range(2)]
+    assert texts == ["a", "b"]
+    run.kill()
+    run.communicate()
+
+
+def test_a_torn_last_line_is_not_what_the_next_run_appends_to(
+    batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path
+) -> None:
+    server, out, file = desk(), tmp_path / "answers.jsonl", questions("a", "b")
+    assert batch(server, "-o", out, file).status == 0
+    first, second = out.read_bytes().splitlines(keepends=True)
+    out.unlink()
+    partial(out).write_bytes(first + second[: len(second) // 2])
+    server.refuse["b"] = 500
+    assert batch(server, "-o", out, "--resume", "--retries", "0", file).status == 6
+    assert [it["text"] for it in results_in(partial(out))] == ["a", ""]
+
+
+def test_a_run_does_not_resume_by_the_count_the_index_or_a_set_of_prompts(
+    batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path
+) -> None:
+    server, out = desk(), tmp_path / "answers.jsonl"
+    assert batch(server, "-o", out, questions("b", "twin", "c")).status == 0
+    server.received.clear()
+    # By count: the first three are done. By index: 1 to 3 are. As a set: both new twins are.
+    assert batch(server, "-o", out, "--resume", questions("a", "twin", "b", "twin", "c", "twin")).status == 0
+    assert sorted(server.prompts) == ["a", "twin", "twin"]
+    assert [(it["index"], it["text"]) for it in results_in(out)] == list(
+        enumerate(["a", "twin", "b", "twin", "c", "twin"], 1)
+    )
+
+
+def test_settled_failures_are_not_paid_again_on_every_resume(
+    batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path
+) -> None:
+    server, out, file = desk(finish_reason="length"), tmp_path / "answers.jsonl", questions("a", "b")
+    for _ in range(3):
+        assert batch(server, "-o", out, "--resume", file).status == 9
+    assert len(server.received) == 2
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter", "none"])
+def test_length_is_not_counted_as_success(batch: Ask, desk: MakeDesk, questions: Questions, reason: str) -> None:
+    result = batch(desk(finish_reason=reason, done=reason != "none"), "--retries", "0", questions("a"))
+    (it,) = result.results
+    assert (it["complete"], it["error"] is None, it["text"]) == (False, False, "a")
+    assert result.status == it["exit_status"] != 0
+
+
+def test_retries_are_not_burnt_in_a_storm(batch: Ask, chaos: MakeChaos, questions: Questions) -> None:
+    """Forty lines, ten a second let through, and no try but the first."""
+    lines = [f"line {number}" for number in range(40)]
+    result = batch(chaos(limit=10, retry_after=""), "-k", "-j", "40", "--retries", "0", questions(*lines))
+    assert (result.status, [it["index"] for it in result.results]) == (0, list(range(1, 41)))
+
+
+def test_the_limiter_does_not_crawl_at_one_for_ever(batch: Ask, chaos: MakeChaos, questions: Questions) -> None:
+    """Twelve requests are refused in a row, which cuts it to one or two; then all go through."""
+    server = chaos(busy_first=12, retry_after="0", delay_s=0.02)
+    assert batch(server, "-j", "6", questions(*(f"line {number}" for number in range(150)))).status == 0
+    assert server.stats()["most_streams"] > 2
+
+
+def test_a_refused_key_is_not_tried_fifty_thousand_times(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
+    server = desk(require_key="another one")
+    result = batch(server, "-j", "16", questions(*range_of_prompts(5000)))
+    assert (result.status, len(server.received) <= 16, len(result.stderr.splitlines()) <= 2) == (5, True, True)
+
+
+def range_of_prompts(count: int) -> list[Any]:
+    return [{"id": number, "prompt": f"line {number}"} for number in range(count)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_is_not_a_success(
+    desk: MakeDesk, questions: Questions, environment: dict[str, str], number: signal.Signals
+) -> None:
+    server = desk()
+    server.open.clear()
+    run = subprocess.Popen(
+        command("-j2", questions("a", "b", "c")),
+        env=environment | reach(server),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    server.wait_for(2)
+    run.send_signal(number)
+    while run.poll() is None and len(server.received) == 2:
+        server.open.set()  # what runs may end
+    stdout, stderr = run.communicate(timeout=20)
+    assert run.returncode == -number
+    assert sorted(it["text"] for it in results_in(stdout)) == ["a", "b"]
+    assert b"2 of 3 complete, 1 not asked" in stderr
+
+
+def test_a_second_run_over_the_same_input_does_not_ask_what_the_first_has_been_paid_for(
+    batch: Ask, desk: MakeDesk, tmp_path: Path
+) -> None:
+    server, out = desk(), tmp_path / "answers.jsonl"
+    lines = encoded(["a", "b"])
+    for _ in range(2):
+        assert batch(server, "-o", out, "--resume", stdin=lines).status == 0
+    assert len(server.received) == 2

@@ -1,0 +1,165 @@
+"""smai-batch(1) against the real program: the members that it names, the commands that it shows."""
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Server, Smai
+from test_docs import items, section, source_of
+
+from smai_cli.batch.lines import MEMBERS
+from smai_cli.mock.server import Mock
+
+PAGE = "smai-batch"
+TOOLS = (
+    {"tool_calls": [{"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+    {"tool_calls": [{"index": 0, "function": {"arguments": ""}}]},
+)
+QUESTIONS = '"Write a poem"\n{"id": "b", "prompt": "Write another", "lang": "en"}\n'
+REQUESTS = '{"custom_id": "a", "body": {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}}\n'
+
+
+def subsection(name: str) -> str:
+    found = re.search(rf"^\.Ss {name}\n(.*?)(?=^\.S[sh] |\Z)", source_of(PAGE), re.MULTILINE | re.DOTALL)
+    assert found, name
+    return found[1]
+
+
+def lists(name: str) -> list[list[str]]:
+    """Return the lists of members in a subsection, each the names in it."""
+    texts = subsection(name).split(".Bl -tag")[1:]
+    return [[head.removeprefix("Cm ") for head, _ in items(text) if head.startswith("Cm ")] for text in texts]
+
+
+def results(smai: Smai, mock: Mock, *lines: str, arguments: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Return the results of lines in a pipe, in their order."""
+    data = "".join(f"{line}\n" for line in lines).encode()
+    done = smai("batch", "-k", "--retries", "0", "--base-url", mock.url, *arguments, stdin=data)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def tape(path: Path, *deltas: dict[str, Any], reason: str = "stop") -> Path:
+    """Write a stream with these deltas, which ends for `reason`."""
+    reasons = [*(None for _ in deltas), reason]
+    choices = [
+        {"index": 0, "delta": delta, "finish_reason": why} for delta, why in zip([*deltas, {}], reasons, strict=True)
+    ]
+    events = [json.dumps({"object": "chat.completion.chunk", "model": "m", "choices": [one]}) for one in choices]
+    path.write_text("".join(f"data: {event}\n\n" for event in [*events, "[DONE]"]))
+    return path
+
+
+def merged(values: list[dict[str, Any]]) -> set[str]:
+    return {name for value in values for name in value}
+
+
+@pytest.fixture
+def every_result(smai: Smai, server: Server, tmp_path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Results of every kind, in both forms: complete, cut, refused, withheld, with tools, doubled, not asked at all."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for form in ("flat", "openai"):
+        formed = ("--format", form)
+        found[form] = results(smai, server(), '"a"', '"a"', "nothing", '{"prompt": "x", "index": 7}', arguments=formed)
+        for script in (
+            {"finish_reason": "length"},
+            {"status": 400},
+            {"tape": tape(tmp_path / "tools.sse", *TOOLS, reason="tool_calls").read_bytes()},
+            {"tape": tape(tmp_path / "refusal.sse", {"content": "I"}, {"refusal": "no"}).read_bytes()},
+        ):
+            found[form] += results(smai, server(**script), '"a"', arguments=formed)
+    return found
+
+
+def test_the_page_names_every_member_of_a_result_in_its_order_and_no_other(
+    every_result: dict[str, list[dict[str, Any]]],
+) -> None:
+    flat, error, openai = lists("Results")
+    complete = every_result["flat"][0]
+    assert [name for name in flat if name in complete] == list(complete)
+    assert merged(every_result["flat"]) == set(flat)
+    failed = [result["error"] for result in every_result["flat"] if result["error"]]
+    assert all(list(one) == error for one in failed)
+
+    complete = every_result["openai"][0]
+    behind = re.search(r"Behind them stand (complete,.*?)as in\s+the\s+flat form", subsection("Results"), re.DOTALL)
+    assert behind
+    beside = re.findall(r"[a-z_]+", behind[1].replace(" and ", " "))
+    assert [*openai, *(name for name in beside if name in complete)] == list(complete)
+    assert merged(every_result["openai"]) == {*openai, *beside, "line"}
+    assert merged([result["error"] or {} for result in every_result["openai"]]) == {"code", *error}
+
+
+def test_a_result_has_a_null_error_exactly_if_it_is_complete(every_result: dict[str, list[dict[str, Any]]]) -> None:
+    for result in (one for form in every_result.values() for one in form):
+        assert result["complete"] == (result["error"] is None) == (result["exit_status"] == 0)
+
+
+def test_a_line_that_cannot_be_asked_lacks_what_the_page_says(every_result: dict[str, list[dict[str, Any]]]) -> None:
+    (result,) = [one for one in every_result["flat"] if one["exit_status"] == 2]
+    flat = lists("Results")[0]
+    lacking = flat[flat.index("finish_reason") : flat.index("elapsed_s") + 1]
+    optional = {"tool_calls", "refusal", "copy", "line"}
+    assert set(flat) - set(result) == {*lacking, *optional}
+
+
+def test_the_digest_is_that_of_the_body_which_dry_run_shows(smai: Smai, server: Server) -> None:
+    (result,) = results(smai, server(), '"apple"')
+    shown = smai("ask", "-n", "--no-stream", "--dry-run", "--mock", "apple")
+    body = json.dumps(json.loads(shown.stdout)["body"], separators=(",", ":"))
+    assert result["request"] == f"sha256:{hashlib.sha256(body.encode()).hexdigest()}"
+
+
+def test_the_page_lists_the_members_of_a_line_that_are_sent_and_no_other() -> None:
+    found = re.search(r"^\.Bd -filled.*?\n(.*?)^\.Ed", subsection("Input"), re.MULTILINE | re.DOTALL)
+    assert found
+    assert found[1].split() == sorted(MEMBERS)
+
+
+def test_the_page_names_every_member_of_the_dry_run_and_of_the_json_summary(smai: Smai) -> None:
+    shown = smai("batch", "--dry-run", "--mock", stdin=b'"a"\n')
+    assert lists("Looking first") == [list(json.loads(shown.stdout))]
+    told = smai("batch", "--summary", "json", "--mock", stdin=b'"a"\n')
+    assert lists("What is told meanwhile") == [list(json.loads(told.stderr))]
+
+
+def examples() -> list[str]:
+    """Return the commands under EXAMPLES, as a shell gets them."""
+    found = re.findall(
+        r"^\.Dl \$ (.*)\n|^\.Bd -literal.*\n((?:(?!\.Ed).*\n)*)", section(PAGE, "EXAMPLES"), re.MULTILINE
+    )
+    return [(line or block).replace("\\e", "\\") for line, block in found]
+
+
+@pytest.mark.parametrize("command", examples(), ids=lambda command: command.splitlines()[0][:50])
+def test_every_example_of_the_page_runs(
+    environment: dict[str, str], server: Server, tmp_path: Path, command: str
+) -> None:
+    if shutil.which("jq") is None and "jq" in command:
+        pytest.skip("jq is not installed")
+    files = {"words": "apple\nbread\n", "questions.jsonl": QUESTIONS, "requests.jsonl": REQUESTS}
+    for name, text in {**files, "answers.jsonl.partial": ""}.items():
+        (tmp_path / name).write_text(text)
+    mock = server(reply="Hello")
+    here = command.replace("http://localhost:8000/v1", mock.url)
+    done = subprocess.run(
+        ["bash", "-uo", "pipefail", "-c", here],
+        cwd=tmp_path,
+        env=environment | {"SMAI_BASE_URL": mock.url},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    if "-o" in command:
+        whole = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+        assert [(one["index"], one["error"]) for one in whole] == [(1, None), (2, None)]
+    elif "dry-run" in command:
+        assert json.loads(done.stdout)["lines"] == 2
+    elif "select(.error)" not in command:
+        kept = tmp_path / "results.jsonl"
+        assert b"Hello" in done.stdout + (kept.read_bytes() if kept.exists() else b"")

@@ -1,0 +1,439 @@
+"""-o, FILE.partial and --resume: each line is settled once, whatever happened before, and nothing is mixed up."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batching import Ask, Desk, MakeDesk, Questions, command, encoded, reach, results_in
+
+pytest_plugins = ["batching"]
+
+Result = dict[str, Any]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder / "answers.jsonl"
+
+
+def partial(out: Path) -> Path:
+    return out.with_name(f"{out.name}.partial")
+
+
+def names(out: Path) -> list[str]:
+    return sorted(path.name for path in out.parent.iterdir())
+
+
+def stay(out: Path, *results: Any) -> None:
+    """Leave these results as those of a run that was killed."""
+    partial(out).write_bytes(encoded(results))
+
+
+def test_the_file_appears_when_all_is_complete_in_the_order_of_the_input(
+    batch: Ask, desk: MakeDesk, questions: Questions, out: Path
+) -> None:
+    lines = [f"line {number}" for number in range(40)]
+    result = batch(desk(flaky=(("cut", 0.1),)), "-o", out, "-j", "16", questions(*lines))
+    assert (result.status, result.stdout) == (0, b"")
+    assert [it["text"] for it in results_in(out)] == lines
+    assert names(out) == ["answers.jsonl"]
+
+
+def test_while_a_line_has_failed_there_is_no_file_and_what_came_is_beside_it(
+    batch: Ask, desk: MakeDesk, questions: Questions, out: Path
+) -> None:
+    server = desk()
+    server.refuse["b"] = 500
+    file = questions("a", "b", "c")
+    result = batch(server, "-o", out, "--retries", "0", file)
+    assert (result.status, names(out)) == (6, ["answers.jsonl.partial"])
+    assert f"2 of 3 complete, 1 busy; tokens: 2 in, 2 out; {partial(out)}" in result.stderr
+    server.refuse.clear()
+    server.received.clear()
+    assert batch(server, "-o", out, "--resume", file).status == 0
+    assert (server.prompts, names(out)) == (["b"], ["answers.jsonl"])
+    assert [it["text"] for it in results_in(out)] == ["a", "b", "c"]
+
+
+def test_results_of_an_earlier_run_are_not_touched_without_resume(
+    batch: Ask, desk: MakeDesk, questions: Questions, out: Path
+) -> None:
+    server = desk()
+    partial(out).write_bytes(b'{"a whole line": 1}\n{"torn')
+    result = batch(server, "-o", out, questions("a"))
+    assert (result.status, server.received) == (2, [])
+    assert "has results of an earlier run; --resume goes on with it" in result.stderr
+    assert partial(out).read_bytes() == b'{"a whole line": 1}\n{"torn'
+
+
+@pytest.mark.parametrize("flags", [[], ["--resume"]])
+def test_a_file_of_somebody_else_is_never_mended_or_appended_to(
+    batch: Ask, desk: MakeDesk, questions: Questions, out: Path, flags: list[str]
+) -> None:
+    partial(out).write_text("The answer that `smai ask -o` has left,\nwithout a newline")
+    server = desk()
+    result = batch(server, "-o", out, *flags, questions("a"))
+    assert (result.status, server.received) == (2, [])
+    assert "holds something else than results" in result.stderr
+    assert partial(out).read_text() == "The answer that `smai ask -o` has left,\nwithout a newline"
+
+
+def test_the_same_command_with_resume_is_right_the_first_time_and_when_all_is_done(
+    batch: Ask, desk: MakeDesk, questions: Questions, out: Path
+) -> None:
+    server, file = desk(), questions("a", "b")
+    assert batch(server, "-o", out, "--resume", file).status == 0
+    before = out.stat()
+    again = batch(server, "-o", out, "--resume", file)
+    assert (again.status, again.stderr, len(server.received)) == (0, "", 2)
+    assert (out.stat().st_mtime_ns, out.stat().st_ino, names(out)) == (
+        before.st_mtime_ns,
+        before.st_ino,
+        ["answers.jsonl"],
+    )
+
+
+@pytest.mark.parametrize("form", ["flat", "openai"])
+def test_an_input_that_has_grown_or_been_put_into_another_order_has_only_the_new_lines_asked(
+    batch: Ask, desk: MakeDesk, questions: Questions, out: Path, form: str
+) -> None:
+    server = desk()
+    flags = ("-o", out, "--resume", "--format", form)
+    assert batch(server, *flags, questions("a", "same", {"id": "x", "prompt": "b"}, "same")).status == 0
+    server.received.clear()
+    lines = ["new", b"\n", "same", {"id": "x", "prompt": "b"}, "a", "same", "same"]
+    assert batch(server, *flags, questions(*lines)).status == 0
+    assert sorted(server.prompts) == ["new", "same"]
+    results = results_in(out)
+    assert [it["index"] for it in results] == [1, 3, 4, 5, 6, 7]
+    texts = [it["text"] if form == "flat" else _content(it) for it in results]
+    assert texts == ["new", "same", "b", "a", "same", "same"]
+    if form == "openai":
+        assert [it["id"] for it in results] == [f"smai-{it['index']}" for it in results]
+
+
+def _content(result: Result) -> Any:
+    return result["response"]["body"]["choices"][0]["message"]["content"]
+
+
+def test_a_result_is_found_again_whatever_form_the_results_are_to_have_now(
+    batch: Ask, desk: MakeDesk, questions: Questions, out: Path
+) -> None:
+    server, file = desk(), questions("a", {"custom_id": "b", "body": {"messages": [{"role": "user", "content": "b"}]}})
+    for form in ("flat", "openai", "flat"):
+        assert batch(server, "-o", out, "--resume", "--format", form, file).status == 0
+    assert len(server.received) == 2
+
+
+# What is asked again.
+
+STATUSES = {"e3": 3, "e4": 4, "e6": 6, "e7": 7, "e8": 8, "e9": 9, "e10": 10, "ok": 0}
+
+
+@pytest.fixture
+def mixed(batch: Ask, desk: MakeDesk, questions: Questions, out: Path) -> tuple[Desk, Path]:
+    """A file in the making with a result of each status."""
+    server = desk()
+    file = questions(*({"id": name, "prompt": name} for name in STATUSES))
+    assert batch(server, "-o", out, file).status == 0
+    results = results_in(out)
+    for result in results:
+        result["exit_status"] = STATUSES[result["id"]]
+        result["complete"] = not result["exit_status"]
+    stay(out, *results)
+    out.unlink()
+    server.received.clear()
+    return server, file
+
+
+def test_resume_asks_what_may_succeed_now_and_pays_nothing_that_is_settled_again(
+    batch: Ask, mixed: tuple[Desk, Path], out: Path
+) -> None:
+    server, file = mixed
+    result = batch(server, "-o", out, "--resume", file)
+    assert sorted(server.prompts) == ["e3", "e6", "e7", "e8"]
+    assert result.status == 4  # the first of those that are left
+    assert names(out) == ["answers.jsonl.partial"]
+    server.received.clear()
+    # Nothing is left to ask, and still not every line has an answer.
+    again = batch(server, "-o", out, "--resume", file)
+    assert (again.status, server.received) == (4, [])
+    assert "5 of 8 complete, 1 refused, 1 length, 1 withheld" in again.stderr
+
+
+def test_resume_failed_asks_every_failure_again(batch: Ask, mixed: tuple[Desk, Path], out: Path) -> None:
+    server, file = mixed
+    assert batch(server, "-o", out, "--resume-failed", file).status == 0
+    assert sorted(server.prompts) == sorted(set(STATUSES) - {"ok"})
+    assert names(out) == ["answers.jsonl"]
+
+
+@pytest.mark.parametrize(("allowed", "status"), [("2", 4), ("3", 0), ("37%", 4), ("37.5%", 0), ("100%", 0)])
+def test_allow_failed_takes_so_many_for_all(
+    batch: Ask, mixed: tuple[Desk, Path], out: Path, allowed: str, status: int
+) -> None:
+    server, file = mixed
+    assert batch(server, "-o", out, "--resume", "--allow-failed", allowed, file).status == status
+    assert names(out) == (["answers.jsonl.partial"] if status else ["answers.jsonl"])
+    if not status:
+        assert [it["id"] for it in results_in(out)] == list(STATUSES)
+
+
+# What is not the same any more.
+
+
+@pytest.mark.parametrize(
+    ("flags", "lines", "words"),
+    [
+        pytest.param([], [{"id": "a", "prompt": "other"}, "b"], 'line 1 ("a")', id="prompt of an id"),
+        pytest.param(["-m", "other"], [{"id": "a", "prompt": "a"}, "b"], 'line 1 ("a")', id="model"),
+        pytest.param(["-t", "1"], [{"id": "a", "prompt": "a"}, "b"], 'line 1 ("a")', id="temperature"),
+        pytest.param(["-s", "S"], [{"id": "a", "prompt": "a"}, "b"], 'line 1 ("a")', id="system"),
+        pytest.param([], [{"id": "a", "prompt": "a"}, "other"], "that of line 2 before", id="prompt without an id"),
+        pytest.param([], [{"id": "a", "prompt": "a"}], "that of line 2 before", id="a line is gone"),
+    ],
+)
+def test_results_of_another_question_are_refused_and_with_drop_stale_put_aside(
+    batch: Ask, desk: MakeDesk, questions: Questions, out: Path, flags: list[str], lines: list[Any], words: str
+) -> None:
+    server = desk()
+    assert batch(server, "-o", out, questions({"id": "a", "prompt": "a"}, "b")).status == 0
+    whole = out.read_bytes()
+    server.received.clear()
+    changed = questions(*lines)
+    result = batch(server, "-o", out, "--resume", *flags, changed)
+    assert (result.status, server.received, out.read_bytes(), names(out)) == (2, [], whole, ["answers.jsonl"])
+    assert words in result.stderr
+    assert "--drop-stale" in result.stderr
+    assert batch(server, "-o", out, "--resume", "--drop-stale", *flags, changed).status == 0
+    kept, aside = results_in(out), results_in(out.with_name("answers.jsonl.stale"))
+    assert [it["index"] for it in kept] == list(range(1, len(lines) + 1))
+    # Nothing of what was paid is lost: each result is there or aside.
+    assert {it["request"] for it in results_in(whole)} <= {it["request"] for it in [*kept, *aside]}
+    assert len(aside) + len(kept) == 2 + len(server.received)
+
+
+# What the file may look like.
+
+
+def good(batch: Ask, server: Desk, file: Path, out: Path) -> list[Result]:
+    """Return the results of a file, which is not there any more."""
+    assert batch(server, "-o", out, file).status == 0
+    results = results_in(out)
+    out.unlink()
+    server.received.clear()
+    return results
+
+
+def test_a_torn_last_line_is_cut_off_and_a_whole_one_gets_its_newline(
+    batch: Ask, desk: MakeDesk, questions: Questions, out: Path
+) -> None:
+    server, file = desk(), questions("a", "b", "c")
+    results = good(batch, server, file, out)
+    lines = [json.dumps(it).encode() for it in results]
+    for tail, asked in ((lines[2][: len(lines[2]) // 2], ["c"]), (lines[2], [])):
+        partial(out).write_bytes(b"\n".join([*lines[:2], tail]))
+        assert batch(server, "-o", out, "--resume", file).status == 0
+        assert server.prompts == asked
+        assert [it["text"] for it in results_in(out)] == ["a", "b", "c"]
+        out.unlink()
+        server.received.clear()
+
+
+def test_lines_that_are_no_results_are_told_counted_and_not_done(
+    batch: Ask, desk: MakeDesk, questions: Questions, out: Path
+) -> None:
+    server, file = desk(), questions("a", "b")
+    first, second = good(batch, server, file, out)
+    strange = [
+        b"garbage\n",
+        b"\0\0\0\0\n",
+        b"[]\n",
+        b"5\n",
+        b'"text"\n',
+        b"\xff\n",
+        b"{}\n",
+        b"[" * 5000 + b"\n",
+        first | {"exit_status": 300},
+        first | {"exit_status": -1},
+        first | {"exit_status": 255},
+        first | {"exit_status": "0"},
+        first | {"exit_status": False},
+        first | {"id": ["a"]},
+        first | {"id": {}},
+        first | {"id": True},
+        first | {"index": 2**70},
+        first | {"copy": -1},
+        first | {"copy": 2**70},
+        first | {"request": "sha256:00"},
+        first | {"request": None},
+        first | {"custom_id": 1.5},
+    ]
+    stay(out, *strange[:3], second, *strange[3:])
+    result = batch(server, "-o", out, "--resume", file)
+    assert (result.status, server.prompts) == (0, ["a"])
+    assert f"lines that are no result: {len(strange)}; they count as not asked" in result.stderr
+    assert [it["text"] for it in results_in(out)] == ["a", "b"]
+
+
+def test_of_several_results_of_a_line_the_complete_one_counts(
+    batch: Ask, desk: MakeDesk, questions: Questions, out: Path
+) -> None:
+    server, file = desk(), questions("a")
+    (first,) = good(batch, server, file, out)
+    failed = first | {"exit_status": 6, "complete": False, "text": "half"}
+    stay(out, failed, first, failed | {"text": "later"})
+    assert batch(server, "-o", out, "--resume", file).status == 0
+    assert (server.received, results_in(out)) == ([], [first])
+
+
+@pytest.mark.parametrize("what", ["a folder", "a named pipe", "a link to a file", "a link to nothing"])
+def test_something_else_under_the_name_of_the_partial_file_is_refused_and_left_alone(
+    batch: Ask, desk: MakeDesk, questions: Questions, out: Path, tmp_path: Path, what: str
+) -> None:
+    victim = tmp_path / "victim"
+    if what == "a folder":
+        partial(out).mkdir()
+    elif what == "a named pipe":
+        os.mkfifo(partial(out))
+    else:
+        if what == "a link to a file":
+            victim.write_text('{"not": "yours"}')
+        partial(out).symlink_to(victim)
+    server = desk()
+    result = batch(server, "-o", out, "--resume", questions("a"))
+    assert (result.status in {2, 11}, server.received) == (True, [])
+    assert len(result.stderr.splitlines()) == 1
+    assert not victim.exists() or victim.read_text() == '{"not": "yours"}'
+
+
+def test_the_file_keeps_its_permissions_and_stays_behind_its_link(
+    batch: Ask, desk: MakeDesk, questions: Questions, out: Path, tmp_path: Path
+) -> None:
+    real = tmp_path / "real.jsonl"
+    real.write_text("old")
+    real.chmod(0o640)
+    out.symlink_to(real)
+    assert batch(desk(), "-o", out, questions("a")).status == 0
+    assert (out.is_symlink(), real.stat().st_mode & 0o777) == (True, 0o640)
+    assert [it["text"] for it in results_in(real)] == ["a"]
+    assert not list(tmp_path.glob("real.jsonl.*"))
+
+
+def test_a_second_run_is_refused_and_the_first_one_ends_well(
+    batch: Ask, desk: MakeDesk, questions: Questions, out: Path, environment: dict[str, str]
+) -> None:
+    server, file = desk(), questions("a", "b")
+    server.open.clear()
+    first = subprocess.Popen(command("-o", out, "--resume", file), env=environment | reach(server))
+    server.wait_for(1)
+    second = batch(desk(), "-o", out, "--resume", file)
+    assert second.status == 6
+    assert f"another run is writing {out}" in second.stderr
+    server.open.set()
+    assert first.wait(20) == 0
+    assert len(results_in(out)) == 2
+
+
+def test_a_run_that_waited_for_the_lock_sees_what_the_other_one_has_put_into_place(
+    desk: MakeDesk, questions: Questions, out: Path, environment: dict[str, str]
+) -> None:
+    server, file = desk(), questions("a", "b")
+    server.open.clear()
+    line, env = command("-o", out, "--resume", file), environment | reach(server)
+    first = subprocess.Popen(line, env=env)
+    server.wait_for(1)
+    second = subprocess.Popen(line, env=env)
+    server.open.set()
+    assert (first.wait(20), second.wait(20)) == (0, 0)
+    assert (len(server.received), names(out)) == (2, ["answers.jsonl"])
+
+
+def test_a_lock_goes_with_its_process(batch: Ask, desk: MakeDesk, questions: Questions, out: Path) -> None:
+    with partial(out).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    assert batch(desk(), "-o", out, "--resume", questions("a")).status == 0
+
+
+def test_a_pipe_resumes_as_well(batch: Ask, desk: MakeDesk, out: Path) -> None:
+    server = desk()
+    server.refuse["b"] = 500
+    lines = encoded(["a", "b", b"bad\n"])
+    assert batch(server, "-o", out, "--resume", "--retries", "0", stdin=lines).status == 6
+    server.refuse.clear()
+    server.received.clear()
+    lines = encoded(["a", "b"])
+    assert batch(server, "-o", out, "--resume", "--drop-stale", stdin=lines).status == 0
+    assert (server.prompts, [it["text"] for it in results_in(out)]) == (["b"], ["a", "b"])
+
+
+# What a change of the input while it is read does.
+
+
+def test_an_input_that_shrinks_while_it_is_read_is_told_and_never_taken_for_whole(
+    desk: MakeDesk, questions: Questions, out: Path, environment: dict[str, str]
+) -> None:
+    server = desk()
+    server.open.clear()
+    # More than one block of it: what is read ahead is read.
+    file = questions(*(f"{number} {'x' * 10_000}" for number in range(100)))
+    run = subprocess.Popen(
+        command("-j1", "-o", out, file), env=environment | reach(server), stderr=subprocess.PIPE, text=True
+    )
+    server.wait_for(1)
+    os.truncate(file, 0)
+    server.open.set()
+    _, stderr = run.communicate(timeout=30)
+    assert run.returncode == 2
+    assert "the input has changed while it was read" in stderr
+    assert names(out) == ["answers.jsonl.partial"]
+
+
+def test_an_input_that_grows_while_it_is_read_is_asked_as_it_was_checked(
+    batch: Ask, desk: MakeDesk, questions: Questions, out: Path, environment: dict[str, str]
+) -> None:
+    server = desk()
+    server.open.clear()
+    file = questions("a", "b")
+    run = subprocess.Popen(command("-j1", "-o", out, file), env=environment | reach(server))
+    server.wait_for(1)
+    with file.open("ab") as more:
+        more.write(b'"c"\nbad\n')
+    server.open.set()
+    assert run.wait(20) == 0
+    assert [it["text"] for it in results_in(out)] == ["a", "b"]
+    file.write_bytes(encoded(["a", "b", "c"]))
+    assert batch(server, "-o", out, "--resume", file).status == 0
+    assert [it["text"] for it in results_in(out)] == ["a", "b", "c"]
+    assert len(server.received) == 3
+
+
+# Nobody has to believe in a handler.
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_what_came_before_a_kill_is_there_and_is_not_asked_again(
+    batch: Ask, desk: MakeDesk, questions: Questions, out: Path, environment: dict[str, str], number: signal.Signals
+) -> None:
+    lines = [f"line {at}" for at in range(30)]
+    server, file = desk(delay_s=0.005), questions(*lines)
+    run = subprocess.Popen(
+        command("-j4", "-o", out, "--grace", "0.1", file), env=environment | reach(server), stderr=subprocess.PIPE
+    )
+    server.wait_for(12)
+    run.send_signal(number)
+    run.communicate(timeout=20)
+    assert run.returncode == -number
+    before = len(server.received)
+    done = [line for line in partial(out).read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    assert len(done) >= before - 4 - 1
+    assert batch(server, "-o", out, "--resume", file).status == 0
+    assert [it["text"] for it in results_in(out)] == lines
+    assert len(server.received) <= len(lines) + 4
