@@ -43,7 +43,12 @@ class Requests(Protocol):
 
 
 class Input:
-    """The lines of a descriptor; `name` is what a message calls it. A regular file is read from where it stands."""
+    """The lines of a descriptor; `name` is what a message calls it. A regular file is read from where it stands.
+
+    `may_be_empty` says that it is nobody's mistake if there is no line.
+    """
+
+    may_be_empty = False
 
     def __init__(self, fd: int, name: str) -> None:
         self.name = name
@@ -51,8 +56,17 @@ class Input:
         self._fd = fd
         self._start = os.lseek(fd, 0, os.SEEK_CUR) if self.is_file else 0
 
+    @property
+    def file(self) -> int | None:
+        """The descriptor of a regular file; None for a pipe."""
+        return self._fd if self.is_file else None
+
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield each line that is not blank, with its number from 1. Raises UsageError where reading fails."""
+        return ((number, data) for number, data in enumerate(self.all_lines(), 1) if not is_blank(data))
+
+    def all_lines(self) -> Iterator[bytes]:
+        """Yield each line. Raises UsageError where reading fails."""
         file = io.BufferedReader(_Raw(self._fd, self._start if self.is_file else None), 64 * 1024)
         number = 0
         try:
@@ -60,8 +74,7 @@ class Input:
                 number += 1
                 if len(data) == _LINE_BYTES:
                     raise UsageError(f"{self.name}, line {number} is longer than 256 MiB", "send less in one line")
-                if not is_blank(data):
-                    yield number, data
+                yield data
         except OSError as exc:
             raise UsageError(f"{self.name}: {exc.strerror}", "check where the lines come from") from exc
 
@@ -122,7 +135,7 @@ class Feed:
             if bad:
                 more = f"; {count - len(bad)} more" if count > len(bad) else ""
                 raise UsageError(f"{self._source.name}: {'; '.join(bad)}{more}", "nothing was asked; mend the lines")
-            if not len(self.plan):
+            if not len(self.plan) and not self._source.may_be_empty:
                 raise no_lines(self._source)
         self._jobs = self._all()
 

@@ -52,6 +52,11 @@ class PartialFile:
         """Whether the results stand in the file itself, which an earlier run has put into place."""
         return self._source != self._fd
 
+    @property
+    def has_results(self) -> bool:
+        """Whether an earlier run has left results."""
+        return bool(self._end) or self.is_whole
+
     def _check_content(self, *, resumes: bool) -> None:
         """Raise UsageError for a file that is not to be gone on with; nothing of it is touched."""
         head = os.pread(self._fd, _HEAD_BYTES, 0)

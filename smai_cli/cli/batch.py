@@ -1,5 +1,6 @@
 """`smai batch`: many prompts in, one true result each."""
 
+import os
 import re
 from typing import Any
 
@@ -7,6 +8,9 @@ import click
 
 from smai_cli.cli.group import APIS, SECONDS, Number, complete_file, model_option, server_options, verbose_option
 from smai_cli.cli.options import BatchValues, ServerOptions
+from smai_cli.errors import UsageError
+from smai_cli.files import STDIN_NAME
+from smai_cli.output.descriptors import say
 
 _MOST_JOBS = 512
 
@@ -19,7 +23,7 @@ def _checked_share(ctx: click.Context, param: click.Parameter, value: str | None
 
 
 @click.command(epilog="Manual: man smai-batch. Exit status 0 means: each line has a complete answer, delivered.")
-@click.argument("file", metavar="[FILE]", default="-", shell_complete=complete_file)
+@click.argument("files", metavar="[FILE]...", nargs=-1, shell_complete=complete_file)
 @click.option(
     "-o",
     "--output",
@@ -30,6 +34,9 @@ def _checked_share(ctx: click.Context, param: click.Parameter, value: str | None
 @click.option("--resume", is_flag=True, help="Go on with FILE.partial; ask again what may succeed now.")
 @click.option("--resume-failed", is_flag=True, help="Go on, and ask all failures again.")
 @click.option("--drop-stale", is_flag=True, help="Put results of changed lines into FILE.stale, and go on.")
+@click.option("--shard", metavar="K/N", help="Ask lines K, K+N, ... only; auto/N or auto: as the engine says.")
+@click.option("--merge", is_flag=True, help="Join the results of all shards, FILE..., in input order.")
+@click.option("--status", is_flag=True, help="Print how far the shards are whose results are in FILE...")
 @click.option("-k", "--keep-order", is_flag=True, help="Put stdout into the order of the input.")
 @click.option("--format", "form", type=click.Choice(["flat", "openai"]), help="The form of a result.  [default: as in]")
 @click.option("--lines", is_flag=True, help="A line is the prompt itself, not JSON.")
@@ -83,16 +90,44 @@ def _checked_share(ctx: click.Context, param: click.Parameter, value: str | None
 @click.option("--summary", type=click.Choice(["text", "json", "none"]), help="Put the end in numbers on stderr.")
 @click.option("--dry-run", is_flag=True, help="Check and count the lines, print the first request; send nothing.")
 @verbose_option
-def batch(*, server: ServerOptions, **values: Any) -> int:
+@click.pass_context
+def batch(
+    ctx: click.Context, /, *, server: ServerOptions, files: tuple[str, ...], merge: bool, status: bool, **values: Any
+) -> int:
     """Ask what stands in each line of FILE, or of stdin, and print a result for each as a line of JSON.
 
     A line is "text", {"prompt": "text"}, {"messages": [...]}, or one of OpenAI's batch files.
     """
+    if merge or status:
+        from smai_cli.cli.batch_shards import merge_shards, show_status  # noqa: PLC0415  # as below
+
+        if merge:
+            return merge_shards(ctx, files, values["output"], values["summary"])
+        return show_status(ctx, files, values["summary"])
     from smai_cli.cli.batch_run import BatchRun  # noqa: PLC0415  # after --help and usage errors
     from smai_cli.main import die_by  # noqa: PLC0415
 
-    run = BatchRun(BatchValues(**values), server)
-    status = run.life.deliver(run.preview if run.typed.dry_run else run.work)
+    run = BatchRun(BatchValues(file=_only(files), **_of_shard(values)), server)
+    exit_status = run.life.deliver(run.preview if run.typed.dry_run else run.work)
     if run.signum is not None:
         die_by(run.signum)
-    return status
+    return exit_status
+
+
+def _only(files: tuple[str, ...]) -> str:
+    if len(files) > 1:
+        raise UsageError("there are several inputs", "one at a time; or join them: cat FILE... | smai batch")
+    return files[0] if files else STDIN_NAME
+
+
+def _of_shard(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with the shard in them, and its number in the name of its results. Raises UsageError."""
+    text, output = values["shard"], values["output"]
+    if text is None and not (output and "{" in output):
+        return values
+    from smai_cli.batch.shard import parse_shard, with_number  # noqa: PLC0415  # for those who have many machines
+
+    shard = None if text is None else parse_shard(text, os.environ)
+    if shard and shard.source:
+        say(f"shard {shard} ({shard.source})")
+    return values | {"shard": shard, "output": with_number(output, shard) if output else output}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from smai_cli.batch.feed import Input
 from smai_cli.batch.lines import Defaults
+from smai_cli.batch.pin import pin_of
 from smai_cli.batch.template import Template
 from smai_cli.cli import same_files
 from smai_cli.cli.command_line import parameters_of, read_stdin_of_option
@@ -39,8 +40,19 @@ def read_input(typed: BatchValues, server: ServerOptions) -> BatchInput:
         raise UsageError("no lines to ask", "name a file, or pipe them in")
     form = _response_format(typed)
     return BatchInput(
-        source=Input(*_opened(typed.file)), defaults=_defaults(typed, form), check=form.check if form else None
+        source=_source(typed),
+        defaults=_defaults(typed, form),
+        check=form.check if form else None,
     )
+
+
+def _source(typed: BatchValues) -> Input:
+    fd, name = _opened(typed.file)
+    if typed.shard is None:
+        return Input(fd, name)
+    from smai_cli.batch.shard_input import ShardInput  # noqa: PLC0415  # for those who have many machines
+
+    return ShardInput(fd, name, typed.shard)
 
 
 def _defaults(typed: BatchValues, form: "ResponseFormat | None") -> Defaults:
@@ -132,6 +144,8 @@ def _check_files(typed: BatchValues, server: ServerOptions) -> None:
     written = same_files.written(typed.output)
     if typed.output:
         written.append(same_files.Use("the .stale of -o", f"{typed.output}.stale", alone=True))
+        if typed.shard:
+            written.append(same_files.Use("the .shard of -o", pin_of(typed.output), alone=True))
     same_files.refuse_clashes([*read, *written], same_files.streams(quiet=bool(typed.output), reads_stdin=False))
 
 

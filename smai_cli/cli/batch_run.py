@@ -17,6 +17,7 @@ from smai_cli.batch.gate import Limits
 from smai_cli.batch.halt import parse_halt
 from smai_cli.batch.outputs import InOrder, ToFile, ToStdout
 from smai_cli.batch.partial import PartialFile
+from smai_cli.batch.pin import check_pin, write_pin
 from smai_cli.batch.plan import Found, Plan
 from smai_cli.batch.results import read_result
 from smai_cli.cli.batch_input import BatchInput, read_input
@@ -80,7 +81,7 @@ class BatchRun:
             self._partial = PartialFile(self.typed.output, resumes=self.typed.resume or self.typed.resume_failed)
             self._place = self._partial.name
         try:
-            feed = self._feed(given, encoding)
+            feed = self._pinned_feed(given, encoding)
             self._plan = feed.plan
             if not given.source.is_file or feed.plan.settled < len(feed.plan):
                 self._ask(given, feed, encoding, endpoint)
@@ -98,6 +99,20 @@ class BatchRun:
         feed = Feed(given.source, given.defaults, encoding, Plan())
         feed.check()
         print_batch(feed, encoding, self._server, self._deadline)
+
+    def _pinned_feed(self, given: BatchInput, encoding: Encoding) -> Feed:
+        """Return the lines that are left to ask, of the shard that the results in the file are of.
+
+        Raises UsageError, or OutputError.
+        """
+        output, shard, file = self.typed.output, self.typed.shard, given.source.file
+        if output is None or self._partial is None:
+            return self._feed(given, encoding)
+        check_pin(output, shard, file, has_results=self._partial.has_results)
+        feed = self._feed(given, encoding)
+        if shard:
+            write_pin(output, shard, file, None if file is None else len(feed.plan))
+        return feed
 
     def _feed(self, given: BatchInput, encoding: Encoding) -> Feed:
         """Return the lines that are left to ask. Raises UsageError, or OutputError."""

@@ -9,6 +9,7 @@ from smai_cli.frozen import Frozen
 from smai_cli.output.options import OutputOptions
 
 if TYPE_CHECKING:
+    from smai_cli.batch.shard import Shard
     from smai_cli.config.log_file import LogFile
     from smai_cli.prompt.inputs import InputOptions
 
@@ -82,6 +83,7 @@ class BatchValues(Frozen):
     resume: bool
     resume_failed: bool
     drop_stale: bool
+    shard: "Shard | None"
     keep_order: bool
     form: str | None
     lines: bool

@@ -1,0 +1,218 @@
+"""The results of all shards -> one file, in the order of the input.
+
+A file of results is in the order of its lines, and each result has the number of its line. So the files are read side
+by side, and a result is held only until it is written.
+"""
+
+import heapq
+import json
+import os
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from smai_cli.batch.pin import Pin, pin_of, read_pin
+from smai_cli.batch.results import read_result
+from smai_cli.batch.shard import PLACE
+from smai_cli.errors import Status, UsageError
+from smai_cli.output.outfile import partial_of
+
+_READ_BYTES = 256 * 1024
+# How many lists the ids are spread over, so that each can be looked through by itself.
+_HEAPS = 1024
+# How many shards a message names.
+_TOLD = 10
+_MORE = "run it once more with --resume"
+
+
+class Part(NamedTuple):
+    """A file of results, and which shard it is."""
+
+    path: str
+    pin: Pin
+
+
+class Merged(NamedTuple):
+    """What a merge has written: how many results, and how many of them are complete answers."""
+
+    lines: int
+    complete: int
+
+
+def expanded(paths: Iterable[str]) -> list[str]:
+    """Return the files that `paths` name: one with {shard} in it stands for those of all shards that have begun.
+
+    Raises UsageError where that are none.
+    """
+    files: list[str] = []
+    for path in paths:
+        files += _of_all_shards(path) if PLACE in path else [path]
+    return files
+
+
+def parts_of(paths: Sequence[str]) -> list[Part]:
+    """Return the parts that make a whole. Raises UsageError where one is missing, not whole, or of another."""
+    parts = [_part(path) for path in paths]
+    first = parts[0]
+    for part in parts[1:]:
+        _check_alike(first, part)
+    there = {part.pin.number for part in parts}
+    missing = [number for number in range(1, first.pin.total + 1) if number not in there]
+    if missing:
+        names = ", ".join(map(str, missing[:_TOLD])) + (", ..." if len(missing) > _TOLD else "")
+        raise UsageError(f"{len(missing)} of {first.pin.total} shards are missing: {names}", "name the files of all")
+    return parts
+
+
+def merge(parts: Sequence[Part], write: Callable[[bytes], object]) -> Merged:
+    """Write the results of all parts in the order of the input, each line's first complete one, else its first.
+
+    Raises UsageError for what does not fit together, and what `write` raises.
+    """
+    ids = _Ids()
+    lines = complete = 0
+    counts: dict[int, int] = {}
+    for row in _chosen(heapq.merge(*map(_rows, parts), key=lambda row: row.number)):
+        ids.add(row.name)
+        lines += 1
+        complete += row.is_complete
+        counts[row.number % parts[0].pin.total] = counts.get(row.number % parts[0].pin.total, 0) + 1
+        write(row.data)
+    for part in parts:
+        found = counts.get(part.pin.number % part.pin.total, 0)
+        if part.pin.lines is not None and found != part.pin.lines:
+            raise UsageError(f"{part.path} has results of {found} lines, and its shard has {part.pin.lines}", _MORE)
+    twice = ids.twice()
+    if twice and (told := _told_twice(parts, twice)):
+        raise UsageError(told, "give each line an id of its own; cat joins what there is")
+    return Merged(lines, complete)
+
+
+class _Row(NamedTuple):
+    number: int
+    name: str | int | None
+    digest: bytes
+    is_complete: bool
+    path: str
+    data: bytes
+
+
+def _rows(part: Part) -> Iterator[_Row]:
+    """Yield the results of a part. Raises UsageError for what is none, and for one of another shard."""
+    before = 0
+    try:
+        with open(part.path, "rb", buffering=_READ_BYTES) as file:
+            for data in file:
+                known = read_result(data)
+                if known is None or not data.endswith(b"\n"):
+                    raise UsageError(f"{part.path} has a line that is no result, behind that of line {before}", _MORE)
+                if known.number < before:
+                    raise UsageError(f"{part.path} is not in the order of its lines at line {known.number}", _MORE)
+                if (known.number - part.pin.number) % part.pin.total:
+                    its = f"{part.pin.number}/{part.pin.total}"
+                    raise UsageError(f"{part.path} has a result of line {known.number}, not of shard {its}", _MORE)
+                before = known.number
+                is_complete = known.status == Status.COMPLETE
+                yield _Row(known.number, known.id, known.digest, is_complete, part.path, data)
+    except OSError as exc:
+        raise UsageError(f"{part.path}: {exc.strerror}", "name the files of all shards") from exc
+
+
+def _chosen(rows: Iterator[_Row]) -> Iterator[_Row]:
+    """Yield one result a line: where a part is there twice, the first complete one."""
+    held: _Row | None = None
+    for row in rows:
+        if held is None or row.number != held.number:
+            if held:
+                yield held
+            held = row
+        elif row.digest != held.digest or row.name != held.name:
+            raise UsageError(
+                f"line {row.number} is another one in {held.path} than in {row.path}", "name the results of one input"
+            )
+        elif row.is_complete and not held.is_complete:
+            held = row
+    if held:
+        yield held
+
+
+class _Ids:
+    """Which ids were there twice, in eight bytes each."""
+
+    def __init__(self) -> None:
+        self._heaps = [array("q") for _ in range(_HEAPS)]
+
+    def add(self, name: str | int | None) -> None:
+        if name is not None:
+            key = _key(name)
+            self._heaps[key % _HEAPS].append(key)
+
+    def twice(self) -> set[int]:
+        found: set[int] = set()
+        for heap in self._heaps:
+            if len(set(heap)) < len(heap):
+                seen: set[int] = set()
+                found |= {key for key in heap if key in seen or seen.add(key)}  # type: ignore[func-returns-value]
+        return found
+
+
+def _key(name: str | int) -> int:
+    # A text and a number are two names.
+    return hash((type(name) is str, name))
+
+
+def _told_twice(parts: Sequence[Part], keys: set[int]) -> str | None:
+    """Return which two lines have one id; None where only their hashes are the same."""
+    first: dict[tuple[bool, str | int], int] = {}
+    for part in parts:
+        for row in _rows(part):
+            if row.name is not None and _key(row.name) in keys:
+                number = first.setdefault((type(row.name) is str, row.name), row.number)
+                if number != row.number:
+                    lines = " and ".join(map(str, sorted((number, row.number))))
+                    return f"lines {lines} have the same id, {json.dumps(row.name, ensure_ascii=False)}"
+    return None
+
+
+def _of_all_shards(path: str) -> list[str]:
+    """Return the files of all shards, by the pins that are there. Raises UsageError where there are none."""
+    import glob  # noqa: PLC0415  # it compiles a pattern
+
+    pattern = pin_of("*".join(glob.escape(piece) for piece in path.split(PLACE)))
+    for name in sorted(glob.glob(pattern)):
+        pin = read_pin(name.removesuffix(".shard"))
+        if pin:
+            return [path.replace(PLACE, str(number)) for number in range(1, pin.total + 1)]
+    raise UsageError(f"{path}: no shard has begun", "name the files as -o of the shards did")
+
+
+def _part(path: str) -> Part:
+    if path.endswith(".partial"):
+        raise UsageError(f"{path} is not whole", f"{_MORE}; --status tells how far it is")
+    for name, what in ((path, "is not there"), (pin_of(path), "is not there, which says which shard it is")):
+        if not os.path.exists(name):
+            if name == path and os.path.exists(partial_of(path)):
+                break
+            raise UsageError(f"{name} {what}", "name the results of the shards, with their .shard files beside them")
+    if os.path.exists(partial_of(os.path.realpath(path))):
+        raise UsageError(f"{path} is not whole: there is {partial_of(path)}", f"{_MORE}; --status tells how far it is")
+    pin = read_pin(path)
+    if pin is None:
+        raise UsageError(f"{pin_of(path)} is gone", "name the results of the shards")
+    return Part(path, pin)
+
+
+def _check_alike(one: Part, other: Part) -> None:
+    if one.pin.total != other.pin.total:
+        its, others = (f"{part.pin.number}/{part.pin.total}" for part in (one, other))
+        raise UsageError(f"{one.path} is shard {its}, and {other.path} is {others}", "name the shards of one N")
+    if one.pin.input == other.pin.input:
+        return
+    sizes = [part.pin.input.size if part.pin.input else 0 for part in (one, other)]
+    if sizes[0] != sizes[1] and all(sizes):
+        behind = one if sizes[0] < sizes[1] else other
+        raise UsageError(
+            f"the input of {one.path} had {sizes[0]} bytes, and that of {other.path} {sizes[1]}",
+            f"if it has grown, run shard {behind.pin.number} once more with --resume",
+        )
+    raise UsageError(f"{one.path} and {other.path} are of different inputs", "name the results of one input")

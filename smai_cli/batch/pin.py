@@ -1,0 +1,119 @@
+"""The pin of a shard: beside its results stands which shard they are, of how many, and of which input.
+
+It is a file of its own, FILE.shard, so that results stay results: `cat` joins them, and nothing else is in them.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from typing import NamedTuple
+
+from smai_cli.batch.shard import Shard
+from smai_cli.errors import OutputError, UsageError
+from smai_cli.files import move_into_place
+
+# The beginning of an input, which tells it from another one; lines behind it are told apart by their own digests.
+_HEAD_BYTES = 1024 * 1024
+# More than any pin has.
+_LIMIT_BYTES = 64 * 1024
+_MEMBERS = ("shard", "shards", "lines", "input_bytes", "input_sha256")
+
+
+class InputId(NamedTuple):
+    """What tells an input from another one: its size, and the SHA-256 of its first mebibyte, or of all it has."""
+
+    size: int
+    sha256: str
+
+
+class Pin(NamedTuple):
+    """Which shard results are of: how many lines it has, and of which input. Both are None where that was a pipe."""
+
+    number: int
+    total: int
+    lines: int | None
+    input: InputId | None
+
+
+def pin_of(path: str) -> str:
+    """Return the name of the pin of the results in `path`."""
+    return f"{os.path.realpath(path) if os.path.islink(path) else path}.shard"
+
+
+def read_pin(path: str) -> Pin | None:
+    """Return the pin of the results in `path`; None without one. Raises UsageError where it cannot be read."""
+    name = pin_of(path)
+    try:
+        with open(name, "rb") as file:
+            value = json.loads(file.read(_LIMIT_BYTES))
+        number, total, lines, size, sha256 = (value[member] for member in _MEMBERS)
+        is_known = size is None or (type(size) is int and type(sha256) is str)
+        if type(number) is int and type(total) is int and 1 <= number <= total and is_known:
+            return Pin(number, total, lines, None if size is None else InputId(size, sha256))
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise UsageError(f"{name}: {exc.strerror}", "make it readable") from exc
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise UsageError(f"{name} does not say which shard it is", "remove it, and run the shard again with --resume")
+
+
+def check_pin(path: str, shard: Shard | None, fd: int | None, *, has_results: bool) -> None:
+    """Raise UsageError where the results in `path` are of another shard, or of another input than `fd` (None: a pipe).
+
+    An input that has only grown is the same one. Where there are no results yet, nothing is pinned.
+    """
+    pin = read_pin(path) if has_results else None
+    if pin is None:
+        return
+    its = f"{path} has results of shard {pin.number}/{pin.total}"
+    if shard is None:
+        raise UsageError(its, f"--shard {pin.number}/{pin.total} goes on with it")
+    if pin.total != shard.total:
+        raise UsageError(f"{its}, and this is {shard}", f"N must stay {pin.total}; to begin anew, choose another -o")
+    if pin.number != shard.number:
+        raise UsageError(f"{its}, and this is {shard}", "each shard needs a file of its own: put {shard} into -o")
+    if pin.input and (fd is None or not _has_only_grown(fd, pin.input)):
+        raise UsageError(f"{its} of another input", "name the input of before, which may grow; or choose another -o")
+
+
+def write_pin(path: str, shard: Shard, fd: int | None, lines: int | None) -> None:
+    """Put the pin of the results in `path` beside them: they are of so many `lines` of the file `fd` (None: a pipe).
+
+    In one step that outlives a crash. Raises OutputError.
+    """
+    found = _input_id(fd, os.fstat(fd).st_size) if fd is not None else None
+    with contextlib.suppress(UsageError):
+        if read_pin(path) == (shard.number, shard.total, lines, found):
+            return
+    values = (shard.number, shard.total, lines, *(found or (None, None)))
+    name = pin_of(path)
+    new = f"{name}.new"
+    try:
+        with open(new, "wb") as file:
+            file.write(json.dumps(dict(zip(_MEMBERS, values, strict=True))).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        move_into_place(new, name)
+    except OSError as exc:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise OutputError(f"{name}: {exc.strerror}", "check the folder, or choose another -o") from exc
+
+
+def _has_only_grown(fd: int, before: InputId) -> bool:
+    try:
+        return os.fstat(fd).st_size >= before.size and _input_id(fd, before.size) == before
+    except OSError as exc:
+        raise UsageError(f"the input cannot be read: {exc.strerror}", "check where the lines come from") from exc
+
+
+def _input_id(fd: int, size: int) -> InputId:
+    digest = hashlib.sha256()
+    at, end = 0, min(size, _HEAD_BYTES)
+    while at < end and (piece := os.pread(fd, end - at, at)):
+        digest.update(piece)
+        at += len(piece)
+    return InputId(size, digest.hexdigest())

@@ -1,0 +1,57 @@
+"""The lines of one shard of an input: the others are counted, and not looked at."""
+
+import os
+from array import array
+from collections.abc import Iterator
+
+from smai_cli.batch.feed import Input
+from smai_cli.batch.lines import is_blank
+from smai_cli.batch.shard import Shard
+from smai_cli.errors import UsageError
+
+
+class ShardInput(Input):
+    """As Input, with the lines of `shard` only. An input may have fewer lines than there are shards.
+
+    A regular file is read whole once. Then it is known where the own lines are: it may be large, and far away, and all
+    tasks of an array read it.
+    """
+
+    may_be_empty = True
+
+    def __init__(self, fd: int, name: str, shard: Shard) -> None:
+        super().__init__(fd, name)
+        self._shard = shard
+        self._places: array[int] | None = None  # the number, the offset and the length of each line
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield each line that is not blank, with its number in the whole. Raises UsageError where reading fails."""
+        return self._all() if self._places is None else self._known(self._places)
+
+    def _all(self) -> Iterator[tuple[int, bytes]]:
+        every, first = self._shard.total, self._shard.number % self._shard.total
+        places, offset = array("q"), self._start
+        for number, data in enumerate(self.all_lines(), 1):
+            if number % every == first and not is_blank(data):
+                if self.is_file:
+                    places.extend((number, offset, len(data)))
+                yield number, data
+            offset += len(data)
+        if self.is_file:
+            self._places = places
+
+    def _known(self, places: "array[int]") -> Iterator[tuple[int, bytes]]:
+        for at in range(0, len(places), 3):
+            number, offset, length = places[at : at + 3]
+            yield number, self._read(number, offset, length)
+
+    def _read(self, number: int, offset: int, length: int) -> bytes:
+        data = b""
+        try:
+            while len(data) < length and (piece := os.pread(self._fd, length - len(data), offset + len(data))):
+                data += piece
+        except OSError as exc:
+            raise UsageError(f"{self.name}: {exc.strerror}", "check where the lines come from") from exc
+        if len(data) < length:
+            raise UsageError(f"{self.name}: line {number} is not there any more", "leave it alone while it is asked")
+        return data

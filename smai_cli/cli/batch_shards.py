@@ -1,0 +1,102 @@
+"""`smai batch --merge` and `--status`: what becomes of the results of many machines."""
+
+import contextlib
+import resource
+from collections.abc import Callable, Sequence
+
+import click
+
+from smai_cli.batch.merge import Merged, Part, expanded, merge, parts_of
+from smai_cli.batch.status import as_json, as_table, progress_of
+from smai_cli.cli import same_files
+from smai_cli.cli.lifecycle import Lifecycle
+from smai_cli.errors import UsageError
+from smai_cli.output.descriptors import Output, say
+from smai_cli.output.outfile import OutFile
+
+_FDS_BESIDE = 32
+_WRITE_BYTES = 256 * 1024
+
+
+def merge_shards(ctx: click.Context, files: Sequence[str], output: str | None, summary: str | None) -> int:
+    """Join the results of all shards into `output`, or on stdout; return the exit status."""
+    _check_alone(ctx, "--merge", files, ("output", "summary"))
+    if output in ("", "-"):
+        raise UsageError("-o names no file", "leave -o out for stdout; is a variable empty?")
+    life = Lifecycle(watches_stdout=not output)
+    return life.deliver(lambda: _merge(life, expanded(files), output, summary))
+
+
+def show_status(ctx: click.Context, files: Sequence[str], summary: str | None) -> int:
+    """Print how far the shards are, as a table, or as JSON; return the exit status."""
+    _check_alone(ctx, "--status", files, ("summary",))
+
+    def work() -> None:
+        names = dict.fromkeys(name.removesuffix(".partial") for name in expanded(files))
+        shards = [progress_of(name) for name in names]
+        Output().write(f"{as_json(shards)}\n".encode() if summary == "json" else as_table(shards).encode())
+
+    return Lifecycle().deliver(work)
+
+
+def _merge(life: Lifecycle, files: list[str], output: str | None, summary: str | None) -> None:
+    named = [same_files.Use("FILE", file) for file in files]
+    same_files.refuse_clashes(
+        [*named, *same_files.written(output)], same_files.streams(quiet=bool(output), reads_stdin=False)
+    )
+    parts = parts_of(files)
+    _allow_descriptors(len(parts))
+    if not output:
+        merged = _batched(parts, Output().write)
+    else:
+        out = OutFile(output)
+        merged = _batched(parts, out.output.write)
+        out.prepare()
+        life.end_no_more()
+        out.commit()
+    if summary == "text":
+        say(f"{merged.complete} of {merged.lines} complete")
+
+
+def _batched(parts: Sequence[Part], write: Callable[[bytes], object]) -> Merged:
+    """Merge, many results in one write."""
+    held = bytearray()
+
+    def put(line: bytes) -> None:
+        nonlocal held
+        held += line
+        if len(held) >= _WRITE_BYTES:
+            write(bytes(held))
+            held = bytearray()
+
+    merged = merge(parts, put)
+    write(bytes(held))
+    return merged
+
+
+def _allow_descriptors(count: int) -> None:
+    """Have enough descriptors to read all files side by side. Raises UsageError."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + _FDS_BESIDE
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < wanted:
+        raise UsageError(f"{soft} descriptors are too few for {count} files", f"raise ulimit -n to {wanted}")
+
+
+def _check_alone(ctx: click.Context, option: str, files: Sequence[str], allowed: tuple[str, ...]) -> None:
+    """Raise UsageError for options that mean nothing beside `option`, and where no file is named."""
+    own = option.removeprefix("--")
+    typed = [
+        max(param.opts, key=len)
+        for param in ctx.command.params
+        if isinstance(param, click.Option)
+        and param.name not in (own, *allowed)
+        and ctx.get_parameter_source(param.name or "") == click.core.ParameterSource.COMMANDLINE
+    ]
+    if typed:
+        raise UsageError(f"{option} asks nothing, and {typed[0]} means nothing beside it", "leave one of them out")
+    if not files:
+        raise UsageError(f"{option} names no file", "name the results of the shards, such as 'out.{shard}.jsonl'")

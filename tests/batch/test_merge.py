@@ -1,0 +1,211 @@
+"""`smai batch --merge` and `--status`: the results of many machines, joined and counted, and none lost."""
+
+import fcntl
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from process import Result, clean_environment, run
+
+KEYS = ("state", "lines", "complete_lines", "failed", "not_asked")
+N = 3
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with out.1.jsonl to out.3.jsonl, the results of ten lines, of which the last one has no id."""
+    folder = tmp_path_factory.mktemp("shards")
+    source = folder / "prompts"
+    source.write_text("".join(f'{{"id": "{chr(96 + n)}", "prompt": "p{n}"}}\n' for n in range(1, 10)) + '"p10"\n')
+    for number in range(1, N + 1):
+        assert shard(folder, f"{number}/{N}").status == 0
+    return folder
+
+
+@pytest.fixture
+def folder(shards: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(shards, tmp_path / "copy")
+
+
+def shard(folder: Path, text: str, *more: str) -> Result:
+    out = str(folder / "out.{shard}.jsonl")
+    return batch("--mock", "--shard", text, "--resume", "-o", out, str(folder / "prompts"), *more)
+
+
+def batch(*arguments: str) -> Result:
+    return run(("batch", *arguments), clean_environment("/"))
+
+
+def merge(folder: Path, *names: str) -> Result:
+    files = names or [f"out.{number}.jsonl" for number in range(1, N + 1)]
+    return batch("--merge", "-o", str(folder / "all"), *(str(folder / name) for name in files))
+
+
+def indices(data: str | bytes) -> list[int]:
+    return [json.loads(line)["index"] for line in data.splitlines()]
+
+
+def change(file: Path, how: Callable[[list[str]], list[str]]) -> None:
+    file.write_text("".join(how(file.read_text().splitlines(keepends=True))))
+
+
+def failed(line: str) -> str:
+    return json.dumps(json.loads(line) | {"exit_status": 9, "complete": False}) + "\n"
+
+
+def test_the_results_of_all_shards_are_joined_in_input_order(folder: Path) -> None:
+    assert merge(folder) == (0, b"", "")
+
+    merged = (folder / "all").read_text()
+    assert indices(merged) == list(range(1, 11))
+    assert sorted(merged.splitlines()) == sorted(
+        line for n in range(1, N + 1) for line in (folder / f"out.{n}.jsonl").read_text().splitlines()
+    )
+    assert not (folder / "all.partial").exists()
+
+
+def test_one_name_stands_for_the_files_of_all_shards_and_stdout_will_do(folder: Path) -> None:
+    done = batch("--merge", str(folder / "out.{shard}.jsonl"), "--summary", "text")
+
+    assert (done.status, indices(done.stdout), done.stderr) == (0, list(range(1, 11)), "smai: 10 of 10 complete\n")
+
+
+def test_of_a_shard_that_is_there_twice_the_first_complete_answer_of_a_line_counts(folder: Path) -> None:
+    for suffix in ("", ".shard"):
+        shutil.copy(folder / f"out.2.jsonl{suffix}", folder / f"again.jsonl{suffix}")
+    change(folder / "out.2.jsonl", lambda lines: [failed(lines[0]), *lines[1:]])
+    change(folder / "again.jsonl", lambda lines: [lines[0], failed(lines[1]), *lines[2:]])
+
+    assert merge(folder, "out.1.jsonl", "out.2.jsonl", "out.3.jsonl", "again.jsonl").status == 0
+
+    merged = [json.loads(line) for line in (folder / "all").read_text().splitlines()]
+    assert [line["index"] for line in merged] == list(range(1, 11))
+    assert all(line["complete"] for line in merged)
+
+
+def test_results_in_the_form_of_openai_are_joined_as_well(tmp_path: Path) -> None:
+    body = {"messages": [{"role": "user", "content": "hi"}]}
+    lines = [json.dumps({"custom_id": f"c{n}", "body": body}) for n in range(4)]
+    (tmp_path / "prompts").write_text("\n".join(lines) + "\n")
+    assert [shard(tmp_path, f"{n}/2").status for n in (1, 2)] == [0, 0]
+
+    assert merge(tmp_path, "out.{shard}.jsonl").status == 0
+
+    merged = [json.loads(line) for line in (tmp_path / "all").read_text().splitlines()]
+    assert [line["custom_id"] for line in merged] == ["c0", "c1", "c2", "c3"]
+    told = json.loads(batch("--status", "--summary", "json", str(tmp_path / "out.{shard}.jsonl")).stdout)
+    assert told["usage"]["completion_tokens"] > 0
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def rerun(text: str) -> Callable[[Path], None]:
+    def change_shard(folder: Path) -> None:
+        remove("out.3.jsonl")(folder)
+        assert shard(folder, text).status == 0
+
+    return change_shard
+
+
+def grow(folder: Path) -> None:
+    with (folder / "prompts").open("a") as file:
+        file.write('"p11"\n"p12"\n')
+    assert shard(folder, "3/3").status == 0
+
+
+def take_the_name_of_another(folder: Path) -> None:
+    change(folder / "out.2.jsonl", lambda lines: [json.dumps(json.loads(lines[0]) | {"id": "a"}) + "\n", *lines[1:]])
+
+
+REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a missing one": (remove("out.2.jsonl"), "out.2.jsonl is not there"),
+    "one of another N": (rerun("3/4"), "is shard 1/3, and"),
+    "one without its pin": (remove("out.2.jsonl.shard"), "out.2.jsonl.shard is not there"),
+    "one in the making": (lambda folder: (folder / "out.2.jsonl.partial").touch(), "out.2.jsonl is not whole"),
+    "one of an input that has grown": (grow, "if it has grown, run shard 1 once more"),
+    "one that lost a line": (lambda folder: change(folder / "out.2.jsonl", lambda lines: lines[1:]), "of 2 lines"),
+    "one with a torn line": (
+        lambda folder: change(folder / "out.2.jsonl", lambda lines: [*lines[:-1], lines[-1][:40]]),
+        "has a line that is no result, behind that of line 5",
+    ),
+    "one out of order": (lambda folder: change(folder / "out.2.jsonl", lambda lines: lines[::-1]), "not in the order"),
+    "lines of another one": (
+        lambda folder: shutil.copy(folder / "out.1.jsonl", folder / "out.2.jsonl"),
+        "has a result of line 1, not of shard 2/3",
+    ),
+    "two lines of one id": (take_the_name_of_another, 'lines 1 and 2 have the same id, "a"'),
+    "a broken pin": (lambda folder: (folder / "out.2.jsonl.shard").write_text("{}"), "does not say which shard"),
+}
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(name, marks=[] if place < 4 else pytest.mark.thorough) for place, name in enumerate(REFUSED)]
+)
+def test_what_is_no_whole_is_refused_and_nothing_is_made(folder: Path, case: str) -> None:
+    spoil, told = REFUSED[case]
+    spoil(folder)
+
+    done = merge(folder)
+
+    assert (done.status, done.stdout, (folder / "all").exists()) == (2, b"", False)
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_shard_that_is_not_named_is_missing(folder: Path) -> None:
+    done = merge(folder, "out.1.jsonl", "out.3.jsonl")
+    assert (done.status, done.stderr) == (2, "smai: 1 of 3 shards are missing: 2; name the files of all\n")
+
+
+def test_a_file_is_not_merged_into_itself(folder: Path) -> None:
+    done = batch("--merge", "-o", str(folder / "out.1.jsonl"), str(folder / "out.{shard}.jsonl"))
+    assert done.status == 2
+    assert "FILE and -o are the same file" in done.stderr
+    assert indices((folder / "out.1.jsonl").read_text()) == [1, 4, 7, 10]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--merge",), ("--status",), ("--merge", "--status", "x"), ("--merge", "-j", "3", "x")]
+)
+def test_options_that_mean_nothing_beside_it_are_refused(arguments: tuple[str, ...]) -> None:
+    assert (batch(*arguments).status, batch(*arguments).stdout) == (2, b"")
+
+
+def test_status_tells_how_far_each_shard_is_and_all_of_them(folder: Path) -> None:
+    for name in ("out.1.jsonl", "out.2.jsonl"):
+        (folder / name).rename(folder / f"{name}.partial")
+    remove("out.3.jsonl")(folder)
+    change(folder / "out.2.jsonl.partial", lambda lines: [failed(lines[0]), lines[1], lines[2][:-20]])
+    pattern = str(folder / "out.{shard}.jsonl")
+
+    with (folder / "out.1.jsonl.partial").open() as running:
+        fcntl.flock(running, fcntl.LOCK_EX)
+        table = batch("--status", pattern)
+        told = json.loads(batch("--status", "--summary", "json", pattern).stdout)
+
+    assert [[one[key] for key in KEYS] for one in told["shards"]] == [
+        ["running", 4, 4, {}, 0],
+        ["stopped", 3, 1, {"length": 1}, 1],
+        ["not begun", 3, 0, {}, 3],
+    ]
+    assert [told[key] for key in KEYS] == [{"running": 1, "stopped": 1, "not begun": 1}, 10, 5, {"length": 1}, 4]
+    assert told["usage"] == {"prompt_tokens": 6, "completion_tokens": 240, "total_tokens": 246}
+    assert (table.status, table.stderr) == (0, "")
+    words = [line.split()[:6] for line in table.stdout.decode().splitlines()]
+    assert words[1] == ["1/3", "running", "4", "4", "0", "0"]
+    assert words[2] == ["2/3", "stopped", "3", "1", "1", "length"]
+    assert len(words) == 5
+
+
+def test_status_of_a_file_that_is_still_in_the_making_may_name_either(folder: Path) -> None:
+    (folder / "out.1.jsonl").rename(folder / "out.1.jsonl.partial")
+
+    whole, partial = (batch("--status", str(folder / name)) for name in ("out.1.jsonl", "out.1.jsonl.partial"))
+
+    assert whole == partial
+    assert b"stopped" in whole.stdout
