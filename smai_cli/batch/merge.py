@@ -17,7 +17,7 @@ from smai_cli.batch.shard import PLACE
 from smai_cli.errors import Status, UsageError
 from smai_cli.output.outfile import partial_of
 
-_READ_BYTES = 256 * 1024
+_READ_BYTES = 64 * 1024
 # How many lists the ids are spread over, so that each can be looked through by itself.
 _HEAPS = 1024
 # How many shards a message names.

@@ -2,7 +2,7 @@
 
 import os
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from smai_cli.cli.options import BatchValues, ServerOptions
 from smai_cli.errors import UsageError
 from smai_cli.files import STDIN_NAME
 from smai_cli.output.descriptors import say
+
+if TYPE_CHECKING:
+    from smai_cli.batch.shard import Shard
 
 _MOST_JOBS = 512
 
@@ -107,7 +110,8 @@ def batch(
     from smai_cli.cli.batch_run import BatchRun  # noqa: PLC0415  # after --help and usage errors
     from smai_cli.main import die_by  # noqa: PLC0415
 
-    run = BatchRun(BatchValues(file=_only(files), **_of_shard(values)), server)
+    shard, output = _shard_of(values["shard"], values["output"])
+    run = BatchRun(BatchValues(file=_only(files), **values | {"shard": shard, "output": output}), server)
     exit_status = run.life.deliver(run.preview if run.typed.dry_run else run.work)
     if run.signum is not None:
         die_by(run.signum)
@@ -120,14 +124,13 @@ def _only(files: tuple[str, ...]) -> str:
     return files[0] if files else STDIN_NAME
 
 
-def _of_shard(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values with the shard in them, and its number in the name of its results. Raises UsageError."""
-    text, output = values["shard"], values["output"]
+def _shard_of(text: str | None, output: str | None) -> "tuple[Shard | None, str | None]":
+    """Return the shard that --shard names, and -o with its number in it. Raises UsageError."""
     if text is None and not (output and "{" in output):
-        return values
+        return None, output
     from smai_cli.batch.shard import parse_shard, with_number  # noqa: PLC0415  # for those who have many machines
 
     shard = None if text is None else parse_shard(text, os.environ)
     if shard and shard.source:
         say(f"shard {shard} ({shard.source})")
-    return values | {"shard": shard, "output": with_number(output, shard) if output else output}
+    return shard, with_number(output, shard) if output else output
