@@ -16,8 +16,9 @@ MODULES = {
 # The rooms, each with those that it may use: data goes down through them, and no two use each other. The modules
 # beside them may be used by all, but for `main`, the edge of the process.
 ROOMS = {
-    "cli": {"config", "prompt", "http", "stream", "output", "mock", "doctor", "batch"},
+    "cli": {"config", "prompt", "http", "stream", "output", "mock", "doctor", "batch", "serve"},
     "batch": {"prompt", "http", "stream", "output"},
+    "serve": {"config", "http"},
     "doctor": {"config", "http"},
     "mock": set(),
     "output": {"config", "prompt", "http", "stream"},

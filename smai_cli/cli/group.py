@@ -37,6 +37,7 @@ COMMANDS = {
     "logout": "Forget a key that smai login kept.",
     "mock": "Serve the chat API on 127.0.0.1 for rehearsals: no key, no model, no network.",
     "models": "Print the ids of the server's models, one a line, sorted.",
+    "serve": "Serve a page to ask from, and the API for programs on this machine; the key stays behind it.",
 }
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -270,8 +271,19 @@ _SERVER = ("settings", "base_url", "key_file", "header", "mock")
 
 def server_options(command: _F) -> _F:
     """Add the options that say where to ask, with what, and for how long; the command gets them as `server`."""
+    composed = _composed(command, "server", options.server_options, *_SERVER, *_CLOCKS)
+    return _server_options(composed, _clock_options)
+
+
+def gateway_options(command: _F) -> _F:
+    """Add the same for a command that asks for others, and asks each thing once."""
+    compose = functools.partial(options.server_options, retries=0)
+    return _server_options(_composed(command, "server", compose, *_SERVER, *_CLOCKS[:-1]), _answer_clock_options)
+
+
+def _server_options(command: _F, clock_options: Callable[[_F], _F]) -> _F:
     return _with(
-        _composed(command, "server", options.server_options, *_SERVER, *_CLOCKS),
+        command,
         _profile_option("settings", is_eager=True, callback=_load_unless_mock),
         base_url_option,
         click.option(
@@ -281,7 +293,7 @@ def server_options(command: _F) -> _F:
             help="Read the key from FILE (chmod 600).  [env: SMAI_API_KEY]",
         ),
         header_option,
-        _clock_options,
+        clock_options,
         click.option(
             "--mock",
             is_flag=True,
@@ -300,6 +312,13 @@ _CLOCKS = ("connect_timeout", "idle_timeout", "max_time", "retries")
 
 
 def _clock_options(command: _F) -> _F:
+    retries = click.option(
+        "--retries", type=click.IntRange(min=0), default=2, show_default=True, help="How often to try again."
+    )
+    return _answer_clock_options(retries(command), "the whole run")
+
+
+def _answer_clock_options(command: _F, of: str = "a whole answer") -> _F:
     return _with(
         command,
         click.option(
@@ -316,10 +335,7 @@ def _clock_options(command: _F) -> _F:
             show_default=True,
             help="Seconds between two events; 0: no limit.",
         ),
-        click.option("--max-time", type=SECONDS, default=0, help="Seconds for the whole run.  [default: no limit]"),
-        click.option(
-            "--retries", type=click.IntRange(min=0), default=2, show_default=True, help="How often to try again."
-        ),
+        click.option("--max-time", type=SECONDS, default=0, help=f"Seconds for {of}.  [default: no limit]"),
     )
 
 

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from smai_cli.clocks import Deadline
@@ -81,6 +81,10 @@ class Secrets:
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
         self._secrets = tuple(secrets)
+
+    def __iter__(self) -> Iterator[Secret]:
+        """Yield each of them."""
+        return iter(self._secrets)
 
     def hidden_in(self, text: str) -> str:
         """Return `text` without any of them."""

@@ -130,10 +130,14 @@ def _where(endpoint: Endpoint, path: str, clocks: Clocks, ca_file: str | None) -
 
 
 class ResponseBody:
-    """The body of a 200 answer. Iterating yields pieces of at most PIECE_BYTES, each as soon as it is there."""
+    """The body of a 200 answer. Iterating yields pieces of at most PIECE_BYTES, each as soon as it is there.
+
+    `status` is that of HTTP, another one only where the exchange `takes_any`.
+    """
 
     def __init__(self, raw: Any, exchange: "Exchange") -> None:
         self.clock = exchange.clock
+        self.status: int = raw.status
         self._raw = raw
         self._exchange = exchange
 
@@ -154,6 +158,11 @@ class ResponseBody:
         """Whether the body has an end of its own (RFC 9112, section 6.3), so that one that was cut raises."""
         return bool(self._raw.chunked) or self._raw.length_remaining is not None
 
+    def header(self, name: str) -> str | None:
+        """Return a header of the answer; None without it."""
+        value: str | None = self._raw.headers.get(name)
+        return value
+
     def close(self) -> None:
         """Let go of the connection and of the thread, from any thread; a read that waits fails with BrokenError."""
         self._exchange.close()
@@ -165,6 +174,8 @@ class Exchange:
     `body` is that of a POST, None for a GET; the rest is as for `post`. It runs on a thread of its own, so that no
     name server and no dribbled header can hold the caller. The thread owns the connection: it makes it, reads
     the body of an error or stands guard over the idle clock of an answer, and lets go of it at the end.
+    With `takes_any`, `open` returns the answer also where its status is that of an error; a redirect is raised even
+    then, and so is the word of a proxy.
     """
 
     def __init__(  # noqa: PLR0913  # as for post
@@ -178,6 +189,7 @@ class Exchange:
         preconnect: Preconnect | None = None,
         trace: Trace = silent,
         keep_alive: "KeepAlive | None" = None,
+        takes_any: bool = False,
     ) -> None:
         self.clock = IdleClock(clocks.idle_timeout_s, clocks.deadline)
         self._clocks = clocks
@@ -187,6 +199,7 @@ class Exchange:
         self._sending = Sending(what if body is None else f"{what}, {len(body)} bytes", trace, is_whole=body is None)
         self._preconnect = preconnect
         self._keep_alive = keep_alive
+        self._takes_any = takes_any
         self._session: KeptSession | None = None
         self._serves = endpoint.base_url, ca_file
         self._owner = 0
@@ -269,16 +282,24 @@ class Exchange:
             raise BrokenError("the answer was given up before it was complete", "ask again", again=Again.NEVER)
 
     def _accepted(self) -> requests.Response:
-        """Return the response whose status is 200, its body unread. Raises SmaiError."""
+        """Return the response, if its status is one to return, its body unread. Raises SmaiError."""
         response = self._begun()
         self.trace(f"headers: {_shown(response)}")
-        if response.status_code != _OK:
+        if not self._is_taken(response):
             raise self._refusal(response)
-        if self._sending.malformed:
+        if self._sending.malformed and response.status_code == _OK:
             what = f"the server's answer is malformed HTTP: {self._sending.malformed}"
             raise BrokenError(what, "check --base-url, or try again later")
         self.check()
         return response
+
+    def _is_taken(self, response: requests.Response) -> bool:
+        """Return whether `open` returns the answer, and does not raise what it is."""
+        status = response.status_code
+        if status == _OK or not self._takes_any:
+            return status == _OK
+        is_of_proxy = status == _PROXY_AUTHENTICATION and self._sending.is_forwarded
+        return status // 100 in (2, 4, 5) and not is_of_proxy
 
     def _begun(self) -> requests.Response:
         """Return the response, its body unread. Raises SmaiError."""
@@ -350,7 +371,7 @@ class Exchange:
         try:
             self._response = self._send()
             self._news.put(self._response)
-            if self._response.status_code == _OK:
+            if self._is_taken(self._response):
                 self.clock.watch(functools.partial(self._sending.cancellation.cancel, aborts=True))
             else:
                 self._read_error_body(self._response)

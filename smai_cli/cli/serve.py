@@ -1,0 +1,89 @@
+"""`smai serve`: the gateway as a process of its own."""
+
+import gc
+import os
+import secrets
+import traceback
+from typing import TYPE_CHECKING
+
+import click
+
+from smai_cli.cli.command_line import read_stdin_of_option
+from smai_cli.cli.group import gateway_options, model_option, verbose_option
+from smai_cli.cli.options import ServerOptions
+from smai_cli.cli.server import chosen_endpoint, serving
+from smai_cli.config.endpoint import Endpoint, find_ca_file
+from smai_cli.errors import UsageError
+from smai_cli.files import STDIN_NAME, file_named_in, read_named, text_of
+from smai_cli.http.trace import Tracer, silent
+from smai_cli.main import failure_of
+from smai_cli.output.descriptors import Output, say, say_plain
+from smai_cli.prompt.prompt import operand_text
+
+if TYPE_CHECKING:
+    from smai_cli.serve.gateway import Gateway
+
+_TOKEN_BYTES = 32
+# Nobody ends it but a signal.
+_LOOK_S = 3600.0
+
+
+@click.command(epilog="Manual: man smai-serve.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port on 127.0.0.1.  [default: a free one]")
+@model_option("The model that the page begins with.")
+@click.option("-s", "--system", metavar="TEXT", help="The system message that the page begins with; @FILE reads it.")
+@gateway_options
+@verbose_option
+def serve(*, port: int, model: str, system: str | None, verbose: bool, server: ServerOptions) -> int:
+    """Serve a page to ask from, and the API for programs on this machine; the key stays behind it.
+
+    The first line on stdout is the URL to open; what follows #token= in it is the key for programs.
+    """
+    gc.enable()
+    model = operand_text(model, "-m/--model")
+    system = _system(system, server)
+    endpoint = chosen_endpoint(server, server.clocks.deadline())
+    with serving(endpoint) as target:
+        gateway = _gateway(target, server, port, model, system, verbose=verbose)
+        Output().write(f"{gateway.url}\n".encode())
+        gateway.serve_forever(_LOOK_S)
+    return 0
+
+
+def _system(system: str | None, server: ServerOptions) -> str | None:
+    """Return the system text. Raises UsageError."""
+    if system is None:
+        return None
+    if server.key_file == STDIN_NAME and file_named_in(system) == STDIN_NAME:
+        raise UsageError("--key-file - and -s @- both read stdin", "it can be read once")
+
+    def read(path: str, limit_bytes: int | None) -> bytes:
+        return read_stdin_of_option(limit_bytes) if path == STDIN_NAME else read_named(path, limit_bytes)
+
+    return text_of(operand_text(system, "-s/--system"), read, "-s")
+
+
+def _gateway(  # noqa: PLR0913  # what it serves, and for whom
+    endpoint: Endpoint, server: ServerOptions, port: int, model: str, system: str | None, *, verbose: bool
+) -> "Gateway":
+    """Return the server, which listens already. Raises UsageError."""
+    from smai_cli.serve.gateway import Gateway, Upstream  # noqa: PLC0415  # after --help and usage errors
+    from smai_cli.serve.pages import pages  # noqa: PLC0415  # as above
+
+    ca_file = find_ca_file(os.environ) if endpoint.is_tls else None
+    upstream = Upstream(endpoint, lambda: server.clocks.clocks(server.clocks.deadline()), ca_file)
+    token = secrets.token_urlsafe(_TOKEN_BYTES)
+    trace = Tracer(say, key=endpoint.secrets) if verbose else silent
+    try:
+        return Gateway(upstream, pages(model, system), token, port, trace=trace, report=_report)
+    except OSError as exc:
+        raise UsageError(f"port {port}: {exc.strerror}", "choose another --port") from exc
+
+
+def _report(error: BaseException) -> None:
+    """Put a failure of one request on stderr; the others go on."""
+    if failure := failure_of(error):
+        say(str(failure))
+        return
+    say_plain("".join(traceback.format_exception(error)).rstrip())
+    say("this is a defect in smai; please report it with the lines above")
