@@ -177,6 +177,20 @@ def answer(*steps: Step) -> Script:
     return play
 
 
+class Seen:
+    """A step of a server: says that it has come so far, and that the client has gone."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.gone = threading.Event()
+
+    def __call__(self, connection: socket.socket) -> None:
+        self.begun.set()
+        with contextlib.suppress(ConnectionError):  # a reset is an end as well
+            hold(connection)
+        self.gone.set()
+
+
 # The server.
 
 

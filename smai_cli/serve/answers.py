@@ -44,14 +44,16 @@ class End(Enum):
 class Reply:
     """The answer to one request, on its way to the client.
 
-    `keeps` says that the connection goes on after it, `is_unheard` that something of the request was not read. `told`
-    is what -v says of it, `sent` how many bytes of its body went out.
+    `keeps` says that the connection goes on after it, `is_unheard` that something of the request was not read,
+    `resets` that the connection is to be broken by RST. `told` is what -v says of it, `sent` how many bytes of its
+    body went out.
     """
 
     def __init__(self, connection: socket.socket) -> None:
         self.keeps = False
         self.is_chunked = False
         self.is_unheard = False
+        self.resets = False
         self.told = "no answer"
         self.sent = 0
         self.end = End.COMPLETE

@@ -123,7 +123,7 @@ class Gateway(ThreadingHTTPServer):
 
     def __enter__(self) -> Self:
         """Serve on a thread."""
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -83,7 +83,9 @@ class Handler(BaseRequestHandler):
             reply.fail()
         told = f"{what}: {reply.told}, {reply.sent} bytes in {time.monotonic() - begun_s:.3f} s"
         self.server.trace(f"{told}, {reply.end.value}")
-        if reply.is_unheard:
+        if reply.resets:
+            self.request.close()
+        elif reply.is_unheard:
             self._drain()
         return reply.keeps
 
@@ -159,6 +161,7 @@ class Handler(BaseRequestHandler):
         reply.is_chunked = not head.is_old and answer.status not in _NO_BODY
         if head.is_old:
             # Its end is the end of the connection. A cut must not look like that, nor must the end of this process.
+            reply.resets = True
             self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         reply.begin(answer.status, headers_from(answer, self.server.secrets))
         hider = self.server.hider()
@@ -171,12 +174,11 @@ class Handler(BaseRequestHandler):
                 raise _GoneError from error
             reply.send(hider.rest())
             reply.cut(str(error) if isinstance(error, BrokenError) else error.what)
-            if head.is_old:
-                self.request.close()
             return
         reply.send(hider.rest())
         reply.finish()
-        if head.is_old:
+        if reply.resets:
+            reply.resets = False
             self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes(8))
 
     def _drain(self) -> None:

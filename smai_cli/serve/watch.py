@@ -71,6 +71,8 @@ class Watch:
         finally:
             with self._lock:  # from here on the descriptor may become somebody else's
                 self._clients.pop(fd, None)
+            # As long as it is polled, a connection that is closed stays open.
+            self._wake()
 
     def close(self) -> None:
         """End the thread."""

@@ -22,6 +22,7 @@ from rawserver import (
     Ask,
     Request,
     Script,
+    Seen,
     Serve,
     Step,
     answer,
@@ -141,20 +142,6 @@ class Opening:
         self.thread.join(PATIENCE_S)
         assert not self.thread.is_alive()
         return isinstance(self.error, BrokenError) and "given up" in self.error.what
-
-
-class Seen:
-    """A step of a server: says that it has come so far, and that the client has gone."""
-
-    def __init__(self) -> None:
-        self.begun = threading.Event()
-        self.gone = threading.Event()
-
-    def __call__(self, connection: socket.socket) -> None:
-        self.begun.set()
-        with contextlib.suppress(ConnectionError):  # a reset is an end as well
-            hold(connection)
-        self.gone.set()
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

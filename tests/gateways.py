@@ -1,0 +1,133 @@
+"""A gateway in this process, and clients of bare sockets for it.
+
+A test module names this one in `pytest_plugins`, and gets the fixture `gateway`.
+(PYTEST_DONT_REWRITE: the module is imported before it is named, and pytest would warn.)
+"""
+
+import contextlib
+import http.client
+import json
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Self
+
+import pytest
+from rawserver import KEY, PATIENCE_S, certificates
+
+from smai_cli.clocks import Clocks
+from smai_cli.config.endpoint import Endpoint
+from smai_cli.config.keys import Secret
+from smai_cli.serve.gateway import Gateway, Limits, Upstream
+from smai_cli.serve.pages import pages
+
+TOKEN = "tok-8c1f5a3e9b7d2460"
+CHAT = "/v1/chat/completions"
+QUESTION = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}).encode()
+ALONE = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}]}).encode()
+
+Start = Callable[..., Gateway]
+
+
+class Answer(NamedTuple):
+    """An answer as a client sees it; `is_cut` says that its body had no end."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    is_cut: bool
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error object."""
+        error: dict[str, Any] = json.loads(self.body)["error"]
+        return error
+
+
+class Client:
+    """A connection to a gateway, on which bytes are sent as they are."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def begun(self, method: str = "POST") -> http.client.HTTPResponse:
+        """Return the next answer, whose head has come."""
+        response = http.client.HTTPResponse(self.socket, method=method)
+        response.begin()
+        return response
+
+    def answer(self, method: str = "POST") -> Answer:
+        """Return the next answer, when all of it has come."""
+        response = self.begun(method)
+        is_cut, body = False, b""
+        try:
+            body = response.read()
+        except http.client.IncompleteRead as cut:
+            is_cut, body = True, cut.partial
+        except ConnectionResetError:
+            is_cut = True
+        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, body, is_cut)
+
+    def is_closed(self) -> bool:
+        """Wait until the server closes the connection; return that nothing came before."""
+        with contextlib.suppress(ConnectionResetError):
+            return self.socket.recv(1) == b""
+        return True
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def request(
+    port: int,
+    method: str = "POST",
+    path: str = CHAT,
+    body: bytes | None = QUESTION,
+    *more: str,
+    without: tuple[str, ...] = (),
+) -> bytes:
+    """Return a request that is well; `more` are lines that it has too, `without` the fields that it has not."""
+    lines = [f"Host: 127.0.0.1:{port}", f"Authorization: Bearer {TOKEN}"]
+    if body is not None:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    lines = [line for line in lines if line.partition(":")[0].lower() not in without]
+    return "\r\n".join([f"{method} {path} HTTP/1.1", *lines, *more, "", ""]).encode("latin-1") + (body or b"")
+
+
+def ask(gateway: Gateway, *arguments: Any, **more: Any) -> Answer:
+    """Send a request that `request` makes, on a connection of its own, and return the answer."""
+    sent = request(gateway.server_port, *arguments, **more)
+    with Client(gateway.server_port) as client:
+        client.send(sent)
+        return client.answer(sent.partition(b" ")[0].decode())
+
+
+@pytest.fixture
+def gateway() -> Iterator[Start]:
+    """`gateway(url)` starts one that asks `url` with KEY; `limits` and `clocks` are those of tests."""
+    with contextlib.ExitStack() as stack:
+
+        def start(
+            url: str,
+            key: str | None = KEY,
+            *,
+            clocks: Clocks | None = None,
+            limits: Limits | None = None,
+            **more: Any,
+        ) -> Gateway:
+            endpoint = Endpoint(url, Secret(key) if key else None)
+            ca_file = certificates().ca_file if url.startswith("https:") else None
+            upstream = Upstream(endpoint, lambda: clocks or Clocks(PATIENCE_S, PATIENCE_S), ca_file)
+            server = Gateway(upstream, pages("m", None), TOKEN, limits=limits, **more)
+            return stack.enter_context(server)
+
+        yield start

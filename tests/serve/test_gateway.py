@@ -1,0 +1,545 @@
+"""What goes through the gateway: the answer byte for byte, a cut as a cut, failures as errors; and what does not."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gateways import ALONE, CHAT, QUESTION, TOKEN, Answer, Client, Start, ask, request
+from rawserver import (
+    BODY,
+    CLOSE_HEAD,
+    GOOD,
+    GZIP_HEAD,
+    HEAD,
+    HELLO,
+    HOLD_S,
+    KEY,
+    LAST_CHUNK,
+    OK,
+    OLD_HEAD,
+    PATIENCE_S,
+    PLAIN_ANSWER,
+    RawServer,
+    Seen,
+    Serve,
+    Step,
+    answer,
+    certificates,
+    chunk,
+    data,
+    error_body,
+    forever,
+    gzipped,
+    hold,
+    http,
+    ignore,
+    length_head,
+    payload,
+    reset,
+    single_bytes,
+)
+
+from smai_cli.clocks import Clocks, Deadline
+from smai_cli.config.endpoint import Endpoint
+from smai_cli.config.headers import Header
+from smai_cli.config.keys import Secret
+from smai_cli.serve.gateway import Gateway, Limits, Upstream
+from smai_cli.serve.hiding import Hider, secrets_of
+from smai_cli.serve.pages import pages
+
+pytest_plugins = ["rawserver", "gateways"]
+
+STREAMS = Path(__file__).parent.parent / "streams"
+TAPES = sorted(STREAMS.rglob("*.sse"))
+RATE_LIMIT = {"message": "slow down", "type": "test", "code": "rate_limit_exceeded"}
+
+
+# The answer, as it is.
+
+
+def framings(body: bytes) -> Iterator[tuple[bool, list[Step]]]:
+    """Yield ways in which a server may send `body`, and whether a client hears that it is cut."""
+    whole = [chunk(body)] if body else []
+    yield False, [HEAD, *whole, LAST_CHUNK]
+    yield False, [length_head(len(body)), body]
+    yield False, [CLOSE_HEAD, body]
+    yield False, [OLD_HEAD, body]
+    yield True, [HEAD, *whole]
+    yield True, [length_head(len(body) + 1), body]
+    yield True, [HEAD, *whole, reset]
+
+
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.thorough), 7])
+def test_every_tape_goes_through_byte_for_byte_and_a_cut_stays_a_cut(gateway: Start, every: int) -> None:
+    assert len(TAPES) > 50
+    cases = [
+        (tape.name, body, *case) for tape in TAPES[::every] for body in [tape.read_bytes()] for case in framings(body)
+    ]
+    server = RawServer(*(answer(*steps) for *_, steps in cases))
+    door = gateway(server.url)
+    client = Client(door.server_port)  # kept, as long as answers have an end
+    for name, body, is_cut, _ in cases:
+        client.send(request(door.server_port))
+        got = client.answer()
+        assert (got.status, got.body, got.is_cut) == (200, body, is_cut), name
+        if is_cut:
+            assert client.is_closed()
+            client.close()
+            client = Client(door.server_port)
+    client.close()
+    server.close()
+
+
+def test_every_tape_goes_through_byte_by_byte(gateway: Start) -> None:
+    bodies = [tape.read_bytes() for tape in TAPES[::8]]
+    server = RawServer(*(answer(CLOSE_HEAD, single_bytes(body)) for body in bodies))
+    door = gateway(server.url)
+    assert [ask(door).body for _ in bodies] == bodies
+    server.close()
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/responses"])
+def test_what_was_asked_goes_on_byte_for_byte_to_the_same_path(serve: Serve, gateway: Start, path: str) -> None:
+    server = serve(*PLAIN_ANSWER)
+    body = b'{ "stream" :\ttrue, "x": "\xf0\x9f\x98\x80 \\ud83d", "x": 1e400}\r\n'
+    assert ask(gateway(server.url), "POST", path, body).body == BODY
+    (got,) = server.requests
+    assert got.body == body
+    assert got.head.startswith(f"POST {path} HTTP/1.1\r\n".encode())
+
+
+def test_the_models_are_asked_for(serve: Serve, gateway: Start) -> None:
+    server = serve(http("200 OK", b'{"data": []}', "Content-Type: application/json"))
+    got = ask(gateway(server.url), "GET", "/v1/models", None)
+    assert (got.body, got.headers["content-type"]) == (b'{"data": []}', "application/json")
+    assert server.requests[0].head.startswith(b"GET /v1/models HTTP/1.1\r\n")
+
+
+def test_a_piece_goes_on_while_the_server_holds_back_the_rest(serve: Serve, gateway: Start) -> None:
+    go = threading.Event()
+    door = gateway(serve(HEAD, chunk(HELLO), lambda _: go.wait(HOLD_S), *map(chunk, GOOD[1:]), LAST_CHUNK).url)
+    with Client(door.server_port) as client:
+        client.send(request(door.server_port))
+        response = client.begun()
+        assert response.read1(1000) == HELLO
+        go.set()
+        assert HELLO + response.read() == BODY
+
+
+def test_an_answer_that_a_proxy_has_compressed_goes_on_as_text(serve: Serve, gateway: Start) -> None:
+    door = gateway(serve(GZIP_HEAD, *map(chunk, gzipped(*GOOD)), LAST_CHUNK).url)
+    got = ask(door)
+    assert (got.body, "content-encoding" in got.headers) == (BODY, False)
+
+
+def test_a_server_behind_tls_is_asked(serve: Serve, gateway: Start) -> None:
+    assert ask(gateway(serve(*PLAIN_ANSWER, tls=certificates().context).url)).body == BODY
+
+
+def test_an_answer_without_a_body_has_none(serve: Serve, gateway: Start) -> None:
+    door = gateway(serve(b"HTTP/1.1 204 No Content\r\n\r\n").url)
+    with Client(door.server_port) as client:
+        for _ in range(2):
+            client.send(request(door.server_port))
+            got = client.answer()
+            assert (got.status, got.body, "transfer-encoding" in got.headers) == (204, b"", False)
+
+
+def test_an_old_client_sees_the_end_and_the_cut(serve: Serve, gateway: Start) -> None:
+    door = gateway(serve((*PLAIN_ANSWER,), (HEAD, chunk(HELLO))).url)
+    old = request(door.server_port).replace(b"HTTP/1.1", b"HTTP/1.0")
+    for is_cut in (False, True):
+        with Client(door.server_port) as client:
+            client.send(old)
+            got = client.answer()
+            assert "transfer-encoding" not in got.headers
+            assert got.is_cut == is_cut
+            assert is_cut or got.body == BODY
+
+
+# Headers, in both directions.
+
+
+def test_nothing_but_the_body_and_the_key_goes_to_the_server(serve: Serve, gateway: Start) -> None:
+    server = serve(*PLAIN_ANSWER)
+    door = gateway(server.url)
+    lines = [
+        "Cookie: session=monster",
+        f"Origin: http://127.0.0.1:{door.server_port}",
+        f"Referer: http://127.0.0.1:{door.server_port}/",
+        "X-Forwarded-For: 10.0.0.1",
+        "OpenAI-Organization: org-1",
+        "Accept-Encoding: gzip, br",
+        "User-Agent: Browser/1",
+        "Sec-Fetch-Site: same-origin",
+        "api-key: other",
+    ]
+    assert ask(door, "POST", CHAT, QUESTION, *lines).status == 200
+    assert ask(door, "GET", "/v1/models", None, *lines).status == 200
+    for got in server.requests:
+        fields = dict(line.split(": ", 1) for line in got.head.decode().split("\r\n")[1:])
+        assert fields["Authorization"] == f"Bearer {KEY}"
+        assert set(fields) <= {
+            "Accept",
+            "Accept-Encoding",
+            "Authorization",
+            "Connection",
+            "Content-Length",
+            "Content-Type",
+            "Host",
+            "User-Agent",
+        }
+        assert fields["User-Agent"].startswith("smai/")
+        assert TOKEN.encode() not in got.head
+
+
+def test_a_server_without_a_key_gets_none_and_not_the_token(serve: Serve, gateway: Start) -> None:
+    server = serve(*PLAIN_ANSWER)
+    assert ask(gateway(server.url, None)).status == 200
+    assert b"authorization" not in server.requests[0].head.lower()
+
+
+def test_only_three_headers_of_the_server_go_on(serve: Serve, gateway: Start) -> None:
+    lines = (
+        "Content-Type: application/json",
+        "Retry-After: 7",
+        "x-request-id: req-1",
+        "Set-Cookie: a=b",
+        "Access-Control-Allow-Origin: *",
+        "Content-Security-Policy: default-src *",
+        "Location: http://evil.test/",
+        "Server: nginx",
+        "Cache-Control: public",
+    )
+    got = ask(gateway(serve(http("429 Slow Down", json.dumps({"error": RATE_LIMIT}).encode(), *lines)).url))
+    assert (got.status, got.error) == (429, RATE_LIMIT)
+    assert got.headers["retry-after"] == "7"
+    assert got.headers["x-request-id"] == "req-1"
+    assert got.headers["cache-control"] == "no-store"
+    assert not {"set-cookie", "access-control-allow-origin", "location", "server"} & set(got.headers)
+    assert "default-src 'none'" in got.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    "status", ["400 Bad", "401 No", "404 Gone", "418 Tea", "500 Oops", "503 Busy", "529 Overloaded"]
+)
+def test_an_error_of_the_server_goes_on_with_its_status_and_words(serve: Serve, gateway: Start, status: str) -> None:
+    body = error_body("why not") + b" " * 100_000
+    got = ask(gateway(serve(http(status, body, "Content-Type: application/json")).url))
+    assert (got.status, got.body, got.is_cut) == (int(status[:3]), body, False)
+
+
+# Failures before an answer.
+
+
+@pytest.mark.parametrize(
+    ("steps", "status", "code", "said", "again"),
+    [
+        pytest.param([], 502, "upstream_broken", "may have been billed", False, id="dropped"),
+        pytest.param([OK[:20], reset], 502, "upstream_broken", "may have been billed", False, id="reset"),
+        pytest.param([b"\x00\x01\x02\r\n\r\n"], 502, "upstream_broken", "", False, id="no-http"),
+        pytest.param([http("302 Found", b"", "Location: /x")], 502, "upstream_refused", "redirect", False, id="302"),
+        pytest.param([hold], 504, "upstream_timeout", "no answer began within 0.2 s", False, id="silent"),
+        pytest.param([OK + b"Content-Length: x\r\n\r\n"], 502, "upstream_broken", "no number", True, id="length"),
+    ],
+)
+def test_a_failure_before_the_answer_is_an_error_in_the_words_of_smai(
+    serve: Serve, gateway: Start, steps: list[Step], status: int, code: str, said: str, again: bool
+) -> None:
+    server = serve(tuple(steps))
+    door = gateway(server.url, clocks=Clocks(PATIENCE_S, 0.2))
+    got = ask(door)
+    assert (got.status, got.error["code"], got.error["type"]) == (status, code, "server_error")
+    assert said in got.error["message"]
+    assert (got.headers.get("x-should-retry") == "false") == (not again)
+    assert server.connections == 1, "nothing is sent twice"
+
+
+def test_a_server_that_does_not_run_is_a_bad_gateway(gateway: Start) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        got = ask(gateway(f"http://127.0.0.1:{unused.getsockname()[1]}/v1"))
+    assert (got.status, got.error["code"]) == (502, "upstream_connect")
+    assert "could not connect" in got.error["message"]
+    assert "x-should-retry" not in got.headers
+
+
+def test_a_server_that_takes_no_connection_is_a_timeout(gateway: Start, silent_port: int) -> None:
+    got = ask(gateway(f"http://127.0.0.1:{silent_port}/v1", clocks=Clocks(0.2, 0.2)))
+    assert (got.status, got.error["code"]) == (504, "upstream_timeout")
+    assert "no connection within 0.2 s" in got.error["message"]
+
+
+@pytest.mark.parametrize("clocks", [pytest.param((0.2, 0.0), id="idle"), pytest.param((0.0, 0.5), id="max-time")])
+def test_a_clock_that_runs_out_in_the_answer_cuts_it(serve: Serve, gateway: Start, clocks: tuple[float, float]) -> None:
+    idle_s, max_time_s = clocks
+    door = gateway(serve(HEAD, chunk(HELLO), hold).url, clocks=Clocks(PATIENCE_S, idle_s, Deadline(max_time_s)))
+    got = ask(door)
+    assert (got.status, got.body, got.is_cut) == (200, HELLO, True)
+
+
+# The key.
+
+
+@pytest.mark.parametrize("at", range(len(KEY) + 1))
+def test_an_echoed_key_is_hidden_wherever_two_reads_split_it(serve: Serve, gateway: Start, at: int) -> None:
+    body = data(payload(f"it is {KEY}, is it not"))
+    start = body.index(KEY.encode()) + at
+    go = threading.Event()
+    door = gateway(serve(HEAD, chunk(body[:start]), lambda _: go.wait(HOLD_S), chunk(body[start:]), LAST_CHUNK).url)
+    with Client(door.server_port) as client:
+        client.send(request(door.server_port))
+        response = client.begun()
+        first = response.read1(1000)
+        assert b"it is" in first
+        go.set()
+        assert first + response.read() == body.replace(KEY.encode(), b"...")
+
+
+@pytest.mark.parametrize("status", ["200 OK", "401 Unauthorized", "500 Oops"])
+def test_an_echoed_key_is_hidden_in_bodies_and_headers(serve: Serve, gateway: Start, status: str) -> None:
+    lines = (f"x-request-id: {KEY}", f"Content-Type: text/{KEY}")
+    told: list[str] = []
+    got = ask(gateway(serve(http(status, error_body(f"bad key {KEY}"), *lines)).url, trace=told.append))
+    assert KEY not in str(got)
+    assert got.headers["x-request-id"] == "..."
+    assert got.body == error_body("bad key ...")
+    assert KEY not in "".join(told)
+
+
+def test_an_echoed_key_is_hidden_in_a_failure(serve: Serve, gateway: Start) -> None:
+    got = ask(gateway(serve(http("302 Found", b"", f"Location: http://x.test/{KEY}")).url))
+    assert got.status == 502
+    assert KEY not in str(got)
+
+
+@pytest.mark.parametrize("length", [1, 5, 11, len(KEY) - 1])
+def test_the_beginning_of_a_key_before_a_cut_is_hidden_if_it_is_half_of_it(
+    serve: Serve, gateway: Start, length: int
+) -> None:
+    got = ask(gateway(serve(HEAD, chunk(b"x" + KEY[:length].encode())).url))
+    assert got.is_cut
+    assert got.body == (b"x..." if 2 * length >= len(KEY) else b"x" + KEY[:length].encode())
+
+
+def test_a_hider_changes_nothing_but_the_secret_however_the_text_is_split() -> None:
+    key = "sk-sk-sk/a1+é"
+    forms = [key.encode(), b"sk-sk-sk\\/a1+\\u00e9", b"sk-sk-sk%2Fa1%2B%C3%A9"]
+    text = b"sk-s sk-sk-" + b" sk-sk-".join(forms) + b"sk-sk-sk/a1" + forms[0] + forms[0] + b"sk-"
+    expected = text
+    for form in forms:
+        expected = expected.replace(form, b"...")
+    for size in range(1, len(text) + 1):
+        hider = Hider([key])
+        pieces = [hider.hidden_in(text[at : at + size]) for at in range(0, len(text), size)]
+        assert b"".join(pieces) + hider.rest() == expected, size
+
+
+def test_a_secret_that_begins_as_another_one_is_hidden_whole() -> None:
+    for size in range(1, 12):
+        hider = Hider(["abcdefgh", "abcdefgh12345678"])
+        text = b"abcdefgh12345678 abcdefgh12"
+        pieces = [hider.hidden_in(text[at : at + size]) for at in range(0, len(text), size)]
+        assert b"".join(pieces) + hider.rest() == b"... ...12"
+
+
+def test_only_what_looks_like_a_secret_is_hidden_in_an_answer() -> None:
+    header = Header(name="X", value=Secret("token-0123456789abcdef"), source="-H")
+    title = Header(name="X-Title", value=Secret("my application's name"), source="-H")
+    endpoint = Endpoint("http://x.test/v1?api-version=2024-10-21&v=1", Secret("o"), (header, title))
+    assert secrets_of(endpoint) == ["token-0123456789abcdef"]
+    assert secrets_of(endpoint._replace(key=Secret("12345678")))[0] == "12345678"
+
+
+# The client leaves, and the server behind sees it.
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param([], id="before-the-head"),
+        pytest.param([OK], id="in-the-head"),
+        pytest.param([HEAD, chunk(HELLO)], id="in-silence"),
+        pytest.param([CLOSE_HEAD, HELLO], id="in-silence-until-the-end"),
+        pytest.param([http("500 Oops", b"")[:-4] + b"\r\nX: y"], id="in-the-head-of-an-error"),
+        pytest.param([b"HTTP/1.1 500 Oops\r\n\r\nbecau"], id="in-the-body-of-an-error"),
+    ],
+)
+@pytest.mark.parametrize("leaves", ["close", "reset", "half"])
+def test_a_client_that_leaves_ends_the_request_to_the_server(
+    serve: Serve, gateway: Start, before: list[Step], scheme: str, leaves: str
+) -> None:
+    seen = Seen()
+    server = serve((*before, seen), tls=certificates().context if scheme == "https" else None)
+    told: list[str] = []
+    door = gateway(server.url, trace=told.append)
+    with Client(door.server_port) as client:
+        client.send(request(door.server_port))
+        assert seen.begun.wait(PATIENCE_S)
+        if HELLO in b"".join(step for step in before if isinstance(step, bytes)):
+            assert client.begun().read1(1000) == HELLO
+        assert not seen.gone.is_set()
+        if leaves == "half":
+            client.socket.shutdown(socket.SHUT_WR)
+        elif leaves == "reset":
+            reset(client.socket)
+        else:
+            client.close()
+        assert seen.gone.wait(PATIENCE_S)
+    assert len(server.requests) == 1
+
+
+def test_a_client_that_leaves_is_noticed_within_a_moment(serve: Serve, gateway: Start) -> None:
+    # The least of many: a busy machine may be late now and then, and a clock that is polled always would.
+    lapses = []
+    for _ in range(10):
+        seen = Seen()
+        door = gateway(serve(HEAD, chunk(HELLO), seen).url)
+        with Client(door.server_port) as client:
+            client.send(request(door.server_port))
+            client.begun().read1(1000)
+        at_s = time.monotonic()
+        assert seen.gone.wait(PATIENCE_S)
+        lapses.append(time.monotonic() - at_s)
+    assert min(lapses) < 0.1
+
+
+def test_a_client_that_leaves_ends_an_answer_at_full_speed(serve: Serve, gateway: Start) -> None:
+    gone = threading.Event()
+
+    def floods(connection: socket.socket) -> None:
+        try:
+            forever(chunk(HELLO))(connection)
+        finally:
+            gone.set()
+
+    door = gateway(serve(HEAD, floods).url)
+    with Client(door.server_port) as client:
+        client.send(request(door.server_port))
+        client.begun().read(100_000)
+    assert gone.wait(PATIENCE_S)
+
+
+def test_a_client_that_reads_no_more_holds_the_server_back_and_may_still_leave(serve: Serve, gateway: Start) -> None:
+    gone = threading.Event()
+
+    def floods(connection: socket.socket) -> None:
+        try:
+            forever(chunk(HELLO * 100))(connection)
+        finally:
+            gone.set()
+
+    door = gateway(serve(HEAD, floods).url)
+    with Client(door.server_port) as client:
+        client.send(request(door.server_port))
+        assert not gone.wait(0.5)  # by now there is no more room
+    assert gone.wait(PATIENCE_S)
+
+
+def test_a_client_that_leaves_ends_an_upload(gateway: Start) -> None:
+    begun, gone = threading.Event(), threading.Event()
+
+    def reads_the_head_only(connection: socket.socket) -> object:
+        connection.recv(1000)
+        begun.set()
+        ignore(connection)
+        gone.set()
+        raise ConnectionError
+
+    server = RawServer(hold, reads=reads_the_head_only)  # type: ignore[arg-type]
+    door = gateway(server.url)
+    with Client(door.server_port) as client:
+        client.send(request(door.server_port, "POST", CHAT, b" " * (32 << 20)))
+        assert begun.wait(PATIENCE_S)
+    assert gone.wait(PATIENCE_S)
+    server.close()
+
+
+def test_a_client_that_has_sent_its_next_request_already_is_still_seen_to_leave(serve: Serve, gateway: Start) -> None:
+    seen = Seen()
+    door = gateway(serve(HEAD, chunk(HELLO), seen).url)
+    with Client(door.server_port) as client:
+        client.send(request(door.server_port) * 2)
+        client.begun().read1(1000)
+        assert seen.begun.wait(PATIENCE_S)
+    assert seen.gone.wait(PATIENCE_S)
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_asks_nothing(serve: Serve, gateway: Start) -> None:
+    server = serve(*PLAIN_ANSWER)
+    door = gateway(server.url)
+    with Client(door.server_port) as client:
+        client.send(request(door.server_port)[:-3])
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.is_closed()
+    assert server.connections == 0
+
+
+# Many at once, and many in turn.
+
+
+def test_a_sixth_streaming_answer_is_refused_until_one_is_stopped(serve: Serve, gateway: Start) -> None:
+    server = serve(HEAD, chunk(HELLO), hold)
+    door = gateway(server.url)
+    clients = [Client(door.server_port) for _ in range(5)]
+    for client in clients:
+        client.send(request(door.server_port))
+        assert client.begun().read1(1000) == HELLO
+    with Client(door.server_port) as sixth:
+        sixth.send(request(door.server_port))
+        refused = sixth.answer()
+        assert (refused.status, refused.error["code"]) == (429, "too_many_streams")
+        assert "stop one of them" in refused.error["message"]
+        assert server.connections == 5
+        # The page of a sixth tab loads nevertheless, and an answer in one piece is no stream.
+        sixth.send(request(door.server_port, "GET", "/", None))
+        assert sixth.answer().status == 200
+        sixth.send(request(door.server_port, "POST", CHAT, ALONE))
+        assert sixth.begun().read1(1000) == HELLO
+    clients.pop().close()
+    with Client(door.server_port) as again:
+        again.send(request(door.server_port))
+        response = again.begun()
+        assert (response.status, response.read1(1000)) == (200, HELLO)
+    for client in clients:
+        client.close()
+
+
+def test_six_tabs_ask_at_the_same_time_each_on_its_own_connections(serve: Serve, gateway: Start) -> None:
+    door = gateway(serve(*PLAIN_ANSWER).url)
+    answers: list[Answer] = []
+
+    def tab() -> None:
+        with Client(door.server_port) as client:
+            client.send(request(door.server_port, "GET", "/", None))
+            assert client.answer().status == 200
+            for _ in range(5):
+                client.send(request(door.server_port))
+                answers.append(client.answer())
+
+    tabs = [threading.Thread(target=tab) for _ in range(6)]
+    for thread in tabs:
+        thread.start()
+    for thread in tabs:
+        thread.join(PATIENCE_S)
+    assert len(answers) == 30
+    assert {got.body for got in answers if got.status == 200} == {BODY}
+    assert {got.status for got in answers} <= {200, 429}
+
+
+def test_a_server_can_be_closed_while_answers_are_under_way(serve: Serve) -> None:
+    seen = Seen()
+    endpoint = Endpoint(serve(HEAD, chunk(HELLO), seen).url)
+    upstream = Upstream(endpoint, lambda: Clocks(PATIENCE_S, PATIENCE_S))
+    with Gateway(upstream, pages("m", None), TOKEN, limits=Limits()) as door:
+        client = Client(door.server_port)
+        client.send(request(door.server_port))
+        assert client.begun().read1(1000) == HELLO
+    assert seen.gone.wait(PATIENCE_S)
+    assert client.is_closed()
+    client.close()
