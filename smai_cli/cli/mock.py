@@ -107,7 +107,7 @@ def mock(port: int, log: str | None, **values: Any) -> int:
     refuse_clashes(
         [Use(f"--{name}", file, alone=True) for name, file in (("log", log), ("tape", values["tape"])) if file], []
     )
-    _allow_many_clients()
+    allow_many_clients()
     with _opened(log) as log_fd:
         try:
             server = Mock(script, port, log_fd=log_fd, keeps_received=False)
@@ -137,7 +137,7 @@ def _opened(log: str | None) -> Iterator[int | None]:
         os.close(fd)
 
 
-def _allow_many_clients() -> None:
+def allow_many_clients() -> None:
     """Raise the soft limit of descriptors, as far as the system lets everybody."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)

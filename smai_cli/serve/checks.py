@@ -91,6 +91,10 @@ def body_length(head: Head) -> int:
     if len(types) != 1 or types[0].partition(";")[0].strip().lower() != "application/json":
         what = "the Content-Type must be application/json"
         raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", what)
+    if any(coding.lower() != "identity" for coding in head.all("content-encoding")):
+        # It would go on without its header (RFC 9110, section 15.5.16).
+        what = "the request must not be compressed"
+        raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", what)
     lengths = head.all("content-length")
     if head.all("transfer-encoding") or len(lengths) != 1 or not re.fullmatch("[0-9]+", lengths[0]):
         what = "the request must say its length, once, in Content-Length, and have no Transfer-Encoding"

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 _FIELDS = 100
 _LINE_BYTES = 16384
+_FIELDS_BYTES = 65536
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,40}) ([\x21-\x7e]+) HTTP/(\d)\.(\d)\r?\n")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*\r?\n")
 _ABSOLUTE = re.compile(r"http://([^/?#]*)(.*)", re.IGNORECASE)
@@ -97,8 +98,10 @@ def read_head(file: _Lines) -> Head | None:
 
 def _read_fields(file: _Lines) -> tuple[tuple[str, str], ...]:
     fields: list[tuple[str, str]] = []
+    left = _FIELDS_BYTES
     while (line := file.readline(_LINE_BYTES)) not in (b"\r\n", b"\n"):
-        if len(fields) == _FIELDS or len(line) == _LINE_BYTES:
+        left -= len(line)
+        if len(fields) == _FIELDS or len(line) == _LINE_BYTES or left < 0:
             raise too_large_head()
         found = _FIELD.fullmatch(line)
         if not found:

@@ -277,6 +277,8 @@ def test_the_scheme_of_the_token_is_in_either_case(door: Gateway) -> None:
         (["Content-Type: application/jsonx"], 415),
         (["Content-Type: text/plain, application/json"], 415),
         (["Content-Type: application/json", "Content-Type: text/plain"], 415),
+        (["Content-Type: application/json", "Content-Encoding: gzip"], 415),
+        (["Content-Type: application/json", "Content-Encoding: identity"], 200),
     ],
 )
 def test_a_form_cannot_ask(door: Gateway, lines: list[str], status: int) -> None:
@@ -353,7 +355,7 @@ def test_a_malformed_request_is_refused(door: Gateway, head: bytes) -> None:
         pytest.param(b"GET /" + b"x" * 20000 + b" HTTP/1.1\r\n\r\n", 414, id="long-line"),
         pytest.param(b"GET / HTTP/1.1\r\nX: " + b"x" * 20000 + b"\r\n\r\n", 431, id="long-field"),
         pytest.param(b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 101 + b"\r\n", 431, id="many-fields"),
-        pytest.param(b"GET / HTTP/1.1\r\n" + (b"X: " + b"x" * 10000 + b"\r\n") * 20, 431, id="a-large-head"),
+        pytest.param(b"GET / HTTP/1.1\r\n" + (b"X: " + b"x" * 10000 + b"\r\n") * 7, 431, id="a-large-head"),
     ],
 )
 def test_a_flood_of_headers_ends_soon(door: Gateway, head: bytes, status: int) -> None:

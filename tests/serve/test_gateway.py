@@ -1,6 +1,8 @@
 """What goes through the gateway: the answer byte for byte, a cut as a cut, failures as errors; and what does not."""
 
+import contextlib
 import json
+import random
 import socket
 import threading
 import time
@@ -394,19 +396,18 @@ def test_a_client_that_leaves_ends_the_request_to_the_server(
     assert len(server.requests) == 1
 
 
-def test_a_client_that_leaves_is_noticed_within_a_moment(serve: Serve, gateway: Start) -> None:
-    # The least of many: a busy machine may be late now and then, and a clock that is polled always would.
-    lapses = []
-    for _ in range(10):
+def test_a_client_that_leaves_is_noticed_within_a_second(serve: Serve, gateway: Start) -> None:
+    lapses_s = []
+    for _ in range(5):  # the least of them: a busy machine may be late
         seen = Seen()
         door = gateway(serve(HEAD, chunk(HELLO), seen).url)
         with Client(door.server_port) as client:
             client.send(request(door.server_port))
             client.begun().read1(1000)
-        at_s = time.monotonic()
+            at_s = time.monotonic()
         assert seen.gone.wait(PATIENCE_S)
-        lapses.append(time.monotonic() - at_s)
-    assert min(lapses) < 0.1
+        lapses_s.append(time.monotonic() - at_s)
+    assert min(lapses_s) < 1
 
 
 def test_a_client_that_leaves_ends_an_answer_at_full_speed(serve: Serve, gateway: Start) -> None:
@@ -543,3 +544,48 @@ def test_a_server_can_be_closed_while_answers_are_under_way(serve: Serve) -> Non
     assert seen.gone.wait(PATIENCE_S)
     assert client.is_closed()
     client.close()
+
+
+def test_a_defect_is_told_and_fails_one_request_only(serve: Serve) -> None:
+    defects: list[BaseException] = []
+    clocks = iter([Clocks(PATIENCE_S, PATIENCE_S)])
+    upstream = Upstream(Endpoint(serve(*PLAIN_ANSWER).url), lambda: next(clocks))
+    with Gateway(upstream, pages("m", None), TOKEN, report=defects.append) as door:
+        assert ask(door).body == BODY
+        failed = ask(door)
+        assert (failed.status, failed.error["code"]) == (500, "defect")
+        assert [type(defect) for defect in defects] == [StopIteration]
+        assert ask(door, "GET", "/", None).status == 200
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.thorough)])
+def test_no_bytes_of_a_client_are_a_defect_nor_pass_without_the_token(serve: Serve, gateway: Start, count: int) -> None:
+    """Requests with random bytes changed, cut and doubled; the token is never in them."""
+    chance = random.Random(count)
+    server, defects = serve(*PLAIN_ANSWER), list[BaseException]()
+    limits = Limits(idle_s=0.2, head_s=0.2, body_s=0.2, linger_s=0.2)
+    door = gateway(server.url, limits=limits, report=defects.append)
+    port = door.server_port
+    good = [
+        request(port, without=("authorization",)),
+        request(port, "GET", "/v1/models", None, "Authorization: Bearer x", without=("authorization",)),
+        request(port, "GET", "/page.js", None, "Expect: 100-continue", without=("authorization",)),
+        request(port, "HEAD", "/", None, "Transfer-Encoding: chunked", without=("authorization",)),
+    ]
+    for _ in range(count):
+        sent = bytearray(chance.choice(good) + chance.choice(good))
+        for _ in range(chance.randrange(4)):
+            at = chance.randrange(len(sent))
+            what = chance.choice([b"", b"\r\n", b"\0", b" ", b":", b"\xff", bytes(sent[at : at + 40])])
+            sent[at : at + chance.randrange(3)] = what
+        with Client(port) as client:
+            client.send(sent)
+            client.socket.shutdown(socket.SHUT_WR)
+            came = b""
+            with contextlib.suppress(ConnectionResetError):
+                came = b"".join(iter(lambda: client.socket.recv(65536), b""))
+            assert not came or came.startswith(b"HTTP/1.1 "), sent
+            assert b"HTTP/1.1 50" not in came.replace(b"HTTP/1.1 505", b""), sent
+    assert not defects
+    assert server.connections == 0
+    assert ask(door).body == BODY

@@ -319,14 +319,15 @@ def resident_kib(pid: int) -> int:
     return int(found[1])
 
 
-def settles(pid: int, expected: tuple[int, int]) -> tuple[int, int]:
-    """Wait until the process holds as little as expected, and return what it holds."""
+def settled(pid: int, most: tuple[int, int]) -> tuple[int, int]:
+    """Wait until the process holds no more than `most`, and return what it holds."""
     waits = threading.Event()
     for _ in range(int(PATIENCE_S / 0.05)):
-        if held(pid) <= expected:
-            break
+        now = held(pid)
+        if now[0] <= most[0] and now[1] <= most[1]:
+            return now
         waits.wait(0.05)
-    return held(pid)
+    raise AssertionError(f"{held(pid)} is more than {most}")
 
 
 def ask_in_turn(run: Served, count: int) -> None:
@@ -352,20 +353,21 @@ def serves_in_turn(serve: Serve, count: int) -> dict[str, str]:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_100_answers_leave_no_thread_and_no_descriptor(serve: Serve, served: Run) -> None:
     run = served(env=serves_in_turn(serve, 105))
-    ask_in_turn(run, 3)
-    before = settles(run.child.pid, (3, 100))
-    ask_in_turn(run, 102)
-    assert settles(run.child.pid, before) <= before
+    before = held(run.child.pid)
+    ask_in_turn(run, 105)
+    settled(run.child.pid, before)
 
 
 @pytest.mark.thorough
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_an_hour_of_answers_leaves_no_memory(serve: Serve, served: Run) -> None:
     run = served(env=serves_in_turn(serve, 903))
+    before = held(run.child.pid)
     ask_in_turn(run, 300)
-    before, kib = settles(run.child.pid, (3, 100)), resident_kib(run.child.pid)
+    settled(run.child.pid, before)
+    kib = resident_kib(run.child.pid)
     ask_in_turn(run, 600)
-    assert settles(run.child.pid, before) <= before
+    settled(run.child.pid, before)
     assert resident_kib(run.child.pid) < kib + 4096
 
 
