@@ -99,7 +99,7 @@ def all_rows() -> list[Row]:
 
 def table() -> list[Row]:
     lines = TABLE.read_text(encoding="utf-8").splitlines()
-    return [Row(*line.split(" | ")) for line in lines]
+    return [Row(*line.split(" | ", 2)) for line in lines]
 
 
 def test_the_table_has_every_message_of_the_code_and_no_other() -> None:
