@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from conftest import Server, Smai
+from process import clean_environment, run
 from test_docs import items, section, source_of
 
 from smai_cli.batch.lines import MEMBERS
+from smai_cli.mock.script import Script
 from smai_cli.mock.server import Mock
 
 PAGE = "smai-batch"
@@ -21,7 +23,7 @@ TOOLS = (
     {"tool_calls": [{"index": 0, "function": {"arguments": ""}}]},
 )
 QUESTIONS = '"Write a poem"\n{"id": "b", "prompt": "Write another", "lang": "en"}\n'
-REQUESTS = '{"custom_id": "a", "body": {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}}\n'
+BODY = '{"body": {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}}'
 
 
 def subsection(name: str) -> str:
@@ -34,13 +36,6 @@ def lists(name: str) -> list[list[str]]:
     """Return the lists of members in a subsection, each the names in it."""
     texts = subsection(name).split(".Bl -tag")[1:]
     return [[head.removeprefix("Cm ") for head, _ in items(text) if head.startswith("Cm ")] for text in texts]
-
-
-def results(smai: Smai, mock: Mock, *lines: str, arguments: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """Return the results of lines in a pipe, in their order."""
-    data = "".join(f"{line}\n" for line in lines).encode()
-    done = smai("batch", "-k", "--retries", "0", "--base-url", mock.url, *arguments, stdin=data)
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def tape(path: Path, *deltas: dict[str, Any], reason: str = "stop") -> Path:
@@ -58,25 +53,43 @@ def merged(values: list[dict[str, Any]]) -> set[str]:
     return {name for value in values for name in value}
 
 
-@pytest.fixture
-def every_result(smai: Smai, server: Server, tmp_path: Path) -> dict[str, list[dict[str, Any]]]:
+Results = dict[str, list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def every_result(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """Results of every kind, in both forms: complete, cut, refused, withheld, with tools, doubled, not asked at all."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for form in ("flat", "openai"):
-        formed = ("--format", form)
-        found[form] = results(smai, server(), '"a"', '"a"', "nothing", '{"prompt": "x", "index": 7}', arguments=formed)
-        for script in (
-            {"finish_reason": "length"},
-            {"status": 400},
-            {"tape": tape(tmp_path / "tools.sse", *TOOLS, reason="tool_calls").read_bytes()},
-            {"tape": tape(tmp_path / "refusal.sse", {"content": "I"}, {"refusal": "no"}).read_bytes()},
-        ):
-            found[form] += results(smai, server(**script), '"a"', arguments=formed)
+    folder = tmp_path_factory.mktemp("results")
+    environment = clean_environment(folder)
+    found: Results = {"flat": [], "openai": []}
+    many = [
+        '"a"',
+        '"a"',
+        BODY,
+        BODY,
+        "nothing",
+        '{"body": 1}',
+        '{"prompt": "x", "index": 7}',
+        f'{{"index": 7, {BODY[1:]}',
+    ]
+    runs: tuple[tuple[dict[str, Any], list[str]], ...] = (
+        ({}, many),
+        ({"finish_reason": "length"}, many[1:3]),
+        ({"status": 400}, many[1:3]),
+        ({"tape": tape(folder / "tools.sse", *TOOLS, reason="tool_calls").read_bytes()}, many[1:3]),
+        ({"tape": tape(folder / "refusal.sse", {"content": "I"}, {"refusal": "no"}).read_bytes()}, many[1:3]),
+    )
+    for script, lines in runs:
+        data = "".join(f"{line}\n" for line in lines).encode()
+        with Mock(Script(**{"delay_s": 0.0, **script})) as mock:
+            done = run(("batch", "-k", "--retries", "0", "--base-url", mock.url), environment, data)
+        for result in map(json.loads, done.stdout.splitlines()):
+            found["openai" if "response" in result else "flat"].append(result)
     return found
 
 
 def test_the_page_names_every_member_of_a_result_in_its_order_and_no_other(
-    every_result: dict[str, list[dict[str, Any]]],
+    every_result: Results,
 ) -> None:
     flat, error, openai = lists("Results")
     complete = every_result["flat"][0]
@@ -94,12 +107,12 @@ def test_the_page_names_every_member_of_a_result_in_its_order_and_no_other(
     assert merged([result["error"] or {} for result in every_result["openai"]]) == {"code", *error}
 
 
-def test_a_result_has_a_null_error_exactly_if_it_is_complete(every_result: dict[str, list[dict[str, Any]]]) -> None:
+def test_a_result_has_a_null_error_exactly_if_it_is_complete(every_result: Results) -> None:
     for result in (one for form in every_result.values() for one in form):
         assert result["complete"] == (result["error"] is None) == (result["exit_status"] == 0)
 
 
-def test_a_line_that_cannot_be_asked_lacks_what_the_page_says(every_result: dict[str, list[dict[str, Any]]]) -> None:
+def test_a_line_that_cannot_be_asked_lacks_what_the_page_says(every_result: Results) -> None:
     (result,) = [one for one in every_result["flat"] if one["exit_status"] == 2]
     flat = lists("Results")[0]
     lacking = flat[flat.index("finish_reason") : flat.index("elapsed_s") + 1]
@@ -107,8 +120,8 @@ def test_a_line_that_cannot_be_asked_lacks_what_the_page_says(every_result: dict
     assert set(flat) - set(result) == {*lacking, *optional}
 
 
-def test_the_digest_is_that_of_the_body_which_dry_run_shows(smai: Smai, server: Server) -> None:
-    (result,) = results(smai, server(), '"apple"')
+def test_the_digest_is_that_of_the_body_which_dry_run_shows(smai: Smai) -> None:
+    result = json.loads(smai("batch", "--mock", stdin=b'"apple"').stdout)
     shown = smai("ask", "-n", "--no-stream", "--dry-run", "--mock", "apple")
     body = json.dumps(json.loads(shown.stdout)["body"], separators=(",", ":"))
     assert result["request"] == f"sha256:{hashlib.sha256(body.encode()).hexdigest()}"
@@ -141,7 +154,7 @@ def test_every_example_of_the_page_runs(
 ) -> None:
     if shutil.which("jq") is None and "jq" in command:
         pytest.skip("jq is not installed")
-    files = {"words": "apple\nbread\n", "questions.jsonl": QUESTIONS, "requests.jsonl": REQUESTS}
+    files = {"words": "apple\nbread\n", "questions.jsonl": QUESTIONS, "requests.jsonl": f"{BODY}\n"}
     for name, text in {**files, "answers.jsonl.partial": ""}.items():
         (tmp_path / name).write_text(text)
     mock = server(reply="Hello")
