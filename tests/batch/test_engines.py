@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.thorough, pytest.mark.timeout(180)]
 
 LINES = 400
 SHARDS = 4
-# One in twenty is cut, one in twenty refused: whatever else happens, happens beside that.
+# One answer in twenty is cut: whatever else happens, happens beside that.
 CHAOS = {"cut": 0.05, "busy": 0.0, "delay_s": 0.05}
 Chaos = Callable[..., "Server"]
 
@@ -158,7 +158,7 @@ def test_srun_alone_starts_the_shards_side_by_side(slurm: Engine, questions: Pat
         *("srun", "-n", str(SHARDS), SMAI, "batch", "--retries", "9", "--shard", "auto", "-o", "out.{shard}.jsonl"),
         "questions.jsonl",
         folder=questions,
-        more={"SMAI_BASE_URL": chaos(delay_s=0).url},
+        more={"SMAI_BASE_URL": chaos(delay_s=0, cut=0).url},
     )
 
     merge(questions)
@@ -171,7 +171,7 @@ def test_parallel_on_this_machine_numbers_the_shards_itself(questions: Path, cha
     done = subprocess.run(
         ["sh", "-c", command],
         cwd=questions,
-        env=clean_environment(questions, SMAI_BASE_URL=chaos(delay_s=0).url),
+        env=clean_environment(questions, SMAI_BASE_URL=chaos(delay_s=0, cut=0).url),
         capture_output=True,
         text=True,
         check=False,
@@ -217,8 +217,6 @@ def test_the_manifest_of_the_page_is_one_that_kubernetes_takes(tmp_path: Path) -
     manifest = tmp_path / "job.yaml"
     manifest.write_text(of_page("Kubernetes"))
     tool = Path(SMAI).with_name("kubernetes-validate")
-    if not tool.exists():
-        pytest.skip("kubernetes-validate is not installed")
 
     done = subprocess.run([tool, "--strict", str(manifest)], capture_output=True, text=True, check=False)
 
