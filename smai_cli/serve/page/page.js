@@ -83,12 +83,11 @@ function beginTurn(question) {
   const words = make("h2", "question", question);
   const answer = make("div", "answer");
   const copy = make("button", "copy", "Copy");
-  words.dir = answer.dir = "auto";
   copy.type = "button";
   copy.disabled = true;
   copy.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(answer.textContent);
-    copy.textContent = "Copied";
+    const copied = navigator.clipboard.writeText(answer.textContent);
+    copy.textContent = await copied.then(() => "Copied", () => "Not copied");
     setTimeout(() => (copy.textContent = "Copy"), 2000);
   });
   asked.append(words, copy);
