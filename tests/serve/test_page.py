@@ -303,7 +303,9 @@ def test_the_models_of_the_server_are_offered(serve: Serve, gateway: Gateway, vi
 def test_copy_takes_the_answer_and_nothing_else(
     serve: Serve, gateway: Gateway, context: Callable[..., BrowserContext], visit: Open
 ) -> None:
-    page = visit(gateway(serve(*PLAIN_ANSWER, reads=only_posts)), context(permissions=["clipboard-read", "clipboard-write"]))
+    page = visit(
+        gateway(serve(*PLAIN_ANSWER, reads=only_posts)), context(permissions=["clipboard-read", "clipboard-write"])
+    )
     ask(page, "hi")
     page.get_by_role("button", name="Copy").click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
