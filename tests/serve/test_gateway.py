@@ -579,7 +579,7 @@ def test_no_bytes_of_a_client_are_a_defect_nor_pass_without_the_token(serve: Ser
             what = chance.choice([b"", b"\r\n", b"\0", b" ", b":", b"\xff", bytes(sent[at : at + 40])])
             sent[at : at + chance.randrange(3)] = what
         with Client(port) as client:
-            client.send(sent)
+            client.send(bytes(sent))
             client.socket.shutdown(socket.SHUT_WR)
             came = b""
             with contextlib.suppress(ConnectionResetError):
