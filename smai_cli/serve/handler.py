@@ -30,6 +30,7 @@ _DRAINED_BYTES = 128 * 1024 * 1024
 _PLACE_S = 0.25
 # Wherever it stands: an answer more that counts as streaming is no harm.
 _STREAM = re.compile(rb'"stream"\s*:\s*true')
+_BEFORE_A_CUT_S = 0.3
 _NO_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT)
 _RESET = struct.pack("ii", 1, 0)
 
@@ -173,6 +174,8 @@ class Handler(BaseRequestHandler):
             if client.has_left:
                 raise _GoneError from error
             reply.send(hider.rest())
+            # A browser forgets what its page has not read yet, once the connection breaks.
+            time.sleep(_BEFORE_A_CUT_S)
             reply.cut(str(error) if isinstance(error, BrokenError) else error.what)
             return
         reply.send(hider.rest())

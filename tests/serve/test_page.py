@@ -108,6 +108,13 @@ def test_an_incomplete_answer_looks_incomplete_says_why_and_keeps_what_came(
     assert page.locator(".answer").evaluate("it => getComputedStyle(it).borderBottomStyle") == "dashed"
 
 
+def test_what_came_right_before_a_cut_is_on_the_page_as_well(serve: Serve, gateway: Gateway, visit: Open) -> None:
+    page = visit(gateway(serve(HEAD, chunk(HELLO), reads=only_posts)))
+    ask(page, "hi")
+    expect_verdict(page, "incomplete")
+    assert answer_of(page) == "Hello "
+
+
 def test_a_refusal_is_said_in_the_words_of_the_server(serve: Serve, gateway: Gateway, visit: Open) -> None:
     server = serve(http("429 Too Many Requests", error_body("no tea today", "tea_quota")), reads=only_posts)
     page = visit(gateway(server))
@@ -388,7 +395,8 @@ def test_the_key_is_nowhere_on_the_page_and_the_token_not_in_the_address(
     assert page.url == address
     held = page.evaluate(
         "() => [document.documentElement.outerHTML, document.cookie, { ...localStorage }, { ...sessionStorage },"
-        " history.state, performance.getEntriesByType('resource').map((entry) => entry.name)].map((it) => JSON.stringify(it)).join()"
+        " history.state, performance.getEntriesByType('resource').map((entry) => entry.name)]"
+        ".map((it) => JSON.stringify(it)).join()"
     )
     assert KEY not in held
     assert held.count(token) == 1  # in sessionStorage, for this tab

@@ -1,13 +1,14 @@
 """reader.js against smai's own pump: the same bytes, in the same pieces, have the same verdict and the same text."""
 
 import base64
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from completeness import CHAT
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, Page, Request
 from pumping import Pieces, Sink
 from servers import SERVER_TAPES
 from tapes import TAPES
@@ -197,3 +198,33 @@ def test_what_the_caller_throws_is_thrown(page: Page) -> None:
         TEXT,
     )
     assert told == "mine"
+
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("tape", "verdict", "shown"),
+    [
+        ("good", "complete", "Hello world\n"),
+        ("length", "incomplete", "Hello  [incomplete: the answer hit the token limit]"),
+    ],
+)
+def test_the_page_of_the_readme_streams(page: Page, tape: str, verdict: str, shown: str) -> None:
+    (script,) = re.findall(r"^```js\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    asked: list[Request] = []
+    page.on("request", lambda request: asked.append(request))  # noqa: PLW0108  # Playwright marks its handlers
+    page.route("http://reader.test/own.js", lambda route: route.fulfill(body=script, content_type="text/javascript"))
+    page.route(
+        "http://reader.test/v1/**",
+        lambda route: route.fulfill(body=BODIES[tape], content_type="text/event-stream"),
+    )
+    told = page.evaluate(
+        """async () => {
+            const { answer } = await import("/own.js");
+            const paragraph = document.createElement("p");
+            return [await answer("hi", paragraph, "token", new AbortController().signal), paragraph.textContent];
+        }"""
+    )
+    assert told == [verdict, shown]
+    assert asked[-1].headers["authorization"] == "Bearer token"
