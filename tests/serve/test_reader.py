@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,7 +62,7 @@ class Case(NamedTuple):
 
 
 @pytest.fixture
-def page(context: Callable[..., BrowserContext]) -> Iterator[Page]:
+def page(context: Callable[..., BrowserContext]) -> Page:
     """A page that can import reader.js, and that no server is needed for."""
     page = context().new_page()
     page.route(
