@@ -11,13 +11,11 @@ from smai_cli.errors import UsageError
 
 
 class ShardInput(Input):
-    """As Input, with the lines of `shard` only. An input may have fewer lines than there are shards.
+    """As Input, with the lines of `shard` only. There may be none: an input may have fewer lines than there are shards.
 
     A regular file is read whole once. Then it is known where the own lines are: it may be large, and far away, and all
     tasks of an array read it.
     """
-
-    may_be_empty = True
 
     def __init__(self, fd: int, name: str, shard: Shard) -> None:
         super().__init__(fd, name)
@@ -32,6 +30,8 @@ class ShardInput(Input):
         every, first = self._shard.total, self._shard.number % self._shard.total
         places, offset = array("q"), self._start
         for number, data in enumerate(self.all_lines(), 1):
+            if not self.may_be_empty and not is_blank(data):
+                self.may_be_empty = True  # somebody has a line
             if number % every == first and not is_blank(data):
                 if self.is_file:
                     places.extend((number, offset, len(data)))

@@ -85,7 +85,7 @@ class BatchRun:
             self._plan = feed.plan
             if not given.source.is_file or feed.plan.settled < len(feed.plan):
                 self._ask(given, feed, encoding, endpoint)
-            if not len(feed.plan) and self.signum is None:
+            if not len(feed.plan) and not given.source.may_be_empty and self.signum is None:
                 raise no_lines(given.source)
             self._finish(feed.plan)
         finally:

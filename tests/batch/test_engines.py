@@ -233,7 +233,7 @@ def test_the_rules_of_aws_batch_are_no_more_than_it_takes() -> None:
 class Pod:
     """smai as the first process of a PID namespace, as a container has it, with the index that Kubernetes gives it."""
 
-    def __init__(self, folder: Path, url: str, index: int) -> None:
+    def __init__(self, folder: Path, url: str, index: int, *more: str) -> None:
         words = [word.strip()[2:] for word in of_page("Kubernetes").splitlines() if word.startswith(" " * 12 + "- ")]
         words = [word.replace("/data/", f"{folder}/").replace("auto/8", f"auto/{SHARDS}") for word in words]
         command = [
@@ -243,6 +243,7 @@ class Pod:
             "--kill-child",
             SMAI,
             *words[: words.index(f"{folder}/questions.jsonl") + 1],
+            *more,
         ]
         environment = clean_environment(folder, SMAI_BASE_URL=url, JOB_COMPLETION_INDEX=str(index))
         self._child = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
@@ -258,9 +259,14 @@ class Pod:
         return self._child.returncode, told
 
 
+def may_have_a_namespace() -> bool:
+    command = ["unshare", "--pid", "--fork", "true"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 def test_a_pod_of_an_indexed_job_is_ended_killed_and_started_again(questions: Path, chaos: Chaos) -> None:
     need("unshare")
-    if subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True, check=False).returncode:
+    if not may_have_a_namespace():
         pytest.skip("nobody may have a PID namespace here")
     server = chaos(cut=0)
 
@@ -288,3 +294,20 @@ def test_a_pod_of_an_indexed_job_is_ended_killed_and_started_again(questions: Pa
     assert [line["index"] for line in results(questions / "out.4.jsonl")] == list(range(4, LINES + 1, SHARDS))
     # The KILL cost no more than what was under way.
     assert LINES / SHARDS <= server.asked() <= LINES / SHARDS + 8
+
+
+def test_a_pod_whose_answers_do_not_come_is_left_after_its_grace(questions: Path, chaos: Chaos) -> None:
+    need("unshare")
+    if not may_have_a_namespace():
+        pytest.skip("nobody may have a PID namespace here")
+    server = chaos(cut=0, delay_s=0, hold_after=10)
+    pod = Pod(questions, server.url, 0, "--grace", "0.2")
+    until(lambda: count(questions, 4) == 10, "no results")
+    pod.kill(signal.SIGTERM)
+
+    status, told = pod.end()
+
+    assert (status, count(questions, 4)) == (128 + signal.SIGTERM, 10)
+    assert "10 of 100 complete, 90 not asked" in told
+    assert Pod(questions, chaos(cut=0, delay_s=0).url, 0).end()[0] == 0
+    assert len(results(questions / "out.4.jsonl")) == LINES / SHARDS

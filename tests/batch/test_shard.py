@@ -190,6 +190,21 @@ def test_a_shard_without_lines_is_done_and_its_file_is_empty(tmp_path: Path) -> 
         assert out.read_bytes() == b""
 
 
+def test_an_input_without_lines_is_refused_to_every_shard(tmp_path: Path) -> None:
+    (source := tmp_path / "prompts").write_text("\n\n")
+
+    done = batch(tmp_path, "--shard", "3/3", "-o", str(tmp_path / "out"), str(source))
+
+    assert (done.status, list(tmp_path.iterdir())) == (2, [source])
+    assert "has no line to ask" in done.stderr
+
+
+def test_a_shard_of_a_pipe_without_lines_for_it_is_done(tmp_path: Path) -> None:
+    words = ("batch", "--mock", "--shard")
+    assert run((*words, "2/2"), clean_environment(tmp_path), b'"first"\n')[:2] == (0, b"")
+    assert run((*words, "2/2"), clean_environment(tmp_path), b"\n")[:2] == (2, b"")
+
+
 def test_without_a_shard_its_place_in_a_name_is_refused(tmp_path: Path) -> None:
     done = batch(tmp_path, "-o", str(tmp_path / "out.{shard}"), prompts(tmp_path, 2))
 
