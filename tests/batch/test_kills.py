@@ -62,7 +62,7 @@ def survive(
 @pytest.mark.parametrize(
     ("lines", "jobs", "kills"),
     [
-        pytest.param(150, 8, 4, id="small"),
+        pytest.param(80, 8, 3, id="small", marks=pytest.mark.timeout(180)),
         pytest.param(1500, 32, 25, id="large", marks=[pytest.mark.thorough, pytest.mark.timeout(600)]),
     ],
 )
