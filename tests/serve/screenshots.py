@@ -16,7 +16,7 @@ sys.path[:0] = [str(TESTS), str(TESTS / "serve")]
 from browser import ARGUMENTS, CHROMIUM, ask, expect_verdict, only_posts  # noqa: E402  # where they are is known now
 from rawserver import DONE, HEAD, LAST_CHUNK, STOP, RawServer, answer, chunk, event, reach  # noqa: E402  # as above
 
-SIZE: ViewportSize = {"width": 760, "height": 640}
+SIZE = ViewportSize(width=760, height=640)
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":14,"completion_tokens":62,"total_tokens":76}}\n\n'
 WHOLE = (
     "Air scatters short waves of light far more than long ones. On its way to your eyes, sunlight meets molecules much "

@@ -25,7 +25,7 @@ READER = Path(smai_cli.__file__).parent / "serve" / "page" / "reader.js"
 BODIES = {
     **{tape.name: tape.bytes for tape in TAPES},
     **{tape.name: tape.bytes for tape in SERVER_TAPES if tape.dialect == "chat"},
-    **{row.name: b"".join(row.events) for row in CHAT if not row.accept and row.due is None},
+    **{f"row: {row.name}": b"".join(row.events) for row in CHAT if not row.accept and row.due is None},
 }
 WHOLE = 1 << 20
 CUT = "the connection broke before the answer was complete"
