@@ -23,7 +23,7 @@ ARGUMENTS = ["--host-resolver-rules=MAP *.test 127.0.0.1", "--no-sandbox", "--di
 
 _VIOLATION = "Content Security Policy"
 
-Gateway = Callable[..., str]
+Served = Callable[..., str]
 Open = Callable[..., Page]
 
 expect.set_options(timeout=PATIENCE_S * 1000)
@@ -43,8 +43,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def gateway(environment: dict[str, str], serve: Serve) -> Iterator[Gateway]:  # noqa: ARG001  # the servers outlive it
-    """`gateway(server)` starts `smai serve` in front of `server`; returns the URL that it prints."""
+def served(environment: dict[str, str], serve: Serve) -> Iterator[Served]:  # noqa: ARG001  # the servers outlive it
+    """`served(server)` starts `smai serve` in front of `server`; returns the URL that it prints."""
     with contextlib.ExitStack() as stack:
 
         def run(server: RawServer, *flags: str) -> str:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browser import Gateway, Open, ask, expect_verdict, only_posts
+from browser import Open, Served, ask, expect_verdict, only_posts
 from playwright.sync_api import Page, expect
 from rawserver import HEAD, HELLO, PLAIN_ANSWER, Serve, chunk, error_body, http, until
 
@@ -18,11 +18,11 @@ def assert_accessible(page: Page) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_in_any_state_of_the_page(serve: Serve, gateway: Gateway, visit: Open, scheme: str) -> None:
+def test_axe_finds_nothing_in_any_state_of_the_page(serve: Serve, served: Served, visit: Open, scheme: str) -> None:
     goes_on = threading.Event()
     refusal = http("429 Too Many Requests", error_body("no tea today"))
     server = serve((), tuple(PLAIN_ANSWER), (HEAD, chunk(HELLO), until(goes_on)), (refusal,), reads=only_posts)
-    page = visit(gateway(server), color_scheme=scheme, viewport={"width": 320, "height": 640}, bypass_csp=True)
+    page = visit(served(server), color_scheme=scheme, viewport={"width": 320, "height": 640}, bypass_csp=True)
     assert_accessible(page)
     page.locator("summary").click()
     ask(page, "one")
@@ -39,8 +39,8 @@ def test_axe_finds_nothing_in_any_state_of_the_page(serve: Serve, gateway: Gatew
     assert_accessible(page)
 
 
-def test_the_growing_text_is_in_no_live_region(serve: Serve, gateway: Gateway, visit: Open) -> None:
-    page = visit(gateway(serve(*PLAIN_ANSWER, reads=only_posts)))
+def test_the_growing_text_is_in_no_live_region(serve: Serve, served: Served, visit: Open) -> None:
+    page = visit(served(serve(*PLAIN_ANSWER, reads=only_posts)))
     ask(page, "hi")
     expect_verdict(page, "complete")
     expect(page.locator("[aria-live], [role=log]")).to_have_count(0)

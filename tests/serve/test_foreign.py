@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from browser import Gateway, Open, answer_of, ask, expect_verdict, only_posts
+from browser import Open, Served, answer_of, ask, expect_verdict, only_posts
 from playwright.sync_api import BrowserContext, Error, Page, expect
 from rawserver import DONE, HEAD, LAST_CHUNK, PLAIN_ANSWER, STOP, RawServer, Serve, chunk, event
 
@@ -45,9 +45,9 @@ def server(serve: Serve) -> RawServer:
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/json"])
 def test_a_foreign_page_cannot_fetch_though_it_had_the_token(
-    server: RawServer, gateway: Gateway, foreign: Page, content_type: str
+    server: RawServer, served: Served, foreign: Page, content_type: str
 ) -> None:
-    origin, token = gateway(server).split("/#token=")
+    origin, token = served(server).split("/#token=")
     told = foreign.evaluate(
         """([url, token, type]) => fetch(url, {
             method: "POST", body: "{}", headers: { Authorization: `Bearer ${token}`, "Content-Type": type },
@@ -59,9 +59,9 @@ def test_a_foreign_page_cannot_fetch_though_it_had_the_token(
 
 
 def test_a_foreign_page_cannot_post_without_being_asked_either(
-    server: RawServer, gateway: Gateway, foreign: Page
+    server: RawServer, served: Served, foreign: Page
 ) -> None:
-    origin = gateway(server).split("/#")[0]
+    origin = served(server).split("/#")[0]
     foreign.evaluate(
         """(url) => fetch(url, { method: "POST", mode: "no-cors", body: "{}" }).then(() => "", () => "")""",
         f"{origin}/v1/chat/completions",
@@ -69,8 +69,8 @@ def test_a_foreign_page_cannot_post_without_being_asked_either(
     assert server.requests == []
 
 
-def test_a_forged_form_is_refused(server: RawServer, gateway: Gateway, foreign: Page) -> None:
-    origin = gateway(server).split("/#")[0]
+def test_a_forged_form_is_refused(server: RawServer, served: Served, foreign: Page) -> None:
+    origin = served(server).split("/#")[0]
     with foreign.expect_response(f"{origin}/**") as response:
         foreign.evaluate(
             """(url) => {
@@ -86,16 +86,16 @@ def test_a_forged_form_is_refused(server: RawServer, gateway: Gateway, foreign: 
 
 
 def test_a_name_that_is_bound_to_this_machine_is_refused(
-    server: RawServer, gateway: Gateway, context: Callable[..., BrowserContext]
+    server: RawServer, served: Served, context: Callable[..., BrowserContext]
 ) -> None:
-    port = gateway(server).split("/#")[0].rsplit(":", 1)[1]
+    port = served(server).split("/#")[0].rsplit(":", 1)[1]
     response = context().new_page().goto(f"http://evil.test:{port}/")
     assert response
     assert response.status == 403
 
 
-def test_a_foreign_page_cannot_frame_it(server: RawServer, gateway: Gateway, foreign: Page) -> None:
-    url = gateway(server)
+def test_a_foreign_page_cannot_frame_it(server: RawServer, served: Served, foreign: Page) -> None:
+    url = served(server)
     foreign.evaluate(
         """(url) => new Promise((loaded) => {
             const frame = document.createElement("iframe");
@@ -120,9 +120,9 @@ def test_a_foreign_page_cannot_frame_it(server: RawServer, gateway: Gateway, for
     ],
     ids=["a script", "an image", "a link"],
 )
-def test_an_answer_is_text_and_does_nothing(serve: Serve, gateway: Gateway, visit: Open, text: str) -> None:
+def test_an_answer_is_text_and_does_nothing(serve: Serve, served: Served, visit: Open, text: str) -> None:
     server = serve(HEAD, *map(chunk, (event(text), STOP, DONE)), LAST_CHUNK, reads=only_posts)
-    page = visit(gateway(server))
+    page = visit(served(server))
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     ask(page, text)

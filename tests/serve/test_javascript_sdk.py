@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from browser import Gateway, only_posts
+from browser import Served, only_posts
 from rawserver import HEAD, HELLO, KEY, PLAIN_ANSWER, Serve, Step, chunk
 
 pytest_plugins = ["rawserver", "browser"]
@@ -37,10 +37,10 @@ def run(url: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
     ("steps", "is_well"), [(PLAIN_ANSWER, True), ([HEAD, chunk(HELLO)], False)], ids=["complete", "cut"]
 )
 def test_the_sdk_streams_with_the_token_as_its_key_and_sees_a_cut(
-    serve: Serve, gateway: Gateway, tmp_path: Path, steps: list[Step], is_well: bool
+    serve: Serve, served: Served, tmp_path: Path, steps: list[Step], is_well: bool
 ) -> None:
     server = serve(*steps, reads=only_posts)
-    done = run(gateway(server), tmp_path)
+    done = run(served(server), tmp_path)
     assert done.stdout == (b"Hello world\n" if is_well else b"Hello "), done.stderr.decode()
     assert (done.returncode == 0) == is_well
     assert f"authorization: bearer {KEY}".lower().encode() in server.requests[0].head.lower()

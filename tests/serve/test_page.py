@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from browser import Gateway, Open, answer_of, ask, expect_verdict, only_posts
+from browser import Open, Served, answer_of, ask, expect_verdict, only_posts
 from playwright.sync_api import BrowserContext, Page, expect
 from rawserver import (
     DONE,
@@ -48,11 +48,11 @@ def sse(*texts: str) -> list[bytes]:
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 800), ("dark", 800), ("light", 320)])
 def test_the_first_delta_is_on_the_page_while_the_server_holds_back_the_rest(
-    serve: Serve, gateway: Gateway, visit: Open, scheme: str, width: int
+    serve: Serve, served: Served, visit: Open, scheme: str, width: int
 ) -> None:
     goes_on = threading.Event()
     server = serve(HEAD, chunk(HELLO), until(goes_on), *map(chunk, (WORLD, STOP, DONE)), LAST_CHUNK, reads=only_posts)
-    page = visit(gateway(server), color_scheme=scheme, viewport={"width": width, "height": 640})
+    page = visit(served(server), color_scheme=scheme, viewport={"width": width, "height": 640})
     ask(page, "hi")
     expect(page.locator(".answer")).to_have_text("Hello")
     assert page.locator("body").get_attribute("data-verdict") is None
@@ -66,20 +66,20 @@ def test_the_first_delta_is_on_the_page_while_the_server_holds_back_the_rest(
     assert places == [page.locator(one).bounding_box() for one in ("#send", "#prompt", ".question")]
 
 
-def test_the_page_says_characters_and_tokens_of_an_answer(serve: Serve, gateway: Gateway, visit: Open) -> None:
+def test_the_page_says_characters_and_tokens_of_an_answer(serve: Serve, served: Served, visit: Open) -> None:
     usage = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1234}}\n\n'
     server = serve(HEAD, *map(chunk, (event("a\U0001f600"), STOP, usage, DONE)), LAST_CHUNK, reads=only_posts)
-    page = visit(gateway(server))
+    page = visit(served(server))
     ask(page, "hi")
     expect(page.locator("#status")).to_contain_text("Complete: 2 characters, 1,234 tokens, ")
 
 
 def test_text_appears_where_a_hidden_tab_draws_no_frames(
-    serve: Serve, gateway: Gateway, context: Callable[..., BrowserContext], visit: Open
+    serve: Serve, served: Served, context: Callable[..., BrowserContext], visit: Open
 ) -> None:
     hidden = context()
     hidden.add_init_script("window.requestAnimationFrame = () => 1")
-    page = visit(gateway(serve(HEAD, chunk(HELLO), hold, reads=only_posts)), hidden)
+    page = visit(served(serve(HEAD, chunk(HELLO), hold, reads=only_posts)), hidden)
     ask(page, "hi")
     expect(page.locator(".answer")).to_have_text("Hello")
 
@@ -93,11 +93,11 @@ CUTS: dict[str, tuple[list[Step], str]] = {
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_an_incomplete_answer_looks_incomplete_says_why_and_keeps_what_came(
-    serve: Serve, gateway: Gateway, visit: Open, cut: str
+    serve: Serve, served: Served, visit: Open, cut: str
 ) -> None:
     steps, why = CUTS[cut]
     goes_on = threading.Event()
-    page = visit(gateway(serve(HEAD, chunk(HELLO), until(goes_on), *steps, reads=only_posts)))
+    page = visit(served(serve(HEAD, chunk(HELLO), until(goes_on), *steps, reads=only_posts)))
     ask(page, "hi")
     expect(page.locator(".answer")).to_have_text("Hello")
     goes_on.set()
@@ -108,16 +108,16 @@ def test_an_incomplete_answer_looks_incomplete_says_why_and_keeps_what_came(
     assert page.locator(".answer").evaluate("it => getComputedStyle(it).borderBottomStyle") == "dashed"
 
 
-def test_what_came_right_before_a_cut_is_on_the_page_as_well(serve: Serve, gateway: Gateway, visit: Open) -> None:
-    page = visit(gateway(serve(HEAD, chunk(HELLO), reads=only_posts)))
+def test_what_came_right_before_a_cut_is_on_the_page_as_well(serve: Serve, served: Served, visit: Open) -> None:
+    page = visit(served(serve(HEAD, chunk(HELLO), reads=only_posts)))
     ask(page, "hi")
     expect_verdict(page, "incomplete")
     assert answer_of(page) == "Hello "
 
 
-def test_a_refusal_is_said_in_the_words_of_the_server(serve: Serve, gateway: Gateway, visit: Open) -> None:
+def test_a_refusal_is_said_in_the_words_of_the_server(serve: Serve, served: Served, visit: Open) -> None:
     server = serve(http("429 Too Many Requests", error_body("no tea today", "tea_quota")), reads=only_posts)
-    page = visit(gateway(server))
+    page = visit(served(server))
     ask(page, "hi")
     expect_verdict(page, "refused")
     expect(page.locator("#error")).to_contain_text("Refused: the server answered 429")
@@ -125,18 +125,18 @@ def test_a_refusal_is_said_in_the_words_of_the_server(serve: Serve, gateway: Gat
 
 
 def test_a_server_that_refuses_the_question_for_usage_is_asked_without(
-    serve: Serve, gateway: Gateway, visit: Open
+    serve: Serve, served: Served, visit: Open
 ) -> None:
     refusal = http("400 Bad Request", error_body("unknown field stream_options"))
     server = serve((), (refusal,), tuple(PLAIN_ANSWER), reads=only_posts)
-    page = visit(gateway(server))
+    page = visit(served(server))
     ask(page, "hi")
     expect_verdict(page, "complete")
     assert ["stream_options" in json.loads(request.body) for request in server.requests] == [True, False]
 
 
-def test_a_page_without_its_token_says_where_to_get_one(serve: Serve, gateway: Gateway, visit: Open) -> None:
-    url = gateway(serve(*PLAIN_ANSWER, reads=only_posts))
+def test_a_page_without_its_token_says_where_to_get_one(serve: Serve, served: Served, visit: Open) -> None:
+    url = served(serve(*PLAIN_ANSWER, reads=only_posts))
     page = visit(url.split("#")[0])
     expect(page.locator("#error")).to_contain_text("open the address that smai serve printed")
     page.goto(url)
@@ -178,12 +178,12 @@ SOME = [tape for tape in TAPES if tape.name in ("cr", "bom", "no-space", "invali
 
 @pytest.mark.parametrize("tapes", [SOME, pytest.param(TAPES, marks=pytest.mark.thorough)], ids=["some", "all"])
 def test_a_tape_has_the_verdict_and_the_text_of_decode_on_the_page(
-    serve: Serve, gateway: Gateway, visit: Open, tapes: list[Tape]
+    serve: Serve, served: Served, visit: Open, tapes: list[Tape]
 ) -> None:
     play, told = playing(tapes)
     server = serve(play, reads=only_posts)
     told.append(server)
-    assert_alike_on_the_page(visit(gateway(server)), server, tapes)
+    assert_alike_on_the_page(visit(served(server)), server, tapes)
 
 
 # Stop, and go away.
@@ -216,11 +216,11 @@ LEAVING: dict[str, Callable[[Page], object]] = {
 @pytest.mark.parametrize("how", LEAVING)
 @pytest.mark.parametrize("when", WHEN)
 def test_whoever_goes_away_ends_the_request_to_the_server(
-    serve: Serve, gateway: Gateway, visit: Open, when: str, how: str, record_property: Callable[[str, object], None]
+    serve: Serve, served: Served, visit: Open, when: str, how: str, record_property: Callable[[str, object], None]
 ) -> None:
     closed = threading.Event()
     server = serve(when_closed(closed, *WHEN[when]), reads=only_posts)
-    page = visit(gateway(server))
+    page = visit(served(server))
     ask(page, "hi")
     server.next_request()
     if when != "before the head":
@@ -238,9 +238,9 @@ def test_whoever_goes_away_ends_the_request_to_the_server(
 # The keyboard.
 
 
-def test_enter_sends_and_shift_enter_breaks_the_line(serve: Serve, gateway: Gateway, visit: Open) -> None:
+def test_enter_sends_and_shift_enter_breaks_the_line(serve: Serve, served: Served, visit: Open) -> None:
     server = serve(*PLAIN_ANSWER, reads=only_posts)
-    page = visit(gateway(server))
+    page = visit(served(server))
     expect(page.locator("#prompt")).to_be_focused()
     page.keyboard.type("one")
     page.keyboard.press("Shift+Enter")
@@ -252,9 +252,9 @@ def test_enter_sends_and_shift_enter_breaks_the_line(serve: Serve, gateway: Gate
     expect(page.locator("#prompt")).to_be_focused()
 
 
-def test_the_enter_that_ends_a_composition_does_not_send(serve: Serve, gateway: Gateway, visit: Open) -> None:
+def test_the_enter_that_ends_a_composition_does_not_send(serve: Serve, served: Served, visit: Open) -> None:
     server = serve(*PLAIN_ANSWER, reads=only_posts)
-    page = visit(gateway(server))
+    page = visit(served(server))
     expect(page.locator("#prompt")).to_be_focused()
     devtools = page.context.new_cdp_session(page)
     devtools.send("Input.imeSetComposition", {"text": "にほん", "selectionStart": 3, "selectionEnd": 3})
@@ -267,9 +267,9 @@ def test_the_enter_that_ends_a_composition_does_not_send(serve: Serve, gateway: 
     assert [request.prompt.strip() for request in server.requests] == ["日本"]
 
 
-def test_escape_stops_and_the_next_question_can_be_asked(serve: Serve, gateway: Gateway, visit: Open) -> None:
+def test_escape_stops_and_the_next_question_can_be_asked(serve: Serve, served: Served, visit: Open) -> None:
     server = serve((), (HEAD, chunk(HELLO), hold), tuple(PLAIN_ANSWER), reads=only_posts)
-    page = visit(gateway(server))
+    page = visit(served(server))
     ask(page, "hi")
     expect(page.locator(".answer")).to_have_text("Hello")
     page.keyboard.press("Escape")
@@ -283,10 +283,10 @@ def test_escape_stops_and_the_next_question_can_be_asked(serve: Serve, gateway: 
 
 
 def test_the_conversation_goes_along_but_for_a_turn_that_is_not_complete(
-    serve: Serve, gateway: Gateway, visit: Open
+    serve: Serve, served: Served, visit: Open
 ) -> None:
     server = serve((), tuple(sse("one")), (HEAD, chunk(HELLO)), tuple(sse("three")), reads=only_posts)
-    page = visit(gateway(server, "-m", "first-model", "-s", "Be kind."))
+    page = visit(served(server, "-m", "first-model", "-s", "Be kind."))
     for prompt, verdict in [("1", "complete"), ("2", "incomplete"), ("3", "complete")]:
         if prompt == "3":
             page.locator("summary").click()
@@ -301,17 +301,17 @@ def test_the_conversation_goes_along_but_for_a_turn_that_is_not_complete(
     assert [message["content"] for message in bodies[2]["messages"]] == ["1", "one", "3"]
 
 
-def test_the_models_of_the_server_are_offered(serve: Serve, gateway: Gateway, visit: Open) -> None:
+def test_the_models_of_the_server_are_offered(serve: Serve, served: Served, visit: Open) -> None:
     listed = http("200 OK", b'{"data":[{"id":"tea-1"},{"id":"tea-2"}]}', "Content-Type: application/json")
-    page = visit(gateway(serve(listed)))
+    page = visit(served(serve(listed)))
     expect(page.locator("#models option")).to_have_count(2)
 
 
 def test_copy_takes_the_answer_and_nothing_else(
-    serve: Serve, gateway: Gateway, context: Callable[..., BrowserContext], visit: Open
+    serve: Serve, served: Served, context: Callable[..., BrowserContext], visit: Open
 ) -> None:
     page = visit(
-        gateway(serve(*PLAIN_ANSWER, reads=only_posts)), context(permissions=["clipboard-read", "clipboard-write"])
+        served(serve(*PLAIN_ANSWER, reads=only_posts)), context(permissions=["clipboard-read", "clipboard-write"])
     )
     ask(page, "hi")
     page.get_by_role("button", name="Copy").click()
@@ -322,11 +322,11 @@ def test_copy_takes_the_answer_and_nothing_else(
 # Much text.
 
 
-def test_scrolling_follows_only_while_the_reader_is_at_the_bottom(serve: Serve, gateway: Gateway, visit: Open) -> None:
+def test_scrolling_follows_only_while_the_reader_is_at_the_bottom(serve: Serve, served: Served, visit: Open) -> None:
     goes_on = threading.Event()
     lines = chunk(event("line\n" * 100))
     server = serve(HEAD, lines, until(goes_on), lines, chunk(STOP), chunk(DONE), LAST_CHUNK, reads=only_posts)
-    page = visit(gateway(server))
+    page = visit(served(server))
     ask(page, "hi")
     bottom = "() => scrollY + innerHeight >= document.documentElement.scrollHeight - 8"
     expect(page.locator(".answer")).to_contain_text("line")
@@ -338,11 +338,11 @@ def test_scrolling_follows_only_while_the_reader_is_at_the_bottom(serve: Serve, 
 
 
 def test_twenty_thousand_deltas_cost_less_than_a_second_of_the_page(
-    serve: Serve, gateway: Gateway, visit: Open, record_property: Callable[[str, object], None]
+    serve: Serve, served: Served, visit: Open, record_property: Callable[[str, object], None]
 ) -> None:
     count = 20_000
     body = b"".join(chunk(event(f"{number:04d} ")) for number in range(count))
-    page = visit(gateway(serve(HEAD, body, chunk(STOP), chunk(DONE), LAST_CHUNK, reads=only_posts)))
+    page = visit(served(serve(HEAD, body, chunk(STOP), chunk(DONE), LAST_CHUNK, reads=only_posts)))
     devtools = page.context.new_cdp_session(page)
     devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
 
@@ -360,9 +360,9 @@ def test_twenty_thousand_deltas_cost_less_than_a_second_of_the_page(
 
 
 def test_five_tabs_stream_and_the_sixth_says_why_it_cannot(
-    serve: Serve, gateway: Gateway, context: Callable[..., BrowserContext], visit: Open
+    serve: Serve, served: Served, context: Callable[..., BrowserContext], visit: Open
 ) -> None:
-    url = gateway(serve(HEAD, chunk(HELLO), hold, reads=only_posts))
+    url = served(serve(HEAD, chunk(HELLO), hold, reads=only_posts))
     window = context()
     pages = [visit(url, window) for _ in range(5)]
     for page in pages:
@@ -382,11 +382,11 @@ def test_five_tabs_stream_and_the_sixth_says_why_it_cannot(
 
 
 def test_the_key_is_nowhere_on_the_page_and_the_token_not_in_the_address(
-    serve: Serve, gateway: Gateway, visit: Open
+    serve: Serve, served: Served, visit: Open
 ) -> None:
     echo = http("401 Unauthorized", error_body(f"Incorrect API key: {KEY}"), "Content-Type: application/json")
     server = serve(echo, reads=only_posts)
-    url = gateway(server)
+    url = served(server)
     address, token = url.split("#token=")
     page = visit(url)
     ask(page, "hi")
