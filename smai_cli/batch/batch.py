@@ -237,7 +237,13 @@ class Batch:
         dialect = self._requests.dialect(line)
         request = line.request._replace(include_usage=self._include_usage)
 
+        asked_for_usage = False
+
         def send(body: bytes) -> pump.Source:
+            nonlocal asked_for_usage
+            was_asked, asked_for_usage = asked_for_usage, b'"stream_options"' in body
+            if was_asked and not asked_for_usage:  # this server refuses it: the other lines need not learn that
+                self._include_usage = False
             return post(dialect.PATH, body, deadline)
 
         pump.ask(request, send, dialect, writer=collector, outcome=outcome, retries=tries)
@@ -288,7 +294,7 @@ class Batch:
         limit = self._options.token_limit
         if limit is not None and self.tally.tokens >= limit:
             return _TokenLimitError(
-                f"{self.tally.tokens} tokens are used, and --token-limit is {limit}", "--resume asks the rest"
+                f"{self.tally.tokens} tokens are used, and --token-limit is {limit}", "with -o, --resume asks the rest"
             )
         if error is None:
             self._alike = ("", -1)
@@ -308,7 +314,9 @@ class Batch:
         if self._alike[1] < _HOPELESS:
             return None
         again = "--resume-failed" if isinstance(error, RefusedError) else "--resume"
-        return type(error)(f"{_HOPELESS} lines in a row: {error.what}", f"{error.hint}; {again} asks them again")
+        return type(error)(
+            f"{_HOPELESS} lines in a row: {error.what}", f"{error.hint}; with -o, {again} asks them again"
+        )
 
     def _sync(self) -> None:
         with self._lock:
@@ -329,7 +337,7 @@ _NO_FAILURE = RefusedError("there is no answer", "ask the line again")
 def _halted(error: SmaiError) -> SmaiError:
     """Return the failure that --halt makes the end of the run."""
     error_type = type(error)
-    return error_type(f"halted: {error.what}", "--halt said so; --resume goes on")
+    return error_type(f"halted: {error.what}", "--halt said so; with -o, --resume goes on")
 
 
 def _is_answer(outcome: Outcome) -> bool:

@@ -89,25 +89,22 @@ def end_line(plan: Plan, tally: Tally, place: str | None) -> str:
     return "; ".join([", ".join(parts), tokens, *([place] if place else [])])
 
 
-def end_json(plan: Plan, tally: Tally, facts: dict[str, Any]) -> str:
-    """Return the same as one line of JSON, with `facts` behind it."""
-    return json.dumps(
-        {
-            "complete": plan.complete == len(plan),
-            "lines": len(plan),
-            "complete_lines": plan.complete,
-            "failed": {KINDS.get(status, str(status)): count for status, count in plan.failures().items()},
-            "not_asked": plan.missing(),
-            "answers": tally.answers,
-            "retries": tally.retries,
-            "usage": {
-                "prompt_tokens": tally.prompt_tokens,
-                "completion_tokens": tally.completion_tokens,
-                "total_tokens": tally.tokens,
-            },
-            **facts,
-        }
-    )
+def end_fields(plan: Plan, tally: Tally) -> dict[str, Any]:
+    """Return the same as the members of a JSON object."""
+    return {
+        "complete": plan.complete == len(plan),
+        "lines": len(plan),
+        "complete_lines": plan.complete,
+        "failed": {KINDS.get(status, str(status)): count for status, count in plan.failures().items()},
+        "not_asked": plan.missing(),
+        "answers": tally.answers,
+        "retries": tally.retries,
+        "usage": {
+            "prompt_tokens": tally.prompt_tokens,
+            "completion_tokens": tally.completion_tokens,
+            "total_tokens": tally.tokens,
+        },
+    }
 
 
 class Progress:

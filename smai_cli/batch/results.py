@@ -171,7 +171,7 @@ def _as_openai(asked: Asked, facts: dict[str, Any]) -> dict[str, Any]:
     message = {"role": "assistant", "content": facts["text"] or None}
     message |= {name: facts[name] for name in ("tool_calls", "refusal") if name in facts}
     error = facts["error"]
-    came = facts["text"] or "tool_calls" in facts or error is None
+    came = facts["text"] or not facts.keys().isdisjoint(("tool_calls", "refusal")) or error is None
     body = {
         "object": "chat.completion",
         "model": facts.get("model"),

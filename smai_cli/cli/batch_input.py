@@ -9,7 +9,7 @@ from smai_cli.batch.lines import Defaults
 from smai_cli.batch.pin import pin_of
 from smai_cli.batch.template import Template
 from smai_cli.cli import same_files
-from smai_cli.cli.command_line import parameters_of, read_stdin_of_option
+from smai_cli.cli.command_line import log_of, parameters_of, read_stdin_of_option
 from smai_cli.cli.options import BatchValues, ServerOptions
 from smai_cli.config.endpoint import files_to_read
 from smai_cli.errors import UsageError
@@ -146,6 +146,8 @@ def _check_files(typed: BatchValues, server: ServerOptions) -> None:
         written.append(same_files.Use("the .stale of -o", f"{typed.output}.stale", alone=True))
         if typed.shard:
             written.append(same_files.Use("the .shard of -o", pin_of(typed.output), alone=True))
+    if log := log_of(server):
+        written.append(same_files.Use(log.setting, log.path, alone=True))
     same_files.refuse_clashes([*read, *written], same_files.streams(quiet=bool(typed.output), reads_stdin=False))
 
 

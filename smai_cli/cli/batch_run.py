@@ -2,12 +2,14 @@
 
 import contextlib
 import gc
+import json
 import os
 import resource
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from smai_cli.batch import report
 from smai_cli.batch.batch import Batch, BatchOptions, Tally
@@ -22,6 +24,7 @@ from smai_cli.batch.plan import Found, Plan
 from smai_cli.batch.results import read_result
 from smai_cli.cli.batch_input import BatchInput, read_input
 from smai_cli.cli.batch_preview import print_batch
+from smai_cli.cli.command_line import log_of
 from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.cli.options import BatchValues, ServerOptions
 from smai_cli.cli.server import chosen_endpoint, serving
@@ -52,6 +55,8 @@ class BatchRun:
     def __init__(self, typed: BatchValues, server: ServerOptions) -> None:
         self.typed = typed
         self.signum: int | None = None
+        self._base_url: str | None = None
+        self._begun_s = time.monotonic()
         self._halt = parse_halt(typed.halt)
         self._server = server
         self._deadline = server.clocks.deadline()
@@ -74,6 +79,7 @@ class BatchRun:
         given = read_input(self.typed, self._server)
         endpoint = chosen_endpoint(self._server, self._deadline)
         self.life.key = endpoint.secrets if endpoint else None
+        self._base_url = endpoint.base_url if endpoint else None
         if self._tracer:
             self._tracer.key = self.life.key
         encoding = _encoding(self._server)
@@ -271,13 +277,29 @@ class BatchRun:
         is_told = typed.summary == "text" or (
             typed.summary is None and (status or self.signum is not None or os.isatty(STDERR))
         )
+        shown = status if self.signum is None else 128 + self.signum
+        fields = report.end_fields(plan, tally) | {"exit_status": shown, "signal": self.signum}
+        self._note_in_ledger(fields)
         if typed.summary == "json":
-            shown = status if self.signum is None else 128 + self.signum
-            facts = {"exit_status": shown, "signal": self.signum, "output": self._place}
-            say_plain(self.life.without_key(report.end_json(plan, tally, facts)))
+            say_plain(self.life.without_key(json.dumps(fields | {"output": self._place})))
         elif is_told:
             self.life.say(report.end_line(plan, tally, self._place))
         return status
+
+    def _note_in_ledger(self, fields: dict[str, Any]) -> None:
+        """Append the line of the run to the ledger, where one is named; what is wrong with it is said."""
+        log = log_of(self._server)
+        if log is None:
+            return
+        from smai_cli.output import ledger  # noqa: PLC0415  # for those who have one
+
+        base_url, profile = self._base_url, self._server.settings.name
+        asked = ledger.Asked(command="batch", base_url=base_url, profile=profile, hide=self.life.without_key)
+        elapsed_s = round(time.monotonic() - self._begun_s, 6)
+        try:
+            ledger.append_fields(log.path, asked, fields | {"elapsed_s": elapsed_s})
+        except OSError as exc:
+            self.life.say(f"{log.path}: {exc.strerror}; the run is not in the ledger, check {log.setting}")
 
 
 def _encoding(server: ServerOptions) -> Encoding:

@@ -39,7 +39,7 @@ def checked(typed: AskValues, output: OutputOptions, server: ServerOptions, *, s
     words = [prompt.operand_text(operand, f"operand {number}") for number, operand in enumerate(typed.operands, 1)]
     readings = _readings(typed, server)
     reads_stdin = _reads_stdin(words, typed, readings)
-    log = _log(server)
+    log = log_of(server)
     _check_files(typed, output, server, readings, reads_stdin=reads_stdin)
     if log and not typed.is_preview:
         _check_log(log, typed, output, server)
@@ -175,7 +175,7 @@ def _check_files(
     same_files.refuse_clashes(named, same_files.streams(quiet=output.quiet, reads_stdin=reads_stdin))
 
 
-def _log(server: ServerOptions) -> "LogFile | None":
+def log_of(server: ServerOptions) -> "LogFile | None":
     """Return the ledger, where one is named; one line says so where its place cannot be known."""
     if "SMAI_LOG" not in os.environ and not server.settings.get("log"):
         return None

@@ -49,6 +49,11 @@ def append(
     elif fields["error"]:
         del fields["error"]["message"]  # it may quote the prompt, or the answer
     _hide(fields, asked.hide)
+    append_fields(path, asked, fields, wait_s=wait_s)
+
+
+def append_fields(path: str, asked: Asked, fields: dict[str, Any], *, wait_s: float = WAIT_S) -> None:
+    """Append a line with `fields`, in which nothing is secret, to the ledger `path`. Raises OSError as append does."""
     head = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": asked.command,
