@@ -2,7 +2,8 @@
 
 import { read } from "./reader.js";
 
-const BEHIND_MS = 100; // a hidden tab draws no frames
+const BEHIND_MS = 200; // a hidden tab draws no frames
+const RESTS = 4; // times as long as the last redraw took
 const NEAR_PX = 8;
 const byId = (id) => document.getElementById(id);
 const [prompt, model, system, send, stop] = ["prompt", "model", "system", "send", "stop"].map(byId);
@@ -34,13 +35,15 @@ function say(told, failed = "") {
   if (error.textContent !== failed) error.textContent = failed;
 }
 
-// The answer grows by frames, however many deltas come in one: each redraw costs more than all of them.
+// The answer grows by frames, however many deltas come in one: each redraw costs more than all of them. A long answer,
+// or a slow machine, redraws less often, so that it is never busy with that alone.
 
 class Growing {
   #node = document.createTextNode("");
   #waiting = "";
   #frame = 0;
   #timer = 0;
+  #restsUntilMs = 0;
   characters = 0;
 
   constructor(element) {
@@ -49,18 +52,26 @@ class Growing {
 
   add(text) {
     this.#waiting += text;
-    this.#frame ||= requestAnimationFrame(() => this.flush());
+    this.#frame ||= requestAnimationFrame(this.#draw);
     this.#timer ||= setTimeout(() => this.flush(), BEHIND_MS);
   }
+
+  #draw = (nowMs) => {
+    if (nowMs < this.#restsUntilMs) this.#frame = requestAnimationFrame(this.#draw);
+    else this.flush();
+  };
 
   flush() {
     cancelAnimationFrame(this.#frame);
     clearTimeout(this.#timer);
     this.#frame = this.#timer = 0;
+    const begunMs = performance.now();
     for (const _ of this.#waiting) this.characters += 1; // code points, not UTF-16 units
     this.#node.appendData(this.#waiting);
     this.#waiting = "";
     if (follows) scrollTo(0, document.documentElement.scrollHeight);
+    const endedMs = performance.now();
+    this.#restsUntilMs = endedMs + RESTS * (endedMs - begunMs);
   }
 }
 
@@ -129,7 +140,7 @@ async function answerTo(asked, signal, onText, onThought) {
     end = await read(response, onText, onThought);
   } catch (failure) {
     if (failure.name === "AbortError") return { verdict: "stopped" };
-    return { verdict: "incomplete", why: "smai serve is not there; start it again, and open the address that it prints" };
+    return { verdict: "incomplete", why: "smai serve is gone; start it again, and open the address that it prints" };
   }
   if (end.verdict === "refused" && wantsUsage && /stream_options|include_usage/.test(end.why)) {
     wantsUsage = false;

@@ -118,7 +118,7 @@ async function* serverSent(head, pieces) {
 
 function fieldOf(line) {
   const colon = line.indexOf(":");
-  return colon < 0 ? [line, ""] : [line.slice(0, colon), line.slice(colon + 1).replace(/^ /, "")];
+  return colon < 0 ? [line, ""] : [line.slice(0, colon), line.slice(colon + (line[colon + 1] === " " ? 2 : 1))];
 }
 
 /** Return a whole body. One that was cut counts where it is whole JSON all the same. */
@@ -147,6 +147,16 @@ function parse(text) {
       return undefined;
     }
   }
+}
+
+// Members of a chunk that is a delta of text and nothing else.
+const CHUNK = new Set(["id", "object", "created", "model", "system_fingerprint", "service_tier", "choices", "usage"]);
+const CHOICE = new Set(["index", "delta", "finish_reason", "logprobs"]);
+const CONTENT = new Set(["content"]);
+
+function hasOnly(object, names) {
+  for (const name in object) if (!names.has(name)) return false;
+  return true;
 }
 
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
@@ -228,7 +238,22 @@ class Answer {
     }
   }
 
+  /** Return the text of a chunk that is a delta and nothing else, as most are, where nothing but text can follow. */
+  #plainText(payload) {
+    const { choices, usage } = payload;
+    const choice = Array.isArray(choices) && choices.length === 1 && choices[0];
+    if (!choice || !this.#choices.get(choice.index)?.isPlain || choice.index !== this.#main || usage) return null;
+    const isPlain = hasOnly(payload, CHUNK) && payload.object !== "error" && hasOnly(choice, CHOICE);
+    const delta = isPlain && (choice.finish_reason ?? null) === null && choice.delta;
+    return delta && hasOnly(delta, CONTENT) && typeof delta.content === "string" ? delta.content : null;
+  }
+
   #hear(payload, part, isMessage) {
+    const text = this.#plainText(payload);
+    if (text !== null) {
+      this.#has.text = true;
+      return this.#take(text);
+    }
     if (typeof payload.model === "string" && payload.model) this.model = payload.model;
     this.usage = usageIn(payload) ?? this.usage;
     this.error = errorIn(payload);
@@ -360,6 +385,11 @@ class Choice {
   isFinal = false;
   #isNew = true;
   #goesWithout = false; // text came without a reason
+
+  /** Whether text that comes with nothing else changes nothing. */
+  get isPlain() {
+    return this.#goesWithout && !this.stands;
+  }
 
   hear(reason, brings, bringsText, opens) {
     if (brings && this.stands) this.stands = this.isFinal = this.#goesWithout = false;
