@@ -89,7 +89,7 @@ def end_line(plan: Plan, tally: Tally, place: str | None) -> str:
     return "; ".join([", ".join(parts), tokens, *([place] if place else [])])
 
 
-def end_fields(plan: Plan, tally: Tally) -> dict[str, Any]:
+def end_facts(plan: Plan, tally: Tally) -> dict[str, Any]:
     """Return the same as the members of a JSON object."""
     return {
         "complete": plan.complete == len(plan),

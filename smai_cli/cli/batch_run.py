@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from smai_cli.batch import report
 from smai_cli.batch.batch import Batch, BatchOptions, Tally
@@ -35,6 +34,7 @@ from smai_cli.http import transport
 from smai_cli.http.keepalive import KeepAlive
 from smai_cli.http.trace import Tracer, silent
 from smai_cli.main import die_by
+from smai_cli.output import ledger
 from smai_cli.output.descriptors import STDERR, Output, say, say_plain, stderr_can_draw
 from smai_cli.stream.pump import Source
 
@@ -278,28 +278,26 @@ class BatchRun:
             typed.summary is None and (status or self.signum is not None or os.isatty(STDERR))
         )
         shown = status if self.signum is None else 128 + self.signum
-        fields = report.end_fields(plan, tally) | {"exit_status": shown, "signal": self.signum}
-        self._note_in_ledger(fields)
+        facts = report.end_facts(plan, tally) | {"exit_status": shown, "signal": self.signum}
+        if log := log_of(self._server):
+            try:
+                ledger.append_facts(
+                    log.path,
+                    ledger.Asked(
+                        command="batch",
+                        base_url=self._base_url,
+                        profile=self._server.settings.name,
+                        hide=self.life.without_key,
+                    ),
+                    facts | {"elapsed_s": round(time.monotonic() - self._begun_s, 6)},
+                )
+            except OSError as exc:
+                self.life.say(f"{log.path}: {exc.strerror}; the run is not in the ledger, check {log.setting}")
         if typed.summary == "json":
-            say_plain(self.life.without_key(json.dumps(fields | {"output": self._place})))
+            say_plain(self.life.without_key(json.dumps(facts | {"output": self._place})))
         elif is_told:
             self.life.say(report.end_line(plan, tally, self._place))
         return status
-
-    def _note_in_ledger(self, fields: dict[str, Any]) -> None:
-        """Append the line of the run to the ledger, where one is named; what is wrong with it is said."""
-        log = log_of(self._server)
-        if log is None:
-            return
-        from smai_cli.output import ledger  # noqa: PLC0415  # for those who have one
-
-        base_url, profile = self._base_url, self._server.settings.name
-        asked = ledger.Asked(command="batch", base_url=base_url, profile=profile, hide=self.life.without_key)
-        elapsed_s = round(time.monotonic() - self._begun_s, 6)
-        try:
-            ledger.append_fields(log.path, asked, fields | {"elapsed_s": elapsed_s})
-        except OSError as exc:
-            self.life.say(f"{log.path}: {exc.strerror}; the run is not in the ledger, check {log.setting}")
 
 
 def _encoding(server: ServerOptions) -> Encoding:

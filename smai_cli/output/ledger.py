@@ -49,11 +49,11 @@ def append(
     elif fields["error"]:
         del fields["error"]["message"]  # it may quote the prompt, or the answer
     _hide(fields, asked.hide)
-    append_fields(path, asked, fields, wait_s=wait_s)
+    append_facts(path, asked, fields, wait_s=wait_s)
 
 
-def append_fields(path: str, asked: Asked, fields: dict[str, Any], *, wait_s: float = WAIT_S) -> None:
-    """Append a line with `fields`, in which nothing is secret, to the ledger `path`. Raises OSError as append does."""
+def append_facts(path: str, asked: Asked, facts: dict[str, Any], *, wait_s: float = WAIT_S) -> None:
+    """Append a line with `facts`, in which nothing is secret, to the ledger `path`. Raises OSError as append does."""
     head = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": asked.command,
@@ -61,7 +61,7 @@ def append_fields(path: str, asked: Asked, fields: dict[str, Any], *, wait_s: fl
         "profile": asked.profile,
         "version": __version__,
     }
-    append_line(path, f"{json.dumps(head | fields)}\n".encode(), wait_s)
+    append_line(path, f"{json.dumps(head | facts)}\n".encode(), wait_s)
 
 
 def origin_in(base_url: str) -> str:

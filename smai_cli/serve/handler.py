@@ -159,9 +159,12 @@ class Handler(BaseRequestHandler):
 
     def _pass_on(self, answer: ResponseBody, client: "Watched", head: Head, reply: Reply) -> None:
         """Send the answer as it comes; where it breaks, break as well."""
-        reply.is_chunked = not head.is_old and answer.status not in _NO_BODY
-        if head.is_old:
-            # Its end is the end of the connection. A cut must not look like that, nor must the end of this process.
+        # A body that ends with its connection stays one: with an end of its own, a cut of it would look like the whole.
+        is_bare = head.is_old or not answer.is_framed
+        reply.is_chunked = not is_bare and answer.status not in _NO_BODY
+        if is_bare:
+            # A cut that is known must not look like that end, nor must the end of this process.
+            reply.keeps = False
             reply.resets = True
             self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         reply.begin(answer.status, headers_from(answer, self.server.secrets))

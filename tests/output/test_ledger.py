@@ -278,7 +278,7 @@ def test_a_line_for_which_there_is_no_room_leaves_nothing_of_itself(environment:
 # Where the setting comes from.
 
 
-def test_the_configuration_names_a_ledger_and_a_profile_and_the_variable_go_before(
+def test_a_typed_profile_goes_before_the_variable_and_that_before_the_rest_of_the_configuration(
     smai: Smai, config: Config, environment: dict[str, str]
 ) -> None:
     home = Path(environment["HOME"])
@@ -288,8 +288,20 @@ def test_the_configuration_names_a_ledger_and_a_profile_and_the_variable_go_befo
         assert smai(*ask, *more, env=env).stderr == ""
     assert [line["profile"] for line in lines(home / "top.jsonl")] == [None]
     assert [line["profile"] for line in lines(path.parent / "beside.jsonl")] == ["p"]
-    smai(*ask, "-p", "p", env={"SMAI_LOG": "~/third.jsonl"})
+    smai(*ask, env={"SMAI_LOG": "~/third.jsonl", "SMAI_PROFILE": "p"})
     assert [line["profile"] for line in lines(home / "third.jsonl")] == ["p"]
+    smai(*ask, "-p", "p", env={"SMAI_LOG": "~/third.jsonl"})
+    assert [line["profile"] for line in lines(path.parent / "beside.jsonl")] == ["p", "p"]
+
+
+def test_a_batch_has_one_line_for_all_its_answers(smai: Smai, environment: dict[str, str]) -> None:
+    ledger = Path(environment["HOME"]) / "log.jsonl"
+    result = smai("batch", "--mock", stdin=b'"a secret question"\n"b"\nno JSON\n', env={"SMAI_LOG": str(ledger)})
+    assert result.status == 2
+    (line,) = lines(ledger)
+    assert (line["command"], line["lines"], line["complete_lines"], line["failed"]) == ("batch", 3, 2, {"usage": 1})
+    assert (line["exit_status"], line["usage"]["completion_tokens"] > 0) == (2, True)
+    assert "secret" not in ledger.read_text()
 
 
 def test_config_shows_the_ledger(smai: Smai, config: Config) -> None:
