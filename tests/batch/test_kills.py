@@ -63,7 +63,7 @@ def survive(
     ("lines", "jobs", "kills"),
     [
         pytest.param(80, 8, 3, id="small", marks=pytest.mark.timeout(180)),
-        pytest.param(1500, 32, 25, id="large", marks=[pytest.mark.thorough, pytest.mark.timeout(600)]),
+        pytest.param(1500, 32, 25, id="large", marks=[pytest.mark.nightly, pytest.mark.timeout(600)]),
     ],
 )
 def test_chaos_and_kills_lose_double_and_tear_nothing(
@@ -112,7 +112,7 @@ def moments(log: Path) -> list[tuple[str, int]]:
 
 
 @traced
-@pytest.mark.thorough
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("when", ["first run", "resumed", "grown", "stale"])
 def test_a_kill_at_any_step_leaves_what_the_next_run_makes_whole(
@@ -155,7 +155,7 @@ def test_a_kill_at_any_step_leaves_what_the_next_run_makes_whole(
 
 
 @traced
-@pytest.mark.thorough
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
 def test_a_full_disk_at_any_step_is_told_and_tears_nothing(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path, environment: dict[str, str], tmp_path: Path

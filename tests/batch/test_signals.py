@@ -246,7 +246,7 @@ def test_elsewhere_nothing_is_told_of_a_run_that_goes_well(chaos: MakeChaos, que
     assert (run.communicate(timeout=30)[1], run.returncode) == (b"", 0)
 
 
-@pytest.mark.thorough
+@pytest.mark.nightly
 @pytest.mark.timeout(120)
 def test_progress_is_a_line_a_minute(chaos: MakeChaos, questions: Questions, go: Go) -> None:
     run = go(chaos(hold_after=1), "--progress", "--max-time", "64", questions("a", "b"))
@@ -280,7 +280,7 @@ def test_the_summary_of_a_run_that_a_signal_ends_is_no_success(desk: MakeDesk, q
 # What it needs.
 
 
-@pytest.mark.thorough
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
 def test_memory_does_not_grow_with_the_input(chaos: MakeChaos, questions: Questions, go: Go, tmp_path: Path) -> None:
     peaks = []

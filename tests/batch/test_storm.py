@@ -12,6 +12,8 @@ from batching import KEY, Ask, MakeChaos, MakeDesk, Questions, Run, command, enc
 
 from smai_cli.mock.server import Refusal
 
+pytestmark = pytest.mark.nightly
+
 pytest_plugins = ["batching"]
 
 

@@ -9,6 +9,8 @@ import pytest
 from browser import Served, only_posts
 from rawserver import HEAD, HELLO, KEY, PLAIN_ANSWER, Serve, Step, chunk
 
+pytestmark = pytest.mark.nightly
+
 pytest_plugins = ["rawserver", "browser"]
 # `npm install --prefix .node openai` in the root of the project.
 MODULES = Path(__file__).parents[2] / ".node" / "node_modules"

@@ -35,6 +35,8 @@ from rawserver import (
 )
 from tapes import TAPES, Tape
 
+pytestmark = pytest.mark.nightly
+
 pytest_plugins = ["rawserver", "browser"]
 
 

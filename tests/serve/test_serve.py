@@ -358,7 +358,7 @@ def test_100_answers_leave_no_thread_and_no_descriptor(serve: Serve, served: Run
     settled(run.child.pid, before)
 
 
-@pytest.mark.thorough
+@pytest.mark.nightly
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_an_hour_of_answers_leaves_no_memory(serve: Serve, served: Run) -> None:
     run = served(env=serves_in_turn(serve, 903))
@@ -371,7 +371,7 @@ def test_an_hour_of_answers_leaves_no_memory(serve: Serve, served: Run) -> None:
     assert resident_kib(run.child.pid) < kib + 4096
 
 
-@pytest.mark.thorough
+@pytest.mark.nightly
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_large_answer_needs_no_memory(serve: Serve, served: Run) -> None:
     piece = chunk(b"x" * 65536)
