@@ -132,7 +132,7 @@ def watch(fd: int | None, deadline: Deadline, on_gone: Callable[[], None], on_de
 
     When the reader of `fd` (a pipe, a socket, a terminal) goes away, `on_gone` is called, although the model may be
     silent for minutes: nobody would read its answer, and it costs money. Soon after `deadline` `on_deadline` is.
-    Tee end the process, whatever the main thread is stuck in, or return where it is ending by itself.
+    Both end the process, whatever the main thread is stuck in, or return where it is ending by itself.
     """
     has_reader = fd is not None and not stat.S_ISREG(os.fstat(fd).st_mode)
     if has_reader or deadline.left_s() < math.inf:

@@ -1,6 +1,6 @@
 """A request -> HTTP -> pieces of bytes, as they arrive.
 
-SavedTurn out here are two things that requests does and a streaming tool must not: reads that wait for more than has
+Kept out here are two things that requests does and a streaming tool must not: reads that wait for more than has
 arrived, and timeouts that start anew with every byte. `connections` and `failures` see to the others.
 """
 

@@ -88,11 +88,12 @@ def test_retries_are_not_burnt_in_a_storm(batch: Ask, chaos: MakeChaos, question
     assert (result.status, [it["index"] for it in result.results]) == (0, list(range(1, 41)))
 
 
+@pytest.mark.nightly
 def test_the_limiter_does_not_crawl_at_one_for_ever(batch: Ask, chaos: MakeChaos, questions: Questions) -> None:
     """Twelve requests are refused in a row, which cuts it to one or two; then all go through."""
     server = chaos(busy_first=12, retry_after="0", delay_s=0.02)
     assert batch(server, "-j", "6", questions(*(f"line {number}" for number in range(80)))).status == 0
-    assert server.stats()["most_streams"] > 1
+    assert server.stats()["most_streams"] > 2
 
 
 def test_a_refused_key_is_not_tried_fifty_thousand_times(batch: Ask, desk: MakeDesk, questions: Questions) -> None:

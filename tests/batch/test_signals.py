@@ -161,6 +161,7 @@ def test_with_o_nobody_has_to_read_stdout(
     assert (done.returncode, len(results_in(out))) == (0, 1)
 
 
+@pytest.mark.nightly
 def test_ctrl_z_and_fg_lose_nothing(desk: MakeDesk, questions: Questions, go: Go) -> None:
     lines = [f"line {number}" for number in range(20)]
     server = desk(delay_s=0.01)

@@ -511,6 +511,7 @@ def test_a_sixth_streaming_answer_is_refused_until_one_is_stopped(serve: Serve, 
         client.close()
 
 
+@pytest.mark.nightly
 def test_six_tabs_ask_at_the_same_time_each_on_its_own_connections(serve: Serve, gateway: Start) -> None:
     door = gateway(serve(*PLAIN_ANSWER).url)
     answers: list[Answer] = []
