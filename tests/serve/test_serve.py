@@ -350,6 +350,7 @@ def serves_in_turn(serve: Serve, count: int) -> dict[str, str]:
     return reach(serve(*(scripts * (count // 3 + 1))))
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_100_answers_leave_no_thread_and_no_descriptor(serve: Serve, served: Run) -> None:
     run = served(env=serves_in_turn(serve, 105))
