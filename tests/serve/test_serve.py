@@ -40,6 +40,8 @@ from rawserver import (
 
 from smai_cli.mock.script import POEM
 
+pytestmark = pytest.mark.nightly
+
 pytest_plugins = ["rawserver", "gateways"]
 
 URL = re.compile(r"http://127\.0\.0\.1:(\d+)/#token=([\w-]{43})\n")
