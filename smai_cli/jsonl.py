@@ -88,7 +88,7 @@ def _locked(path: str, until_s: float) -> int:
     while True:
         fd = _open_or_make(path)
         try:
-            _wait_for_lock(fd, until_s)
+            wait_for_lock(fd, until_s)
             with contextlib.suppress(FileNotFoundError):  # it was moved away meanwhile, as logrotate does
                 if os.path.samestat(os.stat(path), os.fstat(fd)):
                     return fd
@@ -98,13 +98,17 @@ def _locked(path: str, until_s: float) -> int:
         os.close(fd)
 
 
-def _wait_for_lock(fd: int, until_s: float) -> None:
+def wait_for_lock(fd: int, until_s: float) -> None:
+    """Lock a regular file for this process, until `until_s` on the monotonic clock.
+
+    Raises BlockingIOError where another one still has it then, OSError.
+    """
     while stat.S_ISREG(os.fstat(fd).st_mode):  # a device has nothing to mend
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         if time.monotonic() >= until_s:
-            raise OSError(errno.EWOULDBLOCK, "another process has it locked")
+            raise BlockingIOError(errno.EWOULDBLOCK, "another process has it locked")
         time.sleep(_PAUSE_S)
 
 

@@ -11,14 +11,13 @@ from typing import BinaryIO
 from smai_cli.batch.results import renumbered
 from smai_cli.errors import BusyError, OutputError, UsageError
 from smai_cli.files import PRIVATE, keep_owner_and_mode, move_into_place, real_place
-from smai_cli.jsonl import mend_tail
+from smai_cli.jsonl import mend_tail, wait_for_lock
 from smai_cli.output.descriptors import output_error
 from smai_cli.output.outfile import partial_of
 
 _HINT = "choose another -o"
 # How long a run that has the file is waited for: an engine may start a task again before the first one is dead.
 _LOCK_S = 5.0
-_PAUSE_S = 0.05
 _FLUSH_BYTES = 256 * 1024
 _HEAD_BYTES = 64 * 1024
 
@@ -231,13 +230,10 @@ class PartialFile:
     def _lock(self, fd: int, until_s: float) -> None:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise UsageError(f"{self.name} is no regular file", f"move it away, or {_HINT}")
-        while True:
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            if time.monotonic() >= until_s:
-                raise BusyError(f"another run is writing {self._name}", "wait for it, or choose another -o")
-            time.sleep(_PAUSE_S)
+        try:
+            wait_for_lock(fd, until_s)
+        except BlockingIOError as exc:
+            raise BusyError(f"another run is writing {self._name}", "wait for it, or choose another -o") from exc
 
 
 class _Batched:

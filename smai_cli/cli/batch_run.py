@@ -4,7 +4,6 @@ import contextlib
 import gc
 import json
 import os
-import resource
 import signal
 import threading
 import time
@@ -24,6 +23,7 @@ from smai_cli.batch.results import read_result
 from smai_cli.cli.batch_input import BatchInput, read_input
 from smai_cli.cli.batch_preview import print_batch
 from smai_cli.cli.command_line import log_of
+from smai_cli.cli.descriptor_limit import allow_descriptors
 from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.cli.options import BatchValues, ServerOptions
 from smai_cli.cli.server import chosen_endpoint, serving
@@ -208,19 +208,12 @@ class BatchRun:
 
     def _jobs(self) -> int:
         """Return how many at once there are descriptors for. Raises UsageError for none."""
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = self.typed.jobs * _FDS_EACH + _FDS_BESIDE
-        if soft != resource.RLIM_INFINITY and soft < wanted:
-            with contextlib.suppress(ValueError, OSError):
-                resource.setrlimit(
-                    resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
-                )
-            soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        jobs = min(self.typed.jobs, (soft - _FDS_BESIDE) // _FDS_EACH) if soft < wanted else self.typed.jobs
+        count = allow_descriptors(self.typed.jobs * _FDS_EACH + _FDS_BESIDE)
+        jobs = min(self.typed.jobs, (count - _FDS_BESIDE) // _FDS_EACH)
         if jobs < 1:
-            raise UsageError(f"{soft} descriptors are too few", "raise ulimit -n")
+            raise UsageError(f"{count} descriptors are too few", "raise ulimit -n")
         if jobs < self.typed.jobs:
-            self.life.say(f"{jobs} at once, and not {self.typed.jobs}: there are {soft} descriptors; raise ulimit -n")
+            self.life.say(f"{jobs} at once, and not {self.typed.jobs}: there are {count} descriptors; raise ulimit -n")
         return jobs
 
     def _shown_progress(self, batch: Batch, feed: Feed, *, is_known: bool) -> report.Progress | None:

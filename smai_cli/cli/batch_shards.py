@@ -1,7 +1,5 @@
 """`smai batch --merge` and `--status`: what becomes of the results of many machines."""
 
-import contextlib
-import resource
 from collections.abc import Callable, Sequence
 
 import click
@@ -9,6 +7,7 @@ import click
 from smai_cli.batch.merge import Merged, Part, expanded, merge, parts_of
 from smai_cli.batch.status import as_json, as_table, progress_of
 from smai_cli.cli import same_files
+from smai_cli.cli.descriptor_limit import allow_descriptors
 from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import Output, say
@@ -76,14 +75,10 @@ def _batched(parts: Sequence[Part], write: Callable[[bytes], object]) -> Merged:
 
 def _allow_descriptors(count: int) -> None:
     """Have enough descriptors to read all files side by side. Raises UsageError."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count + _FDS_BESIDE
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < wanted:
-        raise UsageError(f"{soft} descriptors are too few for {count} files", f"raise ulimit -n to {wanted}")
+    found = allow_descriptors(wanted)
+    if found < wanted:
+        raise UsageError(f"{found} descriptors are too few for {count} files", f"raise ulimit -n to {wanted}")
 
 
 def _check_alone(ctx: click.Context, option: str, files: Sequence[str], allowed: tuple[str, ...]) -> None:

@@ -4,13 +4,13 @@ import gc
 import io
 import os
 import re
-import resource
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from smai_cli.cli.descriptor_limit import allow_descriptors
 from smai_cli.cli.group import SECONDS, Number, complete_file
 from smai_cli.cli.same_files import Use, refuse_clashes
 from smai_cli.errors import OutputError, UsageError
@@ -25,7 +25,7 @@ _COUNT = click.IntRange(min=0)
 # It is kept in memory.
 _TAPE_LIMIT_BYTES = 256 * 1024 * 1024
 # Descriptors for as many clients as may come at once; the systems begin with 256 or 1024.
-_DESCRIPTORS = 4096
+MANY_CLIENTS = 4096
 
 
 class _Shares(click.ParamType):  # type: ignore[type-arg]  # not subscriptable in click 8.2
@@ -107,7 +107,7 @@ def mock(port: int, log: str | None, **values: Any) -> int:
     refuse_clashes(
         [Use(f"--{name}", file, alone=True) for name, file in (("log", log), ("tape", values["tape"])) if file], []
     )
-    allow_many_clients()
+    allow_descriptors(MANY_CLIENTS)
     with _opened(log) as log_fd:
         try:
             server = Mock(script, port, log_fd=log_fd, keeps_received=False)
@@ -135,15 +135,6 @@ def _opened(log: str | None) -> Iterator[int | None]:
         yield fd
     finally:
         os.close(fd)
-
-
-def allow_many_clients() -> None:
-    """Raise the soft limit of descriptors, as far as the system lets everybody."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class MockValues(NamedTuple):

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from smai_cli.cli.command_line import read_stdin_of_option
+from smai_cli.cli.descriptor_limit import allow_descriptors
 from smai_cli.cli.group import gateway_options, model_option, verbose_option
-from smai_cli.cli.mock import allow_many_clients
+from smai_cli.cli.mock import MANY_CLIENTS
 from smai_cli.cli.options import ServerOptions
 from smai_cli.cli.server import chosen_endpoint, serving
 from smai_cli.config.endpoint import Endpoint, find_ca_file
@@ -41,7 +42,7 @@ def serve(*, port: int, model: str, system: str | None, verbose: bool, server: S
     The first line on stdout is the URL to open; what follows #token= in it is the key for programs.
     """
     gc.enable()
-    allow_many_clients()
+    allow_descriptors(MANY_CLIENTS)
     model = operand_text(model, "-m/--model")
     system = _system(system, server)
     endpoint = chosen_endpoint(server, server.clocks.deadline())

@@ -1,0 +1,15 @@
+"""How many descriptors this process may have."""
+
+import contextlib
+import resource
+
+
+def allow_descriptors(wanted: int) -> int:
+    """Raise the soft limit to so many, as far as the system lets everybody; return how many there are then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return wanted if soft == resource.RLIM_INFINITY else soft
