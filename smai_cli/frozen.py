@@ -38,7 +38,8 @@ class Frozen:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._fields().items())})"
 
     def _fields(self) -> "dict[str, Any]":
-        return {name: getattr(self, name) for name in type(self).__annotations__}
+        kinds = reversed(type(self).__mro__[:-1])
+        return {name: getattr(self, name) for kind in kinds for name in kind.__annotations__}
 
     def replaced(self, **fields: "Any") -> "Self":
         """Return a copy in which these fields are others."""

@@ -8,10 +8,10 @@ import click
 from smai_cli.cli.command_line import checked, read_stdin, read_stdin_of_option
 from smai_cli.cli.group import (
     APIS,
-    Number,
     complete_file,
     model_option,
     output_options,
+    request_options,
     server_options,
     verbose_option,
 )
@@ -62,16 +62,7 @@ if TYPE_CHECKING:
     shell_complete=complete_file,
     help="Send the messages in FILE (JSON) before the prompt.",
 )
-@click.option("-t", "--temperature", type=Number(0, 2), help="Sampling temperature, 0 to 2.")
-@click.option("--max-tokens", type=click.IntRange(min=1), help="The most tokens to answer with.")
-@click.option("--top-p", type=Number(0, 1), help="Nucleus sampling, 0 to 1.")
-@click.option("--effort", type=click.Choice(["low", "medium", "high"]), help="How hard a reasoning model thinks.")
-@click.option("--seed", type=int, help="The seed of the sampling.")
-@click.option("--stop", metavar="TEXT", multiple=True, help="End the answer before TEXT; repeatable.")
-@click.option("--json", is_flag=True, help="Ask for JSON.")
-@click.option(
-    "--schema", metavar="FILE", shell_complete=complete_file, help="Ask for JSON after the JSON Schema in FILE."
-)
+@request_options
 @click.option(
     "-O",
     "--option",

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smai_cli.cli.group import APIS, SECONDS, Number, complete_file, model_option, server_options, verbose_option
+from smai_cli.cli.group import (
+    APIS,
+    SECONDS,
+    Number,
+    complete_file,
+    model_option,
+    request_options,
+    server_options,
+    verbose_option,
+)
 from smai_cli.cli.options import BatchValues, ServerOptions
 from smai_cli.errors import UsageError
 from smai_cli.files import STDIN_NAME
@@ -72,16 +81,7 @@ def _checked_share(ctx: click.Context, param: click.Parameter, value: str | None
 )
 @model_option("The model to ask.")
 @click.option("-s", "--system", metavar="TEXT", help="The system message; @FILE reads it from FILE.")
-@click.option("-t", "--temperature", type=Number(0, 2), help="Sampling temperature, 0 to 2.")
-@click.option("--max-tokens", type=click.IntRange(min=1), help="The most tokens to answer with.")
-@click.option("--top-p", type=Number(0, 1), help="Nucleus sampling, 0 to 1.")
-@click.option("--effort", type=click.Choice(["low", "medium", "high"]), help="How hard a reasoning model thinks.")
-@click.option("--seed", type=int, help="The seed of the sampling.")
-@click.option("--stop", metavar="TEXT", multiple=True, help="End the answer before TEXT; repeatable.")
-@click.option("--json", is_flag=True, help="Ask for JSON.")
-@click.option(
-    "--schema", metavar="FILE", shell_complete=complete_file, help="Ask for JSON after the JSON Schema in FILE."
-)
+@request_options
 @click.option("-O", "--option", metavar="KEY=VALUE", multiple=True, help="Put KEY into each request; repeatable.")
 @click.option("--accept", metavar="WORD", multiple=True, help="Take this finish_reason as a success; repeatable.")
 @click.option(

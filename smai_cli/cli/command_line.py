@@ -4,7 +4,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any
 
-from smai_cli.cli.options import AskOptions, AskValues, BatchValues, ServerOptions
+from smai_cli.cli.options import AskOptions, AskValues, RequestValues, ServerOptions
 from smai_cli.config.endpoint import files_to_read
 from smai_cli.errors import UsageError
 from smai_cli.files import STDIN_NAME, file_named_in
@@ -214,7 +214,7 @@ def read_stdin_of_option(limit_bytes: int | None = None) -> bytes:
     return prompt.read_all(STDIN, _notice_of_option, hint=hint, limit_bytes=limit_bytes or STDIN_LIMIT_BYTES)
 
 
-def parameters_of(typed: AskValues | BatchValues) -> dict[str, Any]:
+def parameters_of(typed: RequestValues) -> dict[str, Any]:
     """Return the parameters that were given, by their names in the API reference."""
     values = {
         "temperature": typed.temperature,

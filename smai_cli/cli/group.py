@@ -197,6 +197,25 @@ def is_typed(name: str, ctx: click.Context | None = None) -> bool:
     return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
+def request_options(command: _F) -> _F:
+    """Add the options that say what kind of answer is asked for; a command has them as RequestValues."""
+    return _with(
+        command,
+        click.option("-t", "--temperature", type=Number(0, 2), help="Sampling temperature, 0 to 2."),
+        click.option("--max-tokens", type=click.IntRange(min=1), help="The most tokens to answer with."),
+        click.option("--top-p", type=Number(0, 1), help="Nucleus sampling, 0 to 1."),
+        click.option(
+            "--effort", type=click.Choice(["low", "medium", "high"]), help="How hard a reasoning model thinks."
+        ),
+        click.option("--seed", type=int, help="The seed of the sampling."),
+        click.option("--stop", metavar="TEXT", multiple=True, help="End the answer before TEXT; repeatable."),
+        click.option("--json", is_flag=True, help="Ask for JSON."),
+        click.option(
+            "--schema", metavar="FILE", shell_complete=complete_file, help="Ask for JSON after the JSON Schema in FILE."
+        ),
+    )
+
+
 def load_settings(ctx: click.Context, param: click.Parameter, value: str | None) -> Settings:
     """Return the settings of the profile `value`; they become the defaults of the other options."""
     settings = find_settings(os.environ, value, is_typed=is_typed(param.name or "", ctx))

@@ -42,15 +42,11 @@ class ServerOptions(Frozen):
     mock: bool
 
 
-class AskValues(Frozen):
-    """The values of the options that only `smai ask` has, as click gives them."""
+class RequestValues(Frozen):
+    """What is said of every request, as click gives it."""
 
-    operands: tuple[str, ...]
     model: str
     system: str | None
-    attach: tuple[str, ...]
-    chat: str | None
-    messages: str | None
     temperature: float | None
     max_tokens: int | None
     top_p: float | None
@@ -60,10 +56,19 @@ class AskValues(Frozen):
     json: bool
     schema: str | None
     option: tuple[str, ...]
-    record: str | None
-    reasoning: bool
     api: str
     no_stream: bool
+
+
+class AskValues(RequestValues):
+    """The values of the options that only `smai ask` has, as click gives them."""
+
+    operands: tuple[str, ...]
+    attach: tuple[str, ...]
+    chat: str | None
+    messages: str | None
+    record: str | None
+    reasoning: bool
     no_stdin: bool
     dry_run: bool
     curl: bool
@@ -75,7 +80,7 @@ class AskValues(Frozen):
         return self.dry_run or self.curl
 
 
-class BatchValues(Frozen):
+class BatchValues(RequestValues):
     """The values of the options of `smai batch`, but for those of the server, as click gives them."""
 
     file: str
@@ -97,20 +102,7 @@ class BatchValues(Frozen):
     allow_failed: str | None
     token_limit: int | None
     grace: float
-    model: str
-    system: str | None
-    temperature: float | None
-    max_tokens: int | None
-    top_p: float | None
-    effort: str | None
-    seed: int | None
-    stop: tuple[str, ...]
-    json: bool
-    schema: str | None
-    option: tuple[str, ...]
     accept: tuple[str, ...]
-    api: str
-    no_stream: bool
     progress: bool
     summary: str | None
     dry_run: bool
