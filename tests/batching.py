@@ -1,6 +1,6 @@
 """`smai batch` as the real process: an input, a server that answers with what was asked, and the results.
 
-A test module names this one in `pytest_plugins` and gets the fixtures `questions`, `batch`, `desk` and `chaos`.
+A test module names this one in `pytest_plugins` and gets the fixtures `out`, `questions`, `batch`, `desk` and `chaos`.
 (PYTEST_DONT_REWRITE: the module is imported before it is named, and pytest would warn.)
 """
 
@@ -120,6 +120,24 @@ Questions = Callable[..., Path]
 Ask = Callable[..., Run]
 MakeDesk = Callable[..., Desk]
 MakeChaos = Callable[..., Chaos]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """The file of `-o`, in a folder of its own."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder / "answers.jsonl"
+
+
+def partial(out: Path) -> Path:
+    """Return the file in the making beside `out`."""
+    return out.with_name(f"{out.name}.partial")
+
+
+def names(out: Path) -> list[str]:
+    """Return what is in the folder of `out`."""
+    return sorted(path.name for path in out.parent.iterdir())
 
 
 @pytest.fixture

@@ -14,27 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batching import Ask, Chaos, MakeChaos, MakeDesk, Questions, command, reach, results_in
+from batching import Ask, Chaos, MakeChaos, MakeDesk, Questions, command, names, partial, reach, results_in
 from process import NO_BYTECODE, can_trace
 
 pytest_plugins = ["batching"]
 
 traced = pytest.mark.skipif(not can_trace(), reason="strace cannot trace here")
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder / "answers.jsonl"
-
-
-def partial(out: Path) -> Path:
-    return out.with_name(f"{out.name}.partial")
-
-
-def names(out: Path) -> list[str]:
-    return sorted(path.name for path in out.parent.iterdir())
 
 
 def with_twins(count: int) -> list[str]:

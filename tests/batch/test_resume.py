@@ -9,26 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batching import Ask, Desk, MakeDesk, Questions, command, encoded, reach, results_in
+from batching import Ask, Desk, MakeDesk, Questions, command, encoded, names, partial, reach, results_in
 
 pytest_plugins = ["batching"]
 
 Result = dict[str, Any]
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder / "answers.jsonl"
-
-
-def partial(out: Path) -> Path:
-    return out.with_name(f"{out.name}.partial")
-
-
-def names(out: Path) -> list[str]:
-    return sorted(path.name for path in out.parent.iterdir())
 
 
 def stay(out: Path, *results: Any) -> None:
