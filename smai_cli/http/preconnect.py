@@ -4,10 +4,13 @@ Name look-up, TCP and TLS cost round trips, the imports cost CPU; side by side t
 The connection is the same that urllib3 would make, and no more lenient. Whatever goes wrong here is left to the
 usual way, which then reports it. To take this module out, take out its users: `_begin_early` in main.py and `approach`
 in cli/server.py, which start it, and `connect` in connections.py; checks.py takes only `tls_context` from here.
-The imports at the top are those without which no connection can begin: what comes later is imported later.
+The imports at the top are those without which no connection can begin: what comes later is imported later. One is for
+the thread beside the main one: who imports a part of a package does not wait for another thread that has begun with the
+package (python/cpython issue 83065), and certifi imports a part of importlib, which the main thread is about to import.
 """
 
 import contextlib
+import importlib  # noqa: F401  # whole before there is a second thread
 import math
 import os
 import select

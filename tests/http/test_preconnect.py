@@ -3,6 +3,7 @@
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -171,3 +172,22 @@ def test_it_is_given_once_and_to_its_own_host_only(serve: Serve) -> None:
     preconnect.close()
     made.close()
     assert preconnect.take("127.0.0.1", port) is None
+
+
+def test_importlib_is_whole_before_a_second_thread_imports_a_part_of_it() -> None:
+    """Otherwise the main thread, which imports it at that time, may get one that cannot import (CPython, issue 83065)."""
+    script = """
+import sys, threading
+names = []
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if threading.current_thread() is not threading.main_thread():
+            names.append(name)
+sys.modules.pop("importlib", None)
+import smai_cli.http.preconnect as ours
+sys.meta_path.insert(0, Finder())
+ours._Later(lambda: ours.tls_context(None)).result()
+print("importlib.resources" in names, "importlib" in names)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True False\n", "")
