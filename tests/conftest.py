@@ -29,6 +29,18 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:  # noqa: ARG001
     return 2 * (os.cpu_count() or 1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--no-preload", action="store_true", help="start every process anew, also with the marker preloaded"
+    )
+
+
+@pytest.fixture(autouse=True)
+def _preloaded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_preloaded = request.node.get_closest_marker("preloaded") and not request.config.getoption("no_preload")
+    monkeypatch.setattr(process, "PRELOADED", bool(is_preloaded))
+
+
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """A clean environment with an empty home; tests may add to it."""

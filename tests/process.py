@@ -11,8 +11,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+import forkserver
+
 SMAI = str(Path(sys.executable).with_name("smai"))
 LIMIT_S = 30
+# Whether `run` lets the fork server start smai: the marker `preloaded` sets it.
+PRELOADED = False
 # A line of -v: the time, and what happened.
 TOLD = re.compile(r"smai: (\d+\.\d{3}) s: (.+)")
 # A process that may not write much would leave a half of its bytecode behind, for all that follow.
@@ -36,6 +40,10 @@ def run(
     arguments: tuple[Any, ...], environment: Mapping[str, str], stdin: bytes | IO[Any] | int = subprocess.DEVNULL
 ) -> Result:
     """Run `smai ARGUMENTS` to its end; `stdin` is bytes for a pipe, or a file."""
+    if PRELOADED and forkserver.can_run(environment):
+        command = [SMAI, *map(os.fsdecode, map(_bytes, arguments))]
+        status, stdout, stderr = forkserver.run(command, environment, stdin, LIMIT_S)
+        return Result(status, stdout, stderr.decode())
     given: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
     done = subprocess.run(
         [SMAI, *map(os.fsdecode, map(_bytes, arguments))],

@@ -10,6 +10,7 @@ import pytest
 from batching import Ask, MakeChaos, MakeDesk, Questions, command, encoded, reach, results_in
 
 pytest_plugins = ["batching"]
+pytestmark = pytest.mark.preloaded
 
 
 def partial(out: Path) -> Path:

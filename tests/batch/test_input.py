@@ -10,6 +10,7 @@ import pytest
 from batching import Ask, MakeDesk, Questions, encoded
 
 pytest_plugins = ["batching"]
+pytestmark = pytest.mark.preloaded
 
 HELLO = [{"role": "user", "content": "hello"}]
 

@@ -12,6 +12,7 @@ import pytest
 from batching import Ask, Desk, MakeDesk, Questions, command, encoded, names, partial, reach, results_in
 
 pytest_plugins = ["batching"]
+pytestmark = pytest.mark.preloaded
 
 Result = dict[str, Any]
 

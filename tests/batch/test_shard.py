@@ -13,6 +13,8 @@ from process import Result, clean_environment, run
 from smai_cli.batch.shard import Shard, parse_shard
 from smai_cli.errors import UsageError
 
+pytestmark = pytest.mark.preloaded
+
 SLURM = {
     "SLURM_ARRAY_TASK_ID": "3",
     "SLURM_ARRAY_TASK_COUNT": "8",

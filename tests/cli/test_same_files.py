@@ -13,6 +13,8 @@ from conftest import Config, Smai
 from process import SMAI
 from tapes import GOOD
 
+pytestmark = pytest.mark.preloaded
+
 MESSAGE = json.dumps({"role": "user", "content": "hi"}) + "\n"
 
 

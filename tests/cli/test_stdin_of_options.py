@@ -14,6 +14,8 @@ from tapes import GOOD
 
 from smai_cli.mock.server import Received
 
+pytestmark = pytest.mark.preloaded
+
 KEY = "sk-stdin-1234567890"
 SCHEMA = {"type": "object"}
 MESSAGE = {"role": "user", "content": "before"}

@@ -25,6 +25,8 @@ from smai_cli.config.key_source import find_key
 from smai_cli.config.places import DEFAULT_BASE_URL
 from smai_cli.errors import UsageError
 
+pytestmark = pytest.mark.preloaded
+
 KEY = "sk-settings-1234567890"
 
 

@@ -19,6 +19,7 @@ from smai_cli.config.headers import typed_headers
 from smai_cli.errors import UsageError
 
 pytest_plugins = ["rawserver"]
+pytestmark = pytest.mark.preloaded
 
 SECRET = "hs-5c1d8f02b7e94"
 ANSWER = (CLOSE_HEAD, data(payload("Tea.", "stop")), data("[DONE]"))

@@ -16,6 +16,7 @@ from rawserver import HEAD, OK, Serve, Start, chunk, error_body, forever, http
 from smai_cli.config.base_url import origin_of
 
 pytest_plugins = ["rawserver"]
+pytestmark = pytest.mark.preloaded
 KEY = "sk-keys-1234567890"
 LONG = "sk-" + "x" * 8190
 

@@ -16,6 +16,7 @@ from smai_cli.config.model_ids import keep_ids, kept_ids
 from smai_cli.mock.script import MODELS
 
 pytest_plugins = ["rawserver"]
+pytestmark = pytest.mark.preloaded
 
 Tab = Callable[..., Result]
 URL = "http://127.0.0.1:8080/v1"

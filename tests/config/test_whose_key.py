@@ -10,6 +10,8 @@ from process import Result
 from smai_cli.config.base_url import origin_of
 from smai_cli.mock.server import Mock
 
+pytestmark = pytest.mark.preloaded
+
 KEY = "sk-whose-1234567890"
 FOREIGN = "SMAI_API_KEY is set, but belongs to https://api.smai.ai; use --key-file, SMAI_BASE_URL or smai login"
 

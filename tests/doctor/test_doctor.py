@@ -20,6 +20,7 @@ from conftest import Config, Server, Smai
 from rawserver import KEY, Ask, RawServer, Request, Serve, certificates, error_body, fair, hold, http, reach
 
 pytest_plugins = ["rawserver"]
+pytestmark = pytest.mark.preloaded
 
 NAMES = ["version", "configuration", "base_url", "key", "proxy", "ca", "dns", "tcp", "tls", "models", "model"]
 LIST = http("200 OK", json.dumps({"object": "list", "data": [{"id": "gpt-4.1"}, {"id": "other"}]}).encode())

@@ -2,22 +2,27 @@
 
 import json
 import subprocess
+from typing import TYPE_CHECKING
 
-import openai
 import pytest
 from conftest import Server, Smai
 
 from smai_cli.mock.script import POEM
 
-MESSAGES: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "Write a poem"}]
+if TYPE_CHECKING:  # it takes two seconds, in every process that collects the tests
+    import openai
+
+MESSAGES: "list[openai.types.chat.ChatCompletionMessageParam]" = [{"role": "user", "content": "Write a poem"}]
 
 
 @pytest.fixture
-def sdk(server: Server) -> openai.OpenAI:
+def sdk(server: Server) -> "openai.OpenAI":
+    import openai  # noqa: PLC0415
+
     return openai.OpenAI(base_url=server(require_key="sk-mock").url, api_key="sk-mock", max_retries=0)
 
 
-def test_the_openai_sdk_streams_the_same_text_as_smai(sdk: openai.OpenAI, smai: Smai) -> None:
+def test_the_openai_sdk_streams_the_same_text_as_smai(sdk: "openai.OpenAI", smai: Smai) -> None:
     with (
         sdk,
         sdk.chat.completions.create(
@@ -34,7 +39,7 @@ def test_the_openai_sdk_streams_the_same_text_as_smai(sdk: openai.OpenAI, smai: 
     assert chunks[-1].usage.total_tokens == chunks[-1].usage.prompt_tokens + chunks[-1].usage.completion_tokens
 
 
-def test_the_openai_sdk_reads_an_answer_in_one_piece(sdk: openai.OpenAI) -> None:
+def test_the_openai_sdk_reads_an_answer_in_one_piece(sdk: "openai.OpenAI") -> None:
     with sdk:
         answer = sdk.chat.completions.create(model="gpt-4.1", messages=MESSAGES)
     assert answer.choices[0].message.content == POEM
@@ -43,12 +48,14 @@ def test_the_openai_sdk_reads_an_answer_in_one_piece(sdk: openai.OpenAI) -> None
     assert answer.usage.prompt_tokens == 3
 
 
-def test_the_openai_sdk_lists_the_models(sdk: openai.OpenAI) -> None:
+def test_the_openai_sdk_lists_the_models(sdk: "openai.OpenAI") -> None:
     with sdk:
         assert "gpt-4.1" in {model.id for model in sdk.models.list()}
 
 
 def test_the_openai_sdk_understands_the_errors(server: Server) -> None:
+    import openai  # noqa: PLC0415
+
     url = server(require_key="sk-mock").url
     with (
         openai.OpenAI(base_url=url, api_key="sk-wrong", max_retries=0) as sdk,

@@ -9,6 +9,8 @@ from conftest import Smai
 from process import SMAI
 from tapes import BY_NAME, GOOD, STREAMS, TAPES, Tape, printed
 
+pytestmark = pytest.mark.preloaded
+
 tapes = pytest.mark.parametrize("tape", TAPES, ids=lambda tape: tape.name)
 
 

@@ -14,6 +14,7 @@ from rawserver import HEAD, HELLO, STOP, Ask, Serve, Start, chunk, hold, http, r
 from smai_cli.config.keys import Secret
 
 pytest_plugins = ["rawserver"]
+pytestmark = pytest.mark.preloaded
 KEY = "sk-verysecretkey-0123456789"
 
 

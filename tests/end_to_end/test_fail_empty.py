@@ -8,6 +8,8 @@ import pytest
 from conftest import Server, Smai
 from tapes import BY_NAME
 
+pytestmark = pytest.mark.preloaded
+
 DONE = b"data: [DONE]\n\n"
 
 

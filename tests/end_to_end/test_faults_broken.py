@@ -44,6 +44,7 @@ from rawserver import (
 )
 
 pytest_plugins = ["rawserver"]
+pytestmark = pytest.mark.preloaded
 
 HELLO_JSON = payload("Hello ").encode() + b"\n"
 ENDED = "ended before finish_reason"

@@ -39,6 +39,7 @@ from rawserver import (
 )
 
 pytest_plugins = ["rawserver"]
+pytestmark = pytest.mark.preloaded
 
 PING = b": ping\n\n"
 IDLE = ["--idle-timeout", "0.5"]

@@ -16,6 +16,7 @@ from rawserver import CLOSE_HEAD, HEAD, LAST_CHUNK, OK, Serve, chunk, forever, h
 from tapes import printed
 
 pytest_plugins = ["rawserver"]
+pytestmark = pytest.mark.preloaded
 
 # One or more rows for each sign; test_completeness.py tries all of them on the pump.
 NAMES = {

@@ -27,6 +27,7 @@ from rawserver import (
 )
 
 pytest_plugins = ["rawserver"]
+pytestmark = pytest.mark.preloaded
 
 OUT = "Hello world\n"
 

@@ -43,6 +43,7 @@ from rawserver import (
 )
 
 pytest_plugins = ["rawserver"]
+pytestmark = pytest.mark.preloaded
 
 REST = WORLD + STOP + DONE
 Framing = Callable[[Step], list[Step]]

@@ -37,6 +37,7 @@ from rawserver import (
 )
 
 pytest_plugins = ["rawserver"]
+pytestmark = pytest.mark.preloaded
 
 GOOD = tuple(PLAIN_ANSWER)
 PAGE = b"<!DOCTYPE html><html><title>502</title><h1>Bad gateway</h1></html>"

@@ -12,6 +12,8 @@ from process import SMAI
 from smai_cli.errors import Status
 from smai_cli.mock.script import POEM
 
+pytestmark = pytest.mark.preloaded
+
 FIRST = b"Spring\n"
 
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from smai_cli.output.wrappers import Calls
 from smai_cli.stream.chunk import CallPart
 
+pytestmark = pytest.mark.preloaded
+
 DONE = b"data: [DONE]\n\n"
 
 

@@ -21,6 +21,7 @@ from rawserver import (
 )
 
 pytest_plugins = ["rawserver"]
+pytestmark = pytest.mark.preloaded
 
 LARGE = b"x" * (32 << 20)
 Reads = Callable[[socket.socket], Request]

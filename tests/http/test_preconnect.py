@@ -175,7 +175,7 @@ def test_it_is_given_once_and_to_its_own_host_only(serve: Serve) -> None:
 
 
 def test_importlib_is_whole_before_a_second_thread_imports_a_part_of_it() -> None:
-    """Otherwise the main thread, which imports it at that time, may get one that cannot import (CPython, issue 83065)."""
+    """Otherwise the main thread, which imports it too, may get one that cannot import (CPython, issue 83065)."""
     script = """
 import sys, threading
 names = []

@@ -13,6 +13,8 @@ from tapes import BY_NAME
 
 from smai_cli.mock.script import POEM
 
+pytestmark = pytest.mark.preloaded
+
 
 def test_the_first_line_is_the_base_url_on_loopback_and_it_answers(start_mock: StartMock, smai: Smai) -> None:
     _, url = start_mock()

@@ -19,6 +19,8 @@ import pytest
 from conftest import Smai, StartMock
 from process import SMAI
 
+pytestmark = pytest.mark.preloaded
+
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
 PROMPT = "Tell me:\n  à la carte, 木の本, 🦊!"
 PARTS = [

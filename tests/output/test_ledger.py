@@ -19,6 +19,8 @@ from conftest import Config, Server, Smai
 from process import SMAI
 from servers import SERVER_STREAMS
 
+pytestmark = pytest.mark.preloaded
+
 ROOT = Path(__file__).parent.parent.parent
 KEY = "sk-ledger-0123456789"
 SECRETS = ("whisper", "quiet words", KEY, "hunter2", "querysecret", "deploysecret", "chatcmpl")

@@ -13,6 +13,8 @@ from process import NO_BYTECODE, SMAI, can_trace
 
 from smai_cli.mock.script import POEM
 
+pytestmark = pytest.mark.preloaded
+
 FIRST = b"Spring"
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from conftest import Config, Server, Smai
 
+pytestmark = pytest.mark.preloaded
+
 KEY = "sk-preview-1234567890"
 PROMPTS = [
     'it\'s "quoted" `and` $HOME \\n !! %s',

@@ -17,6 +17,8 @@ from smai_cli.output import tokens
 from smai_cli.stream.chunk import Chunk
 from smai_cli.stream.outcome import Outcome
 
+pytestmark = pytest.mark.preloaded
+
 # The counts of tiktoken 0.14.0, for o200k_base and for cl100k_base.
 KNOWN = [
     pytest.param("", 0, 0, id="nothing"),

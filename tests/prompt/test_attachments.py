@@ -17,6 +17,8 @@ from process import SMAI
 from smai_cli.mock.server import Mock
 from smai_cli.prompt.attachments import Attachment, content_with, read_attachment
 
+pytestmark = pytest.mark.preloaded
+
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 IMAGES = [
     (PNG, "image/png"),

@@ -20,6 +20,7 @@ from rawserver import DONE, GOOD, HEAD, HELLO, LAST_CHUNK, STOP, WORLD, Serve, S
 from smai_cli.prompt.messages import parse_messages
 
 pytest_plugins = ["rawserver"]
+pytestmark = pytest.mark.preloaded
 WHOLE = (HEAD, *map(chunk, GOOD), LAST_CHUNK)
 BEFORE = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Grüße\n"}]
 

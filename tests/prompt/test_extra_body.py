@@ -14,6 +14,8 @@ from smai_cli.prompt.extra_body import extra_members
 from smai_cli.prompt.request import Message, Request
 from smai_cli.stream.dialects import chat, responses
 
+pytestmark = pytest.mark.preloaded
+
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

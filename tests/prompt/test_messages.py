@@ -15,6 +15,8 @@ from smai_cli.errors import UsageError
 from smai_cli.mock.server import Mock
 from smai_cli.prompt.messages import parse_messages
 
+pytestmark = pytest.mark.preloaded
+
 MANY = [{"role": "assistant" if number % 2 else "user", "content": f"Nº {number}\n\t😀"} for number in range(200)]
 TWO = [{"role": "user", "content": "one\nänd"}, {"role": "assistant", "content": "two"}]
 ONE, OTHER = (json.dumps(message, ensure_ascii=False) for message in TWO)

@@ -12,6 +12,8 @@ from smai_cli.prompt.request import Message, Request
 from smai_cli.prompt.response_format import ResponseFormat
 from smai_cli.stream.dialects import responses
 
+pytestmark = pytest.mark.preloaded
+
 PERSON = {
     "title": "A person (v1)",
     "type": "object",

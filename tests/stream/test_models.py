@@ -39,6 +39,7 @@ from rawserver import (
 from smai_cli.mock.script import MODELS
 
 pytest_plugins = ["rawserver"]
+pytestmark = pytest.mark.preloaded
 
 Models = Callable[..., process.Result]
 IDS = b"".join(f"{model}\n".encode() for model in MODELS)

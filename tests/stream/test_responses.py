@@ -17,6 +17,8 @@ from smai_cli.stream.chunk import Usage, Whole
 from smai_cli.stream.dialects import dialect_for, responses
 from smai_cli.stream.sse import events
 
+pytestmark = pytest.mark.preloaded
+
 API = ("--api", "responses")
 FIRST = b"Spring\n"
 

@@ -14,6 +14,7 @@ from tapes import printed
 from smai_cli.output.writers import WRITERS
 
 pytest_plugins = ["rawserver"]
+pytestmark = pytest.mark.preloaded
 ROOT = Path(__file__).parents[2]
 BY_NAME = {tape.name: tape for tape in SERVER_TAPES}
 # Those that stand between smai and a model, and write an end of their own.

@@ -1,0 +1,203 @@
+"""Starts smai in a few milliseconds: an interpreter that has imported all of it, and forks for each run.
+
+Such a run is a process of its own, with real pipes, sockets, signals and an exit status. Only its imports are done
+already; how a process begins is left to all the tests that do not ask for this with the marker `preloaded`.
+"""
+
+import atexit
+import contextlib
+import functools
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, NoReturn
+
+_NUMBER = struct.Struct("i")
+# What an interpreter reads when it starts, and never again.
+_READ_AT_THE_START = ("PYTHON", "LC_", "LD_", "OPENSSL", "GLIBC")
+_CHUNK_BYTES = 65536
+
+
+def can_run(environment: Mapping[str, str]) -> bool:
+    """Return whether a run in this environment is the same as one that is started anew."""
+    at_the_start = [name for name in environment if name.startswith(_READ_AT_THE_START)]
+    return hasattr(os, "pidfd_open") and not at_the_start and environment.get("LANG") == "C.UTF-8"
+
+
+def run(
+    arguments: Sequence[str], environment: Mapping[str, str], stdin: bytes | IO[bytes] | int, limit_s: float
+) -> tuple[int, bytes, bytes]:
+    """Run `arguments[0]`, which is smai, with the rest to its end; return the status, stdout and stderr.
+
+    The status is negative where a signal ended it. Raises subprocess.TimeoutExpired after `limit_s`.
+    """
+    end_s = time.monotonic() + limit_s
+    with contextlib.ExitStack() as stack:
+        ours, theirs = (stack.enter_context(side) for side in socket.socketpair())
+        with contextlib.ExitStack() as for_the_child:
+            own_stdin, to_stdin = _stdin(stdin, for_the_child)
+            stdout, to_stdout = os.pipe()
+            stderr, to_stderr = os.pipe()
+            for fd in (to_stdout, to_stderr):
+                for_the_child.callback(os.close, fd)
+            socket.send_fds(_control(), [b"!"], [own_stdin, to_stdout, to_stderr, theirs.fileno()])
+        theirs.close()
+        request = {"arguments": list(arguments), "environment": dict(environment), "folder": os.getcwd()}
+        ours.sendall(json.dumps(request).encode())
+        ours.shutdown(socket.SHUT_WR)
+        (pid,) = _NUMBER.unpack(ours.recv(_NUMBER.size))
+        try:
+            said = _communicate(stdin if isinstance(stdin, bytes) else b"", to_stdin, [stdout, stderr], end_s)
+            ours.settimeout(max(0.001, end_s - time.monotonic()))
+            (status,) = _NUMBER.unpack(ours.recv(_NUMBER.size))
+        except TimeoutError:
+            os.kill(pid, signal.SIGKILL)
+            raise subprocess.TimeoutExpired(list(arguments), limit_s) from None
+        return status, said[stdout], said[stderr]
+
+
+def _stdin(given: bytes | IO[bytes] | int, stack: contextlib.ExitStack) -> tuple[int, int | None]:
+    """Return the descriptor for the child, and the one to write to; `stack` closes what is the child's alone."""
+    if isinstance(given, bytes):
+        reader, writer = os.pipe()
+        stack.callback(os.close, reader)
+        return reader, writer
+    if given == subprocess.DEVNULL:
+        null = os.open(os.devnull, os.O_RDWR)
+        stack.callback(os.close, null)
+        return null, None
+    return given if isinstance(given, int) else given.fileno(), None
+
+
+def _communicate(data: bytes, to_stdin: int | None, outputs: list[int], end_s: float) -> dict[int, bytes]:
+    """Write `data`, and read each of `outputs` to its end; all of them are closed. Raises TimeoutError."""
+    said = {fd: bytearray() for fd in outputs}
+    rest = memoryview(data)
+    with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
+        closers = {fd: stack.enter_context(open(fd, "rb", buffering=0)) for fd in outputs}
+        for fd in outputs:
+            selector.register(fd, selectors.EVENT_READ)
+        if to_stdin is not None:
+            closers[to_stdin] = stack.enter_context(open(to_stdin, "wb", buffering=0))
+            os.set_blocking(to_stdin, False)
+            selector.register(to_stdin, selectors.EVENT_WRITE)
+        while selector.get_map():
+            ready = selector.select(end_s - time.monotonic())
+            if not ready:
+                raise TimeoutError
+            for key, _ in ready:
+                if key.fd == to_stdin:
+                    try:
+                        rest = rest[os.write(to_stdin, rest[:_CHUNK_BYTES]) :] if rest else rest
+                    except BrokenPipeError:  # it reads no more
+                        rest = rest[:0]
+                    is_over = not rest
+                else:
+                    chunk = os.read(key.fd, _CHUNK_BYTES)
+                    said[key.fd] += chunk
+                    is_over = not chunk
+                if is_over:
+                    selector.unregister(key.fd)
+                    closers[key.fd].close()
+    return {fd: bytes(text) for fd, text in said.items()}
+
+
+@functools.cache
+def _control() -> socket.socket:
+    """Start the server, once in a process; return the socket on which it is asked. It ends when that is closed."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        environment = {"PATH": os.defpath, "LANG": "C.UTF-8"}
+        command = [sys.executable, __file__, str(theirs.fileno())]
+        server = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()])
+    atexit.register(server.wait)
+    atexit.register(ours.close)  # the last is the first to be called
+    return ours
+
+
+# The server.
+
+
+def _serve(control: socket.socket) -> None:
+    """Fork for every request on `control`, and tell its sender the pid and, at the end, the status."""
+    running: dict[int, tuple[int, socket.socket]] = {}
+    with selectors.DefaultSelector() as selector:
+        selector.register(control, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fd != control.fileno():
+                    selector.unregister(key.fd)
+                    _tell_the_end(key.fd, *running.pop(key.fd))
+                    continue
+                message, fds, _, _ = socket.recv_fds(control, 1, 4)
+                if not message:
+                    return
+                pid = os.fork()
+                if pid == 0:
+                    _become(fds)
+                for fd in fds[:3]:
+                    os.close(fd)
+                reply = socket.socket(fileno=fds[3])
+                reply.send(_NUMBER.pack(pid))
+                pidfd = os.pidfd_open(pid)
+                running[pidfd] = (pid, reply)
+                selector.register(pidfd, selectors.EVENT_READ)
+
+
+def _tell_the_end(pidfd: int, pid: int, reply: socket.socket) -> None:
+    _, status = os.waitpid(pid, 0)
+    os.close(pidfd)
+    with reply, contextlib.suppress(OSError):  # the test has given up
+        reply.send(_NUMBER.pack(os.waitstatus_to_exitcode(status)))
+
+
+def _become(fds: list[int]) -> "NoReturn":
+    """Be the smai of this request."""
+    with socket.socket(fileno=os.dup(fds[3])) as asked:
+        request = json.loads(b"".join(_received(asked)))
+    for standard, fd in enumerate(fds[:3]):
+        os.dup2(fd, standard)
+    os.closerange(3, max(os.sysconf("SC_OPEN_MAX"), 1024))
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    time.tzset()
+    sys.argv = request["arguments"]
+    from smai_cli.main import main  # noqa: PLC0415
+
+    main()
+
+
+def _received(asked: socket.socket) -> Iterator[bytes]:
+    while chunk := asked.recv(_CHUNK_BYTES):
+        yield chunk
+
+
+def _import_all() -> None:
+    """Import smai, and what it imports later; nothing of it starts a thread."""
+    import jsonschema  # noqa: F401, PLC0415
+    import requests  # noqa: F401, PLC0415
+
+    import smai_cli  # noqa: PLC0415
+
+    for module in pkgutil.walk_packages(smai_cli.__path__, "smai_cli."):
+        if module.name != "smai_cli.__main__":
+            importlib.import_module(module.name)
+    gc.collect()
+    gc.freeze()
+
+
+if __name__ == "__main__":
+    _import_all()
+    _serve(socket.socket(fileno=int(sys.argv[1])))
+    os._exit(0)
