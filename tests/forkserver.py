@@ -185,10 +185,10 @@ def _received(asked: socket.socket) -> Iterator[bytes]:
 
 def _import_all() -> None:
     """Import smai, and what it imports later; nothing of it starts a thread."""
-    import jsonschema  # noqa: F401, PLC0415
-    import requests  # noqa: F401, PLC0415
-
     import smai_cli  # noqa: PLC0415
+
+    with contextlib.suppress(ImportError):  # an extra
+        import jsonschema  # noqa: F401, PLC0415
 
     for module in pkgutil.walk_packages(smai_cli.__path__, "smai_cli."):
         if module.name != "smai_cli.__main__":
