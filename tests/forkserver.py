@@ -187,12 +187,11 @@ def _import_all() -> None:
     """Import smai, and what it imports later; nothing of it starts a thread."""
     import smai_cli  # noqa: PLC0415
 
-    with contextlib.suppress(ImportError):  # an extra
-        import jsonschema  # noqa: F401, PLC0415
-
-    for module in pkgutil.walk_packages(smai_cli.__path__, "smai_cli."):
-        if module.name != "smai_cli.__main__":
-            importlib.import_module(module.name)
+    ours = [module.name for module in pkgutil.walk_packages(smai_cli.__path__, "smai_cli.")]
+    for name in ["jsonschema", *ours]:
+        if name != "smai_cli.__main__":
+            with contextlib.suppress(ImportError):  # it belongs to an extra, or needs one
+                importlib.import_module(name)
     gc.collect()
     gc.freeze()
 
