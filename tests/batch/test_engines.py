@@ -14,7 +14,7 @@ import pytest
 from engines import Engine, line_of_page, need, of_page, until
 from process import SMAI, clean_environment
 
-pytestmark = [pytest.mark.nightly, *[pytest.mark.thorough, pytest.mark.timeout(180)]]
+pytestmark = [pytest.mark.thorough, pytest.mark.timeout(180)]
 
 LINES = 400
 SHARDS = 4

@@ -97,9 +97,17 @@ def moments(log: Path) -> list[tuple[str, int]]:
 
 
 @traced
-@pytest.mark.nightly
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("when", ["first run", "resumed", "grown", "stale"])
+@pytest.mark.parametrize(
+    "when",
+    [
+        "first run",
+        "resumed",
+        pytest.param("grown", marks=pytest.mark.nightly),
+        pytest.param("stale", marks=pytest.mark.nightly),
+    ],
+)
 def test_a_kill_at_any_step_leaves_what_the_next_run_makes_whole(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path, environment: dict[str, str], tmp_path: Path, when: str
 ) -> None:
@@ -140,7 +148,7 @@ def test_a_kill_at_any_step_leaves_what_the_next_run_makes_whole(
 
 
 @traced
-@pytest.mark.nightly
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 def test_a_full_disk_at_any_step_is_told_and_tears_nothing(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path, environment: dict[str, str], tmp_path: Path

@@ -10,7 +10,7 @@ import pytest
 from process import Result, clean_environment, run
 
 # What all tests begin with is three runs.
-pytestmark = [pytest.mark.nightly, *[pytest.mark.timeout(180)]]
+pytestmark = [pytest.mark.thorough, pytest.mark.preloaded, pytest.mark.timeout(180)]
 
 KEYS = ("state", "lines", "complete_lines", "failed", "not_asked")
 N = 3

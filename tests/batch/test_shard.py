@@ -252,7 +252,7 @@ def test_what_another_shard_has_to_say_does_not_stop_this_one(tmp_path: Path) ->
     assert batch(tmp_path, "--shard", "2/2", str(source)).status == 2
 
 
-@pytest.mark.nightly  # it waits for five seconds
+@pytest.mark.thorough  # it waits for five seconds
 def test_a_second_run_of_a_shard_waits_and_is_then_told_to_come_again(tmp_path: Path) -> None:
     source, out = prompts(tmp_path, 3), str(tmp_path / "out")
     with open(f"{out}.partial", "w") as first:

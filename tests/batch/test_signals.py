@@ -161,7 +161,7 @@ def test_with_o_nobody_has_to_read_stdout(
     assert (done.returncode, len(results_in(out))) == (0, 1)
 
 
-@pytest.mark.nightly
+@pytest.mark.thorough
 def test_ctrl_z_and_fg_lose_nothing(desk: MakeDesk, questions: Questions, go: Go) -> None:
     lines = [f"line {number}" for number in range(20)]
     server = desk(delay_s=0.01)
@@ -313,7 +313,7 @@ def test_an_answer_of_twenty_megabytes_is_one_whole_result(
     assert (result.status, [len(it["text"]) for it in results_in(out)]) == (0, [20_000_000] * 2)
 
 
-@pytest.mark.nightly
+@pytest.mark.thorough
 def test_threads_and_descriptors_do_not_grow_with_what_was_asked(chaos: MakeChaos, go: Go) -> None:
     """With answers that break, requests that are refused, and connections that go."""
     server = chaos(busy=0.02, cut=0.1, retry_after="0")

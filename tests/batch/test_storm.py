@@ -12,7 +12,7 @@ from batching import KEY, Ask, MakeChaos, MakeDesk, Questions, Run, command, enc
 
 from smai_cli.mock.server import Refusal
 
-pytestmark = pytest.mark.nightly
+pytestmark = pytest.mark.thorough
 
 pytest_plugins = ["batching"]
 
@@ -25,6 +25,7 @@ def summary(run: Run) -> dict[str, Any]:
     return json.loads(run.stderr.splitlines()[-1])  # type: ignore[no-any-return]
 
 
+@pytest.mark.nightly
 def test_a_limit_of_so_many_a_second_is_kept_to_without_a_failed_line(
     batch: Ask, chaos: MakeChaos, questions: Questions
 ) -> None:
@@ -36,7 +37,7 @@ def test_a_limit_of_so_many_a_second_is_kept_to_without_a_failed_line(
     assert result.stderr.count("\n") < 8
 
 
-@pytest.mark.thorough
+@pytest.mark.nightly
 @pytest.mark.timeout(180)
 def test_it_takes_hardly_longer_than_the_limit_lets_it(batch: Ask, chaos: MakeChaos, questions: Questions) -> None:
     server = chaos(limit=20)
@@ -47,7 +48,7 @@ def test_it_takes_hardly_longer_than_the_limit_lets_it(batch: Ask, chaos: MakeCh
     assert stats["statuses"].get("429", 0) < 0.1 * 400
 
 
-@pytest.mark.thorough
+@pytest.mark.nightly
 @pytest.mark.timeout(180)
 def test_three_batches_side_by_side_share_a_limit(
     chaos: MakeChaos, questions: Questions, environment: dict[str, str], tmp_path: Path
@@ -137,7 +138,14 @@ def test_x_should_retry_false_is_obeyed(batch: Ask, desk: MakeDesk, questions: Q
     assert (result.status, len(server.received)) == (6, 2)
 
 
-@pytest.mark.parametrize("flags", [["-j", "5"], ["-j", "5", "--no-adapt"], ["-j", "1"]])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["-j", "5"],
+        pytest.param(["-j", "5", "--no-adapt"], marks=pytest.mark.nightly),
+        pytest.param(["-j", "1"], marks=pytest.mark.nightly),
+    ],
+)
 def test_no_more_run_at_once_than_was_said(batch: Ask, desk: MakeDesk, questions: Questions, flags: list[str]) -> None:
     server = desk(delay_s=0.005, flaky=(("429", 0.1), ("cut", 0.1)))
     assert batch(server, *flags, "--retries", "9", questions(*numbered(30))).status == 0

@@ -9,7 +9,7 @@ from conftest import Server, Smai
 
 from smai_cli.mock.script import POEM
 
-if TYPE_CHECKING:  # it takes two seconds, in every process that collects the tests
+if TYPE_CHECKING:  # it takes a second, in every process that collects the tests
     import openai
 
 MESSAGES: "list[openai.types.chat.ChatCompletionMessageParam]" = [{"role": "user", "content": "Write a poem"}]

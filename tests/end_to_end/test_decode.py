@@ -86,7 +86,7 @@ def test_100000_nested_brackets_are_a_malformed_event(smai: Smai) -> None:
     assert len(result.stderr) < 300
 
 
-@pytest.mark.nightly
+@pytest.mark.thorough
 def test_every_prefix_of_a_tape_gives_the_whole_events_and_status_8_until_the_end_is_in(
     smai: Smai, tmp_path: Path
 ) -> None:

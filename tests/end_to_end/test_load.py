@@ -26,7 +26,15 @@ def deltas(count: int) -> Step:
 
 @pytest.mark.thorough
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(("flags", "many"), [([], 1_000_000), (["--raw"], 300_000), (["--jsonl"], 300_000)])
+@pytest.mark.parametrize(
+    ("flags", "many"),
+    [
+        pytest.param([], 1_000_000, marks=pytest.mark.nightly),
+        ([], 200_000),
+        (["--raw"], 200_000),
+        (["--jsonl"], 200_000),
+    ],
+)
 def test_a_long_stream_needs_no_more_memory_than_a_thousand_deltas(
     environment: dict[str, str], serve: Serve, flags: list[str], many: int
 ) -> None:

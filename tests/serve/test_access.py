@@ -8,7 +8,7 @@ from browser import Open, Served, ask, expect_verdict, only_posts
 from playwright.sync_api import Page, expect
 from rawserver import HEAD, HELLO, PLAIN_ANSWER, Serve, chunk, error_body, http, until
 
-pytestmark = pytest.mark.nightly
+pytestmark = pytest.mark.thorough
 
 pytest_plugins = ["rawserver", "browser"]
 

@@ -10,7 +10,7 @@ from browser import Open, Served, answer_of, ask, expect_verdict, only_posts
 from playwright.sync_api import BrowserContext, Error, Page, expect
 from rawserver import DONE, HEAD, LAST_CHUNK, PLAIN_ANSWER, STOP, RawServer, Serve, chunk, event
 
-pytestmark = pytest.mark.nightly
+pytestmark = pytest.mark.thorough
 
 pytest_plugins = ["rawserver", "browser"]
 

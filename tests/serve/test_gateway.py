@@ -75,7 +75,7 @@ def framings(body: bytes) -> Iterator[tuple[bool, list[Step]]]:
     yield True, [HEAD, *whole, reset]
 
 
-@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.nightly), 29])
+@pytest.mark.parametrize("every", [pytest.param(1, marks=[pytest.mark.nightly, pytest.mark.timeout(300)]), 29])
 def test_every_tape_goes_through_byte_for_byte_and_a_cut_stays_a_cut(gateway: Start, every: int) -> None:
     assert len(TAPES) > 50
     cases = [
@@ -511,7 +511,6 @@ def test_a_sixth_streaming_answer_is_refused_until_one_is_stopped(serve: Serve, 
         client.close()
 
 
-@pytest.mark.nightly
 def test_six_tabs_ask_at_the_same_time_each_on_its_own_connections(serve: Serve, gateway: Start) -> None:
     door = gateway(serve(*PLAIN_ANSWER).url)
     answers: list[Answer] = []
@@ -559,7 +558,7 @@ def test_a_defect_is_told_and_fails_one_request_only(serve: Serve) -> None:
         assert ask(door, "GET", "/", None).status == 200
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.thorough)])
 def test_no_bytes_of_a_client_are_a_defect_nor_pass_without_the_token(serve: Serve, gateway: Start, count: int) -> None:
     """Requests with random bytes changed, cut and doubled; the token is never in them."""
     chance = random.Random(count)

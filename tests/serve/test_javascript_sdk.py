@@ -9,7 +9,7 @@ import pytest
 from browser import Served, only_posts
 from rawserver import HEAD, HELLO, KEY, PLAIN_ANSWER, Serve, Step, chunk
 
-pytestmark = pytest.mark.nightly
+pytestmark = pytest.mark.thorough
 
 pytest_plugins = ["rawserver", "browser"]
 # `npm install --prefix .node openai` in the root of the project.

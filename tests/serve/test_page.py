@@ -35,7 +35,7 @@ from rawserver import (
 )
 from tapes import TAPES, Tape
 
-pytestmark = pytest.mark.nightly
+pytestmark = pytest.mark.thorough
 
 pytest_plugins = ["rawserver", "browser"]
 

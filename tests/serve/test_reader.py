@@ -20,7 +20,7 @@ from smai_cli.stream.dialects import dialect_for
 from smai_cli.stream.outcome import Outcome
 from smai_cli.stream.pump import pump
 
-pytestmark = pytest.mark.nightly
+pytestmark = pytest.mark.thorough
 
 pytest_plugins = ["browser"]
 READER = Path(smai_cli.__file__).parent / "serve" / "page" / "reader.js"

@@ -13,8 +13,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import openai
 import process
 import pytest
 from conftest import Config, Server, Smai
@@ -40,12 +40,15 @@ from rawserver import (
 
 from smai_cli.mock.script import POEM
 
-pytestmark = pytest.mark.nightly
+if TYPE_CHECKING:  # it takes a second, in every process that collects the tests
+    import openai
+
+pytestmark = pytest.mark.thorough
 
 pytest_plugins = ["rawserver", "gateways"]
 
 URL = re.compile(r"http://127\.0\.0\.1:(\d+)/#token=([\w-]{43})\n")
-MESSAGES: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "Write a poem"}]
+MESSAGES: "list[openai.types.chat.ChatCompletionMessageParam]" = [{"role": "user", "content": "Write a poem"}]
 
 
 class Served(Started):
@@ -229,6 +232,8 @@ def test_verbose_tells_each_request_in_a_line_without_any_secret(serve: Serve, s
 
 
 def test_other_clients_need_no_key_but_the_token(server: Server, served: Run, smai: Smai) -> None:
+    import openai  # noqa: PLC0415
+
     mock = server(require_key=KEY)
     run = served(env={"SMAI_BASE_URL": mock.url, "SMAI_API_KEY": KEY})
     with openai.OpenAI(base_url=run.base_url, api_key=run.token, max_retries=0) as sdk:
@@ -352,7 +357,6 @@ def serves_in_turn(serve: Serve, count: int) -> dict[str, str]:
     return reach(serve(*(scripts * (count // 3 + 1))))
 
 
-@pytest.mark.nightly
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_100_answers_leave_no_thread_and_no_descriptor(serve: Serve, served: Run) -> None:
     run = served(env=serves_in_turn(serve, 105))
@@ -362,6 +366,7 @@ def test_100_answers_leave_no_thread_and_no_descriptor(serve: Serve, served: Run
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_an_hour_of_answers_leaves_no_memory(serve: Serve, served: Run) -> None:
     run = served(env=serves_in_turn(serve, 903))
@@ -374,7 +379,6 @@ def test_an_hour_of_answers_leaves_no_memory(serve: Serve, served: Run) -> None:
     assert resident_kib(run.child.pid) < kib + 4096
 
 
-@pytest.mark.nightly
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_large_answer_needs_no_memory(serve: Serve, served: Run) -> None:
     piece = chunk(b"x" * 65536)
