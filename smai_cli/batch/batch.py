@@ -17,6 +17,7 @@ from smai_cli.batch.gate import Gate, Limits, Ticket
 from smai_cli.batch.halt import Halt
 from smai_cli.batch.lines import Line
 from smai_cli.batch.results import Answer, Collector, encode_failure, encode_result
+from smai_cli.batch.spaced import Spaced
 from smai_cli.clocks import Deadline
 from smai_cli.errors import AccessError, Again, BusyError, ConnectError, RefusedError, SmaiError, Status, UsageError
 from smai_cli.frozen import Frozen
@@ -244,7 +245,7 @@ class Batch:
             was_asked, asked_for_usage = asked_for_usage, b'"stream_options"' in body
             if was_asked and not asked_for_usage:  # this server refuses it: the other lines need not learn that
                 self._include_usage = False
-            return post(dialect.PATH, body, deadline)
+            return Spaced(post(dialect.PATH, body, deadline), lambda: self.gate.running)
 
         pump.ask(request, send, dialect, writer=collector, outcome=outcome, retries=tries)
         return collector.answer(outcome)
