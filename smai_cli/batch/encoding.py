@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json.encoder
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import ModuleType
 
 from smai_cli.batch.lines import Line
@@ -44,10 +44,15 @@ class Encoding:
             escaped = _escaped(prompt).encode()
         except UnicodeEncodeError:  # half a surrogate pair: to be told in the usual way
             escaped = self._encoded(request._replace(stream=False), line)
-        digest = frame.before.copy()
-        digest.update(escaped)
-        digest.update(frame.after)
-        return digest.digest()
+        return frame.digest(escaped)
+
+    def digest_of_prompt(self, line: Line) -> Callable[[bytes], bytes] | None:
+        """Return what makes the digest of a request that differs from that of `line` in its prompt only.
+
+        It takes the prompt as JSON. None where no such thing can be made. Raises UsageError.
+        """
+        frame = self._framed(line)
+        return None if frame.before is None else frame.digest
 
     def _framed(self, line: Line) -> "_Frame":
         request = line.request
@@ -71,6 +76,14 @@ class _Frame:
         self.before = before
         self.after = after
         self._line = line
+
+    def digest(self, prompt: bytes) -> bytes:
+        """Return the SHA-256 of the body with `prompt`, as JSON, in its place."""
+        assert self.before  # noqa: S101  # whoever asks has looked
+        digest = self.before.copy()
+        digest.update(prompt)
+        digest.update(self.after)
+        return digest.digest()
 
     def fits(self, line: Line) -> bool:
         """Return whether another line differs from the one of the frame in its prompt only."""

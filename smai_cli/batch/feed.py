@@ -1,5 +1,6 @@
 """An input -> the jobs in it: numbered lines, checked, and without those that are settled."""
 
+import contextlib
 import hashlib
 import io
 import os
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from smai_cli.batch.lines import Defaults, Line, LineError, is_blank, read_line, shown_line
+from smai_cli.batch.plain import plain_line
 from smai_cli.batch.plan import Plan, TwiceError
 from smai_cli.batch.results import Asked
 from smai_cli.errors import UsageError
@@ -40,6 +42,9 @@ class Requests(Protocol):
 
     def digest(self, line: Line, /) -> bytes:
         """Return the SHA-256 of the body of its request, as it is without a stream."""
+
+    def digest_of_prompt(self, line: Line, /) -> Callable[[bytes], bytes] | None:
+        """Return what makes that of a line which differs in its prompt only, which it takes as JSON."""
 
 
 class Input:
@@ -125,9 +130,10 @@ class Feed:
         if self._source.is_file:
             bad: list[str] = []
             count = 0
+            digest_of = self._digest_of_prompt()
             for place, (number, data) in enumerate(self._source.lines()):
                 try:
-                    self._add(place, number, data)
+                    self._add(place, number, data, digest_of)
                 except (LineError, TwiceError) as error:
                     count += 1
                     if len(bad) < _TOLD:
@@ -190,9 +196,22 @@ class Feed:
         except UsageError as error:  # what no server could be sent
             raise LineError(error.what, error.hint, line.id, line.form) from error
 
-    def _add(self, place: int, number: int, data: bytes) -> None:
-        line = read_line(number, data, self._defaults)
-        copy = self.plan.add(number, line.id, self._digest(line))
+    def _digest_of_prompt(self) -> Callable[[bytes], bytes] | None:
+        """Return what makes the digest of a line with a prompt and no more; None where each is to be read in full."""
+        if self._defaults.template or self._defaults.is_text:
+            return None
+        with contextlib.suppress(UsageError):  # which the first line is to be told for
+            return self._requests.digest_of_prompt(read_line(0, b'"?"', self._defaults))
+        return None
+
+    def _add(self, place: int, number: int, data: bytes, digest_of: Callable[[bytes], bytes] | None) -> None:
+        plain = digest_of and plain_line(data, digest_of)
+        if plain:
+            name, digest = plain
+        else:
+            line = read_line(number, data, self._defaults)
+            name, digest = line.id, self._digest(line)
+        copy = self.plan.add(number, name, digest)
         if copy > 1:
             self._copies[place] = copy
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from smai_cli.batch.lines import OPENAI
+from smai_cli.batch.plain import plain_result
 from smai_cli.errors import SmaiError, Status
 from smai_cli.frozen import Frozen
 from smai_cli.output.summary import count_tokens, error_json
@@ -201,6 +202,11 @@ class Known(NamedTuple):
 
 def read_result(data: bytes) -> Known | None:
     """Return what a line of results says; None for what is none."""
+    plain = plain_result(data)
+    return Known(plain.id, plain.digest, plain.copy, plain.number, Status.COMPLETE) if plain else _read_any(data)
+
+
+def _read_any(data: bytes) -> Known | None:
     try:
         value = json.loads(data)
         name = value["custom_id"] if _is_openai(value) else value["id"]

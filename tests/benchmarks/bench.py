@@ -308,7 +308,8 @@ class Bench:
             '{"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1234567890,"model":"gpt-4.1","choices":'
         )
         event = f'data: {payload}[{{"index":0,"delta":{{"content":"word "}},"finish_reason":null}}]}}\n\n'
-        tape.write_text(event * 200_000 + "data: [DONE]\n\n")
+        stop = f'data: {payload}[{{"index":0,"delta":{{}},"finish_reason":"stop"}}]}}\n\n'
+        tape.write_text(event * 200_000 + stop + "data: [DONE]\n\n")
         commands = {
             "smai decode": [SMAI, "decode", str(tape)],
             "sseclient + json.loads": [PYTHON, "-c", BARE_LOOP, str(tape)],
