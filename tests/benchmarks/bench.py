@@ -376,7 +376,8 @@ class Bench:
         budgets = [dict(zip(("what", "value", "relation", "limit"), budget, strict=True)) for budget in self.budgets]
         self.out.mkdir(parents=True, exist_ok=True)
         (self.out / "bench.json").write_text(json.dumps({**machine, "rows": self.rows, "budgets": budgets}, indent=1))
-        plot(self.plots, self.latencies, self.out / "bench.svg")
+        if self.plots and self.latencies:  # of both
+            plot(self.plots, self.latencies, self.out / "bench.svg")
 
 
 @contextmanager
