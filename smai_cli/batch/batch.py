@@ -269,12 +269,13 @@ class Batch:
             self._feed.plan.settle(job.place, offset, error.status if error else Status.COMPLETE)
             self._count(answer, error)
             halting = self._halting(error)
+            if halting:  # before another line is settled, and its worker takes the next one
+                self.gate.close(halting)
         if error:
             self._notices.failed(job, error)
-        if halting:
-            self.gate.close(halting)
-            if self._options.halt.is_at_once and self._options.halt.wants(self._failed(), len(self._feed.plan)):
-                self._over.set()
+        options = self._options
+        if halting and options.halt.is_at_once and options.halt.wants(self._failed(), len(self._feed.plan)):
+            self._over.set()
         return not halting
 
     def _count(self, answer: Answer | None, error: SmaiError | None) -> None:

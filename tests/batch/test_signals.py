@@ -163,7 +163,7 @@ def test_with_o_nobody_has_to_read_stdout(
 
 @pytest.mark.thorough
 def test_ctrl_z_and_fg_lose_nothing(desk: MakeDesk, questions: Questions, go: Go) -> None:
-    lines = [f"line {number}" for number in range(20)]
+    lines = [f"line {number}" for number in range(400)]
     server = desk(delay_s=0.01)
     run = go(server, "-j4", "-k", questions(*lines))
     server.wait_for(6)
