@@ -89,7 +89,7 @@ def test_retries_are_not_burnt_in_a_storm(batch: Ask, chaos: MakeChaos, question
     assert (result.status, [it["index"] for it in result.results]) == (0, list(range(1, 41)))
 
 
-@pytest.mark.thorough
+@pytest.mark.nightly
 def test_the_limiter_does_not_crawl_at_one_for_ever(batch: Ask, chaos: MakeChaos, questions: Questions) -> None:
     """Twelve requests are refused in a row, which cuts it to one or two; then all go through."""
     server = chaos(busy_first=12, retry_after="0", delay_s=0.02)

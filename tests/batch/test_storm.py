@@ -152,6 +152,7 @@ def test_no_more_run_at_once_than_was_said(batch: Ask, desk: MakeDesk, questions
     assert server.most <= int(flags[1])
 
 
+@pytest.mark.nightly
 def test_all_that_may_run_at_once_do(batch: Ask, chaos: MakeChaos, questions: Questions) -> None:
     server = chaos(delay_s=0.1, deltas=5)
     assert batch(server, "-j", "20", questions(*numbered(60))).status == 0
@@ -303,6 +304,7 @@ def test_a_token_limit_leaves_no_line_behind_unsaid_however_many_run(
 # Clocks.
 
 
+@pytest.mark.nightly
 def test_a_line_has_its_time_and_the_others_go_on(batch: Ask, chaos: MakeChaos, questions: Questions) -> None:
     server = chaos(hold_after=2)
     result = batch(server, "-j1", "--timeout", "1", questions("a", "b", "c"))
@@ -310,6 +312,7 @@ def test_a_line_has_its_time_and_the_others_go_on(batch: Ask, chaos: MakeChaos, 
     assert "the line took 1 s in all" in result.results[2]["error"]["message"]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("jobs", ["1", "3"])
 def test_max_time_ends_the_run_and_is_never_a_success(
     batch: Ask, chaos: MakeChaos, questions: Questions, tmp_path: Path, jobs: str
