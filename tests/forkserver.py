@@ -161,7 +161,7 @@ def _tell_the_end(pidfd: int, pid: int, reply: socket.socket) -> None:
         reply.send(_NUMBER.pack(os.waitstatus_to_exitcode(status)))
 
 
-def _become(fds: list[int]) -> "NoReturn":
+def _become(fds: list[int]) -> NoReturn:
     """Be the smai of this request."""
     with socket.socket(fileno=os.dup(fds[3])) as asked:
         request = json.loads(b"".join(_received(asked)))

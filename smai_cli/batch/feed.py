@@ -9,8 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from smai_cli.batch.lines import Defaults, Line, LineError, is_blank, read_line, shown_line
-from smai_cli.batch.plain import plain_line
+from smai_cli.batch.lines import Defaults, Line, LineError, is_blank, plain_line, read_line, shown_line
 from smai_cli.batch.plan import Plan, TwiceError
 from smai_cli.batch.results import Asked
 from smai_cli.errors import UsageError
@@ -200,7 +199,7 @@ class Feed:
         """Return what makes the digest of a line with a prompt and no more; None where each is to be read in full."""
         if self._defaults.template or self._defaults.is_text:
             return None
-        with contextlib.suppress(UsageError):  # which the first line is to be told for
+        with contextlib.suppress(UsageError):  # in the options: it is told of the first line
             return self._requests.digest_of_prompt(read_line(0, b'"?"', self._defaults))
         return None
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from smai_cli.batch.lines import OPENAI
-from smai_cli.batch.plain import plain_result
+from smai_cli.batch.plain import PlainPattern, decoded_id
 from smai_cli.errors import SmaiError, Status
 from smai_cli.frozen import Frozen
 from smai_cli.output.summary import count_tokens, error_json
@@ -200,10 +200,27 @@ class Known(NamedTuple):
     status: int
 
 
+# A complete result in the flat form with nothing beside it.
+_PLAIN = PlainPattern(
+    rb'\{"id":(null|-?COUNT|TEXT),"index":(COUNT),"complete":true,"text":TEXT,"finish_reason":(?:null|TEXT),'
+    rb'"model":(?:null|TEXT),"usage":\{"[a-z_]+":NUMBER(?:,"[a-z_]+":NUMBER)*+\},"usage_source":TEXT,'
+    rb'"retries":COUNT,"first_delta_s":SECONDS,"elapsed_s":SECONDS,'
+    rb'"request":"sha256:([0-9a-f]{64})",(?:"copy":(COUNT),)?"exit_status":0,"error":null\}\n'
+)
+
+
 def read_result(data: bytes) -> Known | None:
     """Return what a line of results says; None for what is none."""
-    plain = plain_result(data)
-    return Known(plain.id, plain.digest, plain.copy, plain.number, Status.COMPLETE) if plain else _read_any(data)
+    return plain_result(data) or _read_any(data)
+
+
+def plain_result(data: bytes) -> Known | None:
+    """Return what a line of results says; None where it is to be read in full."""
+    found = _PLAIN.match(data)
+    if found is None:
+        return None
+    name, number, digest, copy = found.groups()
+    return Known(decoded_id(name), bytes.fromhex(digest.decode()), int(copy or 1), int(number), Status.COMPLETE)
 
 
 def _read_any(data: bytes) -> Known | None:
