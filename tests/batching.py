@@ -130,16 +130,6 @@ def out(tmp_path: Path) -> Path:
     return folder / "answers.jsonl"
 
 
-def partial(out: Path) -> Path:
-    """Return the file in the making beside `out`."""
-    return out.with_name(f"{out.name}.partial")
-
-
-def names(out: Path) -> list[str]:
-    """Return what is in the folder of `out`."""
-    return sorted(path.name for path in out.parent.iterdir())
-
-
 @pytest.fixture
 def questions(tmp_path: Path) -> Questions:
     """`questions("a", {"prompt": "b"})` writes a file with these lines."""

@@ -8,13 +8,10 @@ from typing import Any
 
 import pytest
 from batching import Ask, MakeChaos, MakeDesk, Questions, command, encoded, reach, results_in
+from outfolder import partial
 
 pytest_plugins = ["batching"]
 pytestmark = pytest.mark.preloaded
-
-
-def partial(out: Path) -> Path:
-    return out.with_name(f"{out.name}.partial")
 
 
 @pytest.mark.parametrize("flags", [[], ["-k"], ["-o"]])

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batching import Ask, Chaos, MakeChaos, MakeDesk, Questions, command, names, partial, reach, results_in
+from batching import Ask, Chaos, MakeChaos, MakeDesk, Questions, command, reach, results_in
+from outfolder import names, partial
 from process import NO_BYTECODE, can_trace
 
 pytest_plugins = ["batching"]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batching import Ask, Desk, MakeDesk, Questions, command, encoded, names, partial, reach, results_in
+from batching import Ask, Desk, MakeDesk, Questions, command, encoded, reach, results_in
+from outfolder import names, partial
 
 pytest_plugins = ["batching"]
 pytestmark = pytest.mark.preloaded

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import Server, Smai
+from outfolder import names, partial
 from process import NO_BYTECODE, SMAI, can_trace
 
 from smai_cli.mock.script import POEM
@@ -23,14 +24,6 @@ def file(tmp_path: Path) -> Path:
     folder = tmp_path / "out"
     folder.mkdir()
     return folder / "answer.txt"
-
-
-def partial(file: Path) -> Path:
-    return file.with_name(f"{file.name}.partial")
-
-
-def names(file: Path) -> list[str]:
-    return sorted(path.name for path in file.parent.iterdir())
 
 
 @pytest.mark.parametrize("mode", [[], ["--final"], ["--raw"], ["--jsonl"], ["--no-stream"], ["--api", "responses"]])
