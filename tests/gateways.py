@@ -53,6 +53,12 @@ class Client:
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
 
+    def end(self) -> None:
+        """Say that no more is sent, unless the server has closed the connection already."""
+        # ENOTCONN: the server has reset it, as one does that closes before it has read everything.
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
+
     def begun(self, method: str = "POST") -> http.client.HTTPResponse:
         """Return the next answer, whose head has come."""
         response = http.client.HTTPResponse(self.socket, method=method)
