@@ -165,7 +165,8 @@ def test_with_o_nobody_has_to_read_stdout(
 def test_ctrl_z_and_fg_lose_nothing(desk: MakeDesk, questions: Questions, go: Go) -> None:
     lines = [f"line {number}" for number in range(400)]
     server = desk(delay_s=0.01)
-    run = go(server, "-j4", "-k", questions(*lines))
+    # A group of its own, as of a job of a shell: nothing stops in one without a parent outside of it (POSIX, 2.4.3).
+    run = go(server, "-j4", "-k", questions(*lines), process_group=0)
     server.wait_for(6)
     run.send_signal(signal.SIGTSTP)
     os.waitid(os.P_PID, run.pid, os.WSTOPPED)
