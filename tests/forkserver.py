@@ -34,36 +34,60 @@ def can_run(environment: Mapping[str, str]) -> bool:
     return hasattr(os, "pidfd_open") and not at_the_start and environment.get("LANG") == "C.UTF-8"
 
 
+class Child:
+    """A run that has begun."""
+
+    def __init__(self, pid: int, told: socket.socket) -> None:
+        self.pid = pid
+        self._told = told
+
+    def wait(self, limit_s: float) -> int:
+        """Wait for the end; return the status, negative where a signal ended it. Raises TimeoutError."""
+        with self._told:
+            self._told.settimeout(limit_s)
+            status: int = _NUMBER.unpack(self._told.recv(_NUMBER.size))[0]
+            return status
+
+    def kill(self) -> None:
+        """End it, if it still runs."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        self._told.close()
+
+
+def start(arguments: Sequence[str], environment: Mapping[str, str], fds: Sequence[int]) -> Child:
+    """Begin to run `arguments[0]`, which is smai, with the rest; `fds` are its stdin, stdout and stderr."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        socket.send_fds(_control(), [b"!"], [*fds, theirs.fileno()])
+    request = {"arguments": list(arguments), "environment": dict(environment), "folder": os.getcwd()}
+    ours.sendall(json.dumps(request).encode())
+    ours.shutdown(socket.SHUT_WR)
+    return Child(_NUMBER.unpack(ours.recv(_NUMBER.size))[0], ours)
+
+
 def run(
     arguments: Sequence[str], environment: Mapping[str, str], stdin: bytes | IO[bytes] | int, limit_s: float
 ) -> tuple[int, bytes, bytes]:
-    """Run `arguments[0]`, which is smai, with the rest to its end; return the status, stdout and stderr.
+    """Run to the end, as `start` begins; return the status, stdout and stderr.
 
-    The status is negative where a signal ended it. Raises subprocess.TimeoutExpired after `limit_s`.
+    Raises subprocess.TimeoutExpired after `limit_s`.
     """
     end_s = time.monotonic() + limit_s
-    with contextlib.ExitStack() as stack:
-        ours, theirs = (stack.enter_context(side) for side in socket.socketpair())
-        with contextlib.ExitStack() as for_the_child:
-            own_stdin, to_stdin = _stdin(stdin, for_the_child)
-            stdout, to_stdout = os.pipe()
-            stderr, to_stderr = os.pipe()
-            for fd in (to_stdout, to_stderr):
-                for_the_child.callback(os.close, fd)
-            socket.send_fds(_control(), [b"!"], [own_stdin, to_stdout, to_stderr, theirs.fileno()])
-        theirs.close()
-        request = {"arguments": list(arguments), "environment": dict(environment), "folder": os.getcwd()}
-        ours.sendall(json.dumps(request).encode())
-        ours.shutdown(socket.SHUT_WR)
-        (pid,) = _NUMBER.unpack(ours.recv(_NUMBER.size))
-        try:
-            said = _communicate(stdin if isinstance(stdin, bytes) else b"", to_stdin, [stdout, stderr], end_s)
-            ours.settimeout(max(0.001, end_s - time.monotonic()))
-            (status,) = _NUMBER.unpack(ours.recv(_NUMBER.size))
-        except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
-            raise subprocess.TimeoutExpired(list(arguments), limit_s) from None
-        return status, said[stdout], said[stderr]
+    with contextlib.ExitStack() as for_the_child:
+        own_stdin, to_stdin = _stdin(stdin, for_the_child)
+        stdout, to_stdout = os.pipe()
+        stderr, to_stderr = os.pipe()
+        for fd in (to_stdout, to_stderr):
+            for_the_child.callback(os.close, fd)
+        child = start(arguments, environment, [own_stdin, to_stdout, to_stderr])
+    try:
+        said = _communicate(stdin if isinstance(stdin, bytes) else b"", to_stdin, [stdout, stderr], end_s)
+        status = child.wait(max(0.001, end_s - time.monotonic()))
+    except TimeoutError:
+        child.kill()
+        raise subprocess.TimeoutExpired(list(arguments), limit_s) from None
+    return status, said[stdout], said[stderr]
 
 
 def _stdin(given: bytes | IO[bytes] | int, stack: contextlib.ExitStack) -> tuple[int, int | None]:

@@ -230,7 +230,7 @@ def _received(connection: socket.socket, size: int = 65536) -> bytes:
 
 
 class RawServer:
-    """Plays `scripts` on loopback, one a connection in their order, the last one for all that follow.
+    """Plays `scripts` on loopback, one a request in their order, the last one for all that follow.
 
     `reads` reads the request before the script is played. What came is in `requests`; `connections` counts also
     those that asked nothing.
@@ -245,6 +245,7 @@ class RawServer:
     ) -> None:
         self.requests: list[Request] = []
         self.connections = 0
+        self._lock = threading.Lock()
         self._scripts, self._reads, self._tls = scripts, reads, tls
         self._arrived: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._listener = socket.create_server(
@@ -273,19 +274,20 @@ class RawServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            script = self._scripts[min(self.connections, len(self._scripts) - 1)]
             self.connections += 1
-            thread = threading.Thread(target=self._serve, args=(connection, script), daemon=True)
+            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
             self._threads.append(thread)
             thread.start()
 
-    def _serve(self, connection: socket.socket, script: Script) -> None:
+    def _serve(self, connection: socket.socket) -> None:
         # A client that leaves is what many tests are about: no failure of the server.
         with contextlib.suppress(OSError), connection:
             connection.settimeout(HOLD_S)
             with self._wrapped(connection) as peer:
                 request = self._reads(peer)
-                self.requests.append(request)
+                with self._lock:
+                    script = self._scripts[min(len(self.requests), len(self._scripts) - 1)]
+                    self.requests.append(request)
                 self._arrived.put(request)
                 script(peer)
 
@@ -418,7 +420,7 @@ def reach(server: RawServer | None) -> dict[str, str]:
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """`serve(HEAD, chunk(HELLO), reset)` serves these steps; a tuple of steps for each connection in turn works too."""
+    """`serve(HEAD, chunk(HELLO), reset)` serves these steps; a tuple of steps for each request in turn works too."""
     with contextlib.ExitStack() as stack:
 
         def start(*steps: Step | tuple[Step, ...], **more: Any) -> RawServer:

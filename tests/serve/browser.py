@@ -8,18 +8,24 @@ import contextlib
 import os
 import shutil
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import forkserver
 import process
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from rawserver import PATIENCE_S, RawServer, Request, Serve, Started, http, reach, read_request
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, expect, sync_playwright
+from rawserver import PATIENCE_S, RawServer, Request, Serve, http, reach, read_request
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# Loopback under the name of somebody else, and one process less to start.
-ARGUMENTS = ["--host-resolver-rules=MAP *.test 127.0.0.1", "--no-sandbox", "--disable-dev-shm-usage"]
+# Loopback under the name of somebody else, and fewer processes to start.
+ARGUMENTS = [
+    "--host-resolver-rules=MAP *.test 127.0.0.1",
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    "--in-process-gpu",
+]
 
 _VIOLATION = "Content Security Policy"
 
@@ -44,30 +50,22 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def served(environment: dict[str, str], serve: Serve) -> Iterator[Served]:  # noqa: ARG001  # the servers outlive it
-    """`served(server)` starts `smai serve` in front of `server`; returns the URL that it prints."""
+    """`served(server)` starts `smai serve` in front of `server`; returns the URL that it prints.
+
+    It is forked with its imports done: test_serve.py has it begin in the usual way.
+    """
     with contextlib.ExitStack() as stack:
 
         def run(server: RawServer, *flags: str) -> str:
-            child = subprocess.Popen(
-                [process.SMAI, "serve", *flags],
-                env=environment | reach(server),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                start_new_session=True,
-            )
-            started = Started(child)
-            stack.callback(started.kill)
-            return first_line(started)
+            reader, writer = os.pipe()
+            stdout = stack.enter_context(open(reader, "rb", buffering=0))
+            with open(os.devnull, "r+b") as null, open(writer, "wb", buffering=0):
+                fds = [null.fileno(), writer, 2]
+                child = forkserver.start([process.SMAI, "serve", *flags], environment | reach(server), fds)
+            stack.callback(child.kill)
+            return stdout.readline().decode().rstrip("\n")
 
         yield run
-
-
-def first_line(started: Started) -> str:
-    """Return the first line of stdout, as soon as it is there."""
-    line = b""
-    while not line.endswith(b"\n"):
-        line += started.out(1)
-    return line.decode().rstrip("\n")
 
 
 @pytest.fixture
@@ -85,19 +83,52 @@ def context(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
         one.close()
 
 
+@pytest.fixture(scope="session")
+def tab(browser: Browser) -> Callable[[], Page]:
+    """`tab()` is the tab in which one test after the other opens its page: to make one takes longer than most tests.
+
+    Each page has an origin of its own, for its gateway has a port of its own; they share nothing.
+    """
+    opened: list[Page] = []
+
+    def current() -> Page:
+        if not opened or opened[-1].is_closed():
+            context = browser.new_context()
+            context.set_default_timeout(PATIENCE_S * 1000)
+            opened.append(context.new_page())
+        return opened[-1]
+
+    return current
+
+
 @pytest.fixture
-def visit(context: Callable[..., BrowserContext]) -> Iterator[Open]:
-    """`visit(url, color_scheme="dark")` opens the page in a fresh profile, and checks that nothing on it fails."""
+def visit(context: Callable[..., BrowserContext], tab: Callable[[], Page]) -> Iterator[Open]:
+    """`visit(url)` opens the page, and checks that nothing on it fails; with options such as color_scheme="dark" or
+    `within` a context in a tab of its own."""
     failures: list[str] = []
+    watched: list[Page] = []
+
+    def hear_error(error: Error) -> None:
+        failures.append(str(error))
+
+    def hear_console(message: ConsoleMessage) -> None:
+        if _VIOLATION in message.text:
+            failures.append(message.text)
 
     def open_page(url: str, within: BrowserContext | None = None, **options: Any) -> Page:
-        page = (within or context(**options)).new_page()
-        page.on("pageerror", lambda error: failures.append(str(error)))
-        page.on("console", lambda message: failures.append(message.text) if _VIOLATION in message.text else None)
+        page = (within or context(**options)).new_page() if within or options else tab()
+        page.on("pageerror", hear_error)
+        page.on("console", hear_console)
+        watched.append(page)
         page.goto(url)
         return page
 
     yield open_page
+    for page in watched:
+        if not page.is_closed():
+            page.goto("about:blank")  # no answer runs on
+        page.remove_listener("pageerror", hear_error)
+        page.remove_listener("console", hear_console)
     assert failures == []
 
 
@@ -116,7 +147,8 @@ def ask(page: Page, prompt: str) -> None:
 
 
 def expect_verdict(page: Page, verdict: str) -> None:
-    expect(page.locator("body")).to_have_attribute("data-verdict", verdict)
+    # It looks at each frame; what expect() looks at, it looks at after a tenth, a quarter, a half of a second.
+    page.wait_for_selector(f"body[data-verdict={verdict}]", state="attached")
 
 
 def answer_of(page: Page) -> str:

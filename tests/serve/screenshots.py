@@ -39,7 +39,7 @@ def main(folder: Path) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         for scheme in ("light", "dark"):
-            server = RawServer(answer(), whole, part, reads=only_posts)
+            server = RawServer(whole, part, reads=only_posts)
             command = [str(Path(sys.executable).with_name("smai")), "serve"]
             with subprocess.Popen(command, env=os.environ | reach(server), stdout=subprocess.PIPE) as child:
                 assert child.stdout

@@ -97,7 +97,7 @@ def by_reader(page: Page, cases: list[Case]) -> list[list[str]]:
     return results
 
 
-@pytest.mark.parametrize("size", [WHOLE, 7, pytest.param(1, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("size", [WHOLE, 7, pytest.param(1, marks=pytest.mark.nightly)])
 def test_the_reader_has_the_verdict_and_the_text_of_smai_for_every_tape(page: Page, size: int) -> None:
     cases = [Case(name, is_cut, size) for name in BODIES for is_cut in (False, True)]
     found = by_reader(page, cases)
