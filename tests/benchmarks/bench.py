@@ -4,7 +4,7 @@ Starts its own server. Takes whatever of curl, jq, the openai SDK and llm is the
 the Python ones) and, as root on Linux, makes a second host a round trip away. Prints medians with minimum and
 maximum, and the budgets with what was reached; writes bench.json and bench.svg. Only ratios mean anything, and
 only on a machine that does nothing else: the clients take turns, and a budget is the median of the ratios within a
-turn. `--other SMAI` has another smai, such as one of another commit in its own environment, take turns too.
+turn. `--other SMAI`, repeatable, has another smai, such as one of another commit in its own environment, take turns.
 """
 
 import argparse
@@ -174,9 +174,9 @@ def percentile(results: Sequence[Measured], percent: int) -> float:
 class Bench:
     """The measurements of one run, and what they come to."""
 
-    def __init__(self, runs: int, out: Path, stack: ExitStack, other: Path | None = None) -> None:
+    def __init__(self, runs: int, out: Path, stack: ExitStack, others: Sequence[Path] = ()) -> None:
         self.runs = runs
-        self.other = other
+        self.others = others
         self.out = out
         self.stack = stack
         self.home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -213,9 +213,9 @@ class Bench:
         return found
 
     def smais(self, url: str) -> dict[str, Command]:
-        """Return smai asking the server at `url`, and the other smai if there is one."""
+        """Return smai asking the server at `url`, and each other smai that there is."""
         rest = ["ask", "-n", "--base-url", url, "hi"]
-        return {"smai": [SMAI, *rest], **({"smai, the other": [str(self.other), *rest]} if self.other else {})}
+        return {"smai": [SMAI, *rest], **{f"smai, {other}": [str(other), *rest] for other in self.others}}
 
     def row(self, what: str, name: str, values: Sequence[float], unit: str) -> float:
         """Keep and print one line of the table; return its median."""
@@ -456,7 +456,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=15, help="runs of each client")
     parser.add_argument("--out", type=Path, default=Path("bench"), help="folder for bench.json and bench.svg")
     parser.add_argument("--only", choices=parts, nargs="+", default=list(parts), help="some of the measurements")
-    parser.add_argument("--other", type=Path, help="another smai that takes turns with this one")
+    parser.add_argument(
+        "--other", type=Path, action="append", default=[], help="another smai that takes turns with this one"
+    )
     arguments = parser.parse_args()
     with ExitStack() as stack:
         bench = Bench(arguments.runs, arguments.out, stack, arguments.other)
