@@ -133,6 +133,9 @@ def _fill_closed_descriptors() -> list[int]:
 
 def _run(args: list[str], *, stdout_is_closed: bool) -> int:
     """Run the command line `args`; return the exit status."""
+    from smai_cli.lazy_imports import import_lazily  # noqa: PLC0415
+
+    import_lazily()
     early = None if stdout_is_closed else _begin_early(args)
     import errno  # noqa: PLC0415
     import io  # noqa: PLC0415

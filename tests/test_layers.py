@@ -28,7 +28,7 @@ ROOMS = {
     "config": set(),
 }
 SHARED = {"__init__", "errors", "text", "clocks", "files", "frozen", "jsonl"}
-EDGE = {"main", "__main__"}
+EDGE = {"main", "__main__", "lazy_imports"}
 
 
 def room_of(name: str) -> str:
