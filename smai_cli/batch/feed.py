@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from smai_cli.batch.lines import Defaults, Line, LineError, is_blank, plain_line, read_line, shown_line
+from smai_cli.batch.lines import Defaults, Line, LineError, plain_line, read_line, shown_line
 from smai_cli.batch.plan import Plan, TwiceError
 from smai_cli.batch.results import Asked
 from smai_cli.errors import UsageError
@@ -46,6 +46,13 @@ class Requests(Protocol):
         """Return what makes that of a line which differs in its prompt only, which it takes as JSON."""
 
 
+class Start(NamedTuple):
+    """Where a line is in a file: its number from 1, and its offset."""
+
+    number: int
+    offset: int
+
+
 class Input:
     """The lines of a descriptor; `name` is what a message calls it. A regular file is read from where it stands.
 
@@ -65,20 +72,24 @@ class Input:
         """The descriptor of a regular file; None for a pipe."""
         return self._fd if self.is_file else None
 
-    def lines(self) -> Iterator[tuple[int, bytes]]:
-        """Yield each line that is not blank, with its number from 1. Raises UsageError where reading fails."""
-        return ((number, data) for number, data in enumerate(self.all_lines(), 1) if not is_blank(data))
+    def lines(self, start: Start | None = None) -> Iterator[tuple[int, int, bytes]]:
+        """Yield each line that is not blank, with its number and its offset, from that at `start` on.
 
-    def all_lines(self) -> Iterator[bytes]:
-        """Yield each line. Raises UsageError where reading fails."""
-        file = io.BufferedReader(_Raw(self._fd, self._start if self.is_file else None), 64 * 1024)
-        number = 0
+        Raises UsageError where reading fails.
+        """
+        return (line for line in self.all_lines(start) if not line[2].isspace())
+
+    def all_lines(self, start: Start | None = None) -> Iterator[tuple[int, int, bytes]]:
+        """Yield each line as `lines` does, blank or not."""
+        number, offset = start or Start(1, self._start)
+        file = io.BufferedReader(_Raw(self._fd, offset if self.is_file else None), 64 * 1024)
         try:
             while data := file.readline(_LINE_BYTES):
-                number += 1
                 if len(data) == _LINE_BYTES:
                     raise UsageError(f"{self.name}, line {number} is longer than 256 MiB", "send less in one line")
-                yield data
+                yield number, offset, data
+                number += 1
+                offset += len(data)
         except OSError as exc:
             raise UsageError(f"{self.name}: {exc.strerror}", "check where the lines come from") from exc
 
@@ -117,6 +128,7 @@ class Feed:
         self._defaults = defaults
         self._requests = requests
         self._lock = threading.Lock()
+        self._first: tuple[int, Start] | None = None  # the place of the first line of a file that is to be asked
         self._copies: dict[int, int] = {}  # of the few places whose request is there more than once
         self._jobs: Iterator[Job] = iter(())
 
@@ -130,9 +142,11 @@ class Feed:
             bad: list[str] = []
             count = 0
             digest_of = self._digest_of_prompt()
-            for place, (number, data) in enumerate(self._source.lines()):
+            for place, (number, offset, data) in enumerate(self._source.lines()):
                 try:
                     self._add(place, number, data, digest_of)
+                    if self._first is None and not self.plan.is_settled(place):
+                        self._first = place, Start(number, offset)
                 except (LineError, TwiceError) as error:
                     count += 1
                     if len(bad) < _TOLD:
@@ -160,7 +174,10 @@ class Feed:
 
     def _all(self) -> Iterator[Job]:
         is_planned = self._source.is_file
-        for place, (number, data) in enumerate(self._source.lines()):
+        if is_planned and self._first is None:
+            return
+        first, start = self._first or (0, None)
+        for place, (number, _, data) in enumerate(self._source.lines(start), first):
             if is_planned and place >= len(self.plan):
                 return  # it has grown since
             if is_planned and self.plan.is_settled(place):

@@ -32,10 +32,11 @@ class PlainPattern:
         """Return what is found in a line in UTF-8; None in any other."""
         content = line.removesuffix(b"\n")
         is_simple = b"\\" not in content and len(content.translate(None, _CONTROLS)) == len(content)
-        try:
-            line.decode()
-        except UnicodeDecodeError:
-            return None
+        if not content.isascii():
+            try:
+                content.decode()
+            except UnicodeDecodeError:
+                return None
         return (self._simple if is_simple else self._any).fullmatch(line)
 
 

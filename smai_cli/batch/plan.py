@@ -36,33 +36,34 @@ class Found:
         self._statuses = bytearray()
         self._digests = bytearray()
         self._numbers = array("q")
-        self._used = bytearray()
         for offset, known in results:
             if known is None:
                 self.unreadable += 1
             else:
                 self._add(offset, known)
+        self._used = bytearray(len(self._offsets))
 
     def _add(self, offset: int, known: Known) -> None:
         digest = known.digest[:_DIGEST_BYTES]
-        key = _key_of_id(known.id) if known.id is not None else _key_of_copy(digest, known.copy)
+        key = _key_of(known.id, digest)
+        if known.copy > 1 and known.id is None:
+            key = _key_of_copy(key, known.copy)
         row = self._rows.setdefault(key, len(self._offsets))
         if row == len(self._offsets):
             self._offsets.append(offset)
             self._statuses.append(known.status)
             self._digests += digest
             self._numbers.append(known.number)
-            self._used.append(0)
         elif self._statuses[row] != Status.COMPLETE or digest != self._digest(row):
             self._offsets[row], self._statuses[row], self._numbers[row] = offset, known.status, known.number
             self._digests[row * _DIGEST_BYTES : (row + 1) * _DIGEST_BYTES] = digest
 
-    def take(self, number: int, name: str | int | None, digest: bytes, copy: int) -> tuple[int, int, int] | None:
+    def take(self, key: int, number: int, name: str | int | None, digest: bytes) -> tuple[int, int, int] | None:
         """Return where the result of a line is, its status, and the number the line had then; None without one.
 
-        Raises ChangedError for an id whose request was another one: its answer is to another question.
+        `key` is that of the line, or of the copy that it is. Raises ChangedError for an id whose request was another
+        one: its answer is to another question.
         """
-        key = _key_of_id(name) if name is not None else _key_of_copy(digest, copy)
         row = self._rows.get(key)
         if row is None:
             return None
@@ -121,13 +122,18 @@ class Plan:
 
         Raises TwiceError for an id that was there before, and as Found.take does.
         """
-        copy = self._copy_of(number, name, digest)
-        result = self._result(number, name, digest, copy)
-        self._statuses.append(result[1] if result else _NONE)
-        self.offsets.append(result[0] if result else -1)
-        self._moved.append(number if result and result[2] != number else 0)
+        key, copy = _key_of(name, digest), 1
+        if key in self._seen:
+            copy = self._next_copy(key, number, name)
+        else:
+            self._seen.add(key)
+        result = self._result(_key_of_copy(key, copy) if copy > 1 else key, number, name, digest)
+        offset, status, before = result or (-1, _NONE, number)
+        self._statuses.append(status)
+        self.offsets.append(offset)
+        self._moved.append(0 if before == number else number)
         if result:
-            self._count(result[1])
+            self._count(status)
             self.settled += self.is_settled(len(self) - 1)
         return copy
 
@@ -175,21 +181,18 @@ class Plan:
         failed = [status for status in self._statuses if status not in (Status.COMPLETE, _NONE)]
         return next((status for status in failed if status not in SETTLED), failed[0] if failed else 0)
 
-    def _copy_of(self, number: int, name: str | int | None, digest: bytes) -> int:
-        key = _key_of_id(name) if name is not None else _key_of_copy(digest, 1)
-        if key not in self._seen:
-            self._seen.add(key)
-            return 1
+    def _next_copy(self, key: int, number: int, name: str | int | None) -> int:
+        """Return which copy of a line that was there before comes next. Raises TwiceError."""
         if name is not None:
             raise TwiceError(f"{shown_line(number, name)}: the id was there before", "give each line its own")
         self._copies[key] = self._copies.get(key, 1) + 1
         return self._copies[key]
 
-    def _result(self, number: int, name: str | int | None, digest: bytes, copy: int) -> tuple[int, int, int] | None:
+    def _result(self, key: int, number: int, name: str | int | None, digest: bytes) -> tuple[int, int, int] | None:
         if self._found is None:
             return None
         try:
-            return self._found.take(number, name, digest, copy)
+            return self._found.take(key, number, name, digest)
         except ChangedError:
             if self._drops_stale:
                 return None
@@ -199,10 +202,13 @@ class Plan:
         self.complete += status == Status.COMPLETE
 
 
-def _key_of_id(name: str | int) -> int:
+def _key_of(name: str | int | None, digest: bytes) -> int:
+    """Return the key of a line: of its id, or where it has none, of the first with its request."""
+    if name is None:
+        return int.from_bytes(digest[:_KEY_BYTES])
     # A text and a number are two names. The number as text: hash() knows -1 and -2 as one.
-    return hash((type(name) is str, str(name)))
+    return hash(name) if type(name) is str else hash((None, str(name)))
 
 
-def _key_of_copy(digest: bytes, copy: int) -> int:
-    return int.from_bytes(digest[:_KEY_BYTES]) ^ (copy << 1)
+def _key_of_copy(key: int, copy: int) -> int:
+    return key ^ (copy << 1)

@@ -4,7 +4,7 @@ import os
 from array import array
 from collections.abc import Iterator
 
-from smai_cli.batch.feed import Input
+from smai_cli.batch.feed import Input, Start
 from smai_cli.batch.lines import is_blank
 from smai_cli.batch.shard import Shard
 from smai_cli.errors import UsageError
@@ -22,28 +22,28 @@ class ShardInput(Input):
         self._shard = shard
         self._places: array[int] | None = None  # the number, the offset and the length of each line
 
-    def lines(self) -> Iterator[tuple[int, bytes]]:
+    def lines(self, start: Start | None = None) -> Iterator[tuple[int, int, bytes]]:
         """Yield each line that is not blank, with its number in the whole. Raises UsageError where reading fails."""
-        return self._all() if self._places is None else self._known(self._places)
+        return self._all() if self._places is None else self._known(self._places, start.number if start else 1)
 
-    def _all(self) -> Iterator[tuple[int, bytes]]:
+    def _all(self) -> Iterator[tuple[int, int, bytes]]:
         every, first = self._shard.total, self._shard.number % self._shard.total
-        places, offset = array("q"), self._start
-        for number, data in enumerate(self.all_lines(), 1):
+        places = array("q")
+        for number, offset, data in self.all_lines():
             if not self.may_be_empty and not is_blank(data):
                 self.may_be_empty = True  # somebody has a line
             if number % every == first and not is_blank(data):
                 if self.is_file:
                     places.extend((number, offset, len(data)))
-                yield number, data
-            offset += len(data)
+                yield number, offset, data
         if self.is_file:
             self._places = places
 
-    def _known(self, places: "array[int]") -> Iterator[tuple[int, bytes]]:
+    def _known(self, places: "array[int]", first: int) -> Iterator[tuple[int, int, bytes]]:
         for at in range(0, len(places), 3):
             number, offset, length = places[at : at + 3]
-            yield number, self._read(number, offset, length)
+            if number >= first:
+                yield number, offset, self._read(number, offset, length)
 
     def _read(self, number: int, offset: int, length: int) -> bytes:
         data = b""
