@@ -35,8 +35,8 @@ _ALIKE = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _OWN = ("stream", "stream_options")
 # The forms of the result.
 FLAT, OPENAI = "flat", "openai"
-_FLAT_MEMBERS = frozenset(("id", "custom_id", "prompt", "messages", "system", *_OWN))
-_OPENAI_MEMBERS = ("id", "custom_id", "body", "method", "url")
+_FLAT_MEMBERS = ("prompt", "messages", "system", *_OWN)
+_OPENAI_MEMBERS = ("body", "method", "url")
 _NONE: frozenset[str] = frozenset()
 _LINE_ENDS = ("", "\n", "\r\n")
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -155,14 +155,17 @@ def _decoded(text: str) -> Any:
 
 def _name(value: dict[str, Any]) -> str | int | None:
     """Return the id of a line, None without one. Raises UsageError for what cannot be one."""
-    for key in ("custom_id", "id"):
-        name = value.get(key)
-        if name is None:
-            continue
-        if type(name) is not str and type(name) is not int:
-            raise UsageError(f"its {key} is neither a text nor a whole number", "give each line an id of its own")
-        return name
-    return None
+    key = "id" if value.get("custom_id") is None else "custom_id"
+    name: Any = value.get(key)
+    if name is not None and type(name) is not str and type(name) is not int:
+        raise UsageError(f"its {key} is neither a text nor a whole number", "give each line an id of its own")
+    return name
+
+
+def _names_of_line(value: dict[str, Any]) -> tuple[str, ...]:
+    """Return the members that are for the name of a line; where both are there, id is the user's own."""
+    has_both = value.get("custom_id") is not None and value.get("id") is not None
+    return ("custom_id",) if has_both else ("custom_id", "id")
 
 
 def _of_text(head: _Head, text: str, defaults: Defaults) -> Line:
@@ -195,12 +198,13 @@ def _of_object(head: _Head, value: dict[str, Any], text: str, defaults: Defaults
 def _divided(value: dict[str, Any], names: frozenset[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what a line sets itself in its request, and what comes back in its result."""
     given, handed = {}, {}
+    not_own = (*_FLAT_MEMBERS, *_names_of_line(value))
     for key, member in value.items():
         if key in names:
             handed[key] = member
         elif key in MEMBERS:
             given[key] = member
-        elif key not in _FLAT_MEMBERS:
+        elif key not in not_own:
             handed[key] = member
     return given, handed
 
@@ -220,7 +224,8 @@ def _of_openai(head: _Head, value: dict[str, Any], _: str, defaults: Defaults) -
         raise UsageError("its body is no object", _HINT)
     if value.get("method", "POST") != "POST":
         raise UsageError(f"its method is {one_line(str(value['method']), 20)}", "a request is a POST")
-    head = head._replace(handed={key: member for key, member in value.items() if key not in _OPENAI_MEMBERS})
+    not_own = (*_OPENAI_MEMBERS, *_names_of_line(value))
+    head = head._replace(handed={key: member for key, member in value.items() if key not in not_own})
     defaults = defaults.replaced(api=_api_of(value.get("url"), body, defaults))
     given = {key: member for key, member in body.items() if key not in ("messages", *_OWN)}
     messages: tuple[Message, ...] = ()

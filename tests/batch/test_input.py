@@ -155,6 +155,18 @@ def test_a_member_whose_name_a_result_has_for_itself_comes_back_in_line(
     assert "refusal" not in result
 
 
+def test_an_id_beside_a_custom_id_is_the_users_own(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
+    lines = [
+        {"prompt": "a", "custom_id": "x", "id": 7},
+        openai_line("y") | {"id": "mine"},
+        {"prompt": "b", "custom_id": None, "id": "z"},
+        {"prompt": "c", "custom_id": "w", "id": None},
+    ]
+    results = batch(desk(), "-k", questions(*lines)).results
+    assert [result.get("custom_id", result["id"]) for result in results] == ["x", "y", "z", "w"]
+    assert [result.get("line") for result in results] == [{"id": 7}, {"id": "mine"}, None, None]
+
+
 @pytest.mark.parametrize("form", ["flat", "openai"])
 def test_such_members_never_confuse_a_run_that_resumes(
     batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path, form: str
