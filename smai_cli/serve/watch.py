@@ -65,32 +65,38 @@ class Watch:
         client, fd = Watched(connection, on_gone), connection.fileno()
         with self._lock:
             self._clients[fd] = client
-        self._wake()
+            self._wake()
         try:
             yield client
         finally:
             with self._lock:  # from here on the descriptor may become somebody else's
                 self._clients.pop(fd, None)
-            # As long as it is polled, a connection that is closed stays open.
-            self._wake()
+                # As long as it is polled, a connection that is closed stays open.
+                self._wake()
 
     def close(self) -> None:
-        """End the thread."""
-        self._is_closed = True
-        self._wake()
+        """End the thread. An answer that is still under way is watched no longer."""
+        with self._lock:
+            self._wake()
+            self._is_closed = True
         self._thread.join()
         os.close(self._reader)
         os.close(self._writer)
 
     def _wake(self) -> None:
+        """Have the thread look at the clients anew; to be called with the lock."""
+        if self._is_closed:  # the descriptor may be somebody else's by now
+            return
         with contextlib.suppress(BlockingIOError):  # so many wakings are enough
             os.write(self._writer, b"\0")
 
     def _run(self) -> None:
-        while not self._is_closed:
+        while True:
             poller = select.poll()
             poller.register(self._reader, select.POLLIN)
             with self._lock:
+                if self._is_closed:
+                    return
                 for fd, client in self._clients.items():
                     poller.register(fd, client.asked)
             for fd, _ in poller.poll():

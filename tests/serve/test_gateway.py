@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import random
 import socket
 import threading
@@ -52,6 +53,7 @@ from smai_cli.config.keys import Secret
 from smai_cli.serve.gateway import Gateway, Limits, Upstream
 from smai_cli.serve.hiding import Hider, secrets_of
 from smai_cli.serve.pages import pages
+from smai_cli.serve.watch import Watch
 
 pytest_plugins = ["rawserver", "gateways"]
 
@@ -531,6 +533,20 @@ def test_six_tabs_ask_at_the_same_time_each_on_its_own_connections(serve: Serve,
     assert len(answers) == 30
     assert {got.body for got in answers if got.status == 200} == {BODY}
     assert {got.status for got in answers} <= {200, 429}
+
+
+def test_a_watch_that_is_closed_writes_into_no_descriptor_of_somebody_else() -> None:
+    """An answer may outlive its server by a moment, and a number of a descriptor is given away again at once."""
+    watch = Watch()
+    ours, theirs = socket.socketpair()
+    with ours, theirs, watch.over(ours, lambda: None):
+        watch.close()
+        reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    with pytest.raises(BlockingIOError):
+        os.read(reader, 1)
+    os.close(reader)
+    os.close(writer)
 
 
 def test_a_server_can_be_closed_while_answers_are_under_way(serve: Serve) -> None:
