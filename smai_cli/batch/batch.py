@@ -5,7 +5,6 @@ Threads ask, each one line after the other; whoever has an answer puts its resul
 """
 
 import math
-import random
 import threading
 import time
 from collections import Counter
@@ -13,24 +12,19 @@ from collections.abc import Callable
 from typing import Protocol
 
 from smai_cli.batch.feed import Feed, Job, Requests
-from smai_cli.batch.gate import Gate, Limits, Ticket
-from smai_cli.batch.halt import Halt
+from smai_cli.batch.gate import Gate, Limits
+from smai_cli.batch.halt import Halt, Hopeless
 from smai_cli.batch.lines import Line
 from smai_cli.batch.results import Answer, Collector, encode_failure, encode_result
 from smai_cli.batch.spaced import Spaced
+from smai_cli.batch.tries import LineDeadline, Tries, is_above_limit
 from smai_cli.clocks import Deadline
-from smai_cli.errors import AccessError, Again, BusyError, ConnectError, RefusedError, SmaiError, Status, UsageError
+from smai_cli.errors import AccessError, RefusedError, SmaiError, Status, UsageError
 from smai_cli.frozen import Frozen
-from smai_cli.http.retry import LONGEST_WAIT_S, Retries
 from smai_cli.stream import pump
 from smai_cli.stream.outcome import Outcome
 
 _TICK_S = 1.0
-# The server is too busy: for a request above a limit, or at all.
-_ABOVE_LIMIT = 429
-_OVERLOADED = (429, 503, 529)
-# So many in a row that are refused, or find no server, and no success: the rest would fare no better.
-_HOPELESS = 10
 
 
 class BatchOptions(Frozen):
@@ -133,7 +127,7 @@ class Batch:
         self._is_unsynced = False
         self._failure: BaseException | None = None
         self._ends_s = math.inf
-        self._alike: tuple[str, int] = ("", 0)  # the last failure that may be hopeless, and how often in a row
+        self._hopeless = Hopeless()
         self._include_usage = options.include_usage
 
     def run(self) -> None:
@@ -218,20 +212,20 @@ class Batch:
         if job.line is None or job.failure:
             self._settle(job, None)
             return True
-        tries = _Tries(self.gate, self._options.retries)
+        tries = Tries(self.gate, self._options.retries)
         while tries.start():
-            deadline = _LineDeadline(self._deadline, self._options.timeout_s)
+            deadline = LineDeadline(self._deadline, self._options.timeout_s)
             tries.ends_by(deadline)
             answer = self._asked(job.line, post, tries, deadline)
             error = answer.outcome.error
             tries.end(error, succeeded=_is_answer(answer.outcome))
             if error and (tries.was_stopped or self._deadline.left_s() <= 0):
                 return False
-            if not (error and _is_above_limit(error)):
+            if not (error and is_above_limit(error)):
                 return self._settle(job, answer)
         return False
 
-    def _asked(self, line: Line, post: Post, tries: "_Tries", deadline: Deadline) -> Answer:
+    def _asked(self, line: Line, post: Post, tries: Tries, deadline: Deadline) -> Answer:
         outcome = Outcome(self._options.accept, model=line.request.model)
         outcome.choices = 1
         collector = Collector(self._check, tries.begins)
@@ -298,27 +292,10 @@ class Batch:
             return _TokenLimitError(
                 f"{self.tally.tokens} tokens are used, and --token-limit is {limit}", "with -o, --resume asks the rest"
             )
-        if error is None:
-            self._alike = ("", -1)
-            return None
-        if self._options.halt.wants(self._failed(), len(self._feed.plan)):
+        hopeless = self._hopeless.failure(error)
+        if error and self._options.halt.wants(self._failed(), len(self._feed.plan)):
             return _halted(error)
-        return self._hopeless(error)
-
-    def _hopeless(self, error: SmaiError) -> SmaiError | None:
-        """Return the failure that ends a run in which nothing can succeed; None where that is not known."""
-        if not isinstance(error, ConnectError | RefusedError):
-            return None
-        what, count = self._alike
-        if count < 0 and isinstance(error, RefusedError):  # something has succeeded: it is this line
-            return None
-        self._alike = (error.what, max(count, 0) + 1 if what in ("", error.what) else 1)
-        if self._alike[1] < _HOPELESS:
-            return None
-        again = "--resume-failed" if isinstance(error, RefusedError) else "--resume"
-        return type(error)(
-            f"{_HOPELESS} lines in a row: {error.what}", f"{error.hint}; with -o, {again} asks them again"
-        )
+        return hopeless
 
     def _sync(self) -> None:
         with self._lock:
@@ -345,95 +322,3 @@ def _halted(error: SmaiError) -> SmaiError:
 def _is_answer(outcome: Outcome) -> bool:
     """Return whether the server answers, be the answer complete or not."""
     return outcome.error is None or outcome.error.status in (Status.CUT_SHORT, Status.WITHHELD)
-
-
-def _is_busy(error: SmaiError) -> bool:
-    return isinstance(error, BusyError) and error.http_status in _OVERLOADED
-
-
-def _is_above_limit(error: SmaiError) -> bool:
-    """Return whether a request came too early, and is to be sent when the server lets it through."""
-    return isinstance(error, BusyError) and error.http_status == _ABOVE_LIMIT and error.again is Again.UNANSWERED
-
-
-class _LineDeadline(Deadline):
-    """The end of a line, `timeout_s` seconds from now (0: never), or of the run, whichever comes first."""
-
-    def __init__(self, run: Deadline, timeout_s: float) -> None:
-        super().__init__(timeout_s)
-        self._run = run
-        self._timeout_s = timeout_s
-
-    def left_s(self) -> float:
-        return min(super().left_s(), self._run.left_s())
-
-    def error(self) -> "SmaiError":  # type: ignore[override]
-        if self._run.left_s() <= 0:
-            return self._run.error()
-        error = super().error()
-        error.what = f"timed out: the line took {self._timeout_s:g} s in all"
-        error.hint = "raise --timeout, or try again"
-        return error
-
-
-class _Tries(Retries):
-    """The tries of one line, each through the gate; `was_stopped` says that the gate closed before the next."""
-
-    def __init__(self, gate: Gate, limit: int) -> None:
-        super().__init__(limit, lambda _: None)
-        self._line = Deadline()
-        self.was_stopped = False
-        self._gate = gate
-        self._ticket: Ticket | None = None
-
-    def start(self) -> bool:
-        """Wait for leave to ask; return False once the gate is closed."""
-        self._ticket = self._gate.enter()
-        return self._ticket is not None
-
-    def ends_by(self, deadline: Deadline) -> None:
-        """Hear until when the line may take."""
-        self._line = deadline
-
-    def begins(self) -> None:
-        """Tell the gate that an answer comes."""
-        if self._ticket:
-            self._gate.begins(self._ticket)
-
-    def end(self, error: SmaiError | None, *, succeeded: bool) -> None:
-        """Tell the gate how the last try has ended."""
-        if self._ticket is None:
-            return
-        if error and _is_busy(error):
-            self._gate.hold(self._ticket, error)
-        else:
-            self._gate.leave(self._ticket, succeeded=succeeded)
-        self._ticket = None
-
-    def wait(self, error: SmaiError, *, holds_back: bool) -> bool:  # noqa: ARG002  # every line is held back
-        """Wait for the next try after `error` and return True; False where there is none, or not from here.
-
-        A request above a limit is no try: it leaves, and comes again when the gate is open.
-        """
-        if error.again is Again.NEVER or self.spent >= self.limit or _is_above_limit(error):
-            return False
-        pause_s = 0.0 if _is_busy(error) else _pause_s(error, self.spent + 1)
-        if (error.wait_s or 0.0) > LONGEST_WAIT_S and pause_s:
-            error.hint = f"the server asks to wait {math.ceil(error.wait_s or 0.0)} s; try again then"
-            return False
-        if pause_s >= self._line.left_s():
-            error.hint = f"the next try would come in {pause_s:.1f} s, when the time for it is over"
-            return False
-        self.end(error, succeeded=False)
-        self.spent += 1
-        if not self._gate.wait(pause_s):
-            self.was_stopped = True
-            return False
-        self.was_stopped = not self.start()
-        return not self.was_stopped
-
-
-def _pause_s(error: SmaiError, spent: int) -> float:
-    """Return for how long a line waits after a failure that is its own, and not the server's load."""
-    pause_s = error.wait_s if error.wait_s is not None else min(60.0, 0.5 * 2.0 ** min(spent - 1, 7))
-    return pause_s * random.uniform(1.0, 1.2)  # noqa: S311  # no secret hangs on it

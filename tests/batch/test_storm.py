@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from batching import KEY, Ask, MakeChaos, MakeDesk, Questions, Run, command, encoded, reach, results_in
 
+from smai_cli.batch.halt import Hopeless
+from smai_cli.errors import ConnectError, RefusedError
 from smai_cli.mock.server import Refusal
 
 pytestmark = pytest.mark.thorough
@@ -214,6 +216,13 @@ def test_ten_equal_refusals_before_any_success_end_the_run_and_one_success_does_
     server.refuse = dict.fromkeys(numbered(50)[1:], 400)
     result = batch(server, "-j1", questions(*numbered(50)))
     assert (result.status, len(server.received)) == (4, 50)
+
+
+def test_refusals_after_a_success_never_end_a_run_whatever_came_between() -> None:
+    hopeless = Hopeless()
+    assert hopeless.failure(None) is None
+    assert hopeless.failure(ConnectError("nobody there", "look")) is None
+    assert not any(hopeless.failure(RefusedError("no such model", "look")) for _ in range(50))
 
 
 def test_a_server_that_is_not_there_ends_the_run_with_the_lines_to_be_asked_again(
