@@ -2,7 +2,7 @@
 
 A stand-in takes the place of each in sys.modules (language reference, The import system, 5.3.1). Who imports it holds
 the stand-in; what is asked of it, the module answers, which is loaded then. Two threads that do so at once wait for
-each other, as with any import: importlib.util.LazyLoader does not see to that before Python 3.12
+each other, as with any import: importlib.util.LazyLoader does not see to that before Python 3.11.9
 (python/cpython issue 114763), and has to be imported itself. Nothing but what the interpreter has is imported here.
 """
 
