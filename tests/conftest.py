@@ -16,7 +16,8 @@ from smai_cli.mock.server import Mock, Received, Refusal
 
 # Under nohup, or in the background of a script, these are ignored, and every child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
+for _number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+    signal.signal(_number, signal.SIG_DFL)
 
 Smai = Callable[..., process.Result]
 Server = Callable[..., Mock]
