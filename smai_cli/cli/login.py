@@ -1,5 +1,6 @@
 """`smai login`: keep a key for a server, so that no environment has to carry it."""
 
+import math
 import os
 import signal
 from typing import NoReturn
@@ -27,8 +28,8 @@ from smai_cli.text import on_a_line
 _STDIN = 0
 # What ends a process from the keyboard, and from outside.
 _SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-# How often a person who types is interrupted, unseen, to look for what has happened.
-_LOOKS_S = 0.2
+# A timer of 0 s never rings.
+_SOON_S = 0.001
 
 
 class _Command(click.Command):
@@ -128,19 +129,14 @@ def _typed(origin: str, deadline: Deadline) -> Secret:
     """Ask for the key on the terminal, without echo; a signal, and the deadline, put the echo back first."""
     import getpass  # noqa: PLC0415  # for a person only
 
-    def look(number: int, frame: object) -> None:
-        if deadline.left_s() <= 0:
-            _interrupt(number, frame)
-
     heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # as under nohup
-    before = {number: signal.signal(number, _interrupt) for number in heard}
-    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, look)
+    before = {number: signal.signal(number, _interrupt) for number in {*heard, signal.SIGALRM}}
     try:
-        # A signal that comes right before the read begins does not interrupt it; the next one does, and both are heard.
-        signal.setitimer(signal.ITIMER_REAL, _LOOKS_S, _LOOKS_S)
+        if deadline.left_s() < math.inf:
+            signal.setitimer(signal.ITIMER_REAL, max(deadline.left_s(), _SOON_S))
         typed = getpass.getpass(f"Key for {origin}: ")
     except _InterruptedError as interrupt:
-        if interrupt.number == signal.SIGALRM:
+        if interrupt.number == signal.SIGALRM and deadline.left_s() <= 0:
             raise deadline.error() from None
         die_by(interrupt.number)
     except (EOFError, OSError) as exc:
