@@ -4,6 +4,7 @@ A stand-in takes the place of each in sys.modules (language reference, The impor
 the stand-in; what is asked of it, the module answers, which is loaded then. Two threads that do so at once wait for
 each other, as with any import: importlib.util.LazyLoader does not see to that before Python 3.11.9
 (python/cpython issue 114763), and has to be imported itself. Nothing but what the interpreter has is imported here.
+It is for modules that are imported whole: who imports a part of one first, such as idna.core, has that part twice.
 """
 
 import _thread
@@ -17,7 +18,7 @@ else:
 
 _LOCK = _thread.allocate_lock()
 
-# Each is imported whole, never in part, so that importing it needs nothing of it: tokenize and linecache by inspect,
+# Importing needs nothing of them: tokenize and linecache by inspect,
 # which click wants; traceback by logging; ipaddress by urllib.parse; mimetypes by urllib3 for forms; shutil by
 # tempfile; zipfile and idna by requests.
 SELDOM_USED = ("tokenize", "linecache", "traceback", "ipaddress", "mimetypes", "shutil", "zipfile", "idna")

@@ -26,6 +26,8 @@ ENDING = (
     signal.SIGUSR1,
     signal.SIGUSR2,
 )
+# They load at once what they may need: descriptors may run out, and files may be replaced.
+_LONG_LIVED = (["batch"], ["mock"], ["serve"])
 
 
 def main() -> "NoReturn":
@@ -133,9 +135,10 @@ def _fill_closed_descriptors() -> list[int]:
 
 def _run(args: list[str], *, stdout_is_closed: bool) -> int:
     """Run the command line `args`; return the exit status."""
-    from smai_cli.lazy_imports import import_lazily  # noqa: PLC0415
+    if args[:1] not in _LONG_LIVED:
+        from smai_cli.lazy_imports import import_lazily  # noqa: PLC0415
 
-    import_lazily()
+        import_lazily()
     early = None if stdout_is_closed else _begin_early(args)
     import errno  # noqa: PLC0415
     import io  # noqa: PLC0415
@@ -162,13 +165,21 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
     except BaseException as exc:  # noqa: BLE001  # a defect in smai: the one case in which a traceback is right
         if failure := failure_of(exc):
             return _fail(failure, args)
-        import traceback  # noqa: PLC0415
-
-        from smai_cli.output.descriptors import say_plain  # noqa: PLC0415
-
-        say_plain(traceback.format_exc().rstrip())
+        _print_traceback(exc)
         say("this is a defect in smai; please report it with the lines above")
         return Status.DEFECT
+
+
+def _print_traceback(exc: BaseException) -> None:
+    """Print the traceback of an exception, if there is a descriptor left to load what prints it."""
+    from smai_cli.output.descriptors import say_plain  # noqa: PLC0415
+
+    try:
+        import traceback  # noqa: PLC0415
+
+        say_plain("".join(traceback.format_exception(exc)).rstrip())
+    except (OSError, ImportError):
+        say_plain(repr(exc))
 
 
 def _begin_early(args: list[str]) -> "Preconnect | None":

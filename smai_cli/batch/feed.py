@@ -53,6 +53,14 @@ class Start(NamedTuple):
     offset: int
 
 
+class _First(NamedTuple):
+    """The first line of a file that is to be asked: its place, where it is, and the hash of its bytes."""
+
+    place: int
+    start: Start
+    content: int
+
+
 class Input:
     """The lines of a descriptor; `name` is what a message calls it. A regular file is read from where it stands.
 
@@ -128,7 +136,7 @@ class Feed:
         self._defaults = defaults
         self._requests = requests
         self._lock = threading.Lock()
-        self._first: tuple[int, Start] | None = None  # the place of the first line of a file that is to be asked
+        self._first: _First | None = None
         self._copies: dict[int, int] = {}  # of the few places whose request is there more than once
         self._jobs: Iterator[Job] = iter(())
 
@@ -145,8 +153,8 @@ class Feed:
             for place, (number, offset, data) in enumerate(self._source.lines()):
                 try:
                     self._add(place, number, data, digest_of)
-                    if self._first is None and not self.plan.is_settled(place):
-                        self._first = place, Start(number, offset)
+                    if self._first is None and not bad and not self.plan.is_settled(place):
+                        self._first = _First(place, Start(number, offset), _content(data))
                 except (LineError, TwiceError) as error:
                     count += 1
                     if len(bad) < _TOLD:
@@ -173,11 +181,13 @@ class Feed:
         return next((job.line for job in self._all() if job.line), None)
 
     def _all(self) -> Iterator[Job]:
-        is_planned = self._source.is_file
-        if is_planned and self._first is None:
+        is_planned, first = self._source.is_file, self._first
+        if is_planned and first is None:
             return
-        first, start = self._first or (0, None)
-        for place, (number, _, data) in enumerate(self._source.lines(start), first):
+        lines = self._source.lines(first.start if first else None)
+        for place, (number, _, data) in enumerate(lines, first.place if first else 0):
+            if first and place == first.place and _content(data) != first.content:
+                raise UsageError("the input has changed while it was read", "run it again with --resume")
             if is_planned and place >= len(self.plan):
                 return  # it has grown since
             if is_planned and self.plan.is_settled(place):
@@ -230,6 +240,10 @@ class Feed:
         copy = self.plan.add(number, name, digest)
         if copy > 1:
             self._copies[place] = copy
+
+
+def _content(data: bytes) -> int:
+    return hash(data.rstrip(b"\r\n"))  # the last line may have had no end yet
 
 
 def no_lines(source: Input) -> UsageError:

@@ -328,6 +328,16 @@ def test_a_file_is_checked_whole_and_the_first_ten_bad_lines_are_named_with_noth
     assert told.endswith("; 2 more; nothing was asked; mend the lines")
 
 
+@pytest.mark.parametrize("flags", [(), ("--dry-run",), ("--shard", "1/1")])
+def test_a_bad_line_is_told_wherever_it_stands(
+    batch: Ask, desk: MakeDesk, questions: Questions, flags: tuple[str, ...]
+) -> None:
+    for lines in ([b"5\n", "good"], [b"\n", b"\xff\n", "good"], ["good", b"5\n"], [b"5\n", b"5\n", "good", b"5\n"]):
+        result = batch(desk(), *flags, questions(*lines))
+        assert (result.status, result.stdout) == (2, b"")
+        assert "; nothing was asked; mend the lines" in result.stderr
+
+
 def test_in_a_pipe_a_bad_line_is_a_failed_result_and_the_rest_goes_on(batch: Ask, desk: MakeDesk) -> None:
     server = desk()
     lines = [line for line, _ in BAD]

@@ -12,6 +12,15 @@ import pytest
 from batching import Ask, Desk, MakeDesk, Questions, command, encoded, reach, results_in
 from outfolder import names, partial
 
+from smai_cli.batch.encoding import Encoding
+from smai_cli.batch.feed import Feed, Input
+from smai_cli.batch.lines import Defaults, read_line
+from smai_cli.batch.plan import Found, Plan
+from smai_cli.batch.results import Known
+from smai_cli.batch.shard import Shard
+from smai_cli.batch.shard_input import ShardInput
+from smai_cli.errors import UsageError
+
 pytest_plugins = ["batching"]
 pytestmark = pytest.mark.preloaded
 
@@ -381,6 +390,34 @@ def test_an_input_that_shrinks_while_it_is_read_is_told_and_never_taken_for_whol
     assert run.returncode == 2
     assert "the input has changed while it was read" in stderr
     assert names(out) == ["answers.jsonl.partial"]
+
+
+@pytest.mark.parametrize("shard", [None, Shard(1, 1)])
+def test_an_input_that_is_another_one_when_it_is_read_again_is_not_asked(tmp_path: Path, shard: Shard | None) -> None:
+    """The second reading begins at the first line that is left, by its offset: in a part of another line, perhaps."""
+    file = tmp_path / "questions.txt"
+    file.write_text("first\nsecond\nthird")
+    defaults = Defaults(model="m", api="chat", system=None, parameters={}, extra_body={}, is_text=True)
+    with file.open() as opened:
+        source = ShardInput(opened.fileno(), "it", shard) if shard else Input(opened.fileno(), "it")
+        found = Found([(0, Known(None, Encoding().digest(read_line(1, b"first", defaults)), 1, 1, 0))])
+        feed = Feed(source, defaults, Encoding(), Plan(found))
+        feed.check()
+        file.write_text("# first\nsecond\nthird")
+        with pytest.raises(UsageError, match="the input has changed while it was read"):
+            feed.take()
+
+
+def test_a_resumed_input_whose_new_lines_are_bad_is_refused_and_nothing_is_asked(
+    batch: Ask, desk: MakeDesk, questions: Questions, out: Path
+) -> None:
+    server = desk()
+    server.refuse["c"] = 500
+    assert batch(server, "-o", out, "-j1", "--retries", "0", questions("a", "c")).status == 6
+    server.received.clear()
+    result = batch(server, "-o", out, "--resume", questions("a", b"5\n", "c"))
+    assert (result.status, server.received) == (2, [])
+    assert "line 2: it is JSON, but neither a text nor an object" in result.stderr
 
 
 def test_an_input_that_grows_while_it_is_read_is_asked_as_it_was_checked(
