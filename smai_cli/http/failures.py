@@ -81,6 +81,8 @@ def _unusable(chain: list[BaseException]) -> SmaiError | None:
     if _any(chain, requests.exceptions.InvalidSchema, urllib3.exceptions.ProxySchemeUnknown):
         return ConnectError(f"the proxy cannot be used: {reason}", "check HTTPS_PROXY and ALL_PROXY", again=Again.NEVER)
     if _any(chain, requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError):
+        if any("IDNA" in str(cause) for cause in chain):
+            return UsageError("the host of the URL is no name that DNS can have", "check --base-url, and HTTPS_PROXY")
         if any("Failed to parse" in str(cause) for cause in chain):  # not the base URL, which was parsed before
             return ConnectError("the proxy is no URL", "check HTTPS_PROXY and ALL_PROXY", again=Again.NEVER)
         return UsageError(f"the base URL cannot be used: {reason}", "check --base-url and SMAI_BASE_URL")

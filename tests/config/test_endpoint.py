@@ -150,3 +150,15 @@ def test_a_short_key_is_hidden_behind_bearer_and_where_it_stands_alone_and_is_no
 def test_a_secret_shows_in_no_form() -> None:
     endpoint = Endpoint("https://x", Secret("sk-1"))
     assert "sk-1" not in f"{endpoint} {endpoint!r} {endpoint.key} {[endpoint.key]}"
+
+
+def test_a_host_that_no_name_server_can_know_is_told_as_such(smai: Smai) -> None:
+    for env in (
+        {"SMAI_BASE_URL": "https://\u24a6.example/v1"},
+        {"SMAI_BASE_URL": "https://smai.example/v1", "HTTPS_PROXY": "http://\u24a6.example"},
+    ):
+        result = smai("ask", "hi", env={"SMAI_API_KEY": "sk-1", **env})
+        assert result.status == 2
+        assert result.stderr == (
+            "smai: the host of the URL is no name that DNS can have; check --base-url, and HTTPS_PROXY\n"
+        )
