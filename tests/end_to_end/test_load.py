@@ -30,9 +30,9 @@ def deltas(count: int) -> Step:
     ("flags", "many"),
     [
         pytest.param([], 1_000_000, marks=pytest.mark.nightly),
-        ([], 200_000),
-        (["--raw"], 200_000),
-        (["--jsonl"], 200_000),
+        ([], 50_000),
+        (["--raw"], 50_000),
+        (["--jsonl"], 50_000),
     ],
 )
 def test_a_long_stream_needs_no_more_memory_than_a_thousand_deltas(

@@ -574,7 +574,7 @@ def test_a_defect_is_told_and_fails_one_request_only(serve: Serve) -> None:
         assert ask(door, "GET", "/", None).status == 200
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.nightly)])
 def test_no_bytes_of_a_client_are_a_defect_nor_pass_without_the_token(serve: Serve, gateway: Start, count: int) -> None:
     """Requests with random bytes changed, cut and doubled; the token is never in them."""
     chance = random.Random(count)
