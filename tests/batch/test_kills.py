@@ -38,7 +38,7 @@ def survive(
             with contextlib.suppress(subprocess.TimeoutExpired):
                 run.wait(chance.uniform(*within_s))
             run.send_signal(number)
-        status = run.wait(300)
+        status = run.wait(900)  # a server that refuses a seventh of all requests is asked few at once
         if status == 0:
             return
         assert status in {6, 8, -signal.SIGKILL, -signal.SIGTERM}
@@ -49,7 +49,7 @@ def survive(
     ("lines", "jobs", "kills"),
     [
         pytest.param(80, 8, 3, id="small", marks=pytest.mark.timeout(180)),
-        pytest.param(1500, 32, 25, id="large", marks=[pytest.mark.nightly, pytest.mark.timeout(600)]),
+        pytest.param(1500, 32, 25, id="large", marks=[pytest.mark.nightly, pytest.mark.timeout(1500)]),
     ],
 )
 def test_chaos_and_kills_lose_double_and_tear_nothing(
