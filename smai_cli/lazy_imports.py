@@ -18,9 +18,8 @@ else:
 
 _LOCK = _thread.allocate_lock()
 
-# Importing needs nothing of them: tokenize and linecache by inspect,
-# which click wants; traceback by logging; ipaddress by urllib.parse; mimetypes by urllib3 for forms; shutil by
-# tempfile; zipfile and idna by requests.
+# Who imports them asks nothing of them yet: inspect, for click, of tokenize and linecache; logging of traceback;
+# urllib.parse of ipaddress; urllib3 of mimetypes; tempfile of shutil; requests of zipfile and idna.
 SELDOM_USED = ("tokenize", "linecache", "traceback", "ipaddress", "mimetypes", "shutil", "zipfile", "idna")
 
 
@@ -37,8 +36,8 @@ class LazyModule(ModuleType):
         return getattr(importlib.import_module(self.__name__), name)
 
 
-def import_lazily(names: tuple[str, ...] = SELDOM_USED) -> None:
+def import_lazily() -> None:
     """Have each of these modules loaded when something of it is used; those that are loaded stay as they are."""
-    for name in names:
+    for name in SELDOM_USED:
         if name not in sys.modules:
             sys.modules[name] = LazyModule(name)

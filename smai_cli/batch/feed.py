@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from smai_cli.batch.lines import Defaults, Line, LineError, plain_line, read_line, shown_line
+from smai_cli.batch.lines import Defaults, Line, LineError, is_blank, plain_line, read_line, shown_line
 from smai_cli.batch.plan import Plan, TwiceError
 from smai_cli.batch.results import Asked
 from smai_cli.errors import UsageError
@@ -85,7 +85,7 @@ class Input:
 
         Raises UsageError where reading fails.
         """
-        return (line for line in self.all_lines(start) if not line[2].isspace())
+        return (line for line in self.all_lines(start) if not is_blank(line[2]))
 
     def all_lines(self, start: Start | None = None) -> Iterator[tuple[int, int, bytes]]:
         """Yield each line as `lines` does, blank or not."""
