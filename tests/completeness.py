@@ -7,7 +7,7 @@ the forms are those of the servers named beside them.
 import json
 from typing import Any, NamedTuple
 
-COMPLETE, BROKEN, CUT_SHORT, WITHHELD = 0, 8, 9, 10
+COMPLETE, REFUSED, BROKEN, CUT_SHORT, WITHHELD = 0, 4, 8, 9, 10
 OUT = "Hello world\n"
 
 
@@ -28,12 +28,19 @@ def chunk(text: str | None = None, reason: str | None = None, index: int = 0, **
     return event({"object": "chat.completion.chunk", "choices": [choice(text, reason, index, **delta)]})
 
 
+def in_message(content: Any, reason: str | None = "stop") -> bytes:
+    """Return the event of a chunk that has a message and no delta."""
+    return event({"choices": [{"index": 0, "message": {"content": content}, "finish_reason": reason}]})
+
+
 ROLE = chunk("", role="assistant")
 HELLO, WORLD = chunk("Hello "), chunk("world\n")
 STOP, DONE = chunk(reason="stop"), event("[DONE]")
 USAGE = event({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}})
 PING = event({"type": "ping"})
 CALL = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+CALLING = chunk(tool_calls=[CALL])
+CALLED_FOR = chunk(reason="tool_calls")
 TEXT = [ROLE, HELLO, WORLD]
 
 
@@ -51,15 +58,33 @@ class Row(NamedTuple):
     accept: tuple[str, ...] = ()
     dialect: str = "chat"
     due: int | None = None
+    output_limit: int | None = None
 
     @property
     def framed_status(self) -> int:
         return self.status if self.framed is None else self.framed
 
 
-def _whole_words() -> list[Row]:
-    words = ["stop", "tool_calls", "function_call", "eos", "eos_token", "end_turn", "stop_sequence", "COMPLETE"]
-    return [Row(f"{word} is whole", [*TEXT, chunk(reason=word)], COMPLETE) for word in words]
+def _words() -> list[Row]:
+    """Return each word of a server for a normal end, a limit and a filter, and what is close to one and is none."""
+    normal = ["stop", "STOP", "eos", "eos_token", "end", "end_turn", "stop_sequence", "COMPLETE", "FinishReason.STOP"]
+    calls = ["tool_calls", "function_call", "tool_use", "tool_call", "Tool_Use"]
+    limits = ["length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "model_length", "FinishReason.MAX_TOKENS"]
+    filters = ["content_filter", "SAFETY", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "sensitive"]
+    filters += ["content_filter: violence", "FinishReason.SAFETY"]
+    unknown = ["ended", "stopped", "completed", "max_token", "safe", "tool", "FinishReason.", "content_filterX"]
+    rows = [Row(f"{word} is normal", [*TEXT, chunk(reason=word)], COMPLETE) for word in normal]
+    rows += [Row(f"{word} is normal after a call", [CALLING, chunk(reason=word), DONE], COMPLETE, "") for word in calls]
+    rows += [Row(f"{word} is a limit", [*TEXT, chunk(reason=word)], CUT_SHORT) for word in limits]
+    rows += [
+        Row(f"{word} is a limit, accepted", [*TEXT, chunk(reason=word)], COMPLETE, accept=("length",))
+        for word in limits
+    ]
+    rows += [Row(f"{word} is a filter", [*TEXT, chunk(reason=word)], WITHHELD) for word in filters]
+    rows += [Row(f"{word} is unknown", [*TEXT, chunk(reason=word)], BROKEN) for word in unknown]
+    return rows + [
+        Row(f"{word} is unknown, accepted", [*TEXT, chunk(reason=word)], COMPLETE, accept=(word,)) for word in unknown
+    ]
 
 
 def _errors() -> list[Row]:
@@ -108,7 +133,11 @@ CHAT = [
         "stop in every chunk and a cut is no end",
         [chunk("", "stop", role="assistant"), chunk("Hello ", "stop"), chunk("world\n", "stop")],
         BROKEN,
-        framed=COMPLETE,
+    ),
+    Row(
+        "stop in every chunk, the last without text, and a cut",
+        [chunk("Hello ", "stop"), chunk("world\n", "stop"), chunk("", "stop")],
+        BROKEN,
     ),
     Row("stop in every chunk and [DONE]", [chunk("Hello ", "stop"), chunk("world\n", "stop"), DONE], COMPLETE),
     Row("stop beside the role and a cut", [chunk("", "stop", role="assistant")], BROKEN, "", framed=COMPLETE),
@@ -118,11 +147,56 @@ CHAT = [
         "stop beside the second and the third text, and a cut",
         [chunk("Hello "), chunk("world", "stop"), chunk("\n", "stop")],
         BROKEN,
-        framed=COMPLETE,
+    ),
+    Row(
+        "stop in every chunk of reasoning and text, and a cut",
+        [chunk(reasoning="hm", reason="stop"), chunk("Hello ", "stop"), chunk("world\n", "stop")],
+        BROKEN,
+    ),
+    Row("text after stop, and then a reason of its own", [HELLO, STOP, WORLD, chunk("", "stop")], COMPLETE),
+    Row(
+        "text after length does not make stop worthless",
+        [chunk("Hello ", "length"), chunk("world\n", "stop")],
+        8,
+        framed=9,
     ),
     Row("text behind the reason takes it back", [HELLO, STOP, WORLD], BROKEN),
     Row("also before [DONE]", [HELLO, STOP, WORLD, DONE], BROKEN),
     Row("and another reason ends it", [HELLO, STOP, WORLD, STOP], COMPLETE),
+    # A reason for calls is an end where the body has one; text after it needs another.
+    Row("a reason for calls alone, and text", [CALLED_FOR, HELLO, WORLD, DONE], COMPLETE),
+    Row(
+        "a stop in every chunk of text after a stop, and a reason for calls",
+        [chunk("Hello ", "stop"), chunk("world", "stop"), CALLING, CALLED_FOR, chunk("\n", "stop")],
+        BROKEN,
+    ),
+    Row("a call and its reason", [CALLING, CALLED_FOR], COMPLETE, ""),
+    Row("a call and its reason, a ping and [DONE]", [CALLING, CALLED_FOR, PING, DONE], COMPLETE, ""),
+    Row(
+        "a call and its reason in one chunk",
+        [chunk(reason="tool_calls", tool_calls=[CALL])],
+        BROKEN,
+        "",
+        framed=COMPLETE,
+    ),
+    Row("the same with [DONE]", [chunk(reason="tool_calls", tool_calls=[CALL]), DONE], COMPLETE, ""),
+    Row("a call, its reason, and an unfinished event", [CALLING, CALLED_FOR, b'data: {"choi'], BROKEN, ""),
+    Row("a call, its reason, and text without another", [CALLING, CALLED_FOR, HELLO, WORLD], BROKEN, framed=COMPLETE),
+    Row("the same with [DONE] (ChatMock)", [CALLING, CALLED_FOR, HELLO, WORLD, DONE], COMPLETE),
+    Row("a call, its reason, text, and another", [CALLING, CALLED_FOR, HELLO, WORLD, STOP], COMPLETE),
+    Row(
+        "a call, its reason, and stop with the last text",
+        [CALLING, CALLED_FOR, HELLO, chunk("world\n", "stop")],
+        COMPLETE,
+    ),
+    Row("a call, its reason, and stop with the only text", [CALLING, CALLED_FOR, chunk(OUT, "stop")], BROKEN, framed=0),
+    Row("a call, its reason, text, and a limit", [CALLING, CALLED_FOR, *TEXT, chunk(reason="length"), DONE], CUT_SHORT),
+    Row("a call, its reason, and reasoning", [CALLING, CALLED_FOR, chunk(reasoning="hm"), DONE], BROKEN, ""),
+    Row("a call, its reason, and another call", [CALLING, CALLED_FOR, CALLING, CALLED_FOR], COMPLETE, ""),
+    Row("a call, its reason, and text after a stop", [CALLING, CALLED_FOR, HELLO, STOP, WORLD, DONE], BROKEN),
+    Row("a call, its reason, and stop", [CALLING, CALLED_FOR, STOP], COMPLETE, ""),
+    Row("stop with the only text after text that stop ended", [HELLO, STOP, chunk("world\n", "stop")], BROKEN),
+    Row("the same with [DONE]", [HELLO, STOP, chunk("world\n", "stop"), DONE], COMPLETE),
     Row("reasoning behind the reason takes it back", [*TEXT, STOP, chunk(reasoning_content="hm")], BROKEN),
     Row("a call behind the reason takes it back", [*TEXT, STOP, chunk(tool_calls=[CALL])], BROKEN),
     Row("a refusal behind the reason takes it back", [*TEXT, STOP, chunk(refusal="no")], BROKEN),
@@ -130,7 +204,7 @@ CHAT = [
     Row("reasoning before the only text is no proof", [chunk(reasoning="hm"), chunk(OUT, "stop")], BROKEN, framed=0),
     Row("usage behind the reason does not", [*TEXT, STOP, USAGE], COMPLETE),
     Row("one reason again and again", [*TEXT, STOP, STOP, DONE], COMPLETE),
-    *_whole_words(),
+    *_words(),
     # The worst of several.
     Row("length", [*TEXT, chunk(reason="length")], CUT_SHORT),
     Row("length beside the last text", [HELLO, chunk("world\n", "length")], CUT_SHORT),
@@ -195,8 +269,33 @@ CHAT = [
     Row("two choices, one reason each", [*TEXT, STOP, chunk("b", index=1), chunk(reason="stop", index=1)], COMPLETE),
     Row("two choices, the second without", [*TEXT, chunk("b", index=1), STOP], BROKEN),
     Row("two choices, the second cut short", [*TEXT, chunk("b", index=1), STOP, chunk(None, "length", 1)], CUT_SHORT),
-    Row("one is due, and another comes without an end", [*TEXT, chunk("b", index=1), STOP, DONE], COMPLETE, due=1),
-    Row("one is due, and another is cut short", [*TEXT, chunk("b", "length", 1), STOP, DONE], CUT_SHORT, due=1),
+    # Where one was asked for, a lone choice is the answer whatever its index.
+    Row(
+        "indexes that count tokens (Foundry Local, old TGI)",
+        [chunk("Hello ", index=0), chunk("wor", index=1), chunk("ld\n", index=2), chunk(None, "stop", 3)],
+        COMPLETE,
+        due=1,
+    ),
+    Row("one is due, and the rest has another index", [HELLO, chunk("world\n", "stop", 1), DONE], COMPLETE, due=1),
+    Row(
+        "one is due, and two come in turn",
+        [HELLO, chunk("b", None, 1), WORLD, STOP, DONE],
+        BROKEN,
+        "Hello bworld\n",
+        due=1,
+    ),
+    Row(
+        "one is due, and two come in one event",
+        [event({"choices": [choice(OUT), choice("b", None, 1)]}), STOP, DONE],
+        BROKEN,
+        due=1,
+    ),
+    Row(
+        "one is due, and the call comes in a second choice (Copilot)",
+        [event({"choices": [choice(OUT), choice(None, "tool_calls", 1, tool_calls=[CALL])]}), CALLED_FOR],
+        COMPLETE,
+        due=1,
+    ),
     Row("another is due, and comes without an end", [*TEXT, chunk("b", index=1), STOP, DONE], BROKEN, due=2),
     Row("two are due, one comes", [*TEXT, STOP, DONE], BROKEN, due=2),
     Row("two are due, one comes, [DONE] is accepted", [*TEXT, STOP, DONE], BROKEN, due=2, accept=("done",)),
@@ -237,6 +336,38 @@ CHAT = [
     Row(
         "message beside deltas",
         [*TEXT, event({"choices": [{"delta": {}, "message": {"content": OUT}, "finish_reason": "stop"}]})],
+        COMPLETE,
+    ),
+    Row("a message that ends what deltas began", [HELLO, in_message(OUT), DONE], COMPLETE),
+    Row("a message that begins as no delta did", [HELLO, in_message("Goodbye, world\n"), DONE], BROKEN, "Hello "),
+    Row("a message that is shorter than the deltas", [*TEXT, in_message("Hello"), DONE], COMPLETE),
+    Row("a message that is the deltas, trimmed", [*TEXT, in_message("Hello world"), DONE], COMPLETE),
+    Row("a message that is empty", [*TEXT, in_message(""), DONE], COMPLETE),
+    Row("a message after many deltas", [*(chunk("a\n") for _ in range(600)), in_message("a\n" * 601)], 0, "a\n" * 601),
+    Row("a message that cannot be read next to deltas", [*TEXT, in_message({"blob": "?"}), DONE], BROKEN),
+    Row("a message trimmed, without deltas", [in_message(OUT, None), in_message("Hello world"), DONE], COMPLETE),
+    Row(
+        "a message after the halves of a character",
+        [chunk("Hello \ud83d"), chunk("\ude00"), in_message("Hello \U0001f600\n")],
+        COMPLETE,
+        "Hello \U0001f600\n",
+    ),
+    Row(
+        "text next to the same delta (Together)",
+        [
+            event({"choices": [{"delta": {"content": "Hello "}, "text": "Hello "}]}),
+            event({"choices": [{"delta": {"content": "world\n"}, "text": "world\n"}]}),
+            STOP,
+        ],
+        COMPLETE,
+    ),
+    Row(
+        "text next to empty deltas",
+        [
+            event({"choices": [{"delta": {}, "text": "Hello "}]}),
+            event({"choices": [{"delta": {"content": ""}, "text": "world\n"}]}),
+            STOP,
+        ],
         COMPLETE,
     ),
     Row(
@@ -289,15 +420,20 @@ CHAT = [
     Row("a delta that is the text", [event({"choices": [{"delta": OUT}]}), STOP], COMPLETE),
     Row("text as before chat", [event({"choices": [{"text": OUT}]}), STOP], COMPLETE),
     Row("a content that cannot be read", [chunk(content={"blob": "?"}), STOP, DONE], BROKEN, ""),
-    Row("a number for a content", [chunk(content=7), STOP, DONE], BROKEN, ""),
     Row("a content that cannot be read, cut short", [chunk(content={"?": 1}), chunk(reason="length")], CUT_SHORT, ""),
-    Row("a content that cannot be read beside text", [*TEXT, chunk(content={"blob": "?"}), STOP], COMPLETE),
     Row("an empty answer", [ROLE, STOP, DONE], COMPLETE, ""),
     Row("an empty answer and its usage alone", [ROLE, event({"usage": {"total_tokens": 3}}), STOP], COMPLETE, ""),
     Row("calls in an unknown form", [chunk(tool_calls=[{"name": "f"}]), chunk(reason="tool_calls"), DONE], BROKEN, ""),
-    Row("images alone (OpenRouter)", [chunk("", images=[{"type": "image_url"}]), STOP, DONE], BROKEN, ""),
-    Row("audio alone", [chunk(audio={"data": "AA=="}), STOP, DONE], BROKEN, ""),
     Row("text of another API (Ollama)", [event({"response": "Hi", "done": False}), STOP, DONE], BROKEN, ""),
+    Row("an event of another API next to text", [HELLO, event({"response": "Hi"}), WORLD, STOP], COMPLETE),
+    Row("and next to reasoning", [chunk(reasoning="hm"), event({"response": "Hi"}), STOP], COMPLETE, ""),
+    Row(
+        "and next to a refusal that is accepted",
+        [chunk(refusal="No."), event({"response": "Hi"}), chunk(reason="content_filter")],
+        COMPLETE,
+        "",
+        accept=("content_filter",),
+    ),
     Row("an empty answer without [DONE]", [ROLE, STOP], COMPLETE, ""),
     Row("an empty answer in one chunk", [chunk("", "stop")], COMPLETE, ""),
     Row("an empty answer, its role named late", [chunk(""), chunk("", "stop", role="assistant")], COMPLETE, ""),
@@ -311,7 +447,12 @@ CHAT = [
     # What carries nothing.
     Row("pings and empty chunks", [PING, event(""), ROLE, PING, HELLO, event({"choices": []}), WORLD, STOP], COMPLETE),
     Row("words for pings", [event("keepalive"), HELLO, event("ping"), WORLD, STOP], COMPLETE),
-    Row("another event's data", [HELLO, event("{oops", "metrics"), WORLD, event({"a": 1}, "end"), STOP], COMPLETE),
+    Row("another event's data", [HELLO, event("oops", "metrics"), WORLD, event({"a": 1}, "end"), STOP], COMPLETE),
+    Row("a list in another event", [HELLO, event("[1]", "metrics"), WORLD, STOP], COMPLETE),
+    Row(
+        "another event's data that begins like JSON", [HELLO, event("{oops", "metrics"), WORLD, STOP], BROKEN, "Hello "
+    ),
+    Row("the same with a bracket", [HELLO, event(" [oops", "metrics"), WORLD, STOP], BROKEN, "Hello "),
     Row("another event's data in an empty answer", [ROLE, event({"a": 1}, "metrics"), STOP], COMPLETE, ""),
     Row("a failure of another event", [HELLO, event({"status": "error", "message": "no"}, "tool"), WORLD, STOP], 0),
     Row("another event's data, [DONE] accepted", [*TEXT, event({"a": 1}, "end"), DONE], COMPLETE, accept=("done",)),
@@ -323,7 +464,11 @@ CHAT = [
     ),
     Row("an error that is null", [event({"choices": [choice(OUT)], "error": None, "detail": None}), STOP], COMPLETE),
     Row("data that is no JSON", [HELLO, event("{oops"), WORLD, STOP, DONE], BROKEN, "Hello "),
-    Row("data that is no JSON behind a final reason", [*TEXT, STOP, event("{oops")], COMPLETE),
+    Row("data that begins like JSON, after a final reason", [*TEXT, STOP, event("{oops"), DONE], BROKEN),
+    Row("data that is a word, after a final reason", [*TEXT, STOP, event("bye")], COMPLETE),
+    Row("an unfinished event after a final reason", [*TEXT, STOP, b'data: {"choices":[{"delta'], COMPLETE),
+    Row("an unfinished event", [HELLO, b'data: {"choices":[{"delta'], BROKEN, "Hello "),
+    Row("an unfinished event after a reason with the only text", [chunk(OUT, "stop"), b'data: {"choices":[{'], BROKEN),
     Row("data that is no JSON behind a reason that waits", [chunk(OUT, "stop"), event("{oops"), DONE], BROKEN),
     *_errors(),
 ]
@@ -349,6 +494,8 @@ CREATED = said("response.created", response={"status": "in_progress"})
 DELTAS = [CREATED, delta("Hello "), delta("world\n")]
 WHOLE_OUTPUT = [{"type": "message", "content": [{"type": "output_text", "text": OUT}]}]
 LIMIT = {"reason": "max_output_tokens"}
+FILTER = {"reason": "content_filter"}
+FIVE = {"input_tokens": 1, "output_tokens": 5, "total_tokens": 6}
 
 
 def at(kind: str, item: int, part: int = 0, /, **fields: Any) -> bytes:
@@ -361,6 +508,7 @@ def message(*texts: str, **fields: Any) -> dict[str, Any]:
     return {"type": "message", "content": [{"type": "output_text", "text": text} for text in texts], **fields}
 
 
+ITEM = at("output_item.done", 0, item=message(OUT))
 THOUGHTS = {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "hm"}]}
 CALLED = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
 
@@ -410,6 +558,47 @@ RESPONSES = [
     _response("an error event", [*DELTAS, said("error", message="no", code="server_error")], BROKEN),
     _response("an error event by its name", [*DELTAS, event({"message": "no"}, "error")], BROKEN),
     _response("an error as in the chat API", [*DELTAS, event({"error": {"message": "no"}}), DONE], BROKEN),
+    _response("done by response.done", [*DELTAS, ended("done", "completed")], COMPLETE),
+    _response("response.done without a status", [*DELTAS, ended("done")], BROKEN),
+    _response("response.done, incomplete", [*DELTAS, ended("done", "incomplete", incomplete_details=LIMIT)], CUT_SHORT),
+    _response("response.done, failed", [*DELTAS, ended("done", "failed")], BROKEN),
+    _response("response.done, cancelled", [*DELTAS, ended("done", "cancelled")], BROKEN),
+    _response("response.done, in progress", [*DELTAS, ended("done", "in_progress")], BROKEN),
+    # A token limit that was used up: llama.cpp, transformers serve and Ollama call the answer completed.
+    _response("the limit that was sent", [*DELTAS, ended("completed", usage=FIVE)], CUT_SHORT, output_limit=5),
+    _response("more than the limit", [*DELTAS, ended("completed", "completed", usage=FIVE)], CUT_SHORT, output_limit=4),
+    _response("less than the limit", [*DELTAS, ended("completed", usage=FIVE)], COMPLETE, output_limit=6),
+    _response("a limit without a count", [*DELTAS, ended("completed")], COMPLETE, output_limit=5),
+    _response("a limit and an odd count", [*DELTAS, ended("completed", usage={"total_tokens": 9})], 0, output_limit=5),
+    _response("the limit, accepted", [*DELTAS, ended("completed", usage=FIVE)], 0, accept=("length",), output_limit=5),
+    _response("the limit in an echo", [*DELTAS, ended("completed", usage=FIVE, max_output_tokens=5)], CUT_SHORT),
+    _response("an echo of more", [*DELTAS, ended("completed", usage=FIVE, max_output_tokens=6)], COMPLETE),
+    _response("an echo of nothing", [*DELTAS, ended("completed", usage=FIVE, max_output_tokens=None)], COMPLETE),
+    _response(
+        "a limit that was sent, and an echo of more",
+        [*DELTAS, ended("completed", usage=FIVE, max_output_tokens=9)],
+        CUT_SHORT,
+        output_limit=5,
+    ),
+    _response(
+        "a limit and a filter",
+        [*DELTAS, ended("incomplete", usage=FIVE, incomplete_details=FILTER)],
+        WITHHELD,
+        output_limit=5,
+    ),
+    _response("a limit without an end", [*DELTAS, ended("done", usage=FIVE)], BROKEN, output_limit=5),
+    _response(
+        "a search that is incomplete",
+        [*DELTAS, ended("completed", output=[{"type": "web_search_call", "status": "incomplete"}, message(OUT)])],
+        COMPLETE,
+    ),
+    _response(
+        "a call that is incomplete",
+        [*DELTAS, ended("completed", output=[message(OUT), {**CALLED, "status": "incomplete"}])],
+        BROKEN,
+    ),
+    _response("an error event without data", [*DELTAS, b"event: error\n\n", ended("completed")], BROKEN),
+    _response("data that begins like JSON in an event", [*DELTAS, event("{oops", "response.x"), ended("completed")], 8),
     _response("no end", DELTAS, BROKEN),
     _response("[DONE] means nothing", [*DELTAS, DONE], BROKEN),
     _response("[DONE] means nothing, accepted or not", [*DELTAS, DONE], BROKEN, accept=("done",)),
@@ -505,6 +694,72 @@ RESPONSES = [
         )
         for done, item in ((0, 1), (1, 1), (2, 0))
     ),
+    # An item that is longer than its deltas.
+    *(
+        _response(name, [CREATED, at("output_text.delta", 0, delta="Hello "), *events], COMPLETE)
+        for name, events in (
+            ("the rest in an item and in the output", [ITEM, ended("completed", output=[message(OUT)])]),
+            ("the rest in an item alone", [ITEM, ended("completed", output=[])]),
+            ("the rest in the output alone", [ended("completed", output=[message(OUT)])]),
+            ("the rest in done", [at("output_text.done", 0, text=OUT), ended("completed", output=[])]),
+            ("the rest in a part", [at("content_part.done", 0, part=message(OUT)["content"][0]), ended("completed")]),
+            ("the rest under another number", [at("output_text.done", 1, text=OUT), ended("completed")]),
+        )
+    ),
+    *(
+        _response(name, [CREATED, at("output_text.delta", 0, delta="Hello "), *events], BROKEN, "Hello ")
+        for name, events in (
+            ("another text in done", [at("output_text.done", 0, text="Goodbye\n"), ended("completed")]),
+            ("another text in the output", [ended("completed", output=[message("Goodbye\n")])]),
+            (
+                "a part under another number, and no output",
+                [at("output_text.done", 1, text="world\n"), ended("completed")],
+            ),
+            (
+                "a part that was announced",
+                [at("content_part.added", 1, part={"text": "w"}), ended("completed", output=[])],
+            ),
+        )
+    ),
+    _response(
+        "a part under another number, and the output",
+        [
+            at("output_text.delta", 0, delta="Hello "),
+            at("output_text.done", 1, text="world\n"),
+            ended("completed", output=[message("Hello "), message("world\n")]),
+        ],
+        COMPLETE,
+    ),
+    _response(
+        "two equal parts, one of which deltas brought",
+        [at("output_text.delta", 0, delta="a\n"), ended("completed", output=[message("a\n"), message("a\n")])],
+        COMPLETE,
+        "a\na\n",
+    ),
+    _response(
+        "two parts, trimmed in the output",
+        [
+            at("output_text.delta", 0, delta="Hello "),
+            at("output_text.delta", 1, delta="world\n"),
+            ended("completed", output=[message("Hello"), message("world")]),
+        ],
+        COMPLETE,
+    ),
+    _response(
+        "a part trimmed in the output, and a new one",
+        [at("output_text.delta", 0, delta="Hello "), ended("completed", output=[message("Hello"), message("world\n")])],
+        COMPLETE,
+    ),
+    _response(
+        "a first part that was cut before the second",
+        [
+            at("output_text.delta", 0, delta="Hello"),
+            at("output_text.delta", 1, delta="world\n"),
+            ended("completed", output=[message("Hello there"), message("world\n")]),
+        ],
+        BROKEN,
+        "Helloworld\n",
+    ),
     _response(
         "done behind the first delta (OmniRoute issue 13693)",
         [
@@ -531,7 +786,7 @@ RESPONSES = [
     _response(
         "an image alone",
         [CREATED, ended("completed", output=[{"type": "image_generation_call", "result": "?"}])],
-        8,
+        REFUSED,
         "",
     ),
     _response("a call alone", [CREATED, ended("completed", output=[THOUGHTS, CALLED])], COMPLETE, ""),
@@ -543,7 +798,7 @@ RESPONSES = [
     ),
     _response(
         "a call of another kind",
-        [CREATED, ended("completed", output=[{"type": "custom_tool_call", "input": "x"}])],
+        [CREATED, ended("completed", output=[{"type": "computer_call", "action": {"type": "click"}}])],
         8,
         "",
     ),
@@ -626,6 +881,13 @@ PIECES = [
     Piece("one choice of two", {"choices": [_message("stop")]}, BROKEN, due=2),
     Piece("two choices", {"choices": [_message("stop"), _message("stop", 1)]}, COMPLETE, due=2),
     Piece("two choices, one cut short", {"choices": [_message("stop"), _message("length", 1)]}, CUT_SHORT, due=2),
+    Piece("two choices, where one was asked for", {"choices": [_message("stop"), _message("stop", 1)]}, BROKEN, due=1),
+    Piece(
+        "a call in a second choice (Copilot)",
+        {"choices": [_message("stop"), {"index": 1, "message": {"tool_calls": [CALL]}, "finish_reason": "tool_calls"}]},
+        COMPLETE,
+        due=1,
+    ),
     Piece("a content that cannot be read", {"choices": [_message("stop", message={"content": {"?": 1}})]}, BROKEN, ""),
     Piece("an empty answer", {"choices": [_message("stop", message={"content": ""})]}, COMPLETE, ""),
     Piece("completed", {"object": "response", "status": "completed", "output": WHOLE_OUTPUT}, 0, dialect="responses"),

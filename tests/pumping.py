@@ -65,10 +65,12 @@ def pumped(
     dialect: str = "chat",
     accept: Collection[str] = (),
     due: int | None = None,
+    output_limit: int | None = None,
 ) -> tuple[Outcome, list[bytes]]:
     """Pump `source` to its end; return the outcome, and what was written, write by write."""
     sink = Sink()
     outcome = Outcome(accept)
     outcome.choices = due
+    outcome.output_limit = output_limit
     pump.pump(source, dialect_for(dialect, ""), WRITERS[mode](sink), outcome)
     return outcome, sink.writes

@@ -108,6 +108,7 @@ def test_only_the_edge_names_the_standard_streams_and_signals() -> None:
 # What JSON from outside is called, of a server or of a user, and what a library gives; `facts` goes into such.
 JSON_NOUNS = {
     "body",
+    "call",
     "certificate",
     "choice",
     "delta",

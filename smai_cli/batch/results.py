@@ -10,8 +10,7 @@ from smai_cli.batch.plain import PlainPattern, decoded_id
 from smai_cli.errors import SmaiError, Status
 from smai_cli.frozen import Frozen
 from smai_cli.output.summary import count_tokens, error_json
-from smai_cli.output.wrappers import Calls
-from smai_cli.stream.chunk import Chunk, Usage
+from smai_cli.stream.chunk import Chunk, Unread, Usage
 from smai_cli.stream.outcome import Outcome
 
 # Failures that would be the same again: a refused request, the token limit, a withheld answer, a line that is none.
@@ -62,41 +61,40 @@ class Collector:
 
     holds_back = True
     takes_all = False
+    # Media stay in the result: they are delivered.
+    needs = frozenset({Unread.TEXT, Unread.CALL})
 
     def __init__(self, check: Callable[[str], None] | None = None, on_begin: Callable[[], None] = lambda: None) -> None:
         self._check = check
         self._on_begin = on_begin
         self._has_begun = False
         self._pieces: list[str] = []
-        self._calls = Calls()
         self._has_ended = False
 
     def piece(self, data: bytes, /) -> None:
         """Take nothing of the bytes: the text is in the chunks."""
 
     def chunk(self, chunk: Chunk) -> None:
-        """Keep text and calls; the first chunk of another try begins anew."""
+        """Keep the text; the first chunk of another try begins anew."""
         if self._has_ended:
-            self._pieces, self._calls, self._has_ended, self._has_begun = [], Calls(), False, False
+            self._pieces, self._has_ended, self._has_begun = [], False, False
         if not self._has_begun:
             self._has_begun = True
             self._on_begin()
         if chunk.text:
             self._pieces.append(chunk.text)
-        if chunk.calls:
-            self._calls.add(chunk.calls)
 
     def end(self, outcome: Outcome) -> None:
         """Check the text of a complete answer."""
         self._has_ended = True
-        if outcome.error is None and self._check and not outcome.tools:
+        if outcome.error is None and self._check and not outcome.calls:
             self._check("".join(self._pieces))
 
     def answer(self, outcome: Outcome) -> Answer:
         """Return what came."""
         usage, source = count_tokens(outcome)
         text = "".join(self._pieces)
-        return Answer(text=text, calls=self._calls.as_json(), outcome=outcome, usage=usage, usage_source=source)
+        return Answer(text=text, calls=outcome.calls.as_json(), outcome=outcome, usage=usage, usage_source=source)
 
 
 def encode_result(asked: Asked, answer: Answer, hide: Callable[[str], str] = str) -> bytes:

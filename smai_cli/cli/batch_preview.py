@@ -14,7 +14,7 @@ from smai_cli.errors import UsageError
 from smai_cli.http import transport
 from smai_cli.output import preview, tokens
 from smai_cli.output.descriptors import Output
-from smai_cli.stream.chunk import text_of
+from smai_cli.stream.content import text_of
 
 
 def print_batch(feed: Feed, encoding: Encoding, server: ServerOptions, deadline: Deadline) -> None:

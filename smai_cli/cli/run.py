@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from smai_cli.output.writers import Writer
     from smai_cli.prompt.inputs import Turn
 
+# How many names of tools a notice has at most.
+_TOOLS_SHOWN = 10
+
 
 class Expected(Frozen):
     """What is known of an answer before it comes, where it is asked for.
@@ -162,8 +165,8 @@ class Run:
             outcome.end(failure)
         if self._logbook:  # before what goes to stderr, which may have no reader
             self._logbook.write()
-        if outcome.tools and self._tells_tools and not outcome.error:
-            names = one_line(", ".join(outcome.tools), 200)
+        if outcome.calls.names and self._tells_tools and not outcome.error:
+            names = one_line(", ".join(outcome.calls.names[:_TOOLS_SHOWN]), 200)
             self.life.say(f"the model asks for a tool: {names}; --tool-calls prints the calls")
         if isinstance(outcome.error, AccessError) and self.endpoint:
             outcome.error.hint = self.endpoint.key_named(outcome.error.hint)

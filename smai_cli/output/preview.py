@@ -10,7 +10,7 @@ from smai_cli.config.headers import Header
 from smai_cli.config.keys import file_in_shell
 from smai_cli.output import tokens
 from smai_cli.prompt.request import Message
-from smai_cli.stream.chunk import text_of
+from smai_cli.stream.content import text_of
 
 
 class Given(NamedTuple):

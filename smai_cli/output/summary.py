@@ -19,7 +19,7 @@ def count_tokens(outcome: Outcome) -> tuple[Usage, str]:
     if outcome.usage:
         return outcome.usage, "server"
     # No text is not no tokens: a tool call, hidden reasoning and other choices have some.
-    is_all = outcome.text and not outcome.tools and not outcome.is_several
+    is_all = outcome.text and not outcome.calls and not outcome.is_several
     exact = tokens.count(outcome.text, outcome.model) if is_all else None
     if exact is not None:
         return Usage(completion_tokens=exact), "local"

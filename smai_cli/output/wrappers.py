@@ -2,16 +2,15 @@
 
 import io
 import json
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
 from smai_cli.http.trace import Trace
 from smai_cli.output.descriptors import FileOutput
 from smai_cli.output.writers import Writer
 from smai_cli.prompt.request import Message
-from smai_cli.stream.chunk import CallPart, Chunk
-from smai_cli.stream.outcome import Outcome
-from smai_cli.text import Joiner, one_line
+from smai_cli.stream.chunk import Chunk, Unread
+from smai_cli.stream.outcome import TEXT_NEEDS, Outcome
+from smai_cli.text import one_line
 
 
 class Around(Writer):
@@ -21,6 +20,7 @@ class Around(Writer):
         super().__init__(writer.out)
         self.holds_back = writer.holds_back
         self.takes_all = writer.takes_all
+        self.needs = writer.needs
         self._writer = writer
 
     def piece(self, data: bytes) -> None:
@@ -43,6 +43,7 @@ class Tee(Writer):
         super().__init__(second.out)
         self.holds_back = second.holds_back
         self.takes_all = second.takes_all
+        self.needs = first.needs | second.needs
         self._writers = (first, second)
 
     def piece(self, data: bytes) -> None:
@@ -143,23 +144,17 @@ class Traced(Around):
 
 
 class WithCalls(Around):
-    """A mode, and behind a complete answer the tool calls in it, each as JSON on a line."""
+    """A mode, and after a complete answer the tool calls in it, each as JSON on a line."""
 
     def __init__(self, writer: Writer) -> None:
         super().__init__(writer)
-        self._calls = Calls()
-
-    def chunk(self, chunk: Chunk) -> None:
-        """Keep the parts of calls, and pass the chunk on."""
-        self._calls.add(chunk.calls)
-        super().chunk(chunk)
+        self.needs = writer.needs | {Unread.CALL}
 
     def end(self, outcome: Outcome) -> None:
-        """Pass the end on, then write the calls of a complete answer; forget those of a broken one."""
+        """Pass the end on, then write the calls of a complete answer."""
         super().end(outcome)
-        calls, self._calls = self._calls, Calls()
         if outcome.error is None:
-            for call in calls.as_json():
+            for call in outcome.calls.as_json():
                 self.out.write(json.dumps(call).encode() + b"\n")
 
 
@@ -168,68 +163,21 @@ class SavedTurn(Around):
 
     def __init__(self, writer: Writer, keep: Callable[[Message], None]) -> None:
         super().__init__(writer)
+        self.needs = writer.needs | TEXT_NEEDS | {Unread.CALL}
         self._keep = keep
         self._text = io.StringIO()
-        self._calls = Calls()
 
     def chunk(self, chunk: Chunk) -> None:
-        """Keep text and calls, and pass the chunk on."""
+        """Keep the text, and pass the chunk on."""
         self._text.write(chunk.text)
-        self._calls.add(chunk.calls)
         super().chunk(chunk)
 
     def end(self, outcome: Outcome) -> None:
         """Pass the end on, then keep a complete answer; forget a broken one."""
         super().end(outcome)
         text, self._text = self._text.getvalue(), io.StringIO()
-        calls, self._calls = self._calls.as_json(), Calls()
         if outcome.error is None:
+            calls = outcome.calls.as_json()
             self._keep(
                 Message("assistant", text or None, {"tool_calls": calls}) if calls else Message("assistant", text)
             )
-
-
-class Calls:
-    """Tool calls, put together from the parts in which they arrive."""
-
-    def __init__(self) -> None:
-        self._calls: list[_Call] = []
-        self._places: dict[int, _Call] = {}
-
-    def add(self, parts: Iterable[CallPart]) -> None:
-        """Take parts in the order of their arrival."""
-        for part in parts:
-            call = self._places.get(part.number) if part.number is not None else None
-            if call is None or (part.id and call.id and part.id != call.id):  # servers reuse a number, too
-                call = _Call()
-                self._calls.append(call)
-                if part.number is not None:
-                    self._places[part.number] = call
-            call.id = call.id or part.id
-            call.name = call.name or part.name
-            call.arguments.append(part.arguments)
-
-    def as_json(self) -> list[dict[str, Any]]:
-        """Return the calls as the chat API has them in a message; halves of a surrogate pair are joined or U+FFFD."""
-        return [
-            {
-                "id": _whole(call.id),
-                "type": "function",
-                "function": {"name": _whole(call.name), "arguments": _whole("".join(call.arguments))},
-            }
-            for call in self._calls
-        ]
-
-
-class _Call:
-    """A tool call in the making. Its arguments may come in as many parts as they have characters."""
-
-    def __init__(self) -> None:
-        self.id = ""
-        self.name = ""
-        self.arguments: list[str] = []
-
-
-def _whole(text: str) -> str:
-    joiner = Joiner()
-    return joiner.whole(text) + joiner.rest()

@@ -4,8 +4,8 @@ import io
 from collections.abc import Callable
 
 from smai_cli.output.descriptors import Output
-from smai_cli.stream.chunk import Chunk
-from smai_cli.stream.outcome import Outcome
+from smai_cli.stream.chunk import Chunk, Unread
+from smai_cli.stream.outcome import TEXT_NEEDS, Outcome
 from smai_cli.text import visible
 
 
@@ -13,12 +13,15 @@ class Writer:
     """A mode. Its three hooks do nothing; a mode overrides what it needs.
 
     `holds_back` says that nothing is delivered before the answer is complete, so a broken one may be asked
-    for again; `takes_all` that bytes behind the end of the answer are wanted as well. Hooks raise what
-    Output.write raises, and `end` also the SmaiError that a complete answer can be.
+    for again; `takes_all` that bytes after the end of the answer are wanted as well. `needs` are the kinds of parts
+    that it has to deliver, so that an answer is a failure if one of them could not be read: text and media, the second
+    of which text never delivers. Hooks raise what Output.write raises, and `end` also the SmaiError that a complete
+    answer can be.
     """
 
     holds_back = False
     takes_all = False
+    needs: frozenset[Unread] = TEXT_NEEDS
 
     def __init__(self, out: Output) -> None:
         self.out = out
@@ -54,9 +57,10 @@ class Text(Writer):
 
 
 class Raw(Writer):
-    """The body, byte for byte as received, one write a network read."""
+    """The body, byte for byte as received, one write a network read: nothing of it is unread."""
 
     takes_all = True
+    needs = frozenset()
 
     def piece(self, data: bytes) -> None:
         """Write the bytes at once."""
@@ -64,7 +68,9 @@ class Raw(Writer):
 
 
 class Jsonl(Writer):
-    """Each event's JSON on one line, one write an event."""
+    """Each event's JSON on one line, one write an event: nothing of it is unread."""
+
+    needs = frozenset()
 
     def chunk(self, chunk: Chunk) -> None:
         """Write the line at once; `[DONE]` is no JSON and has none."""
@@ -93,7 +99,7 @@ class Final(Writer):
         """Write the text of a complete answer; forget that of a broken one, which may be asked for again."""
         text = self._text.getvalue()
         self._text = io.StringIO()
-        if outcome.error is None and self._check and not outcome.tools:  # a tool call is no text
+        if outcome.error is None and self._check and not outcome.calls:  # a tool call is no text
             self._check(text)
         if text and outcome.error is None:
             self.out.write(_encoder(self.out)(text if text.endswith("\n") else text + "\n"))

@@ -1,12 +1,20 @@
-"""Chunks as a dialect gives them -> the chunks of one answer: of one choice, its text once and in whole characters."""
+"""Chunks as a dialect gives them -> the chunks of one answer: of one choice, its text once and in code points."""
 
 from collections.abc import Iterable, Iterator
 
 from smai_cli.errors import ANSWER_FAILURES
-from smai_cli.stream.chunk import CallPart, Chunk, Other, Part, Whole
-from smai_cli.text import Joiner, is_high_half
+from smai_cli.stream.chunk import ChoicePart, Chunk, Place, Repeated, Unread, UnreadPart
+from smai_cli.stream.repetition import AnswerText
+from smai_cli.stream.tool_calls import ToolCalls
+from smai_cli.text import Joiner
 
-_LAST_OF_ONE_UNIT = 0xFFFF
+# How many plain deltas are collected before they are added to the text so far: hashing each by itself takes 2 % of the
+# time of a decode (tests/benchmarks/bench.py, decode).
+_COLLECTED = 256
+_OTHER_CHOICE = UnreadPart(Unread.TEXT, "a second answer, where one was asked for,")
+_CONTRADICTION = UnreadPart(Unread.TEXT, "a repetition of the text that differs from it")
+_LOST_TEXT = UnreadPart(Unread.TEXT, "a part of the text that was announced and did not arrive")
+_LOST_CALL = UnreadPart(Unread.CALL, "a tool call without its end")
 
 
 def chunks_of_answer(chunks: Iterable[Chunk], due: int | None) -> Iterator[Chunk]:
@@ -14,17 +22,23 @@ def chunks_of_answer(chunks: Iterable[Chunk], due: int | None) -> Iterator[Chunk
 
     `due` choices were asked for; None where nobody knows.
 
-    The answer is choice 0. A server whose only choice has another index means that one. What a server says of the
-    whole answer is taken as far as no delta brought it. The halves of a surrogate pair that two deltas brought become
+    The answer is choice 0. A server whose only choice has another index means that one. What a server sends once more
+    of the answer is used as far as no delta brought it. The halves of a surrogate pair that two deltas brought become
     one character, and one that stays alone becomes U+FFFD, before a failure too.
     """
     answer = _Answer(due)
+    collected = answer.collected
     failure = None
     try:
         for chunk in chunks:
-            # Most are a delta of ASCII text like the one before, and are taken as they are.
-            is_alike = chunk.is_plain and chunk.choice_index == answer.plain_index and chunk.part == answer.plain_part
-            yield chunk if is_alike else answer.view(chunk)
+            # Most are a delta of ASCII text like the one before, and are used as they are.
+            if chunk.is_plain and chunk.choice_index == answer.plain_index and chunk.part == answer.collected_part:
+                collected.append(chunk.text)
+                yield chunk
+            else:
+                yield answer.view(chunk)
+            if len(collected) >= _COLLECTED:
+                answer.add_collected()
     except ANSWER_FAILURES as error:
         failure = error
     if rest := answer.joiner.rest():
@@ -36,145 +50,117 @@ def chunks_of_answer(chunks: Iterable[Chunk], due: int | None) -> Iterator[Chunk
 class _Answer:
     """What has come of an answer, as far as it decides about what comes.
 
-    `plain_index` is the index of a choice whose plain chunks need no view, None where all need one; `plain_part` is the
-    part of it that they belong to, which is none after a whole one.
+    `plain_index` is the index of a choice whose plain chunks need no view, None where all need one. The texts of deltas
+    are put into `collected`, as long as they belong to one part of the answer, `collected_part`.
     """
 
     def __init__(self, due: int | None) -> None:
         self.joiner = Joiner()
         self.plain_index: int | None = None
-        self.plain_part: Part | tuple[()] | None = None
+        self.collected: list[str] = []
+        self.collected_part: Place | None = None
+        self._due = due
         self._choice_index: int | None = 0 if due and due > 1 else None
-        self._has_text = False
+        self._highest_index = 0
+        self._text = AnswerText()
         self._has_refusal = False
-        self._has_calls = False
-        self._call_ids: set[str] = set()
-        self._messages = _Messages()
-        self._parts = _Parts()
+        self._calls = ToolCalls()
+        self._pending_calls: set[str] = set()
+
+    def add_collected(self) -> None:
+        """Add the deltas since the last call to the text so far."""
+        if self.collected:
+            self._text.add("".join(self.collected), self.collected_part)
+            self.collected.clear()
 
     def view(self, chunk: Chunk) -> Chunk:
         """Return `chunk` as what it is for the answer."""
         if chunk.choice_index is not None and chunk.choice_index != self._choice_index:
-            if self._choice_index is not None:
+            if self._choice_index is not None and self._due != 1:
                 return _as_other(chunk)
             self._choice_index = chunk.choice_index
-        self._has_text = self._has_text or bool(chunk.text)
-        self._has_refusal = self._has_refusal or bool(chunk.refusal)
-        if chunk.part is not None:
-            self._parts.hear(chunk.part)
-        if chunk.whole is not None:
-            chunk = chunk._replace(
-                text=chunk.text or self._new_text(chunk.whole),
-                refusal=chunk.refusal or ("" if self._has_refusal else chunk.whole.refusal),
-                calls=chunk.calls or self._new_calls(chunk.whole),
-            )
-            self._has_refusal = self._has_refusal or bool(chunk.refusal)
+        if chunk.text:
+            if chunk.part != self.collected_part:
+                self.add_collected()
+                self.collected_part = chunk.part
+            self.collected.append(chunk.text)
+        if self._due == 1 and (chunk.others or chunk.choice_index or self._highest_index):
+            chunk = self._with_the_only_choice(chunk)
         if chunk.calls:
-            self._has_calls = True
-            self._call_ids.update(call.id for call in chunk.calls)
+            self._calls.add(chunk.calls)
+        if chunk.repeated is not None:
+            chunk = self._with_what_is_new(chunk, chunk.repeated)
+        if chunk.refusal:
+            self._has_refusal = True
         text = self.joiner.whole(chunk.text)
         if chunk.done or chunk.api_error:  # the last one that anybody looks at
             text += self.joiner.rest()
-        self.plain_part = chunk.part if chunk.whole is None else ()
-        self.plain_index = self._choice_index if self._has_text and not self.joiner.held else None
+            chunk = self._with_what_is_lost(chunk)
+        is_alike = chunk.text and chunk.repeated is None and not self.joiner.held
+        self.plain_index = self._choice_index if is_alike else None
         return chunk if text is chunk.text else chunk._replace(text=text)
 
-    def _new_text(self, whole: Whole) -> str:
-        if whole.parts:
-            return self._parts.new_in(whole)
-        if self._has_text or not whole.text:
-            return ""
-        text, is_of_the_half = self._messages.new_in(whole.text)
-        if is_of_the_half:
-            self.joiner.held = ""
-        return text
+    def _with_the_only_choice(self, chunk: Chunk) -> Chunk:
+        """Return a chunk of an answer of one choice: whatever index it has, a lone choice is about that.
 
-    def _new_calls(self, whole: Whole) -> tuple[CallPart, ...]:
-        """Return the calls that did not come before; of calls without an id, either came or not."""
-        return tuple(
-            call for call in whole.calls if not (self._has_calls and (not call.id or call.id in self._call_ids))
+        Foundry Local and old TGI count tokens in the index. An index that comes back after a higher one shows that
+        there are several choices, and so do two texts in one event. Copilot's servers send the calls of the answer in
+        a choice of their own.
+        """
+        index = chunk.choice_index or 0
+        is_several = bool(chunk.text) and index < self._highest_index
+        if chunk.text:
+            self._highest_index = max(self._highest_index, index)
+        for other in chunk.others:
+            is_several = is_several or bool(other.text or (other.repeated and other.repeated.text))
+            if other.calls and not chunk.calls and not self._calls:
+                chunk = chunk._replace(calls=other.calls)
+        return chunk._replace(unread=(*chunk.unread, _OTHER_CHOICE)) if is_several else chunk
+
+    def _with_what_is_new(self, chunk: Chunk, repeated: Repeated) -> Chunk:
+        self.add_collected()
+        self._pending_calls.update(repeated.pending_calls)
+        calls = tuple(call for call in repeated.calls if not self._calls.is_known(call))
+        self._calls.add(calls)
+        text = chunk.text + self._text.new_in(repeated)
+        return chunk._replace(
+            text=text,
+            refusal=chunk.refusal or ("" if self._has_refusal else repeated.refusal),
+            calls=chunk.calls + calls,
+            unread=(*chunk.unread, _CONTRADICTION) if self._text.is_contradicted else chunk.unread,
         )
 
-
-class _Messages:
-    """What came in `message` where no delta brings anything: each says all so far again, or a further part."""
-
-    def __init__(self) -> None:
-        self._pieces: list[str] = []
-        self._length = 0
-
-    def new_in(self, text: str) -> tuple[str, bool]:
-        """Return what is new, and whether it begins with the character of which a half stood at the end before."""
-        said = "".join(self._pieces) if len(text) >= self._length else None  # a shorter one does not say it again
-        if said is not None and text.startswith(said):
-            self._pieces, self._length = [text], len(text)
-            return text[len(said) :], False
-        if (
-            said
-            and is_high_half(said[-1])
-            and text.startswith(said[:-1])
-            and ord(text[len(said) - 1]) > _LAST_OF_ONE_UNIT
-        ):
-            self._pieces, self._length = [text], len(text)
-            return text[len(said) - 1 :], True
-        self._pieces.append(text)
-        self._length += len(text)
-        return text, False
-
-
-class _Parts:
-    """Which parts of an answer have come, where it has several, each by deltas or by one event that has it whole."""
-
-    def __init__(self) -> None:
-        self._brought: set[Part] = set()
-        self._open: set[Part] = set()
-        self._closed: set[int] = set()  # of texts
-        self._text: str | None = ""  # as long as no delta came
-
-    def hear(self, part: Part) -> None:
-        """Hear that a delta brought a piece of `part`."""
-        if part not in self._open:
-            self._brought.add(part)
-            self._open.add(part)
-            self._text = None
-
-    def new_in(self, whole: Whole) -> str:
-        """Return the text of the parts in `whole` that did not come before.
-
-        Servers number the parts of deltas in one way and those of whole parts in another: where one seems to do so,
-        nothing is taken, rather than the same twice.
-        """
-        named = {part for part, _ in whole.parts}
-        if whole.is_all and self._text is not None:
-            text = "".join(text for _, text in whole.parts)
-            return text[len(self._text) :] if text.startswith(self._text) else ""
-        self._open -= named
-        is_known = self._brought <= named if whole.is_all else not self._open
-        new = [(part, text) for part, text in whole.parts if is_known and self._is_new(part, text)]
-        self._closed.update(hash(text) for _, text in whole.parts)
-        self._brought.update(part for part, _ in new)
-        text = "".join(text for _, text in new)
-        if self._text is not None:
-            self._text += text
-        return text
-
-    def _is_new(self, part: Part, text: str) -> bool:
-        if not text or part in self._brought:
-            return False
-        is_numbered = self._text is not None and part[0] is not None
-        return is_numbered or hash(text) not in self._closed
+    def _with_what_is_lost(self, chunk: Chunk) -> Chunk:
+        """Return the last chunk, with a record of the text and the calls that may have been lost before it."""
+        self.add_collected()
+        unread = list(chunk.unread)
+        if self._text.is_doubtful:
+            unread.append(_LOST_TEXT)
+        if len(self._pending_calls) > len(self._calls):
+            unread.append(_LOST_CALL)
+        return chunk._replace(unread=tuple(unread)) if len(unread) > len(chunk.unread) else chunk
 
 
 def _as_other(chunk: Chunk) -> Chunk:
     """Return `chunk` as what it says of a choice that is not the answer."""
-    brings = bool(chunk.text or chunk.calls or chunk.refusal or (chunk.whole and chunk.whole.text))
-    other = Other(
+    other = ChoicePart(
         choice_index=chunk.choice_index or 0,
         finish_reason=chunk.finish_reason,
-        brings=brings or bool(chunk.reasoning),
-        brings_text=brings,
-        opens=chunk.opens,
+        text=chunk.text,
+        refusal=chunk.refusal,
+        reasoning=chunk.reasoning,
+        calls=chunk.calls,
+        unread=chunk.unread,
+        repeated=chunk.repeated,
+        names_role=chunk.names_role,
     )
     return chunk._replace(
-        text="", finish_reason=None, refusal="", reasoning="", calls=(), whole=None, others=(other, *chunk.others)
+        text="",
+        finish_reason=None,
+        refusal="",
+        reasoning="",
+        calls=(),
+        unread=(),
+        repeated=None,
+        others=(other, *chunk.others),
     )

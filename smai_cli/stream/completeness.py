@@ -1,153 +1,224 @@
-"""Whether an answer is complete: what the server says of its end -> one verdict.
+"""Whether an answer is complete: what the server said of its end, and what could be read of it -> one verdict.
 
-Complete is what the server said to be complete, where nothing that it said speaks against it. The signs:
+Complete is what the server said to be complete, where nothing that it said contradicts that, and nothing was dropped:
 
-- a whole finish_reason, for its choice, each choice that is due its own. Text behind it takes it back;
-- of several reasons the worst: error, content_filter, length, an unknown word, a whole one. Gateways add their own;
-- a reason beside the first text of a choice, or beside its role, may be in every chunk of that server (gcli2api issue
-  403, LiteLLM issue 2195): it counts once it is sealed, by `[DONE]` or by the end that a body has of its own;
-- `[DONE]` alone says nothing: gateways (one-api, new-api) write it also where their own upstream was cut;
-- an error, in any form, is worse than all of it.
+- a normal finish_reason, for its choice, each choice that is due its own. Text after it withdraws it;
+- of several reasons the worst counts: error, content_filter, length, an unknown word, a normal one. Gateways append
+  a reason of their own;
+- a reason in the first chunk that brings text, or that names the role, may be in every chunk of that server (gcli2api
+  issue 403, LiteLLM issue 2195): it counts once `[DONE]` or the framed end of the body confirms it. Where text has
+  come after a normal reason, only `[DONE]` does: proxies turn a cut body into a clean end;
+- a reason for tool calls is confirmed by `[DONE]` or by the end of the body: some servers run the tool and go on;
+- `[DONE]` alone is not enough: gateways (one-api, new-api) write it also where their own upstream was cut;
+- an error, in any form, is worse than all of it;
+- what smai could not read, and what the chosen output cannot deliver, is a failure even so.
 
-Tee dialects, streams and answers in one piece, `ask` and `decode` are judged here and nowhere else.
+Both dialects, streams and answers in one piece, `ask`, `decode` and `batch` are judged here and nowhere else.
 """
 
 from collections.abc import Callable, Collection, Iterable
 
-from smai_cli.errors import Again, BrokenError, CutShortError, SmaiError, WithheldError
-from smai_cli.stream.chunk import Chunk
+from smai_cli.errors import Again, BrokenError, CutShortError, RefusedError, SmaiError, WithheldError
+from smai_cli.frozen import Frozen
+from smai_cli.stream.chunk import Chunk, Unread
 from smai_cli.text import one_line
 
-# What --accept takes beside a finish_reason: `[DONE]` in place of one.
+# What --accept takes in addition to a finish_reason: `[DONE]` instead of one.
 DONE_WORD = "done"
-# The reasons by which the API reference ends a whole answer, and what other servers call the first of them: TGI,
-# Together, Anthropic's words, Cohere.
-_WHOLE = frozenset(
-    {"stop", "tool_calls", "function_call", "eos", "eos_token", "end_turn", "stop_sequence", "complete"},
-)
-# From bad to worse; a word that is not here is between a whole one and the first.
+# What other servers call the reasons by which the API reference ends a complete answer, stop and tool_calls: TGI,
+# Together, Anthropic, Cohere; for calls the API before tools, Bifrost (maximhq/bifrost#617) and mlx-lm
+# (ml-explore/mlx-lm PR 782).
+_STOP = frozenset({"eos", "eos_token", "end", "end_turn", "stop_sequence", "complete"})
+_CALLS = frozenset({"function_call", "tool_use", "tool_call"})
+# What other servers call length and content_filter: Anthropic, Gemini, the Responses API, Mistral, Zhipu.
+_LENGTH = frozenset({"max_tokens", "max_output_tokens", "model_length"})
+_FILTERED = frozenset({"safety", "recitation", "prohibited_content", "blocklist", "spii", "sensitive"})
+# From bad to worse; a word that is not here is between a normal one and the first.
 _WORSE = ("length", "content_filter", "error")
+_NORMAL = ("stop", "tool_calls")
+_ENUM_PREFIX = "finishreason."  # the name of Google's enum
 _CHOICES_LIMIT = 1000
+# Text in unknown members counts from this length on: shorter strings are names and numbers.
+_STRAY_LIMIT = 16
 
 
-def rank(word: str) -> int:
-    """Return how bad a finish_reason is: 0 for a whole one, 1 for an unknown word, more for what is worse."""
-    known = word.lower()
-    if known in _WHOLE:
+def canonical(reason: str) -> str:
+    """Return the word of the API reference for a server's finish_reason; an unknown one in lower case."""
+    word = reason.strip().lower().removeprefix(_ENUM_PREFIX)
+    if word in _STOP:
+        return "stop"
+    if word in _CALLS:
+        return "tool_calls"
+    if word in _LENGTH:
+        return "length"
+    return "content_filter" if word in _FILTERED or word.startswith("content_filter:") else word
+
+
+def rank(reason: str) -> int:
+    """Return how bad a finish_reason is: 0 for a normal one, 1 for an unknown word, more for what is worse."""
+    word = canonical(reason)
+    if word in _NORMAL:
         return 0
-    return _WORSE.index(known) + 2 if known in _WORSE else 1
+    return _WORSE.index(word) + 2 if word in _WORSE else 1
 
 
-def worst(words: Iterable[str]) -> str:
+def worst(reasons: Iterable[str]) -> str:
     """Return the worst of some finish reasons, the first of equals."""
-    return max(words, key=rank)
+    return max(reasons, key=rank)
+
+
+class Reading(Frozen):
+    """What was read of an answer: whether any text and any reasoning, and how many tool calls; the refusal's words.
+
+    `has_nameless_call` is true for a call that does not say which tool it is for.
+    """
+
+    has_text: bool = False
+    has_reasoning: bool = False
+    calls: int = 0
+    has_nameless_call: bool = False
+    refusal: str = ""
 
 
 class Choice:
     """What the server has said of the end of one choice.
 
-    `words` are its finish reasons; `stands` says that nothing came behind the last one, `is_final` that it is to be
-    believed whatever follows, and not only once it is sealed. `needs_care` says that the next delta may change
-    something: where it need not be heard, a stream is faster.
+    `reasons` are its finish reasons. `has_ended` says that nothing came after the last one, `is_believable` that this
+    one is not in every chunk of the server, `is_final` that it counts however the connection ends. `needs_care` says
+    that the next delta may change something: where it need not be recorded, a stream is faster.
     """
 
     def __init__(self) -> None:
-        self.words: dict[str, None] = {}  # a set in their order
-        self.stands = False
-        self.is_final = False
+        self.reasons: dict[str, None] = {}  # a set in their order
+        self.has_ended = False
+        self.is_believable = False
+        self.is_for_calls = False
+        self.is_untrusted = False
         self.needs_care = True
+        self.has_resumed = False
         self._is_new = True
         self._goes_without = False
 
     @property
     def reason(self) -> str | None:
         """The worst reason so far."""
-        return worst(self.words) if self.words else None
+        return worst(self.reasons) if self.reasons else None
 
-    def hear(self, reason: str | None, *, brings: bool, brings_text: bool, opens: bool) -> None:
-        """Take one chunk: its reason, whether it brings anything (text, a call), and whether it has the role."""
-        if brings and self.stands:
-            self.stands = self.is_final = self._goes_without = False
+    @property
+    def is_final(self) -> bool:
+        """Whether its end counts, however the connection ends. A reason for calls needs an end of the body."""
+        return self.is_believable and not self.is_for_calls
+
+    def record(self, reason: str | None, *, has_content: bool, has_text: bool, names_role: bool) -> None:
+        """Record one chunk: its reason, whether it brings anything, whether that is text, and whether it has the role.
+
+        A call and a refusal count as text here, reasoning does not.
+        """
+        if has_content and self.has_ended:
+            self.is_untrusted = any(canonical(known) == "stop" for known in self.reasons)
+            self.has_resumed = self.is_for_calls and has_text
+            self.has_ended = self.is_believable = self._goes_without = False
         if reason is not None:
-            if reason not in self.words:
-                self.words[reason] = None
-            may_be_in_every_chunk = brings or (opens and self._is_new)
-            self.stands = True
-            self.is_final = self._goes_without or not may_be_in_every_chunk
-        elif brings_text:
+            if reason not in self.reasons:
+                self.reasons[reason] = None
+            may_be_in_every_chunk = has_content or self.is_untrusted or (names_role and self._is_new)
+            self.has_ended = True
+            self.is_believable = self._goes_without or not may_be_in_every_chunk
+            self.is_for_calls = canonical(reason) == "tool_calls"
+        elif has_text:
             self._goes_without = True
         self._is_new = False
-        self.needs_care = self.stands or not self._goes_without
+        self.needs_care = self.has_ended or not self._goes_without
 
 
 class Completeness:
-    """What the server has said of the end of an answer; `accept` holds what the user takes for a whole end.
+    """What the server has said of the end of an answer; `accept` holds the reasons that the user takes for a success.
 
     `due` is how many choices were asked for, each of which needs its own end; None where nobody knows: then each that
-    comes. The choice that is the answer is `main`.
+    comes. The choice that is the answer is `main`. An answer of `output_limit` tokens was cut by that limit; None where
+    there is none, or where the server says it better.
     """
 
-    def __init__(self, accept: Collection[str] = (), due: int | None = None) -> None:
+    def __init__(self, accept: Collection[str] = (), due: int | None = None, output_limit: int | None = None) -> None:
         self.due = due
+        self.output_limit = output_limit
         self.main = Choice()
         self.is_final = False
         self._accept = frozenset(" ".join(word.split()).lower() for word in accept)
         self._others: dict[int, Choice] = {}
         self._final_others = 0
         self._is_done = False
-        self._is_sealed = False
+        self._has_ended = False
+        self._is_framed = False
         self._has_delta = False
-        self._has_foreign = False
-        self._is_unread = False
+        self._unread: dict[Unread, str] = {}
+        self._stray_characters = 0
         self._is_in_one_piece = False
 
-    def hear(self, chunk: Chunk) -> None:
-        """Take one chunk. One of plain text, where `main.needs_care` is false, need not be heard."""
-        brings_text = bool(chunk.text or chunk.calls or chunk.refusal)
-        brings = brings_text or bool(chunk.reasoning)
-        self._has_delta = self._has_delta or brings_text
-        self._has_foreign = self._has_foreign or chunk.is_foreign
-        self._is_unread = self._is_unread or chunk.is_foreign or bool(chunk.whole and chunk.whole.is_unread)
+    def record(self, chunk: Chunk) -> None:
+        """Record one chunk. One of plain text, where `main.needs_care` is false, need not be recorded."""
+        has_text = bool(chunk.text or chunk.calls or chunk.refusal)
+        self._has_delta = self._has_delta or has_text
+        for part in chunk.unread:
+            self._unread.setdefault(part.kind, part.name)
+            self._stray_characters += part.characters
         if chunk.choice_index is not None:
-            self.main.hear(chunk.finish_reason, brings=brings, brings_text=brings_text, opens=chunk.opens)
+            has_content = has_text or bool(chunk.reasoning)
+            reason = self._with_limit(chunk)
+            self.main.record(reason, has_content=has_content, has_text=has_text, names_role=chunk.names_role)
         for other in chunk.others:
             if other.choice_index in self._others or len(self._others) < _CHOICES_LIMIT:
                 choice = self._others.setdefault(other.choice_index, Choice())
                 self._final_others -= choice.is_final
-                choice.hear(other.finish_reason, brings=other.brings, brings_text=other.brings_text, opens=other.opens)
+                has_content = other.has_text or bool(other.reasoning)
+                choice.record(
+                    other.finish_reason,
+                    has_content=has_content,
+                    has_text=other.has_text,
+                    names_role=other.names_role,
+                )
                 self._final_others += choice.is_final
         self._is_done = chunk.done
         self._is_in_one_piece = chunk.done and chunk.choice_index is not None
         self.is_final = self.main.is_final and self._final_others >= self._due_others
 
-    def seal(self) -> None:
-        """Hear that the body came to the end that it has of its own: the last chunk of HTTP, or its whole length."""
-        self._is_sealed = True
+    def end_body(self, *, is_framed: bool) -> None:
+        """Record the end of the body; `is_framed` says that it is the last chunk of HTTP, or its full length."""
+        self._has_ended = True
+        self._is_framed = is_framed
 
     @property
-    def is_said(self) -> bool:
+    def is_announced(self) -> bool:
         """Whether the server has said how each choice ends, in a way that can be believed."""
-        is_sealed = self._is_sealed or self._is_done
-        return self._all_due(lambda choice: choice.stands and (is_sealed or choice.is_final))
+        return self._all_due(self._has_announced)
 
-    def verdict(self, *, has_text: bool, refusal: str) -> SmaiError | None:
-        """Return what the server's words leave to be desired; None for a complete answer.
+    def verdict(self, reading: Reading, needs: Collection[Unread]) -> SmaiError | None:
+        """Return what is missing of a complete answer; None if nothing is.
 
-        `has_text` says whether any text was read, `refusal` is the model's, or empty.
+        `needs` are the kinds of parts that the output has to deliver: what is unread of another kind is not missed.
         """
-        if not self.is_said and not self._is_done_enough:
-            return self._unsaid()
-        words = [word for choice in self._choices() for word in choice.words if word.lower() not in self._accept]
-        word = worst(words) if words else "stop"
-        if refusal and not self._accepts_reason and rank(word) <= 1:
-            return WithheldError(f"the model refused: {one_line(refusal)}", "rephrase the prompt")
-        if not rank(word) and self._is_unread and not has_text:
-            return BrokenError(
-                "the server says that the answer is complete, and smai can read no text in it",
-                "--raw shows what came",
-                again=Again.NEVER,
-            )
-        return _shortfall(word)
+        if not self.is_announced and not self._is_done_enough:
+            return self._unannounced()
+        reasons = [reason for choice in self._choices() for reason in choice.reasons if not self._accepts(reason)]
+        reason = worst(reasons) if reasons else "stop"
+        if reading.refusal and not self._accepts_end and rank(reason) <= 1:
+            return WithheldError(f"the model refused: {one_line(reading.refusal)}", "rephrase the prompt")
+        return _shortfall(reason) if rank(reason) else self._undelivered(reading, needs)
+
+    def _with_limit(self, chunk: Chunk) -> str | None:
+        """Return the finish_reason of a chunk: length where the answer used up its token limit, whatever it says."""
+        limit = chunk.output_limit if self.output_limit is None else self.output_limit
+        tokens = chunk.usage.completion_tokens if chunk.usage else None
+        if limit is None or tokens is None or tokens < limit or chunk.finish_reason is None:
+            return chunk.finish_reason
+        return worst((chunk.finish_reason, "length"))
+
+    def _has_announced(self, choice: Choice) -> bool:
+        is_framed = self._is_framed and not any(known.is_untrusted for known in self._choices())
+        if choice.has_ended:
+            is_at_end = choice.is_believable and self._has_ended  # which a reason for calls needs
+            return choice.is_final or self._is_done or is_framed or is_at_end
+        return choice.has_resumed and (self._is_done or is_framed)
 
     @property
     def _due_others(self) -> int:
@@ -160,57 +231,86 @@ class Completeness:
     def _choices(self) -> list[Choice]:
         return [self.main, *self._others.values()]
 
+    def _accepts(self, reason: str) -> bool:
+        return reason.lower() in self._accept or canonical(reason) in self._accept
+
     @property
-    def _accepts_reason(self) -> bool:
-        return any(word.lower() in self._accept for word in self.main.words)
+    def _accepts_end(self) -> bool:
+        return any(map(self._accepts, self.main.reasons))
 
     @property
     def _is_done_enough(self) -> bool:
-        """Whether `[DONE]` may stand for the reasons that are missing: the user says so, and all else speaks for it."""
-        is_good = self._has_delta and not self._has_foreign and self._all_due(lambda _: True)
+        """Whether `[DONE]` may replace the reasons that are missing: the user accepts it, and nothing contradicts."""
+        is_good = self._has_delta and Unread.FOREIGN not in self._unread and self._all_due(lambda _: True)
         return DONE_WORD in self._accept and self._is_done and is_good
 
-    def _unsaid(self) -> BrokenError:
+    def _undelivered(self, reading: Reading, needs: Collection[Unread]) -> SmaiError | None:
+        """Return the failure of an answer that ended well and of which a part could not be read or delivered."""
+        if lost := self._lost(reading, needs):
+            what = f"the server says that the answer is complete, and smai cannot read a part of it: {lost[0]}"
+            return BrokenError(what, "--raw shows what came", again=Again.NEVER)
+        if Unread.MEDIA in needs and Unread.MEDIA in self._unread:
+            media = self._unread[Unread.MEDIA]
+            return RefusedError(f"the answer holds {media}, which is not text", "--raw or --jsonl delivers it")
+        return None
+
+    def _lost(self, reading: Reading, needs: Collection[Unread]) -> list[str]:
+        """Return what a message calls the parts that could not be read, and that the output has to deliver."""
+        if not needs:
+            return []
+        has_answer = reading.has_text or reading.calls > 0
+        kinds = {Unread.TEXT, Unread.CALL} & {*needs} if has_answer else {Unread.TEXT, Unread.CALL}
+        if not (has_answer or reading.has_reasoning or reading.refusal):
+            kinds.add(Unread.FOREIGN)
+            if self._stray_characters >= _STRAY_LIMIT:
+                kinds.add(Unread.STRAY)
+        lost = [name for kind, name in self._unread.items() if kind in kinds]
+        is_call_due = self.main.has_ended and self.main.is_for_calls and (Unread.CALL in needs or not has_answer)
+        if is_call_due and not reading.calls:
+            lost.append("the tool call that its finish_reason announces")
+        if Unread.CALL in needs and reading.has_nameless_call:
+            lost.append("a tool call without a name")
+        return lost
+
+    def _unannounced(self) -> BrokenError:
         """Return the failure of an answer whose end the server did not say, or not so that it can be believed."""
         hint = "what came is not the whole answer"
         if self._is_in_one_piece:
             what = "the answer has no finish_reason"
-        elif any(choice.stands and not choice.is_final for choice in self._choices()):
+        elif any(choice.has_ended and not choice.is_final for choice in self._choices()):
             what = "the stream ended without [DONE], and its finish_reason may be one that came with every chunk"
         elif not self._is_done:
             what = "the stream ended before finish_reason"
-        elif any(choice.words for choice in self._choices()):
-            what = "the stream ended with text behind its finish_reason, or with a choice that has none"
+        elif any(choice.reasons for choice in self._choices()):
+            what = "the stream ended with text after its finish_reason, or with a choice that has none"
         else:
             what = "the stream ended with [DONE], but without finish_reason"
         if self._is_done and self._has_delta:
-            hint = "it may not be whole; --accept done takes the answers of a server that never says more"
+            hint = "it may not be complete; --accept done takes the answers of a server that never says more"
         return BrokenError(what, hint)
 
 
 def emptiness(characters: int) -> BrokenError:
     """Return the failure of an answer that is complete, and has nothing but so many characters of white space.
 
-    It was billed: whether it is worth another one is not for smai.
+    It was billed: whether it is worth another one is not for smai to decide.
     """
     what = "the answer is nothing but white space" if characters else "the answer is empty"
     return BrokenError(what, "ask again, or leave --fail-empty out", again=Again.NEVER)
 
 
-def _shortfall(word: str) -> SmaiError | None:
-    """Return what an answer that ended with this finish_reason lacks to be a whole one."""
-    known = word.lower()
-    if known == "length":
+def _shortfall(reason: str) -> SmaiError:
+    """Return what an answer that ended with this finish_reason, which is not a normal one, lacks to be complete."""
+    word = canonical(reason)
+    if word == "length":
         return CutShortError("the answer hit the token limit", "raise --max-tokens, or --accept length")
-    if known == "content_filter":
+    if word == "content_filter":
         return WithheldError("the answer was withheld by a content filter", "rephrase, or --accept content_filter")
-    if known in _WHOLE:
-        return None
     from shlex import quote  # noqa: PLC0415  # only for a failure
 
-    shown = one_line(word)
+    shown = one_line(reason)
     return BrokenError(
         f"the answer ended with finish_reason {shown}",
         f"that does not mean complete; --accept {quote(shown)} takes it",
-        again=Again.HELD_BACK if known == "error" else Again.NEVER,
+        again=Again.HELD_BACK if word == "error" else Again.NEVER,
     )

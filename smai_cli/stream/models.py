@@ -8,7 +8,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 from smai_cli.errors import Again, BrokenError, RefusedError, SmaiError
 from smai_cli.http.api_error import ApiError, error_in
 from smai_cli.http.meaning import answer_error
-from smai_cli.stream.chunk import LENIENT
+from smai_cli.stream.json_text import LENIENT
 from smai_cli.text import escaped, one_line
 
 PATH = "/models"

@@ -1,4 +1,4 @@
-"""Chunks folded into a Outcome: what the answer was, and whether the server said that it is complete."""
+"""Chunks -> an Outcome: what the answer was, whether the server said that it is complete, and what it lacks."""
 
 import io
 import time
@@ -6,25 +6,28 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from smai_cli.errors import SmaiError, Status
-from smai_cli.stream.chunk import Chunk, Usage
-from smai_cli.stream.completeness import Completeness, emptiness
+from smai_cli.stream.chunk import Chunk, Unread, Usage
+from smai_cli.stream.completeness import Completeness, Reading, emptiness
+from smai_cli.stream.tool_calls import ToolCalls
 from smai_cli.text import ascii_in
 
 if TYPE_CHECKING:
     from smai_cli.http.api_error import ApiError
 
 _REFUSAL_LIMIT = 1000
-_TOOLS_LIMIT = 10
+# What an output of text has to deliver.
+TEXT_NEEDS = frozenset({Unread.TEXT, Unread.MEDIA})
 
 
 class Outcome:
     """One answer as it grows. It keeps counts, not the text, so a long stream needs no more memory than a short one.
 
     With `keep_text`, which only a count of tokens needs, it keeps the text too. `accept` holds finish reasons that
-    the user takes as a success; with `fail_empty` an answer without any text but white space is none. Times are seconds
-    from `started_s`, on the clock `now`. `error` is None for a complete answer, once the stream has ended. `choices` is
-    how many answers are due, `tools` names the tools that the model asks for, `is_several` says that other choices came
-    beside the first.
+    the user takes as a success; with `fail_empty` an answer of nothing but white space is a failure. `needs` are the
+    kinds of parts that the output has to deliver. Times are seconds from `started_s`, on the clock `now`. `error` is
+    None for a complete answer, once the stream has ended. `choices` is how many answers are due, `output_limit` the
+    token limit that proves an answer of as many tokens to be cut (None: it proves nothing), `calls` has the tools that
+    the model asks for, `is_several` says that other choices came in addition to the first.
     """
 
     def __init__(  # noqa: PLR0913  # what a restart carries over
@@ -44,22 +47,25 @@ class Outcome:
         self.model = model
         self.retries = retries
         self.keep_text = keep_text
+        self.needs: Collection[Unread] = TEXT_NEEDS
         self._fail_empty = fail_empty
-        self._begin(due=None)
+        self._begin(due=None, output_limit=None)
 
-    def _begin(self, due: int | None) -> None:
+    def _begin(self, due: int | None, output_limit: int | None) -> None:
         """Begin with nothing: what belongs to one try."""
         self._text = io.StringIO()
-        self._completeness = Completeness(self.accept, due)
+        self._completeness = Completeness(self.accept, due, output_limit)
         self._main = self._completeness.main
         self._has_ended = False
         self._is_blank = True
+        self._needs_text = True
+        self._has_reasoning = False
         self.is_final = False
         self.is_several = False
         self.characters = 0
-        self.ascii_characters = 0
+        self._others_than_ascii = 0
         self.refusal = ""
-        self.tools: list[str] = []
+        self.calls = ToolCalls()
         self.api_error: ApiError | None = None
         self.usage: Usage | None = None
         self.first_delta_s: float | None = None
@@ -78,60 +84,65 @@ class Outcome:
     def add(self, chunk: Chunk) -> None:
         """Fold one chunk in. Then `is_final` says whether anything that follows can still be waited for at length."""
         if chunk.is_plain and not self._main.needs_care:
-            length = len(chunk.text)
-            self.characters += length
-            self.ascii_characters += length
-            if self._is_blank and chunk.text.strip():
-                self._is_blank = False
-            if self.keep_text:
-                self._text.write(chunk.text)
+            self.characters += len(chunk.text)
+            if self._needs_text:
+                self._add_text(chunk.text)
             return
-        _, text, finish_reason, usage, model, refusal, _, calls, others, api_error, done, _, _, _, is_foreign, _, _ = (
-            chunk
-        )
+        _, text, reason, usage, model, refusal, _, calls, others, api_error, done, _, _, _, unread, _, _, _ = chunk
         if text:
             if self.first_delta_s is None:
                 self.first_delta_s = self.now() - self.started_s
             self.characters += len(text)
-            self.ascii_characters += len(text) if text.isascii() else ascii_in(text)
-            if self._is_blank and text.strip():
-                self._is_blank = False
-            if self.keep_text:
-                self._text.write(text)
+            if not text.isascii():
+                self._others_than_ascii += len(text) - ascii_in(text)
+            if self._needs_text:
+                self._add_text(text)
         if model:
             self.model = model
-        if (
-            self._main.needs_care
-            or finish_reason
-            or usage
-            or refusal
-            or calls
-            or others
-            or api_error
-            or done
-            or is_foreign
-        ):
+        if self._main.needs_care or reason or usage or refusal or calls or others or api_error or done or unread:
             self._add_rest(chunk)  # few chunks have any of it
 
+    def _add_text(self, text: str) -> None:
+        """Add text where more than its length is needed: for a count of tokens, and until there is more than blanks."""
+        if self.keep_text:
+            self._text.write(text)
+        if self._is_blank and text.strip():
+            self._is_blank = False
+            self._needs_text = self.keep_text
+
     def _add_rest(self, chunk: Chunk) -> None:
-        self._completeness.hear(chunk)
+        self._completeness.record(chunk)
         self.is_final = self._completeness.is_final
         self.usage = chunk.usage or self.usage
         self.api_error = chunk.api_error or self.api_error
         self.refusal = (self.refusal + chunk.refusal)[:_REFUSAL_LIMIT]
         self.is_several = self.is_several or bool(chunk.others)
-        for call in chunk.calls:
-            if call.name and call.name not in self.tools and len(self.tools) < _TOOLS_LIMIT:
-                self.tools.append(call.name)
+        self._has_reasoning = self._has_reasoning or bool(chunk.reasoning)
+        if chunk.calls:
+            self.calls.add(chunk.calls)
 
-    def seal(self) -> None:
-        """Hear that the body came to the end that it has of its own."""
-        self._completeness.seal()
+    def end_body(self, *, is_framed: bool) -> None:
+        """Record the end of the body; `is_framed` says that it is one that the body has of its own."""
+        self._completeness.end_body(is_framed=is_framed)
+
+    @property
+    def ascii_characters(self) -> int:
+        """How many of the characters are ASCII."""
+        return self.characters - self._others_than_ascii
 
     @property
     def finish_reason(self) -> str | None:
         """The finish_reason of the answer, the worst of several."""
         return self._main.reason
+
+    @property
+    def output_limit(self) -> int | None:
+        """The token limit that proves an answer of as many tokens to be cut."""
+        return self._completeness.output_limit
+
+    @output_limit.setter
+    def output_limit(self, limit: int | None) -> None:
+        self._completeness.output_limit = limit
 
     @property
     def text(self) -> str:
@@ -141,7 +152,7 @@ class Outcome:
     @property
     def finished(self) -> bool:
         """Whether the server has said, in a way that can be believed, how the answer ends."""
-        return self._completeness.is_said or self.is_complete
+        return self._completeness.is_announced or self.is_complete
 
     @property
     def is_complete(self) -> bool:
@@ -156,7 +167,7 @@ class Outcome:
 
     def restart(self) -> None:
         """Forget the answer for another try; the start and the retries of the run stay."""
-        self._begin(self.choices)
+        self._begin(self.choices, self.output_limit)
 
     @property
     def status(self) -> Status:
@@ -169,7 +180,14 @@ class Outcome:
             from smai_cli.http.meaning import answer_error  # noqa: PLC0415  # only for a failure
 
             return answer_error(self.api_error, in_stream=True, has_text=self.first_delta_s is not None)
-        shortfall = self._completeness.verdict(has_text=bool(self.characters or self.tools), refusal=self.refusal)
-        if shortfall is None and self._fail_empty and self._is_blank and not self.tools:
+        reading = Reading(
+            has_text=self.characters > 0,
+            has_reasoning=self._has_reasoning,
+            calls=len(self.calls),
+            has_nameless_call=self.calls.is_nameless,
+            refusal=self.refusal,
+        )
+        shortfall = self._completeness.verdict(reading, self.needs)
+        if shortfall is None and self._fail_empty and self._is_blank and not self.calls:
             return emptiness(self.characters)
         return shortfall

@@ -14,7 +14,8 @@ from smai_cli.errors import ANSWER_FAILURES, BrokenError, RefusedError, SmaiErro
 from smai_cli.http.retry import Retries
 from smai_cli.prompt.request import Request
 from smai_cli.stream.answer import chunks_of_answer
-from smai_cli.stream.chunk import Chunk
+from smai_cli.stream.chunk import Chunk, Unread
+from smai_cli.stream.json_text import MalformedEventError
 from smai_cli.stream.outcome import Outcome
 from smai_cli.stream.sse import MAX_EVENT_BYTES, events
 
@@ -46,12 +47,14 @@ class Source(Protocol):
 class Writer(Protocol):
     """What takes an answer as it comes: a mode of the output. Its hooks may raise an OutputError.
 
-    `holds_back` says that nothing is delivered before the answer is complete, `takes_all` that bytes behind the end of
-    the answer are wanted as well.
+    `holds_back` says that nothing is delivered before the answer is complete, `takes_all` that bytes after the end of
+    the answer are wanted as well. `needs` are the kinds of parts that it has to deliver: an answer with an unread part
+    of such a kind is a failure.
     """
 
     holds_back: bool
     takes_all: bool
+    needs: frozenset[Unread]
 
     def piece(self, data: bytes, /) -> None:
         """Take bytes of the body as they came from the network."""
@@ -81,6 +84,9 @@ class Dialect(Parser, Protocol):
     def encode_request(self, request: Request, /) -> bytes:
         """Return the body of the POST."""
 
+    def output_limit(self, request: Request, /) -> int | None:
+        """Return the token limit that proves an answer of as many tokens to be cut; None where it proves nothing."""
+
 
 def ask(  # noqa: PLR0913  # the parts of a run, each chosen by the edge
     request: Request,
@@ -96,6 +102,7 @@ def ask(  # noqa: PLR0913  # the parts of a run, each chosen by the edge
     How it ended is in `outcome.error`. A server that blames the request for usage is asked once more
     without. Raises ReaderGoneError only.
     """
+    outcome.output_limit = dialect.output_limit(request)
     while True:
         outcome.retries = retries.spent
         try:
@@ -126,7 +133,8 @@ def pump(
     How it ended is in `outcome.error`: None only for a complete answer that was delivered in full.
     Raises ReaderGoneError only.
     """
-    pieces = _tapped(source, writer)
+    outcome.needs = writer.needs
+    pieces = _tapped(source, writer, outcome)
     try:
         failure = _pump(pieces, source, dialect, writer, outcome, on_more=on_more)
         if writer.takes_all:
@@ -168,15 +176,17 @@ def _pump(  # noqa: PLR0913  # as pump
                 clock.hold()
                 writer.chunk(chunk)
                 clock.release()
-            if chunk.done or chunk.api_error:
+            if not chunk.is_plain and (chunk.done or chunk.api_error):
                 if on_more and chunk.done and _goes_on(chunks, clock):
                     on_more()
                 return None
+    except MalformedEventError as error:
+        return error
     except ANSWER_FAILURES as error:
-        # Once the server has said that the answer is complete, how the connection ends is moot.
-        return None if outcome.is_final else error
-    if source.is_framed:
-        outcome.seal()
+        # Once the server has said that the answer is complete, how the connection ends does not matter.
+        has_ended = outcome.finished if isinstance(error, BrokenError) else outcome.is_final
+        return None if has_ended else error
+    outcome.end_body(is_framed=source.is_framed)
     return None
 
 
@@ -199,12 +209,17 @@ def _drain(pieces: Iterator[bytes], source: Source, *, hurry: bool) -> None:
         return
 
 
-def _tapped(source: Source, writer: Writer) -> Iterator[bytes]:
-    for piece in source:
-        source.clock.hold()
-        writer.piece(piece)
-        source.clock.release()
-        yield piece
+def _tapped(source: Source, writer: Writer, outcome: Outcome) -> Iterator[bytes]:
+    """Yield the pieces of `source`, each after the writer has it. A connection that breaks is the end of the body."""
+    try:
+        for piece in source:
+            source.clock.hold()
+            writer.piece(piece)
+            source.clock.release()
+            yield piece
+    except BrokenError:
+        outcome.end_body(is_framed=False)
+        raise
 
 
 def _chunks(pieces: Iterator[bytes], dialect: Parser) -> Iterator[Chunk]:

@@ -14,6 +14,7 @@ from typing import Protocol
 import sseclient
 
 from smai_cli.errors import BrokenError, UsageError
+from smai_cli.stream.json_text import begins_like_json
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 MAX_EVENT_LINES = 10_000
@@ -24,6 +25,7 @@ _CHEAP_BYTES = 1024 * 1024
 DONE = "[DONE]"
 _ERROR_FIELD = b"error:"
 _ERROR_LINE = b"\n" + _ERROR_FIELD
+_BARE_ERROR = b"event: error\n\n"
 _ERROR_EVENT = b"\nevent: error\ndata:"
 # The line in which a piece ends: none, a field `error`, or any other.
 _NONE, _ERROR, _OTHER = range(3)
@@ -58,7 +60,8 @@ class Blocks:
         lines = counted = 0
         for piece in _with_error_events(_without_bom(_fold_line_ends(self._pieces))):
             if not rest and piece.endswith(b"\n\n") and len(piece) <= MAX_EVENT_LINES:
-                yield _valid_utf8(piece)  # most pieces of a stream: whole events, too short to be too large
+                # Most pieces of a stream: whole events, too short to be too large.
+                yield _valid_utf8(piece if _BARE_ERROR not in piece else _with_error_data(piece))
                 continue
             unsearched = max(0, len(rest) - 1)
             rest += piece
@@ -74,7 +77,7 @@ class Blocks:
                 block = bytes(rest[:end])
                 del rest[:end]
                 lines = counted = 0
-                yield _valid_utf8(block)
+                yield _valid_utf8(_with_error_data(block))
         self.tail = bytes(rest)
 
 
@@ -82,14 +85,18 @@ def events(pieces: Iterable[bytes]) -> Iterator[Event]:
     """Yield each event as soon as its blank line is there.
 
     The specification discards an event that the end of the stream cuts. Servers leave out the last blank
-    line, so the tail counts if it is provably whole: `[DONE]`, or JSON (no proper prefix of an object is one).
-    Raises BrokenError for an event above the limits.
+    line, so the tail counts if it is provably complete: `[DONE]`, or JSON (no proper prefix of an object is one).
+    Raises BrokenError for an event above the limits, and for one that was cut within its JSON.
     """
     blocks = Blocks(pieces)
     yield from sseclient.SSEClient(iter(blocks)).events()
     if blocks.tail:
-        tail = [_valid_utf8(blocks.tail) + b"\n\n"]
-        yield from (event for event in sseclient.SSEClient(iter(tail)).events() if _is_whole(event.data))
+        tail = [_valid_utf8(_with_error_data(blocks.tail + b"\n\n"))]
+        for event in sseclient.SSEClient(iter(tail)).events():
+            if event.event == "error" or _is_whole(event.data):
+                yield event
+            elif begins_like_json(event.data) and not DONE.startswith(event.data.strip()):
+                raise BrokenError("the stream ended within an event", "what came is not the whole answer")
 
 
 def _fold_line_ends(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -153,6 +160,11 @@ def _with_errors(text: bytes, cut: int) -> tuple[bytes, int]:
                 lines.append(b"\n")
             cut = _NONE
     return b"".join(lines), cut
+
+
+def _with_error_data(block: bytes) -> bytes:
+    """Give each error event without data an empty line of it: the specification discards it, and it is an error."""
+    return block.replace(_BARE_ERROR, _BARE_ERROR[:-1] + b"data:\n\n")
 
 
 def _valid_utf8(block: bytes) -> bytes:

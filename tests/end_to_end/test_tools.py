@@ -9,8 +9,8 @@ from conftest import Server, Smai
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smai_cli.output.wrappers import Calls
 from smai_cli.stream.chunk import CallPart
+from smai_cli.stream.tool_calls import ToolCalls
 
 pytestmark = pytest.mark.preloaded
 
@@ -261,21 +261,23 @@ def test_arguments_as_an_object_are_not_lost(smai: Smai) -> None:
         assert arguments == {"a": 1} or json.loads(arguments or "null") == {"a": 1}
 
 
-ODD_CALLS = ["x", 5, None, {}, [], [None], ["x"], [[]], [{}], [{"function": None}], [{"function": "f"}]]
+FILLERS = [None, {}, [], [None], [[]], [{}], [{"function": None}]]
+ODD_CALLS = [*FILLERS, "x", 5, ["x"], [{"function": "f"}]]
 
 
-def test_what_is_no_call_is_none_and_no_traceback(smai: Smai) -> None:
-    odd_deltas = b"".join(delta(content="ok", tool_calls=odd, function_call=odd) for odd in ODD_CALLS)
-    result = smai("decode", "--tool-calls", stdin=odd_deltas + delta("stop") + DONE)
-    assert (result.status, result.stderr) == (0, "")
-    text, *calls = result.stdout.splitlines()
-    assert text == b"ok" * len(ODD_CALLS)
-    assert all(json.loads(line) == call("", "", "") for line in calls)
+def test_what_is_not_a_call_is_a_filler_or_unread(smai: Smai) -> None:
+    for odd in ODD_CALLS:
+        tape = delta(content="ok", tool_calls=odd, function_call=odd) + delta("stop") + DONE
+        assert smai("decode", stdin=tape) == (0, b"ok\n", "")
+        result = smai("decode", "--tool-calls", stdin=tape)
+        is_filler = odd in FILLERS
+        assert (result.status, result.stdout) == (0 if is_filler else 8, b"ok\n"), odd
+        assert result.stderr == "" if is_filler else "a tool call" in result.stderr
 
 
 @given(st.lists(st.lists(st.text(), min_size=1), max_size=5), st.randoms(use_true_random=False))
 def test_parts_are_put_together_in_whatever_order_the_calls_are_mixed(arguments: list[list[str]], random: Any) -> None:
-    calls = Calls()
+    calls = ToolCalls()
     waiting = {number: list(parts) for number, parts in enumerate(arguments)}
     for number in waiting:
         calls.add([CallPart(number, f"c{number}", f"f{number}")])
@@ -289,9 +291,54 @@ def test_parts_are_put_together_in_whatever_order_the_calls_are_mixed(arguments:
 
 
 def test_arguments_in_three_hundred_thousand_parts_take_no_longer_each_than_in_ten() -> None:
-    calls = Calls()
+    calls = ToolCalls()
     before_s = time.process_time()
     for _ in range(300_000):
         calls.add([CallPart(0, "c", "f", "ab")])
     assert len(calls.as_json()[0]["function"]["arguments"]) == 600_000
     assert time.process_time() - before_s < 5  # half a second, and 40 if each part were put behind a copy of the others
+
+
+PARTS: list[Any] = [
+    pytest.param(
+        [CallPart(7, "a", "f", '{"x'), CallPart(None, arguments='":1}')], 1, id="no index, id and name: the call before"
+    ),
+    pytest.param([CallPart(None, "a", "f", "{}"), CallPart(None, "b", "f", "{}")], 2, id="two calls without an index"),
+    pytest.param([CallPart(None, "", "f", "{}"), CallPart(None, "", "g", "{}")], 2, id="two calls with a name alone"),
+    pytest.param([CallPart(None, "a", "f", "{"), CallPart(None, "a", "", "}")], 1, id="the same id, no index"),
+    pytest.param([CallPart(0, "a", "f", "{}"), CallPart(0, "b", "g", "{}")], 2, id="another id under the same index"),
+    pytest.param([CallPart(0, "", "f", "{}"), CallPart(0, "", "g", "{}")], 2, id="another name under the same index"),
+    pytest.param([CallPart(0, "", "f", '{"x"'), CallPart(0, "", "f", ":1}")], 1, id="the same name in each part"),
+    pytest.param([CallPart(0, "a", "f", "{}"), CallPart(1, "a", "f", "{}")], 1, id="equal calls under two indexes"),
+    pytest.param([CallPart(0, "a", "f", "{}"), CallPart(1, "a", "f", "[1]")], 2, id="an equal id under two indexes"),
+    pytest.param([CallPart(0, "", "f", "{}"), CallPart(1, "", "f", "{}")], 2, id="equal calls without an id"),
+]
+
+
+@pytest.mark.parametrize(("parts", "count"), PARTS)
+def test_parts_make_as_many_calls_as_the_server_meant(parts: list[CallPart], count: int) -> None:
+    calls = ToolCalls()
+    for one in parts:
+        calls.add([one])
+    made = calls.as_json()
+    assert len(made) == len(calls) == count
+    for one in made:
+        json.loads(one["function"]["arguments"])
+        assert one["function"]["name"]
+
+
+def test_a_custom_tool_is_printed_with_its_type(smai: Smai) -> None:
+    made = {"index": 0, "id": "c", "type": "custom", "custom": {"name": "f", "input": "x"}}
+    item = {"type": "custom_tool_call", "call_id": "c", "name": "f", "input": "x"}
+    done = {"type": "response.completed", "response": {"status": "completed", "output": [item]}}
+    for tape in (delta(tool_calls=[made]) + END, event(done)):
+        result = smai("decode", "--tool-calls", stdin=tape)
+        assert (result.status, result.stderr) == (0, "")
+        assert json.loads(result.stdout) == {"id": "c", "type": "custom", "custom": {"name": "f", "input": "x"}}
+
+
+def test_numbers_in_arguments_keep_their_characters(smai: Smai) -> None:
+    made = '{"id":"c","function":{"name":"f","arguments":{"a":1.0,"b":1e3}}}'
+    tape = f'data: {{"choices":[{{"delta":{{"tool_calls":[{made}]}}}}]}}\n\n'.encode() + END
+    result = smai("decode", "--tool-calls", stdin=tape)
+    assert json.loads(result.stdout)["function"]["arguments"] == '{"a": 1.0, "b": 1e3}'

@@ -64,7 +64,7 @@ def test_no_text_is_a_surprise(data: str) -> None:
         ({"delta": {"content": None}}, ""),
         ({"delta": None}, ""),
         ({"delta": {"content": [{"type": "text", "text": "a"}, {"type": "image"}, {"text": "b"}]}}, "ab"),
-        ({"delta": {"content": 7}}, ""),
+        ({"delta": {"content": 7}}, "7"),
         ({"delta": {"reasoning_content": "a"}}, ""),
     ],
 )

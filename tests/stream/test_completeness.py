@@ -16,7 +16,9 @@ def test_what_a_server_says_of_the_end_decides(row: Row) -> None:
     for pieces in (row.events, [b"".join(row.events)]):
         for is_framed, status in ((False, row.status), (True, row.framed_status)):
             source = Pieces(*pieces, is_framed=is_framed)
-            outcome, writes = pumped(source, dialect=row.dialect, accept=row.accept, due=row.due)
+            outcome, writes = pumped(
+                source, dialect=row.dialect, accept=row.accept, due=row.due, output_limit=row.output_limit
+            )
             shown = f"framed: {is_framed}, {outcome.error}"
             assert (outcome.status, b"".join(writes).decode().removesuffix("\n")) == (
                 status,
@@ -26,7 +28,9 @@ def test_what_a_server_says_of_the_end_decides(row: Row) -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=ids)
 def test_final_writes_a_complete_answer_and_nothing_of_another(row: Row) -> None:
-    outcome, writes = pumped(Pieces(*row.events), "final", dialect=row.dialect, accept=row.accept, due=row.due)
+    outcome, writes = pumped(
+        Pieces(*row.events), "final", dialect=row.dialect, accept=row.accept, due=row.due, output_limit=row.output_limit
+    )
     text = row.text if row.status == 0 else ""
     assert (outcome.status, b"".join(writes).decode()) == (row.status, text)
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 from completeness import DONE, PING, ROWS, USAGE, Row, chunk, event
+from contents import CONTENTS
 from hypothesis import given
 from hypothesis import strategies as st
 from pumping import Pieces, pumped
@@ -17,6 +18,10 @@ from sse_events import parsed
 from smai_cli.errors import BrokenError, SmaiError, Status
 from smai_cli.stream import completeness
 from smai_cli.stream.answer import chunks_of_answer
+from smai_cli.stream.chunk import Chunk, Unread
+from smai_cli.stream.completeness import Reading
+from smai_cli.stream.outcome import TEXT_NEEDS
+from smai_cli.stream.tool_calls import ToolCalls
 
 # No order of events.
 
@@ -91,54 +96,73 @@ def test_what_is_final_is_final_also_when_the_connection_breaks(steps: list[Said
 
 SOURCE = Path(completeness.__file__)
 # What is there for a message, for speed or for memory, and changes no verdict: functions, and names in statements.
-UNJUDGED = ("emptiness", "_unsaid", "worst", "reason", "__init__", "rank")
-UNJUDGED_NAMES = ("needs_care", "_is_in_one_piece", "_CHOICES_LIMIT", "reason not in self.words")
+UNJUDGED = ("emptiness", "_unannounced", "worst", "reason", "__init__", "rank")
+UNJUDGED_NAMES = ("needs_care", "_is_in_one_piece", "_CHOICES_LIMIT", "reason not in self.reasons", "what")
+NEEDS = (TEXT_NEEDS, TEXT_NEEDS | {Unread.CALL}, frozenset({Unread.TEXT, Unread.CALL}), frozenset[Unread]())
 
 
-def judged(module: ModuleType, row: Row, *, is_framed: bool) -> tuple[int, bool]:
-    """Return the status that the state machine of `module` gives a stream, and whether it was final at its end."""
-    machine = module.Completeness(row.accept, row.due)
-    refusal = ""
-    has_text = False
-    for one in chunks_of_answer(parsed(row.events, row.dialect), row.due):
-        machine.hear(one)
-        refusal, has_text = refusal + one.refusal, has_text or bool(one.text)
-        if one.api_error:
-            return Status.BROKEN, False
-        if one.done:
-            break
-    else:
-        if is_framed:
-            machine.seal()
-    error = machine.verdict(has_text=has_text, refusal=refusal)
-    return (error.status if error else Status.COMPLETE), machine.is_final
+class Answer(NamedTuple):
+    """The chunks of an answer, parsed once for all mutants, and what was read of it."""
+
+    name: str
+    accept: tuple[str, ...]
+    due: int | None
+    chunks: tuple[Chunk, ...]
+    reading: Reading
+    output_limit: int | None = None
+
+
+def answer(row: Row) -> Answer | None:
+    """Return the answer of a row; None for one that cannot be parsed, or is an error."""
+    chunks = []
+    calls = ToolCalls()
+    try:
+        for one in chunks_of_answer(parsed(row.events, row.dialect), row.due):
+            chunks.append(one)
+            calls.add(one.calls)
+            if one.api_error:
+                return None
+            if one.done:
+                break
+    except SmaiError:
+        return None
+    reading = Reading(
+        has_text=any(one.text for one in chunks),
+        has_reasoning=any(one.reasoning for one in chunks),
+        calls=len(calls),
+        has_nameless_call=calls.is_nameless,
+        refusal="".join(one.refusal for one in chunks),
+    )
+    return Answer(f"{row.dialect}, {row.name}", row.accept, row.due, tuple(chunks), reading, row.output_limit)
+
+
+def judged(module: ModuleType, answer: Answer, how: str) -> list[int]:
+    """Return the statuses that the state machine of `module` gives an answer, by what is needed, and if it is final.
+
+    `how` it ends: with the framed end of the body, with the connection, or not at all as yet.
+    """
+    machine = module.Completeness(answer.accept, answer.due, answer.output_limit)
+    for one in answer.chunks:
+        machine.record(one)
+    if how != "open" and not answer.chunks[-1:][0].done:
+        machine.end_body(is_framed=how == "framed")
+    errors = [machine.verdict(answer.reading, needs) for needs in NEEDS]
+    return [*(error.status if error else Status.COMPLETE for error in errors), machine.is_final]
 
 
 def is_right(module: ModuleType) -> bool:
-    """Return whether `module` judges every row as the real one does, which test_completeness.py checks."""
+    """Return whether `module` judges every answer as the real one does, which test_completeness.py checks."""
     try:
-        return all(
-            judged(module, row, is_framed=is_framed) == EXPECTED[row.dialect, row.name, is_framed]
-            for row in ROWS
-            for is_framed in (False, True)
-        )
+        return all(judged(module, answer, how) == expected for answer, how, expected in EXPECTED)
     except Exception:  # noqa: BLE001  # a mutant that falls over is noticed
         return False
 
 
-def _readable(row: Row) -> bool:
-    try:
-        return bool(list(parsed(row.events, row.dialect))) or True
-    except SmaiError:
-        return False
-
-
-ROWS = [row for row in ROWS if _readable(row)]
-EXPECTED = {
-    (row.dialect, row.name, is_framed): judged(completeness, row, is_framed=is_framed)
-    for row in ROWS
-    for is_framed in (False, True)
-}
+CONTENT_ROWS = [Row(content.name, [content.stream], 0, due=1) for content in CONTENTS]
+ANSWERS = [found for row in ROWS + CONTENT_ROWS if (found := answer(row)) and found.chunks]
+EXPECTED = [
+    (answer, how, judged(completeness, answer, how)) for answer in ANSWERS for how in ("framed", "connection", "open")
+]
 
 
 def mutants() -> Iterator[tuple[str, ast.Module]]:
@@ -151,8 +175,8 @@ def mutants() -> Iterator[tuple[str, ast.Module]]:
         for node in _judged_nodes(function)
         for number in range(_ways(node))
     ]
-    words = next(node for node in ast.walk(tree) if isinstance(node, ast.Set))
-    places += [(words, number) for number in range(len(words.elts))]
+    words = [node for node in ast.walk(tree) if isinstance(node, ast.Set)]
+    places += [(node, number) for node in words for number in range(len(node.elts))]
     for node, number in places:
         memo: dict[int, object] = {}
         mutated = copy.deepcopy(tree, memo)

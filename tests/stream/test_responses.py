@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from smai_cli.errors import BrokenError, RefusedError
 from smai_cli.mock.script import POEM, Script, responses_events
 from smai_cli.prompt.request import Message, Request
-from smai_cli.stream.chunk import Usage, Whole
+from smai_cli.stream.chunk import Repeated, Usage
 from smai_cli.stream.dialects import dialect_for, responses
 from smai_cli.stream.sse import events
 
@@ -105,10 +105,10 @@ def test_a_whole_response_is_read_with_its_reasoning_tokens() -> None:
     chunk = responses.parse_body(
         json.dumps({"object": "response", "status": "completed", "output": output, "usage": usage})
     )
-    assert chunk.whole == Whole(parts=(((1, 0), "a"),), is_all=True)
+    assert chunk.repeated == Repeated(parts=(((1, 0), "a"),), is_all=True)
     assert (chunk.usage, chunk.finish_reason, chunk.done) == (Usage(1, 9, 10, 8), "stop", True)
-    plain = responses.parse_body(json.dumps({"output": [{"content": "plain"}]})).whole
-    assert plain == Whole(parts=(((0, 0), "plain"),), is_all=True)
+    plain = responses.parse_body(json.dumps({"output": [{"content": "plain"}]})).repeated
+    assert plain == Repeated(parts=(((0, 0), "plain"),), is_all=True)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from importlib import import_module
 from types import ModuleType
 
 from smai_cli.errors import BrokenError
-from smai_cli.stream.chunk import Chunk, load_object
+from smai_cli.stream.chunk import Chunk
+from smai_cli.stream.json_text import load_object
 
 # The models that the service's documentation sends to /responses, because /chat/completions refuses them.
 RESPONSES_MODELS = ("gpt-5*-pro*", "o1-mini*", "o1-pro*", "o3-mini*", "o3-pro*")

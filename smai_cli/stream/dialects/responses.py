@@ -1,7 +1,7 @@
 """The /responses dialect (OpenAI API reference): a request's body, and an event's data -> Chunk.
 
-Reasoning models are asked in it. Its events are named, and the name is repeated in `type`; exactly one of
-completed, incomplete, failed and error ends the stream, and no `[DONE]` is owed.
+Reasoning models are asked in it. Its events are named, and the name is repeated in `type`; exactly one of completed,
+incomplete, failed, cancelled, done and error ends the stream. `[DONE]`, which some gateways send, means nothing.
 """
 
 from typing import Any
@@ -9,19 +9,12 @@ from typing import Any
 from smai_cli.errors import RefusedError
 from smai_cli.http.api_error import MARKS, api_error_of, error_in
 from smai_cli.prompt.request import Message, Request, encode
-from smai_cli.stream.chunk import (
-    CallPart,
-    Chunk,
-    Part,
-    Whole,
-    arguments_of,
-    is_unread,
-    load_body,
-    load_event,
-    text_of,
-    usage_of,
-)
+from smai_cli.stream.chunk import Chunk, Place, Repeated, Unread, UnreadPart, usage_of
 from smai_cli.stream.completeness import worst
+from smai_cli.stream.content import read_content, read_thoughts, text_of
+from smai_cli.stream.dialects.error_event import parse_error_event
+from smai_cli.stream.dialects.response_output import Output, read_item, read_output, read_part
+from smai_cli.stream.json_text import EXACT, NumberAsTextError, load_body, load_event
 from smai_cli.stream.sse import DONE
 from smai_cli.text import one_line
 
@@ -30,26 +23,34 @@ PATH = "/responses"
 _FINISH_REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _REASONING = ("response.reasoning_summary_text.delta", "response.reasoning_text.delta")
 _PREFIX = "response."
-_ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
+_DONE = "response.done"
+_ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", _DONE)
 _ERRORS = ("error", "response.error")
 _DELTA = "response.output_text.delta"
 _PLAIN_NAMES = (_DELTA, "message")
-# Items of an output, beside messages, that are no answer; what of another kind is in one, smai cannot read.
-_BESIDE_ANSWER = (
-    "reasoning",
-    "function_call",
-    "function_call_output",
-    "web_search_call",
-    "file_search_call",
-    "code_interpreter_call",
-    "mcp_call",
-    "mcp_list_tools",
-    "compaction",
-)
-# Parts of a content that are thoughts.
-_THOUGHTS = ("reasoning", "reasoning_text", "summary_text", "thinking")
+# Items whose own status `incomplete` makes an answer incomplete: not so a search or a code run that was cut short.
+_ANSWERS = ("message", "function_call")
 # What the API sends while nothing happens.
 _SIGNS_OF_LIFE = ("response.queued", "response.in_progress")
+# Events of calls that an item brings as a whole, once it is done.
+_CALL_EVENTS = (
+    "response.function_call_arguments.delta",
+    "response.function_call_arguments.done",
+    "response.custom_tool_call_input.delta",
+    "response.custom_tool_call_input.done",
+)
+_AUDIO = ("response.audio.", "response.output_audio.")
+# Deltas of what is not part of the answer, or of what is read where it is done.
+_KNOWN_DELTAS = (
+    *_CALL_EVENTS,
+    "response.refusal.delta",
+    *_REASONING,
+    "response.code_interpreter_call_code.delta",
+    "response.mcp_call_arguments.delta",
+    "response.mcp_call.arguments.delta",
+    "response.reasoning_summary.delta",
+    "response.reasoning.delta",
+)
 
 
 def encode_request(request: Request) -> bytes:
@@ -72,23 +73,70 @@ def encode_request(request: Request) -> bytes:
     return encode(body, request.extra_body)
 
 
+def output_limit(request: Request) -> int | None:
+    """Return the token limit of a request, None if it has none.
+
+    An answer that used as many tokens was cut there, whatever its status says: llama.cpp, transformers serve and
+    Ollama never send `incomplete`.
+    """
+    for value in (request.extra_body.get("max_output_tokens"), request.options.get("max_tokens")):
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    return None
+
+
 def parse_event(data: str, name: str = "message") -> Chunk:
     """Return the Chunk in one event's data; `name` is the event's name, for data that does not repeat it.
 
-    Raises BrokenError for data that is not a JSON object. `[DONE]`, which some gateways send, means nothing here.
+    Raises BrokenError for data that is not a JSON object.
     """
-    if data.strip() == DONE:
+    if not data.startswith("{") and data.strip() == DONE:
         return Chunk()
-    loaded = load_event(data, name if name in ("message", "error") or not name.startswith(_PREFIX) else "message")
-    return Chunk() if loaded is None else _view(*loaded, name)
+    if name not in _PLAIN_NAMES and name.lower() in _ERRORS:
+        return parse_error_event(data)
+    loaded = load_event(data, "message" if name.startswith(_PREFIX) else name)
+    if loaded is None:
+        return Chunk()
+    payload, line = loaded
+    if payload.get("type") == _DELTA and name in _PLAIN_NAMES and (plain := _plain(payload, line)):
+        return plain
+    try:
+        return _view(payload, line, name)
+    except NumberAsTextError:
+        return _view(EXACT.decode(data), line, name)
+
+
+def parse_body(data: str) -> Chunk:
+    """Return the Chunk that a response in one piece is; one that is queued or in progress is not an answer.
+
+    Raises BrokenError for JSON that was cut, RefusedError for an object that is not a response.
+    """
+    payload, line = load_body(data)
+    if payload.get("object") != "response" and (api_error := error_in(payload)):
+        return Chunk(line, api_error=api_error)
+    if not isinstance(payload.get("output"), list) and payload.get("object") != "response":
+        raise RefusedError(f"the server answered JSON that is no response: {one_line(line, 80)}", "check --base-url")
+    try:
+        return _end([], {"response": payload}, line)
+    except NumberAsTextError:
+        return _end([], {"response": EXACT.decode(data.strip())}, line)
+
+
+def _plain(payload: dict[str, Any], line: str) -> Chunk | None:
+    """Return the view of a payload that is a delta of ASCII text and nothing else, as most are; None for another."""
+    text = payload.get("delta")
+    if not text or not isinstance(text, str) or not text.isascii() or "error" in line:
+        return None  # the word may make the payload an error
+    if not MARKS.isdisjoint(payload):
+        return None
+    place = _place(payload)
+    return Chunk._make((line, text, None, None, "", "", "", (), (), None, False, 0, False, None, (), True, place, None))
 
 
 def _view(payload: dict[str, Any], line: str, name: str) -> Chunk:
     """Return the view of an event's payload."""
     kind = payload.get("type")
-    if kind == _DELTA and name in _PLAIN_NAMES and (plain := _plain(payload, line)):
-        return plain
-    if name.lower() in _ERRORS or kind in _ERRORS:
+    if kind in _ERRORS:
         return Chunk(line, api_error=error_in(payload) or api_error_of(payload))
     ends = [word for word in (kind, name) if word in _ENDS]
     if ends:
@@ -96,61 +144,90 @@ def _view(payload: dict[str, Any], line: str, name: str) -> Chunk:
     kind = kind if isinstance(kind, str) and kind.startswith(_PREFIX) else name if name.startswith(_PREFIX) else kind
     if api_error := error_in(payload):
         return Chunk(line, api_error=api_error)
-    delta = text_of(payload.get("delta"))
-    is_text = bool(delta) and kind == _DELTA
+    kind = kind if isinstance(kind, str) else ""
+    delta = payload.get("delta")
+    is_text = kind == _DELTA
+    read = read_content(delta, "the delta", is_alone=True) if is_text else read_content(None, "")
+    output, repeated = _completed_part(kind, payload)
+    refusal = text_of(delta) if kind == "response.refusal.delta" else ""
     return Chunk(
         line,
-        delta if is_text else "",
-        refusal=delta if kind == "response.refusal.delta" else "",
-        reasoning=delta if kind in _REASONING else "",
-        calls=_calls([payload.get("item")]) if kind == "response.output_item.done" else (),
+        read.text,
+        refusal=refusal,
+        reasoning=read.reasoning + (read_thoughts(delta) if kind in _REASONING else ""),
         model=_model(payload.get("response")),
-        choice_index=0 if isinstance(kind, str) and kind.startswith(_PREFIX) and kind not in _SIGNS_OF_LIFE else None,
-        whole=None if delta else _part_done(kind, payload),
-        part=_place(payload) if is_text else None,
+        choice_index=0 if kind.startswith(_PREFIX) and kind not in _SIGNS_OF_LIFE else None,
+        repeated=None if read.text or refusal else repeated,
+        unread=read.unread + output.unread + _unread_in_event(kind, payload),
+        part=_place(payload) if read.text else None,
     )
 
 
-def _plain(payload: dict[str, Any], line: str) -> Chunk | None:
-    """Return the view of a payload that is a delta of ASCII text and nothing else, as most are; None for another."""
-    text = payload.get("delta")
-    if not isinstance(text, str) or not text or not text.isascii() or not MARKS.isdisjoint(payload):
-        return None
-    place = _place(payload)
-    return Chunk._make((line, text, None, None, "", "", "", (), (), None, False, 0, False, None, False, True, place))
+def _unread_in_event(kind: str, payload: dict[str, Any]) -> tuple[UnreadPart, ...]:
+    """Return what an event brings that is neither text, nor read where a part or an item is done."""
+    if kind.startswith(_AUDIO) and payload.get("delta"):
+        return (UnreadPart(Unread.MEDIA, "audio"),)
+    delta = payload.get("delta")
+    is_unknown = kind.endswith(".delta") and kind != _DELTA and kind not in _KNOWN_DELTAS
+    if is_unknown and isinstance(delta, str):
+        return (UnreadPart(Unread.STRAY, f"text in an event of type {one_line(kind, 60)}", len(delta)),)
+    return ()
 
 
-def parse_body(data: str) -> Chunk:
-    """Return the Chunk that a response in one piece is; one that is queued or in progress is no answer.
+def _completed_part(kind: str, payload: dict[str, Any]) -> tuple[Output, Repeated | None]:
+    """Return what an event about an entire part, item or call holds, and its text as a repetition.
 
-    Raises BrokenError for JSON that was cut, RefusedError for an object that is no response.
+    The API ends its deltas with it, and some servers send nothing else.
     """
-    payload, line = load_body(data)
-    if payload.get("object") != "response" and (api_error := error_in(payload)):
-        return Chunk(line, api_error=api_error)
-    if not isinstance(payload.get("output"), list) and payload.get("object") != "response":
-        raise RefusedError(f"the server answered JSON that is no response: {one_line(line, 80)}", "check --base-url")
-    return _end([], {"response": payload}, line)
+    item, part = place = _place(payload)
+    if kind == "response.output_text.done":
+        read = read_content(payload.get("text"), "the text")
+        return Output(unread=read.unread), Repeated(parts=((place, read.text),))
+    if kind == "response.content_part.done":
+        output = read_part(payload.get("part"), item, part)
+        return output, Repeated(parts=output.parts, refusal=output.refusal)
+    if kind == "response.output_item.done":
+        output = read_item(payload.get("item"), item)
+        return output, Repeated(parts=output.parts, refusal=output.refusal, calls=output.calls)
+    if kind in ("response.output_item.added", "response.content_part.added"):
+        is_item = kind == "response.output_item.added"
+        output = read_item(payload.get("item"), item) if is_item else read_part(payload.get("part"), item, part)
+        announced = tuple(where for where, text in output.parts if text)
+        calls = tuple(_call_name(payload) for _ in output.calls)
+        return output, Repeated(announced=announced, pending_calls=calls)
+    if kind == "response.refusal.done":
+        return Output(), Repeated(refusal=text_of(payload.get("refusal")))
+    return Output(), Repeated(pending_calls=(_call_name(payload),)) if kind in _CALL_EVENTS else None
+
+
+def _call_name(payload: dict[str, Any]) -> str:
+    """Return what identifies a call among the events of a response."""
+    place, item = payload.get("output_index"), payload.get("item")
+    identity = payload.get("item_id") or (item.get("id") if isinstance(item, dict) else None)
+    return str(identity if place is None else place)
 
 
 def _end(ends: list[str], payload: dict[str, Any], line: str) -> Chunk:
     """Return the Chunk that ends an answer: of the event's type, its name and the status, the worst counts.
 
-    `ends` has the first two, and nothing where the response came in one piece: its status alone can complete it.
+    `ends` has the first two, and nothing where the response came in one piece: its status alone can complete it, as
+    it can that of `response.done`.
     """
     response = payload.get("response")
     output = response if isinstance(response, str) else None  # some gateway's text
     response = response if isinstance(response, dict) else payload
-    words = {word.removeprefix(_PREFIX) for word in ends}
+    words = {word.removeprefix(_PREFIX) for word in ends if word != _DONE}
     if response.get("status"):
         words.add(str(response["status"]))
     output = output or response.get("output") or response.get("output_text")
-    if _is_incomplete(response, output):
+    items = output if isinstance(output, list) else [] if output is None else [output]
+    if _is_incomplete(response, items):
         words.add("incomplete")
     api_error = error_in(response) or error_in(payload)
     if api_error or "failed" in words:
         return Chunk(line, api_error=api_error or api_error_of("the response failed"))
-    usage = response.get("usage")
+    usage, limit = response.get("usage"), response.get("max_output_tokens")
+    read = read_output(items)
     return Chunk(
         line,
         finish_reason=worst(_finish_reason(word, response) for word in words) if words else None,
@@ -158,16 +235,19 @@ def _end(ends: list[str], payload: dict[str, Any], line: str) -> Chunk:
         model=_model(response),
         done=True,
         choice_index=0,
-        whole=_whole(_listed(output), is_all=True),
+        repeated=Repeated(parts=read.parts, refusal=read.refusal, calls=read.calls, is_all=True),
+        reasoning=read.reasoning if not ends else "",
+        unread=read.unread,
+        output_limit=limit if isinstance(limit, int) and not isinstance(limit, bool) else None,
     )
 
 
-def _is_incomplete(response: dict[str, Any], output: Any) -> bool:
-    """Return whether a response says, beside its status, that something is missing in it."""
+def _is_incomplete(response: dict[str, Any], items: list[Any]) -> bool:
+    """Return whether a response says, in addition to its status, that something is missing in it."""
     details = response.get("incomplete_details")
-    items = (item for item in _listed(output) if isinstance(item, dict))
     return bool(isinstance(details, dict) and details.get("reason")) or any(
-        item.get("status") == "incomplete" for item in items
+        isinstance(item, dict) and item.get("status") == "incomplete" and item.get("type", "message") in _ANSWERS
+        for item in items
     )
 
 
@@ -180,23 +260,15 @@ def _finish_reason(word: str, response: dict[str, Any]) -> str:
     return _FINISH_REASONS.get(str(reason), str(reason or word))
 
 
-def _part_done(kind: Any, payload: dict[str, Any]) -> Whole | None:
-    """Return the whole text of a part, or of an item, with which the API ends its deltas, and some servers begin."""
-    place = _place(payload)
-    if kind == "response.output_text.done":
-        text = payload.get("text")
-        return Whole(parts=((place, text_of(text)),), is_unread=is_unread(text))
-    if kind == "response.content_part.done":
-        return _whole([{"content": [payload.get("part")]}], place)
-    if kind == "response.output_item.done":
-        return _whole([payload.get("item")], place)
-    if kind == "response.refusal.done":
-        return Whole(refusal=text_of(payload.get("refusal")))
-    # What follows is read where it is done, as a rule; until then it is something that there is.
-    if kind == "response.output_item.added":
-        item = _whole([payload.get("item")])
-        return Whole(is_unread=item.is_unread or any(text for _, text in item.parts))
-    return Whole(is_unread=True) if kind == "response.function_call_arguments.done" else None
+def _place(payload: dict[str, Any]) -> Place:
+    """Return the place of a part in the output, as its event has it."""
+    item, part = payload.get("output_index"), payload.get("content_index")
+    return (item if isinstance(item, int) else None, part if isinstance(part, int) else 0)
+
+
+def _model(response: Any) -> str:
+    model = response.get("model") if isinstance(response, dict) else None
+    return model if isinstance(model, str) else ""
 
 
 def _items(message: Message) -> list[dict[str, Any]]:
@@ -240,60 +312,3 @@ def _part(part: dict[str, Any], text_kind: str) -> dict[str, Any]:
 
 def _kept(part: dict[str, Any], name: str) -> dict[str, Any]:
     return {name: part[name]} if name in part else {}
-
-
-def _whole(items: list[Any], start: Part = (0, 0), *, is_all: bool = False) -> Whole:
-    """Return what the items of an output say, the first of them being at `start`."""
-    parts = []
-    refusal = ""
-    found_unread = False
-    for at, item in enumerate(items):
-        content = _content(item)
-        for number, part in enumerate(_listed(content)):
-            if isinstance(part, dict) and part.get("type") in _THOUGHTS:
-                continue
-            first, first_number = start
-            parts.append(((None if first is None else first + at, first_number + number), text_of(part)))
-            refusal += text_of(part.get("refusal")) if isinstance(part, dict) else ""
-            found_unread = found_unread or is_unread(part)
-    return Whole(
-        refusal=refusal,
-        calls=_calls(items) if is_all else (),
-        is_unread=found_unread,
-        parts=tuple(parts),
-        is_all=is_all,
-    )
-
-
-def _content(item: Any) -> Any:
-    """Return what is the answer in an item of an output: in a message its content, a string or a list of parts."""
-    if not isinstance(item, dict):
-        return item
-    kind = item.get("type", "message")
-    if kind == "message":
-        return item.get("content", item.get("text"))
-    return None if kind in _BESIDE_ANSWER else item
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def _place(payload: dict[str, Any]) -> Part:
-    """Return the place of a part in the output, as its event says it."""
-    item, part = payload.get("output_index"), payload.get("content_index")
-    return (item if isinstance(item, int) else None, part if isinstance(part, int) else 0)
-
-
-def _calls(items: list[Any]) -> tuple[CallPart, ...]:
-    """Return the tool calls among the items of an output, each in one piece."""
-    calls = (item for item in items if isinstance(item, dict) and item.get("type") == "function_call")
-    return tuple(
-        CallPart(None, text_of(call.get("call_id")), text_of(call.get("name")), arguments_of(call.get("arguments")))
-        for call in calls
-    )
-
-
-def _model(response: Any) -> str:
-    model = response.get("model") if isinstance(response, dict) else None
-    return model if isinstance(model, str) else ""

@@ -1,0 +1,224 @@
+"""One choice of a chat completion, or of a chunk of one -> what it brings, and what of it cannot be read."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from smai_cli.stream.chunk import CallPart, ChoicePart, Repeated, Unread, UnreadPart
+from smai_cli.stream.content import Content, media_name, read_arguments, read_content, read_thoughts
+from smai_cli.text import one_line
+
+_REASON_LIMIT = 100
+# What servers write where an answer goes on, in addition to null (DashScope).
+_NO_REASON = ("", "null", "none")
+# The words of servers for an answer that broke off: vLLM, SGLang, DeepSeek, Zhipu, Mistral, Anthropic, Gemini.
+_FAILURES = frozenset(
+    {
+        "abort",
+        "error",
+        "insufficient_system_resource",
+        "malformed_function_call",
+        "malformed_response",
+        "missing_thought_signature",
+        "model_context_window_exceeded",
+        "model_length",
+        "network_error",
+        "pause_turn",
+        "repetition",
+        "too_many_tool_calls",
+        "unexpected_tool_call",
+    }
+)
+_MEDIA = ("audio", "image", "images", "video", "videos")
+# Where servers put the model's thoughts; OpenRouter sends the last in addition to another.
+_REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "reasoning_details")
+# Members of a delta or a message, and of a choice, that are read, or that are known not to be text of the answer.
+_KNOWN = frozenset(
+    (  # noqa: SIM905  # names, one after the other
+        "annotations channel citations content content_filter_result content_filter_results context created "
+        "end_turn error extra_content files finish_details finish_reason finishReason function_call "
+        "groundingMetadata grounding_metadata id index logprobs matched_stop message_id metadata model name "
+        "native_finish_reason object obfuscation prompt_token_ids provider_specific_fields reasoning_signature "
+        "recipient references refusal role safety_ratings safetyRatings search_results seed signature stop_reason "
+        "stop_sequence system_fingerprint thought_signature token_ids tool_call_id tool_calls usage"
+    ).split()
+).union(_MEDIA, _REASONING)
+_STRAY_DEPTH = 4
+
+
+def read_choice(choice: Any, part: str) -> ChoicePart:
+    """Return what a choice brings; `part` is where its text is: `delta`, or `message` in an answer in one piece.
+
+    Some servers make a string of the choice or of the delta. Raises NumberAsTextError for a number in the place of a
+    text that was not decoded by EXACT.
+    """
+    if not isinstance(choice, dict):
+        choice = {part: choice}
+    reason = _reason(choice)
+    delta = choice.get(part)
+    repeated: Repeated | None = None
+    unread: tuple[UnreadPart, ...] = ()
+    if not isinstance(delta, dict) or "message" in choice or "text" in choice:
+        delta, repeated, unread = _elsewhere(choice, delta, part)
+    content = delta.get("content")
+    if isinstance(content, str):
+        read = Content(content)
+    else:
+        is_alone = content is False and reason is None and not any(delta.values())
+        read = read_content(content, "the content", is_alone=is_alone)
+    if len(delta) != ("content" in delta):
+        read = _with_rest(delta, read)
+    role, index = delta.get("role"), choice.get("index")
+    text, reasoning = read.text, read.reasoning
+    if role == "tool" or (role and "extra_content" in delta):
+        text, reasoning = _thoughts(delta, text, reasoning)
+    unread += read.unread
+    if not (text or read.refusal or reasoning or read.calls or unread or repeated):
+        unread = _strays(choice, delta)
+    return ChoicePart(
+        index if isinstance(index, int) else 0,
+        reason if role != "tool" else None,
+        text,
+        read.refusal,
+        reasoning,
+        read.calls,
+        unread,
+        repeated,
+        bool(role),
+    )
+
+
+def _elsewhere(
+    choice: dict[str, Any], delta: Any, part: str
+) -> tuple[dict[str, Any], Repeated | None, tuple[UnreadPart, ...]]:
+    """Return the delta of a choice that has not a delta alone, what it repeats, and what cannot be read of that.
+
+    A gateway may put the answer into `message`, in addition to its deltas (Perplexity) or instead of them. `text` is
+    its place in the API before chat (Together sends both).
+    """
+    repeated: Repeated | None = None
+    unread: tuple[UnreadPart, ...] = ()
+    if part == "delta" and choice.get("message"):
+        message = choice["message"]
+        fields = message if isinstance(message, dict) else {"content": message}
+        read = _with_rest(fields, read_content(fields.get("content"), "the message"))
+        unread = read.unread
+        repeated = Repeated(text=read.text, refusal=read.refusal, calls=read.calls)
+    if delta is None:
+        delta = choice.get("delta", choice.get("text"))
+    elif "text" in choice and repeated is None:
+        read = read_content(choice["text"], "the text")
+        unread = read.unread
+        repeated = Repeated(text=read.text) if read.text else None
+    if delta is False:
+        delta = None
+    return (delta if isinstance(delta, dict) else {"content": delta}), repeated, unread
+
+
+def _with_rest(delta: dict[str, Any], read: Content) -> Content:
+    """Return what a delta brings in all; `read` is what its content does."""
+    reasoning = read.reasoning
+    for name in _REASONING:
+        if delta.get(name) and (words := read_thoughts(delta[name])):
+            reasoning += words
+            break
+    refusal = read.refusal or read_content(delta.get("refusal"), "the refusal").text
+    unread = list(read.unread)
+    calls = tuple(_calls(delta, unread))
+    unread += [UnreadPart(Unread.MEDIA, media_name(name) or name) for name in _MEDIA if delta.get(name)]
+    return Content(read.text, reasoning, refusal, tuple(unread), calls)
+
+
+def _calls(delta: dict[str, Any], unread: list[UnreadPart]) -> Iterator[CallPart]:
+    """Yield the parts of tool calls in a delta, or of the one function call of the API before tools.
+
+    What cannot be read goes into `unread`.
+    """
+    calls = delta.get("tool_calls")
+    function = delta.get("function_call")
+    if not calls and isinstance(function, dict) and any(function.values()):  # some servers send an empty one
+        calls = [{"function": function, "index": 0}]
+    if isinstance(calls, dict) and calls:  # a lone one
+        calls = [calls]
+    if not isinstance(calls, list):
+        calls = [calls] if calls else []
+    for call in calls:
+        part = _call(call) if isinstance(call, dict) else None
+        if part and (part.id or part.name or part.arguments):
+            yield part
+        elif call and not part:
+            kind = call.get("type") if isinstance(call, dict) else None
+            of_type = f" of type {one_line(kind, 40)}" if isinstance(kind, str) and kind else ""
+            unread.append(UnreadPart(Unread.CALL, f"a tool call{of_type}"))
+
+
+def _call(call: dict[str, Any]) -> CallPart | None:
+    """Return a part of a call: of a function, also without its object, or of a custom tool; None if unreadable."""
+    index, identity = call.get("index"), read_content(call.get("id"), "the id of a call").text
+    number = index if isinstance(index, int) else None
+    function, custom = call.get("function"), call.get("custom")
+    if isinstance(custom, dict):
+        name, given, kind = custom.get("name"), custom.get("input"), "custom"
+    elif isinstance(function, dict):
+        name, given, kind = function.get("name"), function.get("arguments"), "function"
+    elif "arguments" in call:
+        name, given, kind = call.get("name"), call["arguments"], "function"
+    else:
+        is_bare = not any(value for name, value in call.items() if name not in ("id", "index", "type"))
+        return CallPart(number, identity) if is_bare else None
+    name = read_content(name, "the name of a call").text
+    arguments = read_arguments(given, is_alone=not name and not identity)
+    return None if arguments is None else CallPart(number, identity, name, arguments, kind)
+
+
+def _thoughts(delta: dict[str, Any], text: str, reasoning: str) -> tuple[str, str]:
+    """Return what of a content is the answer, and what are thoughts on the way to it.
+
+    Gemini marks thoughts in `extra_content`; MiniMax sends what a search found as a delta of the role `tool`.
+    """
+    extra = delta.get("extra_content")
+    google = extra.get("google") if isinstance(extra, dict) else None
+    is_thought = isinstance(google, dict) and google.get("thought")
+    return ("", text or reasoning) if is_thought else ("" if delta.get("role") == "tool" else text, reasoning)
+
+
+def _strays(choice: dict[str, Any], delta: dict[str, Any]) -> tuple[UnreadPart, ...]:
+    """Return a record of the text in members that the API does not have."""
+    characters, first = 0, ""
+    for holder in (choice, delta):
+        for name, value in holder.items():
+            if name in _KNOWN or (holder is choice and name in ("delta", "message", "text")):
+                continue
+            if length := _text_length(value, 0):
+                characters, first = characters + length, first or one_line(name, 40)
+    return (UnreadPart(Unread.STRAY, f"text in {first}", characters),) if characters else ()
+
+
+def _text_length(value: Any, depth: int) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if depth < _STRAY_DEPTH and isinstance(value, (dict, list)):
+        return sum(_text_length(member, depth + 1) for member in (value.values() if isinstance(value, dict) else value))
+    return 0
+
+
+def _reason(choice: dict[str, Any]) -> str | None:
+    """Return the finish_reason of a choice; None for what servers write in its place where there is none."""
+    reason = choice.get("finish_reason")
+    if reason is None and "finishReason" in choice:  # Google's compatible API, for a while
+        reason = choice["finishReason"]
+    if not isinstance(reason, str):
+        return None
+    if reason == "stop" and choice.get("provider_specific_fields"):
+        reason = _original_reason(choice["provider_specific_fields"]) or reason
+    return None if reason.strip().lower() in _NO_REASON else one_line(reason, _REASON_LIMIT)
+
+
+def _original_reason(fields: Any) -> str | None:
+    """Return the finish_reason that LiteLLM had from its upstream, if that means a failure.
+
+    LiteLLM makes stop of those words, and of all that it does not know (litellm_core_utils/core_helpers.py,
+    map_finish_reason); in an answer in one piece it keeps them (types/utils.py, Choices). Others are not used:
+    OpenRouter's words of its providers come in the same place, such as completed.
+    """
+    word = fields.get("native_finish_reason") if isinstance(fields, dict) else None
+    return word if isinstance(word, str) and word.lower() in _FAILURES else None

@@ -1,0 +1,90 @@
+"""The output of a response (OpenAI API reference, Responses) -> texts, refusals, calls, and what cannot be read."""
+
+from typing import Any, NamedTuple
+
+from smai_cli.stream.chunk import CallPart, Place, Unread, UnreadPart
+from smai_cli.stream.content import read_arguments, read_content, read_thoughts, text_of
+from smai_cli.text import one_line
+
+# Items of an output that are not part of the answer.
+_NOT_ANSWERS = frozenset(
+    {
+        "code_interpreter_call",
+        "compaction",
+        "custom_tool_call_output",
+        "file_search_call",
+        "function_call_output",
+        "item_reference",
+        "mcp_call",
+        "mcp_list_tools",
+        "tool_search_call",
+        "tool_search_output",
+        "web_search_call",
+    }
+)
+_CALL_ENDINGS = ("_call", "_request")
+
+
+class Output(NamedTuple):
+    """What is in an output, or in an item or a part of it: the texts of its parts, and the rest."""
+
+    parts: tuple[tuple[Place, str], ...] = ()
+    refusal: str = ""
+    reasoning: str = ""
+    calls: tuple[CallPart, ...] = ()
+    unread: tuple[UnreadPart, ...] = ()
+
+
+def read_output(items: list[Any]) -> Output:
+    """Return what is in all items of an output. Raises NumberAsTextError, as read_content does."""
+    return _joined([read_item(item, place) for place, item in enumerate(items)])
+
+
+def read_item(item: Any, place: int | None) -> Output:  # noqa: PLR0911  # one for each kind
+    """Return what is in the item at `place` of an output: a message, reasoning, a call, or an item of a new kind."""
+    if not isinstance(item, dict):
+        return read_part(item, place, 0)
+    kind = item.get("type", "message")
+    kind = kind if isinstance(kind, str) else ""
+    if kind == "message":
+        content = item.get("content", item.get("text"))
+        parts = content if isinstance(content, list) else [content]
+        return _joined([read_part(part, place, number) for number, part in enumerate(parts)])
+    if kind == "reasoning":
+        return Output(reasoning=read_thoughts(item.get("content")) or read_thoughts(item.get("summary")))
+    if kind in ("function_call", "custom_tool_call"):
+        return _read_call(item, kind)
+    if kind == "image_generation_call":
+        return Output(unread=(UnreadPart(Unread.MEDIA, "an image"),)) if item.get("result") else Output()
+    if kind in _NOT_ANSWERS:
+        return Output()
+    if kind.endswith(_CALL_ENDINGS):
+        return Output(unread=(UnreadPart(Unread.CALL, f"a tool call of type {one_line(kind, 40)}"),))
+    return read_part(item, place, 0)
+
+
+def read_part(part: Any, item: int | None, number: int) -> Output:
+    """Return what is in the part `number` of the item `item`."""
+    read = read_content([part] if isinstance(part, (dict, list)) else part, "the output")
+    parts = (((item, number), read.text),) if read.text else ()
+    return Output(parts, read.refusal, read.reasoning, (), read.unread)
+
+
+def _read_call(item: dict[str, Any], kind: str) -> Output:
+    """Return the call of a function, or of a custom tool."""
+    arguments = read_arguments(item.get("arguments" if kind == "function_call" else "input"))
+    if arguments is None:
+        return Output(unread=(UnreadPart(Unread.CALL, f"a tool call of type {kind}"),))
+    identity, name = text_of(item.get("call_id")), text_of(item.get("name"))
+    call_type = "function" if kind == "function_call" else "custom"
+    return Output(calls=(CallPart(None, identity, name, arguments, call_type),))
+
+
+def _joined(outputs: list[Output]) -> Output:
+    return Output(
+        tuple(part for output in outputs for part in output.parts),
+        "".join(output.refusal for output in outputs),
+        "".join(output.reasoning for output in outputs),
+        tuple(call for output in outputs for call in output.calls),
+        tuple(part for output in outputs for part in output.unread),
+    )

@@ -1,0 +1,155 @@
+"""JSON as servers write it -> objects, whose numbers keep their characters where a text needs them."""
+
+import json
+import math
+from typing import Any, NoReturn
+
+from smai_cli.errors import BrokenError, RefusedError
+from smai_cli.text import one_line
+
+_SIGNS_OF_LIFE = ("", "ping", "pong", "keepalive", "keep-alive", "heartbeat")
+_SERVER = "the server does not speak the chat API as documented"
+
+
+class MalformedEventError(BrokenError):
+    """An event begins like JSON and is not JSON, so a part of the answer may be lost in it."""
+
+
+class NumberAsTextError(Exception):
+    """A text place holds a number whose characters are not known: decode the JSON with EXACT, and read again."""
+
+
+class WrittenInt(int):
+    """An integer that knows how it was `written`."""
+
+    written: str
+
+
+class WrittenFloat(float):
+    """A number with a fraction or an exponent, NaN or Infinity, that knows how it was `written`."""
+
+    written: str
+
+
+def _written_int(text: str) -> WrittenInt:
+    number = WrittenInt(text)
+    number.written = text
+    return number
+
+
+def _written_float(text: str) -> WrittenFloat:
+    number = WrittenFloat(text)
+    number.written = text
+    return number
+
+
+def _finite(text: str) -> float | None:
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
+class _NotJsonError(Exception):
+    pass
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise _NotJsonError(constant)
+
+
+_STRICT = json.JSONDecoder(parse_constant=_refuse)
+# NaN and Infinity become null: JSON has neither (RFC 8259, section 6).
+LENIENT = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)
+# Several times slower than _STRICT: only for an answer with a number in the place of a text.
+EXACT = json.JSONDecoder(parse_int=_written_int, parse_float=_written_float, parse_constant=_written_float)
+
+
+def number_text(number: float) -> str:
+    """Return the characters of a JSON number, as on the wire. Raises NumberAsTextError where they are not known."""
+    if isinstance(number, (WrittenInt, WrittenFloat)):
+        return number.written
+    raise NumberAsTextError
+
+
+def dump_exact(value: Any) -> str:
+    """Return a decoded value as JSON, each number with the characters it came with.
+
+    Raises NumberAsTextError for a number that was not decoded by EXACT, RecursionError for too many levels.
+    """
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(name)}: {dump_exact(member)}" for name, member in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(dump_exact, value)) + "]"
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return number_text(value)
+    return json.dumps(value)
+
+
+def load_object(data: str, what: str) -> tuple[dict[str, Any], str]:
+    """Parse one JSON object; return it, and its text on one line. A message calls it `what`.
+
+    NaN and Infinity, which Python servers write for log probabilities, become null in the text.
+    Raises BrokenError for anything that is not a JSON object: MalformedEventError if it begins like one.
+    """
+    try:
+        payload, end = _STRICT.raw_decode(data)
+        is_plain = end == len(data) and "\n" not in data
+    except (ValueError, RecursionError, _NotJsonError):
+        is_plain = False
+    if not is_plain:
+        payload, data = _load_odd(data, what)
+    if not isinstance(payload, dict):
+        raise BrokenError(f"{what} is not a JSON object: {one_line(data, 80)}", _SERVER)
+    return payload, data
+
+
+def load_event(data: str, name: str) -> tuple[dict[str, Any], str] | None:
+    """Parse the data of the event `name`, as load_object does; None for an event that carries nothing of an answer.
+
+    Empty data and a word such as `keepalive` are signs of life (Cloudflare, OpenRouter and others send them). The data
+    of an event that is named neither message nor error need not be JSON, unless it begins like it.
+    """
+    try:
+        return load_object(data, "an event")
+    except MalformedEventError:
+        raise
+    except BrokenError:
+        if name not in ("message", "error") or data.strip().lower() in _SIGNS_OF_LIFE:
+            return None
+        raise
+
+
+def load_body(data: str) -> tuple[dict[str, Any], str]:
+    """Parse the body of an answer in one piece, as load_object does.
+
+    Raises RefusedError where more JSON follows, as in the streams of other APIs, BrokenError where the end is missing.
+    """
+    data = data.strip()
+    try:
+        payload, end = LENIENT.raw_decode(data)
+    except (ValueError, RecursionError):
+        payload, end = None, len(data)
+    if end < len(data):
+        raise RefusedError(f"the server answered more than one JSON object: {one_line(data, 80)}", "check --base-url")
+    first = payload[0] if isinstance(payload, list) and payload else None
+    if isinstance(first, dict) and "error" in first:  # Gemini's errors are arrays of one object
+        return load_object(json.dumps(first), "the answer")
+    return load_object(data, "the answer")
+
+
+def begins_like_json(data: str) -> bool:
+    """Return whether data can only be meant as a JSON object or array."""
+    return data.lstrip().startswith(("{", "["))
+
+
+def _load_odd(data: str, what: str) -> tuple[Any, str]:
+    """Parse JSON with white space around it, on several lines or with NaN in it. Raises BrokenError for other data."""
+    try:
+        try:
+            payload, is_json = _STRICT.decode(data), True
+        except _NotJsonError:
+            payload, is_json = EXACT.decode(data), False
+        line = data if is_json and "\n" not in data else json.dumps(LENIENT.decode(data), allow_nan=False)
+    except (ValueError, RecursionError) as exc:
+        error = MalformedEventError if begins_like_json(data) else BrokenError
+        raise error(f"{what} is not JSON: {one_line(data, 80)}", _SERVER) from exc
+    return payload, line

@@ -1,0 +1,123 @@
+"""Tool calls, put together from the parts in which they arrive."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from smai_cli.stream.chunk import CallPart
+from smai_cli.text import Joiner
+
+_PARTS_OF_ONE = 2
+
+
+class ToolCalls:
+    """The tool calls of an answer, in the order of their arrival."""
+
+    def __init__(self) -> None:
+        self._calls: list[_Call] = []
+        self._places: dict[int, _Call] = {}
+        self._ids: dict[str, _Call] = {}
+
+    def __bool__(self) -> bool:
+        """Return whether there is any call."""
+        return bool(self._calls)
+
+    def __len__(self) -> int:
+        """Return how many calls there are."""
+        return len(self._distinct())
+
+    def add(self, parts: Iterable[CallPart]) -> None:
+        """Add parts in the order of their arrival."""
+        for part in parts:
+            call = self._call_of(part)
+            if part.id and not call.id:
+                call.id = part.id
+                self._ids[part.id] = call
+            call.name = call.name or part.name
+            call.type = part.type if part.type != CallPart.type else call.type
+            call.arguments.append(part.arguments)
+
+    def is_known(self, call: CallPart) -> bool:
+        """Return whether an entire call has arrived before, in parts or as a whole."""
+        return any(
+            known.id == call.id if known.id and call.id else (known.name, known.text) == (call.name, call.arguments)
+            for known in self._calls
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the tools that are called, each once."""
+        return list(dict.fromkeys(call.name for call in self._calls if call.name))
+
+    @property
+    def is_nameless(self) -> bool:
+        """Whether there is a call that does not say which tool it is for."""
+        return not all(call.name for call in self._calls)
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """Return the calls as the chat API has them in a message; halves of a surrogate pair are joined or U+FFFD."""
+        return [call.as_json() for call in self._distinct()]
+
+    def _call_of(self, part: CallPart) -> "_Call":
+        """Return the call that a part belongs to, which may be a new one."""
+        if part.number is not None:
+            call = self._places.get(part.number)
+        elif part.id:
+            call = self._ids.get(part.id)
+        else:
+            call = self._calls[-1] if self._calls and not part.name else None
+        if call is None or self._begins_another(part, call):
+            call = _Call()
+            self._calls.append(call)
+            if part.number is not None:
+                self._places[part.number] = call
+        return call
+
+    def _begins_another(self, part: CallPart, call: "_Call") -> bool:
+        """Return whether a part begins another call under the number of `call`: servers use a number again."""
+        if part.id and call.id:
+            return part.id != call.id
+        return bool(part.name and call.name) and call.came_at_once()
+
+    def _distinct(self) -> "list[_Call]":
+        """Return the calls, those that are equal (id, name, arguments) only once. Without an id, none are equal."""
+        seen: dict[Any, _Call] = {}
+        for call in self._calls:
+            seen.setdefault((call.id, call.name, call.text) if call.id else id(call), call)
+        return list(seen.values())
+
+
+class _Call:
+    """A tool call. Its arguments may arrive in as many parts as they have characters."""
+
+    def __init__(self) -> None:
+        self.type = CallPart.type
+        self.id = ""
+        self.name = ""
+        self.arguments: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """The arguments so far."""
+        return "".join(self.arguments)
+
+    def came_at_once(self) -> bool:
+        """Return whether its arguments were complete after its first parts, the name and the arguments."""
+        if len(self.arguments) > _PARTS_OF_ONE:
+            return False
+        try:
+            json.loads(self.text)
+        except (ValueError, RecursionError):
+            return False
+        return True
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the call as the chat API has it: a function with arguments, or a custom tool with an input."""
+        input_name = "arguments" if self.type == "function" else "input"
+        tool = {"name": _code_points(self.name), input_name: _code_points(self.text)}
+        return {"id": _code_points(self.id), "type": self.type, self.type: tool}
+
+
+def _code_points(text: str) -> str:
+    joiner = Joiner()
+    return joiner.whole(text) + joiner.rest()

@@ -1,0 +1,207 @@
+"""Nothing of an answer is dropped: what is in the place of a text is text, or not part of the answer, or a failure."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from conftest import Smai
+from contents import CALLS, CONTENTS, MEDIA, NUMBERS, TEXTS, UNREAD, Content
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pumping import Pieces, Sink, pumped
+
+from smai_cli.batch.results import Collector
+from smai_cli.output.wrappers import SavedTurn, WithCalls
+from smai_cli.output.writers import WRITERS, Text
+from smai_cli.stream import pump
+from smai_cli.stream.dialects import dialect_for
+from smai_cli.stream.outcome import Outcome
+
+
+def named(content: Content) -> str:
+    return content.name
+
+
+def bodies(content: Content) -> list[bytes]:
+    return [content.stream, *([content.body] if content.body else [])]
+
+
+def judged(body: bytes, writer: pump.Writer, dialect: str = "chat") -> Outcome:
+    outcome = Outcome()
+    outcome.choices = 1
+    pump.pump(Pieces(body), dialect_for(dialect, ""), writer, outcome)
+    return outcome
+
+
+@pytest.mark.parametrize("content", CONTENTS, ids=named)
+def test_the_text_of_a_content_is_printed_and_what_is_unread_is_a_failure(content: Content) -> None:
+    for body in bodies(content):
+        for mode in WRITERS:
+            outcome, writes = pumped(Pieces(body), mode, due=1)
+            written = b"".join(writes).decode()
+            if mode in ("raw", "jsonl"):
+                assert (outcome.status, outcome.error) == (0, None), (mode, body)
+                continue
+            assert outcome.status == content.status, (mode, body, outcome.error)
+            assert written.removesuffix("\n") == ("" if mode == "final" and content.status else content.text)
+
+
+@pytest.mark.parametrize("content", CONTENTS, ids=named)
+def test_an_output_that_keeps_calls_needs_each_of_them(content: Content) -> None:
+    for body in bodies(content):
+        assert judged(body, WithCalls(Text(Sink()))).status == content.calls_status, body
+        assert judged(body, SavedTurn(Text(Sink()), lambda _: None)).status == content.calls_status, body
+        assert judged(body, Collector()).status == content.batch_status, body
+
+
+@pytest.mark.parametrize("content", [*UNREAD, *MEDIA], ids=named)
+def test_the_message_names_what_was_not_delivered(smai: Smai, content: Content) -> None:
+    result = smai("decode", stdin=content.stream)
+    assert result.status == content.status
+    if content.status == 8:
+        assert re.fullmatch(r"smai: .*cannot read a part of it: \S.*; --raw shows what came\n", result.stderr)
+    elif content.status == 4:
+        expected = r"smai: the answer holds (an image|audio|a video|a file), which is not text; .*--jsonl.*\n"
+        assert re.fullmatch(expected, result.stderr)
+    else:
+        assert result.stderr == ""
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("content", [*TEXTS, *CALLS], ids=named)
+def test_decode_judges_a_recording_as_ask_judges_the_answer(smai: Smai, content: Content) -> None:
+    for body in bodies(content):
+        assert smai("decode", stdin=body).status == content.status
+        assert smai("decode", "--final", stdin=body).status == content.status
+        assert smai("decode", "--tool-calls", stdin=body).status == content.calls_status
+        assert smai("decode", "--raw", stdin=body).status == 0
+
+
+# The Responses API has the same places.
+
+
+def event(kind: str, members: str) -> str:
+    return f'event: {kind}\ndata: {{"type":"{kind}",{members}}}\n\n'
+
+
+def responses_with(value: str) -> list[str]:
+    """Return answers of the Responses API with `value` in each place of a text."""
+    message = f'{{"type":"message","content":[{{"type":"output_text","text":{value}}}]}}'
+    at = '"output_index":0,"content_index":0'
+    end = event("response.completed", '"response":{"status":"completed","output":[]}')
+    return [
+        event("response.output_text.delta", f'{at},"delta":{value}') + end,
+        event("response.output_text.done", f'{at},"text":{value}') + end,
+        event("response.content_part.done", f'{at},"part":{{"type":"output_text","text":{value}}}') + end,
+        event("response.output_item.done", f'"output_index":0,"item":{message}') + end,
+        event("response.completed", f'"response":{{"status":"completed","output":[{message}]}}'),
+        event("response.completed", f'"response":{{"status":"completed","output":{message}}}'),
+        f'{{"object":"response","status":"completed","output":[{message}]}}',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [*((number, number) for number in NUMBERS), ("true", "true"), ('"a"', "a"), ("null", "")]
+)
+def test_a_value_in_a_text_place_of_the_responses_api_is_text(value: str, text: str) -> None:
+    for answer in responses_with(value):
+        sink = Sink()
+        assert judged(answer.encode(), Text(sink), "responses").status == 0, answer
+        assert b"".join(sink.writes).decode().removesuffix("\n") == text, answer
+
+
+def test_an_object_in_a_text_place_of_the_responses_api_is_unread() -> None:
+    for answer in responses_with('{"a":"b"}'):
+        assert judged(answer.encode(), Text(Sink()), "responses").status == 8, answer
+        assert judged(answer.encode(), Collector(), "responses").status == 8, answer
+
+
+ITEMS: list[tuple[dict[str, Any], int, int]] = [
+    ({"type": "image_generation_call", "result": "AA=="}, 4, 4),
+    ({"type": "image_generation_call", "status": "failed", "result": None}, 0, 0),
+    ({"type": "message", "content": [{"type": "output_audio", "data": "AA=="}]}, 4, 4),
+    ({"type": "computer_call", "call_id": "c", "action": {"type": "click"}}, 0, 8),
+    ({"type": "function_call", "call_id": "c", "arguments": "{}"}, 0, 8),
+    ({"type": "custom_tool_call", "call_id": "c", "name": "f", "input": "x"}, 0, 0),
+    ({"type": "web_search_call", "id": "w", "status": "incomplete"}, 0, 0),
+    ({"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}, 0, 0),
+    ({"type": "novelty", "blob": "?"}, 8, 8),
+]
+
+
+@pytest.mark.parametrize(("item", "status", "calls_status"), ITEMS)
+def test_an_item_next_to_a_text_is_delivered_or_a_failure(item: dict[str, Any], status: int, calls_status: int) -> None:
+    text = {"type": "message", "content": [{"type": "output_text", "text": "a"}]}
+    for output in ([item, text], [text, item]):
+        answer = json.dumps({"object": "response", "status": "completed", "output": output}).encode()
+        sink = Sink()
+        assert judged(answer, Text(sink), "responses").status == status
+        assert b"".join(sink.writes) == b"a\n"
+        assert judged(answer, WithCalls(Text(Sink())), "responses").status == calls_status
+        assert judged(answer, WRITERS["raw"](Sink()), "responses").status == 0
+
+
+# Whatever the order.
+
+TEXT_PLACES = st.one_of(
+    st.text().map(json.dumps),
+    st.sampled_from([*NUMBERS, "true"]),
+    st.lists(st.text().map(lambda text: {"type": "text", "text": text})).map(json.dumps),
+)
+OTHERS = st.sampled_from(
+    [
+        '{"blob":"?"}',
+        '[["a"]]',
+        '[{"type":"image_url","image_url":{}}]',
+        '[{"type":"thinking","thinking":"hm"}]',
+        "null",
+    ]
+)
+DELTAS = st.one_of(
+    TEXT_PLACES.map(lambda value: f'{{"content":{value}}}'),
+    TEXT_PLACES.map(lambda value: f'{{"role":"assistant","content":{value}}}'),
+    OTHERS.map(lambda value: f'{{"content":{value}}}'),
+    st.just('{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{}"}}]}'),
+    st.just('{"images":[{"type":"image_url"}]}'),
+)
+
+
+def text_in(delta: str) -> str | None:
+    """Return the text that a delta of this test holds; None for one that is not all text."""
+    kept = json.loads(delta, parse_int=str, parse_float=str, parse_constant=str)
+    content = kept.get("content", "")
+    if content is True:
+        return "true"
+    if isinstance(content, str):
+        return None if "images" in kept else content
+    texts = []
+    for part in content if isinstance(content, list) else [content or {"type": "thinking"}]:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind not in ("text", "thinking"):
+            return None
+        texts.append(part["text"] if kind == "text" else "")
+    return "".join(texts)
+
+
+@settings(deadline=None)
+@given(st.lists(DELTAS, max_size=8))
+def test_status_0_in_a_text_mode_implies_that_all_text_is_on_stdout(deltas: list[str]) -> None:
+    content = Content("random", tuple(deltas))
+    outcome, writes = pumped(Pieces(content.stream), due=1)
+    texts = [text_in(delta) for delta in content.deltas]
+    written = b"".join(writes).decode()
+    if outcome.status == 0:
+        assert None not in texts
+        text = "".join(text for text in texts if text)
+        whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        assert written == (whole if not whole or whole.endswith("\n") else whole + "\n")
+    else:
+        assert None in texts, outcome.error
+
+
+def test_false_with_a_reason_is_a_filler() -> None:
+    body = b'data: {"choices":[{"delta":{"content":false},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    sink = Sink()
+    assert judged(body, Text(sink)).status == 0
+    assert sink.writes == []
