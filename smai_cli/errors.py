@@ -44,12 +44,64 @@ class Again(Enum):
     HELD_BACK = "an answer broke, and the mode has delivered none of it"
 
 
+class Cause(Enum):
+    """Why a server refused a request, or failed at it; `http.meaning` finds it in what the server sent."""
+
+    MONEY = "no money is left in the account"
+    SPENDING_LIMIT = "a limit on spending is reached"
+    KEY = "the key is wrong"
+    EXPIRED_KEY = "the key has expired"
+    MISSING_KEY = "no key arrived"
+    ACCOUNT = "the account or its permissions, or HTTP status 401 without a reason"
+    REGION = "the server does not serve this country or region"
+    FORBIDDEN = "HTTP status 403 that names neither key, account nor money"
+    WEB_PAGE = "HTTP status 403 from a firewall before the API, with a web page"
+    PROMPT_SIZE = "the prompt is too long"
+    MODEL = "there is no such model"
+    CONTENT = "a content policy"
+    NOT_FOUND = "nothing of the API is at this URL"
+    REQUEST = "something else in the request"
+    RATE_LIMIT = "a rate limit, or HTTP status 429 without a reason"
+    OVERLOAD = "the server is overloaded"
+    SERVER = "the server failed, or the connection to one that it asks"
+
+
+# What to do next about each cause; `hint_for` fills in `{key}`.
+_HINTS = {
+    Cause.MONEY: "top up the account",
+    Cause.SPENDING_LIMIT: "raise the limit of the account",
+    Cause.KEY: "check {key}",
+    Cause.EXPIRED_KEY: "replace {key}, it has expired",
+    Cause.MISSING_KEY: "check that {key} reaches the server",
+    Cause.ACCOUNT: "check {key} and the account",
+    Cause.REGION: "ask a server that serves this country",
+    Cause.FORBIDDEN: "check {key} and the account",
+    Cause.WEB_PAGE: "a firewall or a proxy blocks the request: try another network, or ask whoever runs the server",
+    Cause.PROMPT_SIZE: "shorten the prompt",
+    Cause.MODEL: "check -m/--model",
+    Cause.CONTENT: "rephrase the prompt",
+    Cause.NOT_FOUND: "check --base-url and -m/--model",
+    Cause.REQUEST: "check -m/--model, the options and --base-url",
+    Cause.RATE_LIMIT: "try again later",
+    Cause.OVERLOAD: "try again later",
+    Cause.SERVER: "try again later",
+}
+
+
+def hint_for(cause: Cause, key: str = "the key") -> str:
+    """Return the next step after a failure of this cause; `key` is what to call the key."""
+    return _HINTS[cause].format(key=key)
+
+
 class SmaiError(Exception):
     """A failure with an exit status; never raised as itself.
 
     `what` happened and what to do next (`hint`) make the one line on stderr. `retryable` says whether the
-    same command is worth trying later, `again` whether smai itself may try within its retries, `wait_s`
-    how many seconds the server asked for. `http_status` and `request_id` come from the server, or are None.
+    same command is worth trying later, `again` whether smai itself may try within its retries.
+
+    The rest comes from the server, or is None. `cause` is why it refused or failed, `code` its own name or number for
+    that. `wait_s` is for how many seconds it asks to wait, `reset_s` after how many a rate limit that is used up is
+    full again, which is longer than needed. `http_status` and `request_id` are those of its answer.
     """
 
     status = Status.DEFECT
@@ -64,7 +116,10 @@ class SmaiError(Exception):
         *,
         retryable: bool | None = None,
         again: Again | None = None,
+        cause: Cause | None = None,
+        code: str | None = None,
         wait_s: float | None = None,
+        reset_s: float | None = None,
         http_status: int | None = None,
         request_id: str | None = None,
     ) -> None:
@@ -73,7 +128,10 @@ class SmaiError(Exception):
         self.hint = hint
         self.retryable = self.retryable if retryable is None else retryable
         self.again = self.again if again is None else again
+        self.cause = cause
+        self.code = code
         self.wait_s = wait_s
+        self.reset_s = reset_s
         self.http_status = http_status
         self.request_id = request_id
 

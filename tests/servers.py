@@ -115,7 +115,7 @@ SERVER_TAPES = [
     ServerTape("llamacpp-limit", "llama.cpp", "limit", "chat", 9, _PART),
     ServerTape("llamacpp-tool-call", "llama.cpp", "tool call", "chat", 0, ""),
     ServerTape("llamacpp-old-error", "llama.cpp", "error", "chat", 8, _PART),
-    ServerTape("llamacpp-old-refused", "llama.cpp", "error", "chat", 8, ""),
+    ServerTape("llamacpp-old-refused", "llama.cpp", "error", "chat", 4, ""),
     ServerTape("llamacpp-error", "llama.cpp", "error", "chat", 8, _PART),
     ServerTape("llamacpp-cut", "llama.cpp", "cut", "chat", 8, _PART),
     ServerTape("vllm-well", "vLLM", "well", "chat", 0, _WHOLE),

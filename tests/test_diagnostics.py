@@ -14,7 +14,8 @@ from typing import NamedTuple
 import pytest
 
 import smai_cli
-from smai_cli.errors import SmaiError
+from smai_cli.errors import BrokenError, SmaiError, hint_for
+from smai_cli.http import meaning
 
 PACKAGE = Path(smai_cli.__file__).parent
 TABLE = Path(__file__).with_name("diagnostics.txt")
@@ -92,8 +93,16 @@ def rows(path: Path) -> Iterator[Row]:
                 yield Row(NOTICE, what, step)
 
 
+def rows_of_causes() -> Iterator[Row]:
+    """Yield what a server may report of a failure, with the next step of each cause."""
+    for cause, error in meaning.ERRORS.items():
+        yield Row(str(int(error.status)), "the server answered ...: ...", hint_for(cause, "the key from ..."))
+    for what in ("the server answered with an error: ...", "the server reported an error in the stream: ..."):
+        yield Row(str(int(BrokenError.status)), what, "try again later")
+
+
 def all_rows() -> list[Row]:
-    found = {row for path in sorted(PACKAGE.rglob("*.py")) for row in rows(path)}
+    found = {row for path in sorted(PACKAGE.rglob("*.py")) for row in rows(path)} | {*rows_of_causes()}
     return sorted(found, key=lambda row: (row.status.rjust(2), row))
 
 

@@ -9,7 +9,7 @@ from smai_cli.cli.group import server_options, verbose_option
 from smai_cli.cli.options import ServerOptions
 from smai_cli.cli.server import approach, chosen_endpoint, serving
 from smai_cli.config.endpoint import Endpoint
-from smai_cli.errors import AccessError, RefusedError, SmaiError
+from smai_cli.errors import RefusedError, SmaiError
 from smai_cli.http.trace import Tracer, silent
 from smai_cli.output.descriptors import say
 
@@ -75,8 +75,7 @@ def ask_for_list(ask: "Callable[[], list[_T]]", retries: "Retries", endpoint: En
         except SmaiError as error:
             if isinstance(error, RefusedError) and error.http_status:
                 error.hint = "check --base-url"  # the usual hint is about a request to a model
-            if isinstance(error, AccessError):
-                error.hint = endpoint.key_named(error.hint)
+            endpoint.explain(error)
             if not retries.wait(error, holds_back=True):
                 raise
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.clocks import Deadline
-from smai_cli.errors import AccessError, Again, BrokenError, SmaiError
+from smai_cli.errors import Again, BrokenError, SmaiError
 from smai_cli.frozen import Frozen
 from smai_cli.http.trace import Tracer
 from smai_cli.output.chain import Ends, writer_for
@@ -168,8 +168,8 @@ class Run:
         if outcome.calls.names and self._tells_tools and not outcome.error:
             names = one_line(", ".join(outcome.calls.names[:_TOOLS_SHOWN]), 200)
             self.life.say(f"the model asks for a tool: {names}; --tool-calls prints the calls")
-        if isinstance(outcome.error, AccessError) and self.endpoint:
-            outcome.error.hint = self.endpoint.key_named(outcome.error.hint)
+        if outcome.error and self.endpoint:
+            self.endpoint.explain(outcome.error)
         self.life.tell(outcome.error)
         if self._tracer:
             self._tracer(f"end: {self._stdout.written} bytes on stdout, exit status {int(outcome.status)}")

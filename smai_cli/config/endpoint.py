@@ -16,12 +16,13 @@ from smai_cli.config.key_source import KeySource, find_key, key_hint, key_path, 
 from smai_cli.config.keys import Secret, Secrets
 from smai_cli.config.keystore import KeyStore
 from smai_cli.config.places import CA_VARIABLES, DEFAULT_BASE_URL, ca_file_named, config_folder, config_path
-from smai_cli.errors import UsageError
+from smai_cli.errors import Cause, SmaiError, UsageError, hint_for
 
 if TYPE_CHECKING:
     from smai_cli.config.headers import Header
 
 DEFAULT_MODEL = "gpt-4.1"
+_ABOUT_THE_KEY = (Cause.KEY, Cause.EXPIRED_KEY, Cause.MISSING_KEY, Cause.ACCOUNT, Cause.FORBIDDEN)
 
 
 class Endpoint(NamedTuple):
@@ -50,11 +51,12 @@ class Endpoint(NamedTuple):
         sent = [secret for header in self.headers for secret in header.secrets]
         return Secrets([*([self.key] if self.key else []), *sent, *map(Secret, values)])
 
-    def key_named(self, hint: str) -> str:
-        """Return the next step after a refusal, with the place of `the key` in it, or that there was none."""
-        if "the key" not in hint or not self.key_note:
-            return hint
-        return hint.replace("the key", f"the key from {self.key_note}", 1) if self.key else self.key_note
+    def explain(self, error: SmaiError) -> None:
+        """Put into the hint of a refusal what is known here: where the key came from, or that /v1 may be missing."""
+        if error.cause in _ABOUT_THE_KEY and self.key_note:
+            error.hint = hint_for(error.cause, f"the key from {self.key_note}") if self.key else self.key_note
+        elif error.cause is Cause.NOT_FOUND and not urlsplit(self.base_url).path.strip("/"):
+            error.hint = "check --base-url: /v1 may be missing at its end"
 
     @property
     def is_tls(self) -> bool:

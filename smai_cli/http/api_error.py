@@ -1,4 +1,4 @@
-"""What a server says of its own failure, in whichever form it says it; `meaning` has what follows from it.
+"""Read what a server reports of its own failure, in any form; `meaning` says what follows from it.
 
 OpenAI's `error` object is one form among many: a string, Gemini's array, FastAPI's `detail`, `errors` of Cloudflare,
 an error in place of a chunk (vLLM, FastChat), MiniMax's `base_resp`, Groq's `x_groq`.
@@ -6,14 +6,15 @@ an error in place of a chunk (vLLM, FastChat), MiniMax's `base_resp`, Groq's `x_
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from smai_cli.http.waits import wait_in
 from smai_cli.text import one_line
 
 # Members by which a JSON object can be an error; `object` and `type` are in every chunk, and their value decides.
 MARKS = frozenset({"error", "errors", "detail", "error_code", "error_message", "base_resp", "x_groq"})
-# Members of what is no error of FastAPI, whatever its `detail` is.
+# An object with one of these is not an error of FastAPI, whatever its `detail` is.
 _CONTENTS = frozenset({"choices", "data", "object", "output", "response"})
 _MESSAGES = ("message", "msg", "status_msg", "error_msg", "error_message", "detail", "title", "text")
 # Where servers put the name or the number of an error, in the order of what is shown.
@@ -26,37 +27,48 @@ _DEPTH = 3
 
 
 class ApiError(NamedTuple):
-    """The server's own words: `{"error": {"message": ..., "type": ..., "code": ...}}`; empty where it had none.
+    """An error in the server's own words: `{"error": {"message": ..., "type": ..., "code": ...}}`; empty without any.
 
-    `kinds` are all the names and numbers by which the server classes it, `code` the one to show.
+    `kinds` are all the names and numbers by which the server classes it, `code` the one to show. `upstream` is the
+    message of the server that a gateway asked, if the gateway has one of its own. `wait_s` is how many seconds the
+    error object asks to wait, None where it does not say.
     """
 
     message: str = ""
     code: str = ""
     param: str = ""
     kinds: tuple[str, ...] = ()
+    upstream: str = ""
+    wait_s: float | None = None
 
     def __str__(self) -> str:
         """Return message, code and the field that is to blame, fit for one line."""
-        details = [detail for detail in (self.code, self.param) if detail and detail not in self.message]
-        message = self.message or "no message"
+        message = ": ".join(filter(None, (self.message, self.upstream))) or "no message"
+        details = [detail for detail in (self.code, self.param) if detail and detail not in message]
         return one_line(f"{message} ({', '.join(details)})" if details else message)
 
 
 def error_in(payload: dict[str, Any]) -> ApiError | None:
     """Return the ApiError that an event, or a body with HTTP status 200, is; None for an ordinary one.
 
-    `{"error": {}}` is a problem. null, an empty list and the code 0 are none.
+    `{"error": {}}` is an error. null, an empty list and the code 0 are not.
     """
     if MARKS.isdisjoint(payload) and payload.get("type") != "error" and payload.get("object") != "error":
-        return None  # nearly all there are
-    return _error_in(payload)
+        return None  # nearly all of them
+    api_error = _error_in(payload)
+    return api_error and _with_wait(api_error, payload)
+
+
+def error_of_array(payload: Any) -> dict[str, Any] | None:
+    """Return the first object of an array if that is an error, as Gemini sends them; None for anything else."""
+    first = payload[0] if isinstance(payload, list) and payload else None
+    return first if isinstance(first, dict) and error_in(first) else None
 
 
 def unmarked_error_in(payload: dict[str, Any]) -> ApiError | None:
-    """Return the ApiError that an object is which is no chunk, and which nothing but its values show to be an error.
+    """Return the ApiError for an object that is not a chunk, if its values alone show that it is an error.
 
-    `{"code": 500, "msg": ...}`, `{"success": false, "message": ...}` and `{"status": "error", ...}` are some.
+    Examples: `{"code": 500, "msg": ...}`, `{"success": false, "message": ...}`, `{"status": "error", ...}`.
     """
     if not any(payload.get(name) and isinstance(payload[name], str) for name in _MESSAGES):
         return None
@@ -65,58 +77,109 @@ def unmarked_error_in(payload: dict[str, Any]) -> ApiError | None:
     return api_error_of(payload) if is_error or any(map(is_http_like, numbers)) else None
 
 
+def request_id_in(headers: Mapping[str, str]) -> str | None:
+    """Return the name that a server gave to a request, in the headers of its answer; None without one."""
+    return headers.get("x-request-id") or headers.get("request-id")
+
+
 def is_http_like(number: str) -> bool:
     """Return whether a number is, or begins with, an HTTP status of a failure."""
     return bool(re.fullmatch(_HTTP_LIKE, number))
 
 
 def api_error_of(error: Any, depth: int = 0) -> ApiError:
-    """Return the ApiError for the value of `error` in a server's JSON: an object, a list of them, or a mere string.
+    """Return the ApiError for the value of `error` in a server's JSON: an object, a list of them, or a string.
 
-    Gateways wrap an error in another one; `depth` is how many were opened.
+    Gateways wrap an error in another one, also as JSON in its message; `depth` is how many were opened.
     """
     if isinstance(error, list):
         return _api_error_of_list(error, depth)
     if isinstance(error, str):
-        return ApiError(error, kinds=() if " " in error else (error,))
+        wrapped = _wrapped_in(error, depth)
+        return wrapped or ApiError(error, kinds=() if " " in error else (error,))
     if not isinstance(error, dict):
         return ApiError(_dumped(error))
-    message = next((error[name] for name in _MESSAGES if error.get(name) and isinstance(error[name], str)), None)
-    inner = error.get("error") or (error.get("detail") if message is None else None)
-    if inner and depth < _DEPTH and (message is None or isinstance(inner, dict)):
-        return api_error_of(inner, depth + 1)
-    if message is None:
-        message = _dumped(error) if error else ""
-    values = list(_kinds(error))
-    kinds = (str(value) for value in values if isinstance(value, str) or is_http_like(str(value)))
-    param = error.get("param")
-    return ApiError(message, str(values[0]) if values else "", param if isinstance(param, str) else "", tuple(kinds))
+    return _with_wait(_api_error_of_object(error, depth), error)
 
 
 def api_error_in_body(body: bytes) -> ApiError:
-    """Return the ApiError that the body of an HTTP error holds: JSON, a line of plain text, or nothing for HTML."""
-    text = body.decode("utf-8", "replace").strip()
+    """Return the ApiError in the body of an HTTP error: JSON, an event with it, or plain text; nothing of HTML."""
+    text = body.decode("utf-8-sig", "replace").strip()
+    event = re.search(r"^data:(.*)", text, re.MULTILINE) if text.startswith(("data:", "event:")) else None
+    if event:  # a gateway that promised a stream
+        text = event[1].strip()
     try:
         payload = json.loads(text)
     except (ValueError, RecursionError):
         return ApiError("" if text.startswith("<") else one_line(text, 200))
-    if isinstance(payload, list) and payload:  # Gemini's: [{"error": {...}}], as in Gitlawb/openclaude#749
-        payload = payload[0]
+    payload = error_of_array(payload) or (payload[0] if isinstance(payload, list) and payload else payload)
     if isinstance(payload, dict):
-        return _error_in(payload) or api_error_of(payload)
-    return ApiError(payload) if isinstance(payload, str) else ApiError()
+        return error_in(payload) or api_error_of(payload)
+    return api_error_of(payload) if isinstance(payload, str) else ApiError()
+
+
+def _api_error_of_object(error: dict[str, Any], depth: int) -> ApiError:
+    message = next((error[name] for name in _MESSAGES if error.get(name) and isinstance(error[name], str)), None)
+    inner = error.get("error") or (error.get("detail") if message is None else None)
+    if inner and depth < _DEPTH and (message is None or isinstance(inner, dict)):
+        return api_error_of(inner, depth + 1)
+    wrapped = _wrapped_in(message or "", depth)
+    if message is None:
+        message = _dumped(error) if error else ""
+    values = [*_kinds(error)]
+    kinds = tuple(str(value) for value in values if isinstance(value, str) or is_http_like(str(value)))
+    param = error.get("param")
+    api_error = ApiError(
+        message,
+        str(values[0]) if values else "",
+        param if isinstance(param, str) else "",
+        kinds,
+        _message_of_upstream(error, message),
+    )
+    if wrapped is None:
+        return api_error
+    return api_error._replace(
+        message=wrapped.message,
+        code=wrapped.code or api_error.code,
+        kinds=(*wrapped.kinds, *kinds),
+        wait_s=wrapped.wait_s,
+    )
+
+
+def _wrapped_in(message: str, depth: int) -> ApiError | None:
+    """Return the ApiError that stands as JSON in the message of another one; None for an ordinary message."""
+    if not message.lstrip().startswith(("{", "[")) or depth >= _DEPTH:
+        return None
+    try:
+        payload = json.loads(message)
+    except (ValueError, RecursionError):
+        return None
+    payload = error_of_array(payload) or payload
+    return api_error_of(payload, depth + 1) if isinstance(payload, dict) and payload else None
+
+
+def _message_of_upstream(error: dict[str, Any], message: str) -> str:
+    """Return what OpenRouter's `metadata.raw` says of the server that it asked, where `message` does not say it."""
+    metadata = error.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    said = api_error_in_body(raw.encode(errors="replace")).message if isinstance(raw, str) else ""
+    return "" if said in message else said
+
+
+def _with_wait(api_error: ApiError, payload: dict[str, Any]) -> ApiError:
+    return api_error._replace(wait_s=wait_in(payload)) if api_error.wait_s is None else api_error
 
 
 def _error_in(payload: dict[str, Any]) -> ApiError | None:  # noqa: PLR0911  # one for each form
     error = payload.get("error")
     if error or error == {}:
-        return _beside(payload, error) if isinstance(error, (str, bool)) else api_error_of(error)
+        return _with_the_rest(payload, error) if isinstance(error, (str, bool)) else api_error_of(error)
     groq = payload.get("x_groq")
     if isinstance(groq, dict) and groq.get("error"):
         return api_error_of(groq["error"])
     base = payload.get("base_resp")
     if isinstance(base, dict) and base.get("status_code") not in _NO_ERROR:
-        # Its numbers mean something else than the same ones of other servers.
+        # Its numbers mean something else than the same numbers of other servers.
         return api_error_of(base)._replace(kinds=(f"base_resp {base['status_code']}",))
     if payload.get("errors"):
         return api_error_of(payload["errors"])
@@ -130,15 +193,16 @@ def _error_in(payload: dict[str, Any]) -> ApiError | None:  # noqa: PLR0911  # o
     return None
 
 
-def _beside(payload: dict[str, Any], error: str | bool) -> ApiError:
-    """Return the ApiError of a payload whose `error` is a word, a sentence or true; the rest may stand beside it."""
+def _with_the_rest(payload: dict[str, Any], error: str | bool) -> ApiError:
+    """Return the ApiError of a payload whose `error` is a word, a sentence or true, with what its other members say."""
     rest = api_error_of({name: value for name, value in payload.items() if name != "error"})
     if not isinstance(error, str):
         return rest
-    spoken = any(isinstance(payload.get(name), str) for name in ("message", "msg"))
-    if spoken and " " not in error:  # a name in place of the object
+    has_message = any(isinstance(payload.get(name), str) for name in ("message", "msg"))
+    if has_message and " " not in error:  # a name in place of the object
         return rest._replace(code=error, kinds=(error, *rest.kinds))
-    return rest._replace(message=error, kinds=(*api_error_of(error).kinds, *rest.kinds))
+    own = api_error_of(error)
+    return rest._replace(message=own.message, code=own.code or rest.code, kinds=(*own.kinds, *rest.kinds))
 
 
 def _api_error_of_list(errors: list[Any], depth: int) -> ApiError:

@@ -12,8 +12,7 @@ import urllib3
 from smai_cli.clocks import Clocks
 from smai_cli.config.base_url import shown_url
 from smai_cli.errors import Again, BrokenError, ClockError, ConnectError, RefusedError, SmaiError, UsageError
-from smai_cli.http.api_error import api_error_in_body
-from smai_cli.http.retry import retry_after_s, should_retry
+from smai_cli.http.api_error import request_id_in
 from smai_cli.text import one_line
 
 # The words of http.client for a proxy that does not connect to the server.
@@ -197,23 +196,12 @@ def redirect_refusal(response: requests.Response) -> RefusedError:
         f"the server redirects to {target} ({response.status_code}), and smai follows no redirect",
         "check --base-url",
         http_status=response.status_code,
-        request_id=_request_id(response),
+        request_id=request_id_in(response.headers),
     )
 
 
 def response_failure(response: requests.Response, body: bytes) -> SmaiError:
     """Return the failure that an answer with another HTTP status than 200 is; `body` is as much of it as was read."""
-    from smai_cli.http.meaning import http_error  # noqa: PLC0415  # only for a failure
+    from smai_cli.http.meaning import HttpAnswer, http_error  # noqa: PLC0415  # only for a failure
 
-    return http_error(
-        response.status_code,
-        response.reason or "",
-        api_error_in_body(_legible(body)),
-        wait_s=retry_after_s(response.headers),
-        request_id=_request_id(response),
-        should_retry=should_retry(response.headers),
-    )
-
-
-def _request_id(response: requests.Response) -> str | None:
-    return response.headers.get("x-request-id") or response.headers.get("request-id")
+    return http_error(HttpAnswer(response.status_code, response.reason or "", response.headers, _legible(body)))

@@ -2,12 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from smai_cli.clocks import Deadline
 from smai_cli.errors import Again, SmaiError
 
-# The longest pause a server may ask for (Retry-After, RFC 9110 section 10.2.3) before smai gives up instead.
+# The longest wait that a server may ask for; smai gives up at once where it asks for more.
 # Minute-long limits end just above 60 s (openai/openai-python#3555).
 LONGEST_WAIT_S = 120.0
 _FIRST_PAUSE_S = 0.5
@@ -16,38 +16,6 @@ _DOUBLINGS = 7  # 64 s: what comes after it is cut, and 2.0 ** 1024 is no float
 # By how much a wait that the server asks for is spread, so that many clients part: never less than it asks for.
 _SPREAD = 0.1
 _LONGEST_SPREAD_S = 5.0
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Return how long the server asks to wait; None where it does not say, or says what cannot be read.
-
-    Retry-After is a number of seconds or an HTTP date (RFC 9110, section 10.2.3); OpenAI adds milliseconds.
-    LiteLLM passes on what the server behind it said with `llm_provider-` before the name; its own word goes first.
-    A date without a zone, such as that of asctime, is in UTC (section 5.6.7).
-    """
-    if "retry-after" not in headers and "llm_provider-retry-after" in headers:
-        names = ("retry-after-ms", "retry-after")
-        headers = {name: headers[f"llm_provider-{name}"] for name in names if f"llm_provider-{name}" in headers}
-    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers[name]) * unit_s
-        except (KeyError, ValueError):
-            continue
-        if 0 <= seconds < float("inf"):
-            return seconds
-    from datetime import UTC  # noqa: PLC0415  # only for a date
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415
-
-    try:
-        date = parsedate_to_datetime(headers["retry-after"])
-        return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time())
-    except (KeyError, ValueError, TypeError, OverflowError):
-        return None
-
-
-def should_retry(headers: Mapping[str, str]) -> bool | None:
-    """Return what the server says in x-should-retry, which OpenAI and Anthropic send; None where it says nothing."""
-    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
 
 
 class Retries:
@@ -79,10 +47,11 @@ class Retries:
         allowed = error.again is Again.UNANSWERED or (error.again is Again.HELD_BACK and holds_back)
         if not allowed or self.spent >= self.limit:
             return False
-        if error.wait_s is not None and error.wait_s > LONGEST_WAIT_S:
-            error.hint = f"the server asks to wait {math.ceil(error.wait_s)} s; try again then"
+        asked_s = error.reset_s if error.wait_s is None else error.wait_s
+        if asked_s is not None and asked_s > LONGEST_WAIT_S:
+            error.hint = f"the server asks to wait {math.ceil(asked_s)} s; try again then"
             return False
-        pause_s = self._pause_s(error)
+        pause_s = self._pause_s(asked_s)
         if pause_s >= self._deadline.left_s():
             error.hint = f"the next try would come in {pause_s:.1f} s, after --max-time"
             return False
@@ -91,11 +60,11 @@ class Retries:
         self._sleep(pause_s)
         return True
 
-    def _pause_s(self, error: SmaiError) -> float:
-        """Return what the server asked for and a little more, or 0.5 s doubling, spread by a fifth."""
+    def _pause_s(self, asked_s: float | None) -> float:
+        """Return what the server asks for and a little more, or 0.5 s doubling, spread by a fifth."""
         import random  # noqa: PLC0415  # 3 ms that no good run needs
 
-        if error.wait_s is not None:
-            return error.wait_s + random.uniform(0, min(error.wait_s * _SPREAD, _LONGEST_SPREAD_S))  # noqa: S311
+        if asked_s is not None:
+            return asked_s + random.uniform(0, min(asked_s * _SPREAD, _LONGEST_SPREAD_S))  # noqa: S311
         pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(self.spent, _DOUBLINGS))
         return pause_s * random.uniform(0.8, 1.2)  # noqa: S311  # no secret hangs on it

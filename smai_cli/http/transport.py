@@ -194,6 +194,7 @@ class Exchange:
         self.clock = IdleClock(clocks.idle_timeout_s, clocks.deadline)
         self._clocks = clocks
         self._body = body
+        self._endpoint = endpoint
         self._where = functools.partial(_where, endpoint, path, clocks, ca_file)
         what = f"{'GET' if body is None else 'POST'} {_shown_url(endpoint, path)}"
         self._sending = Sending(what if body is None else f"{what}, {len(body)} bytes", trace, is_whole=body is None)
@@ -286,7 +287,9 @@ class Exchange:
         response = self._begun()
         self.trace(f"headers: {_shown(response)}")
         if not self._is_taken(response):
-            raise self._refusal(response)
+            refusal = self._refusal(response)
+            self._endpoint.explain(refusal)
+            raise refusal
         if self._sending.malformed and response.status_code == _OK:
             what = f"the server's answer is malformed HTTP: {self._sending.malformed}"
             raise BrokenError(what, "check --base-url, or try again later")

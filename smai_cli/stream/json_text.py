@@ -5,6 +5,7 @@ import math
 from typing import Any, NoReturn
 
 from smai_cli.errors import BrokenError, RefusedError
+from smai_cli.http.api_error import error_of_array
 from smai_cli.text import one_line
 
 _SIGNS_OF_LIFE = ("", "ping", "pong", "keepalive", "keep-alive", "heartbeat")
@@ -87,8 +88,9 @@ def dump_exact(value: Any) -> str:
 def load_object(data: str, what: str) -> tuple[dict[str, Any], str]:
     """Parse one JSON object; return it, and its text on one line. A message calls it `what`.
 
-    NaN and Infinity, which Python servers write for log probabilities, become null in the text.
-    Raises BrokenError for anything that is not a JSON object: MalformedEventError if it begins like one.
+    NaN and Infinity, which Python servers write for log probabilities, become null in the text. Of an array that begins
+    with an error, as Gemini sends them, it is the first object.
+    Raises BrokenError for anything else that is not a JSON object: MalformedEventError if it begins like one.
     """
     try:
         payload, end = _STRICT.raw_decode(data)
@@ -97,6 +99,8 @@ def load_object(data: str, what: str) -> tuple[dict[str, Any], str]:
         is_plain = False
     if not is_plain:
         payload, data = _load_odd(data, what)
+    if not isinstance(payload, dict) and (first := error_of_array(payload)):
+        payload, data = first, json.dumps(first)
     if not isinstance(payload, dict):
         raise BrokenError(f"{what} is not a JSON object: {one_line(data, 80)}", _SERVER)
     return payload, data
@@ -125,14 +129,11 @@ def load_body(data: str) -> tuple[dict[str, Any], str]:
     """
     data = data.strip()
     try:
-        payload, end = LENIENT.raw_decode(data)
+        _, end = LENIENT.raw_decode(data)
     except (ValueError, RecursionError):
-        payload, end = None, len(data)
+        end = len(data)
     if end < len(data):
         raise RefusedError(f"the server answered more than one JSON object: {one_line(data, 80)}", "check --base-url")
-    first = payload[0] if isinstance(payload, list) and payload else None
-    if isinstance(first, dict) and "error" in first:  # Gemini's errors are arrays of one object
-        return load_object(json.dumps(first), "the answer")
     return load_object(data, "the answer")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from smai_cli.clocks import FINISHED_GRACE_S, HURRY_S, IdleClock
-from smai_cli.errors import ANSWER_FAILURES, BrokenError, RefusedError, SmaiError
+from smai_cli.errors import ANSWER_FAILURES, BrokenError, Cause, RefusedError, SmaiError
 from smai_cli.http.retry import Retries
 from smai_cli.prompt.request import Request
 from smai_cli.stream.answer import chunks_of_answer
@@ -231,7 +231,7 @@ def _chunks(pieces: Iterator[bytes], dialect: Parser) -> Iterator[Chunk]:
         yield _whole_body(pieces, dialect)
         return
     if text.startswith(b"<"):
-        raise RefusedError("the server answered a web page, no completion", "check --base-url")
+        raise RefusedError("the server answered a web page, no completion", "check --base-url", cause=Cause.NOT_FOUND)
     empty = True
     for event in events(pieces):
         empty = False

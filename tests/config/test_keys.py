@@ -250,7 +250,7 @@ def test_logout_all_forgets_every_key_and_needs_no_configuration(smai: Smai, con
     ("steps", "status"),
     [
         pytest.param([http("200 OK", b"<html>sign in</html>")], 4, id="html"),
-        pytest.param([http("200 OK", error_body("no such key"))], 4, id="an error"),
+        pytest.param([http("200 OK", error_body("no such key"))], 8, id="an error"),
         pytest.param([http("200 OK", b'{"ok": true}')], 4, id="other JSON"),
         pytest.param([http("200 OK", b"")], 8, id="nothing"),
         pytest.param([http("200 OK", b'{"data": [{"id"')], 8, id="cut"),

@@ -94,7 +94,7 @@ def faults(stream: Stream) -> dict[str, tuple[list[Step], list[str], int, str]]:
         "chunk size no number": ([HEAD, chunk(first), b"zz\r\n"], [], 8, "Hello \n"),
         "malformed event": ([HEAD, chunk(first), chunk(data("{x")), LAST_CHUNK], [], 8, "Hello \n"),
         "error event": ([HEAD, chunk(first), chunk(data(error_body("no").decode())), LAST_CHUNK], [], 8, "Hello \n"),
-        "error in one piece": ([http("200 OK", error_body("no"))], [], 4, ""),
+        "error in one piece": ([http("200 OK", error_body("no"))], [], 8, ""),
         "empty": ([http("200 OK")], [], 8, ""),
         "web page": ([http("200 OK", b"<!doctype html><p>hi")], [], 4, ""),
         "length": ([HEAD, chunk(first), chunk(length), LAST_CHUNK], [], 9, "Hello \n"),

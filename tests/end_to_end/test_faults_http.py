@@ -80,7 +80,7 @@ def test_a_web_page_is_no_answer_and_not_printed(serve: Serve, ask: Ask, mode: s
         ("418 I'm a teapot", 4),
         ("422 Unprocessable Content", 4),
         ("501 Not Implemented", 6),
-        ("524 A Timeout Occurred", 6),
+        ("530 Origin DNS Error", 6),
     ],
 )
 def test_a_refusal_is_told_in_the_server_s_words_and_asked_once(
@@ -243,7 +243,70 @@ def test_a_server_that_stays_busy_is_given_up_in_its_own_words(serve: Serve, ask
     )
 
 
-@pytest.mark.parametrize("status", ["408 Request Timeout", "500 Oops", "502 Oops", "503 Oops", "504 Oops", "529 Oops"])
+RETRY_INFO = b'{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "0.3s"}'
+RESET = b'{"headers": {"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "%d"}}'
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        pytest.param(b'[{"error": {"code": 429, "details": [%s]}}]' % RETRY_INFO, [], id="Google, in an array"),
+        pytest.param(b'{"error": {"code": 429, "details": [{}, %s]}}' % RETRY_INFO, [], id="Google"),
+        pytest.param(b"", ["x-ratelimit-remaining-requests: 0", "x-ratelimit-reset-requests: 300ms"], id="requests"),
+        pytest.param(b"", ["x-ratelimit-remaining-tokens: 0", "x-ratelimit-reset-tokens: 0.3s"], id="tokens"),
+        pytest.param(
+            b'{"error": {"code": 429, "details": [{"retryDelay": "9s"}]}}', ["Retry-After: 0.3"], id="Retry-After first"
+        ),
+        pytest.param(
+            b"",
+            ["retry-after-ms: 300", "x-ratelimit-remaining-tokens: 0", "x-ratelimit-reset-tokens: 9s"],
+            id="retry-after-ms first",
+        ),
+    ],
+)
+def test_the_wait_is_read_wherever_the_server_says_it(serve: Serve, ask: Ask, body: bytes, headers: list[str]) -> None:
+    server = serve((http("429 Too Many Requests", body, *headers),), GOOD)
+    result = ask(server)
+    assert result[:2] == (0, OUT)
+    assert "; try 2 of 3 in 0.3 s" in result.stderr
+    assert seconds_between(*server.requests) >= 0.3
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        pytest.param(b'{"error": {"details": [{"retryDelay": "3600s"}]}}', [], id="Google"),
+        pytest.param(
+            b'{"error": {"code": 429, "metadata": %s}}' % (RESET % 4_102_444_800_000), [], id="OpenRouter, in 2100"
+        ),
+        pytest.param(b"", ["x-ratelimit-remaining-requests: 0", "x-ratelimit-reset-requests: 6m0s"], id="OpenAI"),
+    ],
+)
+def test_a_server_that_says_elsewhere_that_it_wants_too_much_patience_is_given_up(
+    serve: Serve, ask: Ask, body: bytes, headers: list[str]
+) -> None:
+    server = serve(http("429 Too Many Requests", body, *headers))
+    result = ask(server)
+    assert result.status == 6
+    assert "; the server asks to wait " in result.stderr
+    assert len(server.requests) == 1
+
+
+def test_openrouter_s_time_of_the_reset_is_waited_for(serve: Serve, ask: Ask) -> None:
+    at_s = time.time() + 2
+    body = b'{"error": {"code": 429, "message": "Rate limit exceeded", "metadata": %s}}' % (RESET % (at_s * 1000))
+    server = serve((http("429 Too Many Requests", body),), GOOD)
+    assert ask(server)[:2] == (0, OUT)
+    assert time.time() >= at_s
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        *("408 Request Timeout", "500 Oops", "502 Oops", "503 Oops", "504 Oops", "529 Oops"),
+        *(f"{status} Cloudflare" for status in range(520, 526)),
+    ],
+)
 def test_what_may_pass_is_tried_again(serve: Serve, ask: Ask, status: str) -> None:
     server = serve((http(status, b"", "Retry-After: 0"),), GOOD)
     assert ask(server)[:2] == (0, OUT)
@@ -283,6 +346,50 @@ def test_a_request_that_is_too_large_for_the_account_is_4_and_asked_once(serve: 
     assert result[:2] == (4, b"")
     assert result.stderr.endswith("; shorten the prompt\n")
     assert len(server.requests) == 1
+
+
+def test_a_403_that_is_a_web_page_is_4_and_does_not_blame_the_key(serve: Serve, ask: Ask) -> None:
+    server = serve(http("403 Forbidden", PAGE, "cf-mitigated: challenge", "Content-Type: text/html"))
+    result = ask(server)
+    assert result[:2] == (4, b"")
+    assert result.stderr.startswith("smai: the server answered 403 Forbidden with a web page; a firewall or a proxy ")
+    assert "key" not in result.stderr
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("command", ["ask", "models"])
+def test_a_404_from_a_base_url_without_a_path_says_that_v1_may_be_missing(
+    serve: Serve, smai: Smai, command: str
+) -> None:
+    missing = "check --base-url: /v1 may be missing at its end\n"
+    server = serve(http("404 Not Found", b"404 page not found", "Content-Type: text/plain"))
+    for base_url in (server.url.removesuffix("/v1"), server.url.removesuffix("v1"), server.url):
+        result = smai(command, "--base-url", base_url, *(["hi"] if command == "ask" else []))
+        assert result[:2] == (4, b"")
+        assert "404 page not found; check --base-url" in result.stderr
+        assert result.stderr.endswith(missing) is (base_url != server.url)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        pytest.param("200 OK", b'{"error": "Unexpected endpoint or method. (POST /chat/completions)"}', id="LM Studio"),
+        pytest.param("200 OK", PAGE, id="a web page"),
+        pytest.param("405 Method Not Allowed", PAGE, id="405"),
+        pytest.param("404 Not Found", error_body("Invalid URL (POST /chat/completions)"), id="OpenAI"),
+    ],
+)
+def test_v1_may_be_missing_wherever_the_api_is_not_found(serve: Serve, smai: Smai, status: str, body: bytes) -> None:
+    server = serve(http(status, body))
+    result = smai("ask", "--base-url", server.url.removesuffix("/v1"), "hi")
+    assert result[:2] == (4, b"")
+    assert result.stderr.endswith("; check --base-url: /v1 may be missing at its end\n")
+
+
+def test_a_404_that_is_about_the_model_does_not_blame_the_base_url(serve: Serve, smai: Smai) -> None:
+    server = serve(http("404 Not Found", error_body("model 'x' not found", "model_not_found")))
+    result = smai("ask", "--base-url", server.url.removesuffix("/v1"), "hi")
+    assert result.stderr.endswith("; check -m/--model\n")
 
 
 def test_a_server_that_says_not_to_retry_is_asked_once(serve: Serve, ask: Ask) -> None:

@@ -1,13 +1,10 @@
 """Whether and when a failed request is sent again."""
 
-import time
-from email.utils import formatdate
-
 import pytest
 
 from smai_cli.clocks import Deadline
 from smai_cli.errors import Again, BrokenError, BusyError, ClockError, ConnectError, RefusedError, SmaiError
-from smai_cli.http.retry import Retries, retry_after_s, should_retry
+from smai_cli.http.retry import Retries
 
 
 class Pauses:
@@ -77,63 +74,3 @@ def test_a_pause_that_would_end_after_max_time_is_not_begun() -> None:
     assert not pauses.retries.wait(error, holds_back=False)
     assert "after --max-time" in str(error)
     assert pauses.pauses_s == []
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({}, None),
-        ({"retry-after": "3"}, 3.0),
-        ({"retry-after": "1.5"}, 1.5),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "-1"}, None),
-        ({"retry-after": "nan"}, None),
-        ({"retry-after": "inf"}, None),
-        ({"retry-after": ""}, None),
-        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
-        ({"retry-after-ms": "x", "retry-after": "9"}, 9.0),
-        ({"llm_provider-retry-after": "2"}, 2.0),
-        ({"llm_provider-retry-after-ms": "250", "llm_provider-retry-after": "2"}, 0.25),
-        ({"llm_provider-retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
-        ({"retry-after": "5", "llm_provider-retry-after": "2"}, 5.0),
-        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
-        ({"retry-after": "Wed, 99 Oct 2015 07:28:00 GMT"}, None),
-        ({"retry-after": "Wednesday, 21-Oct-15 07:28:00 GMT"}, 0.0),
-        ({"retry-after": "Wed Oct 21 07:28:00 2015"}, 0.0),
-    ],
-)
-def test_retry_after_in_every_form(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after_s(headers) == seconds
-
-
-def test_retry_after_as_a_date_to_come() -> None:
-    seconds = retry_after_s({"retry-after": formatdate(time.time() + 100, usegmt=True)})
-    assert seconds is not None
-    assert 90 < seconds <= 100
-
-
-@pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles", "Asia/Tokyo"])
-@pytest.mark.parametrize("form", ["%a, %d %b %Y %H:%M:%S", "%a, %d %b %Y %H:%M:%S -0000", "%a %b %e %H:%M:%S %Y"])
-def test_a_date_without_a_zone_is_in_utc(monkeypatch: pytest.MonkeyPatch, zone: str, form: str) -> None:
-    monkeypatch.setenv("TZ", zone)
-    time.tzset()
-    try:
-        seconds = retry_after_s({"retry-after": time.strftime(form, time.gmtime(time.time() + 100))})
-    finally:
-        monkeypatch.undo()
-        time.tzset()
-    assert seconds is not None
-    assert 90 < seconds <= 100
-
-
-@pytest.mark.parametrize(
-    ("headers", "said"),
-    [
-        ({}, None),
-        ({"x-should-retry": "true"}, True),
-        ({"x-should-retry": " False "}, False),
-        ({"x-should-retry": "perhaps"}, None),
-    ],
-)
-def test_the_server_s_word_on_retries(headers: dict[str, str], said: bool | None) -> None:
-    assert should_retry(headers) is said

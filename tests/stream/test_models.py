@@ -315,7 +315,6 @@ def test_nobody_listens_is_3_after_the_retries(models: Models) -> None:
         (b'{"data": null}', "JSON that is no list of models: {"),
         (b'{"data": {"id": "one"}}', "JSON that is no list of models: {"),
         (ONE + ONE, "JSON that is no list of models: {"),
-        (error_body("out of order", "broken"), "the server answered with an error: out of order (broken)"),
         (listing("one", 2), 'the server lists a model without an id: {"id": 2'),
         (b'["one"]', 'the server lists a model without an id: "one"'),
         (listing(""), 'the server lists a model without an id: {"id": ""'),
@@ -337,7 +336,8 @@ def test_something_else_than_a_list_is_4_and_not_asked_for_again(
         (error_body("no", "invalid_api_key"), 5, 1, "no (invalid_api_key); check the key from SMAI_API_KEY\n"),
         (error_body("no", "insufficient_quota"), 5, 1, "no (insufficient_quota); top up the account\n"),
         (b'[{"error": {"code": 429, "message": "slow down"}}]', 6, 2, "slow down (429); try again later\n"),
-        (b'{"detail": "Not here"}', 4, 1, "answered with an error: Not here; check --base-url\n"),
+        (error_body("no", "model_not_found"), 4, 1, "no (model_not_found); check --base-url\n"),
+        (b'{"detail": "Not here"}', 8, 2, "answered with an error: Not here; try again later\n"),
         (
             b'{"base_resp": {"status_code": 1004, "status_msg": "no"}}',
             5,

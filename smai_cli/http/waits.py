@@ -1,0 +1,128 @@
+"""How long a server asks to wait before the next try: the headers of its answer, or its error object -> seconds."""
+
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+# LiteLLM passes on the headers of the server that it asks with this before their names.
+_UPSTREAM = "llm_provider-"
+_UNITS_S = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "\u00b5s": 1e-6, "ns": 1e-9}
+_PART = r"(\d+(?:\.\d+)?)(ms|us|\u00b5s|ns|[dhms])"
+# A number of seconds above the first is a time since 1970, above the second one in milliseconds.
+_EPOCH_S = 1e9
+_EPOCH_MS = 1e11
+# What is left of each limit, and when it is full again.
+_LIMITS = (
+    ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+    ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+    ("x-ratelimit-remaining", "x-ratelimit-reset"),
+)
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Return how many seconds the server asks to wait; None where it does not say, or says what cannot be read.
+
+    Retry-After is a number of seconds or an HTTP date (RFC 9110, section 10.2.3); OpenAI adds retry-after-ms, which
+    goes first. Behind LiteLLM its own word goes before that of the server that it asks. A date without a zone, such as
+    that of asctime, is in UTC (section 5.6.7).
+    """
+    if "retry-after" not in headers and "retry-after-ms" not in headers:
+        headers = _of_upstream(headers)
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    seconds = _span_s(headers.get("retry-after"))
+    return _until_date_s(headers.get("retry-after")) if seconds is None else seconds
+
+
+def reset_s(headers: Mapping[str, str]) -> float | None:
+    """Return after how many seconds every rate limit of which nothing is left is full again; None without one.
+
+    The headers are OpenAI's (platform.openai.com/docs/guides/rate-limits), which many servers send: the time is 1s,
+    6m0s or 20ms, as Go writes it, a number of seconds, or a time since 1970. Azure says -1 where it does not know what
+    is left (openai/openai-dotnet#838).
+    """
+    waits = []
+    for of in (headers, _of_upstream(headers)):
+        for remaining, reset in _LIMITS:
+            seconds = _span_s(of.get(reset)) if _number(of.get(remaining)) == 0 else None
+            if seconds is not None:
+                waits.append(seconds)
+    return max(waits, default=None)
+
+
+def should_retry(headers: Mapping[str, str]) -> bool | None:
+    """Return what the server says in x-should-retry, which OpenAI and Anthropic send; None where it says nothing."""
+    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
+
+
+def wait_in(error: dict[str, Any]) -> float | None:
+    """Return how many seconds an error object asks to wait; None where it does not say.
+
+    Google says it in `details` (google.rpc.RetryInfo: `"retryDelay": "45.8s"`), OpenRouter in the headers that it
+    repeats in `metadata`, where X-RateLimit-Reset is in milliseconds since 1970, Cloudflare in `retry_after`.
+    """
+    details, metadata = error.get("details"), error.get("metadata")
+    for detail in details if isinstance(details, list) else [details]:
+        if isinstance(detail, dict) and (seconds := _span_s(detail.get("retryDelay"))) is not None:
+            return seconds
+    for members in (error, metadata):
+        if isinstance(members, dict) and (seconds := _wait_of(members)) is not None:
+            return seconds
+    return None
+
+
+def _wait_of(members: dict[str, Any]) -> float | None:
+    """Return the wait in a member of its own, or in a copy of headers."""
+    for name in ("retry_after", "retry_after_seconds"):
+        if (seconds := _span_s(members.get(name))) is not None:
+            return seconds
+    copied = members.get("headers")
+    headers = {str(name).lower(): str(value) for name, value in copied.items()} if isinstance(copied, dict) else {}
+    seconds = retry_after_s(headers)
+    return _span_s(headers.get("x-ratelimit-reset")) if seconds is None else seconds
+
+
+def _of_upstream(headers: Mapping[str, str]) -> dict[str, str]:
+    lowered = ((name.lower(), value) for name, value in headers.items())
+    return {name.removeprefix(_UPSTREAM): value for name, value in lowered if name.startswith(_UPSTREAM)}
+
+
+def _span_s(value: Any) -> float | None:
+    """Return the seconds in a number, in `6m0s`, or in Google's `{"seconds": 6, "nanos": 0}`; until a time since 1970.
+
+    None for anything else.
+    """
+    if isinstance(value, dict):
+        seconds, nanos = _number(value.get("seconds")), _number(value.get("nanos", 0))
+        return None if seconds is None or nanos is None else seconds + nanos * _UNITS_S["ns"]
+    number = _number(value)
+    if number is not None:
+        if number < _EPOCH_S:
+            return number
+        return max(0.0, (number / 1000 if number >= _EPOCH_MS else number) - time.time())
+    text = value.strip().lower() if isinstance(value, str) else ""
+    if not re.fullmatch(f"({_PART})+", text):
+        return None
+    return sum(float(count) * _UNITS_S[unit] for count, unit in re.findall(_PART, text))
+
+
+def _number(value: Any) -> float | None:
+    """Return a number from 0 on, also one in a string; None for anything else."""
+    try:
+        number = float(value) if isinstance(value, (str, int, float)) else -1.0
+    except (ValueError, OverflowError):
+        return None
+    return number if 0 <= number < float("inf") and not isinstance(value, bool) else None
+
+
+def _until_date_s(date: str | None) -> float | None:
+    from datetime import UTC  # noqa: PLC0415  # only for a date
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415
+
+    try:
+        when = parsedate_to_datetime(date or "")
+        return max(0.0, (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
