@@ -267,7 +267,7 @@ class _Examination:
             lambda: read_list(page),
             Retries(self._options.clocks.retries, self._life.say, self._life.deadline),
             self.endpoint,
-        )
+        ).models
         count = "1 model" if len(self.models) == 1 else f"{len(self.models)} models"
         return Found(f"status 200, {count}, the head after {headed_s - begun_s:.3f} s")
 

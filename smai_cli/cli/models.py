@@ -1,7 +1,7 @@
 """`smai models`: what a server can be asked for, read whole and then printed."""
 
 import os
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,7 +9,7 @@ from smai_cli.cli.group import server_options, verbose_option
 from smai_cli.cli.options import ServerOptions
 from smai_cli.cli.server import approach, chosen_endpoint, serving
 from smai_cli.config.endpoint import Endpoint
-from smai_cli.errors import RefusedError, SmaiError
+from smai_cli.errors import Cause, SmaiError
 from smai_cli.http.trace import Tracer, silent
 from smai_cli.output.descriptors import say
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from smai_cli.http.retry import Retries
-    from smai_cli.stream.models import Model
+    from smai_cli.stream.models import Listing, Model
 
-_T = TypeVar("_T")
+# Causes whose usual hint is about a request to a model.
+_OF_THE_REQUEST = (Cause.PROMPT_SIZE, Cause.MODEL, Cause.CONTENT, Cause.NOT_FOUND, Cause.REQUEST)
 
 
 @click.command(epilog="Manual: man smai-models. Exit status 0 means: the list is complete and was delivered.")
@@ -43,7 +44,7 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
     from smai_cli.http.retry import Retries  # noqa: PLC0415
     from smai_cli.output.descriptors import Output  # noqa: PLC0415
     from smai_cli.stream.models import PATH, read_list, with_query  # noqa: PLC0415
-    from smai_cli.text import on_a_line  # noqa: PLC0415
+    from smai_cli.text import on_a_line, one_line  # noqa: PLC0415
 
     life = Lifecycle(deadline)
     life.key = endpoint.secrets if endpoint else None
@@ -57,9 +58,12 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
                 place = target._replace(base_url=with_query(target.base_url, query))
                 return transport.get(place, PATH, clocks, ca_file=ca_file, preconnect=preconnect, trace=trace)
 
-            listed = ask_for_list(lambda: read_list(page), retries, target)
+            listing = ask_for_list(lambda: read_list(page), retries, target)
+        listed = listing.models
         if endpoint:  # before the reader of stdout can end the run
             keep_ids(endpoint.base_url, _without_key(listed, endpoint), os.environ)
+        if listing.odd:
+            life.say(f"models without an id are left out: {listing.odd}, such as {one_line(listing.example, 80)}")
         lines = (model.line if as_json else on_a_line(model.id) for model in listed)
         # Half a surrogate pair, which JSON can escape and UTF-8 cannot hold, stays escaped.
         Output().write("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
@@ -67,14 +71,14 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
     return life.deliver(work)
 
 
-def ask_for_list(ask: "Callable[[], list[_T]]", retries: "Retries", endpoint: Endpoint) -> list[_T]:
+def ask_for_list(ask: "Callable[[], Listing]", retries: "Retries", endpoint: Endpoint) -> "Listing":
     """Return the list that `ask` gets from `endpoint`, asking again where that is allowed. Raises SmaiError."""
     while True:
         try:
             return ask()
         except SmaiError as error:
-            if isinstance(error, RefusedError) and error.http_status:
-                error.hint = "check --base-url"  # the usual hint is about a request to a model
+            if error.cause in _OF_THE_REQUEST:
+                error.hint = "check --base-url"
             endpoint.explain(error)
             if not retries.wait(error, holds_back=True):
                 raise

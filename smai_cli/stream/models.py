@@ -1,12 +1,13 @@
-"""The answers to GET /models -> the models that they list. Pure, but for the asking, which is a callable."""
+"""The answers to GET /models -> the models that they list. Pure, except for the requests, which a callable makes."""
 
 import json
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
-from urllib.parse import urlencode, urlsplit, urlunsplit
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit, urlunsplit
 
-from smai_cli.errors import Again, BrokenError, RefusedError, SmaiError
-from smai_cli.http.api_error import ApiError, error_in
+from smai_cli.errors import Again, BrokenError, Cause, RefusedError
+from smai_cli.http.api_error import ApiError, error_in, error_of_array
 from smai_cli.http.meaning import answer_error
 from smai_cli.stream.json_text import LENIENT
 from smai_cli.text import escaped, one_line
@@ -14,9 +15,32 @@ from smai_cli.text import escaped, one_line
 PATH = "/models"
 _MAX_BYTES = 16 * 1024 * 1024
 _MAX_PAGES = 1000
-# The parameter that names the last entry which is known: OpenAI's, and Anthropic's
+# Members that name what follows, and the parameters by which servers take it: Cohere's, Google's, and those of
+# gateways. One of `next` is often a URL, as Hugging Face's and Replicate's.
+_TOKENS = {
+    "next_page_token": ("page_token",),
+    "nextPageToken": ("pageToken",),
+    "next_cursor": ("cursor",),
+    "nextCursor": ("cursor",),
+    "next_offset": ("offset",),
+    "next_page": ("page",),
+    "nextPage": ("page",),
+    "next_token": ("next_token",),
+    "next_url": ("cursor",),
+    "nextLink": ("cursor",),
+    "next": ("cursor", "page_token", "page", "next"),
+}
+_HAS_MORE = ("has_more", "hasMore", "has_next", "hasNext", "has_next_page", "hasNextPage")
+# How many models there are in all; where the list has fewer, the rest is missing.
+_TOTALS = ("total", "total_count", "totalCount", "total_size", "totalSize", "count")
+# The objects in which some servers put all of these.
+_PLACES = ("pagination", "paging", "page_info", "pageInfo", "meta", "links", "_links")
+# The parameter that names the last model that is known: OpenAI's, and Anthropic's
 # (docs.anthropic.com/en/api/models-list). Gateways take the one or the other (newo-ether/Agora#41).
 _CURSORS = ("after", "after_id")
+# A link to the next page in a header (RFC 8288), as Hugging Face sends it.
+_NEXT_LINK = re.compile(r'<([^>]*)>[^,<]*;\s*rel="?next\b', re.IGNORECASE)
+_NOTHING = ("", "false", "null", "none")
 
 
 class Model(NamedTuple):
@@ -26,128 +50,258 @@ class Model(NamedTuple):
     line: str
 
 
-class Page(NamedTuple):
-    """What one answer lists, in the server's order; whether there is more, and the cursor that more comes after."""
+class Listing(NamedTuple):
+    """All models of a server, sorted by the code points of their ids, each id once; and entries without an id.
+
+    `odd` is how many of those the list has, `example` the first of them as JSON on one line.
+    """
 
     models: list[Model]
-    has_more: bool = False
-    last_id: str = ""
-    cursors: tuple[str, ...] = _CURSORS
+    odd: int = 0
+    example: str = ""
 
 
-def read_list(ask: Callable[[str], Iterable[bytes]]) -> list[Model]:
-    """Return all models of a server, sorted by the code points of their ids, each id once.
+class Page(NamedTuple):
+    """What one answer lists, in the server's order.
 
-    `ask` sends the request with a query string, which is empty at first, and returns the body of its answer. A list
-    that goes on is followed to its end. Raises what `parse_page` and `ask` raise, and BrokenError for a list that is
-    too large, or of which the server does not send the rest: a part of it is not returned.
+    `entries` counts all that is in it, also entries that are not models. `queries` are the query strings that may
+    bring what follows, the most likely first; None where nothing follows. `total` is how many entries the server says
+    that there are in all, 0 where it does not say.
     """
-    size = 0
 
-    def read(query: str) -> Page:
-        nonlocal size
+    models: list[Model]
+    odd: list[str]
+    queries: list[str] | None = None
+    total: int = 0
+
+    @property
+    def entries(self) -> int:
+        """How many entries it has."""
+        return len(self.models) + len(self.odd)
+
+
+class Answer(Protocol):
+    """The answer of a server: its body in pieces, and its headers."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the body."""
+
+    def header(self, name: str) -> str | None:
+        """Return a header; None without it."""
+
+
+def read_list(ask: Callable[[str], Answer]) -> Listing:
+    """Return all models of a server.
+
+    `ask` sends the request with a query string, which is empty at first, and returns the answer. A list that goes on
+    is followed to its end, whichever way the server says so. Raises what `parse_page` and `ask` raise, RefusedError
+    for a list in which no entry has an id, and BrokenError for a list that is too large, or of which the server does
+    not send the rest: a part of it is never returned.
+    """
+    return _Reader(ask).listing()
+
+
+class _Reader:
+    """Reads a list page by page; `_found` are its models so far."""
+
+    def __init__(self, ask: Callable[[str], Answer]) -> None:
+        self._ask = ask
+        self._size = 0
+        self._entries = 0
+        self._parameter = ""  # the one that brought the page before
+        self._found: dict[str, Model] = {}
+        self._odd: list[str] = []
+
+    def listing(self) -> Listing:
+        """Return the complete list."""
+        page = self._read("")
+        self._take(page)
+        for _ in range(_MAX_PAGES):
+            queries = self._queries(page)
+            if queries is None:
+                return self._all()
+            page = self._next_page(queries)
+            self._take(page)
+        what = f"the list of models has more than {_MAX_PAGES} parts"
+        raise BrokenError(what, "check --base-url", again=Again.NEVER, retryable=False)
+
+    def _all(self) -> Listing:
+        if self._odd and not self._found:
+            raise RefusedError(
+                f"the server lists no model with an id: {one_line(self._odd[0], 80)}", "check --base-url"
+            )
+        return Listing(sorted(self._found.values()), len(self._odd), self._odd[0] if self._odd else "")
+
+    def _take(self, page: Page) -> None:
+        self._entries += page.entries
+        self._odd += page.odd
+        for model in page.models:
+            self._found.setdefault(model.id, model)
+
+    def _queries(self, page: Page) -> list[str] | None:
+        """Return the query strings that may bring what follows `page`; None at the end of the list."""
+        if page.queries is None and page.total <= self._entries:
+            return None
+        queries = [*(page.queries or ())]
+        if page.total > self._entries:
+            queries.append(urlencode({"offset": self._entries}))
+        return sorted(dict.fromkeys(queries), key=lambda query: query.split("=")[0] != self._parameter)
+
+    def _next_page(self, queries: list[str]) -> Page:
+        """Return the next page. Raises BrokenError if no query brings anything that was not there before."""
+        for query in queries:
+            try:
+                page = self._read(query)
+            except RefusedError:  # it does not know this parameter
+                continue
+            is_the_end = page.queries is None and page.total <= self._entries
+            if is_the_end or any(model.id not in self._found for model in page.models):
+                self._parameter = query.split("=")[0]
+                return page
+        raise BrokenError(
+            "the list of models is cut: the server says that there is more, and does not send it",
+            "a model that is not listed can be named with -m all the same",
+            again=Again.NEVER,
+            retryable=False,
+        )
+
+    def _read(self, query: str) -> Page:
         body = bytearray()
-        for piece in ask(query):
+        answer = self._ask(query)
+        for piece in answer:
             body += piece
-            if size + len(body) > _MAX_BYTES:
+            if self._size + len(body) > _MAX_BYTES:
                 what = f"the list of models is larger than {_MAX_BYTES} bytes"
                 raise BrokenError(what, "check --base-url", again=Again.NEVER, retryable=False)
-        size += len(body)
-        return parse_page(bytes(body))
-
-    page = read("")
-    found = {model.id: model for model in reversed(page.models)}
-    for _ in range(_MAX_PAGES):
-        if not page.has_more:
-            return sorted(found.values())
-        page = _next_page(read, page, found)
-        found |= {model.id: model for model in reversed(page.models) if model.id not in found}
-    what = f"the list of models has more than {_MAX_PAGES} parts"
-    raise BrokenError(what, "check --base-url", again=Again.NEVER, retryable=False)
-
-
-def _next_page(read: Callable[[str], Page], last: Page, found: dict[str, Model]) -> Page:
-    """Return the page after `last`. Raises BrokenError where it brings nothing that was not found before."""
-    for cursor in last.cursors if last.last_id else ():
-        page = read(urlencode({cursor: last.last_id}, errors="surrogatepass"))
-        if not page.has_more or any(model.id not in found for model in page.models):
-            return page._replace(cursors=(cursor,))
-    raise BrokenError(
-        "the list of models is cut: the server says that there is more, and does not send it",
-        "a model that is not listed can be named with -m all the same",
-        again=Again.NEVER,
-        retryable=False,
-    )
+        self._size += len(body)
+        return parse_page(bytes(body), answer.header("link") or "")
 
 
 def with_query(base_url: str, query: str) -> str:
-    """Return `base_url` with more of a query behind its own."""
+    """Return `base_url` with `query` in its query, where it replaces members of the same names."""
     parts = urlsplit(base_url)
-    return urlunsplit(parts._replace(query="&".join(filter(None, (parts.query, query)))))
+    names = {name for name, _ in parse_qsl(query, keep_blank_values=True)}
+    kept = [pair for pair in parts.query.split("&") if unquote_plus(pair.split("=")[0]) not in names]
+    return urlunsplit(parts._replace(query="&".join(filter(None, (*kept, query)))))
 
 
-def parse_page(body: bytes) -> Page:
-    """Return what the body of an answer lists.
+def parse_page(body: bytes, link: str = "") -> Page:
+    """Return what the body of an answer lists; `link` is its header of that name.
 
     The body is the API's list object, or a bare array as some compatible servers send it. Raises BrokenError for
-    JSON that is cut or malformed, RefusedError for what is no list of models, and for an error object what it means.
+    JSON that is cut or malformed, RefusedError for anything else than a list, and for an error object what it means.
     """
     text = body.decode("utf-8-sig", "replace").strip()
     if text and text[0] not in "{[":
-        raise RefusedError("the server answered something that is no list of models", "check --base-url")
+        what = "the server answered something that is not a list of models"
+        raise RefusedError(what, "check --base-url", cause=Cause.NOT_FOUND)
     try:
         payload, end = LENIENT.raw_decode(text)
         if end < len(text):
-            raise _no_list(text)
-        models = [_model(entry) for entry in _entries(payload, text)]
+            raise _not_a_list(text)
+        models, odd = _entries(payload, text)
     except (ValueError, RecursionError) as exc:
         shown = one_line(text, 80) or "nothing came"
         raise BrokenError(f"the list of models is cut, or is not JSON: {shown}", "try again later") from exc
-    if not isinstance(payload, dict) or not payload.get("has_more"):
-        return Page(models)
-    last_id = payload.get("last_id")
-    if not isinstance(last_id, str) or not last_id:
-        last_id = models[-1].id if models else ""
-    # OpenAI's list is an object "list", Anthropic's has no such member.
-    return Page(models, True, last_id, _CURSORS if payload.get("object") == "list" else _CURSORS[::-1])
+    page = Page(models, odd)
+    if isinstance(payload, dict):
+        page = page._replace(queries=_queries_in(payload, page), total=_total_in(payload))
+    if linked := _NEXT_LINK.search(link):
+        page = page._replace(queries=[*_queries_of(linked[1], ()), *(page.queries or ())])
+    return page
 
 
-def _entries(payload: Any, text: str) -> list[Any]:
-    """Return the objects of a list. Raises RefusedError, and what an error object means."""
+def _entries(payload: Any, text: str) -> tuple[list[Model], list[str]]:
+    """Return the models in a list, and entries without an id. Raises RefusedError, and what an error object means."""
     if api_error := _api_error(payload):
-        raise _refusal(api_error)
+        raise answer_error(api_error, in_stream=False, has_text=False)
     if isinstance(payload, dict):
         # Servers without a model send null for an empty list.
         is_empty = payload.get("object") == "list" and payload.get("data", ...) is None
         payload = [] if is_empty else payload.get("data")
     if not isinstance(payload, list):
-        raise _no_list(text)
-    return payload
+        raise _not_a_list(text)
+    models, odd = [], []
+    for entry in payload:
+        line = escaped(json.dumps(entry, ensure_ascii=False, allow_nan=False))
+        name = entry.get("id") if isinstance(entry, dict) else None
+        if isinstance(name, str) and name.strip():
+            models.append(Model(name, line))
+        else:
+            odd.append(line)
+    return models, odd
 
 
 def _api_error(payload: Any) -> ApiError | None:
     """Return the ApiError that an answer is, None for another one; Gemini's are arrays."""
     if isinstance(payload, list) and payload and isinstance(payload[0], dict) and "id" not in payload[0]:
-        payload = payload[0]
+        payload = error_of_array(payload)
     return error_in(payload) if isinstance(payload, dict) else None
 
 
-def _refusal(api_error: ApiError) -> SmaiError:
-    error = answer_error(api_error, in_stream=False, has_text=False)
-    if isinstance(error, RefusedError):
-        error.hint = "check --base-url"  # the usual hint is about a request to a model
-    return error
+def _queries_in(payload: dict[str, Any], page: Page) -> list[str] | None:
+    """Return the query strings that may bring what follows a page, as Page has them; [] where nobody can say."""
+    queries: list[str] = []
+    has_more = False
+    for members in _places(payload):
+        for name, parameters in _TOKENS.items():
+            value = members.get(name)
+            value = value.get("href") if isinstance(value, dict) else value  # HAL
+            if _is_something(value):
+                has_more = True
+                queries += _queries_of(value, parameters)
+        number, pages = _int(members, "page", "current_page"), _int(members, "total_pages", "totalPages")
+        if any(_is_something(members.get(name)) for name in _HAS_MORE) or 0 < number < pages:
+            has_more = True
+            queries += [urlencode({"page": number + 1})] if number else []
+            offset = _int(members, "offset") + page.entries
+            queries += [urlencode({"offset": offset})] if "offset" in members else []
+            queries += _after(payload, page.models)
+    return queries if has_more else None
 
 
-def _model(entry: Any) -> Model:
-    """Return the view of one entry. Raises RefusedError."""
-    name = entry.get("id") if isinstance(entry, dict) else None
-    line = json.dumps(entry, ensure_ascii=False, allow_nan=False)
-    if not isinstance(name, str) or not name:
-        raise RefusedError(f"the server lists a model without an id: {one_line(line, 80)}", "check --base-url")
-    return Model(name, escaped(line))
+def _after(payload: dict[str, Any], models: list[Model]) -> list[str]:
+    """Return the query strings that name the last model which is known."""
+    last_id = payload.get("last_id")
+    if not isinstance(last_id, str) or not last_id:
+        last_id = models[-1].id if models else ""
+    # OpenAI's list is an object "list", Anthropic's has no such member.
+    cursors = _CURSORS if payload.get("object") == "list" else _CURSORS[::-1]
+    return [urlencode({cursor: last_id}, errors="surrogatepass") for cursor in cursors] if last_id else []
 
 
-def _no_list(text: str) -> RefusedError:
-    what = f"the server answered JSON that is no list of models: {one_line(text, 80)}"
-    return RefusedError(what, "check --base-url")
+def _queries_of(value: Any, parameters: tuple[str, ...]) -> list[str]:
+    """Return the query strings for a token, or the query of a URL; [] where it has none, and for a mere true."""
+    if value is True or not isinstance(value, (str, int)):
+        return []
+    if isinstance(value, str) and ("://" in value or value.startswith(("/", "?"))):
+        # The host and the path stay those of the base URL: the key goes nowhere else.
+        return [query] if (query := urlsplit(value).query) else []
+    return [urlencode({parameter: value}, errors="surrogatepass") for parameter in parameters]
+
+
+def _total_in(payload: dict[str, Any]) -> int:
+    """Return how many models there are in all; 0 where the server does not say, or says that this is the end."""
+    places = _places(payload)
+    if any(name in members for members in places for name in _HAS_MORE):
+        return 0
+    return max(_int(members, *_TOTALS) for members in places)
+
+
+def _places(payload: dict[str, Any]) -> list[dict[str, Any]]:
+    return [payload, *(payload[name] for name in _PLACES if isinstance(payload.get(name), dict))]
+
+
+def _is_something(value: Any) -> bool:
+    return bool(value) and not (isinstance(value, str) and value.strip().lower() in _NOTHING)
+
+
+def _int(members: dict[str, Any], *names: str) -> int:
+    """Return the largest whole number under one of `names`, 0 without one."""
+    values = (members.get(name) for name in names)
+    return max((value for value in values if isinstance(value, int) and not isinstance(value, bool)), default=0)
+
+
+def _not_a_list(text: str) -> RefusedError:
+    what = f"the server answered JSON that is not a list of models: {one_line(text, 80)}"
+    return RefusedError(what, "check --base-url", cause=Cause.NOT_FOUND)

@@ -171,7 +171,7 @@ def test_what_the_server_refuses_has_its_status(
 def test_something_else_than_a_list_is_4(serve: Serve, doctor: Doctor) -> None:
     told = doctor(serve(http("200 OK", b"<!doctype html>")))
     assert (told.status, told.failed) == (4, ["models"])
-    assert told.lines["models"].endswith("something that is no list of models; check --base-url")
+    assert told.lines["models"].endswith("something that is not a list of models; check --base-url")
 
 
 def test_a_refused_port_is_3(doctor: Doctor) -> None:

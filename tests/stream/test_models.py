@@ -89,6 +89,33 @@ def test_what_compatible_servers_send_is_taken(serve: Serve, models: Models, bod
     assert models(serve(http("200 OK", body))) == (0, b"one\n", "")
 
 
+@pytest.mark.parametrize(
+    ("body", "left_out"),
+    [
+        (listing("", "b", "a"), 'models without an id are left out: 1, such as {"id": ""'),
+        (listing("b", 2, None, "a"), 'models without an id are left out: 2, such as {"id": 2'),
+        (
+            b'[" ", {"id": "b"}, null, {"name": "c"}, {"id": "a"}]',
+            'models without an id are left out: 3, such as " "',
+        ),
+        (
+            b'{"data": [{"id": " "}, {"id": "b"}, {"id": "a"}]}',
+            'models without an id are left out: 1, such as {"id": " "}',
+        ),
+    ],
+)
+def test_an_entry_without_an_id_does_not_hide_the_others(
+    serve: Serve, models: Models, body: bytes, left_out: str
+) -> None:
+    result = models(serve(http("200 OK", body)))
+    assert (result.status, result.stdout) == (0, b"a\nb\n")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"smai: {left_out}")
+    objects = models(serve(http("200 OK", body)), "--json")
+    assert [json.loads(line)["id"] for line in objects.stdout.splitlines()] == ["a", "b"]
+    assert objects.stderr == result.stderr
+
+
 @pytest.mark.parametrize("body", [b"[]", listing(), b'{"object": "list", "data": null}'])
 def test_an_empty_list_prints_nothing_and_is_a_success(serve: Serve, models: Models, body: bytes) -> None:
     assert models(serve(http("200 OK", body))) == (0, b"", "")
@@ -162,11 +189,81 @@ def test_a_server_that_knows_the_other_parameter_only_is_asked_with_it(serve: Se
     assert queries(server) == [b"", b"?after=one", b"?after_id=one", b"?after_id=two"]
 
 
+# How servers say that more follows, and how the rest is asked for.
+FOLLOWED: dict[str, tuple[dict[str, Any], bytes]] = {
+    "Cohere": ({"next_page_token": "t+1"}, b"?page_token=t%2B1"),
+    "Google": ({"nextPageToken": "t"}, b"?pageToken=t"),
+    "a cursor": ({"next_cursor": "t"}, b"?cursor=t"),
+    "a URL": ({"next": "https://example.com/v1/models?cursor=t&limit=1", "previous": None}, b"?cursor=t&limit=1"),
+    "a path": ({"next": "/v1/models?page=2"}, b"?page=2"),
+    "a token": ({"next": "t"}, b"?cursor=t"),
+    "HAL": ({"_links": {"next": {"href": "/models?page=2"}}}, b"?page=2"),
+    "an object": ({"pagination": {"has_more": True}}, b"?after=one"),
+    "an object with a cursor": ({"pagination": {"has_more": True, "next_cursor": "t"}}, b"?cursor=t"),
+    "an object with a token": ({"meta": {"next_page_token": "t"}}, b"?page_token=t"),
+    "an object with a URL": ({"links": {"next": "?page=2"}}, b"?page=2"),
+    "an offset": ({"has_more": True, "limit": 1, "offset": 0}, b"?offset=1"),
+    "the next offset": ({"next_offset": 1}, b"?offset=1"),
+    "a page": ({"pagination": {"page": 1, "total_pages": 2}}, b"?page=2"),
+    "the next page": ({"next_page": 2}, b"?page=2"),
+    "a total": ({"total": 2, "limit": 1}, b"?offset=1"),
+    "another name": ({"hasMore": True}, b"?after=one"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FOLLOWED.values(), ids=FOLLOWED.keys())
+def test_a_list_is_followed_whichever_way_the_server_says_that_there_is_more(
+    serve: Serve, models: Models, case: tuple[dict[str, Any], bytes]
+) -> None:
+    says, query = case
+    server = serve(*parts(listing("one", **says), listing("two")))
+    assert models(server, "--base-url", f"{server.url}?cursor=old&v=1", env={}) == (0, b"one\ntwo\n", "")
+    first, second = queries(server)
+    assert first == b"?cursor=old&v=1"
+    assert second.replace(b"?cursor=old&v=1&", b"?").replace(b"?v=1&", b"?") == query
+
+
+def test_a_link_in_a_header_is_followed(serve: Serve, models: Models) -> None:
+    link = 'Link: <https://example.com/a?page=1>; rel="prev", <https://example.com/models?page=3>; rel="next"'
+    server = serve((http("200 OK", ONE, link),), *parts(listing("two")))
+    assert models(server) == (0, b"one\ntwo\n", "")
+    assert queries(server) == [b"", b"?page=3"]
+
+
+ENDS: list[dict[str, Any]] = [
+    {"has_more": False, "next_page_token": "", "next": None, "total": 9},
+    {"next": None, "previous": "/models?page=1", "count": 1},
+    {"pagination": {"has_more": False, "next_cursor": None}},
+    {"pagination": {"page": 1, "total_pages": 1, "total": 1}},
+    {"links": {"next": None}, "meta": {"total": 1}},
+    {"nextPageToken": "", "totalSize": 1},
+    {"next": [], "total": "many", "page": True, "pagination": []},
+]
+
+
+@pytest.mark.parametrize("says", ENDS)
+def test_a_list_that_is_at_its_end_is_asked_for_once(serve: Serve, models: Models, says: dict[str, Any]) -> None:
+    server = serve(http("200 OK", listing("one", **says)))
+    assert models(server) == (0, b"one\n", "")
+    assert len(server.requests) == 1
+
+
+def test_a_server_that_refuses_a_parameter_is_asked_with_the_next_one(serve: Serve, models: Models) -> None:
+    first, refusal = listing("one", has_more=True), (http("400 Bad Request", error_body("unknown: after")),)
+    server = serve(*parts(first), refusal, *parts(listing("two", has_more=True), listing("three")))
+    assert models(server) == (0, b"one\nthree\ntwo\n", "")
+    assert queries(server) == [b"", b"?after=one", b"?after_id=one", b"?after_id=two"]
+
+
 @pytest.mark.parametrize(
     ("body", "asked"),
     [
         pytest.param(listing("one", has_more=True, last_id="one"), 3, id="the same part again"),
         pytest.param(listing(has_more=True), 1, id="nothing"),
+        pytest.param(listing("one", next="https://example.com/v2/models"), 1, id="a URL without a query"),
+        pytest.param(listing("one", next=True), 1, id="a mere yes"),
+        pytest.param(listing("one", next_page_token="t"), 2, id="the first part again"),
+        pytest.param(listing("one", total=500), 2, id="a total alone"),
     ],
 )
 def test_a_list_whose_rest_does_not_come_is_8_and_no_part_of_it_is_printed(
@@ -309,15 +406,14 @@ def test_nobody_listens_is_3_after_the_retries(models: Models) -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"<!doctype html><p>hello", "something that is no list of models; check --base-url"),
-        (b"hello", "something that is no list of models; check --base-url"),
-        (b'{"object": "chat.completion", "choices": []}', "JSON that is no list of models: {"),
-        (b'{"data": null}', "JSON that is no list of models: {"),
-        (b'{"data": {"id": "one"}}', "JSON that is no list of models: {"),
-        (ONE + ONE, "JSON that is no list of models: {"),
-        (listing("one", 2), 'the server lists a model without an id: {"id": 2'),
-        (b'["one"]', 'the server lists a model without an id: "one"'),
-        (listing(""), 'the server lists a model without an id: {"id": ""'),
+        (b"<!doctype html><p>hello", "something that is not a list of models; check --base-url"),
+        (b"hello", "something that is not a list of models; check --base-url"),
+        (b'{"object": "chat.completion", "choices": []}', "JSON that is not a list of models: {"),
+        (b'{"data": null}', "JSON that is not a list of models: {"),
+        (b'{"data": {"id": "one"}}', "JSON that is not a list of models: {"),
+        (ONE + ONE, "JSON that is not a list of models: {"),
+        (b'["one"]', 'the server lists no model with an id: "one"'),
+        (listing(""), 'the server lists no model with an id: {"id": ""'),
     ],
 )
 def test_something_else_than_a_list_is_4_and_not_asked_for_again(
