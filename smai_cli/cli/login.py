@@ -19,7 +19,7 @@ from smai_cli.config.endpoint import Endpoint, endpoint_for, find_ca_file
 from smai_cli.config.keys import Secret, checked_key, key_from_stdin
 from smai_cli.config.keystore import KeyStore
 from smai_cli.config.places import config_folder
-from smai_cli.errors import SmaiError, UsageError
+from smai_cli.errors import Cause, SmaiError, UsageError
 from smai_cli.http.retry import Retries
 from smai_cli.main import die_by
 from smai_cli.output.descriptors import Output, say
@@ -90,18 +90,22 @@ def login(
     endpoint = endpoint_for(found, key, settings, headers)
     life = Lifecycle(deadline, watches_stdout=False)
     life.key = endpoint.secrets
+    retries = Retries(clocks.retries, life.say, deadline)
 
     def work() -> None:
-        if not no_check:
-            _check(endpoint, clocks.clocks(deadline), Retries(clocks.retries, life.say, deadline))
+        if not no_check and (blocked := _check(endpoint, clocks.clocks(deadline), retries)):
+            life.say(f"the key is kept unchecked: {blocked.what}")
         path = store.put(settings.name, origin, key)
         say(f"the key for {origin} is kept in {path}")
 
     return life.deliver(work)
 
 
-def _check(endpoint: Endpoint, clocks: Clocks, retries: Retries) -> None:
-    """Ask the server for its models: a list of them is the one sign that the key is good. Raises SmaiError."""
+def _check(endpoint: Endpoint, clocks: Clocks, retries: Retries) -> SmaiError | None:
+    """Ask the server for its models: a list of them is the one sign that the key is good. Raises SmaiError.
+
+    Returns the failure where a firewall before the server answers, which says nothing about the key.
+    """
     from smai_cli.http import transport  # noqa: PLC0415  # after --help and usage errors
     from smai_cli.stream.models import PATH, read_list, with_query  # noqa: PLC0415
 
@@ -117,8 +121,11 @@ def _check(endpoint: Endpoint, clocks: Clocks, retries: Retries) -> None:
             endpoint,
         )
     except SmaiError as error:
+        if error.cause is Cause.WEB_PAGE:
+            return error
         error.hint = f"the key was not kept; {error.hint}"
         raise
+    return None
 
 
 def _notice() -> None:

@@ -267,6 +267,27 @@ def test_nothing_but_a_list_of_models_makes_a_key_good(
     assert not keys.exists()
 
 
+CHALLENGE = http("403 Forbidden", b"<html>Just a moment...", "cf-mitigated: challenge", "Content-Type: text/html")
+
+
+def test_a_firewall_that_answers_in_place_of_the_server_says_nothing_about_the_key(
+    serve: Serve, smai: Smai, keys: Path
+) -> None:
+    server = serve(CHALLENGE)
+    result = smai("login", "--base-url", server.url, stdin=KEY.encode())
+    assert (result.status, result.stdout, len(server.requests)) == (0, b"", 1)
+    notice, kept = result.stderr.splitlines()
+    assert notice == "smai: the key is kept unchecked: the server answered 403 Forbidden with a web page"
+    assert kept.startswith("smai: the key for http://127.0.0.1")
+    assert KEY in keys.read_text()
+
+
+def test_a_403_of_the_server_keeps_no_key(serve: Serve, smai: Smai, keys: Path) -> None:
+    result = smai("login", "--base-url", serve(http("403 Forbidden", error_body("no"))).url, stdin=KEY.encode())
+    assert (result.status, keys.exists()) == (5, False)
+    assert result.stderr.endswith("; the key was not kept; check the key and the account\n")
+
+
 # Clocks.
 
 NEVER = ["--max-time", "0.5"]
