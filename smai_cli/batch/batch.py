@@ -91,8 +91,8 @@ class Tally:
 class Batch:
     """One run. `connect` returns what a worker sends by; `requests` makes the requests.
 
-    `check` checks the text of an answer, `hide` keeps secrets out of what a server says. `run` is to be called once;
-    `stop` from anywhere.
+    `check` returns the text to put away, or raises for a wrong form; `hide` keeps secrets out of what a server says.
+    `run` is to be called once; `stop` from anywhere.
     """
 
     def __init__(  # noqa: PLR0913  # the parts of a run, each chosen by the edge
@@ -104,7 +104,7 @@ class Batch:
         notices: Notices,
         *,
         connect: Callable[[], Post],
-        check: Callable[[str], None] | None = None,
+        check: Callable[[str], str] | None = None,
         hide: Callable[[str], str] = str,
         deadline: Deadline | None = None,
     ) -> None:

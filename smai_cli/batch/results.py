@@ -64,7 +64,7 @@ class Collector:
     # Media stay in the result: they are delivered.
     needs = frozenset({Unread.TEXT, Unread.CALL})
 
-    def __init__(self, check: Callable[[str], None] | None = None, on_begin: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, check: Callable[[str], str] | None = None, on_begin: Callable[[], None] = lambda: None) -> None:
         self._check = check
         self._on_begin = on_begin
         self._has_begun = False
@@ -88,7 +88,7 @@ class Collector:
         """Check the text of a complete answer."""
         self._has_ended = True
         if outcome.error is None and self._check and not outcome.calls:
-            self._check("".join(self._pieces))
+            self._pieces = [self._check("".join(self._pieces))]
 
     def answer(self, outcome: Outcome) -> Answer:
         """Return what came."""

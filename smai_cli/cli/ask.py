@@ -178,12 +178,11 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
 
     with _request(run, question, options, trace) as (request, question):
         dialect = _dialect(options, server)
-        check = question.response_format.check if question.response_format else None
         expected = Expected(
             model=request.model,
             choices=choices_in(request.extra_body),
             stream=request.stream,
-            check=check,
+            fit=question.response_format.fit if question.response_format else None,
             turn=question.turn(request),
         )
         clocks = server.clocks.clocks(run.life.deadline)

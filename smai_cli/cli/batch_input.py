@@ -29,7 +29,7 @@ class BatchInput(Frozen):
 
     source: Input
     defaults: Defaults
-    check: Callable[[str], None] | None
+    check: Callable[[str], str] | None
 
 
 def read_input(typed: BatchValues, server: ServerOptions) -> BatchInput:
@@ -42,7 +42,7 @@ def read_input(typed: BatchValues, server: ServerOptions) -> BatchInput:
     return BatchInput(
         source=_source(typed),
         defaults=_defaults(typed, form),
-        check=form.check if form else None,
+        check=form.fit if form else None,
     )
 
 

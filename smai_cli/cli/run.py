@@ -35,13 +35,14 @@ _TOOLS_SHOWN = 10
 class Expected(Frozen):
     """What is known of an answer before it comes, where it is asked for.
 
-    `check` raises a SmaiError for a text that is not what was asked for; `turn` is what a conversation is to keep.
+    `fit` returns the text to deliver, or raises BrokenError if it is not what was asked for; `turn` is what a
+    conversation is to keep.
     """
 
     model: str
     choices: int
     stream: bool
-    check: Callable[[str], None] | None
+    fit: Callable[[str], str] | None
     turn: "Turn | None"
 
 
@@ -128,7 +129,7 @@ class Run:
             return ends
         self.outcome.model = expected.model
         self.outcome.choices = expected.choices
-        ends = ends.replaced(check=expected.check, keep=expected.turn.prepare if expected.turn else None)
+        ends = ends.replaced(fit=expected.fit, keep=expected.turn.prepare if expected.turn else None)
         if self._tracer:
             return ends.replaced(trace=self._tracer)
         if not stderr_can_draw():

@@ -8,7 +8,7 @@ from smai_cli.http.trace import Trace
 from smai_cli.output.descriptors import Aside, FileOutput, Output
 from smai_cli.output.options import OutputOptions
 from smai_cli.output.wrappers import ReasoningToStderr, Recorded, SavedTurn, Tee, Traced, WithCalls
-from smai_cli.output.writers import WRITERS, Final, Writer
+from smai_cli.output.writers import WRITERS, Final, FinalFile, Writer
 from smai_cli.prompt.request import Message
 
 if TYPE_CHECKING:
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 class Ends(Frozen):
     """Where an answer goes, and who hears of it; None for what a run does not have.
 
-    `check` raises a SmaiError for a text that is not what was asked for, `keep` takes the answer as a message, once it
-    was delivered; `trace` hears each step, `cadence` notes it, `waiting` counts it.
+    `fit` returns the text to deliver, or raises BrokenError if it is not what was asked for. `keep` takes the answer as
+    a message, once it was delivered; `trace` takes each step, `cadence` notes it, `waiting` counts it.
     """
 
     stdout: Output
-    file: Output | None = None
+    file: FileOutput | None = None
     tape: FileOutput | None = None
-    check: Callable[[str], None] | None = None
+    fit: Callable[[str], str] | None = None
     keep: Callable[[Message], None] | None = None
     cadence: "Cadence | None" = None
     trace: Trace | None = None
@@ -35,10 +35,10 @@ class Ends(Frozen):
 
 def writer_for(options: OutputOptions, ends: Ends) -> Writer:
     """Return the writer of a run, from the inside to the outside."""
-    writer = _mode(options, ends.stdout, ends.check)
+    writer = _mode(options, ends.stdout, ends.fit)
     if ends.file:
         # The file hears everything first: what a reader of stdout has seen is on the disk as well.
-        into_file = _mode(options, ends.file, ends.check)
+        into_file = _mode(options, ends.file, ends.fit)
         writer = into_file if options.quiet else Tee(into_file, writer)
     if ends.tape:
         writer = Recorded(writer, ends.tape)
@@ -60,6 +60,9 @@ def writer_for(options: OutputOptions, ends: Ends) -> Writer:
     return writer
 
 
-def _mode(options: OutputOptions, out: Output, check: Callable[[str], None] | None) -> Writer:
-    writer = Final(out, check) if options.mode == "final" else WRITERS[options.mode](out)
+def _mode(options: OutputOptions, out: Output, fit: Callable[[str], str] | None) -> Writer:
+    if options.mode == "final":
+        writer: Writer = FinalFile(out, fit) if isinstance(out, FileOutput) else Final(out, fit)
+    else:
+        writer = WRITERS[options.mode](out)
     return WithCalls(writer) if options.tool_calls else writer

@@ -3,7 +3,8 @@
 import io
 from collections.abc import Callable
 
-from smai_cli.output.descriptors import Output
+from smai_cli.errors import BrokenError
+from smai_cli.output.descriptors import FileOutput, Output
 from smai_cli.stream.chunk import Chunk, Unread
 from smai_cli.stream.outcome import TEXT_NEEDS, Outcome
 from smai_cli.text import visible
@@ -81,14 +82,15 @@ class Jsonl(Writer):
 class Final(Writer):
     """The whole text in one write, when it is complete; nothing otherwise.
 
-    `check` raises a SmaiError for a text that is not what was asked for, which is then not written either.
+    `fit` returns the text to deliver, or raises BrokenError for one that is not what was asked for, which is then not
+    written either.
     """
 
     holds_back = True
 
-    def __init__(self, out: Output, check: Callable[[str], None] | None = None) -> None:
+    def __init__(self, out: Output, fit: Callable[[str], str] | None = None) -> None:
         super().__init__(out)
-        self._check = check
+        self._fit = fit
         self._text = io.StringIO()
 
     def chunk(self, chunk: Chunk) -> None:
@@ -99,10 +101,33 @@ class Final(Writer):
         """Write the text of a complete answer; forget that of a broken one, which may be asked for again."""
         text = self._text.getvalue()
         self._text = io.StringIO()
-        if outcome.error is None and self._check and not outcome.calls:  # a tool call is no text
-            self._check(text)
+        if outcome.error is None and self._fit and not outcome.calls:  # a tool call is not text
+            try:
+                text = self._fit(text)
+            except BrokenError as error:
+                self._keep(text, error)
+                raise
         if text and outcome.error is None:
-            self.out.write(_encoder(self.out)(text if text.endswith("\n") else text + "\n"))
+            self._write(text)
+
+    def _keep(self, text: str, error: BrokenError) -> None:
+        """Keep a text that is not what was asked for, and say in `error` where; stdout gets nothing."""
+
+    def _write(self, text: str) -> None:
+        self.out.write(_encoder(self.out)(text if text.endswith("\n") else text + "\n"))
+
+
+class FinalFile(Final):
+    """As Final, into the file of `--output`: one that is not what was asked for stays in the file with .partial."""
+
+    def __init__(self, out: FileOutput, fit: Callable[[str], str] | None = None) -> None:
+        super().__init__(out, fit)
+        self._name = out.name
+
+    def _keep(self, text: str, error: BrokenError) -> None:
+        if text:
+            self._write(text)
+            error.hint = f"{error.hint}; it is in {self._name}"
 
 
 WRITERS: dict[str, type[Writer]] = {"text": Text, "raw": Raw, "jsonl": Jsonl, "final": Final}

@@ -20,8 +20,8 @@ class InputOptions(Frozen):
     """What the options say of the input: the system text, or `@` and the name of a file, and the names of files.
 
     The name `-` is stdin. `system_is_typed` says that the system text was typed, and does not come from the
-    configuration. `json` asks for JSON, `schema` for JSON after the schema in that file. `option` are the KEY=VALUE
-    pairs of -O; `takes_one` says that only one answer can be delivered.
+    configuration. `json` asks for JSON, `schema` for JSON that matches the schema in that file. `option` are the
+    KEY=VALUE pairs of -O; `takes_one` says that only one answer can be delivered.
     """
 
     system: str | None = None

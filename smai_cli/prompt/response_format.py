@@ -1,4 +1,4 @@
-"""The form that an answer must have, JSON or JSON after a schema: what the server is asked for, and the check."""
+"""The form that an answer must have: JSON, or JSON that matches a schema. The request for it, and the check."""
 
 import re
 from typing import Any
@@ -10,7 +10,7 @@ from smai_cli.text import one_line
 
 
 class ResponseFormat:
-    """JSON, after the schema that `read` finds in the file `path`, if there is one.
+    """JSON that matches the schema that `read` finds in the file `path`, if there is one.
 
     Raises UsageError for what is no schema.
     """
@@ -28,12 +28,23 @@ class ResponseFormat:
         name = re.sub(r"[^a-zA-Z0-9_-]+", "_", title if isinstance(title, str) else "")[:64]
         return {"type": "json_schema", "json_schema": {"name": name or "answer", "schema": schema}}
 
-    def check(self, text: str) -> None:
-        """Raise BrokenError for an answer that does not have the form."""
+    def fit(self, text: str) -> str:
+        """Return the text to deliver: the answer, or the object that is alone in one code fence.
+
+        Raises BrokenError for an answer that does not have the form.
+        """
         try:
             answer = JSON.decode(text)
         except (ValueError, RecursionError) as exc:
-            raise _mismatch(f"the answer is not JSON: {one_line(text, 80)}") from exc
+            fenced = _fenced(text)
+            if fenced is None:
+                raise _mismatch(f"the answer is not JSON: {one_line(text, 80)}") from exc
+            answer, text = fenced
+        self._match(answer)
+        return text
+
+    def _match(self, answer: Any) -> None:
+        """Raise BrokenError for JSON that does not match the schema."""
         if self._validator is None:
             return
         from jsonschema.exceptions import best_match  # noqa: PLC0415  # beside the validator
@@ -43,11 +54,28 @@ class ResponseFormat:
         except Exception as exc:  # numbers and nestings can be too large for a check
             raise _mismatch(f"the answer cannot be checked against the schema: {one_line(str(exc), 200)}") from exc
         if error:
-            raise _mismatch(f"the answer is not after the schema: {_located(error)}")
+            raise _mismatch(f"the answer does not match the schema: {_located(error)}")
+
+
+def _fenced(text: str) -> tuple[Any, str] | None:
+    """Return the object or array that is alone in one code fence (CommonMark, section 4.5), decoded and as text.
+
+    Models write one around JSON although they are asked for JSON alone. Returns None for anything else.
+    """
+    text = text.strip()
+    opening = re.match(r"(`{3,}|~{3,})[ \t]*[\w+.-]*", text)
+    if not opening or not text.endswith(opening[1]):
+        return None
+    inner = text[opening.end() : -len(opening[1])].strip()
+    try:
+        answer = JSON.decode(inner)
+    except (ValueError, RecursionError):
+        return None
+    return (answer, inner) if isinstance(answer, dict | list) else None
 
 
 def _mismatch(what: str) -> BrokenError:
-    """Return the failure of an answer that was whole, and billed: whether it is worth another one is not for smai."""
+    """Return the failure of a complete answer, which was billed: smai does not ask for another one by itself."""
     return BrokenError(what, "ask again, or another model", again=Again.NEVER)
 
 

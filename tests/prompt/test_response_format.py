@@ -100,10 +100,69 @@ def test_final_prints_an_answer_that_is_json(smai: Smai, server: Server, reply: 
     assert result == (0, (reply.removesuffix("\n") + "\n").encode(), "")
 
 
+FENCED = [
+    pytest.param('```json\n{"name": "A"}\n```', '{"name": "A"}', id="json"),
+    pytest.param(' \n```\n{\n  "name": "A"\n}\n```\n\n', '{\n  "name": "A"\n}', id="no word, several lines"),
+    pytest.param('~~~ JSON\r\n{"name": "A"}\r\n~~~', '{"name": "A"}', id="tildes"),
+    pytest.param('````json\n{"name": "```"}\n````', '{"name": "```"}', id="a fence in the text"),
+    pytest.param('```json {"name": "A"} ```', '{"name": "A"}', id="one line"),
+    pytest.param('```json\n{"name": "```js\\n```"}\n```', '{"name": "```js\\n```"}', id="the same fence in the text"),
+]
+
+
+@pytest.mark.parametrize(("reply", "text"), FENCED)
+def test_an_object_alone_in_a_code_fence_is_taken_out_of_it(schema: Path, reply: str, text: str) -> None:
+    assert ResponseFormat(str(schema)).fit(reply) == text
+    assert ResponseFormat().fit(reply) == text
+
+
+def test_final_prints_the_object_without_its_fence(smai: Smai, server: Server, schema: Path, tmp_path: Path) -> None:
+    url, out = server(reply='```json\n{"name": "A"}\n```').url, tmp_path / "out.json"
+    for form in (["--json"], ["--schema", schema]):
+        result = smai("ask", "--base-url", url, *QUIET, *form, "-o", out, "hi")
+        assert (result, out.read_bytes()) == ((0, b'{"name": "A"}\n', ""), b'{"name": "A"}\n')
+    assert smai("ask", "--base-url", url, "--json", "hi").stdout.startswith(b"```json\n")
+
+
+def test_a_batch_keeps_the_object_without_its_fence(smai: Smai, server: Server) -> None:
+    url = server(reply='```json\n{"name": "A"}\n```').url
+    result = smai("batch", "--base-url", url, "--json", "--lines", stdin=b"hi\n")
+    assert (result.status, json.loads(result.stdout)["text"]) == (0, '{"name": "A"}')
+
+
+def test_an_array_in_a_fence_is_taken_out_of_it_too() -> None:
+    assert ResponseFormat().fit("```json\n[1]\n```") == "[1]"
+
+
+@pytest.mark.parametrize("reply", ["Sure! {}", '{"age": 1}', '```json\n{"age": 1}\n```'])
+def test_an_answer_that_does_not_fit_stays_beside_the_file(
+    smai: Smai, server: Server, schema: Path, tmp_path: Path, reply: str
+) -> None:
+    out = tmp_path / "out.json"
+    out.write_text("old")
+    result = smai("ask", "--base-url", server(reply=reply).url, *QUIET, "--schema", schema, "-o", out, "hi")
+    assert (result.status, result.stdout) == (8, b"")
+    assert result.stderr.endswith(f"; ask again, or another model; it is in {out}.partial\n")
+    assert (out.read_text(), Path(f"{out}.partial").read_text()) == ("old", f"{reply}\n")
+
+
+def test_nothing_stays_of_an_answer_that_is_empty(smai: Smai, server: Server, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    result = smai("ask", "--base-url", server(tape=_tape("")).url, *QUIET, "--json", "-o", out, "hi")
+    assert (result.status, list(tmp_path.glob("out*"))) == (8, [])
+
+
 THROUGH_THE_PROCESS = ("words before it", "NaN", "nested deep", "forged", "wrong type", "missing field")
 MISMATCHES = [
     pytest.param("Sure! {}", "is not JSON: Sure! {}", id="words before it"),
-    pytest.param('```json\n{"name": "A"}\n```', "is not JSON: ```json", id="fenced"),
+    pytest.param('Here:\n```json\n{"name": "A"}\n```', "is not JSON: Here:", id="words before a fence"),
+    pytest.param('```json\n{"name": "A"}\n```\nDone.', "is not JSON: ```json", id="words after a fence"),
+    pytest.param('```\n{"name": "A"}\n```\n```\n{}\n```', "is not JSON: ```", id="two fences"),
+    pytest.param('```json\n{"name": "A"}', "is not JSON: ```json", id="a fence without an end"),
+    pytest.param("```\n5\n```", "is not JSON: ```", id="a number in a fence"),
+    pytest.param("```", "is not JSON: ```", id="half a fence"),
+    pytest.param("```" + " " * 500_000 + "x", "is not JSON: ```", id="a long fence"),
+    pytest.param('```json\n{"age": 1}\n```', "schema: 'name' is a required property", id="fenced, a missing field"),
     pytest.param('{"name": "A"} {"name": "B"}', "is not JSON", id="two"),
     pytest.param('{"name": "A"', "is not JSON", id="cut"),
     pytest.param("", "is not JSON", id="nothing"),
@@ -111,9 +170,9 @@ MISMATCHES = [
     pytest.param('{"name": "A", "age": 1e999}', "is not JSON", id="1e999"),
     pytest.param("[" * 100_000, "is not JSON", id="nested deep"),
     pytest.param("\x1b[2J\nsmai: forged", "is not JSON: ", id="forged"),
-    pytest.param("[]", "is not after the schema: [] is not of type 'object'", id="wrong type"),
-    pytest.param('{"age": 1}', "is not after the schema: 'name' is a required property", id="missing field"),
-    pytest.param('{"name": "A", "x": 1}', "is not after the schema: Additional properties", id="field too many"),
+    pytest.param("[]", "does not match the schema: [] is not of type 'object'", id="wrong type"),
+    pytest.param('{"age": 1}', "does not match the schema: 'name' is a required property", id="missing field"),
+    pytest.param('{"name": "A", "x": 1}', "does not match the schema: Additional properties", id="field too many"),
     pytest.param('{"name": ""}', "at $.name", id="behind a $ref"),
     pytest.param('{"name": "A", "age": 1.5}', "1.5 is not of type 'integer' at $.age", id="field of a wrong type"),
 ]
@@ -122,7 +181,7 @@ MISMATCHES = [
 @pytest.mark.parametrize(("reply", "words"), MISMATCHES)
 def test_an_answer_that_is_not_after_the_schema_is_told_by_its_place(schema: Path, reply: str, words: str) -> None:
     with pytest.raises(BrokenError) as raised:
-        ResponseFormat(str(schema)).check(reply)
+        ResponseFormat(str(schema)).fit(reply)
     assert words in str(raised.value)
     assert len(str(raised.value).splitlines()) == 1
 
@@ -274,9 +333,9 @@ def test_a_schema_elsewhere_is_never_fetched(smai: Smai, server: Server, schema:
 def test_references_within_the_file_work(schema: Path, text: str, good: str, bad: str) -> None:
     schema.write_text(text)
     form = ResponseFormat(str(schema))
-    form.check(good)
+    form.fit(good)
     with pytest.raises(BrokenError):
-        form.check(bad)
+        form.fit(bad)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +349,7 @@ def test_references_within_the_file_work(schema: Path, text: str, good: str, bad
 )
 def test_a_reference_that_is_none_or_stays_in_the_file_is_taken(schema: Path, value: dict[str, Any]) -> None:
     schema.write_text(json.dumps(value))
-    ResponseFormat(str(schema)).check('{"$ref": "http://example.org/x"}')
+    ResponseFormat(str(schema)).fit('{"$ref": "http://example.org/x"}')
 
 
 def test_the_format_of_the_responses_api_is_flat(schema: Path) -> None:
