@@ -41,6 +41,7 @@ class Again(Enum):
 
     NEVER = "never"
     UNANSWERED = "the server did not begin an answer, and nothing was billed"
+    UNDELIVERED = "the server refused inside its answer, before any text, and nothing was delivered"
     HELD_BACK = "an answer broke, and the mode has delivered none of it"
 
 

@@ -63,6 +63,7 @@ class Collector:
     takes_all = False
     # Media stay in the result: they are delivered.
     needs = frozenset({Unread.TEXT, Unread.CALL})
+    has_delivered = False
 
     def __init__(self, check: Callable[[str], str] | None = None, on_begin: Callable[[], None] = lambda: None) -> None:
         self._check = check

@@ -88,8 +88,8 @@ def answer_error(api_error: ApiError, *, in_stream: bool, has_text: bool) -> Sma
     """Return the failure that an error object in an answer with HTTP status 200 is.
 
     `in_stream` says that it came as an event, not as the whole body, `has_text` that text came before it: then it is a
-    broken answer, whatever it says. The answer may have been billed, so it is tried again only where nothing of it was
-    delivered.
+    broken answer, whatever it says. A server that is busy is asked again if nothing was delivered, as it is after an
+    HTTP error. A broken answer may have been billed: it is asked for again only by a mode that holds it back.
     """
     what = f"the server answered with an error: {api_error}"
     if in_stream:
@@ -99,11 +99,12 @@ def answer_error(api_error: ApiError, *, in_stream: bool, has_text: bool) -> Sma
     may_pass = kind in (BusyError, BrokenError)
     if has_text:
         kind = BrokenError
+    again = Again.UNDELIVERED if kind is BusyError else Again.HELD_BACK
     return kind(
         what,
         hint_for(cause) if cause else "try again later",
         retryable=may_pass,
-        again=Again.HELD_BACK if may_pass else Again.NEVER,
+        again=again if may_pass else Again.NEVER,
         cause=cause,
         code=api_error.code or None,
         wait_s=api_error.wait_s,

@@ -40,11 +40,11 @@ class Retries:
     def wait(self, error: SmaiError, *, holds_back: bool) -> bool:
         """Wait for the next try after `error` and return True, or return False at once: then it is final.
 
-        Only a failure that `error.again` allows is tried again: one before any answer, or, where the mode
-        holds everything back, a broken answer. Where the server asks for more patience than there is, the
+        Only a failure that `error.again` allows is tried again: one before any answer, or, where nothing was delivered
+        (`holds_back`), one in an answer. Where the server asks for more patience than there is, the
         hint of `error` says so.
         """
-        allowed = error.again is Again.UNANSWERED or (error.again is Again.HELD_BACK and holds_back)
+        allowed = error.again is Again.UNANSWERED or (error.again is not Again.NEVER and holds_back)
         if not allowed or self.spent >= self.limit:
             return False
         asked_s = error.reset_s if error.wait_s is None else error.wait_s

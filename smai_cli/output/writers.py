@@ -27,6 +27,11 @@ class Writer:
     def __init__(self, out: Output) -> None:
         self.out = out
 
+    @property
+    def has_delivered(self) -> bool:
+        """Whether anything went to the output."""
+        return self.out.written > 0
+
     def piece(self, data: bytes) -> None:
         """Take bytes of the body as they came from the network."""
 

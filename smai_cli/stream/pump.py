@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from smai_cli.clocks import FINISHED_GRACE_S, HURRY_S, IdleClock
-from smai_cli.errors import ANSWER_FAILURES, BrokenError, Cause, RefusedError, SmaiError
+from smai_cli.errors import ANSWER_FAILURES, Again, BrokenError, Cause, RefusedError, SmaiError
 from smai_cli.http.retry import Retries
 from smai_cli.prompt.request import Request
 from smai_cli.stream.answer import chunks_of_answer
@@ -55,6 +55,10 @@ class Writer(Protocol):
     holds_back: bool
     takes_all: bool
     needs: frozenset[Unread]
+
+    @property
+    def has_delivered(self) -> bool:
+        """Whether anything of an answer went out."""
 
     def piece(self, data: bytes, /) -> None:
         """Take bytes of the body as they came from the network."""
@@ -114,7 +118,11 @@ def ask(  # noqa: PLR0913  # the parts of a run, each chosen by the edge
             outcome.end(error)
         else:
             pump(source, dialect, writer, outcome)
-        if outcome.error is None or not retries.wait(outcome.error, holds_back=writer.holds_back):
+        failure = outcome.error
+        if failure is None:
+            return
+        is_undelivered = failure.again is Again.UNDELIVERED and not writer.has_delivered
+        if not retries.wait(failure, holds_back=writer.holds_back or is_undelivered):
             return
         outcome.restart()
 

@@ -73,9 +73,20 @@ def test_an_error_before_any_text_means_the_same_everywhere(smai: Smai, serve: S
     api = "responses" if place.startswith("responses") else "chat"
     for name in ERRORS if place in ("one piece", "an event") else SOME:
         error, status, step, _ = ERRORS[name]
-        result = fair(smai("ask", "--api", api, "hi", env=reach(serve(*PLACES[place](error)))))
+        result = fair(smai("ask", "--api", api, "--retries", "0", "hi", env=reach(serve(*PLACES[place](error)))))
         assert result[:2] == (status, b""), name
         assert step in result.stderr, name
+
+
+@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("place", ["one piece", "an event behind a role"])
+def test_a_busy_server_is_asked_again_if_nothing_was_delivered(smai: Smai, serve: Serve, place: str, name: str) -> None:
+    error = ERRORS[name][0] | {"retry_after": 0}
+    is_busy = ERRORS[name][1] == 6
+    for flags, is_asked_again in (([], is_busy), (["--raw"], False), (["--jsonl"], is_busy and place == "one piece")):
+        server = serve(tuple(PLACES[place](error)), tuple(PLAIN_ANSWER))
+        result = fair(smai("ask", *flags, "hi", env=reach(server)))
+        assert (len(server.requests), result.status == 0) == ((2, True) if is_asked_again else (1, False)), flags
 
 
 @pytest.mark.parametrize("name", ERRORS)

@@ -25,6 +25,8 @@ class Pauses:
         (RefusedError("x"), False, False),
         (ClockError("x"), True, False),
         (BrokenError("x"), False, False),
+        (BusyError("x", again=Again.UNDELIVERED), False, False),
+        (BusyError("x", again=Again.UNDELIVERED), True, True),
         (BrokenError("x"), True, True),
         (BrokenError("x", again=Again.NEVER), True, False),
     ],
