@@ -65,10 +65,12 @@ _ROWS = (
     _Row(
         Cause.MONEY,
         r"insufficient(user|token|account)?(quota|balance|credit|fund)|exceededcurrentquota|preconsumetokenquota"
-        r"|creditbalance|balanceexhausted|(no|outof)credits?$|arrear|overdue|paymentrequired|freetieronly"
+        r"|creditbalance|(balance|credit|fund)s?(exhausted|depleted|notenough|toolow)|(no|outof)credits?$"
+        r"|arrear|overdue|paymentrequired|freetieronly"
         r"|billing(?!hard)|^(1113|1309)$|^baseresp1008$",
-        r"insufficient (account )?(balance|credit|fund)|credit balance is too low|balance is insufficient"
-        r"|(used all available|run out of|n[o']t have any) credits|credits are depleted"
+        r"(insufficient|not enough) (account )?(balance|credit|fund)|requires more credits"
+        r"|(balance|credits?|funds?) (is |are )?(insufficient|too low|not enough|exhausted|depleted)"
+        r"|(used all available|run out of|n[o']t have any) credits"
         r"|\u4f59\u989d\u4e0d\u8db3|\u989d\u5ea6\u4e0d\u8db3|\u6b20\u8d39",
     ),
     # budget_exceeded with 422, LiteLLM, in its time with 400 and 429: litellm/exceptions.py, BudgetExceededError.
@@ -76,9 +78,9 @@ _ROWS = (
     _Row(
         Cause.SPENDING_LIMIT,
         r"spend(ing)?limit|organizationusagelimit|billinghard|budgetexceeded",
-        r"reached your specified api usage limits|reaching the monthly spending limit",
+        r"reached your specified api usage limits|monthly spending limit|budget has been exceeded",
     ),
-    _Row(Cause.EXPIRED_KEY, r"expired.*(key|token)|(key|token).*expired|^1003$"),
+    _Row(Cause.EXPIRED_KEY, r"expired.*(key|token)|(key|token).*expired|^1003$", r"(api key|token) (has )?expired"),
     _Row(Cause.MISSING_KEY, r"missing.*apikey|noapikey|^1001$", r"^you didn't provide an api key"),
     # Gemini has API_KEY_INVALID in the details of its 400, INVALID_ARGUMENT. "No connected db." with 400 is what
     # LiteLLM without a database says of a key that is not its master key (litellm/proxy/auth/user_api_key_auth.py).
@@ -116,7 +118,7 @@ _ROWS = (
         Cause.MODEL,
         r"model.*not(found|exist|open|supported|available)|(invalid|unknown|nosuch)model|deploymentnotfound"
         r"|operationnotsupported|^notfounderror$|^121[12]$|^40301$",
-        r"^(the )?model .{1,200}(not found|does not exist)|^no endpoints found",
+        r"^(the )?model .{1,200}(not found|does not exist)|\b(no such|unknown) model\b|^no endpoints found",
     ),
     _Row(
         Cause.CONTENT,
@@ -137,6 +139,12 @@ _ROWS = (
         r"overload|capacity|serverbusy|^(service)?unavailable$|^(1120|1312)$",
         r"overloaded|(over|at|out of) capacity|server is (too )?busy",
     ),
+    # With 400 all the same: vLLM whose engine has died, OpenRouter for a stream of the server that it asked.
+    _Row(
+        Cause.SERVER,
+        message=r"^enginecore encountered an issue|engine ?dead ?error|background loop has errored"
+        r"|^json error injected into sse stream",
+    ),
 )
 # What says less than an HTTP status, and counts only where there is none. The one goes before the other.
 _VAGUE_ROWS = (
@@ -149,7 +157,7 @@ _VAGUE_ROWS = (
         Cause.SERVER,
         r"servererror|internal|upstream|connection|network|gateway|timeout|timedout|deadlineexceeded|^apierror$"
         r"|provider.*error|engine.*(error|dead)|^insufficientsystemresource|^baseresp(1001|1013|1024|1033)$",
-        r"internal (server )?error|upstream|connection|network error|bad gateway|gateway time-?out|timed? ?out\b"
+        r"internal[ _](server )?error|upstream|connection|network error|bad gateway|gateway time-?out|timed? ?out\b"
         r"|(service|server|temporarily) unavailable|provider returned error|server had an error|socket hang up",
     ),
 )

@@ -173,6 +173,20 @@ SENT: dict[str, tuple[int, Any, Cause]] = {
         Cause.SPENDING_LIMIT,
     ),
     "OpenAI, country": (403, {"error": {"code": "unsupported_country_region_territory"}}, Cause.REGION),
+    "SiliconFlow": (403, {"code": 30001, "message": "Sorry, your account balance is insufficient"}, Cause.MONEY),
+    "OpenRouter, credits": (
+        402,
+        {"error": {"message": "This request requires more credits", "code": 402}},
+        Cause.MONEY,
+    ),
+    "out of funds": (400, {"error": {"code": "balance_not_enough", "message": "x"}}, Cause.MONEY),
+    "Fireworks": (
+        412,
+        {"error": {"message": "Account x is suspended, possibly due to reaching the monthly spending limit"}},
+        Cause.SPENDING_LIMIT,
+    ),
+    "Gemini, expired": (400, [{"error": {"code": 400, "message": "API key expired. Please renew"}}], Cause.EXPIRED_KEY),
+    "Workers AI": (400, {"errors": [{"code": 5007, "message": "No such model @cf/x"}], "success": False}, Cause.MODEL),
     "no key, in words": (400, {"error": {"message": "You didn't provide an API key. You need"}}, Cause.MISSING_KEY),
     "llama.cpp, context": (
         400,
@@ -410,6 +424,9 @@ KNOWN: dict[str, tuple[Any, Cause]] = {
     "request": ({"error": {"type": "invalid_request_error", "message": "x"}}, Cause.REQUEST),
     "request of a server": ({"error": {"type": "server_error", "code": "invalid_prompt"}}, Cause.REQUEST),
     "vLLM": ({"object": "error", "message": "x", "type": "BadRequestError", "code": 400}, Cause.REQUEST),
+    "vLLM, dead": ({"error": {"message": "EngineCore encountered an issue.", "code": 400}}, Cause.SERVER),
+    "OpenRouter, a stream": ({"error": {"message": "JSON error injected into SSE stream", "code": 400}}, Cause.SERVER),
+    "Go": ({"error": {"message": "stream error: stream ID 3; INTERNAL_ERROR", "type": "new_api_error"}}, Cause.SERVER),
 }
 UNKNOWN: dict[str, Any] = {
     "nothing": {"error": {}},
