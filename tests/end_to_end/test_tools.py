@@ -322,9 +322,9 @@ def test_parts_make_as_many_calls_as_the_server_meant(parts: list[CallPart], cou
         calls.add([one])
     made = calls.as_json()
     assert len(made) == len(calls) == count
-    for one in made:
-        json.loads(one["function"]["arguments"])
-        assert one["function"]["name"]
+    for function in (call["function"] for call in made):
+        json.loads(function["arguments"])
+        assert function["name"]
 
 
 def test_a_custom_tool_is_printed_with_its_type(smai: Smai) -> None:
