@@ -16,6 +16,8 @@
 This module imports nothing of smai, so that every stage can fail in these words.
 """
 
+import os
+import sys
 from enum import Enum, IntEnum
 
 
@@ -102,13 +104,15 @@ class SmaiError(Exception):
 
     The rest comes from the server, or is None. `cause` is why it refused or failed, `code` its own name or number for
     that. `wait_s` is for how many seconds it asks to wait, `reset_s` after how many a rate limit that is used up is
-    full again, which is longer than needed. `http_status` and `request_id` are those of its answer.
+    full again, which is longer than needed. `http_status` and `request_id` are those of its answer. `unknown_parameters` are the
+    parameters that the server blames, and does not know or support.
     """
 
     status = Status.DEFECT
     kind = "defect"
     retryable = False
     again = Again.NEVER
+    unknown_parameters: frozenset[str] = frozenset()
 
     def __init__(  # noqa: PLR0913  # what can be known of a failure, all by name
         self,
@@ -235,3 +239,19 @@ KINDS: dict[int, str] = {
 
 class ReaderGoneError(Exception):
     """The reader of stdout is gone; no message is due, only death by SIGPIPE."""
+
+
+def install_hint(package: str) -> str:
+    """Return the command that installs a package of the index where this smai can import it.
+
+    pipx marks its environments by a file, and `pip` in them is not the user's; uv makes environments without pip.
+    """
+    import importlib.util  # noqa: PLC0415  # for few failures
+    import shlex  # noqa: PLC0415  # as above
+
+    if os.path.exists(os.path.join(sys.prefix, "pipx_metadata.json")):
+        return f"pipx inject {shlex.quote(os.path.basename(sys.prefix))} {package}"
+    python = shlex.quote(sys.executable)
+    if importlib.util.find_spec("pip") is None:
+        return f"uv pip install --python {python} {package}"
+    return f"{python} -m pip install {package}"

@@ -6,7 +6,7 @@ import os
 import click
 
 from smai_cli.cli.group import complete_file, model_option
-from smai_cli.errors import UsageError
+from smai_cli.errors import UsageError, install_hint
 from smai_cli.files import read_open, text_in
 from smai_cli.output.descriptors import Output, say
 from smai_cli.prompt import prompt
@@ -34,7 +34,7 @@ def count(file: str, model: str) -> int:
         if tokens.encoding_for(model) is None:
             say(f"an estimate: no tokenizer is known for {one_line(model, 80)}; -m names another model")
         else:
-            say("an estimate: no tokenizer is installed; pip install 'smai-cli[tokens]' counts exactly")
+            say(f"an estimate: no tokenizer is installed; to count exactly: {install_hint('splintr-rs')}")
         number = tokens.estimate(len(text), ascii_in(text))
     Output().write(f"{number}\n".encode())
     return 0

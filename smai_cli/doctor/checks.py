@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from smai_cli.clocks import Clocks, result_within
-from smai_cli.errors import ClockError, ConnectError, SmaiError
+from smai_cli.errors import ClockError, ConnectError, SmaiError, install_hint
 from smai_cli.http.preconnect import tls_context
 from smai_cli.text import escaped, on_a_line, one_line
 
@@ -143,7 +143,7 @@ def proxy_hop(url: str) -> Hop:
         import importlib.util  # noqa: PLC0415  # for few
 
         if importlib.util.find_spec("socks") is None:
-            raise ConnectError("the proxy cannot be used: SOCKS needs a package", "pip install pysocks, beside smai")
+            raise ConnectError("the proxy cannot be used: SOCKS needs a package", install_hint("PySocks"))
     return Hop(host, port, parts.scheme == "https", is_proxy=True)
 
 

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from smai_cli.errors import Again, BrokenError, UsageError
+from smai_cli.errors import Again, BrokenError, UsageError, install_hint
 from smai_cli.files import Read, read_named, shown_name, text_in
 from smai_cli.prompt.request import JSON, TOO_LARGE
 from smai_cli.text import one_line
@@ -87,7 +87,7 @@ def _validator(path: str, read: Read) -> Any:
         from referencing import Resource  # noqa: PLC0415
         from referencing.jsonschema import DRAFT202012  # noqa: PLC0415
     except ImportError as exc:
-        raise UsageError("--schema needs the package jsonschema", "pip install 'smai-cli[schema]'") from exc
+        raise UsageError("--schema needs the package jsonschema", install_hint("jsonschema")) from exc
     schema = _read(path, read)
     path = shown_name(path)
     try:

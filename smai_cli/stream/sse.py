@@ -13,7 +13,7 @@ from typing import Protocol
 
 import sseclient
 
-from smai_cli.errors import BrokenError, UsageError
+from smai_cli.errors import BrokenError, UsageError, install_hint
 from smai_cli.stream.json_text import begins_like_json
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
@@ -32,7 +32,7 @@ _NONE, _ERROR, _OTHER = range(3)
 
 if not hasattr(getattr(sseclient, "SSEClient", None), "events"):
     # The distribution `sseclient` installs a module of the same name with another interface.
-    raise UsageError("the module sseclient is not sseclient-py", "pip uninstall sseclient, pip install sseclient-py")
+    raise UsageError("the module sseclient is not sseclient-py", install_hint("--force-reinstall sseclient-py"))
 
 
 class Event(Protocol):
