@@ -104,15 +104,14 @@ class SmaiError(Exception):
 
     The rest comes from the server, or is None. `cause` is why it refused or failed, `code` its own name or number for
     that. `wait_s` is for how many seconds it asks to wait, `reset_s` after how many a rate limit that is used up is
-    full again, which is longer than needed. `http_status` and `request_id` are those of its answer. `unknown_parameters` are the
-    parameters that the server blames, and does not know or support.
+    full again, which is longer than needed. `http_status` and `request_id` are those of its answer.
+    `unknown_parameters` are the parameters of the request that it does not know or support.
     """
 
     status = Status.DEFECT
     kind = "defect"
     retryable = False
     again = Again.NEVER
-    unknown_parameters: frozenset[str] = frozenset()
 
     def __init__(  # noqa: PLR0913  # what can be known of a failure, all by name
         self,
@@ -127,6 +126,7 @@ class SmaiError(Exception):
         reset_s: float | None = None,
         http_status: int | None = None,
         request_id: str | None = None,
+        unknown_parameters: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__(what)
         self.what = what
@@ -139,6 +139,7 @@ class SmaiError(Exception):
         self.reset_s = reset_s
         self.http_status = http_status
         self.request_id = request_id
+        self.unknown_parameters = unknown_parameters
 
     def __str__(self) -> str:
         """Return `what happened; what to do next`, the text behind `smai: `."""

@@ -22,6 +22,7 @@ from smai_cli.clocks import Deadline
 from smai_cli.errors import AccessError, RefusedError, SmaiError, Status, UsageError
 from smai_cli.frozen import Frozen
 from smai_cli.stream import pump
+from smai_cli.stream.adapting import Adaptation
 from smai_cli.stream.outcome import Outcome
 
 _TICK_S = 1.0
@@ -128,7 +129,7 @@ class Batch:
         self._failure: BaseException | None = None
         self._ends_s = math.inf
         self._hopeless = Hopeless()
-        self._include_usage = options.include_usage
+        self._adaptation = Adaptation(include_usage=options.include_usage)
 
     def run(self) -> None:
         """Ask every line that is left. Raises what halted the run: a SmaiError, or ReaderGoneError.
@@ -208,15 +209,23 @@ class Batch:
                 self._over.set()
 
     def _is_done(self, job: Job, post: Post) -> bool:
-        """Ask until there is a result, and put it away; return False where the run is over before."""
+        """Put the result of a job away, after asking for it; return False where the run is over before."""
         if job.line is None or job.failure:
             self._settle(job, None)
             return True
+        self._adaptation.begin(job.line.request, self._requests.dialect(job.line))
+        try:
+            return self._is_settled(job, job.line, post)
+        finally:
+            self._adaptation.end(job.line.request)
+
+    def _is_settled(self, job: Job, line: Line, post: Post) -> bool:
+        """Ask a line until there is a result, and put it away; return False where the run is over before."""
         tries = Tries(self.gate, self._options.retries)
         while tries.start():
             deadline = LineDeadline(self._deadline, self._options.timeout_s)
             tries.ends_by(deadline)
-            answer = self._asked(job.line, post, tries, deadline)
+            answer = self._asked(line, post, tries, deadline)
             error = answer.outcome.error
             tries.end(error, succeeded=_is_answer(answer.outcome))
             if error and (tries.was_stopped or self._deadline.left_s() <= 0):
@@ -230,18 +239,20 @@ class Batch:
         outcome.choices = 1
         collector = Collector(self._check, tries.begins)
         dialect = self._requests.dialect(line)
-        request = line.request._replace(include_usage=self._include_usage)
-
-        asked_for_usage = False
+        request = line.request._replace(include_usage=True)
 
         def send(body: bytes) -> pump.Source:
-            nonlocal asked_for_usage
-            was_asked, asked_for_usage = asked_for_usage, b'"stream_options"' in body
-            if was_asked and not asked_for_usage:  # this server refuses it: the other lines need not learn that
-                self._include_usage = False
             return Spaced(post(dialect.PATH, body, deadline), lambda: self.gate.running)
 
-        pump.ask(request, send, dialect, writer=collector, outcome=outcome, retries=tries)
+        pump.ask(
+            request,
+            send,
+            dialect,
+            writer=collector,
+            outcome=outcome,
+            retries=tries,
+            adaptation=self._adaptation,
+        )
         return collector.answer(outcome)
 
     def _settle(self, job: Job, answer: Answer | None) -> bool:

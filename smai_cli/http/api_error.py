@@ -24,6 +24,18 @@ _NO_ERROR = (None, 0, "0", "")
 _HTTP_LIKE = "[45][0-9]{2}([0-9]{2})?"
 _LISTED = 3
 _DEPTH = 3
+# Parameters that not every server knows, and that smai can do without or call by another name.
+_DISPENSABLE = ("max_tokens", "max_completion_tokens")
+# What servers say of a parameter that they do not know, or not for this model.
+_UNKNOWN = re.compile(
+    r"(?i)unsupported|unrecogni[sz]ed|unknown|unexpected|extra (inputs|fields)|extra_forbidden|does ?n[o']t support"
+    r"|not (be )?(support|permit|allow|recogni[sz]|accept)|\binstead\b"
+)
+# And what they say of a value that they do not take.
+_OUT_OF_RANGE = re.compile(
+    r"(?i)(unsupported|invalid)[ _]value|too (large|high|big|small|low|many)|at (most|least)|between|maximum|minimum"
+    r"|(less|greater|smaller|larger|more|fewer) than|exceed|out of range|[<>]"
+)
 
 
 class ApiError(NamedTuple):
@@ -100,6 +112,20 @@ def api_error_of(error: Any, depth: int = 0) -> ApiError:
     if not isinstance(error, dict):
         return ApiError(_dumped(error))
     return _with_wait(_api_error_of_object(error, depth), error)
+
+
+def unknown_parameters(api_error: ApiError) -> frozenset[str]:
+    """Return those parameters that smai can leave out or rename, and that a refusal blames for being there at all.
+
+    OpenAI: "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'
+    instead.", code unsupported_parameter. Mistral, by FastAPI: "max_completion_tokens: Extra inputs are not permitted"
+    (editor-code-assistant/eca#231). LiteLLM: "does not support parameters: {'max_completion_tokens': 4096}"
+    (BerriAI/litellm#10910). A value that is too large is another matter: a limit must not be lost.
+    """
+    text = " ".join((api_error.message, api_error.param, *api_error.kinds))
+    if not _UNKNOWN.search(text) or _OUT_OF_RANGE.search(text):
+        return frozenset()
+    return frozenset(name for name in _DISPENSABLE if re.search(rf"\b{name}\b", text))
 
 
 def api_error_in_body(body: bytes) -> ApiError:

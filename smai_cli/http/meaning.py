@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from smai_cli.errors import AccessError, Again, BrokenError, BusyError, Cause, RefusedError, SmaiError, hint_for
-from smai_cli.http.api_error import ApiError, api_error_in_body, request_id_in
+from smai_cli.http.api_error import ApiError, api_error_in_body, request_id_in, unknown_parameters
 from smai_cli.http.causes import cause_of
 from smai_cli.http.waits import reset_s, retry_after_s, should_retry
 from smai_cli.text import one_line
@@ -16,6 +16,8 @@ from smai_cli.text import one_line
 # 520 to 525 are Cloudflare's, for a server that it does not reach (developers.cloudflare.com/support, 5xx errors).
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 529})
 
+# The statuses with which a server refuses a parameter.
+_UNPROCESSED = (400, 422)
 # The kind of failure of each cause, and with it the exit status.
 ERRORS: dict[Cause, type[SmaiError]] = {
     Cause.MONEY: AccessError,
@@ -81,6 +83,7 @@ def http_error(answer: HttpAnswer) -> SmaiError:
         reset_s=reset_s(answer.headers),
         http_status=answer.status,
         request_id=request_id,
+        unknown_parameters=unknown_parameters(api_error) if answer.status in _UNPROCESSED else frozenset(),
     )
 
 

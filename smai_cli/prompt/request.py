@@ -33,6 +33,8 @@ TOO_LARGE = "a number, or a nesting, that is too large"
 # JSON as users give it: by the standard, without NaN and infinity (RFC 8259, section 6).
 JSON = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+# The names of one parameter: of the chat API, older and newer, and of the Responses API.
+TOKEN_LIMITS = frozenset(("max_tokens", "max_completion_tokens", "max_output_tokens"))
 
 
 class Message(NamedTuple):
@@ -56,7 +58,8 @@ class Request(NamedTuple):
 
     `options` are parameters by the names of the chat API (temperature, top_p, max_tokens), which a dialect may
     call otherwise; `extra_body` are members of the body as the server is to get them. `stream` asks for the answer
-    delta by delta, `include_usage` for the server's token counts in the stream.
+    delta by delta, `include_usage` for the server's token counts in the stream. `token_limit_name` is what the chat
+    API calls max_tokens for this model; empty: as its name says.
     """
 
     model: str
@@ -65,6 +68,7 @@ class Request(NamedTuple):
     stream: bool = True
     include_usage: bool = False
     extra_body: Mapping[str, Any] = _NOTHING
+    token_limit_name: str = ""
 
 
 def choices_in(extra_body: Mapping[str, Any]) -> int:

@@ -13,6 +13,7 @@ from smai_cli.clocks import FINISHED_GRACE_S, HURRY_S, IdleClock
 from smai_cli.errors import ANSWER_FAILURES, Again, BrokenError, Cause, RefusedError, SmaiError
 from smai_cli.http.retry import Retries
 from smai_cli.prompt.request import Request
+from smai_cli.stream.adapting import Adaptation
 from smai_cli.stream.answer import chunks_of_answer
 from smai_cli.stream.chunk import Chunk, Unread
 from smai_cli.stream.json_text import MalformedEventError
@@ -91,6 +92,9 @@ class Dialect(Parser, Protocol):
     def output_limit(self, request: Request, /) -> int | None:
         """Return the token limit that proves an answer of as many tokens to be cut; None where it proves nothing."""
 
+    def token_limit_name(self, model: str, /) -> str:
+        """Return what the API calls the limit of an answer's tokens for a model, as far as its name tells."""
+
 
 def ask(  # noqa: PLR0913  # the parts of a run, each chosen by the edge
     request: Request,
@@ -100,23 +104,26 @@ def ask(  # noqa: PLR0913  # the parts of a run, each chosen by the edge
     writer: Writer,
     outcome: Outcome,
     retries: Retries,
+    adaptation: Adaptation | None = None,
 ) -> None:
     """Send `request` by `post`, pump its answer, and try again where that is allowed.
 
-    How it ended is in `outcome.error`. A server that blames the request for usage is asked once more
-    without. Raises ReaderGoneError only.
+    How it ended is in `outcome.error`. A server that refuses a parameter which it can do without is asked once more;
+    what it refused is kept in `adaptation`. Raises ReaderGoneError only.
     """
     outcome.output_limit = dialect.output_limit(request)
+    adaptation = adaptation or Adaptation()
     while True:
         outcome.retries = retries.spent
+        sent = adaptation.adapt(request)
         try:
-            source = post(dialect.encode_request(request))
+            source = post(dialect.encode_request(sent))
         except SmaiError as error:
-            if request.include_usage and _blames_usage(error):
-                request = request._replace(include_usage=False)
+            if adaptation.learn(sent, dialect, error):
                 continue
             outcome.end(error)
         else:
+            adaptation.accept(sent)
             pump(source, dialect, writer, outcome)
         failure = outcome.error
         if failure is None:
@@ -286,8 +293,3 @@ def _may_be_events(head: bytes) -> bool:
     """Return whether a body without any event began as an event stream does, or is cut too short to tell."""
     line = head.split(b"\n", 1)[0]
     return any(line.startswith(field) or field.startswith(line) for field in _FIELDS)
-
-
-def _blames_usage(error: SmaiError) -> bool:
-    """Return whether the server refused `stream_options`, which some compatible servers do not know."""
-    return error.http_status in (400, 422) and any(field in error.what for field in ("stream_options", "include_usage"))

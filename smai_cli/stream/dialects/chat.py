@@ -1,5 +1,6 @@
 """The /chat/completions dialect (OpenAI API reference): a request's body, and an event's data -> Chunk."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from smai_cli.errors import RefusedError
@@ -13,6 +14,8 @@ from smai_cli.stream.sse import DONE
 from smai_cli.text import one_line
 
 PATH = "/chat/completions"
+# How the names of the models begin that take max_completion_tokens only.
+_NEW_MODELS = ("o1", "o3", "o4", "gpt-5")
 # Members of a choice that a simple delta does not have.
 _ODD = frozenset({"error", "finishReason", "message", "text", "usage"})
 _TEXT_AND_ROLE = 2
@@ -25,7 +28,7 @@ def encode_request(request: Request) -> bytes:
     body: dict[str, Any] = {
         "model": request.model,
         "messages": [message.as_json() for message in request.messages],
-        **request.options,
+        **_renamed(request),
         "stream": request.stream,
     }
     if request.stream and request.include_usage:
@@ -36,6 +39,25 @@ def encode_request(request: Request) -> bytes:
 def output_limit(request: Request) -> int | None:  # noqa: ARG001  # as every dialect has it
     """Return None: in this API the token limit of a request proves nothing, the finish_reason says how it ended."""
     return None
+
+
+def token_limit_name(model: str) -> str:
+    """Return what the API calls the limit of an answer's tokens for a model (API reference, max_completion_tokens).
+
+    OpenAI's reasoning models refuse the older name (anomalyco/opencode#37964), and many other servers do not know the
+    newer one (BerriAI/litellm#9583).
+    """
+    name = model.removeprefix("openai/")
+    return "max_completion_tokens" if name.startswith(_NEW_MODELS) else "max_tokens"
+
+
+def _renamed(request: Request) -> Mapping[str, Any]:
+    """Return the parameters of a request by the names that its server knows."""
+    options = request.options
+    name = request.token_limit_name or token_limit_name(request.model)
+    if "max_tokens" not in options or name == "max_tokens":
+        return options
+    return {(name if key == "max_tokens" else key): value for key, value in options.items()}
 
 
 def parse_event(data: str, name: str = "message") -> Chunk:

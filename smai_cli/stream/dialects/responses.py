@@ -62,7 +62,7 @@ def encode_request(request: Request) -> bytes:
         body["instructions"] = "\n\n".join(system)
     body["input"] = [item for message in request.messages if message.role != "system" for item in _items(message)]
     if "max_tokens" in options:
-        body["max_output_tokens"] = options.pop("max_tokens")
+        body[token_limit_name(request.model)] = options.pop("max_tokens")
     if "reasoning_effort" in options:
         body["reasoning"] = {"effort": options.pop("reasoning_effort"), "summary": "auto"}
     if "response_format" in options:
@@ -83,6 +83,11 @@ def output_limit(request: Request) -> int | None:
         if isinstance(value, int) and not isinstance(value, bool):
             return value
     return None
+
+
+def token_limit_name(model: str) -> str:  # noqa: ARG001  # all models have one name for it
+    """Return what the API calls the limit of an answer's tokens."""
+    return "max_output_tokens"
 
 
 def parse_event(data: str, name: str = "message") -> Chunk:
