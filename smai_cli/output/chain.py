@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from smai_cli.frozen import Frozen
 from smai_cli.http.trace import Trace
-from smai_cli.output.descriptors import Aside, FileOutput, Output
+from smai_cli.output.descriptors import Aside, FileOutput, Output, say
 from smai_cli.output.options import OutputOptions
 from smai_cli.output.wrappers import ReasoningToStderr, Recorded, SavedTurn, Tee, Traced, WithCalls
 from smai_cli.output.writers import WRITERS, Final, FinalFile, Writer
@@ -43,7 +43,7 @@ def writer_for(options: OutputOptions, ends: Ends) -> Writer:
     if ends.tape:
         writer = Recorded(writer, ends.tape)
     if options.reasoning:
-        writer = ReasoningToStderr(writer, Aside())
+        writer = ReasoningToStderr(writer, Aside(), say)
     if ends.cadence:
         from smai_cli.output.cadence import Paced  # noqa: PLC0415  # on a terminal only
 

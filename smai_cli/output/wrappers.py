@@ -85,17 +85,23 @@ class Recorded(Around):
 
 
 class ReasoningToStderr(Around):
-    """A mode, and the model's reasoning put to `aside`, piece by piece, with a line end behind it."""
+    """A mode that also writes the model's reasoning to `aside`, piece by piece, with a line end after it.
 
-    def __init__(self, writer: Writer, aside: Callable[[str], None]) -> None:
+    `say` gets one line at the end of a complete answer for which the API sent no reasoning.
+    """
+
+    def __init__(self, writer: Writer, aside: Callable[[str], None], say: Callable[[str], None]) -> None:
         super().__init__(writer)
         self._aside = aside
+        self._say = say
         self._last = ""
+        self._has_reasoning = False
 
     def chunk(self, chunk: Chunk) -> None:
         """Put the reasoning aside, and pass the chunk on."""
         if chunk.reasoning:
             self._last = chunk.reasoning
+            self._has_reasoning = True
             self._aside(chunk.reasoning)
         elif chunk.text:
             self._finish()
@@ -105,6 +111,9 @@ class ReasoningToStderr(Around):
         """Finish the line of the reasoning, and pass the end on."""
         self._finish()
         super().end(outcome)
+        if outcome.error is None and not self._has_reasoning:
+            self._say("the API sent no reasoning; not every API shows what a model reasons")
+        self._has_reasoning = False
 
     def _finish(self) -> None:
         if self._last and not self._last.endswith("\n"):
