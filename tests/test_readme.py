@@ -11,9 +11,10 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from conftest import Server
+from conftest import Config, Server
 
 from smai_cli.config.config_file import find_settings
+from smai_cli.config.providers import PROVIDERS
 from smai_cli.mock.script import POEM
 
 ROOT = Path(__file__).parent.parent
@@ -54,14 +55,18 @@ def project(tmp_path: Path, environment: dict[str, str]) -> Path:
 
 @pytest.mark.parametrize("block", COMMANDS, ids=lambda block: block.splitlines()[0][:50])
 def test_every_command_of_the_readme_runs(
-    environment: dict[str, str], server: Server, project: Path, block: str
+    environment: dict[str, str], server: Server, project: Path, config: Config, block: str
 ) -> None:
     if block.startswith("parallel") and shutil.which("parallel") is None:
         pytest.skip("GNU parallel is not installed")
     reply = '{"name": "Hello"}' if "--schema" in block else POEM
     mock = server(reply=reply, require_key="sk-readme" if "localhost" not in block else None)
     here = re.sub(r"http://localhost:\d+/v1|https://api\.smai\.ai/v1", mock.url, block)
-    env = environment | {"SMAI_API_KEY": "sk-readme", "SMAI_BASE_URL": mock.url}
+    env = environment | {"SMAI_API_KEY": "sk-readme", "SMAI_BASE_URL": mock.url, "OPENAI_API_KEY": "sk-readme"}
+    # The mock takes the place of the servers of the built-in profiles, too.
+    built_in = set(re.findall(r"-p (\S+)", block)) & set(PROVIDERS)
+    tables = [f'[profile.{name}]\nbase_url = "{mock.url}"\nkey_env = "OPENAI_API_KEY"\n' for name in built_in]
+    config("".join(tables))
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", here],
         cwd=project,

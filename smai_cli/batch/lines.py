@@ -11,7 +11,7 @@ from smai_cli.errors import UsageError
 from smai_cli.files import utf8_in
 from smai_cli.frozen import Frozen
 from smai_cli.prompt.messages import message_of
-from smai_cli.prompt.request import JSON, TOO_LARGE, Message, Request, choices_in, conversation
+from smai_cli.prompt.request import JSON, TOKEN_LIMITS, TOO_LARGE, Message, Request, choices_in, conversation
 from smai_cli.text import one_line
 
 # Members of a line that go into its request, beside prompt and messages: parameters of both APIs, and what servers
@@ -29,8 +29,6 @@ MEMBERS = frozenset(
 )
 # Parameters that the APIs call by different names: a dialect translates them.
 _PARAMETERS = ("temperature", "max_tokens", "top_p", "reasoning_effort", "seed", "stop", "response_format")
-# A line that sets one of them does not get the default of the others.
-_ALIKE = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 # What smai sets itself.
 _OWN = ("stream", "stream_options")
 # The forms of the result.
@@ -41,14 +39,15 @@ _NONE: frozenset[str] = frozenset()
 _LINE_ENDS = ("", "\n", "\r\n")
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _PATHS = {"/chat/completions": "chat", "/responses": "responses"}
+_MODEL_HINT = "name one with -m; smai models lists them"
 _HINT = 'a line is "text", {"prompt": "text"}, {"messages": [...]} or {"custom_id": "...", "body": {...}}'
 
 
 class Defaults(Frozen):
     """What the options say of every request, and how the lines are to be read.
 
-    `api` is auto, chat or responses. `is_text` says that a line is the prompt itself, and no JSON. `form` is that of
-    the results; None: as that of the line.
+    `model` is empty where each line has to name its own. `api` is auto, chat or responses. `is_text` says that a line
+    is the prompt itself, and not JSON. `form` is that of the results; None: as that of the line.
     """
 
     model: str
@@ -86,13 +85,17 @@ class LineError(UsageError):
         self.form = form
 
 
+class NoModelError(UsageError):
+    """A line names no model, and nor do the options: that is a mistake in the command, not in the line alone."""
+
+
 def is_blank(data: bytes) -> bool:
     """Return whether a line has nothing but white space, and is to be skipped."""
     return not data or data.isspace()
 
 
 def read_line(number: int, data: bytes, defaults: Defaults) -> Line:
-    """Return what the bytes of a line ask; a line end at their end is none of it. Raises LineError."""
+    """Return what the bytes of a line ask, without a line end at their end. Raises LineError or NoModelError."""
     head = _Head(number, None, defaults.form or FLAT, _NOTHING)
     try:
         text = utf8_in(data, "it")
@@ -109,6 +112,8 @@ def read_line(number: int, data: bytes, defaults: Defaults) -> Line:
         head = _Head(number, None, defaults.form or (OPENAI if is_openai else FLAT), _NOTHING)
         head = _Head(number, _name(value), head.form, _NOTHING)
         return (_of_openai if is_openai else _of_object)(head, value, text, defaults)
+    except NoModelError:
+        raise
     except UsageError as error:
         raise LineError(error.what, error.hint, head.id, head.form) from error
 
@@ -264,6 +269,8 @@ def _line(head: _Head, messages: tuple[Message, ...], given: dict[str, Any], def
     )
     if given:  # in few lines
         request = _with_members(request, given)
+    if not request.model:
+        raise NoModelError(f"{shown_line(head.number, head.id)} names no model, and nor does an option", _MODEL_HINT)
     return Line(head.number, head.id, request, defaults.api, head.form, head.handed)
 
 
@@ -272,12 +279,13 @@ def _with_members(request: Request, given: dict[str, Any]) -> Request:
     if not isinstance(model, str) or not model:
         raise UsageError("its model is no text", _HINT)
     parameters, extra_body = dict(request.options), dict(request.extra_body)
-    if not given.keys().isdisjoint(_ALIKE):
-        for key in _ALIKE:
+    if not given.keys().isdisjoint(TOKEN_LIMITS):  # a line that sets one does not get the default of the others
+        for key in TOKEN_LIMITS:
             parameters.pop(key, None)
             extra_body.pop(key, None)
     more = given.pop("extra_body", None)
     for key, member in (given | (more if isinstance(more, dict) else {})).items():
+        extra_body.pop(key, None)
         (parameters if key in _PARAMETERS else extra_body)[key] = member
     if choices_in(extra_body) > 1:
         raise UsageError("it asks for several answers, and a result has one", "leave n out, or repeat the line")

@@ -9,6 +9,7 @@ from smai_cli.cli.command_line import checked, read_stdin, read_stdin_of_option
 from smai_cli.cli.group import (
     APIS,
     complete_file,
+    is_typed,
     model_option,
     output_options,
     request_options,
@@ -54,7 +55,8 @@ if TYPE_CHECKING:
     "--chat",
     metavar="FILE",
     shell_complete=complete_file,
-    help="Keep the conversation in FILE, and go on with it.",
+    envvar="SMAI_CHAT",
+    help="Keep the conversation in FILE, and go on with it.  [env: SMAI_CHAT]",
 )
 @click.option(
     "--messages",
@@ -94,6 +96,8 @@ def ask(*, output: OutputOptions, server: ServerOptions, **values: Any) -> int:
     read, its name may be -, and stdin is that file.
     """
     typed = AskValues(**values)
+    if typed.messages and not is_typed("chat"):  # a typed option goes before SMAI_CHAT
+        typed = typed.replaced(chat=None)
     output = output.replaced(record=typed.record, reasoning=typed.reasoning)
     deadline = server.clocks.deadline()
     tracer = Tracer(say) if typed.verbose else None

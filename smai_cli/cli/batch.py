@@ -79,7 +79,7 @@ def _checked_share(ctx: click.Context, param: click.Parameter, value: str | None
 @click.option(
     "--grace", type=SECONDS, default=20, show_default=True, help="Seconds for what runs to end after a signal."
 )
-@model_option("The model to ask.")
+@model_option("The model to ask.", is_required=False)
 @click.option("-s", "--system", metavar="TEXT", help="The system message; @FILE reads it from FILE.")
 @request_options
 @click.option("-O", "--option", metavar="KEY=VALUE", multiple=True, help="Put KEY into each request; repeatable.")
@@ -111,6 +111,7 @@ def batch(
     from smai_cli.main import die_by  # noqa: PLC0415
 
     shard, output = _shard_of(values["shard"], values["output"])
+    values["model"] = values["model"] or ""  # then each line has to name one
     run = BatchRun(BatchValues(file=_only(files), **values | {"shard": shard, "output": output}), server)
     exit_status = run.life.deliver(run.preview if run.typed.dry_run else run.work)
     if run.signum is not None:

@@ -9,7 +9,7 @@ from smai_cli.batch.lines import Defaults
 from smai_cli.batch.pin import pin_of
 from smai_cli.batch.template import Template
 from smai_cli.cli import same_files
-from smai_cli.cli.command_line import log_of, parameters_of, read_stdin_of_option
+from smai_cli.cli.command_line import configured_options, log_of, parameters_of, read_stdin_of_option
 from smai_cli.cli.options import BatchValues, ServerOptions
 from smai_cli.config.endpoint import files_to_read
 from smai_cli.errors import UsageError
@@ -34,6 +34,7 @@ class BatchInput(Frozen):
 
 def read_input(typed: BatchValues, server: ServerOptions) -> BatchInput:
     """Return what is to be asked, once the files that were named are known to be different ones. Raises UsageError."""
+    typed = typed.replaced(option=(*configured_options(typed, server.settings), *typed.option))
     _check_names(typed, server)
     _check_files(typed, server)
     if typed.file == STDIN_NAME and os.isatty(STDIN):

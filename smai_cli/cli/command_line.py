@@ -5,6 +5,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from smai_cli.cli.options import AskOptions, AskValues, RequestValues, ServerOptions
+from smai_cli.config.config_file import Settings
 from smai_cli.config.endpoint import files_to_read
 from smai_cli.errors import UsageError
 from smai_cli.files import STDIN_NAME, file_named_in
@@ -13,6 +14,7 @@ from smai_cli.output.descriptors import say
 from smai_cli.output.options import OutputOptions
 from smai_cli.prompt import prompt
 from smai_cli.prompt.inputs import InputOptions
+from smai_cli.prompt.request import TOKEN_LIMITS
 
 if TYPE_CHECKING:
     from smai_cli.config.log_file import LogFile
@@ -28,6 +30,7 @@ _EXCLUDED = (("chat", "messages"), ("json", "schema"), ("dry_run", "curl"))
 
 def checked(typed: AskValues, output: OutputOptions, server: ServerOptions, *, system_is_typed: bool) -> AskOptions:
     """Return what was typed for `smai ask`, checked and decoded. Raises UsageError."""
+    typed = typed.replaced(option=(*configured_options(typed, server.settings), *typed.option))
     typed = typed.replaced(
         model=prompt.operand_text(typed.model, "-m/--model"),
         system=None if typed.system is None else prompt.operand_text(typed.system, "-s/--system"),
@@ -225,6 +228,22 @@ def parameters_of(typed: RequestValues) -> dict[str, Any]:
         "stop": list(typed.stop) or None,
     }
     return {name: value for name, value in values.items() if value is not None}
+
+
+def configured_options(typed: RequestValues, settings: Settings) -> list[str]:
+    """Return the `options` of the configuration as values of -O, which go before those that were typed.
+
+    What an option of its own says (--seed, --max-tokens) goes before `options`, under whichever name an API has it.
+    """
+    found = settings.get("options")
+    if found is None:
+        return []
+    import json  # noqa: PLC0415  # for those who have some
+
+    said = set(parameters_of(typed))
+    if not said.isdisjoint(TOKEN_LIMITS):
+        said |= TOKEN_LIMITS
+    return [f"{key}={json.dumps(value)}" for key, value in found.value.items() if key not in said]
 
 
 def _notice_of_option() -> None:

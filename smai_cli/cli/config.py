@@ -11,7 +11,7 @@ from smai_cli.cli.ask import ask
 from smai_cli.cli.group import is_typed, profile_name_option
 from smai_cli.config.base_url import find_base_url, shown_url
 from smai_cli.config.config_file import KEYS, Settings, find_settings
-from smai_cli.config.key_source import FOREIGN_KEY_HINT, find_key, foreign_key
+from smai_cli.config.key_source import FOREIGN_KEY_HINT, expected_variable, find_key, foreign_key
 from smai_cli.config.log_file import VARIABLE, find_log
 from smai_cli.config.places import config_path
 from smai_cli.errors import UsageError
@@ -19,13 +19,15 @@ from smai_cli.output.descriptors import Output, say
 from smai_cli.text import escaped, on_a_line
 
 _VARIABLES = {"model": "SMAI_MODEL"}
+_KEYS_OF_KEYS = ("key_file", "key_command", "key_env")
 
 
 @click.command(epilog="Manual: man smai-config.")
 @profile_name_option
 @click.option("--path", is_flag=True, help="Print where the configuration file is, or would be.")
-def config(profile: str | None, *, path: bool) -> int:
-    """Print every value that counts, and where it comes from.
+@click.option("--profiles", is_flag=True, help="List all profiles: server, variable of the key, and whether it is set.")
+def config(profile: str | None, *, path: bool, profiles: bool) -> int:
+    """Show the effective settings and their sources, or list the profiles.
 
     The output is a configuration file itself. The key, and the values of headers, are not in it.
     """
@@ -37,6 +39,9 @@ def config(profile: str | None, *, path: bool) -> int:
         shown = on_a_line(found) if output.is_terminal else found  # a script needs the very name
         output.write(f"{shown}\n".encode(errors="surrogateescape"))
         return 0
+    if profiles:
+        output.write("".join(f"{line}\n" for line in _profile_lines()).encode(errors="backslashreplace"))
+        return 0
     settings = find_settings(os.environ, profile, is_typed=is_typed("profile"))
     if settings.notice:
         say(settings.notice)
@@ -45,13 +50,34 @@ def config(profile: str | None, *, path: bool) -> int:
     return 0
 
 
+def _profile_lines() -> list[str]:
+    """Return a line for each profile, in columns: its name, its server, the variable of its key, and its key."""
+    rows = [_profile_row(name) for name in find_settings(os.environ, None).profiles]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return ["  ".join([*(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)), row[3]]) for row in rows]
+
+
+def _profile_row(name: str) -> tuple[str, str, str, str]:
+    settings = find_settings(os.environ, name, is_typed=True)
+    base_url, _ = find_base_url(None, os.environ, settings)
+    variable = expected_variable(base_url, settings)
+    key = find_key(base_url, None, os.environ, settings)
+    if variable:
+        is_used = key is not None and key.where.partition(" ")[0] == variable
+        state = "set" if os.environ.get(variable, "").strip() else "not set"
+        state += f", and the key is from {key.where}" if key and not is_used else ""
+    else:
+        state = f"key from {key.where}" if key else "no key"
+    return on_a_line(name), on_a_line(shown_url(base_url)), variable or "-", on_a_line(state)
+
+
 def _lines(settings: Settings) -> list[str]:
-    rows = [_row(name, *_found(name, settings)) for name in KEYS if name not in ("key_file", "key_command")]
+    rows = [_row(name, *_found(name, settings)) for name in KEYS if name not in _KEYS_OF_KEYS]
     width = min(40, max(len(value) for value, _ in rows))
     base_url, _ = find_base_url(None, os.environ, settings)
     key = find_key(base_url, None, os.environ, settings)
     return [
-        on_a_line(f"# profile: {settings.name}" if settings.name else "# profile: none"),
+        on_a_line(f"# profile: {settings.name or 'none'}{', built in' if settings.built_in else ''}"),
         *(f"{value:{width}}  # {on_a_line(source)}" for value, source in rows),
         on_a_line(f"# key: set, from {key.where}" if key else f"# key: {_no_key(base_url)}"),
     ]
@@ -71,6 +97,8 @@ def _found(name: str, settings: Settings) -> tuple[Any, str]:
         return _found_log(settings)
     if found := settings.find(name, os.environ, _VARIABLES.get(name, "")):
         return found
+    if name == "model" and settings.needs_model:
+        return None, ""
     return next((option.default for option in ask.params if option.name == name), None), "default"
 
 
@@ -90,6 +118,8 @@ def _row(name: str, value: Any, source: str) -> tuple[str, str]:
         return f"# {name} = {{{names}}}", source
     if name == "allow_http" and value is not None:  # which is not for the top of a file
         return f"# {name} = {_as_toml(value)}", source
+    if name == "options" and isinstance(value, dict):
+        return f"{name} = {_as_toml(value)}", source
     if not isinstance(value, str | int | float | list):  # None, or what click has for no default
         return f"# {name}", "not set"
     if name == "base_url" and shown_url(str(value)) != value:  # what is left out, a file could not give back
@@ -98,5 +128,10 @@ def _row(name: str, value: Any, source: str) -> tuple[str, str]:
 
 
 def _as_toml(value: Any) -> str:
-    """Return a value as TOML: JSON's strings, numbers and lists are TOML's as well."""
+    """Return a value as TOML: JSON's strings, numbers and booleans are TOML's as well."""
+    if isinstance(value, dict):
+        members = (f"{_as_toml(key)} = {_as_toml(member)}" for key, member in value.items())
+        return "{" + ", ".join(members) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_as_toml, value)) + "]"
     return escaped(json.dumps(value, ensure_ascii=False))

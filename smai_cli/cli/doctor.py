@@ -18,7 +18,8 @@ from smai_cli.cli.server import chosen_endpoint, read_headers, serving
 from smai_cli.config.base_url import find_base_url, shown_url
 from smai_cli.config.config_file import NO_SETTINGS, Settings
 from smai_cli.config.endpoint import DEFAULT_MODEL, Endpoint, find_ca_file, find_endpoint
-from smai_cli.config.key_source import FOREIGN_KEY_HINT, find_key, foreign_key
+from smai_cli.config.key_source import FOREIGN_KEY_HINT, find_key, foreign_key, variable_of_smai
+from smai_cli.config.keys import is_open_to_others
 from smai_cli.config.places import CA_VARIABLES, config_path
 from smai_cli.doctor.checks import (
     Address,
@@ -135,7 +136,7 @@ class _Examination:
             make("log", lambda: check_log(environ, self._settings))
         url_is_given = self._mock or given.base_url or in_environ.get("SMAI_BASE_URL")
         make("base_url", self._find_base_url, *([] if url_is_given else ["configuration"]))
-        key_is_given = self._mock or given.key_file or in_environ.get("SMAI_API_KEY")
+        key_is_given = self._mock or given.key_file or variable_of_smai(in_environ)
         make("key", self._find_key, "base_url", *([] if key_is_given else ["configuration"]))
         make("proxy", self._find_hop, "base_url")
         make("ca", self._find_ca, "base_url")
@@ -153,13 +154,15 @@ class _Examination:
             return Found("none, for there is no home")
         if self._settings.notice:
             return Found(f"none, for {path} is out of reach")
-        if self._settings is NO_SETTINGS:
-            return Found(f"none, it would be {path}")
+        built_in = f", built-in profile {self._settings.name}" if self._settings.built_in else ""
+        if self._settings.path is None:
+            return Found(f"none, it would be {path}{built_in}")
         tables = (self._settings.top, self._settings.profile)
         has_headers = any(table["headers"].value for table in tables if "headers" in table)
-        is_open = has_headers and os.stat(path).st_mode & 0o077
+        is_open = has_headers and is_open_to_others(path)
+        profile = f", profile {self._settings.name}" if self._settings.name else ", no profile"
         return Found(
-            f"{path}, {f'profile {self._settings.name}' if self._settings.name else 'no profile'}",
+            f"{path}{built_in or profile}",
             f"others can read it, and it has headers: run chmod 600 {path}" if is_open else "",
         )
 
@@ -272,7 +275,10 @@ class _Examination:
         return Found(f"status 200, {count}, the head after {headed_s - begun_s:.3f} s")
 
     def _find_model(self) -> Found:
-        name, source = self._settings.find("model", os.environ, "SMAI_MODEL") or (DEFAULT_MODEL, "default")
+        found = self._settings.find("model", os.environ, "SMAI_MODEL")
+        if found is None and self._settings.needs_model:
+            return Found("not set, and the profile has no default", "name one with -m; smai models prints them")
+        name, source = found or (DEFAULT_MODEL, "default")
         if any(name == model.id for model in self.models):
             return Found(f"{name}, from {source}, is listed")
         return Found(f"{name}, from {source}, is not listed", "smai models prints those that are; -m chooses one")

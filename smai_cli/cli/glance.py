@@ -58,7 +58,7 @@ _VALUES: "dict[str, Callable[[str], bool]]" = {
     "--max-tokens": lambda value: _is_count(value) and int(value) > 0,
     "--seed": _is_count,
     "--stop": _is_text,
-    "--effort": ("low", "medium", "high").__contains__,
+    "--effort": _is_text,
     "--summary": ("text", "json", "none").__contains__,
     "--api": ("auto", "chat", "responses").__contains__,
     "--accept": _is_text,
@@ -78,7 +78,8 @@ def server_at_a_glance(
     """
     options: dict[str, str] = {}
     words: list[str] = []
-    if list(args[:1]) != ["ask"] or "_SMAI_COMPLETE" in environ or not _sort(list(args[1:]), options, words):
+    waits = "_SMAI_COMPLETE" in environ or environ.get("SMAI_CHAT")  # that file is read, and locked, before
+    if list(args[:1]) != ["ask"] or waits or not _sort(list(args[1:]), options, words):
         return None
     leaves_stdin = bool(options.keys() & {"-n", "--no-stdin"})
     if sum(mode in options for mode in _MODES) > 1 or not _has_prompt(
@@ -91,9 +92,10 @@ def server_at_a_glance(
 def _server(base_url: str | None, environ: "Mapping[str, str]") -> "tuple[str, int] | None":
     """Return where to connect for the base URL that was given, or for none."""
     configured = _configuration(config_path(environ))
-    if configured is None or b"connect_timeout" in configured:
+    # A profile chooses the server, and so may a key that the file names by an escape.
+    if configured is None or environ.get("SMAI_PROFILE") or b"connect_timeout" in configured or b"\\" in configured:
         return None
-    if not base_url and (environ.get("SMAI_PROFILE") or b"base_url" in configured):
+    if not base_url and b"base_url" in configured:
         return None
     server = _host_and_port(base_url or DEFAULT_BASE_URL)
     if server == _host_and_port(DEFAULT_BASE_URL) and not _has_key(environ, configured):
@@ -152,7 +154,7 @@ def _configuration(path: str | None) -> bytes | None:
 
 def _has_key(environ: "Mapping[str, str]", configured: bytes) -> bool:
     """Return whether there seems to be a key for the default service, where the environment names no other one."""
-    if environ.get("SMAI_API_KEY", "").strip() or b"key_" in configured:
+    if any(environ.get(name, "").strip() for name in ("SMAI_API_KEY", "SMAI_KEY_FILE")) or b"key_" in configured:
         return True
     folder = config_folder(environ)
     return folder is not None and os.path.exists(os.path.join(folder, "keys.json"))

@@ -13,7 +13,7 @@ import click
 from smai_cli import __version__
 from smai_cli.cli import options
 from smai_cli.config.base_url import find_base_url
-from smai_cli.config.config_file import MOST_SECONDS, NO_SETTINGS, Settings, find_settings
+from smai_cli.config.config_file import MOST_SECONDS, NO_SETTINGS, Settings, find_settings, no_model
 from smai_cli.config.endpoint import DEFAULT_MODEL
 from smai_cli.config.places import DEFAULT_BASE_URL, DEFAULT_CONNECT_TIMEOUT_S
 from smai_cli.errors import UsageError
@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 
 # The APIs that dialects.py knows; named here too, so that --help needs no dialect.
 APIS = ("auto", "chat", "responses")
+# What OpenAI's API reference has for reasoning_effort; which of them a model takes, the server says.
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 # The commands, and what --help says of each: to ask them would load them all.
 COMMANDS = {
     "ask": "Send PROMPT to the model and print the answer as it arrives.",
     "batch": "Ask what stands in each line of FILE, or of stdin, and print a result for each as a line of JSON.",
     "completion": "Print the script with which a shell completes commands, options, models, profiles and files.",
-    "config": "Print every value that counts, and where it comes from.",
+    "config": "Show the effective settings and their sources, or list the profiles.",
     "count": "Count the tokens of the text in FILE, or on stdin.",
     "decode": "Print the answer in a server-sent event stream from FILE, or from stdin.",
     "doctor": "Check everything that a run needs, from the key to the list of models, a line each.",
@@ -122,7 +124,7 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 class _ModelOption(click.Option):
-    """The option that names a model. The variable for it goes behind a profile that is typed."""
+    """The option that names a model. A profile that is typed goes before the variable."""
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         """Return the value of the variable, unless the profile has another one."""
@@ -131,9 +133,26 @@ class _ModelOption(click.Option):
             return None
         return super().resolve_envvar_value(ctx)
 
+    def get_default(self, ctx: click.Context, call: bool = True) -> Any:
+        """Return the default model; None where a profile is chosen for which only the user can name one."""
+        settings = ctx.params.get("settings")
+        if isinstance(settings, Settings) and settings.needs_model:
+            return None
+        return super().get_default(ctx, call)
 
-def model_option(help_text: str) -> Callable[[_F], _F]:
-    """Return the option that names a model, with `help_text`."""
+
+def _require_model(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001
+    """Return the model. Raises UsageError where there is none."""
+    if value is None and not ctx.resilient_parsing:
+        raise no_model(ctx.params["settings"])
+    return value
+
+
+def model_option(help_text: str, *, is_required: bool = True) -> Callable[[_F], _F]:
+    """Return the option that names a model, with `help_text`.
+
+    A command for which it is not required has to see to it where neither the user nor the profile names one.
+    """
     return click.option(
         "-m",
         "--model",
@@ -142,6 +161,7 @@ def model_option(help_text: str) -> Callable[[_F], _F]:
         default=DEFAULT_MODEL,
         show_default=True,
         shell_complete=complete_model,
+        callback=_require_model if is_required else None,
         help=help_text,
     )
 
@@ -156,6 +176,11 @@ def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -
 def _complete_accept(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  # click's
     """Return the words that servers use most, for a shell; any other word is taken as well."""
     return [word for word in ("length", "content_filter", "done") if word.startswith(incomplete)]
+
+
+def _complete_effort(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  # click's
+    """Return the words of the API reference, for a shell; any other word is sent as well."""
+    return [word for word in EFFORTS if word.startswith(incomplete)]
 
 
 def output_options(command: _F) -> _F:
@@ -205,7 +230,10 @@ def request_options(command: _F) -> _F:
         click.option("--max-tokens", type=click.IntRange(min=1), help="The most tokens to answer with."),
         click.option("--top-p", type=Number(0, 1), help="Nucleus sampling, 0 to 1."),
         click.option(
-            "--effort", type=click.Choice(["low", "medium", "high"]), help="How hard a reasoning model thinks."
+            "--effort",
+            metavar="WORD",
+            shell_complete=_complete_effort,
+            help=f"How hard a reasoning model thinks: {', '.join(EFFORTS)}, or what the server knows.",
         ),
         click.option("--seed", type=int, help="The seed of the sampling."),
         click.option("--stop", metavar="TEXT", multiple=True, help="End the answer before TEXT; repeatable."),
@@ -252,12 +280,25 @@ def _complete_profile(ctx: click.Context, param: click.Parameter, incomplete: st
     try:
         profiles = find_settings(os.environ, None).profiles
     except UsageError:
-        return []
+        profiles = NO_SETTINGS.profiles
     return [name for name in profiles if name.startswith(incomplete) and re.fullmatch(r"[\w.@+-]+", name)]
 
 
 # What the configuration may say of an option; the base URL and the key are found together, in config/endpoint.py.
-_DEFAULTS = ("model", "system", "api", "accept", "connect_timeout", "idle_timeout", "max_time", "retries")
+_DEFAULTS = (
+    "model",
+    "system",
+    "temperature",
+    "max_tokens",
+    "top_p",
+    "effort",
+    "api",
+    "accept",
+    "connect_timeout",
+    "idle_timeout",
+    "max_time",
+    "retries",
+)
 _UNUSABLE = "smai_cli.unusable_configuration"
 
 
@@ -269,7 +310,7 @@ def _profile_option(name: str, **more: Any) -> Callable[[_F], _F]:
         metavar="NAME",
         envvar="SMAI_PROFILE",
         shell_complete=_complete_profile,
-        help="Take the profile NAME of the configuration file.  [env: SMAI_PROFILE]",
+        help="Use the profile NAME, built in or of the configuration file.  [env: SMAI_PROFILE]",
         **more,
     )
 
@@ -309,7 +350,7 @@ def _server_options(command: _F, clock_options: Callable[[_F], _F]) -> _F:
             "--key-file",
             metavar="FILE",
             shell_complete=complete_file,
-            help="Read the key from FILE (chmod 600).  [env: SMAI_API_KEY]",
+            help="Read the key from FILE (chmod 600); without it, the key in SMAI_API_KEY.",
         ),
         header_option,
         clock_options,

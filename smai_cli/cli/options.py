@@ -43,7 +43,7 @@ class ServerOptions(Frozen):
 
 
 class RequestValues(Frozen):
-    """What is said of every request, as click gives it."""
+    """What the options say of every request, as click has it; `model` is empty where each line has to name one."""
 
     model: str
     system: str | None

@@ -12,10 +12,19 @@ from urllib.parse import SplitResult, unquote_plus, urlsplit, urlunsplit
 from smai_cli.clocks import Deadline
 from smai_cli.config.base_url import OPEN_NAMES, find_base_url, origin_in, origin_of, parsed, query_in
 from smai_cli.config.config_file import NO_SETTINGS, Settings, Value
-from smai_cli.config.key_source import KeySource, find_key, key_hint, key_path, missing_key
+from smai_cli.config.key_source import (
+    KEY_FILE_VARIABLE,
+    KeySource,
+    expected_variable,
+    find_key,
+    key_hint,
+    key_path,
+    missing_key,
+)
 from smai_cli.config.keys import Secret, Secrets
 from smai_cli.config.keystore import KeyStore
 from smai_cli.config.places import CA_VARIABLES, DEFAULT_BASE_URL, ca_file_named, config_folder, config_path
+from smai_cli.config.providers import PROVIDERS, Provider
 from smai_cli.errors import Cause, SmaiError, UsageError, hint_for
 
 if TYPE_CHECKING:
@@ -57,6 +66,21 @@ class Endpoint(NamedTuple):
             error.hint = hint_for(error.cause, f"the key from {self.key_note}") if self.key else self.key_note
         elif error.cause is Cause.NOT_FOUND and not urlsplit(self.base_url).path.strip("/"):
             error.hint = "check --base-url: /v1 may be missing at its end"
+
+    def for_list(self) -> "Endpoint":
+        """Return how GET /models asks this server: a provider may take the key in another header there."""
+        provider = next((row for row in PROVIDERS.values() if row.list_key_header and self._is_at(row)), None)
+        names = {header.name.lower() for header in self.headers}
+        if provider is None or self.key_header or provider.list_key_header in names:
+            return self
+        from smai_cli.config.headers import Header  # noqa: PLC0415  # for one provider
+
+        more = [(name, value) for name, value in provider.list_headers if name not in names]
+        headers = (Header(name=name, value=Secret(value), source=provider.name) for name, value in more)
+        return self._replace(key_header=provider.list_key_header, headers=(*self.headers, *headers))
+
+    def _is_at(self, provider: Provider) -> bool:
+        return origin_of(provider.base_url) == origin_of(self.base_url)
 
     @property
     def is_tls(self) -> bool:
@@ -100,7 +124,7 @@ def find_endpoint(  # noqa: PLR0913  # what may say where to ask, and with what
     keyless = keyless_endpoint(chosen, settings, headers)
     source = find_private_key(chosen, key_file, environ, settings)
     if source is None:
-        return keyless._replace(key_note=f"no key was sent; {key_hint(chosen, environ)}")
+        return keyless._replace(key_note=f"no key was sent; {key_hint(chosen, environ, settings)}")
     return keyless._replace(key=source.read(deadline or Deadline()), key_note=source.place())
 
 
@@ -142,15 +166,15 @@ def find_private_key(
 ) -> KeySource | None:
     """Return where the key is that goes with a request to `base_url`, None where it goes without one.
 
-    For the default service there is always one; where none was given, reading it raises UsageError. Raises
-    UsageError for a server that no key may go to.
+    For the default service there is always one, and for a server whose profile names a variable; where that is not
+    set, reading it raises UsageError. Raises UsageError for a server that no key may go to.
     """
     target = parsed(base_url)
     source = find_key(base_url, key_file, environ, settings)
     if source:
         _check_private(target, settings)
-    elif origin_in(target) == origin_in(parsed(DEFAULT_BASE_URL)):
-        return missing_key(base_url, environ)
+    elif origin_in(target) == origin_in(parsed(DEFAULT_BASE_URL)) or expected_variable(base_url, settings):
+        return missing_key(base_url, environ, settings)
     return source
 
 
@@ -188,7 +212,7 @@ def files_to_read(environ: Mapping[str, str], settings: Settings) -> list[tuple[
         if file := table.get("key_file"):
             with contextlib.suppress(UsageError):  # whoever reads it will say so
                 files.append(("key_file", key_path(file, environ)))
-    files += [(name, environ.get(name)) for name in CA_VARIABLES]
+    files += [(name, environ.get(name)) for name in (KEY_FILE_VARIABLE, *CA_VARIABLES)]
     return [(name, path) for name, path in files if path and os.path.exists(path)]
 
 

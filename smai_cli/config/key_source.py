@@ -20,10 +20,12 @@ from smai_cli.config.keys import (
 )
 from smai_cli.config.keystore import KeyStore
 from smai_cli.config.places import DEFAULT_BASE_URL, config_folder, home_folder
+from smai_cli.config.providers import PROVIDERS, provider_with_key
 from smai_cli.errors import UsageError
 from smai_cli.files import STDIN_NAME
 
 FOREIGN_KEY_HINT = "use --key-file, SMAI_BASE_URL or smai login"
+KEY_FILE_VARIABLE = "SMAI_KEY_FILE"
 _STDIN = 0
 
 
@@ -67,31 +69,80 @@ def find_key(base_url: str, key_file: str | None, environ: Mapping[str, str], se
     store = KeyStore(config_folder(environ))
     if settings.is_typed and settings.name:
         typed = _configured_key_for(origin, settings, (settings.profile,), environ)
-        if typed or (typed := _kept_key(store, store.find([settings.name], origin))):
+        typed = typed or _kept_key(store, store.find([settings.name], origin))
+        if typed or (typed := _built_in_key(origin, settings, environ)):
             return typed
-    if environ.get("SMAI_API_KEY", "").strip() and origin == origin_of(
-        environ.get("SMAI_BASE_URL") or DEFAULT_BASE_URL
-    ):
-        return KeySource(
-            "SMAI_API_KEY", lambda _: checked_key(environ["SMAI_API_KEY"], "SMAI_API_KEY"), lambda: "$SMAI_API_KEY"
-        )
+    source = _key_of_smai(environ)
+    if source and origin == origin_of(environ.get("SMAI_BASE_URL") or DEFAULT_BASE_URL):
+        return source
     source = _configured_key_for(origin, settings, (settings.profile, settings.top), environ)
-    return source or _kept_key(store, store.find([settings.name or "", ""], origin))
+    source = source or _kept_key(store, store.find([settings.name or "", ""], origin))
+    return source or _built_in_key(origin, settings, environ)
+
+
+def _key_of_smai(environ: Mapping[str, str]) -> KeySource | None:
+    """Return where the key is that belongs to SMAI_BASE_URL: in SMAI_API_KEY, or in the file that SMAI_KEY_FILE names.
+
+    The variable goes first. A name in the other one that begins with `~/` is in the home, as in a shell.
+    """
+    variable = variable_of_smai(environ)
+    if variable != KEY_FILE_VARIABLE:
+        return _key_of_variable(variable, variable, environ) if variable else None
+    file = Value(environ[KEY_FILE_VARIABLE], KEY_FILE_VARIABLE)
+
+    def path() -> str:
+        name: str = file.value
+        return _in_home(name, "key file", file, environ) if name.startswith("~/") else name
+
+    return KeySource(
+        KEY_FILE_VARIABLE,
+        lambda deadline: key_from_file(path(), deadline, f"check {KEY_FILE_VARIABLE}"),
+        lambda: file_in_shell(path()),
+        lambda: f"the file {path()} ({KEY_FILE_VARIABLE})",
+    )
+
+
+def variable_of_smai(environ: Mapping[str, str]) -> str | None:
+    """Return which of SMAI_API_KEY and SMAI_KEY_FILE counts, None where neither is set."""
+    return next((name for name in ("SMAI_API_KEY", KEY_FILE_VARIABLE) if environ.get(name, "").strip()), None)
+
+
+def _key_of_variable(name: str, where: str, environ: Mapping[str, str]) -> KeySource:
+    return KeySource(where, lambda _: checked_key(environ[name], name), lambda: f"${name}")
 
 
 def _kept_key(store: KeyStore, key: Secret | None) -> KeySource | None:
     return KeySource(f"smai login ({store.path})", lambda _: key) if key else None
 
 
+def _built_in_key(origin: str, settings: Settings, environ: Mapping[str, str]) -> KeySource | None:
+    """Return the key that a built-in profile has in a variable, for its own origin alone."""
+    name = _built_in_variable(origin, settings)
+    return _key_of_variable(name, name, environ) if name and environ.get(name, "").strip() else None
+
+
+def _built_in_variable(origin: str, settings: Settings) -> str | None:
+    """Return the variable of the built-in profile for its own origin; a key_env in its table replaces it."""
+    built_in = settings.built_in
+    if built_in is None or "key_env" in settings.profile or origin != origin_of(built_in.base_url):
+        return None
+    return built_in.key_env
+
+
 def _configured_key_for(
     origin: str, settings: Settings, tables: Iterable[Mapping[str, Value]], environ: Mapping[str, str]
 ) -> KeySource | None:
-    home = settings.top.get("base_url", (DEFAULT_BASE_URL, ""))[0]
     for table in tables:
         source = _configured_key(table, environ)
-        if source and origin == origin_of(table.get("base_url", (home, ""))[0]):
+        if source and origin == _origin_of_table(table, settings):
             return source
     return None
+
+
+def _origin_of_table(table: Mapping[str, Value], settings: Settings) -> str:
+    """Return the server that a table is for: that of its own base_url, or that at the top, or the default service."""
+    home = settings.top.get("base_url", (DEFAULT_BASE_URL, ""))[0]
+    return origin_of(table.get("base_url", (home, ""))[0])
 
 
 def _key_on_stdin(deadline: Deadline) -> Secret:
@@ -115,6 +166,9 @@ def _configured_key(table: Mapping[str, Value], environ: Mapping[str, str]) -> K
             lambda deadline: key_from_command(_key_words(command, environ), command.source, deadline),
             lambda: command_in_shell(_key_words(command, environ), command.source),
         )
+    variable = table.get("key_env")
+    if variable and environ.get(variable.value, "").strip():
+        return _key_of_variable(variable.value, f"{variable.value} (key_env, {variable.source})", environ)
     return None
 
 
@@ -140,42 +194,62 @@ def _in_home(name: str, key: str, found: Value, environ: Mapping[str, str]) -> s
 
 
 def foreign_key(base_url: str, environ: Mapping[str, str]) -> str:
-    """Return that SMAI_API_KEY is set and not for the server of `base_url`, or nothing. Raises UsageError."""
-    home = _foreign_home(base_url, environ)
-    return f"SMAI_API_KEY is set, but belongs to {home}" if home else ""
-
-
-def _foreign_home(base_url: str, environ: Mapping[str, str]) -> str:
-    """Return the server that SMAI_API_KEY belongs to, where it is set and not for that of `base_url`, or nothing."""
+    """Return that smai's own key is set and not for the server of `base_url`, or nothing. Raises UsageError."""
+    variable = variable_of_smai(environ)
     home = environ.get("SMAI_BASE_URL") or DEFAULT_BASE_URL
-    if not environ.get("SMAI_API_KEY", "").strip() or origin_of(home) == origin_of(base_url):
+    if not variable or origin_of(home) == origin_of(base_url):
         return ""
-    parts = parsed(home)
+    return f"{variable} is set, but belongs to {_shown_origin(home)}"
+
+
+def _shown_origin(base_url: str) -> str:
+    parts = parsed(base_url)
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def key_hint(base_url: str, environ: Mapping[str, str]) -> str:
-    """Return how a server that is asked without a key can get one."""
+def expected_variable(base_url: str, settings: Settings) -> str | None:
+    """Return the variable from which the configuration, or a built-in profile, has the key for a server, or None."""
+    origin = origin_of(base_url)
+    for table in (settings.profile, settings.top):
+        if "key_env" in table and origin == _origin_of_table(table, settings):
+            return str(table["key_env"].value)
+    return _built_in_variable(origin, settings)
+
+
+def key_hint(base_url: str, environ: Mapping[str, str], settings: Settings) -> str:
+    """Return how a server that was asked without a key can get one."""
     if foreign := foreign_key(base_url, environ):
         return f"{foreign}; {FOREIGN_KEY_HINT}"
+    origin = origin_of(base_url)
+    for provider in PROVIDERS.values():
+        is_set = environ.get(provider.key_env or "", "").strip()
+        if is_set and provider != settings.built_in and origin == origin_of(provider.base_url):
+            return f"{provider.key_env} is set: -p {provider.name} uses it"
     with contextlib.suppress(UsageError):  # a variable that is no URL counts for nothing here
-        if origin_of(environ.get("SMAI_BASE_URL") or DEFAULT_BASE_URL) == origin_of(base_url):
+        if origin_of(environ.get("SMAI_BASE_URL") or DEFAULT_BASE_URL) == origin:
             return "set SMAI_API_KEY, or use --key-file or smai login"
     return "use --key-file or smai login"
 
 
-def missing_key(base_url: str, environ: Mapping[str, str]) -> KeySource:
-    """Return what stands for the key of a server that needs one and has none; reading it raises UsageError."""
-    if home := _foreign_home(base_url, environ):
-        return KeySource("SMAI_API_KEY, which belongs to another server", lambda _: _foreign_key_alone(home))
-    return KeySource("SMAI_API_KEY, which is not set", _no_key, lambda: "$SMAI_API_KEY")
+def missing_key(base_url: str, environ: Mapping[str, str], settings: Settings) -> KeySource:
+    """Return what takes the place of the key of a server that needs one and has none; reading it raises UsageError."""
+    server = _shown_origin(base_url)
+    variable = expected_variable(base_url, settings)
+    if variable is None and (foreign := foreign_key(base_url, environ)):
 
+        def refuse(_: Deadline) -> NoReturn:
+            raise UsageError(f"no API key for {server}: {foreign}", FOREIGN_KEY_HINT)
 
-def _no_key(_: Deadline) -> NoReturn:
-    raise UsageError(
-        "no API key", "set SMAI_API_KEY, give --key-file, or run smai login once; --mock rehearses without a key"
-    )
+        return KeySource(f"{foreign.partition(' ')[0]}, which belongs to another server", refuse)
+    login = f"smai login -p {settings.name}" if settings.name else "smai login"
+    variable = variable or "SMAI_API_KEY"
+    ways = [f'run "{login}" or set {variable}']
+    other = provider_with_key(environ)
+    if other and variable == "SMAI_API_KEY":
+        ways.append(f'{other.key_env} is set: "smai ask -p {other.name}" uses it')
+    hint = "; ".join([*ways, "--mock needs no key"])
 
+    def fail(_: Deadline) -> NoReturn:
+        raise UsageError(f"no API key for {server}", hint)
 
-def _foreign_key_alone(home: str) -> NoReturn:
-    raise UsageError(f"no API key: SMAI_API_KEY is set, but belongs to {home}", FOREIGN_KEY_HINT)
+    return KeySource(f"{variable}, which is not set", fail, lambda: f"${variable}")

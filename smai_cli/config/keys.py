@@ -28,6 +28,7 @@ COMMAND_LIMIT_S = 60
 _NOTICE_AFTER_S = 3.0
 # A file from Windows ends its line with one, which a shell keeps and no header may have.
 _WITHOUT_CR = r"tr -d '\r'"
+_HAS_EFFECTIVE_IDS = os.access in os.supports_effective_ids
 # How soon it is seen that a command is over while somebody else, such as an agent, holds its stdout.
 _SLICE_S = 0.05
 
@@ -128,13 +129,28 @@ def key_from_file(path: str, deadline: Deadline, hint: str = "check --key-file")
 def read_private(path: str, open_to_others: str, limit_bytes: int) -> bytes:
     """Return what is in a regular file, and no more than a byte over the limit.
 
-    Raises OSError, and UsageError, which begins with `open_to_others`, where not only its owner can use it.
+    Raises OSError, and UsageError, which begins with `open_to_others`, for a file that others can use and that this
+    user could close to them.
     """
     with open_regular(path) as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if stat.S_ISREG(mode) and mode & 0o077:
-            raise UsageError(open_to_others, f"run chmod 600 {path}")
+        if is_open_to_others(path, file.fileno()):
+            is_own = os.fstat(file.fileno()).st_uid == os.geteuid()
+            raise UsageError(open_to_others, f"{'run' if is_own else 'have its owner run'} chmod 600 {path}")
         return file.read(limit_bytes + 1)
+
+
+def is_open_to_others(path: str, fd: int | None = None) -> bool:
+    """Return whether others can use a regular file, and it is for this user to change that. Raises OSError.
+
+    Docker mounts secrets with mode 0444, Kubernetes with 0644, both read-only: no chmod is possible there, and who can
+    read them is the orchestrator's decision. So is a file of another user that this one cannot write.
+    """
+    found = os.stat(path) if fd is None else os.fstat(fd)
+    if not (stat.S_ISREG(found.st_mode) and found.st_mode & 0o077):
+        return False
+    if os.statvfs(path if fd is None else fd).f_flag & os.ST_RDONLY:
+        return False
+    return found.st_uid == os.geteuid() or os.access(path, os.W_OK, effective_ids=_HAS_EFFECTIVE_IDS)
 
 
 def _read_pipe(path: str, deadline: Deadline) -> bytes:

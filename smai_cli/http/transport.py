@@ -195,7 +195,8 @@ class Exchange:
         self._clocks = clocks
         self._body = body
         self._endpoint = endpoint
-        self._where = functools.partial(_where, endpoint, path, clocks, ca_file)
+        asked = endpoint.for_list() if body is None else endpoint
+        self._where = functools.partial(_where, asked, path, clocks, ca_file)
         what = f"{'GET' if body is None else 'POST'} {_shown_url(endpoint, path)}"
         self._sending = Sending(what if body is None else f"{what}, {len(body)} bytes", trace, is_whole=body is None)
         self._preconnect = preconnect

@@ -114,7 +114,6 @@ def test_a_plain_command_line_is_certain(args: tuple[str, ...]) -> None:
                 ("--max-tokens", "0", "hi"),
                 ("--retries", "-1", "hi"),
                 ("--retries", "9" * 5000, "hi"),
-                ("--effort", "huge", "hi"),
                 ("--summary", "xml", "hi"),
                 ("--raw", "--final", "hi"),
                 ("--base-url", "http://127.0.0.1:1/v1", "hi"),
@@ -190,6 +189,7 @@ def test_the_default_service_is_asked_with_a_key_only(tmp_path: Path) -> None:
         ('[profile.work]\nbase_url = "https://other.example"', KEY, None),
         ("connect_timeout = 3", KEY, None),
         ("connect_timeout = 3", BASE, None),
+        ('"base\\u005furl" = "https://other.example"', KEY, None),
         ("#" * 70000, KEY, None),
     ],
 )
@@ -208,9 +208,21 @@ def test_a_configuration_that_cannot_be_read_makes_it_wait(tmp_path: Path) -> No
     assert glance("ask", "hi", environ=KEY | {"XDG_CONFIG_HOME": str(tmp_path)}) is None
 
 
-def test_a_profile_in_the_environment_counts_where_no_server_is_given() -> None:
-    assert glance("ask", "hi", environ=KEY | {"SMAI_PROFILE": "work"}) is None
-    assert glance("ask", "hi", environ=BASE | {"SMAI_PROFILE": "work"}) == THERE
+@pytest.mark.parametrize("profile", ["work", "openai"])
+def test_a_profile_makes_it_wait(profile: str) -> None:
+    for environ in (KEY, BASE, KEY | BASE | {"OPENAI_API_KEY": "sk-open"}):
+        assert glance("ask", "hi", environ=environ | {"SMAI_PROFILE": profile}) is None
+        assert glance("ask", "-p", profile, "hi", environ=environ) is None
+
+
+def test_a_conversation_in_the_environment_makes_it_wait() -> None:
+    assert glance("ask", "hi", environ=KEY | {"SMAI_CHAT": "talk.json"}) is None
+    assert glance("ask", "hi", environ=KEY | {"SMAI_CHAT": ""}) == DEFAULT
+
+
+def test_a_key_file_in_the_environment_is_a_key() -> None:
+    assert glance("ask", "hi", environ={"SMAI_KEY_FILE": "/run/secrets/key"}) == DEFAULT
+    assert glance("ask", "hi", environ={"OPENAI_API_KEY": "sk-open"}) is None
 
 
 def test_a_shell_that_completes_connects_to_nothing() -> None:
@@ -221,7 +233,7 @@ def test_every_option_that_does_not_wait_is_one_of_ask_and_takes_what_it_takes_t
     known = {name: option for option in ask.params if isinstance(option, click.Option) for name in option.opts}
     assert {name for name in _FLAGS if known[name].is_flag} == _FLAGS
     assert not [name for name in _VALUES if known[name].is_flag or known[name].nargs != 1]
-    for name in ("--effort", "--summary", "--api"):
+    for name in ("--summary", "--api"):
         kind = known[name].type
         assert isinstance(kind, click.Choice)
         assert all(map(_VALUES[name], kind.choices))

@@ -161,7 +161,7 @@ def test_the_default_server_says_so_too_where_it_lacks_its_key(smai: Smai) -> No
     assert smai("ask", *flags, "hi", env=env) == (
         2,
         b"",
-        f"smai: no API key: {words}; use --key-file, SMAI_BASE_URL or smai login\n",
+        f"smai: no API key for https://api.smai.ai: {words}; use --key-file, SMAI_BASE_URL or smai login\n",
     )
     result = smai("ask", *flags, "--curl", "hi", env=env)
     assert result.status == 0

@@ -9,6 +9,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -143,9 +144,9 @@ def test_no_key_is_2_and_the_way_to_the_server_is_checked_all_the_same(doctor: D
     # A proxy, so that no test goes to the real server.
     told = doctor(None, env={"HTTPS_PROXY": "http://127.0.0.1:1"})
     assert (told.status, told.failed) == (2, ["key", "tcp"])
-    assert told.lines["key"].startswith("FAIL  key: no API key; set SMAI_API_KEY, ")
+    assert told.lines["key"].startswith('FAIL  key: no API key for https://api.smai.ai; run "smai login" or')
     assert told.lines["models"] == "-     models: not checked, because key failed"
-    assert re.fullmatch(r"smai: \d of \d+ checks failed; set SMAI_API_KEY, .*\n", told.stderr)
+    assert re.fullmatch(r"smai: \d of \d+ checks failed; run .smai login. or set SMAI_API_KEY; .*\n", told.stderr)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +260,7 @@ def test_a_profile_that_does_not_exist_and_a_bad_base_url_are_2(doctor: Doctor) 
     told = doctor(None, "-p", "nope", "--base-url", "localhost:1")
     assert (told.status, told.failed) == (2, ["configuration", "base_url"])
     assert told.unchecked == NAMES[3:]
-    assert told.stderr.startswith("smai: 2 of 3 checks failed; make it in the configuration file")
+    assert told.stderr.startswith('smai: 2 of 3 checks failed; "smai config --profiles" lists the profiles')
 
 
 # Proxies.
@@ -303,7 +304,7 @@ def test_a_proxy_that_refuses_the_tunnel_is_3(serve: Serve, doctor: Doctor) -> N
         ("joe:secret@nosuch.invalid:1", "dns", "could not resolve the proxy nosuch.invalid: "),
         ("http://joe:secret@127.0.0.1:99999", "proxy", "the proxy is no URL that smai can use"),
         ("nonsense://joe:secret@127.0.0.1", "proxy", "the proxy is no URL that smai can use"),
-        ("socks5://joe:secret@127.0.0.1", "proxy", "SOCKS needs a package; pip install pysocks"),
+        ("socks5://joe:secret@127.0.0.1", "proxy", f"SOCKS needs a package; {sys.executable} -m pip install PySocks"),
     ],
 )
 def test_a_proxy_that_does_not_answer_or_cannot_be_used_is_3(

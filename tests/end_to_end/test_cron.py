@@ -58,12 +58,13 @@ def test_a_pipe_that_never_ends_is_told_and_the_deadline_ends_the_wait(server: S
     ]
 
 
-def test_a_job_without_a_key_is_told_the_three_ways_to_give_one(tmp_path: Path) -> None:
+def test_the_message_for_a_job_without_a_key_names_the_server_and_two_ways_to_give_one(tmp_path: Path) -> None:
     for environment in (clean_environment(tmp_path), {"PATH": f"{BIN}:{os.defpath}"}):
         job = subprocess.run(["sh", "-c", "smai ask hi <&-"], env=environment, capture_output=True, check=False)
         assert job.returncode == 2
         assert job.stderr.count(b"\n") == 1
-        assert all(way in job.stderr for way in (b"SMAI_API_KEY", b"--key-file", b"smai login"))
+        assert b"no API key for https://api.smai.ai;" in job.stderr
+        assert all(way in job.stderr for way in (b"SMAI_API_KEY", b"smai login"))
 
 
 def test_nothing_is_left_in_a_home(server: Server, tmp_path: Path) -> None:

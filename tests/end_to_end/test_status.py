@@ -149,7 +149,12 @@ USAGE = [
     pytest.param(["ask", "--modle", "hi"], {}, "no such option '--modle'; did you mean --model\n", id="like an option"),
     pytest.param(["nope"], {}, "no such command 'nope'; see smai --help", id="no such command"),
     pytest.param(["aks", "hi"], {}, "no such command 'aks'; did you mean ask\n", id="mistyped command"),
-    pytest.param(["ask", "hi"], {}, "no API key; set SMAI_API_KEY, give --key-file, or run smai login", id="no key"),
+    pytest.param(
+        ["ask", "hi"],
+        {},
+        'no API key for https://api.smai.ai; run "smai login" or set SMAI_API_KEY; --mock needs no key',
+        id="no key",
+    ),
     pytest.param(["ask", "hi"], {"SMAI_API_KEY": " "}, "no API key", id="blank key"),
     pytest.param(
         ["ask", "hi"], {"SMAI_API_KEY": "sk-A\nB"}, "holds a character that no key has", id="key with a newline"

@@ -360,7 +360,7 @@ def test_the_mock_lists_its_models_without_a_key(models: Models) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ([], "no API key; set SMAI_API_KEY"),
+        ([], "no API key for https://api.smai.ai; run"),
         (["--mock", "--base-url", "http://127.0.0.1:1"], "--mock and --base-url exclude each other"),
         (["--base-url", "localhost:1/v1"], "does not begin with http:// or https://"),
         (["--key-file", "/nonexistent"], "the key file /nonexistent: No such file"),

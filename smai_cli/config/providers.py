@@ -1,0 +1,107 @@
+"""The built-in profiles: a server in one word, with the variable that its users export its key in.
+
+The table is open. A server that is not in it works by --base-url or by a profile of the configuration file, and a
+[profile.NAME] table there overrides the built-in profile of that name, key by key.
+
+Each row names the page of the provider that it was taken from (read in November 2026).
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Provider(NamedTuple):
+    """A built-in profile.
+
+    `key_env` is the variable that holds the key, None for a server that needs none; it is read for the origin of
+    `base_url` alone. `model` is the default model, None where the user has to name one. `source` is the page with both.
+    `list_key_header` and `list_headers` are what GET /models needs where it takes no `Authorization: Bearer`.
+    """
+
+    name: str
+    base_url: str
+    key_env: str | None
+    source: str
+    model: str | None = None
+    list_key_header: str | None = None
+    list_headers: tuple[tuple[str, str], ...] = ()
+
+
+_ROWS = (
+    Provider(
+        "openai",
+        "https://api.openai.com/v1",
+        "OPENAI_API_KEY",
+        "https://platform.openai.com/docs/api-reference",
+        model="gpt-4.1",
+    ),
+    Provider(
+        "anthropic",
+        "https://api.anthropic.com/v1",
+        "ANTHROPIC_API_KEY",
+        "https://platform.claude.com/docs/en/api/openai-sdk",
+        # The list is of Anthropic's own API: https://docs.anthropic.com/en/api/models-list
+        list_key_header="x-api-key",
+        list_headers=(("anthropic-version", "2023-06-01"),),
+    ),
+    Provider(
+        "gemini",
+        "https://generativelanguage.googleapis.com/v1beta/openai",
+        "GEMINI_API_KEY",
+        "https://ai.google.dev/gemini-api/docs/openai",
+    ),
+    Provider("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY", "https://console.groq.com/docs/openai"),
+    Provider(
+        "mistral",
+        "https://api.mistral.ai/v1",
+        "MISTRAL_API_KEY",
+        "https://docs.mistral.ai/inference/quickstarts/send-your-first-request",
+    ),
+    Provider("deepseek", "https://api.deepseek.com", "DEEPSEEK_API_KEY", "https://api-docs.deepseek.com/"),
+    Provider(
+        "openrouter",
+        "https://openrouter.ai/api/v1",
+        "OPENROUTER_API_KEY",
+        "https://openrouter.ai/docs/community/openai-sdk",
+    ),
+    Provider("xai", "https://api.x.ai/v1", "XAI_API_KEY", "https://docs.x.ai/docs/api-reference"),
+    Provider(
+        "together",
+        "https://api.together.ai/v1",
+        "TOGETHER_API_KEY",
+        "https://docs.together.ai/docs/inference/openai-compatibility",
+    ),
+    Provider(
+        "fireworks",
+        "https://api.fireworks.ai/inference/v1",
+        "FIREWORKS_API_KEY",
+        "https://docs.fireworks.ai/tools-sdks/openai-compatibility",
+    ),
+    Provider(
+        "cerebras",
+        "https://api.cerebras.ai/v1",
+        "CEREBRAS_API_KEY",
+        "https://inference-docs.cerebras.ai/resources/openai",
+    ),
+    Provider("ollama", "http://localhost:11434/v1", None, "https://docs.ollama.com/api/openai-compatibility"),
+    Provider("lmstudio", "http://localhost:1234/v1", None, "https://lmstudio.ai/docs/developer/openai-compat"),
+    Provider(
+        "llamacpp",
+        "http://localhost:8080/v1",
+        None,
+        "https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md",
+    ),
+    Provider(
+        "vllm",
+        "http://localhost:8000/v1",
+        None,
+        "https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
+    ),
+)
+# The built-in profiles by their names, in the order in which they are listed.
+PROVIDERS: Mapping[str, Provider] = {row.name: row for row in _ROWS}
+
+
+def provider_with_key(environ: Mapping[str, str]) -> Provider | None:
+    """Return the first provider whose variable is set, None if none is."""
+    return next((row for row in _ROWS if row.key_env and environ.get(row.key_env, "").strip()), None)
