@@ -52,9 +52,17 @@ def config(profile: str | None, *, path: bool, profiles: bool) -> int:
 
 def _profile_lines() -> list[str]:
     """Return a line for each profile, in columns: its name, its server, the variable of its key, and its key."""
-    rows = [_profile_row(name) for name in find_settings(os.environ, None).profiles]
+    rows = [_row_or_error(name) for name in find_settings(os.environ, None).profiles]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return ["  ".join([*(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)), row[3]]) for row in rows]
+
+
+def _row_or_error(name: str) -> tuple[str, str, str, str]:
+    """Return the columns of a profile; one that cannot be used has the reason in the last, and hides no other."""
+    try:
+        return _profile_row(name)
+    except UsageError as error:
+        return on_a_line(name), "-", "-", on_a_line(str(error))
 
 
 def _profile_row(name: str) -> tuple[str, str, str, str]:

@@ -162,21 +162,7 @@ def _parsed(text: str, path: str) -> tuple[dict[str, Value], dict[str, dict[str,
     lines = Lines(text)
     top = _checked(content, lines, path, ())
     profiles = {profile: _checked(table, lines, path, ("profile", profile)) for profile, table in tables.items()}
-    for name, table in {"": top, **profiles}.items():
-        if "base_url" not in table and "base_url" not in top and name not in PROVIDERS:
-            _check_key_env(table)
     return top, profiles
-
-
-def _check_key_env(table: dict[str, Value]) -> None:
-    """Raise UsageError for the key of another provider that would go to the default service."""
-    found = table.get("key_env")
-    provider = next((row for row in PROVIDERS.values() if found and row.key_env == found.value), None)
-    if found and provider:
-        raise UsageError(
-            f"{found.source}: {found.value} is not a key of the default service",
-            f"add the base_url that it is for, or use the built-in profile {provider.name}",
-        )
 
 
 def _checked(table: dict[str, Any], lines: "Lines", path: str, header: tuple[str, ...]) -> dict[str, Value]:

@@ -133,10 +133,21 @@ def _configured_key_for(
     origin: str, settings: Settings, tables: Iterable[Mapping[str, Value]], environ: Mapping[str, str]
 ) -> KeySource | None:
     for table in tables:
-        source = _configured_key(table, environ)
-        if source and origin == _origin_of_table(table, settings):
-            return source
+        if origin == _origin_of_table(table, settings):
+            _check_key_env(table.get("key_env"), origin)
+            if source := _configured_key(table, environ):
+                return source
     return None
+
+
+def _check_key_env(variable: Value | None, origin: str) -> None:
+    """Raise UsageError for the variable of a provider whose key would go to the default service."""
+    provider = next((row for row in PROVIDERS.values() if variable and row.key_env == variable.value), None)
+    if variable and provider and origin == origin_of(DEFAULT_BASE_URL):
+        raise UsageError(
+            f"{variable.source}: {variable.value} is not a key of the default service",
+            f"add the base_url that it is for, or use the built-in profile {provider.name}",
+        )
 
 
 def _origin_of_table(table: Mapping[str, Value], settings: Settings) -> str:
@@ -241,7 +252,8 @@ def missing_key(base_url: str, environ: Mapping[str, str], settings: Settings) -
             raise UsageError(f"no API key for {server}: {foreign}", FOREIGN_KEY_HINT)
 
         return KeySource(f"{foreign.partition(' ')[0]}, which belongs to another server", refuse)
-    login = f"smai login -p {settings.name}" if settings.name else "smai login"
+    is_of_profile = settings.name and origin_of(base_url) == _origin_of_table(settings.profile, settings)
+    login = f"smai login -p {settings.name}" if is_of_profile else "smai login"
     variable = variable or "SMAI_API_KEY"
     ways = [f'run "{login}" or set {variable}']
     other = provider_with_key(environ)

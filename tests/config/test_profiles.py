@@ -212,13 +212,18 @@ def test_a_key_env_of_any_profile_belongs_to_the_origin_of_that_profile(
         ('key_env = "SMAI_API_KEY"', "other than SMAI_API_KEY"),
         ('key_env = "OPENAI_API_KEY"', "OPENAI_API_KEY is not a key of the default service"),
         ('[profile.work]\nkey_env = "OPENAI_API_KEY"', "use the built-in profile openai"),
+        (
+            '[profile.work]\nbase_url = "https://API.smai.ai:443"\nkey_env = "GROQ_API_KEY"',
+            "GROQ_API_KEY is not a key of the default service",
+        ),
     ],
 )
 def test_a_key_env_that_is_a_key_or_would_go_to_the_wrong_server_is_refused(
     smai: Smai, proxy: RecordingProxy, config: Config, text: str, words: str
 ) -> None:
     config(f"{text}\n")
-    result = smai("ask", "hi", env=proxy.environment | ALL_KEYS | {"SMAI_API_KEY": KEY})
+    profile = ["-p", "work"] if "work" in text else []
+    result = smai("ask", *profile, "hi", env=proxy.environment | ALL_KEYS)
     assert (result.status, proxy.tunnels) == (2, [])
     assert words in result.stderr
     assert KEY not in result.stderr
@@ -339,6 +344,11 @@ def test_config_lists_all_profiles_with_server_variable_and_state_and_never_a_ke
         ["anthropic", "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY", "not set"],
     ]
     assert [row[0] for row in rows] == ["work", "team", *PROVIDERS]
+    config('[profile.bad]\nbase_url = "nowhere"\n')
+    first, second = smai("config", "--profiles").stdout.decode().splitlines()[:2]
+    assert first.startswith("bad ")
+    assert "the base URL nowhere does not begin with http:// or https://" in first
+    assert second.startswith("openai ")
     assert rows[-1] == ["vllm", "http://localhost:8000/v1", "-", "no key"]
     assert KEY not in result.stdout.decode()
 
