@@ -183,6 +183,13 @@ def _complete_effort(ctx: click.Context, param: click.Parameter, incomplete: str
     return [word for word in EFFORTS if word.startswith(incomplete)]
 
 
+def _require_word(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001  # click's
+    """Return the value of an option that takes any word. Raises UsageError for an empty one."""
+    if value is not None and not value.strip():
+        raise UsageError(f"{param.opts[-1]} names no word", "give one; is a variable empty?")
+    return value
+
+
 def output_options(command: _F) -> _F:
     """Add the options that say how an answer is delivered; the command gets them as one value, `output`."""
     names = ("raw", "jsonl", "final", "summary", "accept", "fail_empty", "tool_calls", "output", "quiet")
@@ -233,6 +240,7 @@ def request_options(command: _F) -> _F:
             "--effort",
             metavar="WORD",
             shell_complete=_complete_effort,
+            callback=_require_word,
             help=f"How hard a reasoning model thinks: {', '.join(EFFORTS)}, or what the server knows.",
         ),
         click.option("--seed", type=int, help="The seed of the sampling."),

@@ -393,6 +393,17 @@ def test_a_profile_sets_the_parameters_of_a_role_and_a_typed_option_goes_before(
     assert (two["temperature"], two["seed"], two["presence_penalty"]) == (2, 3, 1)
 
 
+@pytest.mark.parametrize("command", ["ask", "batch"])
+def test_effort_takes_any_word_but_none(smai: Smai, server: Server, command: str) -> None:
+    mock = server()
+    common = [command, "--base-url", mock.url]
+    assert smai(*common, "--effort", "colossal", stdin=b'"hi"\n').status == 0
+    assert mock.received[-1].json["reasoning_effort"] == "colossal"
+    result = smai(*common, "--effort", "", stdin=b'"hi"\n')
+    assert (result.status, result.stderr) == (2, "smai: --effort names no word; give one; is a variable empty?\n")
+    assert len(mock.received) == 1
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
