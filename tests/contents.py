@@ -49,8 +49,8 @@ class Content(NamedTuple):
         return f'{{"object":"chat.completion","choices":[{choice}]}}'.encode()
 
 
-def _content(name: str, value: str, text: str = "", status: int = COMPLETE, **more: int) -> Content:
-    return Content(name, (f'{{"content":{value}}}',), text, status, **more)
+def _content(name: str, value: str, text: str = "", status: int = COMPLETE) -> Content:
+    return Content(name, (f'{{"content":{value}}}',), text, status)
 
 
 def _calls(name: str, calls: str, status: int = COMPLETE, calls_status: int = COMPLETE, text: str = "") -> Content:

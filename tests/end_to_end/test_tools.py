@@ -261,8 +261,8 @@ def test_arguments_as_an_object_are_not_lost(smai: Smai) -> None:
         assert arguments == {"a": 1} or json.loads(arguments or "null") == {"a": 1}
 
 
-FILLERS = [None, {}, [], [None], [[]], [{}], [{"function": None}]]
-ODD_CALLS = [*FILLERS, "x", 5, ["x"], [{"function": "f"}]]
+FILLERS: list[Any] = [None, {}, [], [None], [[]], [{}], [{"function": None}]]
+ODD_CALLS: list[Any] = [*FILLERS, "x", 5, ["x"], [{"function": "f"}]]
 
 
 def test_what_is_not_a_call_is_a_filler_or_unread(smai: Smai) -> None:
