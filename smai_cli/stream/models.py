@@ -276,7 +276,8 @@ def _queries_of(value: Any, parameters: tuple[str, ...]) -> list[str]:
         return []
     if isinstance(value, str) and ("://" in value or value.startswith(("/", "?"))):
         # The host and the path stay those of the base URL: the key goes nowhere else.
-        return [query] if (query := urlsplit(value).query) else []
+        query = parse_qsl(value.partition("#")[0].partition("?")[2], keep_blank_values=True)
+        return [urlencode(query, errors="surrogatepass")] if query else []
     return [urlencode({parameter: value}, errors="surrogatepass") for parameter in parameters]
 
 

@@ -195,6 +195,7 @@ FOLLOWED: dict[str, tuple[dict[str, Any], bytes]] = {
     "Google": ({"nextPageToken": "t"}, b"?pageToken=t"),
     "a cursor": ({"next_cursor": "t"}, b"?cursor=t"),
     "a URL": ({"next": "https://example.com/v1/models?cursor=t&limit=1", "previous": None}, b"?cursor=t&limit=1"),
+    "an odd URL": ({"next": "http://[bad/?a[b]=\ud800 c#d"}, b"?a%5Bb%5D=%ED%A0%80+c"),
     "a path": ({"next": "/v1/models?page=2"}, b"?page=2"),
     "a token": ({"next": "t"}, b"?cursor=t"),
     "HAL": ({"_links": {"next": {"href": "/models?page=2"}}}, b"?page=2"),
