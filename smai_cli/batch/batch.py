@@ -32,6 +32,7 @@ class BatchOptions(Frozen):
     """What a user says of the whole.
 
     `retries` and `timeout_s` (0: none) are for a line, `accept` are finish reasons to take as a success.
+    With `extract`, the text of a result is the first code block of the answer.
     `token_limit` is after how many tokens nothing more is started, `grace_s` for how long what runs may end after a
     signal.
     """
@@ -40,6 +41,7 @@ class BatchOptions(Frozen):
     retries: int = 2
     timeout_s: float = 0.0
     accept: tuple[str, ...] = ()
+    extract: bool = False
     include_usage: bool = True
     halt: Halt = Halt()
     token_limit: int | None = None
@@ -237,7 +239,7 @@ class Batch:
     def _asked(self, line: Line, post: Post, tries: Tries, deadline: Deadline) -> Answer:
         outcome = Outcome(self._options.accept, model=line.request.model)
         outcome.choices = 1
-        collector = Collector(self._check, tries.begins)
+        collector = Collector(self._check, tries.begins, extract=self._options.extract)
         dialect = self._requests.dialect(line)
         request = line.request._replace(include_usage=True)
 

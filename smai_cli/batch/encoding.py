@@ -19,10 +19,13 @@ _escaped = json.encoder.encode_basestring  # as json.dumps does without ensure_a
 class Encoding:
     """What makes requests of lines; `more` are further patterns of models that the Responses API is for.
 
+    With `extract`, results have the first code block of an answer: their digests are those of no other results.
+
     Most lines of an input differ in their prompt only: what stands around it is encoded once.
     """
 
-    def __init__(self, more: Iterable[str] = ()) -> None:
+    def __init__(self, more: Iterable[str] = (), *, extract: bool = False) -> None:
+        self._salt = b"extract " if extract else b""
         self._dialect_for = functools.lru_cache(64)(lambda api, model: dialect_for(api, model, more))
         self._frame: _Frame | None = None
 
@@ -39,7 +42,7 @@ class Encoding:
             frame = self._frame = self._framed(line)
         prompt = request.messages[-1].content if request.messages else None
         if frame.before is None or not isinstance(prompt, str):
-            return hashlib.sha256(self._encoded(request._replace(stream=False), line)).digest()
+            return hashlib.sha256(self._salt + self._encoded(request._replace(stream=False), line)).digest()
         try:
             escaped = _escaped(prompt).encode()
         except UnicodeEncodeError:  # half a surrogate pair: to be told in the usual way
@@ -62,7 +65,7 @@ class Encoding:
         marked = (*request.messages[:-1], request.messages[-1]._replace(content=mark))
         body = self._encoded(request._replace(messages=marked, stream=False), line)
         before, found, after = body.partition(_escaped(mark).encode())
-        return _Frame(line, hashlib.sha256(before) if found else None, after)
+        return _Frame(line, hashlib.sha256(self._salt + before) if found else None, after)
 
     def _encoded(self, request: Request, line: Line) -> bytes:
         encoded: bytes = self.dialect(line).encode_request(request)

@@ -9,6 +9,7 @@ from smai_cli.batch.lines import OPENAI
 from smai_cli.batch.plain import PlainPattern, decoded_id
 from smai_cli.errors import SmaiError, Status
 from smai_cli.frozen import Frozen
+from smai_cli.output.extract import code_block
 from smai_cli.output.summary import count_tokens, error_json
 from smai_cli.stream.chunk import Chunk, Unread, Usage
 from smai_cli.stream.outcome import Outcome
@@ -56,7 +57,7 @@ class Collector:
     """The answer of one line, kept whole: that of the last try, complete or not.
 
     `check` raises a SmaiError for a text that is not what was asked for; `on_begin` is called as each answer begins.
-    It is a mode that delivers nothing by itself.
+    With `extract`, the text of a complete answer is its first code block. It is a mode that delivers nothing by itself.
     """
 
     holds_back = True
@@ -65,8 +66,15 @@ class Collector:
     needs = frozenset({Unread.TEXT, Unread.CALL})
     has_delivered = False
 
-    def __init__(self, check: Callable[[str], str] | None = None, on_begin: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        check: Callable[[str], str] | None = None,
+        on_begin: Callable[[], None] = lambda: None,
+        *,
+        extract: bool = False,
+    ) -> None:
         self._check = check
+        self._extract = extract
         self._on_begin = on_begin
         self._has_begun = False
         self._pieces: list[str] = []
@@ -86,8 +94,10 @@ class Collector:
             self._pieces.append(chunk.text)
 
     def end(self, outcome: Outcome) -> None:
-        """Check the text of a complete answer."""
+        """Take the code block out of a complete answer, if only that is wanted, and check the text."""
         self._has_ended = True
+        if outcome.error is None and self._extract:
+            self._pieces = [code_block("".join(self._pieces))]
         if outcome.error is None and self._check and not outcome.calls:
             self._pieces = [self._check("".join(self._pieces))]
 

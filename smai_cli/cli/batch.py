@@ -11,6 +11,7 @@ from smai_cli.cli.group import (
     SECONDS,
     Number,
     complete_file,
+    extract_option,
     model_option,
     request_options,
     server_options,
@@ -83,6 +84,7 @@ def _checked_share(ctx: click.Context, param: click.Parameter, value: str | None
 @click.option("-s", "--system", metavar="TEXT", help="The system message; @FILE reads it from FILE.")
 @request_options
 @click.option("-O", "--option", metavar="KEY=VALUE", multiple=True, help="Put KEY into each request; repeatable.")
+@extract_option
 @click.option("--accept", metavar="WORD", multiple=True, help="Take this finish_reason as a success; repeatable.")
 @click.option(
     "--api", type=click.Choice(APIS), default="auto", show_default=True, help="The API to ask; auto: by the model."

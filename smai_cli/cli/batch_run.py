@@ -82,7 +82,7 @@ class BatchRun:
         self._base_url = endpoint.base_url if endpoint else None
         if self._tracer:
             self._tracer.key = self.life.key
-        encoding = _encoding(self._server)
+        encoding = _encoding(self._server, self.typed)
         if self.typed.output:
             self._partial = PartialFile(self.typed.output, resumes=self.typed.resume or self.typed.resume_failed)
             self._place = self._partial.name
@@ -101,7 +101,7 @@ class BatchRun:
     def preview(self) -> None:
         """Print what would be asked, and how much it is. Raises SmaiError."""
         given = read_input(self.typed, self._server)
-        encoding = _encoding(self._server)
+        encoding = _encoding(self._server, self.typed)
         feed = Feed(given.source, given.defaults, encoding, Plan())
         feed.check()
         print_batch(feed, encoding, self._server, self._deadline)
@@ -201,6 +201,7 @@ class BatchRun:
             retries=self._server.clocks.retries,
             timeout_s=typed.timeout,
             accept=typed.accept,
+            extract=typed.extract,
             halt=self._halt,
             token_limit=typed.token_limit,
             grace_s=typed.grace,
@@ -293,9 +294,9 @@ class BatchRun:
         return status
 
 
-def _encoding(server: ServerOptions) -> Encoding:
+def _encoding(server: ServerOptions, typed: BatchValues) -> Encoding:
     more = server.settings.get("responses_models")
-    return Encoding(more.value if more else ())
+    return Encoding(more.value if more else (), extract=typed.extract)
 
 
 def _connector(

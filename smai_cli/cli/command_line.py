@@ -46,7 +46,7 @@ def checked(typed: AskValues, output: OutputOptions, server: ServerOptions, *, s
     _check_files(typed, output, server, readings, reads_stdin=reads_stdin)
     if log and not typed.is_preview:
         _check_log(log, typed, output, server)
-    takes_one = output.mode in ("text", "final") or bool(typed.chat)
+    takes_one = output.prints_text or bool(typed.chat)
     if typed.option:
         from smai_cli.prompt.extra_body import extra_members  # noqa: PLC0415  # for few runs
 

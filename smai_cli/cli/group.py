@@ -190,14 +190,20 @@ def _require_word(ctx: click.Context, param: click.Parameter, value: str | None)
     return value
 
 
+extract_option = click.option(
+    "-x", "--extract", is_flag=True, help="Print only the first fenced code block of a complete answer."
+)
+
+
 def output_options(command: _F) -> _F:
     """Add the options that say how an answer is delivered; the command gets them as one value, `output`."""
-    names = ("raw", "jsonl", "final", "summary", "accept", "fail_empty", "tool_calls", "output", "quiet")
+    names = ("raw", "jsonl", "final", "extract", "summary", "accept", "fail_empty", "tool_calls", "output", "quiet")
     return _with(
         _composed(command, "output", options.output_options, *names),
         click.option("--raw", is_flag=True, help="Print the response body byte for byte."),
         click.option("--jsonl", is_flag=True, help="Print the JSON of each event on a line."),
         click.option("--final", is_flag=True, help="Print the text once, when complete; summary on stderr."),
+        extract_option,
         click.option(
             "--summary",
             type=click.Choice(["text", "json", "none"]),

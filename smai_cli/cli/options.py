@@ -6,7 +6,7 @@ from smai_cli.clocks import Clocks, Deadline
 from smai_cli.config.config_file import Settings
 from smai_cli.errors import UsageError
 from smai_cli.frozen import Frozen
-from smai_cli.output.options import OutputOptions
+from smai_cli.output.options import EXTRACT, OutputOptions
 
 if TYPE_CHECKING:
     from smai_cli.batch.shard import Shard
@@ -103,6 +103,7 @@ class BatchValues(RequestValues):
     token_limit: int | None
     grace: float
     accept: tuple[str, ...]
+    extract: bool
     progress: bool
     summary: str | None
     dry_run: bool
@@ -131,6 +132,7 @@ def output_options(  # noqa: PLR0913  # the options that choose a mode, by their
     raw: bool,
     jsonl: bool,
     final: bool,
+    extract: bool,
     summary: str | None,
     accept: tuple[str, ...],
     fail_empty: bool,
@@ -140,9 +142,11 @@ def output_options(  # noqa: PLR0913  # the options that choose a mode, by their
 ) -> OutputOptions:
     """Return what click's values say of the output.
 
-    Raises UsageError for two modes at once, and for tool calls beside what has them already.
+    --extract goes together with --final, which then adds the summary only. Raises UsageError for two other modes at
+    once, and for tool calls in a mode that prints them already, or that prints a code block only.
     """
-    chosen = [name for name, is_chosen in (("raw", raw), ("jsonl", jsonl), ("final", final)) if is_chosen]
+    modes = (("raw", raw), ("jsonl", jsonl), ("final", final and not extract), (EXTRACT, extract))
+    chosen = [name for name, is_chosen in modes if is_chosen]
     if len(chosen) > 1:
         raise UsageError(f"--{chosen[0]} and --{chosen[1]} exclude each other", "choose one mode")
     if quiet and not output:
@@ -151,6 +155,8 @@ def output_options(  # noqa: PLR0913  # the options that choose a mode, by their
         raise UsageError("-o names no file", "leave -o out, the answer goes to stdout anyway")
     if tool_calls and (raw or jsonl):
         raise UsageError(f"--tool-calls and --{chosen[0]} exclude each other", "the calls are in it already")
+    if tool_calls and extract:
+        raise UsageError("--tool-calls and --extract exclude each other", "choose what to print")
     told = summary or ("text" if final else "none")
     return OutputOptions(
         mode=chosen[0] if chosen else "text",

@@ -187,7 +187,7 @@ class Run:
 
     @property
     def _tells_tools(self) -> bool:
-        return self._options.mode in ("text", "final") and not self._options.tool_calls
+        return self._options.prints_text and not self._options.tool_calls
 
     def _draw_cadence(self) -> None:
         """Put the cadence of the answer under its summary, on a terminal."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from smai_cli.frozen import Frozen
 from smai_cli.http.trace import Trace
 from smai_cli.output.descriptors import Aside, FileOutput, Output, say
-from smai_cli.output.options import OutputOptions
+from smai_cli.output.options import EXTRACT, OutputOptions
 from smai_cli.output.wrappers import ReasoningToStderr, Recorded, SavedTurn, Tee, Traced, WithCalls
 from smai_cli.output.writers import WRITERS, Final, FinalFile, Writer
 from smai_cli.prompt.request import Message
@@ -61,8 +61,13 @@ def writer_for(options: OutputOptions, ends: Ends) -> Writer:
 
 
 def _mode(options: OutputOptions, out: Output, fit: Callable[[str], str] | None) -> Writer:
-    if options.mode == "final":
-        writer: Writer = FinalFile(out, fit) if isinstance(out, FileOutput) else Final(out, fit)
+    writer: Writer
+    if options.mode == EXTRACT:
+        from smai_cli.output.extract import Extract  # noqa: PLC0415  # with -x only
+
+        writer = Extract(out, fit, fails_empty=options.fail_empty)
+    elif options.mode == "final":
+        writer = FinalFile(out, fit) if isinstance(out, FileOutput) else Final(out, fit)
     else:
         writer = WRITERS[options.mode](out)
     return WithCalls(writer) if options.tool_calls else writer

@@ -2,11 +2,16 @@
 
 from smai_cli.frozen import Frozen
 
+EXTRACT = "extract"
+# The modes that print the text of one answer, or a part of it.
+_OF_TEXT = ("text", "final", EXTRACT)
+
 
 class OutputOptions(Frozen):
     """How an answer is delivered, and what is told of it.
 
-    `mode` is a name in WRITERS, `summary` text, json or none. `accept` are the finish reasons that count as a success.
+    `mode` is a name in WRITERS, or EXTRACT for the first code block; `summary` is text, json
+    or none. `accept` are the finish reasons that count as a success.
     With `fail_empty`, an answer of white space alone is none. `file` and `record` are the names of files for the answer
     and for its bytes; `quiet` leaves stdout empty.
     """
@@ -20,3 +25,8 @@ class OutputOptions(Frozen):
     quiet: bool = False
     record: str | None = None
     reasoning: bool = False
+
+    @property
+    def prints_text(self) -> bool:
+        """Whether the mode prints the text of one answer, or a part of it."""
+        return self.mode in _OF_TEXT

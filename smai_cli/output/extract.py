@@ -1,0 +1,91 @@
+"""The text of a complete answer -> the first fenced code block in it, for -x.
+
+The rules are those of CommonMark 0.31, section 4.5. A fence is three or more backquotes or tildes, with up to three
+spaces before it. An info string may follow an opening fence; it has no backquote if the fence is of backquotes. A
+closing fence is of the same character, at least as long, and only spaces and tabs follow it. As many spaces as precede
+the opening fence are taken off each line of the content. A fence may begin a list item.
+
+One difference: CommonMark closes an open block at the end of the text. Here that is a failure, because what is missing
+may be more than the fence.
+"""
+
+import re
+from collections.abc import Callable
+
+from smai_cli.errors import Again, BrokenError
+from smai_cli.output.descriptors import Output
+from smai_cli.output.writers import Text
+from smai_cli.stream.chunk import Chunk
+from smai_cli.stream.completeness import emptiness
+from smai_cli.stream.outcome import Outcome
+
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
+_OPENING = re.compile(
+    r"(?P<spaces> {0,3})(?P<item>(?:(?:[-+*]|[0-9]{1,9}[.)]) {1,4})*)"
+    r"(?:(?P<backquotes>`{3,})[^`\r\n]*|(?P<tildes>~{3,})[^\r\n]*)[\r\n]*"
+)
+_MOST_SPACES = 3
+
+
+def code_block(text: str) -> str:
+    """Return the content of the first fenced code block in `text`, with its last line end; empty for an empty block.
+
+    Raises BrokenError where there is none, or where it is never closed.
+    """
+    lines = iter(_LINE.findall(text))
+    opening = next(filter(None, map(_OPENING.fullmatch, lines)), None)
+    if opening is None:
+        raise _no_block("the answer has no code block")
+    item = len(opening["item"])
+    indent = len(opening["spaces"]) + item
+    fence = opening["backquotes"] or opening["tildes"]
+    most = _MOST_SPACES + (indent if item else 0)
+    closing = re.compile(rf" {{0,{most}}}{fence}{fence[0]}*[ \t]*[\r\n]*")
+    content: list[str] = []
+    for line in lines:
+        if closing.fullmatch(line):
+            return "".join(content)
+        spaces = len(line) - len(line.lstrip(" "))
+        content.append(line[min(indent, spaces) :])
+    raise _no_block("the code block in the answer is never closed")
+
+
+def _no_block(what: str) -> BrokenError:
+    """Return the failure of a complete answer that was billed: whether it is worth another one is not for smai."""
+    return BrokenError(what, "ask for a code block, or leave -x out", again=Again.NEVER)
+
+
+class Extract(Text):
+    """The mode of -x: the first code block, in one write, when the answer is complete; nothing otherwise.
+
+    `fit` returns the text to write for a block, and raises a SmaiError for one that is not what was asked for. With `fails_empty`, a block of nothing but
+    white space is a failure.
+    """
+
+    holds_back = True
+
+    def __init__(self, out: Output, fit: Callable[[str], str] | None = None, *, fails_empty: bool = False) -> None:
+        super().__init__(out)
+        self._fit = fit
+        self._fails_empty = fails_empty
+        self._pieces: list[str] = []
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Keep the delta."""
+        self._pieces.append(chunk.text)
+
+    def end(self, outcome: Outcome) -> None:
+        """Write the block of a complete answer; forget the text of a broken one, which may be asked for again.
+
+        Raises BrokenError where there is no block, and what `fit` raises.
+        """
+        text, self._pieces = "".join(self._pieces), []
+        if outcome.error:
+            return
+        block = code_block(text)
+        if self._fit:
+            block = self._fit(block)
+        if self._fails_empty and not block.strip():
+            raise emptiness(len(block))
+        super().chunk(Chunk(text=block))
+        super().end(outcome)
