@@ -58,8 +58,8 @@ def _no_block(what: str) -> BrokenError:
 class Extract(Text):
     """The mode of -x: the first code block, in one write, when the answer is complete; nothing otherwise.
 
-    `fit` returns the text to write for a block, and raises a SmaiError for one that is not what was asked for. With `fails_empty`, a block of nothing but
-    white space is a failure.
+    `fit` returns the text to write for a block, and raises a SmaiError for one that is not what was asked for. With
+    `fails_empty`, a block of nothing but white space is a failure.
     """
 
     holds_back = True
