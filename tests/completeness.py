@@ -418,6 +418,7 @@ CHAT = [
     Row("a content that is an object", [chunk(content={"type": "text", "text": OUT}), STOP], COMPLETE),
     Row("a content in parts", [chunk(content=[{"type": "text", "text": OUT}]), STOP], COMPLETE),
     Row("a delta that is the text", [event({"choices": [{"delta": OUT}]}), STOP], COMPLETE),
+    Row("text as before chat, and a null delta", [event({"choices": [{"delta": None, "text": OUT}]}), STOP], COMPLETE),
     Row("text as before chat", [event({"choices": [{"text": OUT}]}), STOP], COMPLETE),
     Row("a content that cannot be read", [chunk(content={"blob": "?"}), STOP, DONE], BROKEN, ""),
     Row("a content that cannot be read, cut short", [chunk(content={"?": 1}), chunk(reason="length")], CUT_SHORT, ""),

@@ -115,7 +115,7 @@ class _Answer:
             is_several = is_several or bool(other.text or (other.repeated and other.repeated.text))
             if other.calls and not chunk.calls and not self._calls:
                 chunk = chunk._replace(calls=other.calls)
-        return chunk._replace(unread=(*chunk.unread, _OTHER_CHOICE)) if is_several else chunk
+        return chunk._replace(unread=(*chunk.unread, _OTHER_CHOICE), is_plain=False) if is_several else chunk
 
     def _with_what_is_new(self, chunk: Chunk, repeated: Repeated) -> Chunk:
         self.add_collected()

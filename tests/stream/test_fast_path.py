@@ -4,7 +4,7 @@ import json
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pumping import Pieces, pumped
 
@@ -80,8 +80,17 @@ def assert_the_same_either_way(stream: Stream) -> None:
     assert verdicts[0] == verdicts[1]
 
 
+def plain(text: str, index: int) -> tuple[str, dict[str, Any]]:
+    return "message", {"model": "m", "choices": [{"index": index, "delta": {"content": text}}]}
+
+
+STOP = ("message", {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+TWO_IN_TURN = [plain("a", 0), plain("b", 0), plain("c", 1), plain("d", 0), STOP]
+
+
 @settings(deadline=None)
 @given(STREAMS)
+@example(Stream(TWO_IN_TURN, "chat", is_done=True, is_framed=True, due=1))
 def test_a_stream_has_the_same_verdict_and_text_by_the_fast_path_and_by_the_slow_one(stream: Stream) -> None:
     assert_the_same_either_way(stream)
 

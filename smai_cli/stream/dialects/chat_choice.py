@@ -104,7 +104,7 @@ def _elsewhere(
         unread = read.unread
         repeated = Repeated(text=read.text, refusal=read.refusal, calls=read.calls)
     if delta is None:
-        delta = choice.get("delta", choice.get("text"))
+        delta = choice.get("text" if choice.get("delta") is None else "delta")
     elif "text" in choice and repeated is None:
         read = read_content(choice["text"], "the text")
         unread = read.unread
