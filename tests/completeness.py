@@ -342,6 +342,16 @@ CHAT = [
     Row("a message that begins as no delta did", [HELLO, in_message("Goodbye, world\n"), DONE], BROKEN, "Hello "),
     Row("a message that is shorter than the deltas", [*TEXT, in_message("Hello"), DONE], COMPLETE),
     Row("a message that is the deltas, trimmed", [*TEXT, in_message("Hello world"), DONE], COMPLETE),
+    Row(
+        "a message whose text is in an unknown member",
+        [
+            event(
+                {"choices": [{"delta": {}, "message": {"output": "some words of the answer"}, "finish_reason": "stop"}]}
+            )
+        ],
+        BROKEN,
+        "",
+    ),
     Row("a message that is empty", [*TEXT, in_message(""), DONE], COMPLETE),
     Row("a message after many deltas", [*(chunk("a\n") for _ in range(600)), in_message("a\n" * 601)], 0, "a\n" * 601),
     Row("a message that cannot be read next to deltas", [*TEXT, in_message({"blob": "?"}), DONE], BROKEN),

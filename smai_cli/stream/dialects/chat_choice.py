@@ -73,7 +73,7 @@ def read_choice(choice: Any, part: str) -> ChoicePart:
         text, reasoning = _thoughts(delta, text, reasoning)
     unread += read.unread
     if not (text or read.refusal or reasoning or read.calls or unread or repeated):
-        unread = _strays(choice, delta)
+        unread = _strays(choice, delta, choice.get("message"))
     return ChoicePart(
         index if isinstance(index, int) else 0,
         reason if role != "tool" else None,
@@ -102,7 +102,8 @@ def _elsewhere(
         fields = message if isinstance(message, dict) else {"content": message}
         read = _with_rest(fields, read_content(fields.get("content"), "the message"))
         unread = read.unread
-        repeated = Repeated(text=read.text, refusal=read.refusal, calls=read.calls)
+        if read.text or read.refusal or read.calls:
+            repeated = Repeated(text=read.text, refusal=read.refusal, calls=read.calls)
     if delta is None:
         delta = choice.get("text" if choice.get("delta") is None else "delta")
     elif "text" in choice and repeated is None:
@@ -181,10 +182,10 @@ def _thoughts(delta: dict[str, Any], text: str, reasoning: str) -> tuple[str, st
     return ("", text or reasoning) if is_thought else ("" if delta.get("role") == "tool" else text, reasoning)
 
 
-def _strays(choice: dict[str, Any], delta: dict[str, Any]) -> tuple[UnreadPart, ...]:
+def _strays(choice: dict[str, Any], delta: dict[str, Any], message: Any) -> tuple[UnreadPart, ...]:
     """Return a record of the text in members that the API does not have."""
     characters, first = 0, ""
-    for holder in (choice, delta):
+    for holder in (choice, delta, message if isinstance(message, dict) and message is not delta else {}):
         for name, value in holder.items():
             if name in _KNOWN or (holder is choice and name in ("delta", "message", "text")):
                 continue
