@@ -147,13 +147,13 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
 
     from smai_cli.cli.group import smai, usage_line  # noqa: PLC0415
     from smai_cli.errors import ReaderGoneError, Status, UsageError  # noqa: PLC0415
-    from smai_cli.output.descriptors import Output, TextDoor, say, stdout_error  # noqa: PLC0415
+    from smai_cli.output.descriptors import ClickOutput, Output, say, stdout_error  # noqa: PLC0415
 
     try:
         if stdout_is_closed:  # a command must not run where nobody can hear it
             say(str(stdout_error(OSError(errno.EBADF, os.strerror(errno.EBADF)))))
             return Status.OUTPUT
-        sys.stdout = io.TextIOWrapper(io.BufferedWriter(TextDoor(Output()), 1), "utf-8", write_through=True)
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(ClickOutput(Output()), 1), "utf-8", write_through=True)
         return int(smai.main(args, prog_name="smai", standalone_mode=False, obj=early) or 0)
     except ReaderGoneError:
         die_by(signal.SIGPIPE)

@@ -1,11 +1,15 @@
-"""Text at the borders: surrogate halves made whole, control characters made visible."""
+"""Text that comes in and goes out: surrogate halves are joined, control characters are escaped."""
 
 import re
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-# What could forge, reorder or break the one line of a message: control characters, line and
-# paragraph separators, and the bidirectional controls of Unicode (UAX #9).
-_UNFIT_FOR_A_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# What a terminal obeys instead of showing it: C0, DEL and C1 (ECMA-48), and the bidirectional controls of Unicode
+# (UAX #9, table 4), which change the order in which a line is shown. A byte that is not UTF-8 could be a C1 control as
+# well: Python has it as a surrogate (PEP 383).
+_OBEYED = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\udc80-\udcff"
+_IN_TEXT = re.compile(f"(?![\n\t])[{_OBEYED}]")
+_IN_A_LINE = re.compile(f"[{_OBEYED}\u2028\u2029]")
+_IN_A_COMMAND = re.compile(f"(?:(?!\n)[{_OBEYED}])+")
+_BYTE_SURROGATES = 0xDC00
 _HIGH_SURROGATES = ("\ud800", "\udbff")
 _LINE_LIMIT = 500
 
@@ -55,32 +59,50 @@ def ascii_in(text: str) -> int:
 
 
 def visible(text: str) -> str:
-    r"""Return `text` with every control character but newline and tab shown: ESC as `^[`, U+009B as `\x9b`.
+    r"""Return `text` with every control character but newline and tab escaped: ESC as `^[`, U+009B as `\x9b`.
 
-    A terminal obeys control characters, and the answer of a model is not to be obeyed. Character by
-    character, so a sequence that is split over two deltas is caught as well.
+    A terminal obeys control characters, and must not obey the answer of a model. Each character is replaced alone, so
+    a sequence that is split over two deltas is caught as well.
     """
-    return _CONTROL.sub(lambda match: match[0] if match[0] in "\n\t" else _shown(match[0]), text)
+    return _IN_TEXT.sub(lambda match: _caret(match[0]), text)
 
 
 def on_a_line(text: str) -> str:
-    """Return `text` with everything shown that could forge, reorder or break a line."""
-    return _UNFIT_FOR_A_LINE.sub(lambda match: _shown(match[0]), text)
+    """Return `text` on one line: the same characters are escaped, and everything that separates lines."""
+    return _IN_A_LINE.sub(lambda match: _caret(match[0]), text)
 
 
-def escaped(line: str) -> str:
-    """Return JSON on one line with the same escaped as JSON does: it means what it did."""
-    return _UNFIT_FOR_A_LINE.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
+def escaped(text: str) -> str:
+    """Return a JSON text with the same characters escaped as JSON does it (RFC 8259, section 7), so it means the same.
+
+    Newlines between the members stay.
+    """
+    return _IN_A_LINE.sub(lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text)
+
+
+def escaped_in_shell(command: str) -> str:
+    r"""Return a shell command that means the same, with the same characters written as `$'\302\233'`.
+
+    They must be inside single quotes, where shlex.quote puts them. `$'...'` is POSIX since 2024, and bash, zsh and ksh
+    have had it for long; octal bytes mean the same in every locale. Newlines stay.
+    """
+    return _IN_A_COMMAND.sub(lambda match: f"'$'{_octal(match[0])}''", command)
 
 
 def one_line(text: str, limit: int = _LINE_LIMIT) -> str:
-    """Return somebody else's words fit for one line on stderr: one line, nothing unseen, at most `limit` long."""
+    """Return somebody else's words fit for one line of a message: at most `limit` characters, then `...`."""
     text = on_a_line(" ".join(text.split()))
     return text if len(text) <= limit else text[:limit] + "..."
 
 
-def _shown(character: str) -> str:
+def _caret(character: str) -> str:
     code = ord(character)
     if code < 0x20 or code == 0x7F:  # noqa: PLR2004  # caret notation, as in cat -v
         return "^" + chr(code ^ 0x40)
+    if code >= _BYTE_SURROGATES:
+        code -= _BYTE_SURROGATES
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"  # noqa: PLR2004
+
+
+def _octal(text: str) -> str:
+    return "".join(f"\\{byte:03o}" for byte in text.encode(errors="surrogateescape"))

@@ -1,14 +1,17 @@
 """A terminal for the process to draw on, and what a person sees of what was drawn."""
 
+import contextlib
 import fcntl
 import os
 import re
 import select
 import struct
+import subprocess
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 PATIENCE_S = 20.0
 _TOKEN = re.compile(r"\x1b\[(\d*)([A-Za-z])|\r|\n|[^\x1b\r\n]")
@@ -81,3 +84,31 @@ def terminal(columns: int = 80) -> Iterator[Terminal]:
     finally:
         os.close(made.master)
         os.close(made.slave)
+
+
+def shown_on_terminal(
+    command: Sequence[str | bytes], environment: Mapping[str, str], stdin: bytes = b""
+) -> tuple[int, bytes]:
+    """Run `command` with stdout and stderr on one terminal; return its exit status and what the terminal got."""
+    master, slave = os.openpty()
+    termios.tcsetattr(slave, termios.TCSANOW, _without_output_processing(slave))
+    seen = b""
+    with (
+        open(master, "rb", buffering=0) as screen,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=slave, stderr=slave, env=environment) as process,
+    ):
+        os.close(slave)
+        assert process.stdin
+        with contextlib.suppress(BrokenPipeError), process.stdin:
+            process.stdin.write(stdin)
+        with contextlib.suppress(OSError):  # EIO: nobody has the terminal open any more
+            while piece := screen.read(65536):
+                seen += piece
+        return process.wait(PATIENCE_S), seen
+
+
+def _without_output_processing(fd: int) -> list[Any]:
+    """Return the settings of a terminal that gets newlines as they are written."""
+    settings = termios.tcgetattr(fd)
+    settings[1] &= ~termios.OPOST
+    return settings

@@ -4,6 +4,7 @@ import threading
 
 from smai_cli.batch.partial import PartialFile
 from smai_cli.output.descriptors import Output
+from smai_cli.text import escaped
 
 # How far a line may be ahead of the first that is not answered yet, with -k: its result waits in memory.
 _AHEAD = 1000
@@ -17,7 +18,7 @@ class ToStdout:
 
     def append(self, _: int, line: bytes, /) -> int:
         """Write the line."""
-        self._output.write(line)
+        self._output.show(line, escaped)
         return -1
 
     def sync(self) -> None:
@@ -45,7 +46,7 @@ class InOrder:
         self._held[place] = line
         with self._moved:
             while (ready := self._held.pop(self._next, None)) is not None:
-                self._output.write(ready)
+                self._output.show(ready, escaped)
                 self._next += 1
             self._moved.notify_all()
         return -1
@@ -59,7 +60,7 @@ class InOrder:
             self._is_closed = True
             self._moved.notify_all()
         for place in sorted(self._held):
-            self._output.write(self._held.pop(place))
+            self._output.show(self._held.pop(place), escaped)
 
 
 class ToFile:

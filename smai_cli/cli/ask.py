@@ -224,7 +224,9 @@ def _print_preview(
 ) -> None:
     from smai_cli.http import transport  # noqa: PLC0415  # for those who look before they ask
     from smai_cli.output import preview  # noqa: PLC0415  # for those who look before they ask
+    from smai_cli.text import escaped, escaped_in_shell  # noqa: PLC0415  # for those who look before they ask
 
+    output = Output()
     endpoint, source = target
     body = dialect.encode_request(request)
     url, headers = transport.prepared(endpoint, dialect.PATH, body)
@@ -233,12 +235,14 @@ def _print_preview(
         shown = preview.Preview(shown_url(url), headers, body, given, source.where if source else None)
         # Half a surrogate pair, from the path of a file, is escaped as JSON does it.
         text = preview.as_json(shown, request.messages, request.model)
-        Output().write(f"{text}\n".encode(errors="backslashreplace"))
+        output.show(f"{text}\n".encode(errors="backslashreplace"), escaped)
         return
     in_shell = source.in_shell() if source else None
     if source and in_shell is None:
         say(f"the command has no key, for a shell cannot read it from {source.where}; name a file with --key-file")
+    if output.is_terminal:  # every shell understands the escapes of JSON
+        body = escaped(body.decode()).encode()
     command, missing = preview.as_curl(preview.Preview(url, headers, body, given, key_in_shell=in_shell))
     if missing:
         say(f"the command has the names of headers only; before it runs, set {', '.join(missing)}")
-    Output().write(f"{command}\n".encode(errors="surrogateescape"))
+    output.show(f"{command}\n".encode(errors="surrogateescape"), escaped_in_shell)

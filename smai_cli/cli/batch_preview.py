@@ -15,6 +15,7 @@ from smai_cli.http import transport
 from smai_cli.output import preview, tokens
 from smai_cli.output.descriptors import Output
 from smai_cli.stream.content import text_of
+from smai_cli.text import escaped
 
 
 def print_batch(feed: Feed, encoding: Encoding, server: ServerOptions, deadline: Deadline) -> None:
@@ -46,7 +47,8 @@ def print_batch(feed: Feed, encoding: Encoding, server: ServerOptions, deadline:
         "first": _shown(first, encoding, server, deadline),
     }
     # Half a surrogate pair, which JSON can escape and UTF-8 cannot hold, stays escaped.
-    Output().write(f"{json.dumps(whole, ensure_ascii=False, indent=2)}\n".encode(errors="backslashreplace"))
+    text = json.dumps(whole, ensure_ascii=False, indent=2)
+    Output().show(f"{text}\n".encode(errors="backslashreplace"), escaped)
 
 
 def _shown(line: Line, encoding: Encoding, server: ServerOptions, deadline: Deadline) -> Any:

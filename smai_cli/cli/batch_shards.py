@@ -12,6 +12,7 @@ from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import Output, say
 from smai_cli.output.outfile import OutFile
+from smai_cli.text import escaped
 
 _FDS_BESIDE = 32
 _WRITE_BYTES = 256 * 1024
@@ -33,7 +34,10 @@ def show_status(ctx: click.Context, files: Sequence[str], summary: str | None) -
     def work() -> None:
         names = dict.fromkeys(name.removesuffix(".partial") for name in expanded(files))
         shards = [progress_of(name) for name in names]
-        Output().write(f"{as_json(shards)}\n".encode() if summary == "json" else as_table(shards).encode())
+        if summary == "json":
+            Output().show(f"{as_json(shards)}\n".encode(errors="backslashreplace"), escaped)
+        else:
+            Output().show(as_table(shards).encode(errors="surrogateescape"))
 
     return Lifecycle().deliver(work)
 
@@ -46,7 +50,8 @@ def _merge(life: Lifecycle, files: list[str], output: str | None, summary: str |
     parts = parts_of(files)
     _allow_descriptors(len(parts))
     if not output:
-        merged = _batched(parts, Output().write)
+        stdout = Output()
+        merged = _batched(parts, lambda lines: stdout.show(lines, escaped))
     else:
         out = OutFile(output)
         merged = _batched(parts, out.output.write)

@@ -36,8 +36,7 @@ def config(profile: str | None, *, path: bool, profiles: bool) -> int:
         found = config_path(os.environ)
         if found is None:
             raise UsageError("there is no home, so no configuration file", "set HOME or XDG_CONFIG_HOME")
-        shown = on_a_line(found) if output.is_terminal else found  # a script needs the very name
-        output.write(f"{shown}\n".encode(errors="surrogateescape"))
+        output.show(os.fsencode(f"{found}\n"))  # a script needs the very name
         return 0
     if profiles:
         output.write("".join(f"{line}\n" for line in _profile_lines()).encode(errors="backslashreplace"))
@@ -46,7 +45,7 @@ def config(profile: str | None, *, path: bool, profiles: bool) -> int:
     if settings.notice:
         say(settings.notice)
     # A byte of a path that is not UTF-8 is escaped: the output is TOML.
-    output.write("".join(f"{line}\n" for line in _lines(settings)).encode(errors="backslashreplace"))
+    output.show("".join(f"{line}\n" for line in _lines(settings)).encode(errors="backslashreplace"))
     return 0
 
 

@@ -36,7 +36,7 @@ def count(file: str, model: str) -> int:
         else:
             say(f"an estimate: no tokenizer is installed; to count exactly: {install_hint('splintr-rs')}")
         number = tokens.estimate(len(text), ascii_in(text))
-    Output().write(f"{number}\n".encode())
+    Output().show(f"{number}\n".encode())
     return 0
 
 

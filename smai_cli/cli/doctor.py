@@ -90,7 +90,7 @@ def doctor(*, as_json: bool, server: ServerOptions) -> int:
         check = check._replace(detail=life.without_key(check.detail), hint=life.without_key(check.hint))
         line = check.json() if as_json else check.text()
         # Half a surrogate pair, from a path or a server, stays escaped.
-        output.write(f"{line}\n".encode(errors="backslashreplace"))
+        output.show(f"{line}\n".encode(errors="backslashreplace"))
 
     def work() -> None:
         with contextlib.ExitStack() as stack:

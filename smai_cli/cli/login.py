@@ -53,7 +53,7 @@ def _list(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # n
     if not lines:
         say("no key is kept; smai login keeps one")
         ctx.exit()
-    Output().write("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
+    Output().show("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
     say(f"the keys are kept in {store.path}")
     ctx.exit()
 

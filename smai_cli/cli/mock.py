@@ -114,7 +114,7 @@ def mock(port: int, log: str | None, **values: Any) -> int:
         except OSError as exc:
             raise UsageError(f"port {port}: {exc.strerror}", "choose another --port") from exc
         with server:
-            Output().write(f"{server.url}\n".encode())
+            Output().show(f"{server.url}\n".encode())
             server.over.wait()
         if server.failure:
             raise OutputError(f"{log}: {server.failure.strerror}", "make room, or choose another --log")

@@ -66,7 +66,7 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
             life.say(f"models without an id are left out: {listing.odd}, such as {one_line(listing.example, 80)}")
         lines = (model.line if as_json else on_a_line(model.id) for model in listed)
         # Half a surrogate pair, which JSON can escape and UTF-8 cannot hold, stays escaped.
-        Output().write("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
+        Output().show("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
 
     return life.deliver(work)
 

@@ -48,7 +48,7 @@ def serve(*, port: int, model: str, system: str | None, verbose: bool, server: S
     endpoint = chosen_endpoint(server, server.clocks.deadline())
     with serving(endpoint) as target:
         gateway = _gateway(target, server, port, model, system, verbose=verbose)
-        Output().write(f"{gateway.url}\n".encode())
+        Output().show(f"{gateway.url}\n".encode())
         gateway.serve_forever(_LOOK_S)
     return 0
 

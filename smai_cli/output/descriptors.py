@@ -54,6 +54,14 @@ class Output:
                 return
             rest = memoryview(rest)[count:]
 
+    def show(self, data: bytes, escape: Callable[[str], str] = visible) -> None:
+        """Deliver `data`, which is text in UTF-8, as `write` does; on a terminal with the controls in it escaped.
+
+        `escape` is the function of text.py for the kind of text, so that JSON stays JSON and a command a command. This
+        method decides what a terminal gets; a pipe and a file get the exact bytes.
+        """
+        self.write(escape(data.decode(errors="surrogateescape")).encode() if self.is_terminal else data)
+
     def _gone(self) -> Exception:
         return ReaderGoneError()
 
@@ -81,8 +89,8 @@ class FileOutput(Output):
         return output_error(f"{self.name}: ", exc)
 
 
-class TextDoor(io.RawIOBase):
-    """An Output as the raw file below sys.stdout, so that click's own texts (help, version) use the same door."""
+class ClickOutput(io.RawIOBase):
+    """An Output as the raw file below sys.stdout, for the texts that click prints: help, version, completions."""
 
     def __init__(self, output: Output) -> None:
         super().__init__()
@@ -93,22 +101,20 @@ class TextDoor(io.RawIOBase):
         return True
 
     def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
-        """Deliver `data`; raises as Output.write does."""
-        self._output.write(bytes(data))
+        """Deliver `data`, as text for a terminal; raises as Output.write does."""
+        self._output.show(bytes(data))
         return len(data)
 
 
 class Aside:
-    """Text on stderr beside the answer; on a terminal with nothing unseen, and dimmed unless NO_COLOR or TERM=dumb."""
+    """Text on stderr in addition to the answer; dimmed on a terminal unless NO_COLOR is set or TERM is dumb."""
 
     def __init__(self) -> None:
-        self._is_terminal = os.isatty(STDERR)
         self._dims = stderr_can_draw()
 
     def __call__(self, text: str) -> None:
         """Write `text` at once. A stderr that cannot be written changes nothing."""
-        shown = visible(text) if self._is_terminal else text
-        _stderr.write(f"\x1b[2m{shown}\x1b[22m" if self._dims and shown != "\n" else shown)
+        _stderr.write(text, dims=self._dims and text != "\n")
 
 
 def say(line: str) -> None:
@@ -117,7 +123,7 @@ def say(line: str) -> None:
 
 
 def say_plain(line: str) -> None:
-    """Put `line` on stderr as it is, with a newline, in one write where the kernel takes it."""
+    """Put `line`, and a newline, on stderr in one write where the kernel takes it; a terminal gets no controls."""
     _stderr.write(f"{line}\n")
 
 
@@ -179,11 +185,12 @@ class _Stderr:
         self._is_in_a_line = False
         self._lock = threading.Lock()
 
-    def write(self, text: str) -> None:
-        """Write `text`, with what was drawn erased before it."""
+    def write(self, text: str, *, dims: bool = False) -> None:
+        """Erase what was drawn, then write `text`: on a terminal with the controls in it escaped, dimmed if `dims`."""
+        shown = visible(text) if os.isatty(STDERR) else text
         with self._lock:
-            _write_stderr(self._eraser() + text)
-            self._is_in_a_line = not text.removesuffix("\x1b[22m").endswith("\n")
+            _write_stderr(self._eraser() + (f"\x1b[2m{shown}\x1b[22m" if dims else shown))
+            self._is_in_a_line = not text.endswith("\n")
 
     def draw(self, line: str, is_closed: Callable[[], bool]) -> None:
         """Draw `line` on a line of its own, if there is one; never wait for a terminal that was stopped (Ctrl-S)."""

@@ -164,7 +164,7 @@ class WithCalls(Around):
         super().end(outcome)
         if outcome.error is None:
             for call in outcome.calls.as_json():
-                self.out.write(json.dumps(call).encode() + b"\n")
+                self.out.show(json.dumps(call).encode() + b"\n")
 
 
 class SavedTurn(Around):

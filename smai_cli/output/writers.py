@@ -7,7 +7,6 @@ from smai_cli.errors import BrokenError
 from smai_cli.output.descriptors import FileOutput, Output
 from smai_cli.stream.chunk import Chunk, Unread
 from smai_cli.stream.outcome import TEXT_NEEDS, Outcome
-from smai_cli.text import visible
 
 
 class Writer:
@@ -47,14 +46,13 @@ class Text(Writer):
 
     def __init__(self, out: Output) -> None:
         super().__init__(out)
-        self._encode = _encoder(out)
         self._last = ""
 
     def chunk(self, chunk: Chunk) -> None:
         """Write the delta at once."""
         if chunk.text:
             self._last = chunk.text
-            self.out.write(self._encode(chunk.text))
+            self.out.show(chunk.text.encode())
 
     def end(self, outcome: Outcome) -> None:  # noqa: ARG002
         """Finish the line, so that a message or a prompt begins on its own."""
@@ -119,7 +117,7 @@ class Final(Writer):
         """Keep a text that is not what was asked for, and say in `error` where; stdout gets nothing."""
 
     def _write(self, text: str) -> None:
-        self.out.write(_encoder(self.out)(text if text.endswith("\n") else text + "\n"))
+        self.out.show((text if text.endswith("\n") else text + "\n").encode())
 
 
 class FinalFile(Final):
@@ -136,8 +134,3 @@ class FinalFile(Final):
 
 
 WRITERS: dict[str, type[Writer]] = {"text": Text, "raw": Raw, "jsonl": Jsonl, "final": Final}
-
-
-def _encoder(out: Output) -> Callable[[str], bytes]:
-    """Return what makes bytes of text: UTF-8 under every locale, control characters shown on a terminal only."""
-    return (lambda text: visible(text).encode()) if out.is_terminal else str.encode
