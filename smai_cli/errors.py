@@ -6,6 +6,7 @@
         RefusedError       4   the server refused the request, or answered something else
         AccessError        5   the key or the account was refused
         BusyError          6   the server is busy or failing
+            ShortageError  6   this machine is short of descriptors, threads, processes or memory
         ClockError         7   a clock ran out: connect, idle or total
         BrokenError        8   the stream broke before the answer was complete
         CutShortError      9   the answer hit the token limit
@@ -16,8 +17,10 @@
 This module imports nothing of smai, so that every stage can fail in these words.
 """
 
+import errno
 import os
 import sys
+from collections.abc import Iterable, Iterator
 from enum import Enum, IntEnum
 
 
@@ -152,16 +155,6 @@ class UsageError(SmaiError):
     status, kind = Status.USAGE, "usage"
 
 
-def out_of_memory() -> UsageError:
-    """Return the failure of an input for which there is not enough memory."""
-    return UsageError("there is not enough memory", "send less, or allow the process more of it")
-
-
-def out_of_threads() -> UsageError:
-    """Return the failure of a run that the system gives no more threads, as in a container with few processes."""
-    return UsageError("the system gives smai no more threads", "try again later, or allow it more processes")
-
-
 class ConnectError(SmaiError):
     """No connection came about, so nothing was sent."""
 
@@ -184,6 +177,15 @@ class BusyError(SmaiError):
     """The server is busy or failing (429, 408, 5xx)."""
 
     status, kind, retryable, again = Status.BUSY, "busy", True, Again.UNANSWERED
+
+
+class ShortageError(BusyError):
+    """The machine is short of something that a run needs; the same command may succeed later.
+
+    A full disk is an OutputError: nobody frees it by waiting.
+    """
+
+    again = Again.NEVER
 
 
 class ClockError(SmaiError):
@@ -256,3 +258,66 @@ def install_hint(package: str) -> str:
     if importlib.util.find_spec("pip") is None:
         return f"uv pip install --python {python} {package}"
     return f"{python} -m pip install {package}"
+
+
+# What the system says when it has no more of something (errno(3)), and what to do in addition to waiting.
+_SHORTAGES = {
+    errno.EMFILE: "raise ulimit -n",
+    errno.ENFILE: "allow the system more open files",
+    errno.ENOMEM: "allow the process more memory",
+    errno.ENOBUFS: "allow the system more memory for sockets",
+}
+
+
+def failure_of(exc: BaseException) -> SmaiError | None:
+    """Return what an exception means to a user; None for a defect.
+
+    An input that cannot be read, or a connection that cannot be made, because of a shortage of the machine is a
+    ShortageError with the same words: nothing was sent. Any other failure stays what it is.
+    """
+    if not isinstance(exc, SmaiError):
+        return shortage_among([exc])
+    shortage = shortage_among(_causes(exc)) if isinstance(exc, UsageError | ConnectError) else None
+    return ShortageError(exc.what, shortage.hint) if shortage else exc
+
+
+def opening_failure(name: str, exc: OSError, hint: str) -> SmaiError:
+    """Return the failure of a file that cannot be opened for writing, before anything was asked.
+
+    `name` is what a message calls the file. It is an OutputError with `hint`, or a ShortageError.
+    """
+    shortage = shortage_among([exc])
+    what = f"{name}: {exc.strerror}"
+    return ShortageError(what, shortage.hint) if shortage else OutputError(what, hint)
+
+
+def shortage_among(causes: Iterable[BaseException]) -> ShortageError | None:
+    """Return the failure that the first shortage of this machine among `causes` is; None where there is none."""
+    for cause in causes:
+        if isinstance(cause, MemoryError):
+            return ShortageError(
+                "there is not enough memory", "try again later, send less, or allow the process more memory"
+            )
+        if isinstance(cause, RuntimeError) and str(cause) == "can't start new thread":  # Python has no type for it
+            return ShortageError("the system gives smai no more threads", "try again later, or allow it more processes")
+        if number := _shortage_number(cause):
+            return ShortageError(
+                f"the system refuses smai a resource: {os.strerror(number)}",
+                f"try again later, or {_SHORTAGES[number]}",
+            )
+    return None
+
+
+def _shortage_number(exc: BaseException) -> int | None:
+    """Return the errno of a shortage, None where there is none; an ImportError has the words of dlopen(3) only."""
+    if isinstance(exc, ImportError):
+        words = {os.strerror(number): number for number in _SHORTAGES} | {"failed to map segment": errno.ENOMEM}
+        return next((number for word, number in words.items() if word in str(exc)), None)
+    return exc.errno if isinstance(exc, OSError) and exc.errno in _SHORTAGES else None
+
+
+def _causes(exc: BaseException) -> Iterator[BaseException]:
+    cause = exc.__cause__
+    while cause:
+        yield cause
+        cause = cause.__cause__

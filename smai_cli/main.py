@@ -49,7 +49,10 @@ def main() -> "NoReturn":
     closed = _fill_closed_descriptors()
     if is_first:
         _exit_on_signals_at_once()
-    status = _run(sys.argv[1:], stdout_is_closed=1 in closed)
+    try:
+        status = _run(sys.argv[1:], stdout_is_closed=1 in closed)
+    except (OSError, ImportError, MemoryError) as exc:  # while smai was loaded: _run reports what comes later
+        status = _fail_to_load(exc)
     leave(status)
 
 
@@ -119,7 +122,7 @@ def _exit(signum: int, frame: object) -> "NoReturn":  # noqa: ARG001  # a handle
 
 
 def _fill_closed_descriptors() -> list[int]:
-    """Open /dev/null where a standard descriptor is closed, and return which were.
+    """Open a file that is empty and takes nothing where a standard descriptor is closed; return which were.
 
     Otherwise the socket to the server would become descriptor 1, and the answer would be sent to the server.
     """
@@ -129,8 +132,17 @@ def _fill_closed_descriptors() -> list[int]:
             os.fstat(fd)
         except OSError:
             closed.append(fd)
-            os.open(os.devnull, os.O_RDWR)
+            _open_nothing()
     return closed
+
+
+def _open_nothing() -> None:
+    """Open /dev/null as the lowest descriptor that is closed, or a pipe without a writer where there is no /dev."""
+    try:
+        os.open(os.devnull, os.O_RDWR)
+    except OSError:  # a chroot, or a container without devices
+        _, writer = os.pipe()  # the end to read from is the lower one
+        os.close(writer)
 
 
 def _run(args: list[str], *, stdout_is_closed: bool) -> int:
@@ -146,7 +158,7 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
     import click  # noqa: PLC0415
 
     from smai_cli.cli.group import smai, usage_line  # noqa: PLC0415
-    from smai_cli.errors import ReaderGoneError, Status, UsageError  # noqa: PLC0415
+    from smai_cli.errors import ReaderGoneError, Status, UsageError, failure_of  # noqa: PLC0415
     from smai_cli.output.descriptors import ClickOutput, Output, say, stdout_error  # noqa: PLC0415
 
     try:
@@ -201,16 +213,22 @@ def _begin_early(args: list[str]) -> "Preconnect | None":
         return None
 
 
-def failure_of(exc: BaseException) -> "SmaiError | None":
-    """Return what an exception means to a user; None for a defect."""
-    from smai_cli.errors import SmaiError, out_of_memory, out_of_threads  # noqa: PLC0415
+def _fail_to_load(exc: OSError | ImportError | MemoryError) -> int:
+    """Report that smai could not be loaded, and return the exit status. Raises `exc` for a defect.
 
-    if isinstance(exc, SmaiError):
-        return exc
-    if isinstance(exc, MemoryError):
-        return out_of_memory()
-    # Python has no type for it.
-    return out_of_threads() if str(exc) == "can't start new thread" else None
+    Nothing is imported but what is built into Python: the machine may have no descriptor left.
+    """
+    import errno  # noqa: PLC0415
+
+    shortages = [*map(os.strerror, (errno.EMFILE, errno.ENFILE, errno.ENOMEM)), "failed to map segment"]
+    reason = next((words for words in shortages if words in str(exc)), "there is not enough memory")
+    if reason not in str(exc) and not isinstance(exc, MemoryError):
+        raise exc
+    try:  # noqa: SIM105  # contextlib may not be loaded
+        os.write(2, f"smai: smai could not be loaded: {reason}; try again later\n".encode())
+    except OSError:
+        pass
+    return 6  # Status.BUSY
 
 
 def _fail(error: "SmaiError", args: list[str]) -> int:

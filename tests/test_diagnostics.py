@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 import smai_cli
-from smai_cli.errors import BrokenError, SmaiError, hint_for
+from smai_cli.errors import BrokenError, SmaiError, Status, hint_for
 from smai_cli.http import meaning
 
 PACKAGE = Path(smai_cli.__file__).parent
@@ -78,6 +78,8 @@ def rows(path: Path) -> Iterator[Row]:
             whats = template(node.args[0], *scopes)
             steps = template(node.args[1], *scopes) if len(node.args) > 1 else [""]
             yield from (Row(str(ERRORS[name]), what, step) for what in whats for step in steps)
+        elif name == "opening_failure":  # the same with the name of a file and the words of the system
+            yield from (Row(str(ERRORS["OutputError"]), "...: ...", step) for step in template(node.args[2], *scopes))
         elif name in (
             "say",
             "self.say",
@@ -122,6 +124,12 @@ def test_a_message_says_what_to_do_next_on_one_line(row: Row) -> None:
         assert "\n" not in text
         assert not text.endswith(".") or text.endswith("...")
         assert not re.match(r"[A-Z][a-z]", text), "a message begins in lower case"
+
+
+def test_what_is_worth_trying_later_has_a_status_that_says_so() -> None:
+    final = {Status.USAGE, Status.REFUSED, Status.ACCESS, Status.CUT_SHORT, Status.WITHHELD, Status.OUTPUT}
+    rows_of_final = [row for row in table() if row.status in {str(int(status)) for status in final}]
+    assert [row for row in rows_of_final if re.search("later|wait", row.next_step)] == []
 
 
 def test_every_status_of_a_failure_has_a_message() -> None:

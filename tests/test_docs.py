@@ -228,6 +228,11 @@ def test_smai_1_lists_every_exit_status_with_its_kind() -> None:
     assert sorted(statuses("smai")) == sorted(map(int, Status))
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_lists_the_exit_statuses_with_which_every_command_can_end(page: str) -> None:
+    assert {Status.DEFECT, Status.USAGE, Status.BUSY, Status.OUTPUT} <= set(statuses(page))
+
+
 def test_smai_ask_1_lists_every_exit_status() -> None:
     assert list(statuses("smai-ask")) == sorted(map(int, Status))
 

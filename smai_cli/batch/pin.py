@@ -10,7 +10,7 @@ import os
 from typing import NamedTuple
 
 from smai_cli.batch.shard import Shard
-from smai_cli.errors import OutputError, UsageError
+from smai_cli.errors import UsageError, opening_failure
 from smai_cli.files import move_into_place
 
 # The beginning of an input, which tells it from another one; lines behind it are told apart by their own digests.
@@ -100,7 +100,7 @@ def write_pin(path: str, shard: Shard, fd: int | None, lines: int | None) -> Non
     except OSError as exc:
         with contextlib.suppress(OSError):
             os.unlink(new)
-        raise OutputError(f"{name}: {exc.strerror}", "check the folder, or choose another -o") from exc
+        raise opening_failure(name, exc, "check the folder, or choose another -o") from exc
 
 
 def _has_only_grown(fd: int, before: InputId) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from smai_cli.clocks import Deadline, result_within
-from smai_cli.errors import ReaderGoneError, SmaiError, Status, out_of_memory
+from smai_cli.errors import ReaderGoneError, SmaiError, Status, failure_of
 from smai_cli.main import die_by, leave
 from smai_cli.output.descriptors import STDOUT, say
 
@@ -64,13 +64,11 @@ class Lifecycle:
         failure = None
         try:
             work()
-        except SmaiError as error:
-            failure = error
-        except MemoryError:
-            failure = out_of_memory()
         except BaseException as exc:
-            self._before_death(exc)
-            raise
+            failure = failure_of(exc)
+            if failure is None:
+                self._before_death(exc)
+                raise
         finally:
             self._before_end()  # also where the reader of stdout is gone
         self.end_no_more()
@@ -82,7 +80,7 @@ class Lifecycle:
 
     def fail(self, error: SmaiError) -> int:
         """Report a failure before there was any work; return the exit status."""
-        return self._end(error)
+        return self._end(failure_of(error))
 
     def tell(self, failure: SmaiError | None) -> int:
         """Put a failure on stderr, without the key; return the exit status."""

@@ -8,7 +8,7 @@ import threading
 from smai_cli.clocks import Deadline
 from smai_cli.config.log_file import LogFile
 from smai_cli.errors import ReaderGoneError, SmaiError
-from smai_cli.main import ENDING, die_by, failure_of
+from smai_cli.main import ENDING, die_by
 from smai_cli.output import ledger
 from smai_cli.output.descriptors import say
 from smai_cli.stream.outcome import Outcome
@@ -42,7 +42,7 @@ class Logbook:
         if isinstance(reason, ReaderGoneError):
             self._write_signal(signal.SIGPIPE)
             return
-        self._outcome.end(failure_of(reason) or SmaiError("a defect in smai", "please report it"))
+        self._outcome.end(SmaiError("a defect in smai", "please report it"))
         self.write()
 
     def hear_signals(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from smai_cli.clocks import Deadline
-from smai_cli.errors import UsageError
+from smai_cli.errors import ShortageError, UsageError
 from smai_cli.files import open_regular
 
 if TYPE_CHECKING:
@@ -213,11 +213,16 @@ def key_from_command(command: str | list[str], source: str, deadline: Deadline) 
 
     words = command_words(command, source)
     try:
-        child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0)  # noqa: S603  # the user's own words, and no shell
+        # An empty stdin by a pipe: /dev/null may be missing in a container.
+        child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)  # noqa: S603  # the user's own words, and no shell
+    except BlockingIOError as exc:  # fork(2): there are as many processes as may be
+        raise ShortageError("the system gives smai no process for key_command", "try again later") from exc
     except OSError as exc:
         raise UsageError(f"key_command cannot be run: {exc.strerror}", f"check {source}") from exc
     except ValueError as exc:  # a NUL in a word
         raise UsageError(f"key_command is no command: {exc}", f"check {source}") from exc
+    assert child.stdin  # noqa: S101  # it is a pipe
+    child.stdin.close()
     try:
         output = _output(child, time.monotonic() + min(COMMAND_LIMIT_S, deadline.left_s()))
     except TimeoutError:

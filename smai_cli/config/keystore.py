@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from smai_cli.config.keys import Secret, checked_key, read_private
-from smai_cli.errors import OutputError, UsageError
+from smai_cli.errors import UsageError, opening_failure
 from smai_cli.files import replace_file
 
 _LIMIT_BYTES = 16 * 1024 * 1024
@@ -117,7 +117,7 @@ class KeyStore:
         try:
             yield
         except OSError as exc:
-            raise OutputError(f"{self.path}: {exc.strerror}", "check the folder; the keys are as they were") from exc
+            raise opening_failure(str(self.path), exc, "check the folder; the keys are as they were") from exc
 
     def _read(self) -> dict[str, dict[str, object]]:
         if self.path is None or not os.path.lexists(self.path):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from smai_cli.clocks import Clocks, result_within
-from smai_cli.errors import ClockError, ConnectError, SmaiError, install_hint
+from smai_cli.errors import ClockError, ConnectError, SmaiError, failure_of, install_hint
 from smai_cli.http.preconnect import tls_context
 from smai_cli.text import escaped, on_a_line, one_line
 
@@ -90,7 +90,8 @@ class Checks:
         except NotNeededError as why:
             self._tell(Check(name, None, f"not checked, because {why}"))
             return
-        except SmaiError as error:
+        except SmaiError as exc:
+            error = failure_of(exc) or exc
             self.failures.append(error)
             self._blocked[name] = f"{name} failed"
             made = Check(name, ok=False, detail=error.what, hint=error.hint, exit_status=int(error.status))

@@ -11,7 +11,17 @@ import urllib3
 
 from smai_cli.clocks import Clocks
 from smai_cli.config.base_url import shown_url
-from smai_cli.errors import Again, BrokenError, ClockError, ConnectError, RefusedError, SmaiError, UsageError
+from smai_cli.errors import (
+    Again,
+    BrokenError,
+    ClockError,
+    ConnectError,
+    RefusedError,
+    ShortageError,
+    SmaiError,
+    UsageError,
+    shortage_among,
+)
 from smai_cli.http.api_error import request_id_in
 from smai_cli.text import one_line
 
@@ -62,6 +72,8 @@ def translated(exc: Exception, *, connected: bool, is_forwarded: bool, clocks: C
     )
     if unusable := _unusable(chain):
         return unusable
+    if not connected and (shortage := shortage_among(chain)):
+        return ShortageError(f"could not connect: {reason_of(chain)}", shortage.hint, again=Again.UNANSWERED)
     if connected and is_forwarded and not timed_out:
         return _unforwarded(chain)
     if _any(chain, requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):

@@ -239,13 +239,17 @@ def stdout_error(exc: OSError) -> OutputError:
 
 def output_error(place: str, exc: OSError) -> OutputError:
     """Return the OutputError for a failed write, with what to do next; its line begins with `place`."""
+    return OutputError(f"{place}{exc.strerror}", hint_for(exc))
+
+
+def hint_for(exc: OSError) -> str:
+    """Return what to do next about a write that failed."""
     hints = {
         errno.ENOSPC: "free some space, then run it again",
         errno.EDQUOT: "free some of your quota, then run it again",
         errno.EBADF: "open it, for example with >/dev/null",
     }
-    hint = hints.get(exc.errno or 0, "check where the output goes")
-    return OutputError(f"{place}{exc.strerror}", hint)
+    return hints.get(exc.errno or 0, "check where the output goes")
 
 
 def _wait_writable(fd: int, limit_ms: int | None = None) -> bool:

@@ -5,9 +5,9 @@ import fcntl
 import os
 import stat
 
-from smai_cli.errors import OutputError, UsageError
+from smai_cli.errors import Again, BusyError, OutputError, UsageError, opening_failure
 from smai_cli.files import PRIVATE, keep_owner_and_mode, move_into_place, real_place
-from smai_cli.output.descriptors import FileOutput, output_error
+from smai_cli.output.descriptors import FileOutput, hint_for
 
 _HINT = "choose another -o, or use > for what is no file"
 
@@ -25,7 +25,8 @@ def partial_of(place: str) -> str:
 class OutFile:
     """The file `path` in the making. What comes goes to `output`, a file beside it with the ending .partial.
 
-    Raises UsageError for what cannot be replaced, OutputError where nothing can be written.
+    Raises UsageError for what cannot be replaced, BusyError if another run is writing it, OutputError if nothing can be
+    written.
     """
 
     def __init__(self, path: str) -> None:
@@ -37,7 +38,7 @@ class OutFile:
             if old:
                 keep_owner_and_mode(self._fd, old)
         except OSError as exc:
-            raise OutputError(f"{self._partial}: {exc.strerror}", "check the folder, or choose another -o") from exc
+            raise opening_failure(self._partial, exc, "check the folder, or choose another -o") from exc
         self.output = FileOutput(self._fd, self._partial)
 
     def prepare(self) -> None:
@@ -64,7 +65,7 @@ class OutFile:
         return OutputError(f"{self._name}: {exc.strerror}", f"the answer is in {self._partial}")
 
     def _open(self, mode: int) -> int:
-        """Open the partial file for this run alone, new. Raises OSError, or UsageError if another run has it.
+        """Open the partial file for this run alone, new. Raises OSError, or BusyError if another run has it.
 
         One that an earlier run left is not used again: its mode was for another umask, and it may have a second name.
         """
@@ -82,14 +83,14 @@ class OutFile:
 class Tape(FileOutput):
     """The file `path` of `--record`; what it held before is replaced when the first byte comes.
 
-    Raises UsageError where another run is writing it, OutputError where nothing can be written.
+    Raises BusyError if another run is writing it, OutputError if nothing can be written.
     """
 
     def __init__(self, path: str) -> None:
         try:
             fd, self._is_new = self._open(path)
         except OSError as exc:
-            raise output_error(f"{path}: ", exc) from exc
+            raise opening_failure(path, exc, hint_for(exc)) from exc
         super().__init__(fd, path)
 
     def write(self, data: bytes) -> None:
@@ -123,13 +124,15 @@ def _new_or_old(path: str, flags: int = 0, mode: int = 0o666) -> tuple[int, bool
 def _is_locked(fd: int, path: str, name: str) -> bool:
     """Lock the file at `path`, which a message calls `name`, for this run; return whether it still is there.
 
-    Raises UsageError if another run has it.
+    Raises BusyError if another run has it.
     """
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
         os.close(fd)
-        raise UsageError(f"another run is writing {name}", "wait for it, or choose another file") from exc
+        raise BusyError(
+            f"another run is writing {name}", "wait for it, or choose another file", again=Again.NEVER
+        ) from exc
     with contextlib.suppress(FileNotFoundError):  # its last user has renamed or removed it
         return os.path.samestat(os.stat(path), os.fstat(fd))
     return False

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
-from smai_cli.errors import OutputError, UsageError
+from smai_cli.errors import OutputError, UsageError, shortage_among
 from smai_cli.files import move_into_place, read_open, real_place, text_in, write_all, write_beside
 from smai_cli.prompt.messages import is_array, parse_messages
 from smai_cli.prompt.request import Message
@@ -112,18 +112,30 @@ class ConversationFile:
 
     def _check_change(self) -> None:
         """Read the file once more. Raises OutputError unless there is nothing new but whole messages at its end."""
-        if not self._has_only_grown():
+        try:
+            has_only_grown = self._has_only_grown()
+        except OSError as exc:
+            raise self._kept_beside(f": {exc.strerror}") from exc
+        if not has_only_grown:
             raise self._kept_beside(" was changed by someone else meanwhile, and is left so")
         self._before = self._seen.data
 
     def _has_only_grown(self) -> bool:
+        """Return whether what was read is still there, with nothing but messages after it.
+
+        Raises OSError for a shortage of the machine, which is nobody's change.
+        """
         try:
             self._seen.read(self._name)
             if not self._seen.data.startswith(self._before):
                 return False
             more = text_in(_as_utf8(self._seen.data).removeprefix(_as_utf8(self._before)), self._name)
             parse_messages(more, self._name)
-        except (OSError, UsageError):
+        except UsageError:
+            return False
+        except OSError as exc:
+            if shortage_among([exc]):
+                raise
             return False
         return not is_array(more)
 

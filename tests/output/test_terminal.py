@@ -193,7 +193,9 @@ def test_no_part_of_an_answer_steers_the_terminal(
 ) -> None:
     call = {"index": 0, "id": OBEYED, "function": {"name": OBEYED, "arguments": OBEYED}}
     deltas = [{"reasoning_content": OBEYED}, {"content": OBEYED}, {"tool_calls": [call]}]
-    chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    chunks: list[dict[str, Any]] = [
+        {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas
+    ]
     chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}], "model": OBEYED})
     body = b"".join(data(json.dumps(chunk, ensure_ascii=False)) for chunk in chunks) + data("[DONE]")
     environment["SMAI_BASE_URL"] = serve(http("200 OK", body, "Content-Type: text/event-stream")).url
