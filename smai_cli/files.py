@@ -145,11 +145,18 @@ def open_regular(path: str) -> BinaryIO:
     Raises OSError.
     """
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115  # it is returned
-    found = os.fstat(file.fileno())
-    if not stat.S_ISREG(found.st_mode) and found.st_rdev != os.stat(os.devnull).st_rdev:
+    opened = os.fstat(file.fileno())
+    if not stat.S_ISREG(opened.st_mode) and not _is_null_device(opened):
         file.close()
         raise OSError(errno.EINVAL, "it is no regular file")
     return file
+
+
+def _is_null_device(opened: os.stat_result) -> bool:
+    try:
+        return opened.st_rdev == os.stat(os.devnull).st_rdev
+    except OSError:  # a chroot, or a container without devices
+        return False
 
 
 def replace_file(path: str, new: str, data: bytes, mode: int = 0o666) -> None:
