@@ -79,6 +79,17 @@ def test_no_two_rooms_use_each_other() -> None:
         below[room] = ROOMS[room]
 
 
+def test_every_module_is_reached_by_imports_that_are_written_out() -> None:
+    """Packagers such as PyInstaller follow them from the first module on; a package runs before what is in it."""
+    reached: set[str] = set()
+    waiting = {"__main__"}
+    while waiting:
+        name = waiting.pop()
+        reached.add(name)
+        waiting |= (own(MODULES[name]) | ({name.rpartition(".")[0]} & set(MODULES))) - reached
+    assert reached == set(MODULES)
+
+
 @pytest.mark.parametrize(
     ("library", "room"),
     [("click", "cli"), ("requests", "http"), ("urllib3", "http"), ("sseclient", "stream"), ("splintr", "output")],

@@ -1,7 +1,6 @@
 """The click group, and what its commands share. A command's module is imported when that command runs."""
 
 import functools
-import importlib
 import math
 import os
 import re
@@ -59,8 +58,9 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"smai_cli.cli.{cmd_name}"), cmd_name)
-        return command
+        from smai_cli.cli.commands import load_command  # noqa: PLC0415  # not for --help
+
+        return load_command(cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -17,7 +17,8 @@ def run_again() -> None:
 
     Descriptors and signals that are ignored pass over to it, the environment is not changed.
     """
-    if sys.flags.utf8_mode:
+    # A program that PyInstaller has made has no options of Python, and begins in UTF-8 mode where it can.
+    if sys.flags.utf8_mode or getattr(sys, "frozen", False):
         return
     try:
         with open(_ARGUMENTS, "rb") as file:

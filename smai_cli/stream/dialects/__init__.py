@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from importlib import import_module
 from types import ModuleType
 
 from smai_cli.errors import BrokenError
@@ -21,7 +20,14 @@ def dialect_for(api: str, model: str, more: Iterable[str] = ()) -> ModuleType:
     if api == "auto":
         patterns = (*RESPONSES_MODELS, *more)
         api = "responses" if any(fnmatchcase(model, pattern) for pattern in patterns) else "chat"
-    return import_module(f"{__name__}.{api}")
+    # Each import is written out, for programs that follow imports: mypy, and packagers such as PyInstaller.
+    if api == "responses":
+        from smai_cli.stream.dialects import responses  # noqa: PLC0415  # one of them is enough for a run
+
+        return responses
+    from smai_cli.stream.dialects import chat  # noqa: PLC0415  # as above
+
+    return chat
 
 
 class OnTape:
