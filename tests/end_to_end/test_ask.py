@@ -205,3 +205,12 @@ def test_mock_needs_no_key_no_network_and_ignores_proxies(smai: Smai) -> None:
     result = smai("ask", "--mock", "Write a poem", env={"SMAI_API_KEY": "sk-real", **dead})
     assert (result.status, result.stdout) == (0, POEM_BYTES)
     assert result.stdout.startswith(b"Spring")
+
+
+@pytest.mark.parametrize("flags", [[], ["--final"], ["--no-stream"], ["--reasoning"]], ids=" ".join)
+def test_thoughts_that_a_server_puts_into_the_answer_are_part_of_it(
+    smai: Smai, server: Server, flags: list[str]
+) -> None:
+    reply = "<think>\nhm\n</think>\n\n4\n"
+    result = smai("ask", "--base-url", server(reply=reply).url, *flags, "2 + 2?")
+    assert (result.status, result.stdout) == (0, reply.encode())
