@@ -12,7 +12,7 @@ from smai_cli.batch.results import renumbered
 from smai_cli.errors import BusyError, OutputError, UsageError, opening_failure
 from smai_cli.files import PRIVATE, keep_owner_and_mode, move_into_place, real_place
 from smai_cli.jsonl import mend_tail, wait_for_lock
-from smai_cli.output.descriptors import hint_for, output_error
+from smai_cli.output.descriptors import output_error, write_hint
 from smai_cli.output.outfile import partial_of
 
 _HINT = "choose another -o"
@@ -40,7 +40,7 @@ class PartialFile:
             mend_tail(self._fd)
             self._end = os.lseek(self._fd, 0, os.SEEK_END)
         except OSError as exc:
-            raise opening_failure(self.name, exc, hint_for(exc)) from exc
+            raise opening_failure(self.name, exc, write_hint(exc)) from exc
         # The whole file of an earlier run is where its results are, until there is something to add.
         self._source = self._fd
         if resumes and not self._end and self._old:

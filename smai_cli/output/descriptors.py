@@ -239,10 +239,10 @@ def stdout_error(exc: OSError) -> OutputError:
 
 def output_error(place: str, exc: OSError) -> OutputError:
     """Return the OutputError for a failed write, with what to do next; its line begins with `place`."""
-    return OutputError(f"{place}{exc.strerror}", hint_for(exc))
+    return OutputError(f"{place}{exc.strerror}", write_hint(exc))
 
 
-def hint_for(exc: OSError) -> str:
+def write_hint(exc: OSError) -> str:
     """Return what to do next about a write that failed."""
     hints = {
         errno.ENOSPC: "free some space, then run it again",

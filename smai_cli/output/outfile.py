@@ -7,7 +7,7 @@ import stat
 
 from smai_cli.errors import Again, BusyError, OutputError, UsageError, opening_failure
 from smai_cli.files import PRIVATE, keep_owner_and_mode, move_into_place, real_place
-from smai_cli.output.descriptors import FileOutput, hint_for
+from smai_cli.output.descriptors import FileOutput, write_hint
 
 _HINT = "choose another -o, or use > for what is no file"
 
@@ -90,7 +90,7 @@ class Tape(FileOutput):
         try:
             fd, self._is_new = self._open(path)
         except OSError as exc:
-            raise opening_failure(path, exc, hint_for(exc)) from exc
+            raise opening_failure(path, exc, write_hint(exc)) from exc
         super().__init__(fd, path)
 
     def write(self, data: bytes) -> None:
