@@ -157,8 +157,8 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
 
     import click  # noqa: PLC0415
 
-    from smai_cli.cli.group import smai, usage_line  # noqa: PLC0415
-    from smai_cli.errors import ReaderGoneError, Status, UsageError, failure_of  # noqa: PLC0415
+    from smai_cli.cli.group import smai  # noqa: PLC0415
+    from smai_cli.errors import ReaderGoneError, Status, failure_of  # noqa: PLC0415
     from smai_cli.output.descriptors import ClickOutput, Output, say, stdout_error  # noqa: PLC0415
 
     try:
@@ -172,8 +172,9 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
     except SystemExit as done:  # click leaves so after a shell's completion
         return int(done.code or 0)
     except click.ClickException as error:
-        what, _, hint = usage_line(error).partition("; ")
-        return _fail(UsageError(what, hint), args)
+        from smai_cli.cli.usage import usage_error  # noqa: PLC0415  # for a failure only
+
+        return _fail(usage_error(error), args)
     except BaseException as exc:  # noqa: BLE001  # a defect in smai: the one case in which a traceback is right
         if failure := failure_of(exc):
             return _fail(failure, args)

@@ -12,6 +12,7 @@ import click
 import pytest
 
 from smai_cli.cli.group import COMMANDS, smai
+from smai_cli.cli.help import GROUPS, options_in_groups
 from smai_cli.config.places import DEFAULT_BASE_URL
 from smai_cli.errors import SmaiError, Status, UsageError
 from smai_cli.output.summary import summary_json
@@ -187,10 +188,27 @@ def test_a_page_names_no_option_that_does_not_exist(page: str) -> None:
     assert set(flags(source_of(page))) <= {name for of in known for name in all_names(of)}
 
 
+def groups_in(page: str) -> dict[str, list[str]]:
+    """Return the long names of the options of a page by the subsection that lists them; empty: none."""
+    texts = re.split(r"^\.Ss (.*)\n", f".Ss \n{section(page, 'DESCRIPTION')}", flags=re.MULTILINE)[1:]
+    found = {
+        title: [flags(head)[-1] for head, _ in items(text) if flags(head)]
+        for title, text in zip(texts[::2], texts[1::2], strict=True)
+    }
+    return {title: names for title, names in found.items() if names}
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_the_options_of_a_page_are_in_alphabetical_order(page: str) -> None:
-    long_names = [names[-1] for names, _ in documented(page)]
-    assert long_names == sorted(long_names)
+def test_the_options_of_a_page_are_in_alphabetical_order_within_a_group(page: str) -> None:
+    assert [names for names in groups_in(page).values() if names != sorted(names)] == []
+
+
+@pytest.mark.parametrize("page", ["smai-ask", "smai-batch"])
+def test_the_options_of_a_page_are_in_the_groups_of_help(page: str) -> None:
+    groups = options_in_groups(command_of(page), click.Context(command_of(page), parent=CONTEXT))
+    expected = {title: sorted(names_of(option)[-1] for option in group) for title, group in groups.items()}
+    assert list(groups_in(page).items()) == list(expected.items())
+    assert set(expected) <= set(GROUPS)
 
 
 @pytest.mark.parametrize(("page", "option"), OPTIONS)

@@ -15,9 +15,12 @@ from smai_cli.cli.group import (
     request_options,
     server_options,
     verbose_option,
+    words_of,
 )
+from smai_cli.cli.help import GroupedCommand
 from smai_cli.cli.options import AskOptions, AskValues, ServerOptions
 from smai_cli.cli.server import approach, chosen_endpoint, previewed_endpoint, serving
+from smai_cli.cli.words import check_operands
 from smai_cli.clocks import Deadline
 from smai_cli.config.base_url import shown_url
 from smai_cli.config.endpoint import Endpoint
@@ -39,7 +42,15 @@ if TYPE_CHECKING:
     from smai_cli.stream.pump import Dialect
 
 
-@click.command(epilog="Manual: man smai-ask. Exit status 0 means: the answer is complete and was delivered.")
+@click.command(
+    cls=GroupedCommand,
+    examples=(
+        'smai ask "Why is the sky blue?"',
+        'git diff | smai ask "Review this."',
+        'smai ask -x "Pi in Python" > pi.py',
+    ),
+    epilog="Manual: man smai-ask. Exit status 0: the answer is complete and was delivered.",
+)
 @click.argument("operands", metavar="[PROMPT]...", nargs=-1)
 @model_option("The model to ask.")
 @click.option("-s", "--system", metavar="TEXT", help="The system message; @FILE reads it.")
@@ -49,14 +60,14 @@ if TYPE_CHECKING:
     metavar="FILE",
     multiple=True,
     shell_complete=complete_file,
-    help="Send an image or a text along; repeatable.",
+    help="Attach an image or a text file; repeatable.",
 )
 @click.option(
     "--chat",
     metavar="FILE",
     shell_complete=complete_file,
     envvar="SMAI_CHAT",
-    help="Keep the conversation in FILE, and go on with it.  [env: SMAI_CHAT]",
+    help="Continue the conversation in FILE, and keep it there.  [env: SMAI_CHAT]",
 )
 @click.option(
     "--messages",
@@ -70,30 +81,31 @@ if TYPE_CHECKING:
     "--option",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Put KEY into the request; @FILE reads VALUE; repeatable.",
+    help="Set any parameter of the request; @FILE reads VALUE; repeatable.",
 )
 @output_options
 @click.option(
     "--record",
     metavar="FILE",
     shell_complete=complete_file,
-    help="Keep the body of the answer in FILE, byte for byte, complete or not.",
+    help="Keep the response body in FILE, byte for byte, complete or not.",
 )
 @click.option("--reasoning", is_flag=True, help="Show the model's reasoning on stderr.")
 @click.option(
-    "--api", type=click.Choice(APIS), default="auto", show_default=True, help="The API to ask; auto: by the model."
+    "--api", type=click.Choice(APIS), default="auto", show_default=True, help="The API to use; auto: by the model."
 )
-@click.option("--no-stream", is_flag=True, help="Ask for the answer in one piece.")
-@click.option("-n", "--no-stdin", is_flag=True, help="Leave stdin alone.  [env: SMAI_NO_STDIN=1]")
+@click.option("--no-stream", is_flag=True, help="Ask for the whole answer in one response.")
+@click.option("-n", "--no-stdin", is_flag=True, help="Do not read stdin.  [env: SMAI_NO_STDIN=1]")
 @server_options
-@click.option("--dry-run", is_flag=True, help="Print the request as JSON, and send nothing.")
-@click.option("--curl", is_flag=True, help="Print the request as a curl command, and send nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the request as JSON; send nothing.")
+@click.option("--curl", is_flag=True, help="Print the request as a curl command; send nothing.")
 @verbose_option
 def ask(*, output: OutputOptions, server: ServerOptions, **values: Any) -> int:
     """Send PROMPT to the model and print the answer as it arrives.
 
-    Piped stdin is the prompt, or follows PROMPT after a blank line; the operand - places it elsewhere. Where a file is
-    read, its name may be -, and stdin is that file.
+    Piped stdin is the prompt, or follows PROMPT after a blank line; the operand - places it elsewhere. An option that
+    reads a FILE reads stdin for the name -. What follows -- is text, also where it begins with a dash:
+    smai ask -n -- "$line"
     """
     typed = AskValues(**values)
     if typed.messages and not is_typed("chat"):  # a typed option goes before SMAI_CHAT
@@ -101,8 +113,10 @@ def ask(*, output: OutputOptions, server: ServerOptions, **values: Any) -> int:
     output = output.replaced(record=typed.record, reasoning=typed.reasoning)
     deadline = server.clocks.deadline()
     tracer = Tracer(say) if typed.verbose else None
-    source = click.get_current_context().get_parameter_source("system")
+    ctx = click.get_current_context()
+    source = ctx.get_parameter_source("system")
     try:
+        check_operands(typed.operands, words_of(ctx), attaches=bool(typed.attach))
         options = checked(typed, output, server, system_is_typed=source is click.core.ParameterSource.COMMANDLINE)
         target = None if typed.is_preview else _target(options, output, server, deadline, tracer)
         failure = None

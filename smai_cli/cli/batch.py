@@ -8,8 +8,6 @@ import click
 
 from smai_cli.cli.group import (
     APIS,
-    SECONDS,
-    Number,
     complete_file,
     extract_option,
     model_option,
@@ -17,6 +15,8 @@ from smai_cli.cli.group import (
     server_options,
     verbose_option,
 )
+from smai_cli.cli.help import GroupedCommand
+from smai_cli.cli.numbers import SECONDS, Number, WholeNumber
 from smai_cli.cli.options import BatchValues, ServerOptions
 from smai_cli.errors import UsageError
 from smai_cli.files import STDIN_NAME
@@ -35,71 +35,93 @@ def _checked_share(ctx: click.Context, param: click.Parameter, value: str | None
     return value
 
 
-@click.command(epilog="Manual: man smai-batch. Exit status 0 means: each line has a complete answer, delivered.")
+@click.command(
+    cls=GroupedCommand,
+    examples=(
+        "smai batch --lines list.txt",
+        "smai batch -o out.jsonl --resume FILE",
+        "smai batch --dry-run questions.jsonl",
+    ),
+    epilog="Manual: man smai-batch. Exit status 0: every line has a complete answer that was delivered.",
+)
 @click.argument("files", metavar="[FILE]...", nargs=-1, shell_complete=complete_file)
 @click.option(
     "-o",
     "--output",
     metavar="FILE",
     shell_complete=complete_file,
-    help="Put the results into FILE, once all are complete; FILE.partial grows.",
+    help="Write the results to FILE when all are complete, and to FILE.partial until then.",
 )
-@click.option("--resume", is_flag=True, help="Go on with FILE.partial; ask again what may succeed now.")
-@click.option("--resume-failed", is_flag=True, help="Go on, and ask all failures again.")
-@click.option("--drop-stale", is_flag=True, help="Put results of changed lines into FILE.stale, and go on.")
-@click.option("--shard", metavar="K/N", help="Ask lines K, K+N, ... only; auto/N or auto: as the engine says.")
+@click.option("--resume", is_flag=True, help="Continue with FILE.partial; ask again what may succeed now.")
+@click.option("--resume-failed", is_flag=True, help="Continue, and ask every failed line again.")
+@click.option("--drop-stale", is_flag=True, help="Move results of changed lines to FILE.stale, and continue.")
+@click.option("--shard", metavar="K/N", help="Ask only lines K, K+N, ...; auto/N or auto: as the engine says.")
 @click.option("--merge", is_flag=True, help="Join the results of all shards, FILE..., in input order.")
-@click.option("--status", is_flag=True, help="Print how far the shards are whose results are in FILE...")
-@click.option("-k", "--keep-order", is_flag=True, help="Put stdout into the order of the input.")
+@click.option("--status", is_flag=True, help="Print the progress of the shards whose results are in FILE...")
+@click.option("-k", "--keep-order", is_flag=True, help="Print the results in the order of the input.")
 @click.option("--format", "form", type=click.Choice(["flat", "openai"]), help="The form of a result.  [default: as in]")
-@click.option("--lines", is_flag=True, help="A line is the prompt itself, not JSON.")
-@click.option("--template", metavar="TEXT", help="Ask TEXT: {} is the line, {name} a member; @FILE reads it.")
+@click.option("--lines", is_flag=True, help="Each line is a prompt as it is, not JSON.")
+@click.option("--template", metavar="TEXT", help="The prompt: {} is the line, {name} a member of it; @FILE reads TEXT.")
 @click.option(
     "-j",
     "--jobs",
-    type=click.IntRange(1, _MOST_JOBS),
+    type=WholeNumber(1, _MOST_JOBS),
     default=8,
     show_default=True,
-    help="How many at once, at most.",
+    help="Ask at most N lines at once.",
 )
-@click.option("--no-adapt", is_flag=True, help="Hold that number, however busy the server is.")
-@click.option("--rpm", type=Number(0), help="Start at most so many requests a minute.")
+@click.option("--no-adapt", is_flag=True, help="Keep that number, however busy the server is.")
+@click.option("--rpm", type=Number(0), help="Start at most N requests a minute.")
 @click.option(
     "--patience",
     type=SECONDS,
     default=300,
     show_default=True,
-    help="Seconds in which something must succeed while the server is busy; 0: no limit.",
+    help="Give up if no line succeeds for so long while the server is busy; 0: never.",
 )
-@click.option("--timeout", type=SECONDS, default=0, help="Seconds for one line, tries and all.  [default: no limit]")
-@click.option("--halt", metavar="WHEN", default="never", show_default=True, help="soon,fail=N, now,fail=N% or never.")
+@click.option("--timeout", type=SECONDS, default=0, help="Limit for one line, with all its tries.  [default: no limit]")
 @click.option(
-    "--allow-failed", metavar="N|N%", callback=_checked_share, help="Be content although so many lines have failed."
+    "--halt",
+    metavar="WHEN",
+    default="never",
+    show_default=True,
+    help="Stop after failures: soon,fail=N, now,fail=N% or never.",
 )
-@click.option("--token-limit", type=click.IntRange(min=1), metavar="N", help="Start nothing more after N tokens.")
 @click.option(
-    "--grace", type=SECONDS, default=20, show_default=True, help="Seconds for what runs to end after a signal."
+    "--allow-failed", metavar="N|N%", callback=_checked_share, help="Exit 0 if at most N lines, or N%, failed."
+)
+@click.option("--token-limit", type=WholeNumber(1), metavar="N", help="Start no more lines after N tokens.")
+@click.option(
+    "--grace", type=SECONDS, default=20, show_default=True, help="After a signal, wait so long for running requests."
 )
 @model_option("The model to ask.", is_required=False)
-@click.option("-s", "--system", metavar="TEXT", help="The system message; @FILE reads it from FILE.")
+@click.option("-s", "--system", metavar="TEXT", help="The system message; @FILE reads it.")
 @request_options
-@click.option("-O", "--option", metavar="KEY=VALUE", multiple=True, help="Put KEY into each request; repeatable.")
+@click.option(
+    "-O",
+    "--option",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Set any parameter of each request; @FILE reads VALUE; repeatable.",
+)
 @extract_option
 @click.option("--accept", metavar="WORD", multiple=True, help="Take this finish_reason as a success; repeatable.")
 @click.option(
-    "--api", type=click.Choice(APIS), default="auto", show_default=True, help="The API to ask; auto: by the model."
+    "--api", type=click.Choice(APIS), default="auto", show_default=True, help="The API to use; auto: by the model."
 )
-@click.option("--no-stream", is_flag=True, help="Ask for each answer in one piece.")
+@click.option("--no-stream", is_flag=True, help="Ask for each whole answer in one response.")
 @server_options
-@click.option("--progress", is_flag=True, help="Say once a minute how far it is, where stderr is no terminal.")
-@click.option("--summary", type=click.Choice(["text", "json", "none"]), help="Put the end in numbers on stderr.")
+@click.option("--progress", is_flag=True, help="Print progress once a minute, also if stderr is not a terminal.")
+@click.option(
+    "--summary", type=click.Choice(["text", "json", "none"]), help="Print the end of the run in numbers on stderr."
+)
 @click.option("--dry-run", is_flag=True, help="Check and count the lines, print the first request; send nothing.")
 @verbose_option
 @click.pass_context
 def batch(
     ctx: click.Context, /, *, server: ServerOptions, files: tuple[str, ...], merge: bool, status: bool, **values: Any
 ) -> int:
-    """Ask what stands in each line of FILE, or of stdin, and print a result for each as a line of JSON.
+    """Send each line of FILE, or of stdin, as a prompt, and print a result for each as a line of JSON.
 
     A line is "text", {"prompt": "text"}, {"messages": [...]}, or one of OpenAI's batch files.
     """

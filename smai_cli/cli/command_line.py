@@ -37,7 +37,7 @@ def checked(typed: AskValues, output: OutputOptions, server: ServerOptions, *, s
         stop=tuple(prompt.operand_text(text, "--stop") for text in typed.stop),
         option=tuple(prompt.operand_text(text, "-O/--option") for text in typed.option),
     )
-    _check_names(typed, output, server)
+    _check_names(typed, output)
     _exclude(typed, output)
     words = [prompt.operand_text(operand, f"operand {number}") for number, operand in enumerate(typed.operands, 1)]
     readings = _readings(typed, server)
@@ -118,15 +118,10 @@ def _is_regular(fd: int) -> bool:
         return False
 
 
-def _check_names(typed: AskValues, output: OutputOptions, server: ServerOptions) -> None:
-    """Raise UsageError for the name of a file that is empty, or is a dash where a file is written."""
-    written = {"chat": typed.chat, "output": output.file, "record": typed.record}
-    read = {"messages": (typed.messages,), "attach": typed.attach, "schema": (typed.schema,)}
-    named = {**read, "key-file": (server.key_file,), **{option: (name,) for option, name in written.items()}}
-    for option, names in named.items():
-        if "" in names:
-            raise UsageError(f"--{option} names no file", "give its name; is a variable empty?")
-        if option in written and STDIN_NAME in names:
+def _check_names(typed: AskValues, output: OutputOptions) -> None:
+    """Raise UsageError for a dash as the name of a file that is written."""
+    for option, name in {"chat": typed.chat, "output": output.file, "record": typed.record}.items():
+        if name == STDIN_NAME:
             raise UsageError(f"--{option} - names no file", "write ./- for a file of that name")
 
 

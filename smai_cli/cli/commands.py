@@ -10,6 +10,7 @@ def load_command(name: str) -> click.Command:  # noqa: C901, PLR0912  # one bran
 
     Each import is written out, for programs that follow imports: mypy, and packagers such as PyInstaller.
     """
+    command: click.Command
     if name == "ask":
         from smai_cli.cli.ask import ask as command
     elif name == "batch":

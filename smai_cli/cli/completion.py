@@ -8,7 +8,7 @@ from smai_cli.output.descriptors import Output
 @click.command(epilog="Manual: man smai-completion.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> int:
-    """Print the script with which a shell completes commands, options, models, profiles and files.
+    """Print a script that lets a shell complete commands, options, models, profiles and files.
 
     eval "$(smai completion bash)"
     """

@@ -74,7 +74,7 @@ def _found_or_failed(ctx: click.Context, param: click.Parameter, value: str | No
 @click.option("--json", "as_json", is_flag=True, help="Print each check as JSON on a line.")
 @server_options
 def doctor(*, as_json: bool, server: ServerOptions) -> int:
-    """Check everything that a run needs, from the key to the list of models, a line each.
+    """Check what a run needs, from the key to the list of models, and print a line for each check.
 
     A line says ok, or what happened and what to do next. Nothing is billed.
     """

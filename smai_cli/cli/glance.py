@@ -13,7 +13,9 @@ TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without the time to impor
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_MODES = ("--raw", "--jsonl", "--final")
+_MODES = ("--raw", "--jsonl", "--final", "-x", "--extract")
+# What word processors put in place of ASCII's dash.
+DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
 _MOST_SECONDS = 1_000_000
 _LONGEST_LABEL = 63  # RFC 1035, section 2.3.4
 _MOST_PORTS = 65535
@@ -113,21 +115,34 @@ def _sort(args: list[str], options: dict[str, str], words: list[str]) -> bool:
             break
         if word == "-" or not word.startswith("-"):
             words.append(word)
-            continue
-        name, sign, value = word.partition("=") if word.startswith("--") else (word[:2], word[2:], word[2:])
-        if name in _FLAGS:
-            if sign and (word.startswith("--") or value.startswith("-")):
-                return False
-            if sign:  # -nm MODEL
-                rest.append(f"-{value}")
-            options[name] = ""
-            continue
-        if not sign and rest:
-            value = rest.pop()
-        if name not in _VALUES or not _VALUES[name](value):
+        elif not _sort_option(word, rest, options):
             return False
-        options[name] = value
-    return all(map(_is_text, words))
+    return all(_is_text(word) and word[0] not in DASHES for word in words)
+
+
+def _sort_option(word: str, rest: list[str], options: dict[str, str]) -> bool:
+    """Put an option and its value, which may be the last of `rest`, into `options`; False where it has to wait."""
+    is_long = word.startswith("--")
+    name, sign, value = word.partition("=") if is_long else (word[:2], word[2:], word[2:])
+    if name in _FLAGS:
+        if sign and (is_long or value.startswith("-")):
+            return False
+        if sign:  # -nm MODEL
+            rest.append(f"-{value}")
+        options[name] = ""
+        return True
+    if not sign and rest:
+        value = rest.pop()
+        is_certain = not value.startswith("-")  # it may be the next option
+    else:
+        is_certain = is_long or _is_attached(value)
+    options[name] = value
+    return is_certain and name in _VALUES and _VALUES[name](value)
+
+
+def _is_attached(value: str) -> bool:
+    """Return whether it is certain that a value without a space before it is one, and not the rest of a long option."""
+    return value[:1] not in "=-" and any(map(str.isdigit, value)) and not any(map(str.isspace, value))
 
 
 def _has_prompt(words: list[str], *, leaves_stdin: bool, has_stdin: bool) -> bool:

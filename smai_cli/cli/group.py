@@ -1,7 +1,6 @@
 """The click group, and what its commands share. A command's module is imported when that command runs."""
 
 import functools
-import math
 import os
 import re
 from collections.abc import Callable
@@ -11,12 +10,16 @@ import click
 
 from smai_cli import __version__
 from smai_cli.cli import options
+from smai_cli.cli.help import HelpContext
+from smai_cli.cli.numbers import SECONDS, Number, WholeNumber
+from smai_cli.cli.usage import FIRST_LINES, EarlyOptionError, NoSuchCommandError
+from smai_cli.cli.words import Words, check_words
 from smai_cli.config.base_url import find_base_url
-from smai_cli.config.config_file import MOST_SECONDS, NO_SETTINGS, Settings, find_settings, no_model
+from smai_cli.config.config_file import NO_SETTINGS, Settings, find_settings, no_model
 from smai_cli.config.endpoint import DEFAULT_MODEL
 from smai_cli.config.places import DEFAULT_BASE_URL, DEFAULT_CONNECT_TIMEOUT_S
-from smai_cli.errors import UsageError
-from smai_cli.output.descriptors import say
+from smai_cli.errors import Status, UsageError
+from smai_cli.output.descriptors import say, say_plain
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -28,30 +31,25 @@ EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 # The commands, and what --help says of each: to ask them would load them all.
 COMMANDS = {
     "ask": "Send PROMPT to the model and print the answer as it arrives.",
-    "batch": "Ask what stands in each line of FILE, or of stdin, and print a result for each as a line of JSON.",
-    "completion": "Print the script with which a shell completes commands, options, models, profiles and files.",
+    "batch": "Send each line of FILE, or of stdin, as a prompt, and print a result for each as a line of JSON.",
+    "completion": "Print a script that lets a shell complete commands, options, models, profiles and files.",
     "config": "Show the effective settings and their sources, or list the profiles.",
     "count": "Count the tokens of the text in FILE, or on stdin.",
     "decode": "Print the answer in a server-sent event stream from FILE, or from stdin.",
-    "doctor": "Check everything that a run needs, from the key to the list of models, a line each.",
-    "login": "Keep a key for a server, after asking the server whether it is good.",
-    "logout": "Forget a key that smai login kept.",
-    "mock": "Serve the chat API on 127.0.0.1 for rehearsals: no key, no model, no network.",
-    "models": "Print the ids of the server's models, one a line, sorted.",
-    "serve": "Serve a page to ask from, and the API for programs on this machine; the key stays behind it.",
+    "doctor": "Check what a run needs, from the key to the list of models, and print a line for each check.",
+    "login": "Keep a key for a server, after trying it.",
+    "logout": "Remove a key that smai login kept.",
+    "mock": "Serve the chat API on 127.0.0.1 for tests: no key, no model, no network.",
+    "models": "Print the ids of the server's models, sorted, one on each line.",
+    "serve": "Serve a web page to ask from, and the API for programs on this machine; they never get the key.",
 }
+_WORDS = "smai_cli.words"
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-class _NoSuchCommandError(click.UsageError):
-    """The name of a command that does not exist; click says so with the names from its version 8.4 on."""
-
-    def __init__(self, name: str, error: click.UsageError) -> None:
-        super().__init__(error.message, error.ctx)
-        self.name = name
-
-
 class _Commands(click.Group):
+    context_class = HelpContext
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
@@ -60,55 +58,55 @@ class _Commands(click.Group):
             return None
         from smai_cli.cli.commands import load_command  # noqa: PLC0415  # not for --help
 
-        return load_command(cmd_name)
+        command = load_command(cmd_name)
+        command.context_class = HelpContext
+        return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args[:1] == ["help"]:  # as git help COMMAND
+            args = [*args[1:2], "--help", *args[2:]]
+        try:
+            return super().parse_args(ctx, list(args))
+        except click.NoSuchOption:
+            raise EarlyOptionError(args, ctx) from None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.NoSuchOption:
-            raise
-        except click.UsageError as error:
-            raise _NoSuchCommandError(args[0], error) from None
+        if args[0] not in COMMANDS and not ctx.resilient_parsing:
+            raise NoSuchCommandError(args, ctx)
+        name, command, rest = super().resolve_command(ctx, args)
+        if command and not ctx.resilient_parsing:
+            ctx.meta[_WORDS] = check_words(command, rest)
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-class Number(click.ParamType):  # type: ignore[type-arg]  # not subscriptable in click 8.2
-    """A finite number from `low` to `high`; NaN and infinity are no JSON."""
-
-    name = "number"
-
-    def __init__(self, low: float, high: float = math.inf) -> None:
-        self._low, self._high = low, high
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number; a UsageError of click otherwise."""
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not (math.isfinite(number) and self._low <= number <= self._high):
-            limits = f"from {self._low:g}" + (f" to {self._high:.15g}" if self._high < math.inf else " up")
-            self.fail(f"{value!r} is not a number {limits}", param, ctx)
-        return number
-
-
-# poll(2) takes no more than 24 days.
-SECONDS = Number(0, MOST_SECONDS)
-
-
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Manual: man smai, man smai-ask. Exit status 0 means: the answer is complete and was delivered.",
+    epilog="smai help COMMAND and man smai-COMMAND say more. Exit status 0: the answer is complete and was delivered.",
+    invoke_without_command=True,
 )
-@click.version_option(__version__, message="smai %(version)s")
-def smai() -> None:
+@click.version_option(__version__, "-V", "--version", message="smai %(version)s")
+@click.pass_context
+def smai(ctx: click.Context) -> int:
     """Ask a language model from the shell."""
+    if ctx.invoked_subcommand is not None:
+        return Status.COMPLETE  # the status is that of the command
+    if not os.isatty(0):
+        raise UsageError("no command", "did you mean: smai ask?")
+    say_plain(FIRST_LINES)
+    return Status.USAGE
+
+
+def words_of(ctx: click.Context) -> Words:
+    """Return what is known of the operands of the command line."""
+    words: Words = ctx.meta[_WORDS]
+    return words
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  # click's
@@ -158,11 +156,11 @@ def model_option(help_text: str, *, is_required: bool = True) -> Callable[[_F], 
         "--model",
         cls=_ModelOption,
         envvar="SMAI_MODEL",
+        metavar="NAME",
         default=DEFAULT_MODEL,
-        show_default=True,
         shell_complete=complete_model,
         callback=_require_model if is_required else None,
-        help=help_text,
+        help=f"{help_text}  [default: {DEFAULT_MODEL}; env: SMAI_MODEL]",
     )
 
 
@@ -183,15 +181,8 @@ def _complete_effort(ctx: click.Context, param: click.Parameter, incomplete: str
     return [word for word in EFFORTS if word.startswith(incomplete)]
 
 
-def _require_word(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001  # click's
-    """Return the value of an option that takes any word. Raises UsageError for an empty one."""
-    if value is not None and not value.strip():
-        raise UsageError(f"{param.opts[-1]} names no word", "give one; is a variable empty?")
-    return value
-
-
 extract_option = click.option(
-    "-x", "--extract", is_flag=True, help="Print only the first fenced code block of a complete answer."
+    "-x", "--extract", is_flag=True, help="Keep only the first code block of a complete answer."
 )
 
 
@@ -200,32 +191,34 @@ def output_options(command: _F) -> _F:
     names = ("raw", "jsonl", "final", "extract", "summary", "accept", "fail_empty", "tool_calls", "output", "quiet")
     return _with(
         _composed(command, "output", options.output_options, *names),
-        click.option("--raw", is_flag=True, help="Print the response body byte for byte."),
-        click.option("--jsonl", is_flag=True, help="Print the JSON of each event on a line."),
-        click.option("--final", is_flag=True, help="Print the text once, when complete; summary on stderr."),
+        click.option("--raw", is_flag=True, help="Print the response body, byte for byte."),
+        click.option("--jsonl", is_flag=True, help="Print the JSON of each event on a line of its own."),
+        click.option(
+            "--final", is_flag=True, help="Print nothing before the answer is complete; add a summary on stderr."
+        ),
         extract_option,
         click.option(
             "--summary",
             type=click.Choice(["text", "json", "none"]),
-            help="Put a summary on stderr in any mode.",
+            help="Print a summary on stderr.",
         ),
         click.option(
             "--accept",
             metavar="WORD",
             multiple=True,
             shell_complete=_complete_accept,
-            help="Take this finish_reason as a success, or done: [DONE] without one; repeatable.",
+            help="Exit 0 also for this finish_reason; done: for [DONE] without one; repeatable.",
         ),
-        click.option("--fail-empty", is_flag=True, help="Fail if the answer is empty, or nothing but white space."),
-        click.option("--tool-calls", is_flag=True, help="Print the tool calls of the answer, each as JSON on a line."),
+        click.option("--fail-empty", is_flag=True, help="Fail if the answer is empty or only white space."),
+        click.option("--tool-calls", is_flag=True, help="Print the tool calls in the answer, each as a line of JSON."),
         click.option(
             "-o",
             "--output",
             metavar="FILE",
             shell_complete=complete_file,
-            help="Put the answer into FILE too, once it is complete.",
+            help="Write the answer to FILE too; replace FILE only if the answer is complete.",
         ),
-        click.option("-q", "--quiet", is_flag=True, help="With -o, leave stdout empty."),
+        click.option("-q", "--quiet", is_flag=True, help="With -o: print nothing on stdout."),
     )
 
 
@@ -240,20 +233,22 @@ def request_options(command: _F) -> _F:
     return _with(
         command,
         click.option("-t", "--temperature", type=Number(0, 2), help="Sampling temperature, 0 to 2."),
-        click.option("--max-tokens", type=click.IntRange(min=1), help="The most tokens to answer with."),
+        click.option("--max-tokens", type=WholeNumber(1), help="Limit the answer to N tokens."),
         click.option("--top-p", type=Number(0, 1), help="Nucleus sampling, 0 to 1."),
         click.option(
             "--effort",
             metavar="WORD",
             shell_complete=_complete_effort,
-            callback=_require_word,
             help=f"How hard a reasoning model thinks: {', '.join(EFFORTS)}, or what the server knows.",
         ),
-        click.option("--seed", type=int, help="The seed of the sampling."),
-        click.option("--stop", metavar="TEXT", multiple=True, help="End the answer before TEXT; repeatable."),
-        click.option("--json", is_flag=True, help="Ask for JSON."),
+        click.option("--seed", type=WholeNumber(), help="Seed for the sampling."),
+        click.option("--stop", metavar="TEXT", multiple=True, help="Stop the answer before TEXT; repeatable."),
+        click.option("--json", is_flag=True, help="Ask for an answer in JSON."),
         click.option(
-            "--schema", metavar="FILE", shell_complete=complete_file, help="Ask for JSON after the JSON Schema in FILE."
+            "--schema",
+            metavar="FILE",
+            shell_complete=complete_file,
+            help="Ask for JSON that matches the JSON Schema in FILE.",
         ),
     )
 
@@ -332,13 +327,17 @@ def _profile_option(name: str, **more: Any) -> Callable[[_F], _F]:
 profile_option = _profile_option("settings", is_eager=True, callback=load_settings)
 # For a command that must work where the file does not.
 profile_name_option = _profile_option("profile")
-verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say on stderr what happens, with times.")
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Report each step on stderr, with times.")
 base_url_option = click.option(
-    "--base-url", metavar="URL", help=f"The server.  [default: {DEFAULT_BASE_URL}; env: SMAI_BASE_URL]"
+    "--base-url", metavar="URL", help=f"The base URL of the server.  [default: {DEFAULT_BASE_URL}; env: SMAI_BASE_URL]"
 )
 
 header_option = click.option(
-    "-H", "--header", metavar="LINE", multiple=True, help="Send 'Name: value' too; @FILE reads such lines; repeatable."
+    "-H",
+    "--header",
+    metavar="LINE",
+    multiple=True,
+    help="Add a header 'Name: value'; @FILE reads such lines; repeatable.",
 )
 _SERVER = ("settings", "base_url", "key_file", "header", "mock")
 
@@ -372,7 +371,7 @@ def _server_options(command: _F, clock_options: Callable[[_F], _F]) -> _F:
             "--mock",
             is_flag=True,
             callback=_tell_unusable,
-            help="Ask a rehearsal server inside smai: no key, no network.",
+            help="Ask a test server inside smai: no key, no network.",
         ),
     )
 
@@ -387,7 +386,7 @@ _CLOCKS = ("connect_timeout", "idle_timeout", "max_time", "retries")
 
 def _clock_options(command: _F) -> _F:
     retries = click.option(
-        "--retries", type=click.IntRange(min=0), default=2, show_default=True, help="How often to try again."
+        "--retries", type=WholeNumber(0), default=2, show_default=True, help="Try again at most N times."
     )
     return _answer_clock_options(retries(command), "the whole run")
 
@@ -400,16 +399,16 @@ def _answer_clock_options(command: _F, of: str = "a whole answer") -> _F:
             type=SECONDS,
             default=DEFAULT_CONNECT_TIMEOUT_S,
             show_default=True,
-            help="Seconds to connect; 0: no limit.",
+            help="Limit for connecting; 0: none.",
         ),
         click.option(
             "--idle-timeout",
             type=SECONDS,
             default=600,
             show_default=True,
-            help="Seconds between two events; 0: no limit.",
+            help="Limit between two events; 0: none.",
         ),
-        click.option("--max-time", type=SECONDS, default=0, help=f"Seconds for {of}.  [default: no limit]"),
+        click.option("--max-time", type=SECONDS, default=0, help=f"Limit for {of}.  [default: no limit]"),
     )
 
 
@@ -428,28 +427,3 @@ def _composed(command: _F, name: str, compose: Callable[..., object], *names: st
         return command(**{name: compose(**given)}, **values)
 
     return cast("_F", composed)
-
-
-def usage_line(error: click.ClickException) -> str:
-    """Return click's message as one line of smai's: lower case, no full stop, then what to do next."""
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        return "no command; see smai --help"
-    meant = _meant(error)
-    said = error.message if meant else error.format_message()
-    message = " ".join(said.split()).rstrip(".").replace(". (", " (")
-    ctx = getattr(error, "ctx", None)
-    path = ctx.command_path if ctx else "smai"
-    return f"{message[:1].lower()}{message[1:]}; {f'did you mean {meant}' if meant else f'see {path} --help'}"
-
-
-def _meant(error: click.ClickException) -> str | None:
-    """Return the command, or the option, that is most like one that does not exist; None where none is like it."""
-    if isinstance(error, _NoSuchCommandError):
-        name, names = error.name, list(COMMANDS)
-    elif isinstance(error, click.NoSuchOption):
-        name, names = error.option_name, list(error.possibilities or ())
-    else:
-        return None
-    from difflib import get_close_matches  # noqa: PLC0415  # for a mistyped word only
-
-    return next(iter(get_close_matches(name, names, 1)), None)

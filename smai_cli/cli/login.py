@@ -75,7 +75,7 @@ def _list(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # n
 def login(
     *, settings: Settings, base_url: str | None, header: tuple[str, ...], no_check: bool, clocks: ClockOptions
 ) -> int:
-    """Keep a key for a server, after asking the server whether it is good.
+    """Keep a key for a server, after trying it.
 
     The key is asked for on a terminal, without echo, or is read from stdin.
     """

@@ -20,7 +20,7 @@ _OTHERS = "smai login --list names those that are kept"
 @base_url_option
 @click.option("--all", "is_all", is_flag=True, help="Forget every key that is kept.")
 def logout(profile: str | None, base_url: str | None, *, is_all: bool) -> int:
-    """Forget a key that smai login kept.
+    """Remove a key that smai login kept.
 
     It is the key for the server that smai ask would ask with the same options.
     """

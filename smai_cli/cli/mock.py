@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from smai_cli.cli.descriptor_limit import allow_descriptors
-from smai_cli.cli.group import SECONDS, Number, complete_file
+from smai_cli.cli.group import complete_file
+from smai_cli.cli.numbers import SECONDS, Number, WholeNumber
 from smai_cli.cli.same_files import Use, refuse_clashes
 from smai_cli.errors import OutputError, UsageError
 from smai_cli.files import STDIN_NAME, read_open
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from smai_cli.mock.script import Script
 
 _STDIN = 0
-_COUNT = click.IntRange(min=0)
+_COUNT = WholeNumber(0)
 # It is kept in memory.
 _TAPE_LIMIT_BYTES = 256 * 1024 * 1024
 # Descriptors for as many clients as may come at once; the systems begin with 256 or 1024.
@@ -73,20 +74,20 @@ class _Origin(click.ParamType):  # type: ignore[type-arg]  # as above
 
 
 @click.command(epilog="Manual: man smai-mock.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port on 127.0.0.1.  [default: a free one]")
+@click.option("--port", type=WholeNumber(0, 65535), default=0, help="The port on 127.0.0.1.  [default: a free one]")
 @click.option("--reply", metavar="TEXT", help="What to answer.  [default: a short poem]")
 @click.option("--echo", is_flag=True, help="Answer with the prompt.")
 @click.option("--tape", metavar="FILE", shell_complete=complete_file, help="Replay the stream in FILE; - is stdin.")
 @click.option("--delay", type=SECONDS, metavar="MS", default=15, show_default=True, help="Milliseconds between deltas.")
-@click.option("--split", type=click.IntRange(min=1), metavar="N", help="Write N bytes of an answer at a time.")
+@click.option("--split", type=WholeNumber(1), metavar="N", help="Write N bytes of an answer at a time.")
 @click.option("--require-key", metavar="KEY", help="Answer 401 to any other key.")
-@click.option("--max-requests", type=click.IntRange(min=1), help="Exit after so many answers.")
-@click.option("--status", type=click.IntRange(300, 599), help="Answer with this HTTP status.")
+@click.option("--max-requests", type=WholeNumber(1), help="Exit after so many answers.")
+@click.option("--status", type=WholeNumber(300, 599), help="Answer with this HTTP status.")
 @click.option("--retry-after", metavar="S", help="Send Retry-After with it.")
 @click.option("--fail-first", type=_COUNT, metavar="N", help="Fail the first N requests only, with --status or 503.")
 @click.option("--limit", type=Number(0.001), metavar="N", help="Answer 429 beyond N requests a second.")
 @click.option("--flaky", type=_Shares(), metavar="P", help="Fail this share of the requests: 0.1, 10%, 429=5%,cut=5%.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Which requests --flaky fails.")
+@click.option("--seed", type=WholeNumber(), default=0, show_default=True, help="Which requests --flaky fails.")
 @click.option("--cut-after", type=_COUNT, metavar="N", help="Break the connection after N deltas.")
 @click.option("--stall-after", type=_COUNT, metavar="N", help="Fall silent after N deltas.")
 @click.option("--error-after", type=_COUNT, metavar="N", help="Send an error event after N deltas.")
@@ -95,7 +96,7 @@ class _Origin(click.ParamType):  # type: ignore[type-arg]  # as above
 @click.option("--allow-origin", type=_Origin(), multiple=True, help="Let pages of this origin ask; repeatable.")
 @click.option("--log", metavar="FILE", shell_complete=complete_file, help="Append a line of JSON a request to FILE.")
 def mock(port: int, log: str | None, **values: Any) -> int:
-    """Serve the chat API on 127.0.0.1 for rehearsals: no key, no model, no network.
+    """Serve the chat API on 127.0.0.1 for tests: no key, no model, no network.
 
     The first line on stdout is the base URL.
     """

@@ -28,7 +28,7 @@ _OF_THE_REQUEST = (Cause.PROMPT_SIZE, Cause.MODEL, Cause.CONTENT, Cause.NOT_FOUN
 @server_options
 @verbose_option
 def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
-    """Print the ids of the server's models, one a line, sorted.
+    """Print the ids of the server's models, sorted, one on each line.
 
     The completion of smai ask -m offers the ids that were printed last.
     """

@@ -12,6 +12,7 @@ from smai_cli.cli.command_line import read_stdin_of_option
 from smai_cli.cli.descriptor_limit import allow_descriptors
 from smai_cli.cli.group import gateway_options, model_option, verbose_option
 from smai_cli.cli.mock import MANY_CLIENTS
+from smai_cli.cli.numbers import WholeNumber
 from smai_cli.cli.options import ServerOptions
 from smai_cli.cli.server import chosen_endpoint, serving
 from smai_cli.config.endpoint import Endpoint, find_ca_file
@@ -30,13 +31,13 @@ _LOOK_S = 3600.0
 
 
 @click.command(epilog="Manual: man smai-serve.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port on 127.0.0.1.  [default: a free one]")
+@click.option("--port", type=WholeNumber(0, 65535), default=0, help="The port on 127.0.0.1.  [default: a free one]")
 @model_option("The model that the page begins with.")
 @click.option("-s", "--system", metavar="TEXT", help="The system message that the page begins with; @FILE reads it.")
 @gateway_options
 @verbose_option
 def serve(*, port: int, model: str, system: str | None, verbose: bool, server: ServerOptions) -> int:
-    """Serve a page to ask from, and the API for programs on this machine; the key stays behind it.
+    """Serve a web page to ask from, and the API for programs on this machine; they never get the key.
 
     The first line on stdout is the URL to open; what follows #token= in it is the key for programs.
     """

@@ -146,9 +146,9 @@ USAGE = [
     pytest.param(["ask", "-t", "nan", "hi"], {}, "is not a number from 0 to 2", id="NaN"),
     pytest.param(["ask", "--idle-timeout", "inf", "hi"], {}, "is not a number from 0 to 1000000", id="infinite clock"),
     pytest.param(["ask", "--nope", "hi"], {}, "no such option", id="no such option"),
-    pytest.param(["ask", "--modle", "hi"], {}, "no such option '--modle'; did you mean --model\n", id="like an option"),
-    pytest.param(["nope"], {}, "no such command 'nope'; see smai --help", id="no such command"),
-    pytest.param(["aks", "hi"], {}, "no such command 'aks'; did you mean ask\n", id="mistyped command"),
+    pytest.param(["ask", "--modle", "hi"], {}, "no such option: --modle; did you mean --model?\n", id="like an option"),
+    pytest.param(["nope"], {}, "no such command: nope; did you mean: smai ask nope?", id="no such command"),
+    pytest.param(["aks", "hi"], {}, "no such command: aks; did you mean: smai ask hi?\n", id="mistyped command"),
     pytest.param(
         ["ask", "hi"],
         {},
@@ -171,7 +171,9 @@ USAGE = [
     pytest.param(["ask", "hi"], {"SMAI_BASE_URL": "nonsense"}, "does not begin with http", id="bad SMAI_BASE_URL"),
     pytest.param(["mock", "--tape", "/nonexistent"], {}, "No such file or directory", id="no tape"),
     pytest.param(["mock", "--tape", "/x", "--reply", "y"], {}, "exclude each other", id="tape and reply"),
-    pytest.param(["mock", "--status", "200"], {}, "not in the range", id="status that is no failure"),
+    pytest.param(
+        ["mock", "--status", "200"], {}, "is not a whole number from 300 to 599", id="status that is no failure"
+    ),
 ]
 
 

@@ -204,7 +204,7 @@ def test_a_stall_by_chance_lasts_until_the_client_leaves_and_is_no_answer(
         (["--flaky", "200=1%"], "'200' is not an HTTP status from 300 to 599, nor cut, stall, error"),
         (["--flaky", "cut=1%,"], "'' is not an HTTP status"),
         (["--limit", "0"], "'0' is not a number from 0.001 up"),
-        (["--split", "0"], "0 is not in the range"),
+        (["--split", "0"], "--split: '0' is not a whole number of 1 or more"),
         (["--allow-origin", "*"], "'*' is not an origin, such as http://localhost:3000"),
         (["--allow-origin", "http://localhost:3000/"], "'http://localhost:3000/' is not an origin"),
         (["--echo", "--reply", "hi"], "--reply and --echo exclude each other; choose one answer"),

@@ -146,7 +146,7 @@ def test_a_pair_that_cannot_be_meant_is_told(pair: str, words: str) -> None:
         pytest.param(["-O", b"a=\xff"], "-O/--option is not UTF-8", id="not UTF-8"),
         pytest.param(["-O", 'a="\\ud800"'], "half of a surrogate pair", id="half of a surrogate pair"),
         pytest.param(["-O", ".".join("a" * 3000) + "=1"], "nested too deep", id="dots without end"),
-        pytest.param(["--seed", "x"], "'x' is not a valid integer", id="seed a word"),
+        pytest.param(["--seed", "x"], "--seed: 'x' is not a whole number", id="seed a word"),
         pytest.param(["--stop", b"\xff"], "--stop is not UTF-8", id="stop not UTF-8"),
     ],
 )

@@ -1,0 +1,130 @@
+"""The text of --help: options in groups, examples before them, and lines that fit a narrow terminal."""
+
+import inspect
+import shutil
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+# The groups of options, in the order in which help and the manual show them.
+GROUPS = {
+    "Prompt": (
+        "--system",
+        "--attach",
+        "--chat",
+        "--messages",
+        "--no-stdin",
+        "--lines",
+        "--template",
+    ),
+    "Model": (
+        "--model",
+        "--temperature",
+        "--max-tokens",
+        "--top-p",
+        "--effort",
+        "--seed",
+        "--stop",
+        "--json",
+        "--schema",
+        "--option",
+        "--api",
+    ),
+    "Output": (
+        "--extract",
+        "--output",
+        "--quiet",
+        "--keep-order",
+        "--final",
+        "--raw",
+        "--jsonl",
+        "--format",
+        "--no-stream",
+        "--tool-calls",
+        "--reasoning",
+        "--summary",
+        "--progress",
+        "--record",
+    ),
+    "Reliability": (
+        "--accept",
+        "--fail-empty",
+        "--retries",
+        "--connect-timeout",
+        "--idle-timeout",
+        "--max-time",
+        "--timeout",
+        "--patience",
+        "--resume",
+        "--resume-failed",
+        "--drop-stale",
+        "--halt",
+        "--allow-failed",
+        "--token-limit",
+        "--grace",
+    ),
+    "Speed": ("--jobs", "--no-adapt", "--rpm"),
+    "Shards": ("--shard", "--merge", "--status"),
+    "Server": ("--profile", "--base-url", "--key-file", "--header", "--mock"),
+    "Inspect": ("--dry-run", "--curl", "--verbose", "--help"),
+}
+_FEWEST_COLUMNS = 24
+_MOST_COLUMNS = 100
+# In fewer columns, what an option does is on the lines below it.
+_TWO_COLUMNS = 60
+_INDENT = 4
+
+
+class HelpFormatter(click.HelpFormatter):
+    """A formatter for terminals of any width: click's has lines of 50 columns at least."""
+
+    def __init__(self, width: int | None = None, max_width: int | None = None) -> None:
+        columns = min(shutil.get_terminal_size().columns, max_width or _MOST_COLUMNS)
+        super().__init__(width=width or max(columns, _FEWEST_COLUMNS))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Write terms and what they mean, in two columns if there is room for them."""
+        super().write_dl(list(rows), col_max if self.width >= _TWO_COLUMNS else _INDENT, col_spacing)
+
+
+class HelpContext(click.Context):
+    """The context of a command whose help fits the terminal."""
+
+    formatter_class = HelpFormatter
+
+
+class GroupedCommand(click.Command):
+    """A command whose help has its options in groups, and `examples` before them."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.examples = examples
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's
+        """Write the first paragraph, the examples, and the other paragraphs."""
+        first, _, rest = inspect.cleandoc(self.help or "").partition("\n\n")
+        for number, text in enumerate((first, rest)):
+            formatter.write_paragraph()
+            with formatter.indentation():
+                formatter.write_text(text)
+            if self.examples and not number:
+                with formatter.section("Examples"):
+                    for example in self.examples:
+                        formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write each group that the command has options of; what is in none comes last."""
+        for title, options in options_in_groups(self, ctx).items():
+            rows = [record for option in options if (record := option.get_help_record(ctx))]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+def options_in_groups(command: click.Command, ctx: click.Context) -> dict[str, list[click.Option]]:
+    """Return the options of `command` by the titles of their groups, in the order of GROUPS; others as Options."""
+    params = (param for param in command.get_params(ctx) if isinstance(param, click.Option))
+    options = {max(option.opts, key=len): option for option in params}
+    found = {title: [options.pop(name) for name in names if name in options] for title, names in GROUPS.items()}
+    found["Options"] = list(options.values())
+    return {title: grouped for title, grouped in found.items() if grouped}

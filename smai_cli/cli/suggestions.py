@@ -1,0 +1,231 @@
+"""A command or an option that does not exist -> what was meant: habits from other tools first, then the spelling."""
+
+import re
+import shlex
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from smai_cli.text import one_line
+
+_CLOSE = 0.8
+_FEWEST_LETTERS = 3
+_MOST_SHOWN = 200
+_NEGATION = re.compile(r"(no-?|non-?|un|dis|disable-|without-|skip-|dont-|never-)(?=\w)")
+_OPPOSITES = (
+    ("login", "logout"),
+    ("encode", "decode"),
+    ("min", "max"),
+    ("keep", "drop"),
+    ("input", "output"),
+    ("start", "stop"),
+    ("allow", "deny"),
+    ("include", "exclude"),
+)
+
+
+class _Habit(NamedTuple):
+    """Options of other tools, and the hint in the command `needed`, or in those with that option (empty: in all)."""
+
+    names: str
+    needed: str
+    hint: str
+
+
+def _instead(names: str, meant: str) -> _Habit:
+    """Return the habit for which `meant` is to be typed."""
+    return _Habit(names, meant.split(maxsplit=1)[0], f"did you mean {meant}?")
+
+
+# Of curl, llm, aichat, mods, sgpt, ollama, gh, claude, and of the parameters of servers. The first that fits counts.
+_CONTINUE = "--continue -c --resume -r --conversation --cid --session --session-id --history --repl -C --continue-last"
+_FILE = "--file -f --files --input -i --input-file --infile"
+_STREAM = "--stream --streaming -N --no-buffer --live"
+_STREAMS = "the answer streams by default"
+_OPTIONS = (
+    _instead(_CONTINUE, "--chat FILE"),
+    _instead(_CONTINUE, "--resume"),
+    _instead(
+        "--file -f --files --fragment --attachment --attachments --attachment-type --image --images --img --context"
+        " --include --at --upload --add-dir",
+        "-a FILE",
+    ),
+    _Habit(_FILE, "batch", "the file is an operand: smai batch FILE"),
+    _Habit(_FILE, "decode", "the file is an operand: smai decode FILE"),
+    _Habit(_STREAM, "--no-stream", _STREAMS),
+    _Habit(_STREAM, "decode", _STREAMS),
+    _instead("--timeout --time-limit --deadline --wait --max-timeout", "--max-time SECONDS"),
+    _Habit(
+        "--key -k --api-key --apikey --token --auth --bearer --openai-api-key -u --user",
+        "--key-file",
+        "--key-file FILE reads a key, and smai login keeps one",
+    ),
+    _Habit(
+        "--template -T --role -R --pattern --prompt-template --agent --persona --macro",
+        "--chat",
+        "-p NAME uses a profile, and -s @FILE reads a system message",
+    ),
+    _instead("--extract-last --xl --code --code-only --extract-code --code-block", "-x"),
+    _Habit(
+        "--log --logs --no-log --logging --database --save-log",
+        "--dry-run",
+        "SMAI_LOG names a file that gets a line for each run; unset, there is none",
+    ),
+    _instead(
+        "--host --url --server --endpoint --api-base --api-url --base --openai-base-url --hostname", "--base-url URL"
+    ),
+    _instead("--provider --vendor --backend --account", "-p NAME"),
+    _instead(
+        "--sys --system-prompt --append-system-prompt --system-message --instructions --instruct --developer -S",
+        "-s TEXT",
+    ),
+    _instead(
+        "--max-output-tokens --max-completion-tokens --max-new-tokens --num-predict --n-predict --predict --maxtokens",
+        "--max-tokens N",
+    ),
+    _instead("--temp --heat", "-t N"),
+    _instead("--topp --nucleus", "--top-p N"),
+    _instead("--reasoning-effort --thinking-effort --think --thinking", "--effort WORD"),
+    _instead("--show-reasoning --show-thinking", "--reasoning"),
+    _instead("--json-schema --response-format --schema-file", "--schema FILE"),
+    _instead("--json-object --json-mode", "--json"),
+    _Habit("--output-format --format --fmt", "--jsonl", "--json asks for JSON, and --jsonl prints the events as JSON"),
+    _instead("--out --outfile --output-file --save --save-to --dest", "-o FILE"),
+    _instead("--silent --silence", "-q"),
+    _instead("--debug --trace --debugging", "-v"),
+    _instead("--retry --max-retries --attempts --tries", "--retries N"),
+    _instead("--connection-timeout --conn-timeout", "--connect-timeout SECONDS"),
+    _instead("--usage --stats --cost --show-usage", "--summary text"),
+    _instead("--tool --tools --functions --function --mcp --mcp-config --allowed-tools", "-O tools=@FILE"),
+    _instead("--param --params --parameter --set --extra --extra-body", "-O KEY=VALUE"),
+    _instead("--frequency-penalty", "-O frequency_penalty=N"),
+    _instead("--presence-penalty", "-O presence_penalty=N"),
+    _instead("--top-k --topk", "-O top_k=N"),
+    _instead("--concurrency --parallel --workers --threads --max-workers --procs -P", "-j N"),
+    _instead("--dryrun --dry --simulate --no-send --preview", "--dry-run"),
+    _Habit(
+        "--print --prompt --query --text --question --message --input --input-text -i -d --data --data-raw",
+        "--chat",
+        "the prompt is an operand: smai ask TEXT",
+    ),
+    _Habit("--stdin --from-stdin", "--no-stdin", "piped stdin is read by default; the operand - places it"),
+    _Habit("--copy --clipboard --paste", "--extract", "pipe the answer to a program such as xclip or pbcopy"),
+    _Habit(
+        "--markdown --md --no-md --no-markdown --render --plain --color --no-color --nowordwrap --highlight",
+        "--extract",
+        "the text is printed as the model sends it",
+    ),
+    _Habit("--insecure --cacert --ca-file --no-verify", "--base-url", "SSL_CERT_FILE names the certificates to trust"),
+    _Habit("--proxy", "--base-url", "HTTPS_PROXY names the proxy"),
+    _Habit("--list-models --models --list", "--base-url", "did you mean: smai models?"),
+    _Habit("--version -V", "", "did you mean: smai --version?"),
+)
+_COMMANDS = {
+    "login": "auth authenticate keys key init setup configure signin sign-in apikey token",
+    "logout": "signout sign-out",
+    "models": "list ls list-models model",
+    "ask": "chat run prompt query generate gen complete completions say send exec code repl",
+    "config": "settings configuration env profile profiles",
+    "doctor": "check test ping status health verify diagnose",
+    "count": "tokens tokenize tokenise tokenizer",
+    "batch": "bulk",
+    "serve": "server start web ui proxy gateway",
+    "decode": "parse replay",
+    "completion": "autocomplete install-completion shell-completion",
+}
+_LOGS = ("logs", "log", "history", "ledger")
+_VERSIONS = ("version", "-v", "ver")
+
+
+def option_hint(name: str, command: str, options: Collection[str]) -> str | None:
+    """Return what to say of the option `name`, which `command` with its `options` does not have.
+
+    None where no option is like it.
+    """
+    typed = name.lower().replace("_", "-") if name.startswith("--") else name
+    if typed in options:
+        return f"did you mean {typed}?"
+    known = {command, "", *options}
+    habits = {name: habit.hint for habit in _OPTIONS[::-1] if habit.needed in known for name in habit.names.split()}
+    if typed in habits or not typed.startswith("--"):
+        return habits.get(typed)
+    hints = {option: f"did you mean {option}?" for option in options if option.startswith("--")}
+    near = [names for names in (hints, habits) if any(_is_one_step(typed, one) for one in names)]
+    meant = _nearest(typed, near[0] if near else hints) or _abbreviated(typed, hints)
+    return (habits | hints)[meant] if meant else None
+
+
+def command_hint(args: Sequence[str], commands: Collection[str]) -> str:
+    """Return what to say of a command line whose first word is not one of `commands`."""
+    name, rest = args[0].lower(), args[1:]
+    if name in _LOGS:
+        return "SMAI_LOG names a file that gets a line for each run, see man smai"
+    if name in _VERSIONS:
+        return _question("smai", "--version")
+    for command, names in _COMMANDS.items():
+        if name in names.split():
+            is_prompt = command == "ask" and rest
+            model = ["-m"] if is_prompt and name == "run" and len(rest) > 1 else []  # as ollama run MODEL PROMPT
+            return _question("smai", command, *(model + list(rest) if is_prompt else []))
+    if meant := _nearest(name, commands):
+        return _question("smai", meant, *rest)
+    if "--help" in rest:
+        return "see smai --help"
+    return _question("smai", "ask", *args)
+
+
+def early_option_hint(args: Sequence[str], commands: Collection[str]) -> str:
+    """Return what to say of a command line that has an option where the command should be."""
+    if args[0] in _VERSIONS:
+        return _question("smai", "--version")
+    prompt = args[1:2]
+    if args[0] in ("-p", "--print") and prompt and " " in prompt[0]:  # as claude -p PROMPT
+        return _question("smai", "ask", *prompt, *args[2:])
+    place = next((at for at, word in enumerate(args) if word in commands), None)
+    if place is None:
+        return f"options go after the command, {_question('smai', 'ask', *args)}"
+    moved = [args[place], *args[:place], *args[place + 1 :]]
+    return f"options go after the command, {_question('smai', *moved)}"
+
+
+def _question(*words: str) -> str:
+    """Return the question whether a command line is meant, as a shell takes it; a long one is cut."""
+    line = shlex.join(words)
+    if len(line) > _MOST_SHOWN or line != one_line(line, _MOST_SHOWN):
+        line = f"{shlex.join(words[:2])} ..."
+    return f"did you mean: {line}?"
+
+
+def _nearest(typed: str, names: Collection[str]) -> str | None:
+    """Return the one of `names` that is one edit or one swap from `typed`, or else a close one; never its opposite."""
+    possible = [name for name in names if not _are_opposite(typed, name)]
+    near = [name for name in possible if _is_one_step(typed, name)]
+    return next(iter(get_close_matches(typed, near or possible, 1, 0 if near else _CLOSE)), None)
+
+
+def _abbreviated(typed: str, names: Collection[str]) -> str | None:
+    """Return the only one of `names` that begins with `typed`; None for several."""
+    if len(typed.removeprefix("--")) < _FEWEST_LETTERS:
+        return None
+    found = [name for name in names if name.startswith(typed)]
+    return found[0] if len(found) == 1 else None
+
+
+def _is_one_step(one: str, other: str) -> bool:
+    """Return whether a letter more, less or changed, or two neighbours swapped, makes `other` of `one`."""
+    if len(one) > len(other):
+        one, other = other, one
+    same = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
+    rest, others = one[same:], other[same:]
+    if len(one) < len(other):
+        return rest == others[1:]
+    return rest[1:] == others[1:] or (rest[:2] == others[1::-1] and rest[2:] == others[2:])
+
+
+def _are_opposite(one: str, other: str) -> bool:
+    """Return whether one of two names says the opposite of the other, such as --stream and --no-stream."""
+    one, other = one.removeprefix("--"), other.removeprefix("--")
+    if bool(_NEGATION.match(one)) != bool(_NEGATION.match(other)):
+        return True
+    pairs = (*_OPPOSITES, *(pair[::-1] for pair in _OPPOSITES))
+    return any(word in one and opposite in other for word, opposite in pairs)

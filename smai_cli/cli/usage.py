@@ -1,0 +1,62 @@
+"""What click says of a command line that it cannot use -> a failure in smai's words."""
+
+import click
+
+from smai_cli.errors import UsageError
+
+# Lines for a person who types smai and no more.
+FIRST_LINES = """\
+smai asks a language model, and exits with 0 only if the answer is complete.
+  smai ask --mock hello                          try it: no key, no network
+  smai ask "Why is the sky blue?"
+  git diff | smai ask "Write a commit message."
+smai login keeps a key, and smai doctor checks that all works.
+smai --help lists the commands; man smai is the manual."""
+
+
+class NoSuchCommandError(click.UsageError):
+    """The first word of `args` is not a command. click has a type for that from version 8.4 on only."""
+
+    def __init__(self, args: list[str], ctx: click.Context) -> None:
+        super().__init__(f"no such command: {args[0]}", ctx)
+        self.words = args
+
+
+class EarlyOptionError(click.UsageError):
+    """The first word of `args` is an option, and not a command."""
+
+    def __init__(self, args: list[str], ctx: click.Context) -> None:
+        super().__init__(f"no such option: {args[0]}", ctx)
+        self.words = args
+
+
+def usage_error(error: click.ClickException) -> UsageError:
+    """Return the failure that click's exception is: what happened, and what was meant or where to look."""
+    from smai_cli.cli.group import COMMANDS  # noqa: PLC0415  # which imports this module
+    from smai_cli.cli.suggestions import command_hint, early_option_hint, option_hint  # noqa: PLC0415  # as above
+    from smai_cli.cli.words import options_of, shown  # noqa: PLC0415  # as above
+
+    ctx = getattr(error, "ctx", None)
+    hint = f"see {ctx.command_path if ctx else 'smai'} --help"
+    if isinstance(error, NoSuchCommandError):
+        return UsageError(f"no such command: {shown(error.words[0])}", command_hint(error.words, COMMANDS))
+    if isinstance(error, EarlyOptionError):
+        return UsageError(error.message, early_option_hint(error.words, COMMANDS))
+    if isinstance(error, click.NoSuchOption):
+        known = options_of(ctx.command) if ctx else {}
+        meant = option_hint(error.option_name, (ctx.command.name if ctx else "") or "", known)
+        if not meant and error.option_name[1:].isdigit():
+            meant = "text that begins with a dash goes after --"
+        return UsageError(f"no such option: {shown(error.option_name)}", meant or hint)
+    if isinstance(error, click.BadParameter) and error.param:
+        names = [*error.param.opts, *error.param.secondary_opts]
+        is_option = isinstance(error.param, click.Option)
+        name = max(names, key=len) if is_option else error.param.make_metavar(ctx).strip("[].") if ctx else ""
+        return UsageError(f"{name}: {_tidy(error.message)}", hint)
+    return UsageError(_tidy(error.format_message()), hint)
+
+
+def _tidy(message: str) -> str:
+    """Return click's message on one line, in lower case and without its full stop."""
+    line = " ".join(message.split()).rstrip(".").replace(". (", " (")
+    return f"{line[:1].lower()}{line[1:]}"

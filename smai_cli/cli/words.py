@@ -1,0 +1,193 @@
+"""The words of a command line, before click parses them: what click would read as something else than is meant.
+
+click follows the guidelines of POSIX (Base Definitions, section 12.2): -model is -m with the value odel, and a value
+may look like an option. Both are more often mistakes than not, and a run that is paid for should not begin with one.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import click
+
+from smai_cli.cli.glance import DASHES
+from smai_cli.errors import UsageError
+from smai_cli.output.descriptors import say
+from smai_cli.text import one_line
+
+_LONG = re.compile(r"--[A-Za-z][\w-]*(=.*)?", re.DOTALL)
+_SPACE = re.compile(r"\s")
+# A single dash with so many letters after it may be a long option; fewer are several short ones.
+_FEWEST_LETTERS = 3
+_SHOWN = 60
+
+
+class Words(NamedTuple):
+    """What is known of the operands: how many follow `--`, and which of them follow the value of a FILE option.
+
+    `after_files` has the option as it was typed, and the operand.
+    """
+
+    after_dashes: int
+    after_files: tuple[tuple[str, str], ...]
+
+
+def check_words(command: click.Command, args: Sequence[str]) -> Words:
+    """Return what is known of the operands in `args`, the words after the name of `command`.
+
+    Raises UsageError for a word that would be read as something else than is meant.
+    """
+    options = options_of(command)
+    after_files: list[tuple[str, str]] = []
+    rest = list(args[::-1])
+    file_option = ""
+    while rest:
+        word = rest.pop()
+        if word == "--":
+            return Words(len(rest), tuple(after_files))
+        if word in ("", "-") or not word.startswith("-"):
+            _check_operand(word, options)
+            if file_option:
+                after_files.append((file_option, word))
+            file_option = ""
+            continue
+        file_option = _check_option(word, rest, command, options)
+    return Words(0, tuple(after_files))
+
+
+def _check_option(word: str, rest: list[str], command: click.Command, options: dict[str, click.Option]) -> str:
+    """Take the value of the option `word` from `rest`, which is in reverse, if it is there.
+
+    Return the option as it was typed if it names a file, and nothing otherwise. Raises UsageError.
+    """
+    name, value = (_split_long if word.startswith("--") else _split_short)(word, command, options)
+    option = options.get(name)
+    if option is None:  # click sees to what does not exist
+        return ""
+    if option.is_flag or option.count:
+        if value is not None:
+            raise UsageError(f"{name} takes no value", f"leave ={shown(value)} out")
+        return ""
+    if value is None:
+        if not rest:
+            raise UsageError(f"{name} needs a value", f"see smai {command.name} --help")
+        value = rest.pop()
+        _check_value(name, value, options)
+    if not (value if option.metavar == "TEXT" else value.strip()):  # --stop may take a space
+        what = f"{name} names no file" if option.metavar == "FILE" else f"{name} has an empty value"
+        raise UsageError(what, "give it one, or leave it out; is a variable empty?")
+    return name if option.metavar == "FILE" else ""
+
+
+def options_of(command: click.Command) -> dict[str, click.Option]:
+    """Return the options of a command by each of their names, but for --help."""
+    options = (param for param in command.params if isinstance(param, click.Option))
+    return {name: option for option in options for name in (*option.opts, *option.secondary_opts)}
+
+
+def _split_long(word: str, command: click.Command, options: dict[str, click.Option]) -> tuple[str, str | None]:
+    """Return the name and the value in `--name=value`. Raises UsageError for what is text, and not an option."""
+    name, sign, value = word.partition("=")
+    if _SPACE.search(name):
+        raise _text_error(word, command)
+    return name, value if sign or name not in options else None
+
+
+def _split_short(word: str, command: click.Command, options: dict[str, click.Option]) -> tuple[str, str | None]:
+    """Return the last option in a word such as -nq or -mMODEL, and the value in it.
+
+    Raises UsageError for what is text, or a long option with one dash.
+    """
+    _check_single_dash(word, command, options)
+    for at in range(1, len(word)):
+        name, value = f"-{word[at]}", word[at + 1 :]
+        option = options.get(name)
+        if option is None:
+            if _SPACE.search(word):
+                raise _text_error(word, command)
+            return name, None
+        if option.is_flag or option.count:
+            continue
+        if _SPACE.search(value):
+            hint = f"for the option, put a space after {name}; for text, put -- before it"
+            raise UsageError(f"{shown(word)} may be an option or text", hint)
+        if value.startswith("="):
+            raise UsageError(f"{shown(word)} has an equals sign after {name}", f"write {name} {shown(value[1:])}")
+        if re.match("-[A-Za-z]", value):
+            raise UsageError(
+                f"no such option: {shown(word)}", f"for the value {shown(value)}, put a space after {name}"
+            )
+        return name, value or None
+    return name, None
+
+
+def _check_single_dash(word: str, command: click.Command, options: dict[str, click.Option]) -> None:
+    """Raise UsageError for a long option with one dash."""
+    stem = re.match(r"-[A-Za-z][A-Za-z_-]+(?=[=\s]|\Z)", word)
+    if stem is None or len(stem[0]) <= _FEWEST_LETTERS:
+        return
+    from smai_cli.cli.suggestions import option_hint  # noqa: PLC0415  # for few command lines
+
+    long = f"-{stem[0]}"
+    hint = option_hint(long, command.name or "", options)
+    if hint is None and any(option.startswith(long) for option in options):
+        hint = "an option of several letters has two dashes"
+    if hint:
+        raise UsageError(f"no such option: {stem[0]}", hint)
+
+
+def _check_value(name: str, value: str, options: dict[str, click.Option]) -> None:
+    """Raise UsageError where the value of the option `name` is missing, and the next option would be taken for it."""
+    if value == "--" or value in options or value in ("-h", "--help") or _LONG.fullmatch(value):
+        long = max(options[name].opts, key=len)
+        raise UsageError(
+            f"{name} needs a value, and {shown(value)} is an option",
+            f"is a variable empty? {long}={shown(value)} takes it as the value",
+        )
+
+
+def _check_operand(word: str, options: dict[str, click.Option]) -> None:
+    """Raise UsageError for an option whose dash is not ASCII's, as word processors and web pages have it."""
+    if not word or word[0] not in DASHES or _SPACE.search(word):
+        return
+    letters = word.lstrip(DASHES + "-")
+    name = f"{'-' if len(letters.partition('=')[0]) == 1 else '--'}{letters}"
+    if name.partition("=")[0] in options:
+        raise UsageError(f"the dash of {word} is not that of an option", f"did you mean {name}?")
+
+
+def check_operands(operands: Sequence[str], words: Words, *, attaches: bool) -> None:
+    """Raise UsageError for a prompt in which the shell has put names of files; report any other name of a file.
+
+    It puts them where a pattern such as *.py was typed; `attaches` says that -a is one of the options. What follows
+    `--` is text.
+    """
+    after_files = words.after_files
+    if attaches:
+        after_files += tuple(("-a", operand) for operand in operands[: len(operands) - words.after_dashes])
+    for option, operand in after_files:
+        if operand != "-" and os.path.exists(operand):
+            kind = "folder" if os.path.isdir(operand) else "file"
+            raise UsageError(
+                f"the operand {shown(operand)} is the name of a {kind}, and {option} takes one file",
+                f"write {option} before each file, and -- before text",
+            )
+    files = [operand for operand in operands if os.path.isfile(operand)]
+    if len(files) == 1:
+        say(f"the operand {shown(files[0])} is sent as text; -a {shown(files[0])} attaches the file")
+    elif files:
+        say(f"{len(files)} operands are names of files and are sent as text; -a FILE attaches a file")
+
+
+def _text_error(word: str, command: click.Command) -> UsageError:
+    """Return the failure of a word that begins with a dash, and is text."""
+    what = f"no such option: {shown(word)}"
+    return UsageError(what, f"text that begins with a dash goes after --: smai {command.name} -- {shown(word)}")
+
+
+def shown(word: str) -> str:
+    """Return a word as a shell would read it, cut to fit a message."""
+    from shlex import quote  # noqa: PLC0415  # for a message only
+
+    return quote(one_line(word, _SHOWN))
