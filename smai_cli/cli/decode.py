@@ -11,7 +11,7 @@ from smai_cli.cli.group import complete_file, output_options
 from smai_cli.cli.run import Run
 from smai_cli.cli.same_files import Use, refuse_clashes, streams, written
 from smai_cli.clocks import IdleClock
-from smai_cli.errors import UsageError
+from smai_cli.errors import BrokenError, RefusedError, UsageError
 from smai_cli.output.options import OutputOptions
 
 STDIN = 0
@@ -34,16 +34,23 @@ def _decode(run: Run, file: str, output: OutputOptions) -> None:
     """Pump `file`, or stdin for `-`. Raises SmaiError."""
     if file == "-" and os.isatty(STDIN):
         raise UsageError("no stream to decode", "name a file, or pipe one in")
-    tape = Use("stdin", STDIN, alone=True) if file == "-" else Use("the file to decode", file, alone=True)
-    refuse_clashes([tape, *written(output.file)], streams(quiet=output.quiet, reads_stdin=False))
+    source = Use("stdin", STDIN, alone=True) if file == "-" else Use("the file to decode", file, alone=True)
+    refuse_clashes([source, *written(output.file)], streams(quiet=output.quiet, reads_stdin=False))
     fd = STDIN if file == "-" else _open(file)
     from smai_cli.stream import pump  # noqa: PLC0415  # after --help and usage errors
+    from smai_cli.stream.chunk import ForeignAnswerError  # noqa: PLC0415  # as above
     from smai_cli.stream.dialects import OnTape  # noqa: PLC0415
 
     more = "more follows the end of the answer, as if two streams were in one; decode them one by one"
     notice = functools.cache(lambda: run.life.say(more))
+    tape = _Tape(fd, file)
     with run.delivery() as writer:
-        pump.pump(_Tape(fd, file), OnTape(), writer, run.outcome, on_more=notice)
+        pump.pump(tape, OnTape(), writer, run.outcome, on_more=notice)
+        error = run.outcome.error
+        if isinstance(error, ForeignAnswerError):
+            run.outcome.end(RefusedError(error.on_tape, "check where the input comes from"))
+        elif isinstance(error, BrokenError) and tape.is_empty:
+            run.outcome.end(BrokenError("the input is empty", "did the command before the pipe fail?"))
 
 
 class _Tape:
@@ -52,6 +59,7 @@ class _Tape:
     is_framed = False
 
     def __init__(self, fd: int, name: str) -> None:
+        self.is_empty = True
         self.clock = IdleClock()
         self._fd = fd
         self._name = "stdin" if name == "-" else name
@@ -67,6 +75,7 @@ class _Tape:
                 raise UsageError(f"{self._name}: {exc.strerror}", "check where the stream comes from") from exc
             if not piece:
                 return
+            self.is_empty = False
             yield piece
 
     def close(self) -> None:

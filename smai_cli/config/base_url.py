@@ -75,14 +75,21 @@ def parsed(base_url: str, source: str = "--base-url and SMAI_BASE_URL") -> Split
         raise UsageError(f"the base URL {shown} is not a URL", f"check {source}") from exc
     if parts.scheme not in _DEFAULT_PORTS:
         rest = shown.split("://", 1)[-1]
+        scheme = "http" if _is_on_this_machine(rest) else "https"
         raise UsageError(
             f"the base URL {shown} does not begin with http:// or https://",
-            f"did you mean http://{rest}",
+            f"did you mean {scheme}://{rest}?",
         )
     if not parts.hostname or any(not 0 < len(label) < 64 for label in parts.hostname.rstrip(".").split(".")):  # noqa: PLR2004
         raise UsageError(f"the base URL {shown} has no valid host", f"check {source}")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return parts._replace(netloc=host if port is None else f"{host}:{port}", path=_base_path(parts.path), fragment="")
+
+
+def _is_on_this_machine(place: str) -> bool:
+    """Return whether what follows a scheme in a URL seems to name this machine, or one in its network."""
+    host = place.partition("/")[0].rpartition(":")[0] or place.partition("/")[0]
+    return host == "localhost" or "." not in host or host.replace(".", "").isdigit()
 
 
 def _base_path(path: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from smai_cli.clocks import Clocks, result_within
-from smai_cli.errors import ClockError, ConnectError, SmaiError, failure_of, install_hint
+from smai_cli.errors import ClockError, ConnectError, SmaiError, failure_of
 from smai_cli.http.preconnect import tls_context
 from smai_cli.text import escaped, on_a_line, one_line
 
@@ -116,7 +116,7 @@ class Hop(NamedTuple):
     @property
     def hint(self) -> str:
         """What to check where it cannot be reached."""
-        return "check HTTPS_PROXY and HTTP_PROXY" if self.is_proxy else "check --base-url and the network"
+        return "check HTTPS_PROXY and HTTP_PROXY" if self.is_proxy else "check the network or --base-url"
 
     @property
     def title(self) -> str:
@@ -139,12 +139,14 @@ def proxy_hop(url: str) -> Hop:
     except ValueError:
         host = port = None
     if not host or port is None:  # without its words, which may hold a password
-        raise ConnectError("the proxy is no URL that smai can use", hint)
+        raise ConnectError("the proxy is not a URL that smai can use", hint)
     if parts.scheme.startswith("socks"):
         import importlib.util  # noqa: PLC0415  # for few
 
         if importlib.util.find_spec("socks") is None:
-            raise ConnectError("the proxy cannot be used: SOCKS needs a package", install_hint("PySocks"))
+            from smai_cli.http.failures import socks_missing  # noqa: PLC0415  # for few
+
+            raise socks_missing()
     return Hop(host, port, parts.scheme == "https", is_proxy=True)
 
 
@@ -227,7 +229,7 @@ def shake_hands(hop: Hop, plain: socket.socket, ca_file: str | None, clocks: Clo
         from smai_cli.http.failures import tls_error  # noqa: PLC0415  # the words that a run has for it
 
         if isinstance(exc, (ssl.SSLError, ValueError)):
-            raise tls_error(_reason(exc)) from exc
+            raise tls_error(_reason(exc), f"http://{hop.host}:{hop.port}") from exc
         raise ConnectError(f"{hop.title} dropped the TLS handshake: {_reason(exc)}", hop.hint) from exc
     expires_s = ssl.cert_time_to_seconds(certificate["notAfter"])
     days = int((expires_s - time.time()) // _DAY_S)

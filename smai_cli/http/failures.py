@@ -1,16 +1,20 @@
 """What goes wrong with an exchange -> failures in smai's words: exceptions of a dozen kinds, and HTTP errors."""
 
 import http.client
+import os
 import re
 import socket
 from collections.abc import Iterator
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
 
 from smai_cli.clocks import Clocks
 from smai_cli.config.base_url import shown_url
+from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import (
     Again,
     BrokenError,
@@ -20,6 +24,7 @@ from smai_cli.errors import (
     ShortageError,
     SmaiError,
     UsageError,
+    install_hint,
     shortage_among,
 )
 from smai_cli.http.api_error import request_id_in
@@ -27,6 +32,8 @@ from smai_cli.text import one_line
 
 # The words of http.client for a proxy that does not connect to the server.
 _TUNNEL_REFUSED = "Tunnel connection failed: "
+_PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
+_NETWORK_HINT = "check the network or --base-url"
 FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 
 
@@ -39,30 +46,73 @@ def connect_timeout(limit_s: float) -> ClockError:
     )
 
 
-def proxy_timeout(limit_s: float) -> ConnectError:
+class Route(NamedTuple):
+    """Where a request goes: the server as `HOST port N`, and the proxy in the same form, with the variable for it.
+
+    Both are empty without a proxy.
+    """
+
+    server: str
+    host: str
+    proxy: str = ""
+    variable: str = ""
+
+
+def route_to(endpoint: Endpoint) -> Route:
+    """Return the way to the server of `endpoint`, by the environment as requests reads it."""
+    parts = urlsplit(endpoint.base_url)
+    host = parts.hostname or ""
+    server = f"{host} port {parts.port or _PORTS[parts.scheme]}"
+    proxies = {} if endpoint.is_loopback else requests.utils.get_environ_proxies(endpoint.base_url)
+    proxy = requests.utils.select_proxy(endpoint.base_url, proxies)
+    if not proxy:
+        return Route(server, host)
+    names = (f"{parts.scheme}_proxy", "all_proxy")
+    variable = next((it for name in names for it in (name, name.upper()) if os.environ.get(it)), "HTTPS_PROXY")
+    return Route(server, host, _place_of(proxy), variable)
+
+
+def _place_of(proxy: str) -> str:
+    """Return the host and the port of the URL of a proxy; nothing of one that cannot be read."""
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        return ""
+    return f"{parts.hostname} port {port}" if parts.hostname and port else ""
+
+
+def proxy_timeout(route: Route, limit_s: float) -> ConnectError:
     """Return the failure of a proxy that took no connection, or made none to the server, for so many seconds."""
-    return _proxy_failure(f"it did not answer within {limit_s:g} s")
+    return _proxy_failure(route, f"it did not answer within {limit_s:g} s")
 
 
-def proxy_refusal(answer: str) -> ConnectError:
+def proxy_refusal(route: Route, answer: str) -> ConnectError:
     """Return the failure of a proxy that answers `407 Proxy Authentication Required`, say, in place of the server."""
     if answer.startswith("407"):
-        return _proxy_failure(f"it answered {answer}", "check the user and the password in HTTPS_PROXY or HTTP_PROXY")
-    if answer.startswith("5"):  # it is the server behind it that did not answer, and it may do so later
-        return _proxy_failure(f"it answered {answer}", again=Again.UNANSWERED)
-    return _proxy_failure(f"it answered {answer}", retryable=False)
+        return _proxy_failure(route, f"it answered {answer}", f"check the user and the password in {route.variable}")
+    if answer.startswith("5"):  # the server after it did not answer, and it may do so later
+        return _proxy_failure(route, f"it answered {answer}", again=Again.UNANSWERED)
+    return _proxy_failure(route, f"it answered {answer}", retryable=False)
 
 
 def _proxy_failure(
-    what: str, hint: str = "check HTTPS_PROXY and HTTP_PROXY", again: Again = Again.NEVER, *, retryable: bool = True
+    route: Route, what: str, hint: str = "", again: Again = Again.NEVER, *, retryable: bool = True
 ) -> ConnectError:
-    return ConnectError(f"could not connect through the proxy: {what}", hint, again=again, retryable=retryable)
+    named = f"the proxy {route.proxy} of {route.variable}" if route.proxy else f"the proxy of {route.variable}"
+    return ConnectError(
+        f"could not connect through {named}: {what}",
+        hint or f"check {route.variable}",
+        again=again,
+        retryable=retryable,
+    )
 
 
-def translated(exc: Exception, *, connected: bool, is_forwarded: bool, clocks: Clocks) -> SmaiError:
+def translated(exc: Exception, route: Route, *, connected: bool, is_forwarded: bool, clocks: Clocks) -> SmaiError:
     """Return what a failure before the headers is in smai's words, with the cause at the bottom of it.
 
-    `connected` says that the request was sent, or a part of it, `is_forwarded` that a proxy has it, and not the server.
+    `route` is where the request went. `connected` says that the request was sent, or a part of it, `is_forwarded` that
+    a proxy has it, and not the server.
     """
     chain = list(causes(exc))
     timeouts = (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
@@ -70,68 +120,78 @@ def translated(exc: Exception, *, connected: bool, is_forwarded: bool, clocks: C
     timed_out = any(
         isinstance(cause, timeouts) and not isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in chain
     )
-    if unusable := _unusable(chain):
+    if unusable := _unusable(chain, route) or (None if connected else _shortage(chain, route)):
         return unusable
-    if not connected and (shortage := shortage_among(chain)):
-        return ShortageError(f"could not connect: {reason_of(chain)}", shortage.hint, again=Again.UNANSWERED)
     if connected and is_forwarded and not timed_out:
-        return _unforwarded(chain)
+        return _unforwarded(chain, route)
     if _any(chain, requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
-        return _unproxied(chain, clocks.connect_timeout_s, timed_out=timed_out)
+        return _unproxied(chain, route, clocks.connect_timeout_s, timed_out=timed_out)
     if _any(chain, requests.exceptions.SSLError, urllib3.exceptions.SSLError):
-        return tls_error(reason_of(chain))
-    return (_lost if connected else _unconnected)(chain, clocks.connect_timeout_s, timed_out=timed_out)
+        return tls_error(reason_of(chain), f"http://{route.server.replace(' port ', ':')}")
+    if connected:
+        return _lost(chain, clocks.connect_timeout_s, timed_out=timed_out)
+    return _unconnected(chain, route, clocks.connect_timeout_s, timed_out=timed_out)
 
 
-def _unusable(chain: list[BaseException]) -> SmaiError | None:
+def _unusable(chain: list[BaseException], route: Route) -> SmaiError | None:
     """Return the failure of a URL that cannot be used, of the server or of a proxy."""
     reason = reason_of(chain)
     if _any(chain, requests.exceptions.InvalidProxyURL):
-        return _proxy_failure(reason, retryable=False)
-    # SOCKS without its package, or no proxy at all; the scheme of the base URL was checked before.
+        return _proxy_failure(route, reason, retryable=False)
+    # The scheme of the base URL was checked before.
     if _any(chain, requests.exceptions.InvalidSchema, urllib3.exceptions.ProxySchemeUnknown):
-        return ConnectError(f"the proxy cannot be used: {reason}", "check HTTPS_PROXY and ALL_PROXY", again=Again.NEVER)
+        return socks_missing() if find_spec("socks") is None and _is_socks() else _proxy_failure(route, reason)
     if _any(chain, requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError):
         if any("IDNA" in str(cause) for cause in chain):
-            return UsageError("the host of the URL is no name that DNS can have", "check --base-url, and HTTPS_PROXY")
+            return UsageError("the host of the URL is not a valid DNS name", "check --base-url, and HTTPS_PROXY")
         if any("Failed to parse" in str(cause) for cause in chain):  # not the base URL, which was parsed before
-            return ConnectError("the proxy is no URL", "check HTTPS_PROXY and ALL_PROXY", again=Again.NEVER)
+            return ConnectError("the proxy is not a URL", f"check {route.variable or 'HTTPS_PROXY'}", again=Again.NEVER)
         return UsageError(f"the base URL cannot be used: {reason}", "check --base-url and SMAI_BASE_URL")
     return None
 
 
-def _unproxied(chain: list[BaseException], limit_s: float, *, timed_out: bool) -> SmaiError:
+def _shortage(chain: list[BaseException], route: Route) -> ShortageError | None:
+    """Return the failure of a machine that has too little of something for a connection."""
+    shortage = shortage_among(chain)
+    if shortage is None:
+        return None
+    what = f"could not connect to {route.server}: {reason_of(chain)}"
+    return ShortageError(what, shortage.hint, again=Again.UNANSWERED)
+
+
+def _unproxied(chain: list[BaseException], route: Route, limit_s: float, *, timed_out: bool) -> SmaiError:
     """Return the failure of a proxy through which no connection came about."""
     answers = [str(cause)[len(_TUNNEL_REFUSED) :] for cause in chain if str(cause).startswith(_TUNNEL_REFUSED)]
     if answers:
-        return proxy_refusal(one_line(answers[0], 100))
+        return proxy_refusal(route, one_line(answers[0], 100))
     if timed_out:
-        return proxy_timeout(limit_s)
+        return proxy_timeout(route, limit_s)
     if _speaks_no_http(chain):
-        return _proxy_failure("it speaks no HTTP", retryable=False)
+        return _proxy_failure(route, "it does not speak HTTP", retryable=False)
     if _any(chain, ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
-        return _proxy_failure("it dropped the connection")
-    return _proxy_failure(reason_of(chain), again=Again.UNANSWERED)
+        return _proxy_failure(route, "it dropped the connection")
+    return _proxy_failure(route, reason_of(chain), again=Again.UNANSWERED)
 
 
-def _unforwarded(chain: list[BaseException]) -> SmaiError:
+def _unforwarded(chain: list[BaseException], route: Route) -> SmaiError:
     """Return the failure of a proxy that got the request, and gave no answer; it may have been billed."""
     if _speaks_no_http(chain):
-        return _proxy_failure("it speaks no HTTP", retryable=False)
-    return _proxy_failure(f"it dropped the request without an answer: {reason_of(chain)}")
+        return _proxy_failure(route, "it does not speak HTTP", retryable=False)
+    return _proxy_failure(route, f"it dropped the request without an answer: {reason_of(chain)}")
 
 
 def _speaks_no_http(chain: list[BaseException]) -> bool:
     return _any(chain, http.client.HTTPException) and not _any(chain, http.client.RemoteDisconnected)
 
 
-def _unconnected(chain: list[BaseException], limit_s: float, *, timed_out: bool) -> SmaiError:
+def _unconnected(chain: list[BaseException], route: Route, limit_s: float, *, timed_out: bool) -> SmaiError:
     """Return the failure of a connection on which nothing was sent."""
     if _any(chain, urllib3.exceptions.NameResolutionError, socket.gaierror):
-        return ConnectError(f"could not resolve the host: {reason_of(chain)}", "check --base-url and the network")
+        return ConnectError(f"could not resolve {route.host}: {reason_of(chain)}", _NETWORK_HINT)
     if timed_out and limit_s:
         return connect_timeout(limit_s)
-    return ConnectError(f"could not connect: {reason_of(chain)}", "check --base-url and whether the server runs")
+    hint = "is the server running?" if _any(chain, ConnectionRefusedError) else _NETWORK_HINT
+    return ConnectError(f"could not connect to {route.server}: {reason_of(chain)}", hint)
 
 
 def _lost(chain: list[BaseException], limit_s: float, *, timed_out: bool) -> SmaiError:
@@ -146,22 +206,36 @@ def _lost(chain: list[BaseException], limit_s: float, *, timed_out: bool) -> Sma
     )
 
 
-def tls_error(reason: str) -> ConnectError:
-    """Return the failure of a TLS handshake; the same certificate comes again, so nothing is retried."""
-    what, retryable = f"TLS failed: {reason}", False
+def socks_missing() -> ConnectError:
+    """Return the failure of a SOCKS proxy without the package that speaks it."""
+    return ConnectError("a SOCKS proxy needs PySocks", install_hint("PySocks"), again=Again.NEVER)
+
+
+def _is_socks() -> bool:
+    names = ("https_proxy", "http_proxy", "all_proxy")
+    return any(value.lower().startswith("socks") for name, value in os.environ.items() if name.lower() in names)
+
+
+def tls_error(reason: str, without_tls: str) -> ConnectError:
+    """Return the failure of a TLS handshake; the same certificate comes again, so nothing is retried.
+
+    `without_tls` is the URL of the server over plain http.
+    """
     told = reason.upper()
+    reason = re.sub(r"^\[[A-Z]+: \w+\] | \(_ssl\.c:\d+\)", "", reason)  # where OpenSSL and Python keep it
+    what, retryable = f"TLS failed: {reason}", False
     if "ALERT" in told and "CERTIFICATE" in told:  # the server's word; what smai finds is no alert
         what = f"TLS failed: the server wants a client certificate ({reason})"
         hint = "smai has none to give; ask whoever runs the server for another way"
     elif "HANDSHAKE_FAILURE" in told:
         hint = "it may want a client certificate, which smai cannot give, or a cipher that is no longer safe"
     elif "PROTOCOL_VERSION" in told or "UNSUPPORTED_PROTOCOL" in told:
-        what = f"TLS failed: the server's is too old, and smai needs TLS 1.2 or later ({reason})"
+        what = f"TLS failed: the server's version is too old, smai needs TLS 1.2 or later ({reason})"
         hint = "ask whoever runs the server"
     elif "CERTIFICATE" in told:
         hint = "check --base-url, or name the CA in SSL_CERT_FILE"
     elif "WRONG_VERSION_NUMBER" in told or "RECORD LAYER" in told:
-        hint = "is it an http:// server"
+        what, hint = "TLS failed: the server does not speak TLS", f"did you mean {without_tls}?"
     else:
         hint, retryable = "try again", True
     return ConnectError(what, hint, again=Again.NEVER, retryable=retryable)

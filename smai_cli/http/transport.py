@@ -32,6 +32,7 @@ from smai_cli.http.failures import (
     reason_of,
     redirect_refusal,
     response_failure,
+    route_to,
     translated,
 )
 from smai_cli.http.preconnect import Preconnect
@@ -196,6 +197,7 @@ class Exchange:
         self._body = body
         self._endpoint = endpoint
         asked = endpoint.for_list() if body is None else endpoint
+        self._route = functools.partial(route_to, endpoint)
         self._where = functools.partial(_where, asked, path, clocks, ca_file)
         what = f"{'GET' if body is None else 'POST'} {_shown_url(endpoint, path)}"
         self._sending = Sending(what if body is None else f"{what}, {len(body)} bytes", trace, is_whole=body is None)
@@ -348,13 +350,15 @@ class Exchange:
         if self._clocks.deadline.left_s() <= 0:
             return self._clocks.deadline.error()
         if not connected:
-            return proxy_timeout(limit_s) if is_at_proxy else connect_timeout(limit_s)
+            return proxy_timeout(self._route(), limit_s) if is_at_proxy else connect_timeout(limit_s)
         hint = "check HTTP_PROXY" if self._sending.is_forwarded else "try again"
         return ClockError(f"timed out: no answer began within {limit_s:g} s", f"raise --idle-timeout, or {hint}")
 
     def _failure(self, exc: Exception) -> SmaiError:
         sending = self._sending
-        error = translated(exc, connected=sending.connected, is_forwarded=sending.is_forwarded, clocks=self._clocks)
+        error = translated(
+            exc, self._route(), connected=sending.connected, is_forwarded=sending.is_forwarded, clocks=self._clocks
+        )
         if self._body is None and isinstance(error, BrokenError):  # nothing is billed for a GET
             error.hint, error.again = "try again", Again.UNANSWERED
         return error
@@ -362,7 +366,9 @@ class Exchange:
     def _refusal(self, response: requests.Response) -> SmaiError:
         """Return the failure that another status than 200 is, after its body was read within its limits."""
         if response.status_code == _PROXY_AUTHENTICATION and self._sending.is_forwarded:
-            return proxy_refusal(f"{response.status_code} {one_line(response.reason or '', 60)}".rstrip())
+            return proxy_refusal(
+                self._route(), f"{response.status_code} {one_line(response.reason or '', 60)}".rstrip()
+            )
         if response.status_code in range(300, 400):
             return redirect_refusal(response)
         with contextlib.suppress(queue.Empty):

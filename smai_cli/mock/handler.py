@@ -117,7 +117,7 @@ class Handler(BaseHTTPRequestHandler):
         if script.require_key is not None and received.headers.get("authorization") != f"Bearer {script.require_key}":
             raise Refusal(401)
         if self.path not in (PATHS if self.command == "POST" else (_MODELS_PATH,)):
-            raise Refusal(404)
+            raise Refusal(404, answers.invalid_url(self.command, self.path))
         if self.server.limit and (wait_s := self.server.limit.wait_s()):
             wait_ms = math.ceil(wait_s * 1000)
             body = answers.limit_object(self.server.limit.per_s, wait_ms)

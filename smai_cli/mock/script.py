@@ -133,6 +133,12 @@ def _usage(script: Script, request: dict[str, Any]) -> dict[str, int]:
     return {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}
 
 
+def invalid_url(method: str, path: str) -> dict[str, Any]:
+    """Return the error object of OpenAI's API for a path that it does not have."""
+    message = f"Invalid URL ({method} {path.partition('?')[0]})"
+    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
+
+
 def error_object(code: int) -> dict[str, Any]:
     """Return the body of an HTTP error."""
     kind, name, message = _ERROR_CODES.get(code, ("server_error", "mock_error", "the mock was told to fail"))

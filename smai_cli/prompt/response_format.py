@@ -96,7 +96,7 @@ def _validator(path: str, read: Read) -> Any:
         resource = Resource.from_contents(schema, default_specification=DRAFT202012)
         registry = jsonschema_specifications.REGISTRY.with_resource("", resource)
     except Exception as exc:  # the libraries raise what they like for a schema that is none
-        raise UsageError(f"{path} is no JSON Schema: {_located(exc)}", "check --schema") from exc
+        raise UsageError(f"{path} is not a JSON Schema: {_located(exc)}", "check --schema") from exc
     _resolve_all(registry.resolver_with_root(resource), resource, path)
     return kind(schema, registry=registry)
 
@@ -127,7 +127,7 @@ def _read(path: str, read: Read) -> Any:
         line = getattr(exc, "lineno", 1)
         raise UsageError(f"{path}, line {line}: not JSON: {getattr(exc, 'msg', TOO_LARGE)}", "check --schema") from exc
     if not isinstance(schema, dict):
-        raise UsageError(f"{path} is no JSON Schema: no object", "check --schema")
+        raise UsageError(f"{path} is not a JSON Schema: not an object", "check --schema")
     return schema
 
 

@@ -3,8 +3,17 @@
 from enum import Enum
 from typing import Any, NamedTuple
 
+from smai_cli.errors import Cause, RefusedError
 from smai_cli.frozen import Frozen
 from smai_cli.http.api_error import ApiError
+
+
+class ForeignAnswerError(RefusedError):
+    """What came is not an answer of a chat API; `on_tape` is what to say of it where it was recorded."""
+
+    def __init__(self, what: str, hint: str, on_tape: str, cause: Cause | None = None) -> None:
+        super().__init__(what, hint, cause=cause)
+        self.on_tape = on_tape
 
 
 class Usage(NamedTuple):

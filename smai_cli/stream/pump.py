@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from smai_cli.clocks import FINISHED_GRACE_S, HURRY_S, IdleClock
-from smai_cli.errors import ANSWER_FAILURES, Again, BrokenError, Cause, RefusedError, SmaiError
+from smai_cli.errors import ANSWER_FAILURES, Again, BrokenError, Cause, SmaiError
 from smai_cli.http.retry import Retries
 from smai_cli.prompt.request import Request
 from smai_cli.stream.adapting import Adaptation
 from smai_cli.stream.answer import chunks_of_answer
-from smai_cli.stream.chunk import Chunk, Unread
+from smai_cli.stream.chunk import Chunk, ForeignAnswerError, Unread
 from smai_cli.stream.json_text import MalformedEventError
 from smai_cli.stream.outcome import Outcome
 from smai_cli.stream.sse import MAX_EVENT_BYTES, events
@@ -246,13 +246,16 @@ def _chunks(pieces: Iterator[bytes], dialect: Parser) -> Iterator[Chunk]:
         yield _whole_body(pieces, dialect)
         return
     if text.startswith(b"<"):
-        raise RefusedError("the server answered a web page, no completion", "check --base-url", cause=Cause.NOT_FOUND)
+        what = "the response is a web page, not from a chat API"
+        on_tape = "the input is a web page, not an event stream"
+        raise ForeignAnswerError(what, "check --base-url", on_tape, cause=Cause.NOT_FOUND)
     empty = True
     for event in events(pieces):
         empty = False
         yield dialect.parse_event(event.data, event.event)
     if empty and not _may_be_events(text):
-        raise RefusedError("the server answered something that is no completion", "check --base-url")
+        what = "the response is not from a chat API"
+        raise ForeignAnswerError(what, "check --base-url", "the input is not an event stream")
 
 
 def _head(pieces: Iterator[bytes]) -> bytes:

@@ -160,5 +160,5 @@ def test_a_host_that_no_name_server_can_know_is_told_as_such(smai: Smai) -> None
         result = smai("ask", "hi", env={"SMAI_API_KEY": "sk-1", **env})
         assert result.status == 2
         assert result.stderr == (
-            "smai: the host of the URL is no name that DNS can have; check --base-url, and HTTPS_PROXY\n"
+            "smai: the host of the URL is not a valid DNS name; check --base-url, and HTTPS_PROXY\n"
         )

@@ -420,7 +420,7 @@ def test_a_broken_stream_with_final_is_tried_as_often_as_the_retries_say(serve: 
 def test_a_refused_connection_is_status_3(ask: Ask, dead_port: int) -> None:
     result = ask(None, "--base-url", f"http://127.0.0.1:{dead_port}/v1", "--retries", "0")
     assert result[:2] == (3, b"")
-    assert "could not connect: Connection refused" in result.stderr
+    assert "could not connect to 127.0.0.1 port " in result.stderr
 
 
 def test_a_refused_connection_is_tried_again(ask: Ask, dead_port: int) -> None:
@@ -432,7 +432,7 @@ def test_a_refused_connection_is_tried_again(ask: Ask, dead_port: int) -> None:
 def test_a_name_that_does_not_resolve_is_status_3(ask: Ask) -> None:
     result = ask(None, "--base-url", "http://nosuch.invalid/v1", "--retries", "0")
     assert result[:2] == (3, b"")
-    assert "could not resolve the host" in result.stderr
+    assert "could not resolve " in result.stderr
 
 
 @pytest.mark.parametrize("steps", [[], [reset], [b"HTTP/1.1 20"], [b"\r\n"]], ids=["fin", "reset", "part", "blank"])
@@ -507,7 +507,8 @@ def test_https_to_an_http_port_is_status_3_with_a_hint(serve: Serve, ask: Ask) -
     server = serve(http("400 Bad Request", b"what?"), reads=reads_a_client_hello)
     result = ask(None, "--base-url", server.url.replace("http:", "https:"))
     assert result[:2] == (3, b"")
-    assert "is it an http:// server" in result.stderr
+    what = "TLS failed: the server does not speak TLS"
+    assert result.stderr == f"smai: {what}; did you mean {server.url.removesuffix('/v1')}?\n"
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda v: v.name)
@@ -538,7 +539,7 @@ def test_a_server_whose_tls_is_too_old_is_status_3_and_says_so(serve: Serve, ask
     server = serve(*PLAIN_ANSWER, tls=context)
     result = ask(server)
     assert result[:2] == (3, b"")
-    assert "TLS failed: the server's is too old, and smai needs TLS 1.2 or later" in result.stderr
+    assert "TLS failed: the server's version is too old, smai needs TLS 1.2 or later" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
@@ -683,13 +684,13 @@ FORWARDED = "http://example.invalid/v1"
         (TUNNEL, [http("407 Proxy Authentication Required")], "407 Proxy Authentication Required"),
         (TUNNEL, [http("403 Forbidden")], "403 Forbidden"),
         (TUNNEL, [hold], "it did not answer within 3 s"),
-        (TUNNEL, [b"SSH-2.0-OpenSSH_9.6\r\n"], "it speaks no HTTP"),
-        (TUNNEL, [b"\x00\x01\x02"], "it speaks no HTTP"),
+        (TUNNEL, [b"SSH-2.0-OpenSSH_9.6\r\n"], "it does not speak HTTP"),
+        (TUNNEL, [b"\x00\x01\x02"], "it does not speak HTTP"),
         (TUNNEL, [b"HTTP/1.1 200 OK\r\n", forever(b"X: y\r\n", every_s=0.05)], "it did not answer within 3 s"),
         (TUNNEL, [], "it dropped the connection"),
         (TUNNEL, [reset], "it dropped the connection"),
         (FORWARDED, [http("407 Proxy Authentication Required", PAGE)], "407 Proxy Authentication Required"),
-        (FORWARDED, [b"SSH-2.0-OpenSSH_9.6\r\n"], "it speaks no HTTP"),
+        (FORWARDED, [b"SSH-2.0-OpenSSH_9.6\r\n"], "it does not speak HTTP"),
         (FORWARDED, [], "it dropped the request without an answer"),
         (FORWARDED, [reset], "it dropped the request without an answer"),
     ],
@@ -704,7 +705,7 @@ def test_a_proxy_that_fails_is_status_3_and_named_and_asked_once(
     (line,) = result.stderr.splitlines()
     assert "the proxy" in line
     assert says in line
-    assert "_PROXY" in line
+    assert "_proxy: " in line
     assert "me:word" not in line
     assert proxy.connections <= 1  # none where the machine is so slow that the clock runs out before
 
@@ -714,7 +715,7 @@ def test_a_proxy_that_takes_no_connection_is_status_3_and_named(ask: Ask, silent
     for base_url in (TUNNEL, FORWARDED):
         result = ask(None, "--base-url", base_url, "--connect-timeout", "3", env=env)
         assert result[:2] == (3, b"")
-        assert "could not connect through the proxy: it did not answer within 3 s" in result.stderr
+        assert "it did not answer within 3 s" in result.stderr
         assert len(result.stderr.splitlines()) == 1
 
 

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from conftest import Config, Server
@@ -104,10 +105,11 @@ def test_a_connection_for_which_there_is_no_descriptor_is_status_6(
 def test_a_connection_for_which_there_is_no_descriptor_is_tried_again(
     server: Server, environment: dict[str, str]
 ) -> None:
-    result = run_with_failing("socket", "EMFILE", ["ask", "--base-url", server().url, "hi"], environment)
+    mock = server()
+    result = run_with_failing("socket", "EMFILE", ["ask", "--base-url", mock.url, "hi"], environment)
     notice, again, failure = result.stderr.splitlines()
     assert (result.status, "Too many open files" in notice, "Too many open files" in again) == (6, True, True)
-    assert failure == f"smai: could not connect: {EMFILE}"
+    assert failure == f"smai: could not connect to 127.0.0.1 port {urlsplit(mock.url).port}: {EMFILE}"
 
 
 def test_a_key_command_for_which_there_is_no_process_is_status_6(

@@ -66,8 +66,8 @@ def test_nobody_listens_is_3_after_the_retries(smai: Smai) -> None:
     result = smai("ask", "--base-url", "http://127.0.0.1:1/v1", "--retries", "1", "hi")
     assert result.status == 3
     notice, message = result.stderr.splitlines()
-    assert notice.startswith("smai: could not connect: Connection refused; try 2 of 2 in 0.")
-    assert message == "smai: could not connect: Connection refused; check --base-url and whether the server runs"
+    assert notice.startswith("smai: could not connect to 127.0.0.1 port 1: Connection refused; try 2 of 2 in 0.")
+    assert message == "smai: could not connect to 127.0.0.1 port 1: Connection refused; is the server running?"
 
 
 def test_an_account_without_money_is_5_and_not_asked_again(smai: Smai, quota_server: Any) -> None:

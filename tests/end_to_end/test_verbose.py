@@ -114,7 +114,7 @@ def test_a_connection_that_fails_ahead_is_told_and_reported_once(smai: Smai) -> 
     lines = told(result)
     assert "no connection ahead: Connection refused" in lines
     assert "connecting to 127.0.0.1 port 1" in lines
-    assert result.stderr.count("smai: could not connect: Connection refused") == 1
+    assert result.stderr.count("smai: could not connect to 127.0.0.1 port 1: Connection refused") == 1
 
 
 def test_a_proxy_is_named_without_its_password(serve: Serve, ask: Ask) -> None:

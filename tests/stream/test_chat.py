@@ -109,7 +109,7 @@ def test_fields_of_the_wrong_type_are_as_good_as_absent() -> None:
     assert (chunk.model, chunk.usage) == ("", None)
     assert chat.parse_event(" [DONE] ").done
     for body in ('{"choices": null}', '{"choices": {}}'):
-        with pytest.raises(RefusedError, match="no completion"):
+        with pytest.raises(RefusedError, match="not from a chat API"):
             chat.parse_body(body)
 
 

@@ -400,8 +400,8 @@ def test_nobody_listens_is_3_after_the_retries(models: Models) -> None:
     result = models(None, "--base-url", "http://127.0.0.1:1/v1", "--retries", "1")
     assert (result.status, result.stdout) == (3, b"")
     notice, message = result.stderr.splitlines()
-    assert notice.startswith("smai: could not connect: Connection refused; try 2 of 2 in 0.")
-    assert message == "smai: could not connect: Connection refused; check --base-url and whether the server runs"
+    assert notice.startswith("smai: could not connect to 127.0.0.1 port 1: Connection refused; try 2 of 2 in 0.")
+    assert message == "smai: could not connect to 127.0.0.1 port 1: Connection refused; is the server running?"
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from smai_cli.errors import RefusedError
 from smai_cli.http.api_error import MARKS, ApiError, api_error_of, error_in, unmarked_error_in
 from smai_cli.prompt.request import Request, encode
-from smai_cli.stream.chunk import ChoicePart, Chunk, Unread, UnreadPart, usage_in
+from smai_cli.stream.chunk import ChoicePart, Chunk, ForeignAnswerError, Unread, UnreadPart, usage_in
 from smai_cli.stream.dialects.chat_choice import read_choice
 from smai_cli.stream.dialects.error_event import parse_error_event
 from smai_cli.stream.json_text import EXACT, NumberAsTextError, load_body, load_event, load_object
@@ -89,7 +88,7 @@ def parse_event(data: str, name: str = "message") -> Chunk:
 def parse_body(data: str) -> Chunk:
     """Return the Chunk that an answer in one piece is; nothing follows it.
 
-    Raises BrokenError for JSON that was cut, RefusedError for an object that is not a completion.
+    Raises BrokenError for JSON that was cut, ForeignAnswerError for an object that is not a completion.
     """
     payload, line = load_body(data)
     try:
@@ -97,7 +96,8 @@ def parse_body(data: str) -> Chunk:
     except NumberAsTextError:
         chunk = _chunk(EXACT.decode(data.strip()), line, "message")
     if chunk.api_error is None and not _is_of_choices(payload.get("choices")):
-        raise RefusedError(f"the server answered JSON that is no completion: {one_line(line, 80)}", "check --base-url")
+        form = f"JSON that is not from a chat API: {one_line(line, 80)}"
+        raise ForeignAnswerError(f"the response is {form}", "check --base-url", f"the input is {form}")
     return chunk._replace(done=True)
 
 

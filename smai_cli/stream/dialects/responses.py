@@ -6,10 +6,9 @@ incomplete, failed, cancelled, done and error ends the stream. `[DONE]`, which s
 
 from typing import Any
 
-from smai_cli.errors import RefusedError
 from smai_cli.http.api_error import MARKS, api_error_of, error_in
 from smai_cli.prompt.request import Message, Request, encode
-from smai_cli.stream.chunk import Chunk, Place, Repeated, Unread, UnreadPart, usage_of
+from smai_cli.stream.chunk import Chunk, ForeignAnswerError, Place, Repeated, Unread, UnreadPart, usage_of
 from smai_cli.stream.completeness import worst
 from smai_cli.stream.content import read_content, read_thoughts, text_of
 from smai_cli.stream.dialects.error_event import parse_error_event
@@ -120,7 +119,8 @@ def parse_body(data: str) -> Chunk:
     if payload.get("object") != "response" and (api_error := error_in(payload)):
         return Chunk(line, api_error=api_error)
     if not isinstance(payload.get("output"), list) and payload.get("object") != "response":
-        raise RefusedError(f"the server answered JSON that is no response: {one_line(line, 80)}", "check --base-url")
+        form = f"JSON that is not from a chat API: {one_line(line, 80)}"
+        raise ForeignAnswerError(f"the response is {form}", "check --base-url", f"the input is {form}")
     try:
         return _end([], {"response": payload}, line)
     except NumberAsTextError:
