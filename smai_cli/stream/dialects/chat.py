@@ -96,8 +96,12 @@ def parse_body(data: str) -> Chunk:
     except NumberAsTextError:
         chunk = _chunk(EXACT.decode(data.strip()), line, "message")
     if chunk.api_error is None and not _is_of_choices(payload.get("choices")):
-        form = f"JSON that is not from a chat API: {one_line(line, 80)}"
-        raise ForeignAnswerError(f"the response is {form}", "check --base-url", f"the input is {form}")
+        shown = one_line(line, 80)
+        raise ForeignAnswerError(
+            f"the response is JSON that is not from a chat API: {shown}",
+            "check --base-url",
+            f"the input is JSON that is not from a chat API: {shown}",
+        )
     return chunk._replace(done=True)
 
 

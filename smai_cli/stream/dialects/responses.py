@@ -113,14 +113,18 @@ def parse_event(data: str, name: str = "message") -> Chunk:
 def parse_body(data: str) -> Chunk:
     """Return the Chunk that a response in one piece is; one that is queued or in progress is not an answer.
 
-    Raises BrokenError for JSON that was cut, RefusedError for an object that is not a response.
+    Raises BrokenError for JSON that was cut, ForeignAnswerError for an object that is not a response.
     """
     payload, line = load_body(data)
     if payload.get("object") != "response" and (api_error := error_in(payload)):
         return Chunk(line, api_error=api_error)
     if not isinstance(payload.get("output"), list) and payload.get("object") != "response":
-        form = f"JSON that is not from a chat API: {one_line(line, 80)}"
-        raise ForeignAnswerError(f"the response is {form}", "check --base-url", f"the input is {form}")
+        shown = one_line(line, 80)
+        raise ForeignAnswerError(
+            f"the response is JSON that is not from a chat API: {shown}",
+            "check --base-url",
+            f"the input is JSON that is not from a chat API: {shown}",
+        )
     try:
         return _end([], {"response": payload}, line)
     except NumberAsTextError:
