@@ -71,6 +71,7 @@ _OPTIONS = (
         "--dry-run",
         "SMAI_LOG names a file that gets a line for each run; unset, there is none",
     ),
+    _Habit("--host --hostname --address --bind", "--port", "it serves on 127.0.0.1 only"),
     _instead(
         "--host --url --server --endpoint --api-base --api-url --base --openai-base-url --hostname", "--base-url URL"
     ),

@@ -48,12 +48,18 @@ def usage_error(error: click.ClickException) -> UsageError:
         if not meant and error.option_name[1:].isdigit():
             meant = "text that begins with a dash goes after --"
         return UsageError(f"no such option: {shown(error.option_name)}", meant or hint)
+    if isinstance(error, click.MissingParameter) and error.param:
+        return UsageError(f"missing argument: {_name_of(error.param, ctx)}", hint)
     if isinstance(error, click.BadParameter) and error.param:
-        names = [*error.param.opts, *error.param.secondary_opts]
-        is_option = isinstance(error.param, click.Option)
-        name = max(names, key=len) if is_option else error.param.make_metavar(ctx).strip("[].") if ctx else ""
-        return UsageError(f"{name}: {_tidy(error.message)}", hint)
+        return UsageError(f"{_name_of(error.param, ctx)}: {_tidy(error.message)}", hint)
     return UsageError(_tidy(error.format_message()), hint)
+
+
+def _name_of(param: click.Parameter, ctx: click.Context | None) -> str:
+    """Return what a user calls an option or an operand."""
+    if isinstance(param, click.Option):
+        return max([*param.opts, *param.secondary_opts], key=len)
+    return param.make_metavar(ctx).strip("[].") if ctx else param.name or ""
 
 
 def _tidy(message: str) -> str:

@@ -90,7 +90,8 @@ def _split_long(word: str, command: click.Command, options: dict[str, click.Opti
     """Return the name and the value in `--name=value`. Raises UsageError for what is text, and not an option."""
     name, sign, value = word.partition("=")
     if _SPACE.search(name):
-        raise _text_error(word, command)
+        first = name.split()[0]
+        raise _one_word(first) if first in options else _text_error(word, command)
     return name, value if sign or name not in options else None
 
 
@@ -110,14 +111,11 @@ def _split_short(word: str, command: click.Command, options: dict[str, click.Opt
         if option.is_flag or option.count:
             continue
         if _SPACE.search(value):
-            hint = f"for the option, put a space after {name}; for text, put -- before it"
-            raise UsageError(f"{shown(word)} may be an option or text", hint)
+            raise _one_word(name)
         if value.startswith("="):
-            raise UsageError(f"{shown(word)} has an equals sign after {name}", f"write {name} {shown(value[1:])}")
+            raise UsageError(f"there is an equals sign after {name}", "put a space there instead")
         if re.match("-[A-Za-z]", value):
-            raise UsageError(
-                f"no such option: {shown(word)}", f"for the value {shown(value)}, put a space after {name}"
-            )
+            raise UsageError(f"there is a dash right after {name}", "put a space between them")
         return name, value or None
     return name, None
 
@@ -155,6 +153,15 @@ def _check_operand(word: str, options: dict[str, click.Option]) -> None:
     name = f"{'-' if len(letters.partition('=')[0]) == 1 else '--'}{letters}"
     if name.partition("=")[0] in options:
         raise UsageError(f"the dash of {word} is not that of an option", f"did you mean {name}?")
+
+
+def _one_word(name: str) -> UsageError:
+    """Return the failure of an option in one word with text that has white space, which is not shown: it may be secret.
+
+    It may be a prompt, or what a shell has not split.
+    """
+    hint = f"put the value of {name} into a word of its own, and -- before text that begins with a dash"
+    return UsageError(f"{name} and text with white space are in one word", hint)
 
 
 def check_operands(operands: Sequence[str], words: Words, *, attaches: bool) -> None:

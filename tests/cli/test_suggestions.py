@@ -30,7 +30,7 @@ def said(result: Result) -> str:
     """Return what follows the first semicolon of the one line of a failure with status 2."""
     assert (result.status, result.stdout) == (2, b""), result
     (line,) = result.stderr.splitlines()
-    return re.sub(r"^smai: .*?; (?=did|options|SMAI|see|the|-|piped|text)", "", line)
+    return re.sub(r"^smai: .*?; (?=did|options|SMAI|see|the|-|it|piped|text)", "", line)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,7 @@ HABITS = [
     ("ask --stdin", "piped stdin is read by default; the operand - places it"),
     ("ask --version", "did you mean: smai --version?"),
     ("ask -k", "--key-file FILE reads a key, and smai login keeps one"),
+    ("serve --host", "it serves on 127.0.0.1 only"),
     ("batch --continue", "did you mean --resume?"),
     ("batch --file", "the file is an operand: smai batch FILE"),
     ("batch --concurrency", "did you mean -j N?"),

@@ -301,3 +301,21 @@ def test_ask_says_how_text_that_begins_with_a_dash_is_typed(smai: Smai) -> None:
     assert_status_2(result, "text that begins with a dash goes after --: smai ask -- '- buy milk'")
     assert smai("ask", "--mock", "--", "- buy milk").status == 0
     assert b" -- " in smai("ask", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-H Authorization: Bearer SECRET"],
+        ["-HAuthorization: Bearer SECRET"],
+        ["--header Authorization: Bearer SECRET"],
+        ["-H=Authorization:SECRET"],
+        ["--api-key=SECRET"],
+        ["--api-key", "SECRET"],
+        ["-H", "", "SECRET"],
+    ],
+)
+def test_no_message_repeats_what_may_be_a_secret(smai: Smai, words: list[str]) -> None:
+    result = smai("ask", "--mock", *words, "hi")
+    assert_status_2(result)
+    assert "SECRET" not in result.stderr
