@@ -127,6 +127,7 @@ JSON_NOUNS = {
     "extra_body",
     "facts",
     "given",
+    "item",
     "members",
     "part",
     "payload",
