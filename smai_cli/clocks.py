@@ -21,16 +21,50 @@ _SHORTEST_SLEEP_S = 0.02
 _T = TypeVar("_T")
 
 
-class Deadline:
-    """The end of the whole run, `max_time_s` seconds from now; 0: never."""
+class RunningClock:
+    """The seconds of the monotonic clock, without those in which the process was stopped (Ctrl-Z, SIGSTOP).
 
-    def __init__(self, max_time_s: float = 0.0) -> None:
+    No clock of the system leaves them out. So whoever has it calls `beat` at least once a second; a beat that comes
+    much later shows that the process was stopped. Before the first beat, and after `rest`, every second counts.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._beat_s: float | None = None
+        self._stopped_s = 0.0
+
+    def __call__(self) -> float:
+        """Return the seconds."""
+        with self._lock:
+            now_s = time.monotonic()
+            if self._beat_s is not None and now_s - self._beat_s > SLICE_S + SUSPENDED_S:
+                self._stopped_s += now_s - self._beat_s - SLICE_S
+                self._beat_s = now_s
+            return now_s - self._stopped_s
+
+    def beat(self) -> None:
+        """Note that the process runs."""
+        with self._lock:
+            self()
+            self._beat_s = time.monotonic()
+
+    def rest(self) -> None:
+        """Expect no more beats."""
+        with self._lock:
+            self._beat_s = None
+
+
+class Deadline:
+    """The end of the whole run, `max_time_s` seconds from now on the clock `now`; 0: never."""
+
+    def __init__(self, max_time_s: float = 0.0, now: Callable[[], float] = time.monotonic) -> None:
+        self.now = now
         self._max_time_s = max_time_s
-        self._at_s = time.monotonic() + max_time_s if max_time_s else math.inf
+        self._at_s = now() + max_time_s if max_time_s else math.inf
 
     def left_s(self) -> float:
         """Return the seconds that are left: infinite without a limit, negative when it has passed."""
-        return self._at_s - time.monotonic()
+        return self._at_s - self.now()
 
     def error(self) -> ClockError:
         """Return the failure that the end of the run is."""

@@ -17,7 +17,7 @@ class LineDeadline(Deadline):
     """The end of a line, `timeout_s` seconds from now (0: never), or of the run, whichever comes first."""
 
     def __init__(self, run: Deadline, timeout_s: float) -> None:
-        super().__init__(timeout_s)
+        super().__init__(timeout_s, run.now)
         self._run = run
         self._timeout_s = timeout_s
 
