@@ -276,7 +276,12 @@ def _whole_body(pieces: Iterable[bytes], dialect: Parser) -> Chunk:
         for piece in pieces:
             body += piece
             if len(body) > MAX_EVENT_BYTES:
-                raise BrokenError(f"the answer is larger than {MAX_EVENT_BYTES} bytes", "ask for less at once")
+                raise BrokenError(
+                    f"the answer is larger than {MAX_EVENT_BYTES} bytes",
+                    "ask for less at once",
+                    again=Again.NEVER,
+                    retryable=False,
+                )
     except ANSWER_FAILURES as error:
         failure = error
     try:

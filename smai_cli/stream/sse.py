@@ -13,7 +13,7 @@ from typing import Protocol
 
 import sseclient
 
-from smai_cli.errors import BrokenError, UsageError, install_hint
+from smai_cli.errors import Again, BrokenError, UsageError, install_hint
 from smai_cli.stream.json_text import begins_like_json
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
@@ -201,7 +201,12 @@ def _check_size(rest: bytearray) -> None:
     for event in rest.split(b"\n\n"):
         if _is_too_large(len(event), event.count(b"\n")):
             limit = f"{MAX_EVENT_BYTES // 1024 // 1024} MiB or {MAX_EVENT_LINES} lines, or too large in both"
-            raise BrokenError(f"the server sent an event larger than {limit}", "ask another server or model")
+            raise BrokenError(
+                f"the server sent an event larger than {limit}",
+                "ask another server or model",
+                again=Again.NEVER,
+                retryable=False,
+            )
 
 
 def _is_whole(data: str) -> bool:
