@@ -7,7 +7,9 @@ import secrets
 from collections.abc import Callable, Iterable
 from types import ModuleType
 
+from smai_cli.batch.canonical import canonical_json
 from smai_cli.batch.lines import Line
+from smai_cli.errors import UsageError
 from smai_cli.prompt.request import Message, Request
 from smai_cli.stream.dialects import dialect_for
 
@@ -35,18 +37,21 @@ class Encoding:
         return dialect
 
     def digest(self, line: Line) -> bytes:
-        """Return the SHA-256 of the body of its request, as it is without a stream. Raises UsageError."""
+        """Return the SHA-256 of the body of its request, as it is without a stream, in canonical form.
+
+        Raises UsageError for what cannot be sent.
+        """
         request = line.request
         frame = self._frame
         if frame is None or not frame.fits(line):
             frame = self._frame = self._framed(line)
         prompt = request.messages[-1].content if request.messages else None
         if frame.before is None or not isinstance(prompt, str):
-            return hashlib.sha256(self._salt + self._encoded(request._replace(stream=False), line)).digest()
+            return hashlib.sha256(self._salt + self._canonical(request, line)).digest()
         try:
             escaped = _escaped(prompt).encode()
         except UnicodeEncodeError:  # half a surrogate pair: to be told in the usual way
-            escaped = self._encoded(request._replace(stream=False), line)
+            escaped = self._canonical(request, line)
         return frame.digest(escaped)
 
     def digest_of_prompt(self, line: Line) -> Callable[[bytes], bytes] | None:
@@ -63,13 +68,17 @@ class Encoding:
             return _Frame(line, None, b"")
         mark = secrets.token_hex()
         marked = (*request.messages[:-1], request.messages[-1]._replace(content=mark))
-        body = self._encoded(request._replace(messages=marked, stream=False), line)
+        body = self._canonical(request._replace(messages=marked), line)
         before, found, after = body.partition(_escaped(mark).encode())
         return _Frame(line, hashlib.sha256(self._salt + before) if found else None, after)
 
-    def _encoded(self, request: Request, line: Line) -> bytes:
-        encoded: bytes = self.dialect(line).encode_request(request)
-        return encoded
+    def _canonical(self, request: Request, line: Line) -> bytes:
+        """Return the body of a request in canonical form. Raises UsageError."""
+        body: bytes = self.dialect(line).encode_request(request._replace(stream=False))
+        try:
+            return canonical_json(body)
+        except RecursionError as exc:
+            raise UsageError("the request is nested too deep", "check the JSON that was given") from exc
 
 
 class _Frame:

@@ -22,6 +22,10 @@ TOOLS = (
     {"tool_calls": [{"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
     {"tool_calls": [{"index": 0, "function": {"arguments": ""}}]},
 )
+MEDIA = (
+    {"content": "I", "reasoning": "so", "citations": ["u"], "images": ["i"]},
+    {"annotations": ["a"], "audio": {"id": "a"}},
+)
 QUESTIONS = '"Write a poem"\n{"id": "b", "prompt": "Write another", "lang": "en"}\n'
 BODY = '{"body": {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}}'
 
@@ -41,8 +45,9 @@ def lists(name: str) -> list[list[str]]:
 def tape(path: Path, *deltas: dict[str, Any], reason: str = "stop") -> Path:
     """Write a stream with these deltas, which ends for `reason`."""
     reasons = [*(None for _ in deltas), reason]
-    choices = [
-        {"index": 0, "delta": delta, "finish_reason": why} for delta, why in zip([*deltas, {}], reasons, strict=True)
+    choices: list[dict[str, Any]] = [
+        {"index": 0, "delta": delta, "finish_reason": why, "logprobs": {"content": []}}
+        for delta, why in zip([*deltas, {}], reasons, strict=True)
     ]
     events = [json.dumps({"object": "chat.completion.chunk", "model": "m", "choices": [one]}) for one in choices]
     path.write_text("".join(f"data: {event}\n\n" for event in [*events, "[DONE]"]))
@@ -77,6 +82,7 @@ def every_result(tmp_path_factory: pytest.TempPathFactory) -> Results:
         ({"finish_reason": "length"}, many[1:3]),
         ({"status": 400}, many[1:3]),
         ({"tape": tape(folder / "tools.sse", *TOOLS, reason="tool_calls").read_bytes()}, many[1:3]),
+        ({"tape": tape(folder / "media.sse", *MEDIA).read_bytes()}, many[1:3]),
         ({"tape": tape(folder / "refusal.sse", {"content": "I"}, {"refusal": "no"}).read_bytes()}, many[1:3]),
     )
     for script, lines in runs:
@@ -116,14 +122,14 @@ def test_a_line_that_cannot_be_asked_lacks_what_the_page_says(every_result: Resu
     (result,) = [one for one in every_result["flat"] if one["exit_status"] == 2]
     flat = lists("Results")[0]
     lacking = flat[flat.index("finish_reason") : flat.index("elapsed_s") + 1]
-    optional = {"tool_calls", "refusal", "copy", "line"}
-    assert set(flat) - set(result) == {*lacking, *optional}
+    optional = {"tool_calls", "refusal", "reasoning", "logprobs", "annotations", "audio", "images", "extra", "copy"}
+    assert set(flat) - set(result) == {*lacking, *optional, "line_digest", "line"}
 
 
 def test_the_digest_is_that_of_the_body_which_dry_run_shows(smai: Smai) -> None:
     result = json.loads(smai("batch", "--mock", stdin=b'"apple"').stdout)
     shown = smai("ask", "-n", "--no-stream", "--dry-run", "--mock", "apple")
-    body = json.dumps(json.loads(shown.stdout)["body"], separators=(",", ":"))
+    body = json.dumps(json.loads(shown.stdout)["body"], sort_keys=True, separators=(",", ":"))
     assert result["request"] == f"sha256:{hashlib.sha256(body.encode()).hexdigest()}"
 
 
