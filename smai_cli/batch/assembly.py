@@ -1,0 +1,218 @@
+"""The events of one answer, as the server sent them -> all that they hold beside the text, in the form of the chat API.
+
+smai does not need to understand what it keeps: log probabilities, reasoning, annotations, audio, images, and members
+that only one server knows were paid for, and a result has them.
+"""
+
+import json
+import re
+from typing import Any
+
+from smai_cli.stream.chunk import Chunk
+from smai_cli.stream.content import read_content, read_thoughts
+from smai_cli.stream.json_text import NumberAsTextError
+
+# Log probabilities in an event that otherwise has text only.
+_LOGPROBS = re.compile(r'"logprobs": ?(?:\{|\[\{)')
+# Members of an event that say nothing of the answer, or that a result has in a place of its own.
+_NOT_KEPT = frozenset({"choices", "error", "obfuscation", "object", "usage"})
+_NOT_KEPT_OF_CHOICE = frozenset({"delta", "error", "finish_reason", "index", "logprobs", "message", "text", "usage"})
+_NOT_KEPT_OF_MESSAGE = frozenset({"content", "function_call", "refusal", "role", "tool_calls"})
+# Texts in a delta that are not pieces: each one is complete.
+_COMPLETE_TEXTS = frozenset({"format", "id", "name", "role", "type"})
+# Lists whose items come in pieces too, each with the number of its item.
+_LISTS_OF_PIECES = frozenset({"reasoning_details"})
+# Members of a response of the Responses API that a chat completion has, too; most of the others repeat the request.
+_OF_RESPONSE = {"id": "id", "created_at": "created", "service_tier": "service_tier"}
+_AUDIO = ("response.audio.", "response.output_audio.")
+# A tool call with one of these is read, and in a result as a call.
+_CALLS = frozenset({"arguments", "custom", "function"})
+_CITATION = ("start_index", "end_index", "title", "url")
+
+
+class _Pieces(list[str]):
+    """A text in pieces."""
+
+
+class Assembly:
+    """What the events of one answer hold beside its text.
+
+    `completion`, `choice` and `message` have the members by these names of the chat API, `logprobs` those of the
+    choice, and `usage` the tokens in the server's own words; None for what did not come.
+    """
+
+    def __init__(self) -> None:
+        self.completion: dict[str, Any] = {}
+        self.choice: dict[str, Any] = {}
+        self.logprobs: dict[str, Any] | None = None
+        self.usage: dict[str, Any] | None = None
+        self._message: dict[str, Any] = {}
+        self._items: dict[int, Any] = {}  # of the output of a response
+        self._has_begun = False
+
+    def add(self, chunk: Chunk) -> None:
+        """Add the event of a chunk. Most have a piece of text and nothing else, and are not parsed again."""
+        data = chunk.data
+        if not data or (
+            chunk.is_plain and self._has_begun and ('"logprobs"' not in data or not _LOGPROBS.search(data))
+        ):
+            return
+        self._has_begun = True
+        payload = json.loads(data)
+        if not isinstance(payload, dict):
+            return
+        if "choices" in payload:
+            is_other = any(other.choice_index == chunk.choice_index for other in chunk.others)
+            self._add_completion(payload, None if is_other else _choice_in(payload["choices"]))
+        else:
+            self._add_response(payload)
+
+    def message(self) -> dict[str, Any]:
+        """Return the members of the message beside its text, its refusal and its tool calls."""
+        message: dict[str, Any] = _joined(self._message)
+        if self._items:
+            self._add_items(message)
+        return message
+
+    def _add_completion(self, payload: dict[str, Any], choice: dict[str, Any] | None) -> None:
+        self.completion |= _kept(payload, _NOT_KEPT)
+        groq = payload.get("x_groq")
+        for place in (payload, choice, groq):
+            usage = place.get("usage") if isinstance(place, dict) else None
+            if usage and isinstance(usage, dict):
+                self.usage = usage
+                break
+        if choice is None:
+            return
+        self.choice |= _kept(choice, _NOT_KEPT_OF_CHOICE)
+        if isinstance(choice.get("logprobs"), dict):
+            self.logprobs = _merged(self.logprobs or {}, choice["logprobs"])
+        delta, message = choice.get("delta"), choice.get("message")
+        if delta is not None:
+            delta = delta if isinstance(delta, dict) else {"content": delta}
+            _merged(self._message, _kept(delta, _NOT_KEPT_OF_MESSAGE) | _odd_in(delta))
+        if isinstance(message, dict):  # it says all so far again
+            self._message |= _kept(message, _NOT_KEPT_OF_MESSAGE) | _odd_in(message)
+
+    def _add_response(self, payload: dict[str, Any]) -> None:
+        response = payload if payload.get("object") == "response" else payload.get("response")
+        if isinstance(response, dict):
+            self.completion |= {
+                name: response[member] for member, name in _OF_RESPONSE.items() if response.get(member) is not None
+            }
+            if response.get("usage") and isinstance(response["usage"], dict):
+                self.usage = response["usage"]
+            if response.get("output") and isinstance(response["output"], list):
+                self._items = dict(enumerate(response["output"]))
+            return
+        number = payload.get("output_index")
+        kind = payload.get("type")
+        if isinstance(kind, str) and kind.startswith(_AUDIO) and isinstance(payload.get("delta"), str):
+            _merged(self._message, {"audio": {"transcript" if "transcript" in kind else "data": payload["delta"]}})
+        if kind == "response.output_item.done" and isinstance(number, int):
+            self._items[number] = payload.get("item")
+        if payload.get("delta") and payload.get("logprobs") and isinstance(payload["logprobs"], list):
+            self.logprobs = _merged(self.logprobs or {}, {"content": payload["logprobs"]})
+
+    def _add_items(self, message: dict[str, Any]) -> None:
+        """Add what the items of an output have to `message`, in the words of the chat API where it has such."""
+        items = [item for _, item in sorted(self._items.items()) if isinstance(item, dict)]
+        contents = [item.get("content") for item in items if item.get("type", "message") == "message"]
+        parts = [part for content in contents if isinstance(content, list) for part in content if _is_object(part)]
+        logprobs = [one for part in parts for one in _list_in(part, "logprobs")]
+        if logprobs:
+            self.logprobs = {"content": logprobs}
+        if annotations := [_annotation(one) for part in parts for one in _list_in(part, "annotations")]:
+            message["annotations"] = annotations
+        summaries = [part for item in items if item.get("type") == "reasoning" for part in _list_in(item, "summary")]
+        if reasoning := "\n\n".join(filter(None, map(read_thoughts, summaries))):
+            message["reasoning_content"] = reasoning
+        if media := [part for part in parts if _is_odd(part)]:
+            message["content_parts"] = media
+        if odd := [item for item in items if item.get("type", "message") not in ("message", "function_call")]:
+            message["output"] = odd
+
+
+def _choice_in(choices: Any) -> dict[str, Any] | None:
+    """Return the choice that is the answer: the first by its index."""
+    found = [choice for choice in (choices if isinstance(choices, list) else [choices]) if isinstance(choice, dict)]
+    return min(found, key=lambda choice: index if isinstance(index := choice.get("index"), int) else 0, default=None)
+
+
+def _kept(members: dict[str, Any], not_kept: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None and name not in not_kept}
+
+
+def _odd_in(delta: dict[str, Any]) -> dict[str, Any]:
+    """Return the parts of a content that are not text, such as images, and tool calls of a kind that smai cannot read."""
+    content, calls = delta.get("content"), delta.get("tool_calls")
+    parts = [part for part in (content if isinstance(content, list) else [content]) if _is_odd(part)]
+    odd = [call for call in calls if _is_object(call) and _CALLS.isdisjoint(call)] if isinstance(calls, list) else []
+    return ({"content_parts": parts} if parts else {}) | ({"other_tool_calls": odd} if odd else {})
+
+
+def _is_odd(part: Any) -> bool:
+    """Return whether a part of a content has more than the text, the refusal or the reasoning in it."""
+    if not isinstance(part, dict):
+        return False
+    try:
+        content = read_content(part, "content")
+    except NumberAsTextError:
+        return False  # the number is the text
+    return bool(content.unread) or not (content.text or content.refusal or content.reasoning)
+
+
+def _merged(members: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
+    """Add a delta to members: texts are pieces, lists grow, and of anything else the last one counts."""
+    for name, value in delta.items():
+        old = members.get(name)
+        if isinstance(value, str) and name not in _COMPLETE_TEXTS:
+            if isinstance(old, _Pieces):
+                old.append(value)
+            else:
+                members[name] = _Pieces([value])
+        elif isinstance(value, dict):
+            members[name] = _merged(old if isinstance(old, dict) else {}, value)
+        elif isinstance(value, list):
+            members[name] = _grown(old if isinstance(old, list) else [], value, name)
+        elif value is not None and (value != "" or old is None):
+            members[name] = value
+    return members
+
+
+def _grown(items: list[Any], more: list[Any], name: str) -> list[Any]:
+    if name not in _LISTS_OF_PIECES:
+        return items + more
+    for one in more:
+        index = one.get("index") if isinstance(one, dict) else None
+        same = [item for item in items if index is not None and item.get("index") == index]
+        if same and same[0].get("type") == one.get("type"):
+            _merged(same[0], one)
+        else:
+            items.append(_merged({}, one) if isinstance(one, dict) else one)
+    return items
+
+
+def _joined(value: Any) -> Any:
+    """Return a value with its texts in one piece."""
+    if isinstance(value, _Pieces):
+        return "".join(value)
+    if isinstance(value, dict):
+        return {name: _joined(member) for name, member in value.items()}
+    return [_joined(item) for item in value] if isinstance(value, list) else value
+
+
+def _annotation(value: Any) -> Any:
+    """Return an annotation of the Responses API in the form of the chat API, which has citations of URLs only."""
+    if not isinstance(value, dict) or value.get("type") != "url_citation" or "url_citation" in value:
+        return value
+    return {"type": "url_citation", "url_citation": {name: value[name] for name in _CITATION if name in value}}
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _list_in(members: dict[str, Any], name: str) -> list[Any]:
+    value = members.get(name)
+    return value if isinstance(value, list) else []
