@@ -78,7 +78,7 @@ def mend_tail(fd: int) -> None:
 
 def _is_object(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(line.decode()), dict)
+        return isinstance(json.loads(line.decode("utf-8-sig")), dict)  # some editors put a BOM before the first line
     except (ValueError, RecursionError):  # no JSON, or no UTF-8
         return False
 

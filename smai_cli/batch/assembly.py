@@ -144,7 +144,7 @@ def _kept(members: dict[str, Any], not_kept: frozenset[str]) -> dict[str, Any]:
 
 
 def _odd_in(delta: dict[str, Any]) -> dict[str, Any]:
-    """Return the parts of a content that are not text, such as images, and tool calls of a kind that smai cannot read."""
+    """Return the parts of a content that are not text, such as images, and tool calls of a kind unknown to smai."""
     content, calls = delta.get("content"), delta.get("tool_calls")
     parts = [part for part in (content if isinstance(content, list) else [content]) if _is_odd(part)]
     odd = [call for call in calls if _is_object(call) and _CALLS.isdisjoint(call)] if isinstance(calls, list) else []

@@ -11,18 +11,20 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
+from smai_cli.batch.collector import Answer, Collector
 from smai_cli.batch.feed import Feed, Job, Requests
 from smai_cli.batch.gate import Gate, Limits
 from smai_cli.batch.halt import Halt, Hopeless
 from smai_cli.batch.lines import Line
-from smai_cli.batch.results import Answer, Collector, encode_failure, encode_result
+from smai_cli.batch.results import encode_failure, encode_result, is_final
 from smai_cli.batch.spaced import Spaced
 from smai_cli.batch.tries import LineDeadline, Tries, is_above_limit
-from smai_cli.clocks import Deadline
+from smai_cli.clocks import Deadline, RunningClock
 from smai_cli.errors import AccessError, RefusedError, SmaiError, Status, UsageError
 from smai_cli.frozen import Frozen
 from smai_cli.stream import pump
 from smai_cli.stream.adapting import Adaptation
+from smai_cli.stream.chunk import Usage
 from smai_cli.stream.outcome import Outcome
 
 _TICK_S = 1.0
@@ -45,13 +47,21 @@ class BatchOptions(Frozen):
     include_usage: bool = True
     halt: Halt = Halt()
     token_limit: int | None = None
+    fail_empty: bool = False
     grace_s: float = 20.0
+
+
+class Exchange(pump.Source, Protocol):
+    """An answer as it comes, with its headers."""
+
+    def header(self, name: str) -> str | None:
+        """Return the value of a header of the answer; None without it."""
 
 
 class Post(Protocol):
     """What sends a request, as one worker after the other does: its own connection lives on."""
 
-    def __call__(self, path: str, body: bytes, deadline: Deadline, /) -> pump.Source:
+    def __call__(self, path: str, body: bytes, deadline: Deadline, /) -> Exchange:
         """POST `body` and return the answer. Raises SmaiError."""
 
 
@@ -110,6 +120,7 @@ class Batch:
         check: Callable[[str], str] | None = None,
         hide: Callable[[str], str] = str,
         deadline: Deadline | None = None,
+        clock: RunningClock | None = None,
     ) -> None:
         self.tally = Tally()
         self.gate = Gate(options.limits, notices.held)
@@ -122,6 +133,7 @@ class Batch:
         self._check = check
         self._hide = hide
         self._deadline = deadline or Deadline()
+        self._clock = clock or RunningClock()
         self._lock = threading.Lock()  # of the results and of all that is counted
         self._over = threading.Event()
         self._workers = 0
@@ -143,6 +155,7 @@ class Batch:
             if self.gate.is_closed and not self._busy:
                 break  # whoever has no line waits for one that will not be asked
             self._sync()
+        self._clock.rest()
         self.gate.close()
         with self._lock:
             self._is_closed = True
@@ -151,6 +164,7 @@ class Batch:
             raise failure
 
     def _left_s(self) -> float:
+        self._clock.beat()
         return min(self._ends_s - time.monotonic(), self._deadline.left_s())
 
     def _why(self) -> BaseException | None:
@@ -158,8 +172,11 @@ class Batch:
         failure = self._failure or self.gate.failure
         if self._deadline.left_s() <= 0 and not failure and self._feed.plan.missing():
             return self._deadline.error()
-        if isinstance(failure, _TokenLimitError) and self._is_done_with_all():
-            return None  # the last line took the last tokens
+        if isinstance(failure, _TokenLimitError):
+            if not self._feed.plan.missing() and self._feed.is_at_end():
+                return None  # the last line took the last tokens
+            missing = self._feed.plan.missing()
+            failure.what += f"; {missing} lines are left" if missing else "; the rest of the input is left"
         if failure or self._ends_s < math.inf:
             return failure
         if missing := self._feed.plan.missing():
@@ -167,9 +184,6 @@ class Batch:
                 f"the input has changed while it was read: {missing} lines were not asked", "run it again with --resume"
             )
         return None
-
-    def _is_done_with_all(self) -> bool:
-        return not self._feed.plan.missing() and self._feed.take() is None
 
     def stop(self, grace_s: float | None = None) -> None:
         """Start nothing more, and wait for what runs no longer than `grace_s` (None: that of the options)."""
@@ -237,14 +251,17 @@ class Batch:
         return False
 
     def _asked(self, line: Line, post: Post, tries: Tries, deadline: Deadline) -> Answer:
-        outcome = Outcome(self._options.accept, model=line.request.model)
+        outcome = Outcome(self._options.accept, model=line.request.model, fail_empty=self._options.fail_empty)
         outcome.choices = 1
-        collector = Collector(self._check, tries.begins, extract=self._options.extract)
+        collector = Collector(self._check, tries.begins, self._use_tokens, extract=self._options.extract)
         dialect = self._requests.dialect(line)
         request = line.request._replace(include_usage=True)
 
         def send(body: bytes) -> pump.Source:
-            return Spaced(post(dialect.PATH, body, deadline), lambda: self.gate.running)
+            collector.request_id = None
+            source = post(dialect.PATH, body, deadline)
+            collector.request_id = source.header("x-request-id")
+            return Spaced(source, lambda: self.gate.running)
 
         pump.ask(
             request,
@@ -273,7 +290,12 @@ class Batch:
                 return False
             offset = self._results.append(job.place, line)
             self._is_unsynced = True
-            self._feed.plan.settle(job.place, offset, error.status if error else Status.COMPLETE)
+            self._feed.plan.settle(
+                job.place,
+                offset,
+                error.status if error else Status.COMPLETE,
+                is_final=error is not None and is_final(error.status, is_retryable=error.retryable),
+            )
             self._count(answer, error)
             halting = self._halting(error)
             if halting:  # before another line is settled, and its worker takes the next one
@@ -292,19 +314,31 @@ class Batch:
             tally.failures[error.status] += 1
         if answer:
             tally.retries += answer.outcome.retries
-            tally.prompt_tokens += answer.usage.prompt_tokens or 0
-            tally.completion_tokens += answer.usage.completion_tokens or 0
+
+    def _use_tokens(self, usage: Usage) -> None:
+        """Count what a try has used, broken or not, and start nothing more above the limit."""
+        with self._lock:
+            self.tally.prompt_tokens += usage.prompt_tokens or 0
+            self.tally.completion_tokens += usage.completion_tokens or 0
+            limit = self._over_token_limit()
+        if limit:
+            self.gate.close(limit)
+
+    def _over_token_limit(self) -> SmaiError | None:
+        limit, used = self._options.token_limit, self.tally.tokens
+        if limit is None or used < limit:
+            return None
+        return _TokenLimitError(
+            f"{used} tokens are used, and --token-limit is {limit}", "with -o, --resume asks the rest"
+        )
 
     def _failed(self) -> int:
         return self.tally.failures.total()
 
     def _halting(self, error: SmaiError | None) -> SmaiError | None:
         """Return why nothing more is to be started; None to go on."""
-        limit = self._options.token_limit
-        if limit is not None and self.tally.tokens >= limit:
-            return _TokenLimitError(
-                f"{self.tally.tokens} tokens are used, and --token-limit is {limit}", "with -o, --resume asks the rest"
-            )
+        if limit := self._over_token_limit():
+            return limit
         hopeless = self._hopeless.failure(error)
         if error and self._options.halt.wants(self._failed(), len(self._feed.plan)):
             return _halted(error)

@@ -87,7 +87,7 @@ class Collector:
             self._reasoning.append(chunk.reasoning)
 
     def end(self, outcome: Outcome) -> None:
-        """Count the tokens of the try; take the code block out of a complete answer, if asked to, and check the text."""
+        """Count the tokens of the try. Of a complete answer, take the code block if asked to, and check the text."""
         self._has_ended = True
         if self._has_begun:
             self._on_tokens(count_tokens(outcome)[0])

@@ -2,14 +2,14 @@
 
 import contextlib
 import hashlib
-import io
-import os
-import stat
 import threading
+from array import array
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from smai_cli.batch.lines import Defaults, Line, LineError, is_blank, plain_line, read_line, shown_line
+from smai_cli.batch.canonical import digest_of_line
+from smai_cli.batch.input import Input, Start
+from smai_cli.batch.lines import Defaults, Line, LineError, plain_line, read_line, shown_line
 from smai_cli.batch.plan import Plan, TwiceError
 from smai_cli.batch.results import Asked
 from smai_cli.errors import UsageError
@@ -17,8 +17,6 @@ from smai_cli.stream.pump import Dialect
 
 # How many bad lines are told of an input that is refused.
 _TOLD = 10
-# One line: more than anybody means to ask.
-_LINE_BYTES = 256 * 1024 * 1024
 
 
 class Job(NamedTuple):
@@ -46,91 +44,23 @@ class Requests(Protocol):
         """Return what makes that of a line which differs in its prompt only, which it takes as JSON."""
 
 
-class Start(NamedTuple):
-    """Where a line is in a file: its number from 1, and its offset."""
-
-    number: int
-    offset: int
-
-
 class _First(NamedTuple):
-    """The first line of a file that is to be asked: its place, where it is, and the hash of its bytes."""
+    """The first line of a file that is to be asked: its place, and where it is."""
 
     place: int
     start: Start
-    content: int
-
-
-class Input:
-    """The lines of a descriptor; `name` is what a message calls it. A regular file is read from where it stands.
-
-    `may_be_empty` says that it is nobody's mistake if there is no line.
-    """
-
-    may_be_empty = False
-
-    def __init__(self, fd: int, name: str) -> None:
-        self.name = name
-        self.is_file = stat.S_ISREG(os.fstat(fd).st_mode)
-        self._fd = fd
-        self._start = os.lseek(fd, 0, os.SEEK_CUR) if self.is_file else 0
-
-    @property
-    def file(self) -> int | None:
-        """The descriptor of a regular file; None for a pipe."""
-        return self._fd if self.is_file else None
-
-    def lines(self, start: Start | None = None) -> Iterator[tuple[int, int, bytes]]:
-        """Yield each line that is not blank, with its number and its offset, from that at `start` on.
-
-        Raises UsageError where reading fails.
-        """
-        return (line for line in self.all_lines(start) if not is_blank(line[2]))
-
-    def all_lines(self, start: Start | None = None) -> Iterator[tuple[int, int, bytes]]:
-        """Yield each line as `lines` does, blank or not."""
-        number, offset = start or Start(1, self._start)
-        file = io.BufferedReader(_Raw(self._fd, offset if self.is_file else None), 64 * 1024)
-        try:
-            while data := file.readline(_LINE_BYTES):
-                if len(data) == _LINE_BYTES:
-                    raise UsageError(f"{self.name}, line {number} is longer than 256 MiB", "send less in one line")
-                yield number, offset, data
-                number += 1
-                offset += len(data)
-        except OSError as exc:
-            raise UsageError(f"{self.name}: {exc.strerror}", "check where the lines come from") from exc
-
-
-class _Raw(io.RawIOBase):
-    """A descriptor from an offset of our own, or as it stands where it has none; it stays open."""
-
-    def __init__(self, fd: int, offset: int | None) -> None:
-        self._fd = fd
-        self._offset = offset
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        if self._offset is None:
-            data = os.read(self._fd, len(buffer))
-        else:
-            data = os.pread(self._fd, len(buffer), self._offset)
-            self._offset += len(data)
-        buffer[: len(data)] = data
-        return len(data)
 
 
 class Feed:
     """The jobs of an input, one by one, for any thread.
 
-    `plan` says which are settled. `may_take` is asked for each place before it is given away, and may wait.
+    `plan` says which are settled. `may_take` is called with the place and the number of each line before it is given
+    away, and may wait.
     """
 
     def __init__(self, source: Input, defaults: Defaults, requests: Requests, plan: Plan) -> None:
         self.plan = plan
-        self.may_take: Callable[[int], bool] = lambda _: True
+        self.may_take: Callable[[int, int], bool] = lambda *_: True
         self.is_over = False
         self._source = source
         self._defaults = defaults
@@ -139,22 +69,25 @@ class Feed:
         self._first: _First | None = None
         self._copies: dict[int, int] = {}  # of the few places whose request is there more than once
         self._jobs: Iterator[Job] = iter(())
+        self._contents = array("q")  # a checksum of each line of a file, with its number
 
     def check(self) -> None:
         """Read a regular file whole, so that nothing is asked of one that has a bad line. Raises UsageError.
 
-        It names the first ten, or the first whose result is for another request. Of a pipe nothing is read before it
-        is asked for.
+        The error names the first ten bad lines, or the first whose result is for another request. Nothing of a pipe is
+        read before it is asked for.
         """
         if self._source.is_file:
             bad: list[str] = []
             count = 0
             digest_of = self._digest_of_prompt()
+            del self._contents[:]
             for place, (number, offset, data) in enumerate(self._source.lines()):
+                self._contents.append(_checksum(number, data))
                 try:
                     self._add(place, number, data, digest_of)
                     if self._first is None and not bad and not self.plan.is_settled(place):
-                        self._first = _First(place, Start(number, offset), _content(data))
+                        self._first = _First(place, Start(number, offset))
                 except (LineError, TwiceError) as error:
                     count += 1
                     if len(bad) < _TOLD:
@@ -172,9 +105,39 @@ class Feed:
             job = next(self._jobs, None)
             if job is None:
                 self.is_over = True
-            elif not self.may_take(job.place):
+            elif not self.may_take(job.place, job.asked.number):
                 return None
             return job
+
+    def is_at_end(self) -> bool:
+        """Return whether no line is left to ask, without waiting for a pipe."""
+        if self.is_over:
+            return True
+        if self._source.is_file:
+            return self.take() is None
+        if not self._lock.acquire(blocking=False):  # another thread waits for a line
+            return False
+        self._lock.release()
+        return self._source.is_at_end() and self.take() is None
+
+    def check_unchanged(self) -> None:
+        """Raise UsageError, which names the line, if a file has other lines by now than those that were checked.
+
+        Lines that were put at its end later are none of this run's.
+        """
+        if self._source.has_changed():
+            self._compare()
+
+    def _compare(self) -> None:
+        """Raise UsageError for the first line that is another one than when it was checked."""
+        number, place = 0, -1
+        for place, (number, _, data) in enumerate(self._source.lines()):  # the last ones count, too
+            if place == len(self._contents):
+                return
+            if self._is_changed(place, number, data):
+                raise _changed(f"line {number} is another one")
+        if place + 1 < len(self._contents):
+            raise _changed(f"it ends after line {number}")
 
     def first(self) -> Line | None:
         """Return the first line that would be asked."""
@@ -185,23 +148,31 @@ class Feed:
         if is_planned and first is None:
             return
         lines = self._source.lines(first.start if first else None)
+        number, place = 0, -1
         for place, (number, _, data) in enumerate(lines, first.place if first else 0):
-            if first and place == first.place and _content(data) != first.content:
-                raise UsageError("the input has changed while it was read", "run it again with --resume")
             if is_planned and place >= len(self.plan):
                 return  # it has grown since
+            if is_planned and self._is_changed(place, number, data):
+                self._compare()  # the first change may be in a line that was read before
+                raise _changed(f"line {number} is another one")
             if is_planned and self.plan.is_settled(place):
                 continue
             job = self._job(place, number, data, is_planned=is_planned)
             if not self.plan.is_settled(place):
                 yield job
+        if is_planned and place + 1 < len(self.plan):
+            raise _changed(f"it ends after line {number}")
+
+    def _is_changed(self, place: int, number: int, data: bytes) -> bool:
+        return _checksum(number, data) != self._contents[place]
 
     def _job(self, place: int, number: int, data: bytes, *, is_planned: bool) -> Job:
         try:
             line = read_line(number, data, self._defaults)
             digest = self._digest(line)
-            copy = self._copies.get(place, 1) if is_planned else self.plan.add(number, line.id, digest)
-            return Job(place, Asked(number, line.id, digest, copy, line.form, line.handed), line)
+            line_digest = digest_of_line(data, is_text=self._defaults.is_text)
+            copy = self._copies.get(place, 1) if is_planned else self.plan.add(number, line.id, digest, line_digest)
+            return Job(place, Asked(number, line.id, digest, copy, line.form, line.handed, line_digest), line)
         except LineError as error:
             failure = error
         except TwiceError as error:  # only one of the two can have the name in the results
@@ -237,13 +208,19 @@ class Feed:
         else:
             line = read_line(number, data, self._defaults)
             name, digest = line.id, self._digest(line)
-        copy = self.plan.add(number, name, digest)
+        is_text = self._defaults.is_text
+        line_digest = digest_of_line(data, is_text=is_text) if self.plan.needs_line_digests else b""
+        copy = self.plan.add(number, name, digest, line_digest)
         if copy > 1:
             self._copies[place] = copy
 
 
-def _content(data: bytes) -> int:
-    return hash(data.rstrip(b"\r\n"))  # the last line may have had no end yet
+def _checksum(number: int, data: bytes) -> int:
+    return hash((number, data.rstrip(b"\r\n")))  # the last line may have had no end yet
+
+
+def _changed(what: str) -> UsageError:
+    return UsageError(f"the input has changed while it was read: {what}", "run it again with --resume")
 
 
 def no_lines(source: Input) -> UsageError:
@@ -252,5 +229,5 @@ def no_lines(source: Input) -> UsageError:
 
 
 def _told(number: int, error: UsageError) -> str:
-    name = error.name if isinstance(error, LineError) else None
-    return error.what if error.what.startswith("line ") else f"{shown_line(number, name)}: {error.what}"
+    name = error.name if isinstance(error, LineError | TwiceError) else None
+    return f"{shown_line(number, name)}: {error.what}"

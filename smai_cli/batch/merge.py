@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from smai_cli.batch.pin import Pin, pin_of, read_pin
-from smai_cli.batch.results import read_result
+from smai_cli.batch.results import lines_in, read_result
 from smai_cli.batch.shard import PLACE
 from smai_cli.errors import Status, UsageError
 from smai_cli.output.outfile import partial_of
@@ -102,7 +102,7 @@ def _rows(part: Part) -> Iterator[_Row]:
     before = 0
     try:
         with open(part.path, "rb", buffering=_READ_BYTES) as file:
-            for data in file:
+            for _, data in lines_in(file):
                 known = read_result(data)
                 if known is None or not data.endswith(b"\n"):
                     raise UsageError(f"{part.path} has a line that is no result, behind that of line {before}", _MORE)

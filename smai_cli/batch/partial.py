@@ -1,14 +1,23 @@
-"""The file of results in the making: locked, mended, appended to, and at last put into order under its own name."""
+"""The partial file: the results of a run until they are complete, then published under their own name.
+
+Other processes can change the file: an editor, a shell's `>>`, or a second run where locks do not work (NFS with local
+locks, Lustre with localflock). Publishing deletes the only copy. So what this run remembers of the file is verified
+here, and nowhere else: where the file ends after each append, that its name still leads to it at each sync, and each
+line when it is read again to be published.
+"""
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
+import threading
 import time
-from collections.abc import Iterable, Iterator
-from typing import BinaryIO
+from collections.abc import Callable, Iterable, Iterator
 
-from smai_cli.batch.results import renumbered
+from smai_cli.batch.line_file import LineWriter, appending, check_content, copy_file, read_lines
+from smai_cli.batch.line_index import LineIndex
+from smai_cli.batch.results import read_result, renumbered
 from smai_cli.errors import BusyError, OutputError, UsageError, opening_failure
 from smai_cli.files import PRIVATE, keep_owner_and_mode, move_into_place, real_place
 from smai_cli.jsonl import mend_tail, wait_for_lock
@@ -16,210 +25,281 @@ from smai_cli.output.descriptors import output_error, write_hint
 from smai_cli.output.outfile import partial_of
 
 _HINT = "choose another -o"
-# How long a run that has the file is waited for: an engine may start a task again before the first one is dead.
+# How long to wait for another run that has the file: an engine may start a task again before the first one is dead.
 _LOCK_S = 5.0
-_FLUSH_BYTES = 256 * 1024
-_HEAD_BYTES = 64 * 1024
+# What flock(2) fails with where the file system has no locks.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 
 
 class PartialFile:
-    """The results of `path` in the making, for this run alone; `name` is what a message calls the file.
+    """The partial file of the results in `path`, for this run alone; `name` is its own name.
 
-    `resumes` says that results of an earlier run are wanted; without it there must be none. Raises UsageError,
-    BusyError where another run has it, OutputError where it cannot be made.
+    `resumes` says that results of an earlier run are wanted; without it there must be none. `say` takes notices.
+    Raises UsageError, BusyError where another run has it, OutputError where it cannot be made.
     """
 
-    def __init__(self, path: str, *, resumes: bool) -> None:
-        self._name = path
-        self._reader: BinaryIO | None = None
+    def __init__(self, path: str, *, resumes: bool, say: Callable[[str], None] = lambda _: None) -> None:
+        self._path_given, self._say = path, say
         self._path, self._old = real_place(path, _HINT)
         self.name = partial_of(self._path)
+        self._index = LineIndex()
+        self._lock = threading.RLock()  # one thread appends, another one syncs
+        self._has_reported = False
         try:
-            self._fd = self._locked(time.monotonic() + _LOCK_S)
-            self._check_content(resumes=resumes)
+            self._fd = self._open_locked(time.monotonic() + _LOCK_S)
+            check_content(self._fd, self.name, resumes=resumes)
             mend_tail(self._fd)
             self._end = os.lseek(self._fd, 0, os.SEEK_END)
         except OSError as exc:
             raise opening_failure(self.name, exc, write_hint(exc)) from exc
-        # The whole file of an earlier run is where its results are, until there is something to add.
+        # The results are in the complete file of an earlier run until there is something to add.
         self._source = self._fd
         if resumes and not self._end and self._old:
             self._source = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
 
     @property
-    def is_whole(self) -> bool:
-        """Whether the results stand in the file itself, which an earlier run has put into place."""
+    def is_published(self) -> bool:
+        """Whether the results are in the file itself, which an earlier run has published."""
         return self._source != self._fd
 
     @property
     def has_results(self) -> bool:
         """Whether an earlier run has left results."""
-        return bool(self._end) or self.is_whole
-
-    def _check_content(self, *, resumes: bool) -> None:
-        """Raise UsageError for a file that is not to be gone on with; nothing of it is touched."""
-        head = os.pread(self._fd, _HEAD_BYTES, 0)
-        if head and not any(line.startswith(b"{") for line in head.split(b"\n")):
-            raise UsageError(f"{self.name} holds something else than results", f"move it away, or {_HINT}")
-        if head and not resumes:
-            raise UsageError(
-                f"{self.name} has results of an earlier run", "--resume goes on with it; to begin anew, remove it"
-            )
+        return bool(self._end) or self.is_published
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
-        """Yield each line of results, with its offset."""
-        offset = 0
-        with open(self._source, "rb", closefd=False) as file:
-            file.seek(0)
-            for line in file:
-                yield offset, line
-                offset += len(line)
+        """Yield each line of results with its offset, and remember it."""
+        self._index.clear()
+        for offset, line in read_lines(self._source):
+            self._index.add(offset, line)
+            yield offset, line
 
     def drop(self, offsets: list[int], place: str) -> None:
         """Move the results at `offsets` to the end of the file `place`. Raises OutputError.
 
-        All others stay in their order; the caller reads them again. A kill at any moment loses none.
+        All others keep their order; the caller reads them again. A kill at any moment loses none.
         """
-        try:
-            aside = os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE)
-            try:
-                mend_tail(aside)
-                self._rewrite(set(offsets), aside)
-            finally:
-                os.close(aside)
-        except OSError as exc:
-            raise output_error(f"{place}: ", exc) from exc
+        gone = set(offsets)
+
+        def divide(kept: LineWriter) -> None:
+            with appending(place) as aside:
+                for offset, line in read_lines(self._source):
+                    (aside if offset in gone else kept).write(line)
+
+        self._replace(divide)
 
     def put_aside(self, offsets: list[int], place: str) -> None:
         """Copy the results at `offsets` to the end of the file `place`. Raises OutputError."""
-        try:
-            aside = os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE)
-            try:
-                mend_tail(aside)
-                with contextlib.closing(_Batched(aside)) as out:
-                    for offset in offsets:
-                        out.write(self._line_at(offset))
-                os.fsync(aside)
-            finally:
-                os.close(aside)
-        except OSError as exc:
-            raise output_error(f"{place}: ", exc) from exc
+        lines = [line for offset in offsets if (line := self._index.read(self._fd, offset))]
+        if len(lines) < len(offsets):
+            raise self._changed_results(len(offsets) - len(lines))
+        with appending(place) as aside:
+            for line in lines:
+                aside.write(line)
 
     def begin(self) -> None:
-        """Have the results of the whole file of an earlier run in this one, before the first is added.
-
-        Raises OutputError.
-        """
-        if not self.is_whole:
-            return
-        try:
-            self._rewrite(set(), self._fd)
-        except OSError as exc:
-            raise output_error(f"{self.name}: ", exc) from exc
-
-    def _rewrite(self, gone: set[int], aside: int) -> None:
-        """Make another partial file of the lines that are there, but for those at `gone`, which go to `aside`.
-
-        It comes into place in one step: half of it would be taken for all. Raises OSError.
-        """
-        new = f"{self.name}.new"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(new)
-        kept = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, PRIVATE)
-        try:
-            keep_owner_and_mode(kept, os.fstat(self._fd))
-            fcntl.flock(kept, fcntl.LOCK_EX)
-            with contextlib.closing(_Batched(kept)) as to_kept, contextlib.closing(_Batched(aside)) as to_aside:
-                for offset, line in self.lines():
-                    whole = line if line.endswith(b"\n") else line + b"\n"
-                    (to_aside if offset in gone else to_kept).write(whole)
-            if gone:
-                os.fsync(aside)
-            os.fsync(kept)
-            move_into_place(new, self.name)
-        except OSError:
-            os.close(kept)
-            with contextlib.suppress(OSError):
-                os.unlink(new)
-            raise
-        if self.is_whole:
-            os.close(self._source)
-        os.close(self._fd)
-        self._fd = self._source = kept
-        self._end = os.lseek(kept, 0, os.SEEK_END)
+        """Copy the results of a published file to this one, before the first is added. Raises OutputError."""
+        if self.is_published:
+            self._replace(lambda kept: copy_file(self._source, kept))
 
     def append(self, line: bytes) -> int:
-        """Put a line at the end, whole or not at all; return its offset. Raises OutputError."""
-        offset, rest = self._end, memoryview(line)
-        try:
-            while rest:
-                rest = rest[os.write(self._fd, rest) :]
-        except OSError as exc:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, offset)
-            raise output_error(f"{self.name}: ", exc) from exc
-        self._end += len(line)
-        return offset
+        """Append a line, all of it or nothing; return its offset. Raises OutputError.
+
+        Then the file ends where it should, or another process has written to it: a line that its bytes have spoiled is
+        written again.
+        """
+        with self._lock:
+            offset = self._write(line)
+            if offset < self._end:
+                raise OutputError(
+                    f"{self.name}: another process has cut it", "run it with --resume: it asks what is missing"
+                )
+            if offset > self._end:
+                if not self._has_reported:
+                    self._say(f"{self.name}: another process writes to it; its bytes are not results of this run")
+                self._has_reported = True
+                if os.pread(self._fd, 1, offset - 1) != b"\n":
+                    offset = self._write(b"\n" + line) + 1
+            self._index.add(offset, line)
+            self._end = offset + len(line)
+            return offset
 
     def sync(self) -> None:
-        """Have what was added on the disk. Raises OutputError."""
+        """Put what was added on the disk, and check that the name still leads to it. Raises OutputError."""
         try:
             getattr(os, "fdatasync", os.fsync)(self._fd)  # macOS has the second only
         except OSError as exc:
             raise output_error(f"{self.name}: ", exc) from exc
+        self._check_place()
 
     def publish(self, order: Iterable[tuple[int, int]]) -> None:
-        """Make the lines in `order`, as Plan.order has it, the file, in one step that outlives a crash.
+        """Make the file from the lines in `order`, as Plan.order yields it; then delete the partial file.
 
-        Raises OutputError. Then there is no partial file any more.
+        Each line is verified as it is read. The file appears in one step that a crash cannot halve, and the partial
+        file goes only when it is on the disk. Raises OutputError, and the partial file is there then.
         """
-        new = f"{self.name}.new"
+        self._check_place()
+        new = self._new_name()
         try:
-            self._write_in_order(new, order)
+            is_ours = self._write_in_order(new, order)
             move_into_place(new, self._path)
-            os.unlink(self.name)
+            if not is_ours():
+                raise OutputError(
+                    f"{self._path_given}: another process has replaced it",
+                    f"all results are in {self.name}; run it with --resume",
+                )
+            if self._has_reported or os.fstat(self._fd).st_size != self._end:
+                self._put_changed_aside()
+            self._remove()
         except OSError as exc:
+            raise OutputError(
+                f"{self._path_given}: {exc.strerror}",
+                f"all results are in {self.name}; mend it, then run it with --resume",
+            ) from exc
+        finally:
             with contextlib.suppress(OSError):
                 os.unlink(new)
-            raise OutputError(
-                f"{self._name}: {exc.strerror}", f"all results are in {self.name}; mend it, then run it with --resume"
-            ) from exc
 
     def leave(self) -> None:
-        """Leave nothing where nothing came."""
-        if not self._end:
-            with contextlib.suppress(OSError):
-                os.unlink(self.name)
+        """Delete the file if nothing came."""
+        with contextlib.suppress(OSError):
+            if not os.fstat(self._fd).st_size:
+                self._remove()
 
-    def _line_at(self, offset: int) -> bytes:
-        if self._reader is None:
-            self._reader = open(self._fd, "rb", closefd=False)  # noqa: SIM115  # it lives as long as the run
-        self._reader.seek(offset)
-        return self._reader.readline()
-
-    def _write_in_order(self, new: str, order: Iterable[tuple[int, int]]) -> None:
+    def _remove(self) -> None:
+        """Delete the partial file, if it is the one of this run, and what killed runs left. Raises OSError."""
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(new)
+            if os.path.samestat(os.lstat(self.name), os.fstat(self._fd)):
+                os.unlink(self.name)
+        folder, start = os.path.dirname(self.name) or ".", f"{os.path.basename(self.name)}.new-"
+        for left in os.listdir(folder):
+            if left.startswith(start):
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(folder, left))
+
+    def _new_name(self) -> str:
+        # No other run may take it for its own, even where locks do not work: what is renamed is what was written.
+        return f"{self.name}.new-{os.urandom(4).hex()}"
+
+    def _write(self, data: bytes) -> int:
+        """Append `data`, all of it or nothing; return where it begins. Raises OutputError."""
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._fd, memoryview(data)[written:])
+        except OSError as exc:
+            with contextlib.suppress(OSError):
+                end = os.lseek(self._fd, 0, os.SEEK_CUR)
+                if written and os.fstat(self._fd).st_size == end:
+                    os.ftruncate(self._fd, end - written)
+            raise output_error(f"{self.name}: ", exc) from exc
+        return os.lseek(self._fd, 0, os.SEEK_CUR) - len(data)
+
+    def _check_place(self) -> None:
+        """Put the file back where it was removed. Raises OutputError where that cannot be, or another is there."""
+        with self._lock:
+            try:
+                if os.path.samestat(os.lstat(self.name), os.fstat(self._fd)):
+                    return
+            except OSError:
+                folder = os.path.dirname(self.name)
+                if not os.path.isdir(folder):
+                    raise self._lost_folder(folder) from None
+                self._replace(lambda kept: copy_file(self._fd, kept))
+                self._say(f"{self.name}: it was removed while the run wrote to it; it is there again")
+                return
+            copy = f"{self.name}.{os.getpid()}"
+            with appending(copy) as kept:
+                copy_file(self._fd, kept)
+            raise OutputError(
+                f"{self.name}: another process has replaced it",
+                f"the results of this run are in {copy}: put them at its end, then run it with --resume",
+            )
+
+    def _lost_folder(self, folder: str) -> OutputError:
+        if os.fstat(self._fd).st_nlink:
+            return OutputError(f"{folder} was moved away while the run wrote to it", "move it back, then use --resume")
+        return OutputError(f"{folder} was removed while the run wrote to it, and the results with it", "make it again")
+
+    def _replace(self, fill: Callable[[LineWriter], None]) -> None:
+        """Replace the partial file, in one step, by another one with what `fill` writes. Raises OutputError."""
+        new = self._new_name()
+        try:
+            fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, PRIVATE)
+            try:
+                keep_owner_and_mode(fd, os.fstat(self._fd))
+                with contextlib.suppress(OSError):
+                    fcntl.flock(fd, fcntl.LOCK_EX)
+                with contextlib.closing(LineWriter(fd)) as kept:
+                    fill(kept)
+                os.fsync(fd)
+                move_into_place(new, self.name)
+            except BaseException:
+                os.close(fd)
+                with contextlib.suppress(OSError):
+                    os.unlink(new)
+                raise
+        except OSError as exc:
+            raise output_error(f"{self.name}: ", exc) from exc
+        if self.is_published:
+            os.close(self._source)
+        os.close(self._fd)
+        self._fd = self._source = fd
+        self._index.forget_places()
+        self._end = os.lseek(fd, 0, os.SEEK_END)
+
+    def _write_in_order(self, new: str, order: Iterable[tuple[int, int]]) -> Callable[[], bool]:
+        """Write the lines to the file `new`, on the disk; return what checks that the file at `path` is that one.
+
+        Raises OSError, and OutputError where lines are not what they were.
+        """
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE if self._old else 0o666)
         try:
             if self._old:
                 keep_owner_and_mode(fd, self._old)
-            with contextlib.closing(_Batched(fd)) as out:
+            damaged = 0
+            with contextlib.closing(LineWriter(fd)) as out:
                 for offset, number in order:
-                    line = self._line_at(offset)
-                    out.write(renumbered(line, number) if number else line)
+                    line = self._index.read(self._fd, offset)
+                    if line is None:
+                        damaged += 1
+                    else:
+                        out.write(renumbered(line, number) if number else line)
+            if damaged:
+                self._put_changed_aside()
+                raise self._changed_results(damaged)
             os.fsync(fd)
+            ours = os.fstat(fd)
         finally:
             os.close(fd)
+        return lambda: os.path.samestat(os.stat(self._path), ours) and os.stat(self._path).st_size == ours.st_size
 
-    def _locked(self, until_s: float) -> int:
+    def _put_changed_aside(self) -> None:
+        """Move results that another process wrote or changed to the .stale: the next run would believe them.
+
+        They may be the only copy of what somebody has paid for.
+        """
+        known = self._index.checksums()
+        changed = [
+            offset for offset, line in read_lines(self._fd) if hash(line) not in known and read_result(line) is not None
+        ]
+        if changed:
+            self.drop(changed, f"{self._path_given}.stale")
+
+    def _changed_results(self, count: int) -> OutputError:
+        return OutputError(
+            f"{self.name}: another process has changed results in it: {count}",
+            "run it with --resume: it asks these lines again",
+        )
+
+    def _open_locked(self, until_s: float) -> int:
         """Open the file, make it if need be, and lock it. Raises UsageError, BusyError, OSError."""
         while True:
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
             fd = os.open(self.name, flags, PRIVATE if self._old else 0o666)
             try:
-                self._lock(fd, until_s)
-                with contextlib.suppress(FileNotFoundError):  # its last user has put it into place
+                self._wait_for_lock(fd, until_s)
+                with contextlib.suppress(FileNotFoundError):  # the run that had it has published it
                     if os.path.samestat(os.stat(self.name), os.fstat(fd)):
                         return fd
             except BaseException:
@@ -227,25 +307,14 @@ class PartialFile:
                 raise
             os.close(fd)
 
-    def _lock(self, fd: int, until_s: float) -> None:
+    def _wait_for_lock(self, fd: int, until_s: float) -> None:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise UsageError(f"{self.name} is no regular file", f"move it away, or {_HINT}")
         try:
             wait_for_lock(fd, until_s)
         except BlockingIOError as exc:
-            raise BusyError(f"another run is writing {self._name}", "wait for it, or choose another -o") from exc
-
-
-class _Batched:
-    """Lines to a descriptor, many in one write."""
-
-    def __init__(self, fd: int) -> None:
-        self._file: BinaryIO = open(fd, "ab", buffering=_FLUSH_BYTES, closefd=False)  # noqa: SIM115  # closed below
-
-    def write(self, line: bytes) -> None:
-        """Write a line, now or later."""
-        self._file.write(line)
-
-    def close(self) -> None:
-        """Have all of it written. Raises OSError."""
-        self._file.close()
+            raise BusyError(f"another run is writing {self._path_given}", "wait for it, or choose another -o") from exc
+        except OSError as exc:
+            if exc.errno not in _NO_LOCKS:
+                raise
+            self._say(f"{self.name}: this file system has no locks; make sure that only one run writes to it")

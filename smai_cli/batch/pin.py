@@ -13,15 +13,14 @@ from smai_cli.batch.shard import Shard
 from smai_cli.errors import UsageError, opening_failure
 from smai_cli.files import move_into_place
 
-# The beginning of an input, which tells it from another one; lines behind it are told apart by their own digests.
-_HEAD_BYTES = 1024 * 1024
+_PIECE_BYTES = 1024 * 1024
 # More than any pin has.
 _LIMIT_BYTES = 64 * 1024
 _MEMBERS = ("shard", "shards", "lines", "input_bytes", "input_sha256")
 
 
 class InputId(NamedTuple):
-    """What tells an input from another one: its size, and the SHA-256 of its first mebibyte, or of all it has."""
+    """What tells an input from another one: its size, and the SHA-256 of all its bytes."""
 
     size: int
     sha256: str
@@ -63,7 +62,8 @@ def read_pin(path: str) -> Pin | None:
 def check_pin(path: str, shard: Shard | None, fd: int | None, *, has_results: bool) -> None:
     """Raise UsageError where the results in `path` are of another shard, or of another input than `fd` (None: a pipe).
 
-    An input that has only grown is the same one. Where there are no results yet, nothing is pinned.
+    An input that has only grown is the same one. Where there are no results yet, nothing is pinned. What came through a
+    pipe is known at its end only, see check_piped_input.
     """
     pin = read_pin(path) if has_results else None
     if pin is None:
@@ -75,16 +75,37 @@ def check_pin(path: str, shard: Shard | None, fd: int | None, *, has_results: bo
         raise UsageError(f"{its}, and this is {shard}", f"N must stay {pin.total}; to begin anew, choose another -o")
     if pin.number != shard.number:
         raise UsageError(f"{its}, and this is {shard}", "each shard needs a file of its own: put {shard} into -o")
-    if pin.input and (fd is None or not _has_only_grown(fd, pin.input)):
+    if pin.input and fd is not None and not _has_only_grown(fd, pin.input):
         raise UsageError(f"{its} of another input", "name the input of before, which may grow; or choose another -o")
 
 
-def write_pin(path: str, shard: Shard, fd: int | None, lines: int | None) -> None:
-    """Put the pin of the results in `path` beside them: they are of so many `lines` of the file `fd` (None: a pipe).
+def check_piped_input(path: str, shard: Shard, found: InputId) -> None:
+    """Raise UsageError where the results in `path` are of another input than `found`, which came through a pipe."""
+    pin = read_pin(path)
+    before = pin.input if pin else None
+    if before and (found.size < before.size or (found.size == before.size and found != before)):
+        raise UsageError(
+            f"{path} has results of shard {shard} of another input",
+            "name the input of before, which may grow; or choose another -o",
+        )
 
-    In one step that outlives a crash. Raises OutputError.
+
+def pinned_input(path: str, fd: int, *, is_checked: bool) -> InputId:
+    """Return what tells the file `fd` from another input; `is_checked` says that check_pin has compared the pin."""
+    size = os.fstat(fd).st_size
+    with contextlib.suppress(UsageError):
+        pin = read_pin(path) if is_checked else None
+        if pin and pin.input and pin.input.size == size:
+            return pin.input
+    return identify_input(fd, size)
+
+
+def write_pin(path: str, shard: Shard, found: InputId | None, lines: int | None) -> None:
+    """Write the pin of the results in `path`: they are of so many `lines` of the input `found`.
+
+    Both are None for a pipe that has not ended. The pin appears in one step that a crash cannot halve.
+    Raises OutputError.
     """
-    found = _input_id(fd, os.fstat(fd).st_size) if fd is not None else None
     with contextlib.suppress(UsageError):
         if read_pin(path) == (shard.number, shard.total, lines, found):
             return
@@ -105,15 +126,16 @@ def write_pin(path: str, shard: Shard, fd: int | None, lines: int | None) -> Non
 
 def _has_only_grown(fd: int, before: InputId) -> bool:
     try:
-        return os.fstat(fd).st_size >= before.size and _input_id(fd, before.size) == before
+        return os.fstat(fd).st_size >= before.size and identify_input(fd, before.size) == before
     except OSError as exc:
         raise UsageError(f"the input cannot be read: {exc.strerror}", "check where the lines come from") from exc
 
 
-def _input_id(fd: int, size: int) -> InputId:
+def identify_input(fd: int, size: int) -> InputId:
+    """Return what tells the first `size` bytes of the file `fd` from another input. Raises OSError."""
     digest = hashlib.sha256()
-    at, end = 0, min(size, _HEAD_BYTES)
-    while at < end and (piece := os.pread(fd, end - at, at)):
+    at = 0
+    while at < size and (piece := os.pread(fd, min(_PIECE_BYTES, size - at), at)):
         digest.update(piece)
         at += len(piece)
     return InputId(size, digest.hexdigest())

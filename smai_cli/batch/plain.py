@@ -9,9 +9,13 @@ import re
 
 # JSON (RFC 8259). A text is in the one form that json.dumps gives it without ensure_ascii: not with `\/` or `\u000a`.
 _PATTERNS = {
+    # An object with simple members and objects of such, as usage is.
+    b"OBJECT": rb"\{(?:NAME:INNER(?:,NAME:INNER)*+)?+\}",
+    b"INNER": rb"(?:VALUE|\{(?:NAME:VALUE(?:,NAME:VALUE)*+)?+\})",
+    b"NAME": rb'"[0-9A-Za-z_]++"',
+    b"VALUE": rb"(?:COUNT(?:\.[0-9]{1,17}+)?+(?:e-?[0-9]{2})?+|TEXT|null|true|false)",
     b"SECONDS": rb"(?:null|COUNT(?:\.[0-9]{1,17})?(?:e-[0-9]{2})?)",
-    b"NUMBER": rb"(?:null|COUNT)",
-    b"COUNT": rb"(?:0|[1-9][0-9]{0,16})",
+    b"COUNT": rb"(?:[1-9][0-9]{0,16}+|0)",
 }
 _TEXT = rb'"(?:[^"\\\x00-\x1f]++|\\["\\bfnrt])*+"'
 # The same for a line without backslashes and control characters, which is found several times as fast.

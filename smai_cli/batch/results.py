@@ -2,37 +2,59 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple
 
+from smai_cli.batch.collector import Answer
 from smai_cli.batch.lines import OPENAI
+from smai_cli.batch.openai_body import completion_body
 from smai_cli.batch.plain import PlainPattern, decoded_id
 from smai_cli.errors import SmaiError, Status
-from smai_cli.frozen import Frozen
-from smai_cli.output.extract import code_block
-from smai_cli.output.summary import count_tokens, error_json
-from smai_cli.stream.chunk import Chunk, Unread, Usage
-from smai_cli.stream.outcome import Outcome
+from smai_cli.output.summary import error_json
 
-# Failures that would be the same again: a refused request, the token limit, a withheld answer, a line that is none.
+# Members of a message that a flat result has by their own names; all others are in its `extra`.
+_KEPT_BY_NAME = ("annotations", "audio", "images")
+# The names in which servers send reasoning, which a flat result has as `reasoning`.
+_REASONING_NAMES = ("reasoning_content", "reasoning")
+# Members of a completion that a flat result does not have.
+_OF_COMPLETION_ONLY = ("id", "created", "model")
 # The names that results have for themselves, in both forms or in one; a member of a line that has one goes to `line`.
 _RESERVED = frozenset(
     (  # noqa: SIM905  # words, to be read
-        "id index custom_id complete usage_source retries first_delta_s elapsed_s request copy exit_status error line"
+        "id index custom_id complete usage_source retries first_delta_s elapsed_s request line_digest copy exit_status "
+        "error line"
     ).split()
 )
-_FLAT_NAMES = _RESERVED | {"text", "tool_calls", "refusal", "finish_reason", "model", "usage"}
+_FLAT_NAMES = (
+    _RESERVED
+    | {
+        "text",
+        "tool_calls",
+        "refusal",
+        "reasoning",
+        "logprobs",
+        "finish_reason",
+        "model",
+        "usage",
+        "request_id",
+        "extra",
+    }
+    | set(_KEPT_BY_NAME)
+)
 _OPENAI_NAMES = _RESERVED | {"response"}
+# What --resume does not ask again: the failure would be the same.
 SETTLED = (Status.COMPLETE, Status.USAGE, Status.REFUSED, Status.CUT_SHORT, Status.WITHHELD)
 # More than any input has lines.
 _MOST = 1 << 60
 _DIGEST = "sha256:"
+_BOM = b"\xef\xbb\xbf"
 
 
 class Asked(NamedTuple):
     """What a result says of its line: the number, the id, the SHA-256 of the request, and which copy of it it is.
 
-    `form` is that of the result, `handed` are the members that come back in it.
+    `form` is that of the result, `handed` are the members that come back in it, and `line_digest` is the SHA-256 of the
+    line itself, without the options.
     """
 
     number: int
@@ -41,71 +63,7 @@ class Asked(NamedTuple):
     copy: int
     form: str
     handed: Mapping[str, Any]
-
-
-class Answer(Frozen):
-    """What came: the text, the tool calls as the chat API has them, the outcome, and the tokens, counted by whom."""
-
-    text: str
-    calls: list[Any]
-    outcome: Outcome
-    usage: Usage
-    usage_source: str
-
-
-class Collector:
-    """The answer of one line, kept whole: that of the last try, complete or not.
-
-    `check` raises a SmaiError for a text that is not what was asked for; `on_begin` is called as each answer begins.
-    With `extract`, the text of a complete answer is its first code block. It is a mode that delivers nothing by itself.
-    """
-
-    holds_back = True
-    takes_all = False
-    # Media stay in the result: they are delivered.
-    needs = frozenset({Unread.TEXT, Unread.CALL})
-    has_delivered = False
-
-    def __init__(
-        self,
-        check: Callable[[str], str] | None = None,
-        on_begin: Callable[[], None] = lambda: None,
-        *,
-        extract: bool = False,
-    ) -> None:
-        self._check = check
-        self._extract = extract
-        self._on_begin = on_begin
-        self._has_begun = False
-        self._pieces: list[str] = []
-        self._has_ended = False
-
-    def piece(self, data: bytes, /) -> None:
-        """Take nothing of the bytes: the text is in the chunks."""
-
-    def chunk(self, chunk: Chunk) -> None:
-        """Keep the text; the first chunk of another try begins anew."""
-        if self._has_ended:
-            self._pieces, self._has_ended, self._has_begun = [], False, False
-        if not self._has_begun:
-            self._has_begun = True
-            self._on_begin()
-        if chunk.text:
-            self._pieces.append(chunk.text)
-
-    def end(self, outcome: Outcome) -> None:
-        """Take the code block out of a complete answer, if only that is wanted, and check the text."""
-        self._has_ended = True
-        if outcome.error is None and self._extract:
-            self._pieces = [code_block("".join(self._pieces))]
-        if outcome.error is None and self._check and not outcome.calls:
-            self._pieces = [self._check("".join(self._pieces))]
-
-    def answer(self, outcome: Outcome) -> Answer:
-        """Return what came."""
-        usage, source = count_tokens(outcome)
-        text = "".join(self._pieces)
-        return Answer(text=text, calls=outcome.calls.as_json(), outcome=outcome, usage=usage, usage_source=source)
+    line_digest: bytes = b""
 
 
 def encode_result(asked: Asked, answer: Answer, hide: Callable[[str], str] = str) -> bytes:
@@ -117,17 +75,12 @@ def encode_result(asked: Asked, answer: Answer, hide: Callable[[str], str] = str
     first_s = outcome.first_delta_s
     facts = {
         "complete": outcome.error is None,
-        "text": answer.text,
-        **({"tool_calls": answer.calls} if answer.calls else {}),
-        **({"refusal": outcome.refusal} if outcome.refusal else {}),
-        "finish_reason": hide(outcome.finish_reason) if outcome.finish_reason else outcome.finish_reason,
-        "model": hide(outcome.model) if outcome.model else outcome.model,
-        "usage": answer.usage._asdict(),
+        **(_openai_answer if asked.form == OPENAI else _flat_answer)(asked, answer, hide),
         "usage_source": answer.usage_source,
         "retries": outcome.retries,
         "first_delta_s": None if first_s is None else round(first_s, 6),
         "elapsed_s": round(outcome.elapsed_s, 6),
-        "request": f"{_DIGEST}{asked.digest.hex()}",
+        **_identity(asked),
         **({"copy": asked.copy} if asked.copy > 1 else {}),
         "exit_status": int(outcome.status),
         "error": _hidden(error_json(outcome.error), hide),
@@ -135,16 +88,90 @@ def encode_result(asked: Asked, answer: Answer, hide: Callable[[str], str] = str
     return _encoded(asked, facts)
 
 
-def _hidden(error: dict[str, Any] | None, hide: Callable[[str], str]) -> dict[str, Any] | None:
-    return error and {name: hide(member) if isinstance(member, str) else member for name, member in error.items()}
+def _identity(asked: Asked) -> dict[str, str]:
+    digests = {"request": asked.digest, "line_digest": asked.line_digest}
+    return {name: f"{_DIGEST}{digest.hex()}" for name, digest in digests.items() if digest}
+
+
+def _flat_answer(asked: Asked, answer: Answer, hide: Callable[[str], str]) -> dict[str, Any]:  # noqa: ARG001  # as below
+    """Return the members of the answer in a flat result."""
+    assembly, outcome = answer.assembly, answer.outcome
+    message = assembly.message()
+    reasoning = answer.reasoning or next((message[name] for name in _REASONING_NAMES if message.get(name)), "")
+    more = {name: message[name] for name in message if name not in (*_KEPT_BY_NAME, *_REASONING_NAMES)}
+    beside = {name: value for name, value in assembly.completion.items() if name not in _OF_COMPLETION_ONLY}
+    extra = _hidden({**beside, **assembly.choice}, hide) | more
+    optional = {
+        "tool_calls": answer.calls,
+        "refusal": answer.refusal,
+        "reasoning": reasoning,
+        "logprobs": assembly.logprobs,
+        **{name: message[name] for name in _KEPT_BY_NAME if name in message},
+        "extra": extra,
+    }
+    return {
+        "text": answer.text,
+        **{name: value for name, value in optional.items() if value},
+        "finish_reason": _hidden(outcome.finish_reason, hide),
+        "model": _hidden(outcome.model, hide),
+        "usage": _hidden(_usage_of(answer), hide) or answer.usage._asdict(),
+        "request_id": _hidden(answer.request_id, hide),
+    }
+
+
+def _openai_answer(asked: Asked, answer: Answer, hide: Callable[[str], str]) -> dict[str, Any]:
+    """Return the answer in the form of OpenAI's batch output (API reference, "The request output object")."""
+    assembly, outcome = answer.assembly, answer.outcome
+    message = {
+        "content": answer.text or None,
+        **({"tool_calls": answer.calls} if answer.calls else {}),
+        **({"refusal": answer.refusal} if answer.refusal else {}),
+        **assembly.message(),
+    }
+    if answer.reasoning and not any(message.get(name) for name in _REASONING_NAMES):
+        message["reasoning_content"] = answer.reasoning
+    usage = _usage_of(answer)
+    has_come = outcome.error is None or usage is not None or assembly.logprobs or any(message.values())
+    body = completion_body(
+        number=asked.number,
+        model=_hidden(outcome.model, hide) or "",
+        completion=_hidden(assembly.completion, hide),
+        choice=_hidden(assembly.choice, hide),
+        message=message,
+        logprobs=assembly.logprobs,
+        usage=_hidden(usage, hide),
+        finish_reason=_hidden(outcome.finish_reason, hide),
+        is_withheld=outcome.status == Status.WITHHELD,
+    )
+    response = {"status_code": 200, "request_id": _hidden(answer.request_id, hide), "body": body}
+    return {"response": response if has_come else None}
+
+
+def _usage_of(answer: Answer) -> dict[str, Any] | None:
+    """Return the tokens as the server sent them, with the names of the chat API where they have others."""
+    sent = answer.assembly.usage
+    if sent is None or answer.usage_source != "server":
+        return None
+    counts = {name: count for name, count in answer.usage._asdict().items() if count is not None}
+    is_of_chat = "prompt_tokens" in sent or "completion_tokens" in sent
+    return sent if is_of_chat else {**sent, **counts}
+
+
+def _hidden(value: Any, hide: Callable[[str], str]) -> Any:
+    """Return a value of JSON with the secrets in its texts hidden."""
+    if isinstance(value, str):
+        return hide(value)
+    if isinstance(value, dict):
+        return {name: _hidden(member, hide) for name, member in value.items()}
+    return [_hidden(item, hide) for item in value] if isinstance(value, list) else value
 
 
 def encode_failure(asked: Asked, error: SmaiError) -> bytes:
     """Return the result of a line that could not be asked."""
     facts = {
         "complete": False,
-        "text": "",
-        "request": f"{_DIGEST}{asked.digest.hex()}",
+        **({"response": None} if asked.form == OPENAI else {"text": ""}),
+        **_identity(asked),
         "exit_status": int(error.status),
         "error": error_json(error),
     }
@@ -152,8 +179,12 @@ def encode_failure(asked: Asked, error: SmaiError) -> bytes:
 
 
 def _encoded(asked: Asked, facts: dict[str, Any]) -> bytes:
-    named = {"id": asked.id, "index": asked.number}
-    value = named | (_as_openai(asked, facts) if asked.form == OPENAI else facts)
+    value: dict[str, Any] = {"id": asked.id, "index": asked.number}
+    if asked.form == OPENAI:
+        error = facts.pop("error")
+        value |= {"id": f"smai-{asked.number}", "custom_id": asked.id, "response": facts.pop("response")}
+        value["error"] = {"code": error["kind"], **error} if error else None
+    value |= facts
     reserved = _OPENAI_NAMES if asked.form == OPENAI else _FLAT_NAMES
     taken = {name: member for name, member in asked.handed.items() if name in reserved}
     value |= {name: member for name, member in asked.handed.items() if name not in reserved}
@@ -176,50 +207,52 @@ def _as_line(value: dict[str, Any]) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace") + b"\n"
 
 
-def _as_openai(asked: Asked, facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the facts in the form of OpenAI's batch output (API reference, "The request output object")."""
-    message = {"role": "assistant", "content": facts["text"] or None}
-    message |= {name: facts[name] for name in ("tool_calls", "refusal") if name in facts}
-    error = facts["error"]
-    came = facts["text"] or not facts.keys().isdisjoint(("tool_calls", "refusal")) or error is None
-    body = {
-        "object": "chat.completion",
-        "model": facts.get("model"),
-        "choices": [{"index": 0, "message": message, "finish_reason": facts.get("finish_reason")}],
-        "usage": facts.get("usage"),
-    }
-    request_id = error["request_id"] if error else None
-    beside = ("complete", "usage_source", "retries", "first_delta_s", "elapsed_s", "request", "copy", "exit_status")
-    return {
-        "id": f"smai-{asked.number}",
-        "custom_id": asked.id,
-        "response": {"status_code": 200, "request_id": request_id, "body": body} if came else None,
-        "error": {"code": error["kind"], **error} if error else None,
-        **{name: facts[name] for name in beside if name in facts},
-    }
+def is_final(status: int, *, is_retryable: bool) -> bool:
+    """Return whether --resume does not repeat a failure although its exit status is one of those that it repeats.
+
+    A broken answer can say so itself. What found no server (3) is asked again after its cause was mended.
+    """
+    return status == Status.BROKEN and not is_retryable
 
 
 class Known(NamedTuple):
-    """What a line of results says: the id, the digest of its request, which copy, and the exit status."""
+    """What a line of results says: the id, the digest of its request, which copy, the number, and the exit status.
+
+    `line_digest` is as in Asked, empty where a result has none. `is_final` says that the failure is not worth
+    repeating, whatever its status is.
+    """
 
     id: str | int | None
     digest: bytes
     copy: int
     number: int
     status: int
+    line_digest: bytes = b""
+    is_final: bool = False
 
 
 # A complete result in the flat form with nothing beside it.
 _PLAIN = PlainPattern(
-    rb'\{"id":(null|-?COUNT|TEXT),"index":(COUNT),"complete":true,"text":TEXT,"finish_reason":(?:null|TEXT),'
-    rb'"model":(?:null|TEXT),"usage":\{"[a-z_]+":NUMBER(?:,"[a-z_]+":NUMBER)*+\},"usage_source":TEXT,'
-    rb'"retries":COUNT,"first_delta_s":SECONDS,"elapsed_s":SECONDS,'
-    rb'"request":"sha256:([0-9a-f]{64})",(?:"copy":(COUNT),)?"exit_status":0,"error":null\}\n'
+    rb'\{"id":(null|-?COUNT|TEXT),"index":(COUNT),"complete":true,"text":TEXT,(?:"reasoning":TEXT,)?'
+    rb'(?:"extra":OBJECT,)?"finish_reason":(?:null|TEXT),"model":(?:null|TEXT),"usage":OBJECT,"request_id":(?:null|TEXT),'
+    rb'"usage_source":TEXT,"retries":COUNT,"first_delta_s":SECONDS,"elapsed_s":SECONDS,'
+    rb'"request":"sha256:([0-9a-f]{64})",(?:"line_digest":"sha256:([0-9a-f]{64})",)?(?:"copy":(COUNT),)?'
+    rb'"exit_status":0,"error":null\}\n'
 )
 
 
+def lines_in(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Yield each line of a file of results with its offset, without the BOM that some editors put before the first."""
+    offset = 0
+    for line in file:
+        if not offset and line.startswith(_BOM):
+            offset, line = len(_BOM), line.removeprefix(_BOM)  # noqa: PLW2901  # as if it began there
+        yield offset, line
+        offset += len(line)
+
+
 def read_result(data: bytes) -> Known | None:
-    """Return what a line of results says; None for what is none."""
+    """Return what a line of results says; None for what is not a result."""
     return plain_result(data) or _read_any(data)
 
 
@@ -228,8 +261,10 @@ def plain_result(data: bytes) -> Known | None:
     found = _PLAIN.match(data)
     if found is None:
         return None
-    name, number, digest, copy = found.groups()
-    return Known(decoded_id(name), bytes.fromhex(digest.decode()), int(copy or 1), int(number), Status.COMPLETE)
+    name, number, digest, line, copy = found.groups()
+    line_digest = bytes.fromhex(line.decode()) if line else b""
+    digest = bytes.fromhex(digest.decode())
+    return Known(decoded_id(name), digest, int(copy or 1), int(number), Status.COMPLETE, line_digest)
 
 
 def _read_any(data: bytes) -> Known | None:
@@ -240,9 +275,24 @@ def _read_any(data: bytes) -> Known | None:
         numbers = all(type(it) is int and 0 <= it < most for it, most in ((copy, _MOST), (number, _MOST), (status, 12)))
         if not numbers or not (name is None or type(name) in (str, int)):
             return None
-        return Known(name, _digest_in(value["request"]), copy, number, status)
+        line_digest = _digest_in(value["line_digest"]) if "line_digest" in value else b""
+        error = value.get("error")
+        is_retryable = not isinstance(error, dict) or error.get("retryable") is not False
+        is_last = is_final(status, is_retryable=is_retryable)
+        return Known(name, _digest_in(value["request"]), copy, number, status, line_digest, is_last)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def tokens_in(data: bytes) -> tuple[int, int]:
+    """Return the tokens of the prompt and of the answer that a result has; 0 where it has none."""
+    value = json.loads(data)
+    response = value.get("response")
+    body = response.get("body") if isinstance(response, dict) else None
+    usage = (body if isinstance(body, dict) else value).get("usage")
+    counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else []
+    prompt, completion = (count if type(count) is int else 0 for count in counts or (0, 0))
+    return prompt, completion
 
 
 def _is_openai(value: dict[str, Any]) -> bool:

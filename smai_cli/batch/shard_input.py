@@ -1,11 +1,13 @@
 """The lines of one shard of an input: the others are counted, and not looked at."""
 
+import hashlib
 import os
 from array import array
 from collections.abc import Iterator
 
-from smai_cli.batch.feed import Input, Start
+from smai_cli.batch.input import Input, Start
 from smai_cli.batch.lines import is_blank
+from smai_cli.batch.pin import InputId
 from smai_cli.batch.shard import Shard
 from smai_cli.errors import UsageError
 
@@ -29,7 +31,11 @@ class ShardInput(Input):
     def _all(self) -> Iterator[tuple[int, int, bytes]]:
         every, first = self._shard.total, self._shard.number % self._shard.total
         places = array("q")
+        digest, size = hashlib.sha256(), 0
         for number, offset, data in self.all_lines():
+            if not self.is_file:
+                digest.update(data)
+                size += len(data)
             if not self.may_be_empty and not is_blank(data):
                 self.may_be_empty = True  # somebody has a line
             if number % every == first and not is_blank(data):
@@ -38,6 +44,8 @@ class ShardInput(Input):
                 yield number, offset, data
         if self.is_file:
             self._places = places
+        else:
+            self.identity = InputId(size, digest.hexdigest())
 
     def _known(self, places: "array[int]", first: int) -> Iterator[tuple[int, int, bytes]]:
         for at in range(0, len(places), 3):

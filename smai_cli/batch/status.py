@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from smai_cli.batch.pin import Pin, read_pin
-from smai_cli.batch.results import read_result
+from smai_cli.batch.results import lines_in, read_result, tokens_in
 from smai_cli.errors import KINDS, Status, UsageError
 from smai_cli.output.outfile import partial_of
 
@@ -54,13 +54,13 @@ def progress_of(path: str) -> Progress:
     prompt_tokens = completion_tokens = 0
     try:
         with open(file, "rb") as results:
-            for data in results:
+            for _, data in lines_in(results):
                 known = read_result(data)
                 if known is None:
                     continue
                 if statuses.get(known.number) != Status.COMPLETE:
                     statuses[known.number] = known.status
-                usage = _usage_in(data)
+                usage = tokens_in(data)
                 prompt_tokens += usage[0]
                 completion_tokens += usage[1]
     except OSError as exc:
@@ -157,16 +157,6 @@ def _shard_facts(one: Progress) -> dict[str, Any]:
         "of": pin.total if pin else None,
         **_facts(one),
     }
-
-
-def _usage_in(data: bytes) -> tuple[int, int]:
-    """Return the tokens of a result, in either form."""
-    value = json.loads(data)
-    response = value.get("response")
-    usage = response["body"].get("usage") if isinstance(response, dict) else value.get("usage")
-    if not isinstance(usage, dict):
-        return 0, 0
-    return usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
 
 
 def _is_locked(path: str) -> bool:

@@ -53,8 +53,8 @@ def _checked_share(ctx: click.Context, param: click.Parameter, value: str | None
     help="Write the results to FILE when all are complete, and to FILE.partial until then.",
 )
 @click.option("--resume", is_flag=True, help="Continue with FILE.partial; ask again what may succeed now.")
-@click.option("--resume-failed", is_flag=True, help="Continue, and ask every failed line again.")
-@click.option("--drop-stale", is_flag=True, help="Move results of changed lines to FILE.stale, and continue.")
+@click.option("--resume-failed", is_flag=True, help="Keep complete answers; ask all others as the options are now.")
+@click.option("--drop-stale", count=True, help="Move results of changed lines to FILE.stale; twice: even if most are.")
 @click.option("--shard", metavar="K/N", help="Ask only lines K, K+N, ...; auto/N or auto: as the engine says.")
 @click.option("--merge", is_flag=True, help="Join the results of all shards, FILE..., in input order.")
 @click.option("--status", is_flag=True, help="Print the progress of the shards whose results are in FILE...")
@@ -106,6 +106,7 @@ def _checked_share(ctx: click.Context, param: click.Parameter, value: str | None
 )
 @extract_option
 @click.option("--accept", metavar="WORD", multiple=True, help="Take this finish_reason as a success; repeatable.")
+@click.option("--fail-empty", is_flag=True, help="Fail lines whose answer is empty, or nothing but white space.")
 @click.option(
     "--api", type=click.Choice(APIS), default="auto", show_default=True, help="The API to use; auto: by the model."
 )

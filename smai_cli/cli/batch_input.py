@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from smai_cli.batch.feed import Input
+from smai_cli.batch.input import Input
 from smai_cli.batch.lines import Defaults
 from smai_cli.batch.pin import pin_of
 from smai_cli.batch.template import Template

@@ -1,6 +1,7 @@
 """--dry-run of `smai batch`: what would be asked, counted, with the first request."""
 
 import json
+from collections import Counter
 from typing import Any
 
 from smai_cli.batch.encoding import Encoding
@@ -17,13 +18,20 @@ from smai_cli.output.descriptors import Output
 from smai_cli.stream.content import text_of
 from smai_cli.text import escaped
 
+# So many names of members that are not sent are shown.
+_NAMES = 100
 
-def print_batch(feed: Feed, encoding: Encoding, server: ServerOptions, deadline: Deadline) -> None:
+
+def print_batch(
+    feed: Feed, encoding: Encoding, server: ServerOptions, deadline: Deadline, used: frozenset[str] = frozenset()
+) -> None:
     """Print the lines as one object of JSON: how many, their characters and tokens, and the first request.
 
-    Raises UsageError where nothing can be asked.
+    It also names the members of the lines that are not sent, except those that a template has `used`. Raises UsageError
+    where nothing can be asked.
     """
     first: Line | None = None
+    not_sent: Counter[str] = Counter()
     lines = characters = count = 0
     is_exact = True
     while job := feed.take():
@@ -31,6 +39,9 @@ def print_batch(feed: Feed, encoding: Encoding, server: ServerOptions, deadline:
         if job.line is None:
             continue
         first = first or job.line
+        for name in job.line.handed:
+            if name not in used and (name in not_sent or len(not_sent) < _NAMES):
+                not_sent[name] += 1
         for message in job.line.request.messages:
             text = text_of(message.content)
             exact = tokens.count(text, job.line.request.model)
@@ -44,6 +55,7 @@ def print_batch(feed: Feed, encoding: Encoding, server: ServerOptions, deadline:
         "characters": characters,
         "tokens": count,
         "tokens_source": "local" if is_exact else "estimate",
+        "not_sent": dict(not_sent),
         "first": _shown(first, encoding, server, deadline),
     }
     # Half a surrogate pair, which JSON can escape and UTF-8 cannot hold, stays escaped.

@@ -7,19 +7,21 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from smai_cli.batch import report
 from smai_cli.batch.batch import Batch, BatchOptions, Tally
 from smai_cli.batch.encoding import Encoding
 from smai_cli.batch.feed import Feed, no_lines
+from smai_cli.batch.found import Found, Stale
 from smai_cli.batch.gate import Limits
 from smai_cli.batch.halt import parse_halt
 from smai_cli.batch.outputs import InOrder, ToFile, ToStdout
 from smai_cli.batch.partial import PartialFile
-from smai_cli.batch.pin import check_pin, write_pin
-from smai_cli.batch.plan import Found, Plan
+from smai_cli.batch.pin import check_pin, check_piped_input, pinned_input, read_pin, write_pin
+from smai_cli.batch.plan import Plan
 from smai_cli.batch.results import read_result
+from smai_cli.cli.batch_connect import connector
 from smai_cli.cli.batch_input import BatchInput, read_input
 from smai_cli.cli.batch_preview import print_batch
 from smai_cli.cli.command_line import log_of
@@ -27,16 +29,13 @@ from smai_cli.cli.descriptor_limit import allow_descriptors
 from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.cli.options import BatchValues, ServerOptions
 from smai_cli.cli.server import chosen_endpoint, serving
-from smai_cli.clocks import Clocks, Deadline
-from smai_cli.config.endpoint import Endpoint, find_ca_file
-from smai_cli.errors import SmaiError, UsageError
-from smai_cli.http import transport
-from smai_cli.http.keepalive import KeepAlive
-from smai_cli.http.trace import Tracer, silent
+from smai_cli.clocks import RunningClock
+from smai_cli.config.endpoint import Endpoint
+from smai_cli.errors import SmaiError, Status, UsageError
+from smai_cli.http.trace import Tracer
 from smai_cli.main import die_by
 from smai_cli.output import ledger
 from smai_cli.output.descriptors import STDERR, Output, say, say_plain, stderr_can_draw
-from smai_cli.stream.pump import Source
 
 # The signals with which a person, an engine or a terminal ends a run; some engines warn with the last three.
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
@@ -59,7 +58,8 @@ class BatchRun:
         self._begun_s = time.monotonic()
         self._halt = parse_halt(typed.halt)
         self._server = server
-        self._deadline = server.clocks.deadline()
+        self._clock = RunningClock()
+        self._deadline = server.clocks.deadline(self._clock)
         self._tracer = Tracer(say) if typed.verbose else None
         self.life = Lifecycle(
             self._deadline,
@@ -84,7 +84,8 @@ class BatchRun:
             self._tracer.key = self.life.key
         encoding = _encoding(self._server, self.typed)
         if self.typed.output:
-            self._partial = PartialFile(self.typed.output, resumes=self.typed.resume or self.typed.resume_failed)
+            resumes = self.typed.resume or self.typed.resume_failed
+            self._partial = PartialFile(self.typed.output, resumes=resumes, say=self.life.say)
             self._place = self._partial.name
         try:
             feed = self._pinned_feed(given, encoding)
@@ -93,6 +94,10 @@ class BatchRun:
                 self._ask(given, feed, encoding, endpoint)
             if not len(feed.plan) and not given.source.may_be_empty and self.signum is None:
                 raise no_lines(given.source)
+            feed.check_unchanged()
+            if self.typed.output and self.typed.shard and (found := given.source.identity):
+                check_piped_input(self.typed.output, self.typed.shard, found)
+                write_pin(self.typed.output, self.typed.shard, found, len(feed.plan))
             self._finish(feed.plan)
         finally:
             if self._partial:
@@ -104,7 +109,8 @@ class BatchRun:
         encoding = _encoding(self._server, self.typed)
         feed = Feed(given.source, given.defaults, encoding, Plan())
         feed.check()
-        print_batch(feed, encoding, self._server, self._deadline)
+        template = given.defaults.template
+        print_batch(feed, encoding, self._server, self._deadline, template.names if template else frozenset())
 
     def _pinned_feed(self, given: BatchInput, encoding: Encoding) -> Feed:
         """Return the lines that are left to ask, of the shard that the results in the file are of.
@@ -117,28 +123,38 @@ class BatchRun:
         check_pin(output, shard, file, has_results=self._partial.has_results)
         feed = self._feed(given, encoding)
         if shard:
-            write_pin(output, shard, file, None if file is None else len(feed.plan))
+            has_results = self._partial.has_results
+            if file is not None:
+                write_pin(output, shard, pinned_input(output, file, is_checked=has_results), len(feed.plan))
+            elif not has_results or read_pin(output) is None:
+                write_pin(output, shard, None, None)
         return feed
 
     def _feed(self, given: BatchInput, encoding: Encoding) -> Feed:
         """Return the lines that are left to ask. Raises UsageError, or OutputError."""
         typed = self.typed
         while True:
-            found = (
-                Found((offset, read_result(line)) for offset, line in self._partial.lines()) if self._partial else None
-            )
+            lines = self._partial.lines() if self._partial else ()
+            results = ((offset, read_result(line)) for offset, line in lines)
+            found = Found(results, by_line=typed.resume_failed) if self._partial else None
             plan = Plan(found, all_failed=typed.resume_failed, drops_stale=typed.drop_stale)
             feed = Feed(given.source, given.defaults, encoding, plan)
             feed.check()
-            stale = plan.stale() if given.source.is_file else []
+            stale = plan.stale() if given.source.is_file else None
             if not stale or self._partial is None:
                 if found and found.unreadable:
                     self.life.say(
-                        f"{self._place}: lines that are no result: {found.unreadable}; they count as not asked"
+                        f"{self._place}: lines that are not results: {found.unreadable}; they count as not asked"
                     )
                 return feed
-            self._partial.drop(stale, f"{typed.output}.stale")
-            self.life.say(f"results of changed lines: {len(stale)}; they are in {typed.output}.stale")
+            self._partial.drop(stale.offsets, f"{typed.output}.stale")
+            self._say_stale(stale)
+
+    def _say_stale(self, stale: Stale) -> None:
+        self.life.say(
+            f"dropped {len(stale.offsets)} results of changed lines, {stale.complete} of them complete answers; "
+            f"they are in {self.typed.output}.stale"
+        )
 
     def _ask(self, given: BatchInput, feed: Feed, encoding: Encoding, endpoint: Endpoint | None) -> None:
         """Ask the lines that are left. Raises SmaiError, or ReaderGoneError."""
@@ -153,10 +169,11 @@ class BatchRun:
                 encoding,
                 results,
                 self._told,
-                connect=_connector(target, self._server, self._tracer),
+                connect=connector(target, self._server, self._tracer),
                 check=given.check,
                 hide=self.life.without_key,
                 deadline=self._deadline,
+                clock=self._clock,
             )
             self._progress = self._shown_progress(self._batch, feed, is_known=given.source.is_file)
             with self._signals(self._batch):
@@ -171,10 +188,11 @@ class BatchRun:
         partial, typed = self._partial, self.typed
         if partial is None or plan.missing() or not _is_allowed(plan, typed.allow_failed):
             return
-        if not partial.is_whole:
-            stale = plan.stale()
-            if stale:
-                partial.put_aside(stale, f"{typed.output}.stale")
+        if not (partial.is_published and plan.is_in_place()):
+            partial.begin()
+            if stale := plan.stale():
+                partial.put_aside(stale.offsets, f"{typed.output}.stale")
+                self._say_stale(stale)
             self.life.end_no_more()
             partial.publish(plan.order())
         self._place = typed.output
@@ -184,7 +202,7 @@ class BatchRun:
             return ToFile(self._partial)
         if not self.typed.keep_order:
             return ToStdout(Output())
-        in_order = InOrder(Output())
+        in_order = InOrder(Output(), self.life.say)
         feed.may_take = in_order.may_take
         return in_order
 
@@ -202,6 +220,7 @@ class BatchRun:
             timeout_s=typed.timeout,
             accept=typed.accept,
             extract=typed.extract,
+            fail_empty=typed.fail_empty,
             halt=self._halt,
             token_limit=typed.token_limit,
             grace_s=typed.grace,
@@ -291,33 +310,17 @@ class BatchRun:
             say_plain(self.life.without_key(json.dumps(facts | {"output": self._place})))
         elif is_told:
             self.life.say(report.end_line(plan, tally, self._place))
+            cut = plan.failures().get(Status.CUT_SHORT)
+            if cut and typed.output:
+                self.life.say(
+                    f"lines cut by the token limit: {cut}; --resume-failed with more --max-tokens asks them again"
+                )
         return status
 
 
 def _encoding(server: ServerOptions, typed: BatchValues) -> Encoding:
     more = server.settings.get("responses_models")
     return Encoding(more.value if more else (), extract=typed.extract)
-
-
-def _connector(
-    endpoint: Endpoint, server: ServerOptions, tracer: Tracer | None
-) -> Callable[[], Callable[[str, bytes, Deadline], Source]]:
-    """Return what gives each worker what it sends by."""
-    ca_file = find_ca_file(os.environ) if endpoint.is_tls else None
-    clocks = server.clocks
-
-    def connect() -> Callable[[str, bytes, Deadline], Source]:
-        keep_alive = KeepAlive()
-
-        def post(path: str, body: bytes, deadline: Deadline) -> Source:
-            limits = Clocks(clocks.connect_timeout_s, clocks.idle_timeout_s, deadline)
-            return transport.post(
-                endpoint, path, body, limits, ca_file=ca_file, trace=tracer or silent, keep_alive=keep_alive
-            )
-
-        return post
-
-    return connect
 
 
 def _is_allowed(plan: Plan, allowed: str | None) -> bool:

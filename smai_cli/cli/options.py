@@ -1,5 +1,7 @@
 """What was typed, as typed values: made of click's once, at the edge, and never written to."""
 
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from smai_cli.clocks import Clocks, Deadline
@@ -22,9 +24,9 @@ class ClockOptions(Frozen):
     max_time_s: float
     retries: int
 
-    def deadline(self) -> Deadline:
-        """Return the end of a run that begins now."""
-        return Deadline(self.max_time_s)
+    def deadline(self, now: Callable[[], float] = time.monotonic) -> Deadline:
+        """Return the end of a run that begins now, on the clock `now`."""
+        return Deadline(self.max_time_s, now)
 
     def clocks(self, deadline: Deadline) -> Clocks:
         """Return the limits of an exchange in a run with this end."""
@@ -87,7 +89,7 @@ class BatchValues(RequestValues):
     output: str | None
     resume: bool
     resume_failed: bool
-    drop_stale: bool
+    drop_stale: int
     shard: "Shard | None"
     keep_order: bool
     form: str | None
@@ -104,6 +106,7 @@ class BatchValues(RequestValues):
     grace: float
     accept: tuple[str, ...]
     extract: bool
+    fail_empty: bool
     progress: bool
     summary: str | None
     dry_run: bool

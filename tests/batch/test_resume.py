@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ from batching import Ask, Desk, MakeDesk, Questions, command, encoded, reach, re
 from outfolder import names, partial
 
 from smai_cli.batch.encoding import Encoding
-from smai_cli.batch.feed import Feed, Input
+from smai_cli.batch.feed import Feed
+from smai_cli.batch.found import Found
+from smai_cli.batch.input import Input
 from smai_cli.batch.lines import Defaults, read_line
-from smai_cli.batch.plan import Found, Plan
+from smai_cli.batch.plan import Plan
 from smai_cli.batch.results import Known
 from smai_cli.batch.shard import Shard
 from smai_cli.batch.shard_input import ShardInput
 from smai_cli.errors import UsageError
+from smai_cli.mock.script import Script, prompt_of
+from smai_cli.mock.server import Received
 
 pytest_plugins = ["batching"]
 pytestmark = pytest.mark.preloaded
@@ -171,6 +176,60 @@ def test_resume_failed_asks_every_failure_again(batch: Ask, mixed: tuple[Desk, P
     assert names(out) == ["answers.jsonl"]
 
 
+class Cutting(Desk):
+    """A desk whose answers to "long ..." are cut unless 100 tokens are allowed."""
+
+    def __init__(self) -> None:
+        super().__init__(Script(delay_s=0.0, echo=True))
+
+    def check(self, received: Received) -> None:
+        super().check(received)
+        is_long = prompt_of(received.json).startswith("long") and received.json.get("max_tokens") != 100
+        self.script = replace(self.script, finish_reason="length" if is_long else "stop")
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("form", ["flat", "openai"])
+def test_the_second_step_asks_cut_lines_again_with_more_tokens_and_no_other(
+    batch: Ask, questions: Questions, out: Path, named: bool, form: str
+) -> None:
+    """As the hint of the first run says, also where lines have no id and one is there twice, and after a kill."""
+    prompts = ["a", "long b", "twin", "long twin", "twin", "long twin", "c"]
+    file = questions(*({"id": f"n{at}", "prompt": it} if named else it for at, it in enumerate(prompts)))
+    with Cutting() as server:
+        flags = ("-j1", "-o", out, "--format", form, file)
+        first = batch(server, "--summary", "text", *flags)
+        assert first.status == 9
+        assert "lines cut by the token limit: 3; --resume-failed with more --max-tokens asks them again" in first.stderr
+        rows = partial(out).read_bytes().splitlines(keepends=True)
+        server.received.clear()
+        assert batch(server, "--resume-failed", "--max-tokens", "100", "--token-limit", "2", *flags).status == 2
+        assert batch(server, "--resume-failed", "--max-tokens", "100", *flags).status == 0
+        assert sorted(server.prompts) == ["long b", "long twin", "long twin"]
+        assert [it["index"] for it in results_in(out)] == list(range(1, 8))
+        assert all(it["complete"] for it in results_in(out))
+        complete = [row for row in rows if json.loads(row)["complete"]]
+        assert set(complete) <= set(out.read_bytes().splitlines(keepends=True))
+        # All is complete now, and nothing is asked again.
+        server.received.clear()
+        assert batch(server, "--resume-failed", "--max-tokens", "100", *flags).status == 0
+        assert server.received == []
+
+
+def test_the_second_step_keeps_no_answer_to_another_prompt(
+    batch: Ask, desk: MakeDesk, questions: Questions, out: Path
+) -> None:
+    server = desk()
+    assert batch(server, "-o", out, questions({"id": "a", "prompt": "a"}, "b")).status == 0
+    for lines, words in (
+        ([{"id": "a", "prompt": "other"}, "b"], 'line 1 ("a")'),
+        ([{"id": "a", "prompt": "a"}], "line 2"),
+    ):
+        result = batch(server, "-o", out, "--resume-failed", "--max-tokens", "9", questions(*lines))
+        assert result.status == 2
+        assert words in result.stderr
+
+
 @pytest.mark.parametrize(("allowed", "status"), [("2", 4), ("3", 0), ("37%", 4), ("37.5%", 0), ("100%", 0)])
 def test_allow_failed_takes_so_many_for_all(
     batch: Ask, mixed: tuple[Desk, Path], out: Path, allowed: str, status: int
@@ -208,7 +267,15 @@ def test_results_of_another_question_are_refused_and_with_drop_stale_put_aside(
     assert (result.status, server.received, out.read_bytes(), names(out)) == (2, [], whole, ["answers.jsonl"])
     assert words in result.stderr
     assert "--drop-stale" in result.stderr
-    assert batch(server, "-o", out, "--resume", "--drop-stale", *flags, changed).status == 0
+    twice = ("--drop-stale", "--drop-stale") if flags else ("--drop-stale",)
+    if flags:
+        refused = batch(server, "-o", out, "--resume", "--drop-stale", *flags, changed)
+        assert (refused.status, server.received, out.read_bytes()) == (2, [], whole)
+        assert "--drop-stale would drop 2 of 2 complete answers" in refused.stderr
+    dropped = batch(server, "-o", out, "--resume", *twice, *flags, changed)
+    assert dropped.status == 0
+    many = 2 if flags else 1
+    assert f"dropped {many} results of changed lines, {many} of them complete answers" in dropped.stderr
     kept, aside = results_in(out), results_in(out.with_name("answers.jsonl.stale"))
     assert [it["index"] for it in kept] == list(range(1, len(lines) + 1))
     # Nothing of what was paid is lost: each result is there or aside.
@@ -275,7 +342,7 @@ def test_lines_that_are_no_results_are_told_counted_and_not_done(
     stay(out, *strange[:3], second, *strange[3:])
     result = batch(server, "-o", out, "--resume", file)
     assert (result.status, server.prompts) == (0, ["a"])
-    assert f"lines that are no result: {len(strange)}; they count as not asked" in result.stderr
+    assert f"lines that are not results: {len(strange)}; they count as not asked" in result.stderr
     assert [it["text"] for it in results_in(out)] == ["a", "b"]
 
 

@@ -1,6 +1,7 @@
 """--shard: which lines of an input a task of an engine asks, and that no two shards are mixed up."""
 
 import fcntl
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -229,6 +230,32 @@ def test_the_results_of_a_shard_are_refused_to_every_other_run(tmp_path: Path) -
     assert "has results of shard 2/3; --shard 2/3 goes on with it" in told()
     Path(source).write_text(Path(source).read_text().replace("p1", "p0"))
     assert "has results of shard 2/3 of another input" in told("--shard", "2/3")
+
+
+def test_a_change_anywhere_in_a_large_input_makes_it_another_one(tmp_path: Path) -> None:
+    """Also in a line of another shard, behind the first megabytes, and of the same length."""
+    source, out = tmp_path / "prompts", tmp_path / "out"
+    source.write_text(f'"{"x" * 3_000_000}"\n"second"\n"third"\n')
+    words = ("--shard", "2/3", "-o", str(out), "--resume", str(source))
+    assert batch(tmp_path, *words).status == 0
+    assert batch(tmp_path, *words).status == 0
+    source.write_text(source.read_text().replace("third", "other"))
+    assert "has results of shard 2/3 of another input" in batch(tmp_path, *words).stderr
+
+
+def test_what_came_through_a_pipe_is_pinned_at_its_end_as_the_file_would_be(tmp_path: Path) -> None:
+    source, out = prompts(tmp_path, 5), tmp_path / "out"
+    words = ("batch", "--mock", "--shard", "2/3", "-o", str(out), "--resume")
+    data = Path(source).read_bytes()
+    assert run(words, clean_environment(tmp_path), data).status == 0
+    pinned = (tmp_path / "out.shard").read_bytes()
+    assert json.loads(pinned)["input_sha256"] == hashlib.sha256(data).hexdigest()
+    assert run((*words, source), clean_environment(tmp_path)) == (0, b"", "")
+    assert run(words, clean_environment(tmp_path), data) == (0, b"", "")
+    assert (tmp_path / "out.shard").read_bytes() == pinned
+    other = data.replace(b"p3", b"p0")  # of another shard
+    refused = run(words, clean_environment(tmp_path), other)
+    assert (refused.status, "has results of shard 2/3 of another input" in refused.stderr) == (2, True)
 
 
 def test_an_input_that_has_only_grown_is_the_same_one(tmp_path: Path) -> None:

@@ -1,0 +1,170 @@
+"""The results that a file has -> the one that belongs to a line of the input, and those that belong to none."""
+
+from array import array
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from smai_cli.batch.lines import shown_line
+from smai_cli.batch.results import Known
+from smai_cli.errors import Status, UsageError
+
+_DIGEST_BYTES = 16
+_KEY_BYTES = 8
+# Added to the exit status of a failure that is not worth repeating although its status says so.
+FINAL = 0x40
+
+
+class ChangedError(UsageError):
+    """An id whose result is an answer to another request."""
+
+
+class Result(NamedTuple):
+    """A result of a line: where it is, its exit status, and the number that the line had then.
+
+    `is_final` says that its failure is not worth repeating.
+    """
+
+    offset: int
+    status: int
+    number: int
+    is_final: bool
+
+
+class Found:
+    """The results in a file: of several for one line the first complete one counts, else the last.
+
+    `lines` counts the lines, `unreadable` those that are not a result. With `by_line`, a complete result belongs to its
+    line by the digest of the line too, whatever the options were.
+    """
+
+    def __init__(self, results: Iterable[tuple[int, Known | None]], *, by_line: bool = False) -> None:
+        self.unreadable = 0
+        self.lines = 0
+        self._rows: dict[int, int] = {}  # the key of a line -> where in the arrays its result is
+        self._offsets = array("q")
+        self._statuses = bytearray()
+        self._digests = bytearray()
+        self._numbers = array("q")
+        self._by_line: dict[bytes, list[int]] | None = {} if by_line else None
+        self._line_digests: list[bytes] = []
+        for offset, known in results:
+            self.lines += 1
+            if known is None:
+                self.unreadable += 1
+            else:
+                self._add(offset, known)
+        self._used = bytearray(len(self._offsets))
+
+    def _add(self, offset: int, known: Known) -> None:
+        digest = known.digest[:_DIGEST_BYTES]
+        status = known.status | (FINAL if known.is_final else 0)
+        key = key_of(known.id, digest)
+        if known.copy > 1 and known.id is None:
+            key = key_of_copy(key, known.copy)
+        row = self._rows.setdefault(key, len(self._offsets))
+        if row == len(self._offsets):
+            self._offsets.append(offset)
+            self._statuses.append(status)
+            self._digests += digest
+            self._numbers.append(known.number)
+        elif self._is_replaced(row, digest, status):
+            self._offsets[row], self._statuses[row], self._numbers[row] = offset, status, known.number
+            self._digests[row * _DIGEST_BYTES : (row + 1) * _DIGEST_BYTES] = digest
+        else:
+            return
+        if self._by_line is not None:
+            self._add_by_line(self._by_line, row, known)
+
+    def _add_by_line(self, by_line: dict[bytes, list[int]], row: int, known: Known) -> None:
+        line_digest = known.line_digest[:_DIGEST_BYTES]
+        if row == len(self._line_digests):
+            self._line_digests.append(line_digest)
+        else:
+            self._line_digests[row] = line_digest
+        if known.id is None and line_digest and row not in by_line.setdefault(line_digest, []):
+            by_line[line_digest].append(row)
+
+    def _is_replaced(self, row: int, digest: bytes, status: int) -> bool:
+        """Return whether another result of a line counts in place of the one before."""
+        if self._statuses[row] != Status.COMPLETE:
+            return True
+        return digest != self._digest(row) and (self._by_line is None or status == Status.COMPLETE)
+
+    def take(self, key: int, number: int, name: str | int | None, digest: bytes, line_digest: bytes) -> Result | None:
+        """Return the result of a line; None without one.
+
+        `key` is that of the line, or of the copy that it is. Raises ChangedError for an id whose result is an answer to
+        another question.
+        """
+        row = self._rows.get(key)
+        if row is not None and self._used[row]:
+            row = None
+        if row is None or (self._by_line is not None and name is None and self._statuses[row] != Status.COMPLETE):
+            row = self._row_by_line(line_digest[:_DIGEST_BYTES], row)
+        if row is None:
+            return None
+        if name is not None and self._digest(row) != digest[:_DIGEST_BYTES] and not self._is_same(row, line_digest):
+            raise ChangedError(
+                f"{shown_line(number, name)}: the prompt, the model or an option is another one than that of "
+                "its result",
+                "--drop-stale puts that result aside and asks again",
+            )
+        self._used[row] = 1
+        status = self._statuses[row]
+        return Result(self._offsets[row], status & ~FINAL, self._numbers[row], bool(status & FINAL))
+
+    def _is_same(self, row: int, line_digest: bytes) -> bool:
+        """Return whether the result of another request stays with its line: it failed, or only the options changed."""
+        if self._by_line is None:
+            return False
+        return self._statuses[row] != Status.COMPLETE or self._line_digests[row] == line_digest[:_DIGEST_BYTES]
+
+    def _row_by_line(self, line_digest: bytes, row: int | None) -> int | None:
+        """Return the complete result of a line without an id, by its digest; else `row`, or a failure of it."""
+        rows = [one for one in (self._by_line or {}).get(line_digest, ()) if not self._used[one]]
+        complete = (one for one in rows if self._statuses[one] == Status.COMPLETE)
+        return next(complete, rows[0] if rows and row is None else row)
+
+    def stale(self) -> "Stale | None":
+        """Return the results that belong to no line that was taken; None where there are none."""
+        rows = [row for row, used in enumerate(self._used) if not used]
+        if self._by_line is not None:  # a failure of a line that was asked again since is not one of another line
+            known = {self._line_digests[row] for row, used in enumerate(self._used) if used}
+            rows = [
+                row
+                for row in rows
+                if self._statuses[row] == Status.COMPLETE or self._line_digests[row] not in known - {b""}
+            ]
+        if not rows:
+            return None
+        return Stale(
+            offsets=[self._offsets[row] for row in rows],
+            complete=sum(self._statuses[row] == Status.COMPLETE for row in rows),
+            all_complete=self._statuses.count(Status.COMPLETE),
+            first_number=self._numbers[rows[0]],
+        )
+
+    def _digest(self, row: int) -> bytes:
+        return bytes(self._digests[row * _DIGEST_BYTES : (row + 1) * _DIGEST_BYTES])
+
+
+class Stale(NamedTuple):
+    """Results that belong to no line: where they are, how many of all complete ones they have, the first one's line."""
+
+    offsets: list[int]
+    complete: int
+    all_complete: int
+    first_number: int
+
+
+def key_of(name: str | int | None, digest: bytes) -> int:
+    """Return the key of a line: of its id, or where it has none, of the first with its request."""
+    if name is None:
+        return int.from_bytes(digest[:_KEY_BYTES])
+    # A text and a number are two names. The number as text: hash() knows -1 and -2 as one.
+    return hash(name) if type(name) is str else hash((None, str(name)))
+
+
+def key_of_copy(key: int, copy: int) -> int:
+    """Return the key of a further line with the request of `key`: the second one is copy 2."""
+    return key ^ (copy << 1)

@@ -1,0 +1,113 @@
+"""The lines of an input, a regular file or a pipe, with their numbers and offsets."""
+
+import codecs
+import io
+import os
+import select
+import stat
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from smai_cli.batch.lines import is_blank
+from smai_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from smai_cli.batch.pin import InputId
+
+# One line: more than anybody means to ask.
+_LINE_BYTES = 256 * 1024 * 1024
+# File systems note times in steps, of 2 s on FAT, and mostly of a few milliseconds.
+_FRESH_NS = 2_000_000_000
+
+
+class Start(NamedTuple):
+    """Where a line is in a file: its number from 1, and its offset."""
+
+    number: int
+    offset: int
+
+
+class Input:
+    """The lines of a descriptor; `name` is what a message calls it. A regular file is read from where it stands.
+
+    `may_be_empty` says that it is nobody's mistake if there is no line. `identity` tells what came through a pipe from
+    another input, once it has ended; only a shard has one.
+    """
+
+    may_be_empty = False
+    identity: "InputId | None" = None
+
+    def __init__(self, fd: int, name: str) -> None:
+        self.name = name
+        self.is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        self._fd = fd
+        self._version = _version_of(fd)
+        self._is_fresh = time.time_ns() - os.fstat(fd).st_mtime_ns < _FRESH_NS
+        self._start = os.lseek(fd, 0, os.SEEK_CUR) if self.is_file else 0
+
+    @property
+    def file(self) -> int | None:
+        """The descriptor of a regular file; None for a pipe."""
+        return self._fd if self.is_file else None
+
+    def has_changed(self) -> bool:
+        """Return whether a regular file may be another one than when it was opened, by its size and its times.
+
+        One that was written right before may have been written to again without a change of either.
+        """
+        return self.is_file and (self._is_fresh or _version_of(self._fd) != self._version)
+
+    def is_at_end(self) -> bool:
+        """Return whether a pipe has ended and nothing of it is left, without waiting for it."""
+        poller = select.poll()
+        poller.register(self._fd, select.POLLIN)
+        return any(event & select.POLLHUP and not event & select.POLLIN for _, event in poller.poll(0))
+
+    def lines(self, start: Start | None = None) -> Iterator[tuple[int, int, bytes]]:
+        """Yield each line that is not blank, with its number and its offset, from that at `start` on.
+
+        Raises UsageError where reading fails.
+        """
+        return (line for line in self.all_lines(start) if not is_blank(line[2]))
+
+    def all_lines(self, start: Start | None = None) -> Iterator[tuple[int, int, bytes]]:
+        """Yield each line as `lines` does, blank or not; the first one without a BOM."""
+        number, offset = start or Start(1, self._start)
+        file = io.BufferedReader(_Raw(self._fd, offset if self.is_file else None), 64 * 1024)
+        try:
+            while data := file.readline(_LINE_BYTES):
+                if len(data) == _LINE_BYTES:
+                    raise UsageError(f"{self.name}, line {number} is longer than 256 MiB", "send less in one line")
+                if number == 1 and data.startswith(codecs.BOM_UTF8):
+                    offset, data = offset + len(codecs.BOM_UTF8), data.removeprefix(codecs.BOM_UTF8)
+                yield number, offset, data
+                number += 1
+                offset += len(data)
+        except OSError as exc:
+            raise UsageError(f"{self.name}: {exc.strerror}", "check where the lines come from") from exc
+
+
+class _Raw(io.RawIOBase):
+    """A descriptor from an offset of our own, or as it stands where it has none; it stays open."""
+
+    def __init__(self, fd: int, offset: int | None) -> None:
+        self._fd = fd
+        self._offset = offset
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        if self._offset is None:
+            data = os.read(self._fd, len(buffer))
+        else:
+            data = os.pread(self._fd, len(buffer), self._offset)
+            self._offset += len(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _version_of(fd: int) -> tuple[int, int, int]:
+    found = os.fstat(fd)
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns

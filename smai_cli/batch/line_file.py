@@ -1,0 +1,74 @@
+"""Files of lines by their descriptors: read with offsets, copied, appended to."""
+
+import codecs
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from smai_cli.batch.results import lines_in
+from smai_cli.errors import UsageError
+from smai_cli.files import PRIVATE
+from smai_cli.jsonl import mend_tail
+from smai_cli.output.descriptors import output_error
+
+_FLUSH_BYTES = 256 * 1024
+_HEAD_BYTES = 64 * 1024
+
+
+def check_content(fd: int, name: str, *, resumes: bool) -> None:
+    """Raise UsageError for a file that this run must not continue; nothing of it is touched."""
+    head = os.pread(fd, _HEAD_BYTES, 0).removeprefix(codecs.BOM_UTF8)
+    if head and not any(line.startswith(b"{") for line in head.split(b"\n")):
+        raise UsageError(f"{name} holds something else than results", "move it away, or choose another -o")
+    if head and not resumes:
+        raise UsageError(f"{name} has results of an earlier run", "--resume goes on with it; to begin anew, remove it")
+
+
+def read_lines(fd: int) -> Iterator[tuple[int, bytes]]:
+    """Yield each line of the file `fd` with its offset; the last one with a line end, whether it has one or not."""
+    with open(fd, "rb", closefd=False) as file:
+        file.seek(0)
+        for offset, line in lines_in(file):
+            yield offset, line if line.endswith(b"\n") else line + b"\n"
+
+
+def copy_file(fd: int, out: "LineWriter") -> None:
+    """Write all of the file `fd`, and a line end if the last line has none, so that every offset stays."""
+    at, piece = 0, b"\n"
+    while more := os.pread(fd, _FLUSH_BYTES, at):
+        out.write(more)
+        at, piece = at + len(more), more
+    if not piece.endswith(b"\n"):
+        out.write(b"\n")
+
+
+@contextlib.contextmanager
+def appending(place: str) -> Iterator["LineWriter"]:
+    """Yield what appends lines to the file `place`; at the end they are on the disk. Raises OutputError."""
+    try:
+        fd = os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE)
+        try:
+            mend_tail(fd)
+            with contextlib.closing(LineWriter(fd)) as out:
+                yield out
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as exc:
+        raise output_error(f"{place}: ", exc) from exc
+
+
+class LineWriter:
+    """Lines to a descriptor, many in one write."""
+
+    def __init__(self, fd: int) -> None:
+        self._file: BinaryIO = open(fd, "ab", buffering=_FLUSH_BYTES, closefd=False)  # noqa: SIM115  # closed below
+
+    def write(self, line: bytes) -> None:
+        """Write a line, now or later."""
+        self._file.write(line)
+
+    def close(self) -> None:
+        """Write what is left. Raises OSError."""
+        self._file.close()

@@ -1,0 +1,31 @@
+"""What the workers of `smai batch` send by: each has a connection of its own that lives on."""
+
+import os
+from collections.abc import Callable
+
+from smai_cli.batch.batch import Exchange, Post
+from smai_cli.cli.options import ServerOptions
+from smai_cli.clocks import Clocks, Deadline
+from smai_cli.config.endpoint import Endpoint, find_ca_file
+from smai_cli.http import transport
+from smai_cli.http.keepalive import KeepAlive
+from smai_cli.http.trace import Tracer, silent
+
+
+def connector(endpoint: Endpoint, server: ServerOptions, tracer: Tracer | None) -> Callable[[], Post]:
+    """Return what gives each worker what it sends by."""
+    ca_file = find_ca_file(os.environ) if endpoint.is_tls else None
+    clocks = server.clocks
+
+    def connect() -> Post:
+        keep_alive = KeepAlive()
+
+        def post(path: str, body: bytes, deadline: Deadline, /) -> Exchange:
+            limits = Clocks(clocks.connect_timeout_s, clocks.idle_timeout_s, deadline)
+            return transport.post(
+                endpoint, path, body, limits, ca_file=ca_file, trace=tracer or silent, keep_alive=keep_alive
+            )
+
+        return post
+
+    return connect

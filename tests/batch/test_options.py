@@ -1,0 +1,125 @@
+"""Options that bound, check or show a run: --token-limit, --fail-empty, --dry-run, -k; and messages, each once."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batching import Ask, MakeDesk, Questions, command, encoded, reach, results_in
+from outfolder import partial
+from pumping import Sink
+
+from smai_cli.batch.outputs import InOrder
+
+pytest_plugins = ["batching"]
+
+
+def test_a_token_limit_does_not_wait_for_an_open_pipe(desk: MakeDesk, environment: dict[str, str]) -> None:
+    server = desk()
+    run = subprocess.Popen(
+        command("-j2", "--token-limit", "3"),
+        env=environment | reach(server),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert run.stdin
+    run.stdin.write(encoded(["one two three four five"]))
+    run.stdin.flush()
+    assert run.wait(20) == 2  # nobody has closed the pipe
+    assert run.stderr
+    assert b"--token-limit is 3; the rest of the input is left" in run.stderr.read()
+    run.communicate()
+
+
+@pytest.mark.preloaded
+def test_a_token_limit_says_how_many_lines_are_left(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
+    result = batch(desk(), "-j1", "--token-limit", "3", questions("one two three", "b", "c"))
+    assert result.status == 2
+    assert "--token-limit is 3; 2 lines are left; with -o, --resume asks the rest" in result.stderr
+
+
+@pytest.mark.preloaded
+def test_a_token_limit_counts_tries_that_broke(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
+    server = desk(cut_after=20)
+    result = batch(server, "-j1", "--retries", "9", "--token-limit", "50", questions("word " * 30, "b"))
+    assert result.status == 2
+    assert 1 < len(server.received) < 9
+    assert "--token-limit is 50" in result.stderr
+
+
+@pytest.mark.preloaded
+@pytest.mark.parametrize(("flags", "status"), [([], 0), (["--fail-empty"], 8)])
+def test_an_empty_answer_fails_its_line_with_fail_empty(
+    batch: Ask, desk: MakeDesk, questions: Questions, flags: list[str], status: int
+) -> None:
+    result = batch(desk(echo=False, reply=" \n"), "--retries", "0", *flags, questions("a"))
+    (it,) = result.results
+    assert (result.status, it["exit_status"], it["complete"]) == (status, status, not status)
+
+
+@pytest.mark.preloaded
+def test_dry_run_names_members_that_are_not_sent(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
+    file = questions({"prompt": "a", "temprature": 1}, {"prompt": "b", "temprature": 1, "metadata": {}, "top_p": 1})
+    shown = json.loads(batch(desk(), "--dry-run", file).stdout)
+    assert shown["not_sent"] == {"temprature": 2, "metadata": 1}
+    template = batch(desk(), "--dry-run", "--template", "{word}", questions({"word": "a", "lang": "en"}))
+    assert json.loads(template.stdout)["not_sent"] == {"lang": 1}
+
+
+def test_with_k_one_notice_says_that_many_results_wait_for_a_line() -> None:
+    notices: list[str] = []
+    sink = Sink()
+    results = InOrder(sink, notices.append)
+    for place in range(620):
+        assert results.may_take(place, place + 3)
+    for place in range(1, 620):
+        results.append(place, b"%d\n" % place)
+        assert len(notices) == (place >= 500)
+    assert notices == ["500 results wait for that of line 3; without -k each comes at once"]
+    results.append(0, b"0\n")
+    assert b"".join(sink.writes) == b"".join(b"%d\n" % place for place in range(620))
+
+
+@pytest.mark.preloaded
+def test_a_message_names_its_line_once(batch: Ask, desk: MakeDesk) -> None:
+    result = batch(desk(), stdin=encoded([{"id": "x", "prompt": "a"}, {"id": "x", "prompt": "b"}]))
+    assert result.status == 2
+    assert "smai: line 2: the id was there before\n" in result.stderr or 'smai: line 2 ("x"): the id' in result.stderr
+    assert result.stderr.count("line 2") == 1
+
+
+@pytest.mark.preloaded
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"response": None, "custom_id": "a"},
+        {"response": {"body": None}, "custom_id": "a"},
+        {"response": {"body": {"usage": [1]}}, "custom_id": "a"},
+        {"usage": {"prompt_tokens": "many"}},
+        {"usage": 5},
+        {"response": "text"},
+    ],
+)
+def test_status_of_a_file_that_was_edited_is_a_line(
+    batch: Ask, desk: MakeDesk, questions: Questions, out: Path, change: dict[str, Any]
+) -> None:
+    assert batch(desk(), "-o", out, questions("a", "b")).status == 0
+    first, second = results_in(out)
+    out.write_bytes(encoded([first | change, b"garbage\n", second]))
+    result = batch(desk(), "--status", out)
+    assert (result.status, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[1].split()[:4] == [b"-", b"whole", b"2", b"2"]
+
+
+def test_an_event_above_the_limit_is_a_final_failure(
+    batch: Ask, desk: MakeDesk, questions: Questions, out: Path
+) -> None:
+    """It would be the same again, and cost the same again."""
+    event = json.dumps({"choices": [{"index": 0, "delta": {"content": "x" * (17 * 1024 * 1024)}}]})
+    server, file = desk(tape=f"data: {event}\n\n".encode()), questions("a")
+    for _ in range(2):
+        result = batch(server, "-o", out, "--resume", file)
+        assert (result.status, len(server.received)) == (8, 1)
+    assert "the server sent an event larger than 16 MiB" in results_in(partial(out))[0]["error"]["message"]

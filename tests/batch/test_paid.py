@@ -1,0 +1,261 @@
+"""A result keeps what was paid for, in both forms, and the openai package accepts each body of its form."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+from batching import Ask, MakeDesk, Questions
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai.types.chat import ChatCompletion
+from pumping import Pieces
+from servers import SERVER_TAPES
+from tapes import TAPES
+
+from smai_cli.batch.collector import Collector
+from smai_cli.batch.lines import FLAT, OPENAI
+from smai_cli.batch.results import Asked, encode_result, read_result
+from smai_cli.stream import pump
+from smai_cli.stream.dialects import dialect_for
+from smai_cli.stream.outcome import Outcome
+
+pytest_plugins = ["batching"]
+
+Json = dict[str, Any]
+USAGE = {
+    "prompt_tokens": 3,
+    "completion_tokens": 40,
+    "total_tokens": 43,
+    "prompt_tokens_details": {"cached_tokens": 1},
+    "completion_tokens_details": {"reasoning_tokens": 30, "audio_tokens": 0},
+}
+TOKEN = {"token": "Tea", "logprob": -0.25, "bytes": [84, 101, 97], "top_logprobs": [{"token": "Tea", "logprob": -0.25}]}
+
+
+def result_of(body: bytes, form: str, dialect: str = "chat", request_id: str | None = None) -> Json:
+    """Return the result of a line whose answer has this body; of a complete one it is checked that it says so."""
+    collector, outcome = Collector(), Outcome(model="m")
+    outcome.choices = 1
+    collector.request_id = request_id
+    pump.pump(Pieces(body, is_framed=True), dialect_for(dialect, ""), collector, outcome)
+    line = encode_result(Asked(7, "a", bytes(32), 1, form, {}, bytes(32)), collector.answer(outcome))
+    known = read_result(line)
+    assert known
+    assert (known.id, known.number, known.status) == ("a", 7, outcome.status)
+    result: Json = json.loads(line)
+    assert (result["error"] is None) == result["complete"] == (outcome.error is None)
+    if form == OPENAI and result["response"]:
+        ChatCompletion.model_validate(result["response"]["body"])
+    return result
+
+
+def stream(*deltas: Json, usage: Json | None = None, top: Json | None = None, **choice: Any) -> bytes:
+    """Return a stream of these deltas; `choice` has further members of the choice in each event, `top` of the event."""
+    base = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1700000000, "model": "m", **(top or {})}
+    events: list[Json] = [
+        {**base, "choices": [{"index": 0, "delta": delta, "finish_reason": None, **choice}]} for delta in deltas
+    ]
+    events.append({**base, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    if usage:
+        events.append({**base, "choices": [], "usage": usage})
+    return b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in events) + b"data: [DONE]\n\n"
+
+
+def message_of(result: Json) -> Json:
+    found: Json = result["response"]["body"]["choices"][0]["message"]
+    return found
+
+
+BODIES = [
+    *(pytest.param(tape.bytes, tape.dialect, id=tape.name) for tape in SERVER_TAPES),
+    *(pytest.param(tape.bytes, "chat", id=tape.name) for tape in TAPES),
+]
+
+
+@pytest.mark.parametrize(("body", "dialect"), BODIES)
+def test_the_openai_package_accepts_the_body_of_every_server(body: bytes, dialect: str) -> None:
+    flat, openai = (result_of(body, form, dialect) for form in (FLAT, OPENAI))
+    assert (flat["exit_status"], flat["error"]) == (openai["exit_status"], openai["error"] and flat["error"])
+    if openai["response"]:
+        assert (message_of(openai)["content"] or "") == flat["text"]
+
+
+def test_usage_is_as_the_server_sent_it() -> None:
+    body = stream({"content": "Tea"}, usage=USAGE)
+    assert result_of(body, FLAT)["usage"] == USAGE
+    assert result_of(body, OPENAI)["response"]["body"]["usage"] == USAGE
+
+
+def test_an_openai_body_has_the_id_and_the_time_of_the_server() -> None:
+    body = result_of(stream({"content": "Tea"}, top={"system_fingerprint": "fp"}), OPENAI)["response"]["body"]
+    assert [body[name] for name in ("id", "created", "object", "system_fingerprint")] == [
+        "chatcmpl-1",
+        1700000000,
+        "chat.completion",
+        "fp",
+    ]
+
+
+def test_log_probabilities_of_all_events_are_there() -> None:
+    body = stream({"content": "Tea"}, {"content": " first"}, logprobs={"content": [TOKEN], "refusal": None})
+    wanted = {"content": [TOKEN, TOKEN]}
+    assert result_of(body, FLAT)["logprobs"] == wanted
+    assert result_of(body, OPENAI)["response"]["body"]["choices"][0]["logprobs"] == wanted
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_the_text_of_the_reasoning_is_there(name: str) -> None:
+    body = stream({name: "I think"}, {name: " so."}, {"content": "Tea"}, usage=USAGE)
+    assert result_of(body, FLAT)["reasoning"] == "I think so."
+    assert message_of(result_of(body, OPENAI))[name] == "I think so."
+
+
+def test_annotations_images_and_audio_are_there() -> None:
+    cited = {"type": "url_citation", "url_citation": {"start_index": 0, "end_index": 3, "title": "T", "url": "u"}}
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}, "index": 0}
+    deltas: list[Json] = [
+        {"content": "Tea", "annotations": [cited]},
+        {"annotations": [cited]},
+        {"images": [image]},
+        {"images": [image]},
+        {"audio": {"id": "audio_1", "transcript": "Tea "}},
+        {"audio": {"data": "AAAA", "transcript": "first"}},
+        {"audio": {"data": "BBBB"}},
+        {"audio": {"expires_at": 1700000001}},
+    ]
+    audio = {"id": "audio_1", "transcript": "Tea first", "data": "AAAABBBB", "expires_at": 1700000001}
+    wanted = {"annotations": [cited, cited], "images": [image, image], "audio": audio}
+    flat = result_of(stream(*deltas), FLAT)
+    assert {name: flat[name] for name in wanted} == wanted
+    message = message_of(result_of(stream(*deltas), OPENAI))
+    assert {name: message[name] for name in wanted} == wanted
+
+
+def test_members_that_only_one_server_knows_are_there() -> None:
+    details = [
+        {"type": "reasoning.text", "text": "I think", "index": 0, "format": "f"},
+        {"type": "reasoning.text", "text": " so.", "index": 0, "format": "f"},
+    ]
+    deltas = ({"content": "Tea", "reasoning_details": details[:1]}, {"reasoning_details": details[1:]})
+    body = stream(*deltas, top={"citations": ["u"], "provider": "P"}, native_finish_reason="STOP")
+    whole = [{"type": "reasoning.text", "text": "I think so.", "index": 0, "format": "f"}]
+    assert result_of(body, FLAT)["extra"] == {
+        "citations": ["u"],
+        "provider": "P",
+        "native_finish_reason": "STOP",
+        "reasoning_details": whole,
+    }
+    openai = result_of(body, OPENAI)["response"]["body"]
+    assert (openai["citations"], openai["provider"]) == (["u"], "P")
+    assert openai["choices"][0]["native_finish_reason"] == "STOP"
+    assert openai["choices"][0]["message"]["reasoning_details"] == whole
+
+
+def test_a_long_refusal_is_there_in_full() -> None:
+    words = ["I will not. " * 100, "Never. " * 100]
+    body = stream(*({"refusal": word} for word in words))
+    assert result_of(body, FLAT)["refusal"] == "".join(words)
+    assert message_of(result_of(body, OPENAI))["refusal"] == "".join(words)
+
+
+def test_what_came_of_an_answer_without_text_is_there() -> None:
+    body = stream({"reasoning_content": "I think"})[: -len(b"data: [DONE]\n\n")].replace(b'"stop"', b'"length"')
+    assert result_of(body, FLAT)["reasoning"] == "I think"
+    result = result_of(body, OPENAI)
+    assert (result["error"]["code"], message_of(result)["reasoning_content"]) == ("length", "I think")
+
+
+def test_an_answer_in_one_piece_has_the_same() -> None:
+    message = {"role": "assistant", "content": "Tea", "reasoning_content": "I think", "refusal": None}
+    choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": {"content": [TOKEN]}}
+    body = {"id": "c", "object": "chat.completion", "created": 5, "model": "m", "choices": [choice], "usage": USAGE}
+    flat, openai = (result_of(json.dumps(body).encode(), form) for form in (FLAT, OPENAI))
+    assert [flat[name] for name in ("text", "reasoning", "usage")] == ["Tea", "I think", USAGE]
+    assert flat["logprobs"] == {"content": [TOKEN]}
+    found = openai["response"]["body"]
+    assert {**found, "choices": [{**found["choices"][0], "message": {**message}}]} == body
+
+
+def test_a_response_of_the_responses_api_is_there_in_the_words_of_the_chat_api() -> None:
+    cited = {"type": "url_citation", "start_index": 0, "end_index": 3, "title": "T", "url": "u"}
+    text = {"type": "output_text", "text": "Tea", "annotations": [cited], "logprobs": [TOKEN]}
+    thought = {"type": "reasoning", "id": "rs", "summary": [{"type": "summary_text", "text": "I think"}]}
+    search = {"type": "web_search_call", "id": "ws", "status": "completed"}
+    response = {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 5,
+        "status": "completed",
+        "model": "m",
+        "output": [thought, search, {"type": "message", "role": "assistant", "content": [text]}],
+        "usage": {
+            "input_tokens": 3,
+            "output_tokens": 4,
+            "total_tokens": 7,
+            "input_tokens_details": {"cached_tokens": 1},
+        },
+    }
+    event = {"type": "response.completed", "response": response}
+    for body in (json.dumps(response).encode(), b"data: %s\n\n" % json.dumps(event).encode()):
+        flat, openai = (result_of(body, form, "responses") for form in (FLAT, OPENAI))
+        assert (flat["text"], flat["reasoning"], flat["logprobs"]) == ("Tea", "I think", {"content": [TOKEN]})
+        assert flat["annotations"] == [
+            {"type": "url_citation", "url_citation": {name: cited[name] for name in cited if name != "type"}}
+        ]
+        assert flat["extra"]["output"] == [thought, search]
+        assert flat["usage"].items() >= {**response["usage"], "prompt_tokens": 3, "completion_tokens": 4}.items()  # type: ignore[dict-item]
+        found = openai["response"]["body"]
+        assert (found["id"], found["created"], found["usage"]["completion_tokens"]) == ("resp_1", 5, 4)
+        assert message_of(openai)["reasoning_content"] == "I think"
+
+
+# A member of another form than in OpenAI's API is kept under another name.
+
+NAMES = st.sampled_from(
+    (  # noqa: SIM905  # words, to be read
+        "id created model object service_tier system_fingerprint usage metadata moderation annotations audio logprobs "
+        "function_call tool_calls refusal role content reasoning_content images x"
+    ).split()
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4) | NAMES, inner, max_size=3),
+    max_leaves=8,
+)
+MEMBERS = st.dictionaries(NAMES, JSON, max_size=4)
+
+
+@settings(deadline=None)
+@given(first=MEMBERS, second=MEMBERS, top=MEMBERS, choice=MEMBERS)
+def test_whatever_a_server_sends_the_openai_package_accepts_the_body(
+    first: Json, second: Json, top: Json, choice: Json
+) -> None:
+    body = stream({"content": "Tea", **first}, second, top=top, **choice)
+    flat, openai = result_of(body, FLAT), result_of(body, OPENAI)
+    assert flat["exit_status"] == openai["exit_status"]
+
+
+@pytest.mark.parametrize("name", ["annotations", "audio"])
+def test_a_member_of_another_form_is_there_under_another_name(name: str) -> None:
+    message = message_of(result_of(stream({"content": "Tea", name: [{"type": "file"}]}), OPENAI))
+    assert (message.get(name), message[f"server_{name}"]) == (None, [{"type": "file"}])
+
+
+def test_log_probabilities_that_are_infinite_do_not_spoil_the_body() -> None:
+    body = stream({"content": "Tea"}, logprobs={"content": [{**TOKEN, "logprob": -math.inf}]})
+    choice = result_of(body, OPENAI)["response"]["body"]["choices"][0]
+    assert choice["server_logprobs"] == {"content": [{**TOKEN, "logprob": None}]}
+
+
+@pytest.mark.preloaded
+def test_the_request_id_of_a_result_is_the_header_of_its_answer(
+    batch: Ask, desk: MakeDesk, questions: Questions
+) -> None:
+    line = {"custom_id": "b", "body": {"model": "m", "messages": [{"role": "user", "content": "b"}]}}
+    flat, openai = batch(desk(), "-k", questions("a", line)).results
+    assert (flat["request_id"], openai["response"]["request_id"]) == ("req-mock", "req-mock")
+    server = desk()
+    server.refuse["a"] = 400
+    (refused,) = batch(server, questions("a")).results
+    assert (refused["request_id"], refused["error"]["request_id"]) == ("req-mock", "req-mock")
