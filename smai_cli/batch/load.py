@@ -1,0 +1,124 @@
+"""The load of one model: how many of its requests run at once, and when the next one may start. No threads, no waiting.
+
+A 429 says that requests come too fast: many of them space the starts. Any other refusal says that something on the
+server is unwell: only a large share of them changes how many run at once. A Retry-After holds all starts of the model.
+"""
+
+import math
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+from smai_cli.batch.concurrency import FIRST, KEPT, Concurrency, End
+from smai_cli.batch.spacing import Spacing
+
+__all__ = ["End", "Episode", "LoadControl", "Ticket"]
+
+# By how much a pause may be longer than the server asks for, so that several batches do not return together.
+_SPREAD = 0.1
+
+
+class Ticket(NamedTuple):
+    """A request that was started: after how many cuts, and its number."""
+
+    cuts: int
+    number: int
+
+
+class Episode(NamedTuple):
+    """What begins with a refusal: a pause of all starts, fewer at once, or a slower rate.
+
+    `pause_s` is in seconds, 0 without a pause. `before` and `after` are how many may run at once. `rate` is how many
+    may start in a second, None if that did not change.
+    """
+
+    pause_s: float
+    before: int
+    after: int
+    rate: float | None = None
+
+
+class LoadControl:
+    """The load of one model. Every method takes the time in seconds, on a clock of the caller.
+
+    `jobs` is the most that may run at once. Unless `adapts`, that many may, and only a Retry-After delays a
+    start. `spread` returns a random number from 0 to 1.
+    """
+
+    def __init__(self, jobs: int, adapts: bool = True, spread: Callable[[], float] = random.random) -> None:
+        self._adapts = adapts
+        self._spread = spread
+        self._concurrency = Concurrency(jobs, min(jobs, FIRST) if adapts else jobs)
+        self._spacing = Spacing()
+        self._opens_s = 0.0
+        self._level_before = self.jobs  # of the last cut
+        self._is_announced = True
+
+    @property
+    def jobs(self) -> int:
+        """How many may run at once now."""
+        return self._concurrency.level
+
+    @property
+    def running(self) -> int:
+        """How many run now."""
+        return self._concurrency.running
+
+    def wait_s(self, now_s: float) -> float:
+        """Return in how many seconds one more may start; infinite if not before one has ended."""
+        if not self._concurrency.has_room:
+            return math.inf
+        return max(self._opens_s - now_s, self._spacing.wait_s(now_s) if self._adapts else 0.0)
+
+    def start(self, now_s: float) -> Ticket:
+        """Count a request that starts."""
+        return Ticket(self._concurrency.start(), self._spacing.start(now_s))
+
+    def leave(self, ticket: Ticket, now_s: float, end: End, wait_s: float | None = None) -> Episode | None:
+        """Count a request that has ended; return what begins with that and is worth a message, else None.
+
+        `wait_s` is how long the server asks to wait: until then nothing starts, after TOO_MANY and UNWELL.
+        """
+        if end is End.ANSWERED:
+            self._concurrency.succeed(ticket.cuts)
+            return None
+        self._spacing.refuse()
+        if end is End.UNRELATED:
+            self._concurrency.running -= 1
+            return None
+        pause_s = self._pause(now_s, wait_s)
+        if not self._adapts:
+            self._concurrency.running -= 1
+            return Episode(pause_s, self.jobs, self.jobs) if pause_s else None
+        before, rate = self.jobs, None
+        if self._concurrency.refuse(ticket.cuts, end):
+            self._level_before, self._is_announced = before, False
+            is_too_fast = end is End.TOO_MANY
+        else:  # with a Retry-After one is enough: each costs a pause
+            is_too_fast = end is End.TOO_MANY and (wait_s is not None or ticket.number <= self._spacing.last_cut)
+        if is_too_fast and self._spacing.slow_down(now_s, ticket.number, wait_s):
+            rate = self._spacing.rate
+        return self._announce(pause_s, before, rate)
+
+    def restart(self, _now_s: float) -> None:
+        """Begin with 1 at once after an outage, and return to most of the level before it by doubling."""
+        if self._adapts:
+            self._concurrency.restart()
+
+    def _pause(self, now_s: float, wait_s: float | None) -> float:
+        """Hold all starts for as long as the server asks, and a little more; return for how long, 0 if one runs."""
+        if not wait_s:
+            return 0.0
+        pause_s = wait_s * (1 + self._spread() * _SPREAD)
+        is_new = self._opens_s <= now_s
+        self._opens_s = max(self._opens_s, now_s + pause_s)
+        self._spacing.pause(now_s, self._opens_s)
+        return pause_s if is_new else 0.0
+
+    def _announce(self, pause_s: float, before: int, rate: float | None) -> Episode | None:
+        """Return the episode; a level that hardly falls is not worth one: the refusals may be chance."""
+        if not self._is_announced and self.jobs <= self._level_before * KEPT:
+            self._is_announced, before = True, self._level_before
+        elif not pause_s and rate is None:
+            return None
+        return Episode(pause_s, before, self.jobs, rate)

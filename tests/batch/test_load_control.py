@@ -1,0 +1,372 @@
+"""The load of one model, against servers that are only arithmetic, on their clock.
+
+A goal is a multiple of the least time that the server allows. The rows with a limit of requests a second say what the
+gate before this one took, and may be 5 % slower.
+"""
+
+import heapq
+import math
+import random
+import statistics
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+from smai_cli.batch.load import End, Episode, LoadControl, Ticket
+
+# Whether a request is taken, and if not the Retry-After and the kind of the refusal.
+Answer = tuple[bool, float | None, End]
+# A server gets the time, how many requests it works on, and chance.
+Server = Callable[[float, int, random.Random], Answer]
+TAKEN: Answer = (True, None, End.ANSWERED)
+
+
+def free() -> Server:
+    return lambda *_: TAKEN
+
+
+def bucket(rate: float | Callable[[float], float], burst: float, told_s: float | None = None, p: float = 0) -> Server:
+    """Refuse what is beyond so many a second, and others at random."""
+    level, then_s = burst, 0.0
+
+    def server(now_s: float, _: int, chance: random.Random) -> Answer:
+        nonlocal level, then_s
+        level = min(burst, level + (now_s - then_s) * (rate(now_s) if callable(rate) else rate))
+        then_s = now_s
+        if chance.random() < p:
+            return False, None, End.UNWELL
+        if level < 1:
+            return False, told_s, End.TOO_MANY
+        level -= 1
+        return TAKEN
+
+    return server
+
+
+def window(limit: int, length_s: float, told_s: float | None = None) -> Server:
+    """Refuse what is beyond so many in each window; without `told_s` it says when the next one begins."""
+    number, count = -1, 0
+
+    def server(now_s: float, _: int, __: random.Random) -> Answer:
+        nonlocal number, count
+        if number != now_s // length_s:
+            number, count = int(now_s // length_s), 0
+        count += 1
+        return TAKEN if count <= limit else (False, told_s or (number + 1) * length_s - now_s, End.TOO_MANY)
+
+    return server
+
+
+def at_once(limit: int, end: End = End.UNWELL, told_s: float | None = None) -> Server:
+    return lambda _, running, __: TAKEN if running < limit else (False, told_s, end)
+
+
+def flaky(share: float, end: End = End.UNWELL) -> Server:
+    return lambda _, __, chance: (False, None, end) if chance.random() < share else TAKEN
+
+
+def once(number: int, end: End = End.UNWELL) -> Server:
+    count = 0
+
+    def server(*_: object) -> Answer:
+        nonlocal count
+        count += 1
+        return (False, None, end) if count == number else TAKEN
+
+    return server
+
+
+class Case(NamedTuple):
+    """Batches of so many lines each against a server whose answers take `latency_s`.
+
+    `ideal_s` is the least time that the server allows; `refused_s` is what a refusal takes. From `queue` requests at
+    once on the server is slower, and refuses none. `refused` is always refused, and given up after five times.
+    """
+
+    server: Callable[[], Server]
+    lines: int
+    jobs: int
+    latency_s: float
+    ideal_s: float
+    batches: int = 1
+    queue: int = 0
+    refused: int = -1
+    refused_s: float = 0.005
+
+
+class Result(NamedTuple):
+    """How a simulated run went: its time as a multiple of the ideal, the share refused, how unequal the ends are."""
+
+    ratio: float
+    share: float
+    inequality: float
+    most: int
+
+
+class Simulation:
+    """Batches that share a server; each refused line waits by itself, as in the product."""
+
+    def __init__(self, case: Case, seed: int) -> None:
+        self.case = case
+        self.chance = random.Random(seed)
+        self.loads = [LoadControl(case.jobs, spread=self.chance.random) for _ in range(case.batches)]
+        self.server = case.server()
+        self.lines = [[(0.0, line) for line in range(case.lines)] for _ in self.loads]
+        self.ends: list[tuple[float, int, int, int, Ticket, Answer]] = []
+        self.tries: dict[tuple[int, int], int] = {}
+        self.ended_s = [0.0] * case.batches
+        self.now_s = 0.0
+        self.sent = self.refused = self.running = self.most = 0
+
+    def run(self) -> Result:
+        left = (self.case.lines - (self.case.refused >= 0)) * self.case.batches
+        while left:
+            waits = [wait_s for batch in range(self.case.batches) if (wait_s := self.start(batch)) < math.inf]
+            assert waits or self.ends, "it stands still"
+            assert self.now_s < 20 * self.case.ideal_s
+            self.now_s = min([self.now_s + wait_s + 1e-7 for wait_s in waits] + [end[0] for end in self.ends[:1]])
+            while self.ends and self.ends[0][0] <= self.now_s:
+                left -= self.end(*heapq.heappop(self.ends)[2:])
+        ratio = self.now_s / self.case.ideal_s
+        return Result(ratio, self.refused / self.sent, max(self.ended_s) / min(self.ended_s), self.most)
+
+    def start(self, batch: int) -> float:
+        """Start what may start; return in how many seconds more may."""
+        load, lines = self.loads[batch], self.lines[batch]
+        while lines:
+            wait_s = max(lines[0][0] - self.now_s, load.wait_s(self.now_s))
+            if wait_s > 0:
+                return wait_s
+            line = heapq.heappop(lines)[1]
+            ticket = load.start(self.now_s)
+            self.sent += 1
+            self.most = max(self.most, load.running)
+            answer = self.server(self.now_s, self.running, self.chance)
+            if line == self.case.refused:
+                answer = (False, None, End.UNWELL)
+            took_s = self.case.refused_s * self.chance.uniform(1, 2)
+            if answer is TAKEN:
+                self.running += 1
+                took_s = self.case.latency_s * self.chance.uniform(0.8, 1.2)
+                took_s *= max(1.0, self.running / self.case.queue if self.case.queue else 1.0)
+            heapq.heappush(self.ends, (self.now_s + took_s, self.sent, batch, line, ticket, answer))
+        return math.inf
+
+    def end(self, batch: int, line: int, ticket: Ticket, answer: Answer) -> bool:
+        """End a request; return whether its line has an answer."""
+        is_taken, wait_s, end = answer
+        self.loads[batch].leave(ticket, self.now_s, end, wait_s)
+        if is_taken:
+            self.running -= 1
+            self.ended_s[batch] = self.now_s
+            return True
+        self.refused += 1
+        count = self.tries[batch, line] = self.tries.get((batch, line), 0) + 1
+        if line != self.case.refused or count < 5:
+            pause_s = min(4.0, 0.5 * 2 ** (count - 1)) * self.chance.uniform(0.75, 1.25) if wait_s is None else wait_s
+            heapq.heappush(self.lines[batch], (self.now_s + pause_s, line))
+        return False
+
+
+def simulate(case: Case, seeds: int = 3) -> Result:
+    """Return the median of the ratio and of the share, and the rest at its worst."""
+    results = [Simulation(case, seed).run() for seed in range(seeds)]
+    return Result(
+        statistics.median(it.ratio for it in results),
+        statistics.median(it.share for it in results),
+        statistics.median(it.inequality for it in results),
+        max(it.most for it in results),
+    )
+
+
+GOALS = {
+    "no limit": (Case(free, 2000, 64, 2.0, 62.5), 1.10, 0.0),
+    "one 503 at 256 at once": (Case(lambda: once(10), 5000, 256, 10.0, 195.3125), 1.25, 0.01),
+    "one 429 at 256 at once": (Case(lambda: once(10, End.TOO_MANY), 5000, 256, 10.0, 195.3125), 1.25, 0.01),
+    "1 % random 503": (Case(lambda: flaky(0.01), 2000, 64, 2.0, 62.5 / 0.99), 1.15, 0.03),
+    "5 % random 503": (Case(lambda: flaky(0.05), 2000, 64, 2.0, 62.5 / 0.95), 1.15, 0.08),
+    "15 % random 503": (Case(lambda: flaky(0.15), 2000, 64, 2.0, 62.5 / 0.85), 1.15, 0.20),
+    "30 % random 503": (Case(lambda: flaky(0.30), 2000, 64, 2.0, 62.5 / 0.70), 1.40, 0.35),
+    "1 % random 429": (Case(lambda: flaky(0.01, End.TOO_MANY), 2000, 64, 2.0, 62.5 / 0.99), 1.30, 0.03),
+    "5 % random 429": (Case(lambda: flaky(0.05, End.TOO_MANY), 2000, 64, 2.0, 62.5 / 0.95), 1.60, 0.08),
+    "20 a second": (Case(lambda: bucket(20, 20), 400, 64, 0.2, 19), 1.03 * 1.05, 0.15),
+    "5 a second": (Case(lambda: bucket(5, 5), 200, 64, 1.0, 39), 1.04 * 1.05, 0.15),
+    "1 a second": (Case(lambda: bucket(1, 1), 100, 64, 1.0, 99), 1.19 * 1.05, 0.15),
+    "20 a second, Retry-After": (Case(lambda: bucket(20, 20, 1.0), 400, 64, 0.2, 19), 1.08 * 1.05, 0.15),
+    "5 a second, Retry-After": (Case(lambda: bucket(5, 5, 1.0), 200, 64, 1.0, 39), 1.11 * 1.05, 0.15),
+    "1 a second, Retry-After": (Case(lambda: bucket(1, 1, 1.0), 100, 64, 1.0, 99), 1.25 * 1.05, 0.15),
+    "20 a second, no bursts": (Case(lambda: bucket(20, 1), 600, 64, 0.05, 30), 1.26 * 1.05, 0.15),
+    "20 a second, no bursts, Retry-After": (Case(lambda: bucket(20, 1, 1.0), 600, 64, 0.05, 30), 1.33 * 1.05, 0.15),
+    "20 a second, bursts of 5": (Case(lambda: bucket(20, 5), 300, 64, 0.2, 15), 1.14 * 1.05, 0.15),
+    # A tenth slower than before: the limit is found from above, and each step costs a second.
+    "20 a second, bursts of 5, Retry-After": (Case(lambda: bucket(20, 5, 1.0), 300, 64, 0.2, 15), 1.26 * 1.15, 0.15),
+    "100 a second": (Case(lambda: bucket(100, 100), 3000, 64, 0.5, 30), 1.00 * 1.05, 0.15),
+    "100 in each second, Retry-After": (Case(lambda: window(100, 1, 1.0), 3000, 64, 0.5, 30), 1.32 * 1.05, 0.15),
+    "100 in 10 seconds, Retry-After": (Case(lambda: window(100, 10), 350, 64, 0.2, 30.5), 1.15, 0.15),
+    "8 at once": (Case(lambda: at_once(8), 400, 64, 0.2, 10), 1.35, 0.15),
+    "8 at once, refused after a second": (Case(lambda: at_once(8), 400, 64, 2.0, 100, refused_s=0.7), 1.35, 0.20),
+    "8 at once, by 429": (Case(lambda: at_once(8, End.TOO_MANY), 400, 64, 0.2, 10), 1.35, 0.15),
+    "4 at once, by 429, Retry-After": (Case(lambda: at_once(4, End.TOO_MANY, 1.0), 300, 64, 1.0, 75), 1.50, 0.15),
+    "100 at once": (Case(lambda: at_once(100), 5000, 256, 10.0, 500), 1.25, 0.15),
+    "slows down, refuses nothing": (Case(free, 400, 64, 0.2, 10, queue=8), 1.05, 0.0),
+    "three batches, 20 a second": (Case(lambda: bucket(20, 20), 400, 64, 0.2, 59, batches=3), 1.30, 0.15),
+    "three batches, 12 at once": (Case(lambda: at_once(12), 400, 64, 1.0, 100, batches=3), 1.30, 0.15),
+    "a line that is always refused": (Case(free, 2000, 64, 2.0, 62.5, refused=9), 1.15, 0.01),
+    "50 a second, then 10, then 50": (
+        Case(lambda: bucket(lambda now_s: 10 if 20 <= now_s < 60 else 50, 10), 2400, 64, 0.5, 80),
+        1.30,
+        0.15,
+    ),
+    "20 a second and 5 % random": (Case(lambda: bucket(20, 20, p=0.05), 800, 64, 0.2, 39), 1.40, 0.20),
+}
+
+
+@pytest.mark.parametrize("name", GOALS)
+def test_a_server_is_used_nearly_as_far_as_it_goes_and_refuses_few_requests(name: str) -> None:
+    case, ratio, share = GOALS[name]
+    result = simulate(case)
+    assert result.ratio <= ratio + 0.005
+    assert result.share <= share
+    assert result.inequality <= 2
+    assert result.most <= case.jobs
+
+
+# One by hand.
+
+
+class Manual:
+    """A LoadControl of a server that is driven by hand; `now_s` is the time."""
+
+    def __init__(self, jobs: int = 8, *, adapts: bool = True) -> None:
+        self.now_s = 100.0  # no clock begins at 0
+        self.load = LoadControl(jobs, adapts, spread=lambda: 0.5)
+
+    def start(self, most: int = 600) -> list[Ticket]:
+        """Start as many as may start within a second, up to `most`."""
+        tickets: list[Ticket] = []
+        end_s = self.now_s + 1
+        while len(tickets) < most and (wait_s := self.load.wait_s(self.now_s)) <= end_s - self.now_s:
+            self.now_s += max(0.0, wait_s)
+            tickets.append(self.load.start(self.now_s))
+        return tickets
+
+    def end(self, tickets: list[Ticket], end: End, wait_s: float | None = None) -> list[Episode]:
+        """End requests; return what is worth a message."""
+        return [it for ticket in tickets if (it := self.load.leave(ticket, self.now_s, end, wait_s))]
+
+
+@pytest.mark.parametrize(("jobs", "first"), [(1, 1), (8, 8), (64, 20), (512, 20)])
+def test_it_starts_with_twenty_or_the_ceiling(jobs: int, first: int) -> None:
+    assert len(Manual(jobs).start()) == first
+
+
+def test_it_doubles_with_each_round_that_used_it_fully_and_never_passes_the_ceiling() -> None:
+    server = Manual(100)
+    seen = []
+    for _ in range(4):
+        tickets = server.start()
+        seen.append(len(tickets))
+        server.end(tickets, End.ANSWERED)
+    assert seen == [20, 40, 80, 100]
+
+
+def test_a_round_that_did_not_use_it_fully_does_not_raise_it() -> None:
+    server = Manual(100)
+    for _ in range(60):
+        server.end(server.start(1), End.ANSWERED)
+    assert server.load.jobs == 20
+
+
+@pytest.mark.parametrize("end", [End.TOO_MANY, End.UNWELL])
+def test_one_refusal_changes_nothing_for_the_others_and_is_not_announced(end: End) -> None:
+    server = Manual(8)
+    tickets = server.start()
+    assert not server.end(tickets[:1], end)
+    assert (server.load.jobs, server.load.running) == (8, 7)
+    assert len(server.start()) == 1
+
+
+def test_too_many_429_space_the_starts_and_are_announced_once() -> None:
+    server = Manual(20)
+    told = server.end(server.start(), End.TOO_MANY)
+    assert len(told) == 1
+    assert told[0].rate is not None
+    assert told[0].pause_s == 0
+    assert len(server.start()) <= told[0].rate + 1
+
+
+def test_many_503_cut_down_to_what_the_server_carries_and_say_so() -> None:
+    server = Manual(20)
+    tickets = server.start()
+    told = server.end(tickets[8:], End.UNWELL)
+    assert server.load.jobs == server.load.running == 8
+    assert [(it.before, it.rate) for it in told] == [(20, None)]
+
+
+def test_a_cut_that_does_not_help_is_undone() -> None:
+    """A third of the requests fails, however few run."""
+    server = Manual(20)
+    levels = []
+    for _ in range(12):
+        tickets = server.start()
+        refused = tickets[::3]
+        server.end(refused, End.UNWELL)
+        levels.append(server.load.jobs)
+        server.end([it for it in tickets if it not in refused], End.ANSWERED)
+        levels.append(server.load.jobs)
+    assert min(levels) < 20
+    assert levels[-1] == 20
+
+
+def test_it_never_falls_below_one_and_grows_again_from_there() -> None:
+    server = Manual(8)
+    for _ in range(30):
+        server.end(server.start(), End.UNWELL)
+    assert server.load.jobs == 1
+    for _ in range(200):
+        server.end(server.start(), End.ANSWERED)
+    assert server.load.jobs == 8
+
+
+def test_failures_that_say_nothing_about_load_never_cut_it() -> None:
+    server = Manual(8)
+    for _ in range(20):
+        tickets = server.start()
+        assert len(tickets) == 8
+        assert not server.end(tickets, End.UNRELATED)
+
+
+@pytest.mark.parametrize("adapts", [True, False])
+def test_a_retry_after_holds_every_start_for_at_least_as_long_and_is_announced_once(*, adapts: bool) -> None:
+    server = Manual(8, adapts=adapts)
+    tickets = server.start()
+    begun_s = server.now_s
+    told = server.end(tickets[:2], End.TOO_MANY, 12.0)
+    assert [round(it.pause_s, 1) for it in told] == [12.6]
+    server.end(tickets[2:], End.ANSWERED)
+    assert server.load.wait_s(begun_s) == pytest.approx(12.6)
+    assert server.load.wait_s(begun_s + 13.6) <= 0
+
+
+def test_without_adapting_neither_the_number_nor_the_spacing_changes() -> None:
+    server = Manual(64, adapts=False)
+    for end in (End.TOO_MANY, End.UNWELL):
+        for _ in range(5):
+            tickets = server.start()
+            assert len(tickets) == 64
+            assert not server.end(tickets, end)
+
+
+def test_after_an_outage_it_begins_with_one_and_doubles_up_to_most_of_the_level_before() -> None:
+    server = Manual(128)
+    for _ in range(4):
+        server.end(server.start(), End.ANSWERED)
+    server.end(server.start(), End.UNWELL)
+    server.load.restart(server.now_s)
+    seen = []
+    for _ in range(8):
+        tickets = server.start()
+        seen.append(len(tickets))
+        server.end(tickets, End.ANSWERED)
+    assert seen == [1, 2, 4, 8, 16, 32, 64, 102]
