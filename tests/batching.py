@@ -12,7 +12,7 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Protocol
 
 import process
 import pytest
@@ -116,6 +116,13 @@ class Chaos:
         self._server.stdout.close()
 
 
+class HasUrl(Protocol):
+    """A server of any kind, at a base URL."""
+
+    @property
+    def url(self) -> str: ...
+
+
 Questions = Callable[..., Path]
 Ask = Callable[..., Run]
 MakeDesk = Callable[..., Desk]
@@ -170,7 +177,7 @@ def batch(environment: dict[str, str]) -> Ask:
     """`batch(server, "-j2", file)` runs `smai batch -j2 FILE` against a server; `stdin` is bytes for a pipe."""
 
     def run(
-        server: Desk | Chaos,
+        server: HasUrl,
         *arguments: Any,
         stdin: bytes | IO[Any] | int = subprocess.DEVNULL,
         env: dict[str, str] | None = None,
@@ -184,7 +191,7 @@ def batch(environment: dict[str, str]) -> Ask:
     return run
 
 
-def reach(server: Desk | Chaos) -> dict[str, str]:
+def reach(server: HasUrl) -> dict[str, str]:
     """Return the environment in which smai asks a server, with its key."""
     return {"SMAI_BASE_URL": server.url, "SMAI_API_KEY": KEY}
 

@@ -256,6 +256,10 @@ class RawServer:
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
+    def script_for(self, _: Request, count: int) -> Script:
+        """Return what the next request sees, after `count` requests."""
+        return self._scripts[min(count, len(self._scripts) - 1)]
+
     def next_request(self) -> Request:
         """Wait for the next request and return it."""
         return self._arrived.get(timeout=PATIENCE_S)
@@ -286,7 +290,7 @@ class RawServer:
             with self._wrapped(connection) as peer:
                 request = self._reads(peer)
                 with self._lock:
-                    script = self._scripts[min(len(self.requests), len(self._scripts) - 1)]
+                    script = self.script_for(request, len(self.requests))
                     self.requests.append(request)
                 self._arrived.put(request)
                 script(peer)

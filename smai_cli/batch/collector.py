@@ -73,7 +73,7 @@ class Collector:
         """Keep what is in a chunk; the first chunk of another try begins anew."""
         if self._has_ended:
             self._begin()
-        if not self._has_begun:
+        if not self._has_begun and not chunk.api_error:
             self._has_begun = True
             self._on_begin()
         if chunk.text:

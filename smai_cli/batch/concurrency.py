@@ -106,15 +106,17 @@ class Concurrency:
         if kind is End.UNWELL:
             self._check = _Check(self.level, self._step, self._slow_from, self._refusals / self._starts)
         # If fewer run than may, it is not their number: then only the spacing changes.
-        self._is_falling = kind is End.UNWELL or self._was_full
+        is_falling = kind is End.UNWELL or self._was_full
         self._step, self._slow_from = 1, max(1, int(self._level_before * KEPT))
-        if self._is_falling:
+        if is_falling:
             self.level = max(1, min(self.level, self.running))
         self._forget()
+        self._is_falling = is_falling
 
     def _forget(self) -> None:
         """Begin anew: what has started until now no longer counts as evidence."""
         self._cuts += 1
+        self._is_falling = False
         self._evidence = dict.fromkeys(_CHANCE, 0.0)
         self._begin_round()
 

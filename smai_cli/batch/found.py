@@ -12,6 +12,7 @@ _DIGEST_BYTES = 16
 _KEY_BYTES = 8
 # Added to the exit status of a failure that is not worth repeating although its status says so.
 FINAL = 0x40
+_FORBIDDEN = 0x3F  # a 403, until all results are read
 
 
 class ChangedError(UsageError):
@@ -34,7 +35,8 @@ class Found:
     """The results in a file: of several for one line the first complete one counts, else the last.
 
     `lines` counts the lines, `unreadable` those that are not a result. With `by_line`, a complete result belongs to its
-    line by the digest of the line too, whatever the options were.
+    line by the digest of the line too, whatever the options were. Where no result at all is complete, a 403 has the
+    status of a refused key, so that its line is asked again: nothing shows that the key was right.
     """
 
     def __init__(self, results: Iterable[tuple[int, Known | None]], *, by_line: bool = False) -> None:
@@ -53,11 +55,13 @@ class Found:
                 self.unreadable += 1
             else:
                 self._add(offset, known)
+        reason = Status.REFUSED if Status.COMPLETE in self._statuses else Status.ACCESS
+        self._statuses = self._statuses.replace(bytes([_FORBIDDEN]), bytes([reason]))
         self._used = bytearray(len(self._offsets))
 
     def _add(self, offset: int, known: Known) -> None:
         digest = known.digest[:_DIGEST_BYTES]
-        status = known.status | (FINAL if known.is_final else 0)
+        status = _FORBIDDEN if known.is_forbidden else known.status | (FINAL if known.is_final else 0)
         key = key_of(known.id, digest)
         if known.copy > 1 and known.id is None:
             key = key_of_copy(key, known.copy)

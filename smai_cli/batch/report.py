@@ -1,21 +1,25 @@
-"""What a batch tells on stderr: a line a kind of failure and an episode, never one a line, and the end in numbers."""
+"""What a batch reports on stderr: one line for each kind of failure and episode, and the end in numbers."""
 
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from smai_cli.batch.batch import Batch, Tally
+from smai_cli.batch.batch import Batch
 from smai_cli.batch.feed import Job
 from smai_cli.batch.lines import shown_line
+from smai_cli.batch.load import Episode
 from smai_cli.batch.plan import Plan
+from smai_cli.batch.tally import Tally
 from smai_cli.errors import KINDS, SmaiError
 from smai_cli.output.descriptors import StatusLine, columns
+from smai_cli.text import one_line
 
-# How many ids of a kind are told at the end.
+# How many ids of a kind are reported at the end.
 _IDS = 5
-# Episodes: so many are told as they come, then one so often.
+# So many episodes of a kind are reported as they come, then one so often.
 _EPISODES = 3
 _EPISODE_EVERY_S = 60.0
 _APPEARS_AFTER_S = 1.0
@@ -24,23 +28,25 @@ _RATE_S = 10.0
 _MINUTE_S, _HOUR_S = 60, 3600
 
 
-class Told:
-    """The notices of a run, by `say`: the first failure of each kind as it comes, the others counted."""
+class RunReport:
+    """The notices of a run, printed by `say`: the first failure of each kind as it comes, the others as counts.
+
+    Of the episodes of one kind in which the load of the server matters, three are reported, then one a minute.
+    """
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._lock = threading.Lock()
-        self._failed: dict[tuple[str, int | None], list[str]] = {}
-        self._counts: dict[tuple[str, int | None], int] = {}
-        self._episodes = 0
-        self._untold = 0
-        self._told_s = 0.0
+        self._failed: dict[_Kind, list[str]] = {}
+        self._counts: Counter[_Kind] = Counter()
+        self._episodes: dict[_Kind, _Episodes] = {}
+        self._is_away_reported = False
 
     def failed(self, job: Job, error: SmaiError) -> None:
-        """Tell the first failure of its kind, and count the others."""
+        """Report the first failure of its kind that is a result, and count the others."""
         kind = (error.kind, error.http_status)
         with self._lock:
-            self._counts[kind] = self._counts.get(kind, 0) + 1
+            self._counts[kind] += 1
             names = self._failed.setdefault(kind, [])
             if len(names) < _IDS:
                 names.append(_name(job))
@@ -48,33 +54,69 @@ class Told:
         if is_first:
             self._say(f"{shown_line(job.asked.number, job.asked.id)}: {error.what}")
 
-    def held(self, error: SmaiError, pause_s: float, before: int, after: int) -> None:
-        """Tell an episode in which the server was busy; of many, one a minute."""
-        now_s = time.monotonic()
-        with self._lock:
-            self._episodes += 1
-            if self._episodes > _EPISODES and now_s - self._told_s < _EPISODE_EVERY_S:
-                self._untold += 1
-                return
-            self._told_s, untold, self._untold = now_s, self._untold, 0
-        more = f" ({untold} more such pauses before)" if untold else ""
-        change = f", {before} -> {after} at once" if before != after else ""
-        self._say(f"{error.what}: all starts wait {pause_s:.1f} s{change}{more}")
+    def held(self, error: SmaiError, episode: Episode, model: str | None) -> None:
+        """Report that fewer requests run at once, or none for a while, those of `model` if there are several."""
+        more = self._unreported((error.kind, error.http_status))
+        if more is None:
+            return
+        whose = "all starts" if model is None else f"lines of {one_line(model, 60)}"
+        effects = [f"{whose} wait {episode.pause_s:.1f} s"] if episode.pause_s else []
+        if episode.before != episode.after:
+            effects.append(f"{episode.before} -> {episode.after} at once")
+        if episode.rate is not None:
+            effects.append(f"{episode.rate:.3g} a second")
+        self._say(f"{error.what}: {', '.join(effects)}{more}")
+
+    def away(self, error: SmaiError) -> None:
+        """Report that the server is away."""
+        more = self._unreported(("away", None))
+        self._is_away_reported = more is not None
+        if more is not None:
+            self._say(f"{error.what}: the server is away, and one request at a time is sent until it answers{more}")
+
+    def back(self, away_s: float) -> None:
+        """Report that the server answers again, if it was reported that it is away."""
+        if self._is_away_reported:
+            self._say(f"the server answers again, after {away_s:.0f} s")
 
     def end(self) -> None:
-        """Tell how many have failed of each kind that was told once."""
+        """Report how many lines have failed of each kind that was reported once."""
         for kind, count in self._counts.items():
             if count > 1:
                 names = ", ".join(self._failed[kind])
                 more = f" and {count - _IDS} more" if count > _IDS else ""
-                self._say(f"{count} lines failed so ({_kind(kind)}): {names}{more}")
+                self._say(f"{count} lines failed in this way ({_shown_kind(kind)}): {names}{more}")
+
+    def _unreported(self, kind: "_Kind") -> str | None:
+        """Return what to say about the episodes of this kind before, which were not reported; None to say nothing."""
+        now_s = time.monotonic()
+        with self._lock:
+            episodes = self._episodes.setdefault(kind, _Episodes())
+            episodes.count += 1
+            if episodes.count > _EPISODES and now_s - episodes.reported_s < _EPISODE_EVERY_S:
+                episodes.unreported += 1
+                return None
+            unreported, episodes.unreported, episodes.reported_s = episodes.unreported, 0, now_s
+        return f" ({unreported} times more since the last report)" if unreported else ""
+
+
+# What makes two failures one kind in a report: the word for the exit status, and the HTTP status if there was one.
+_Kind = tuple[str, int | None]
+
+
+class _Episodes:
+    """The episodes of one kind: how many there were, and which were reported."""
+
+    count = 0
+    unreported = 0
+    reported_s = 0.0
 
 
 def _name(job: Job) -> str:
     return str(job.asked.number) if job.asked.id is None else json.dumps(job.asked.id, ensure_ascii=False)[:60]
 
 
-def _kind(kind: tuple[str, int | None]) -> str:
+def _shown_kind(kind: _Kind) -> str:
     name, http_status = kind
     return name if http_status is None else f"{name}, HTTP {http_status}"
 
@@ -142,7 +184,7 @@ class Progress:
         parts = [f"smai: {done} of {len(plan)}" if self._is_known else f"smai: {done} done"]
         if failed:
             parts.append(f", {failed} failed")
-        parts.append(f", {self._batch.gate.running} running")
+        parts.append(f", {self._batch.running} running")
         parts.append(f"; {rate:.1f}/s, {token_rate:.0f} tokens/s")
         if self._is_known and tally.answers:
             left_s = (len(plan) - done) * (now_s - self._begun_s) / tally.answers

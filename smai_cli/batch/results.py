@@ -47,6 +47,7 @@ SETTLED = (Status.COMPLETE, Status.USAGE, Status.REFUSED, Status.CUT_SHORT, Stat
 # More than any input has lines.
 _MOST = 1 << 60
 _DIGEST = "sha256:"
+_FORBIDDEN = 403
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -219,7 +220,7 @@ class Known(NamedTuple):
     """What a line of results says: the id, the digest of its request, which copy, the number, and the exit status.
 
     `line_digest` is as in Asked, empty where a result has none. `is_final` says that the failure is not worth
-    repeating, whatever its status is.
+    repeating, whatever its status is, `is_forbidden` that it is an HTTP status 403: the line or the key may be why.
     """
 
     id: str | int | None
@@ -229,6 +230,7 @@ class Known(NamedTuple):
     status: int
     line_digest: bytes = b""
     is_final: bool = False
+    is_forbidden: bool = False
 
 
 # A complete result in the flat form with nothing beside it.
@@ -279,7 +281,8 @@ def _read_any(data: bytes) -> Known | None:
         error = value.get("error")
         is_retryable = not isinstance(error, dict) or error.get("retryable") is not False
         is_last = is_final(status, is_retryable=is_retryable)
-        return Known(name, _digest_in(value["request"]), copy, number, status, line_digest, is_last)
+        is_403 = status == Status.REFUSED and isinstance(error, dict) and error.get("http_status") == _FORBIDDEN
+        return Known(name, _digest_in(value["request"]), copy, number, status, line_digest, is_last, is_403)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

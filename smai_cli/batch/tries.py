@@ -1,16 +1,18 @@
-"""The tries of one line of a batch: each through the gate, until there is a result, or no time or try is left."""
+"""The tries of one line of a batch: how many there were, whether there is another one, and when."""
 
 import math
 import random
 
-from smai_cli.batch.gate import Gate, Ticket
+from smai_cli.batch.feed import Job
 from smai_cli.clocks import Deadline
-from smai_cli.errors import Again, BusyError, SmaiError
+from smai_cli.errors import Again, SmaiError
 from smai_cli.http.retry import LONGEST_WAIT_S, Retries
 
-# The server is too busy: for a request above a limit, or at all.
-_ABOVE_LIMIT = 429
-_OVERLOADED = (429, 503, 529)
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 60.0
+_DOUBLINGS = 7
+# Some servers say `Retry-After: 0` to every request: a line believes it once.
+_SHORTEST_PAUSE_S = 0.1
 
 
 class LineDeadline(Deadline):
@@ -35,73 +37,86 @@ class LineDeadline(Deadline):
         return error
 
 
-class Tries(Retries):
-    """The tries of one line, each through the gate; `was_stopped` says that the gate closed before the next."""
+class SingleTry(Retries):
+    """One try of a line, after `spent` retries: the schedule decides about the next one, not the pump."""
 
-    def __init__(self, gate: Gate, limit: int) -> None:
-        super().__init__(limit, lambda _: None)
-        self._line = Deadline()
-        self.was_stopped = False
-        self._gate = gate
-        self._ticket: Ticket | None = None
+    def __init__(self, spent: int) -> None:
+        super().__init__(spent, lambda _: None)
+        self.spent = spent
 
-    def start(self) -> bool:
-        """Wait for leave to ask; return False once the gate is closed."""
-        self._ticket = self._gate.enter()
-        return self._ticket is not None
+    def wait(self, error: SmaiError, *, holds_back: bool) -> bool:  # noqa: ARG002  # the signature of Retries
+        """Return False: this was the only try."""
+        return False
 
-    def ends_by(self, deadline: Deadline) -> None:
-        """Hear until when the line may take."""
-        self._line = deadline
 
-    def begins(self) -> None:
-        """Tell the gate that an answer comes."""
-        if self._ticket:
-            self._gate.begins(self._ticket)
+class Tries:
+    """The tries of the line of `job`.
 
-    def end(self, error: SmaiError | None, *, succeeded: bool) -> None:
-        """Tell the gate how the last try has ended."""
-        if self._ticket is None:
-            return
-        if error and _is_busy(error):
-            self._gate.hold(self._ticket, error)
-        else:
-            self._gate.leave(self._ticket, succeeded=succeeded)
-        self._ticket = None
+    `spent` counts the retries, `refusals` how often it was refused for a limit since `through_before` requests of the
+    run had got through. `is_postponed`: it was moved to the end of the queue. `started_s` (monotonic) and `deadline`
+    are those of the line, None before its first try and again after a wait that does not count.
+    """
 
-    def wait(self, error: SmaiError, *, holds_back: bool) -> bool:  # noqa: ARG002  # every line is held back
-        """Wait for the next try after `error` and return True; False where there is none, or not from here.
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.model = job.line.request.model if job.line else ""
+        self.spent = 0
+        self.refusals = 0
+        self.through_before = 0
+        self.is_postponed = False
+        self.started_s: float | None = None
+        self.deadline: Deadline | None = None
 
-        A request above a limit is no try: it leaves, and comes again when the gate is open.
+    def begin(self, now_s: float, run: Deadline, timeout_s: float) -> Deadline:
+        """Note that a try begins; return the end of the line."""
+        if self.deadline is None:
+            self.started_s, self.deadline = now_s, LineDeadline(run, timeout_s)
+        return self.deadline
+
+    def refuse(self, through: int) -> None:
+        """Count a refusal for a limit; `through` is how many requests of the run have got through."""
+        if not self.refusals:
+            self.through_before = through
+        self.refusals += 1
+
+    def postpone(self) -> None:
+        """Note that the line moves to the end of the queue, where it has one more try."""
+        self.is_postponed = True
+        self.forget_time()
+
+    def forget_time(self) -> None:
+        """Begin the time of the line anew: it waits for the server, and that does not count for --timeout."""
+        self.started_s = self.deadline = None
+
+    def limit_pause_s(self, failure: SmaiError) -> float:
+        """Return how long the line waits after a refusal for a limit: as the server asks, or 0.5 s and doubling."""
+        if failure.wait_s is None:
+            return _doubled_s(self.refusals)
+        return max(_spread(failure.wait_s), _doubled_s(self.refusals - 1) if self.refusals > 1 else _SHORTEST_PAUSE_S)
+
+    def next_pause_s(self, failure: SmaiError, limit: int) -> float | None:
+        """Return how long the line waits for its next try of at most `limit` retries, and count that one.
+
+        None where there is none: then the failure is final, and its hint says so if the server asks for a longer wait
+        than there is time.
         """
-        if error.again is Again.NEVER or self.spent >= self.limit or is_above_limit(error):
-            return False
-        pause_s = 0.0 if _is_busy(error) else _pause_s(error, self.spent + 1)
-        if (error.wait_s or 0.0) > LONGEST_WAIT_S and pause_s:
-            error.hint = f"the server asks to wait {math.ceil(error.wait_s or 0.0)} s; try again then"
-            return False
-        if pause_s >= self._line.left_s():
-            error.hint = f"the next try would come in {pause_s:.1f} s, when the time for it is over"
-            return False
-        self.end(error, succeeded=False)
+        if failure.again is Again.NEVER or self.spent >= limit:
+            return None
+        if failure.wait_s is not None and failure.wait_s > LONGEST_WAIT_S:
+            failure.hint = f"the server asks to wait {math.ceil(failure.wait_s)} s; try again then"
+            return None
+        pause_s = _doubled_s(self.spent + 1) if failure.wait_s is None else _spread(failure.wait_s)
+        if self.deadline and pause_s >= self.deadline.left_s():
+            failure.hint = f"the next try would come in {pause_s:.1f} s, when the time for it is over"
+            return None
         self.spent += 1
-        if not self._gate.wait(pause_s):
-            self.was_stopped = True
-            return False
-        self.was_stopped = not self.start()
-        return not self.was_stopped
+        return pause_s
 
 
-def is_above_limit(error: SmaiError) -> bool:
-    """Return whether a request came too early, and is to be sent when the server lets it through."""
-    return isinstance(error, BusyError) and error.http_status == _ABOVE_LIMIT and error.again is Again.UNANSWERED
+def _doubled_s(count: int) -> float:
+    return _spread(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(count - 1, _DOUBLINGS)))
 
 
-def _is_busy(error: SmaiError) -> bool:
-    return isinstance(error, BusyError) and error.http_status in _OVERLOADED
-
-
-def _pause_s(error: SmaiError, spent: int) -> float:
-    """Return for how long a line waits after a failure that is its own, and not the server's load."""
-    pause_s = error.wait_s if error.wait_s is not None else min(60.0, 0.5 * 2.0 ** min(spent - 1, 7))
-    return pause_s * random.uniform(1.0, 1.2)  # noqa: S311  # no secret hangs on it
+def _spread(pause_s: float) -> float:
+    """Return the pause and up to a fifth more, so that lines that wait do not come back together."""
+    return pause_s * random.uniform(1.0, 1.2)  # noqa: S311  # not a secret

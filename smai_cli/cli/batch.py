@@ -77,7 +77,7 @@ def _checked_share(ctx: click.Context, param: click.Parameter, value: str | None
     type=SECONDS,
     default=300,
     show_default=True,
-    help="Give up if no line succeeds for so long while the server is busy; 0: never.",
+    help="End the run when nothing succeeds for so many seconds; 0: no limit.",
 )
 @click.option("--timeout", type=SECONDS, default=0, help="Limit for one line, with all its tries.  [default: no limit]")
 @click.option(

@@ -10,17 +10,18 @@ import time
 from collections.abc import Iterator
 
 from smai_cli.batch import report
-from smai_cli.batch.batch import Batch, BatchOptions, Tally
+from smai_cli.batch.batch import Batch, BatchOptions
 from smai_cli.batch.encoding import Encoding
 from smai_cli.batch.feed import Feed, no_lines
 from smai_cli.batch.found import Found, Stale
-from smai_cli.batch.gate import Limits
 from smai_cli.batch.halt import parse_halt
 from smai_cli.batch.outputs import InOrder, ToFile, ToStdout
 from smai_cli.batch.partial import PartialFile
 from smai_cli.batch.pin import check_pin, check_piped_input, pinned_input, read_pin, write_pin
 from smai_cli.batch.plan import Plan
 from smai_cli.batch.results import read_result
+from smai_cli.batch.schedule import Limits
+from smai_cli.batch.tally import Tally
 from smai_cli.cli.batch_connect import connector
 from smai_cli.cli.batch_input import BatchInput, read_input
 from smai_cli.cli.batch_preview import print_batch
@@ -67,7 +68,7 @@ class BatchRun:
             report=self._report,
             before_end=self._stop_progress,
         )
-        self._told = report.Told(self.life.say)
+        self._notices = report.RunReport(self.life.say)
         self._plan: Plan | None = None
         self._batch: Batch | None = None
         self._partial: PartialFile | None = None
@@ -168,7 +169,7 @@ class BatchRun:
                 feed,
                 encoding,
                 results,
-                self._told,
+                self._notices,
                 connect=connector(target, self._server, self._tracer),
                 check=given.check,
                 hide=self.life.without_key,
@@ -280,7 +281,7 @@ class BatchRun:
     def _report(self, failure: SmaiError | None) -> int:
         """Tell how the run has ended, on stderr; return the exit status."""
         plan, typed = self._plan, self.typed
-        self._told.end()
+        self._notices.end()
         status = self.life.tell(failure)
         if not plan:
             return status

@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 from batching import KEY, Ask, MakeChaos, MakeDesk, Questions, Run, command, encoded, reach, results_in
 
-from smai_cli.batch.halt import Hopeless
-from smai_cli.errors import ConnectError, RefusedError
 from smai_cli.mock.server import Refusal
 
 pytestmark = pytest.mark.thorough
@@ -108,7 +106,7 @@ def test_a_storm_without_end_ends_the_run_after_the_patience_with_few_requests(
     assert result.status == 6
     assert "nothing has succeeded for" in result.stderr
     assert "raise --patience" in result.stderr
-    assert len(server.received) < 60
+    assert len(server.received) < 120
     assert len(result.stderr.splitlines()) < 10
     # No line has failed: all are there to be asked.
     assert not out.exists()
@@ -210,19 +208,12 @@ def test_ten_equal_refusals_before_any_success_end_the_run_and_one_success_does_
     server = desk(status=404)
     result = batch(server, "-j1", questions(*numbered(50)))
     assert (result.status, len(server.received), len(result.results)) == (4, 10, 10)
-    assert "10 lines in a row" in result.stderr
+    assert "10 lines in a row were refused, the last one line 10: " in result.stderr
     assert "--resume-failed asks them again" in result.stderr
     server = desk()
     server.refuse = dict.fromkeys(numbered(50)[1:], 400)
     result = batch(server, "-j1", questions(*numbered(50)))
     assert (result.status, len(server.received)) == (4, 50)
-
-
-def test_refusals_after_a_success_never_end_a_run_whatever_came_between() -> None:
-    hopeless = Hopeless()
-    assert hopeless.failure(None) is None
-    assert hopeless.failure(ConnectError("nobody there", "look")) is None
-    assert not any(hopeless.failure(RefusedError("no such model", "look")) for _ in range(50))
 
 
 def test_a_server_that_is_not_there_ends_the_run_with_the_lines_to_be_asked_again(
@@ -346,7 +337,7 @@ def test_a_thousand_failures_are_a_few_lines(batch: Ask, desk: MakeDesk, questio
     assert result.status == 4
     assert len(told) == 3
     assert told[0].startswith('smai: line 2 ("line 1"): ')
-    assert told[1].startswith("smai: 299 lines failed so (refused, HTTP 400): ")
+    assert told[1].startswith("smai: 299 lines failed in this way (refused, HTTP 400): ")
     assert "and 294 more" in told[1]
     assert "1 of 300 complete, 299 refused" in told[2]
 

@@ -1,0 +1,38 @@
+"""The failures that end a run: what the message says, which line it names, and with which status."""
+
+from smai_cli.batch.failures import IN_A_ROW, Kind
+from smai_cli.batch.feed import Job
+from smai_cli.batch.lines import shown_line
+from smai_cli.errors import AccessError, BusyError, Cause, ClockError, ConnectError, SmaiError
+
+_LATER = "try again later, or raise --patience"
+
+
+def shared_failure(failure: SmaiError, kind: Kind, job: Job) -> SmaiError:
+    """Return what ends the run after a failure of one line that all others would share; the status is that of it."""
+    name = shown_line(job.asked.number, job.asked.id)
+    if kind in (Kind.ACCESS, Kind.OUTPUT):
+        return type(failure)(f"{name}: {failure.what}", f"{failure.hint}; with -o, --resume asks it again")
+    if kind is Kind.SERVER:
+        what = f"{IN_A_ROW} tries in a row failed, the last one of {name}: {failure.what}"
+        return _type_of(failure)(what, f"{failure.hint}; with -o, --resume goes on")
+    what = f"{IN_A_ROW} lines in a row were refused, the last one {name}: {failure.what}"
+    if failure.cause is Cause.FORBIDDEN:
+        return AccessError(what, f"{failure.hint}; with -o, --resume asks them again")
+    return type(failure)(what, f"{failure.hint}; with -o, --resume-failed asks them again")
+
+
+def no_success(failure: SmaiError, job: Job, waited_s: float) -> SmaiError:
+    """Return what ends the run after `waited_s` seconds without a success: status 3, 6 or 7, as the last failure."""
+    name = shown_line(job.asked.number, job.asked.id)
+    return _type_of(failure)(f"nothing has succeeded for {waited_s:.0f} s; {name}: {failure.what}", _LATER)
+
+
+def long_wait(failure: SmaiError) -> SmaiError:
+    """Return what ends the run where the server asks for a longer wait than there is patience."""
+    what = f"{failure.what}; the server asks to wait {failure.wait_s or 0.0:.0f} s"
+    return BusyError(what, "try again then, or raise --patience")
+
+
+def _type_of(failure: SmaiError) -> type[SmaiError]:
+    return type(failure) if isinstance(failure, ConnectError | ClockError) else BusyError

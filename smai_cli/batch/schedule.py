@@ -1,0 +1,304 @@
+"""Which line of a batch is asked next, and when: the queue of all lines, and what follows from each failure.
+
+A worker takes one try of one line after the other. A line that waits, for its next try or for the limit of its model,
+is in the queue and occupies no worker: the others go on.
+"""
+
+import math
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from smai_cli.batch.failures import IN_A_ROW
+from smai_cli.batch.feed import Job
+from smai_cli.batch.judge import Judge, Step, Verdict
+from smai_cli.batch.load import Episode, LoadControl, Ticket
+from smai_cli.batch.model_queue import ModelQueue
+from smai_cli.batch.outage import Outage
+from smai_cli.batch.run_failures import long_wait, no_success
+from smai_cli.batch.tries import Tries
+from smai_cli.errors import SmaiError
+from smai_cli.frozen import Frozen
+
+# So many lines for each request at once are read ahead. While all of them wait for a limit, more are read, to find
+# lines of another model.
+_AHEAD = 2
+_MOST_WAITING, _MOST_WAITING_OF_SEVERAL = 1_000, 20_000
+# A start that is late by less than this was due: the next one does not move.
+_LATE_S = 0.1
+
+
+class Limits(Frozen):
+    """What a user says of the load: requests at once, whether that adapts, the time between two starts, the patience.
+
+    `patience_s` is how long nothing at all may succeed; 0: no limit.
+    """
+
+    jobs: int
+    adapts: bool = True
+    gap_s: float = 0.0
+    patience_s: float = 300.0
+
+
+class Turn(NamedTuple):
+    """One try of a line, which starts now: the request `number`. `ticket` is None for a line that cannot be sent."""
+
+    tries: Tries
+    number: int = 0
+    ticket: Ticket | None = None
+
+
+class LoadNotices(Protocol):
+    """Who reports what happens to the load of the server."""
+
+    def held(self, error: SmaiError, episode: Episode, model: str | None, /) -> None:
+        """Report that fewer requests run at once, or none for a while; `model` is None if there is only one."""
+
+    def away(self, error: SmaiError, /) -> None:
+        """Report that the server is away."""
+
+    def back(self, away_s: float, /) -> None:
+        """Report that the server answers again, after so many seconds."""
+
+
+class Schedule:
+    """The schedule of a run, for any thread: one thread adds lines, the workers take turns and end them.
+
+    `retries` are those of each line; `has_answered` says that an earlier run left a complete answer. `now` is a clock
+    in seconds, `spread` returns a number from 0 to 1. `failure` is what ended the run, if something did.
+    """
+
+    def __init__(  # noqa: PLR0913  # by name but for the first two
+        self,
+        limits: Limits,
+        notices: LoadNotices,
+        *,
+        retries: int = 2,
+        has_answered: bool = False,
+        now: Callable[[], float] = time.monotonic,
+        spread: Callable[[], float] = random.random,
+    ) -> None:
+        self.running = 0
+        self.failure: BaseException | None = None
+        self.is_closed = False
+        self._limits = limits
+        self._notices = notices
+        self._now = now
+        self._spread = spread
+        self._judge = Judge(retries, limits.patience_s, has_answered=has_answered)
+        self._history = self._judge.history
+        self._outage = Outage(spread)
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._has_room = threading.Condition(self._lock)
+        self._queues: dict[str, ModelQueue] = {}
+        self._unsendable: deque[Tries] = deque()
+        self._postponed: deque[Tries] = deque()
+        self._begun: set[Tries] = set()
+        self._last: tuple[SmaiError, Job] | None = None  # the last failure
+        self._next_start_s = -math.inf
+        self._started = 0
+        self._is_read = False
+        self._is_stuck = False
+
+    def add(self, job: Job) -> bool:
+        """Add a line, and wait until another one is wanted; return False once the run is over."""
+        with self._lock:
+            tries = Tries(job)
+            if job.line is None:
+                self._unsendable.append(tries)
+            else:
+                self._queue(tries).add(tries)
+            self._changed.notify()
+            self._has_room.wait_for(lambda: self.is_closed or self._waiting() < self._most_waiting())
+            return not self.is_closed
+
+    def end_input(self) -> None:
+        """Note that no more lines come."""
+        with self._lock:
+            self._is_read = True
+            self._changed.notify_all()
+
+    def is_exhausted(self, within_s: float) -> bool:
+        """Return whether the input has no other line to ask, waiting for its next one or its end for `within_s`."""
+        with self._lock:
+            self._changed.wait_for(lambda: self._is_read or self._waiting(), within_s)
+            return self._is_read and not self._waiting()
+
+    def close(self, failure: BaseException | None = None) -> None:
+        """Start nothing more; the first `failure` is why."""
+        with self._lock:
+            self.is_closed = True
+            self.failure = self.failure or failure
+            self._changed.notify_all()
+            self._has_room.notify_all()
+
+    def next_turn(self) -> Turn | None:
+        """Wait until a line may be asked, and return its try; None once the run is over."""
+        with self._lock:
+            while not self.is_closed:
+                if self._unsendable:
+                    return Turn(self._unsendable.popleft())
+                now_s = self._now()
+                self._recall_postponed()
+                queue, wait_s = self._soonest(now_s)
+                if queue and wait_s <= 0:
+                    return self._start(queue, now_s)
+                if self._is_read and not self.running and not self._waiting():
+                    self._changed.notify_all()
+                    break
+                self._is_stuck = wait_s < math.inf and not self._outage.is_on
+                self._has_room.notify()
+                wait_s = min(wait_s, self._check_patience(queue, now_s))
+                if wait_s > 0:
+                    self._changed.wait(None if wait_s == math.inf else wait_s)
+            return None
+
+    def begin_answer(self, turn: Turn) -> None:
+        """Note that the server begins to answer: until that has ended, a success is in sight."""
+        with self._lock:
+            self._begun.add(turn.tries)
+            self._history.add_answer()
+            self._end_outage(self._now())
+            self._changed.notify()
+
+    def end(self, turn: Turn, failure: SmaiError | None) -> bool:
+        """Note how a try has ended; return whether the line has its result now. `failure` decides, see judge.py."""
+        tries = turn.tries
+        with self._lock:
+            now_s = self._now()
+            has_begun = tries in self._begun
+            self._begun.discard(tries)
+            self.running -= 1
+            if failure is None:
+                verdict = self._judge.success()
+            else:
+                verdict = self._judge.failure(
+                    tries,
+                    failure,
+                    turn.number,
+                    now_s,
+                    has_begun=has_begun,
+                    others_run=self.running > 0,
+                    others_answer=bool(self._begun),
+                )
+            self._follow(turn, failure, verdict, now_s)
+            self._changed.notify()
+        return verdict.step is Step.SETTLE
+
+    def _follow(self, turn: Turn, failure: SmaiError | None, verdict: Verdict, now_s: float) -> None:
+        """Do what follows from the end of a try."""
+        tries, queue = turn.tries, self._queue(turn.tries)
+        if turn.ticket:
+            episode = queue.load.leave(turn.ticket, now_s, verdict.end, verdict.wait_s)
+            if episode and failure:
+                self._notices.held(failure, episode, tries.model if len(self._queues) > 1 else None)
+        if failure:
+            self._last = failure, tries.job
+            queue.limit = failure if verdict.is_limit else queue.limit
+        if verdict.step is Step.AGAIN:
+            queue.delay(tries, now_s + verdict.pause_s)
+        elif verdict.step is Step.POSTPONE:
+            self._postponed.append(tries)
+        if verdict.run_failure:
+            self.close(verdict.run_failure)
+        self._follow_outage(turn, failure, now_s)
+
+    def _follow_outage(self, turn: Turn, failure: SmaiError | None, now_s: float) -> None:
+        """Begin, prolong or end the outage."""
+        outage = self._outage
+        if not self._history.is_server_away:
+            self._end_outage(now_s)
+        if not self._history.is_server_away or self.is_closed:
+            return
+        if not outage.is_on:
+            outage.begin(now_s)
+        elif outage.probe is turn.tries:
+            outage.fail_probe(now_s, now_s + self._judge.patience_left_s(now_s))
+        # While others are under way, an answer to one of them may end it at once: a limit of requests at once.
+        if failure and not outage.is_reported and (outage.has_failed or not self.running):
+            outage.is_reported = True
+            self._notices.away(failure)
+
+    def _end_outage(self, now_s: float) -> None:
+        if not self._outage.is_on:
+            return
+        is_reported, away_s = self._outage.is_reported, self._outage.end(now_s)
+        for queue in self._queues.values():
+            queue.load.restart(now_s)
+        if is_reported:
+            self._notices.back(away_s)
+
+    def _queue(self, tries: Tries) -> ModelQueue:
+        if tries.model not in self._queues:
+            load = LoadControl(self._limits.jobs, self._limits.adapts, self._spread)
+            self._queues[tries.model] = ModelQueue(load)
+        return self._queues[tries.model]
+
+    def _waiting(self) -> int:
+        """Return how many lines are not under way."""
+        return len(self._unsendable) + len(self._postponed) + sum(map(len, self._queues.values()))
+
+    def _most_waiting(self) -> int:
+        """Return up to how many lines are read ahead."""
+        most = _AHEAD * self._limits.jobs
+        if self._is_stuck:
+            most = max(most, _MOST_WAITING if len(self._queues) == 1 else _MOST_WAITING_OF_SEVERAL)
+        return most
+
+    def _recall_postponed(self) -> None:
+        """Put the lines at the end of the queue back into it, once there is nothing else."""
+        if not self.running and len(self._postponed) == self._waiting():
+            while self._postponed:
+                self._queue(self._postponed[0]).add(self._postponed.popleft())
+
+    def _soonest(self, now_s: float) -> tuple[ModelQueue | None, float]:
+        """Return the queue from which a line may start first, and in how many seconds."""
+        queues = [queue for queue in self._queues.values() if len(queue)]
+        history = self._history
+        may_all_fail = history.in_a_row and not history.has_answered
+        if not queues or (may_all_fail and self.running and self.running + history.in_a_row >= IN_A_ROW):
+            return None, math.inf  # those that run show whether all others would fail like them
+        if self._outage.is_on:
+            return min(queues, key=lambda it: it.first_place), self._outage.wait_s(now_s)
+        waits = [(queue.wait_s(now_s), queue.first_place, queue) for queue in queues]
+        wait_s, _, queue = min(waits, key=lambda it: (max(0.0, it[0]), it[1]))
+        return queue, max(wait_s, self._next_start_s - now_s)
+
+    def _start(self, queue: ModelQueue, now_s: float) -> Turn:
+        tries, ticket = queue.pop(now_s), queue.load.start(now_s)
+        self.running += 1
+        self._started += 1
+        is_due = now_s - self._next_start_s <= _LATE_S
+        self._next_start_s = (self._next_start_s if is_due else now_s) + self._limits.gap_s
+        self._is_stuck = False
+        if self._outage.is_on:
+            self._outage.probe = tries
+        if self._waiting() <= self._limits.jobs:
+            self._has_room.notify()
+        self._changed.notify()  # another line may start as well
+        return Turn(tries, self._started, ticket)
+
+    def _check_patience(self, queue: ModelQueue | None, now_s: float) -> float:
+        """Return in how many seconds the patience is over; end the run if it is, or if the server asks to wait longer.
+
+        While requests are under way it is not over: each of them may succeed.
+        """
+        history = self._history
+        if self.running or queue is None or self._outage.is_on or not self._limits.patience_s:
+            return math.inf
+        wait_s = queue.wait_s(now_s)
+        if wait_s <= 0:
+            return math.inf  # only --rpm delays it
+        if history.waiting_since_s is None:
+            history.waiting_since_s = now_s
+        left_s = self._judge.patience_left_s(now_s)
+        is_all_read = self._is_read or self._waiting() >= self._most_waiting()
+        if queue.limit and min(wait_s, queue.limit.wait_s or 0.0) > max(left_s, 0.0) and is_all_read:
+            self.close(long_wait(queue.limit))
+        elif left_s <= 0 and self._last:
+            self.close(no_success(*self._last, now_s - history.waiting_since_s))
+        return 0.0 if self.is_closed else left_s

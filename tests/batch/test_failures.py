@@ -1,0 +1,148 @@
+"""Whose failure it is: the table of the one function that decides it."""
+
+import pytest
+
+from smai_cli.batch.failures import History, Kind, Owner, Past, kind_of, owner_of
+from smai_cli.errors import (
+    AccessError,
+    Again,
+    BrokenError,
+    BusyError,
+    Cause,
+    ClockError,
+    ConnectError,
+    CutShortError,
+    OutputError,
+    RefusedError,
+    SmaiError,
+    UsageError,
+    WithheldError,
+)
+
+LINE, MODEL, SERVER, RUN = Owner.LINE, Owner.MODEL, Owner.SERVER, Owner.RUN
+
+KEY = AccessError("?", http_status=401, cause=Cause.KEY)
+MONEY = AccessError("?", http_status=429, cause=Cause.MONEY, code="insufficient_quota")
+SPENT = AccessError("?", http_status=403, cause=Cause.SPENDING_LIMIT, code="organization_spend_limit_exceeded")
+FLAGGED = AccessError("?", http_status=403, cause=Cause.FORBIDDEN)
+BLOCKED = RefusedError("?", http_status=403, cause=Cause.WEB_PAGE)
+NOT_FOUND = RefusedError("?", http_status=404, cause=Cause.MODEL)
+BAD_URL = UsageError("?")
+FULL = OutputError("?")
+LIMIT = BusyError("?", http_status=429, cause=Cause.RATE_LIMIT)
+LIMIT_IN_200 = BusyError("?", cause=Cause.RATE_LIMIT, code="429", again=Again.HELD_BACK)
+LIMIT_IN_TEXT = BrokenError("?", cause=Cause.RATE_LIMIT, code="429", again=Again.HELD_BACK)
+FINAL_LIMIT = BusyError("?", http_status=429, cause=Cause.RATE_LIMIT, again=Again.NEVER)
+CONNECT = ConnectError("?")
+TIMEOUT = ClockError("?")
+RESET = BrokenError("?", again=Again.NEVER)
+FAILURES = [BusyError("?", http_status=status, cause=Cause.SERVER) for status in (500, 502, 504, 521)]
+OVERLOAD = BusyError("?", http_status=503, cause=Cause.OVERLOAD)
+SERVER_FAILURES = [*FAILURES, OVERLOAD, CONNECT, TIMEOUT, RESET]
+ANSWERS = [CutShortError("?"), WithheldError("?"), FINAL_LIMIT]
+
+FIRST = Past()
+NINTH, TENTH = Past(in_a_row=9, is_of_several=True), Past(in_a_row=10, is_of_several=True)
+AFTER, AFTER_TENTH = (past._replace(has_answered=True) for past in (FIRST, TENTH))
+AFTER_TENTH_OF_ONE = AFTER_TENTH._replace(is_of_several=False)
+OFTEN = AFTER._replace(refusals=5, others=20)
+
+TABLE = [
+    # The key, the account, money, a full disk: at once, whatever has happened before.
+    *((failure, past, RUN) for failure in (KEY, MONEY, SPENT, FULL) for past in (FIRST, AFTER, OFTEN)),
+    # A refusal is the line's, unless ten are equal before any success.
+    *((failure, past, LINE) for failure in (FLAGGED, BLOCKED, NOT_FOUND, BAD_URL) for past in (FIRST, NINTH, AFTER)),
+    *((failure, TENTH, RUN) for failure in (FLAGGED, BLOCKED, NOT_FOUND, BAD_URL)),
+    *((failure, AFTER_TENTH, LINE) for failure in (FLAGGED, BLOCKED, NOT_FOUND, BAD_URL)),
+    # A limit is the model's, unless the line alone runs into it.
+    *((failure, past, MODEL) for failure in (LIMIT, LIMIT_IN_200, LIMIT_IN_TEXT) for past in (FIRST, TENTH, AFTER)),
+    (LIMIT, AFTER._replace(refusals=5, others=19), MODEL),
+    (LIMIT, AFTER._replace(refusals=4, others=400), MODEL),
+    (LIMIT, OFTEN, LINE),
+    # A server failure is the line's until ten in a row are those of several lines.
+    *((failure, past, LINE) for failure in SERVER_FAILURES for past in (FIRST, NINTH, AFTER, AFTER_TENTH_OF_ONE)),
+    *((failure, TENTH, RUN) for failure in SERVER_FAILURES),
+    *((failure, TENTH._replace(is_of_several=False), RUN) for failure in SERVER_FAILURES),
+    *((failure, AFTER_TENTH, SERVER) for failure in SERVER_FAILURES),
+    # An answer that began is not a failure of the server, and neither is one that was cut or withheld.
+    *((failure, AFTER_TENTH._replace(has_begun=True), LINE) for failure in (RESET, TIMEOUT)),
+    *((failure, past, LINE) for failure in ANSWERS for past in (FIRST, TENTH, AFTER_TENTH)),
+    # The patience ends what waits, whatever it waits for, and nothing else.
+    *((it, AFTER_TENTH._replace(is_patience_over=True), RUN) for it in (LIMIT, LIMIT_IN_200, *SERVER_FAILURES)),
+    *((it, AFTER_TENTH._replace(is_patience_over=True), LINE) for it in (FLAGGED, NOT_FOUND, *ANSWERS)),
+    *((it, AFTER._replace(is_patience_over=True), LINE) for it in SERVER_FAILURES),
+]
+
+
+@pytest.mark.parametrize(
+    ("failure", "past", "owner"),
+    TABLE,
+    ids=[f"{type(it).__name__} {it.http_status or it.code} {past} {owner.name}" for it, past, owner in TABLE],
+)
+def test_a_failure_has_one_owner(failure: SmaiError, past: Past, owner: Owner) -> None:
+    assert owner_of(failure, past) is owner
+
+
+# What is in a row.
+
+
+def added(history: History, failure: SmaiError, place: int) -> Past:
+    return history.add_failure(failure, kind_of(failure, has_begun=False), place, place, 0.0)
+
+
+def refusal(message: str, code: str = "a", http_status: int = 400) -> RefusedError:
+    return RefusedError(message, http_status=http_status, cause=Cause.REQUEST, code=code)
+
+
+def test_refusals_are_equal_by_status_and_code_and_not_by_their_words() -> None:
+    history = History(has_answered=False)
+    assert [added(history, refusal(f"request {place}"), place).in_a_row for place in range(3)] == [1, 2, 3]
+    assert added(history, refusal("request 3", code="b"), 3).in_a_row == 1
+    assert added(history, refusal("request 4", http_status=404), 4).in_a_row == 1
+
+
+@pytest.mark.parametrize("between", [LIMIT, NOT_FOUND, CutShortError("?")])
+def test_server_failures_are_in_a_row_whatever_their_kind_until_the_server_says_something(between: SmaiError) -> None:
+    history = History(has_answered=True)
+    counts = [added(history, failure, place).in_a_row for place, failure in enumerate(SERVER_FAILURES)]
+    assert counts == list(range(1, len(SERVER_FAILURES) + 1))
+    added(history, between, 0)
+    assert added(history, CONNECT, 0).in_a_row == 1
+
+
+def fail(history: History, number: int, place: int) -> None:
+    history.add_failure(CONNECT, Kind.SERVER, number, place, 0.0)
+
+
+def test_failures_of_one_line_are_not_an_outage_and_those_of_two_are() -> None:
+    history = History(has_answered=True)
+    for number in range(12):
+        fail(history, number, place=7)
+    assert not history.is_server_away
+    for number in range(20, 30):
+        fail(history, number, place=number % 2)
+    assert history.is_server_away
+    history.add_answer()
+    assert not history.is_server_away
+
+
+def test_failures_in_a_row_are_those_of_requests_that_started_in_a_row_in_whatever_order_they_end() -> None:
+    """At 30 % random failures and 64 at once, ten fail before the first answer begins, and that is not an outage."""
+    history = History(has_answered=True)
+    for number in range(0, 60, 3):
+        fail(history, number, place=number)
+        assert not history.is_server_away
+    for number in (105, 100, 103, 101, 104, 109, 102, 107, 106):
+        fail(history, number, place=number)
+        assert not history.is_server_away
+    fail(history, 108, place=108)
+    assert history.is_server_away
+
+
+def test_a_refusal_for_what_a_line_asks_is_not_a_wait_for_the_server() -> None:
+    history = History(has_answered=True)
+    history.add_failure(LIMIT, Kind.LIMIT, 0, 0, 5.0)
+    history.add_failure(CONNECT, Kind.SERVER, 1, 1, 6.0)
+    assert history.waiting_since_s == 5.0
+    history.add_failure(NOT_FOUND, Kind.REFUSAL, 2, 2, 7.0)
+    assert history.waiting_since_s is None

@@ -1,0 +1,157 @@
+"""A server that is away for a while: how often it is asked meanwhile, and that nothing is lost."""
+
+import itertools
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+from batching import Ask, Questions, results_in
+from faultserver import FaultServer, Faulty
+
+from smai_cli.batch.outage import Outage
+
+pytest_plugins = ["batching", "faultserver"]
+pytestmark = pytest.mark.preloaded
+
+JOBS = 8
+
+
+def prompts(count: int) -> list[str]:
+    return [f"line {number}" for number in range(count)]
+
+
+class Absence:
+    """A plan by which a server fails for `duration_s` from its request number `first` on; `asked_s` are the times."""
+
+    def __init__(self, fault: str, first: int, duration_s: float) -> None:
+        self.asked_s: list[float] = []
+        self._fault, self._first, self._duration_s = fault, first, duration_s
+        self._lock = threading.Lock()
+
+    def __call__(self, _: str, __: str, count: int) -> str | None:
+        now_s = time.monotonic()
+        with self._lock:
+            if count < self._first or (self.asked_s and now_s > self.asked_s[0] + self._duration_s):
+                return None
+            self.asked_s.append(now_s)
+            return self._fault
+
+
+@pytest.mark.parametrize(
+    ("fault", "duration_s"),
+    [("502", 1.5), *(pytest.param(it, 6.0, marks=pytest.mark.thorough) for it in ("500", "503", "521", "502"))],
+)
+def test_a_server_that_is_away_for_a_while_is_only_probed_and_every_line_is_complete(
+    batch: Ask, questions: Questions, faulty: Faulty, fault: str, duration_s: float
+) -> None:
+    absence = Absence(fault, 40, duration_s)
+    server = faulty(absence)
+    result = batch(server, "-k", "-j", JOBS, questions(*prompts(200)))
+    assert (result.status, result.texts) == (0, prompts(200))
+    # Those that run when it goes away, ten in a row until that is known, and then less than two a second.
+    assert len(absence.asked_s) <= JOBS + 10 + 2 * duration_s
+    assert max(it["retries"] for it in result.results) <= 2
+    assert "the server is away" in result.stderr
+    assert "the server answers again, after" in result.stderr
+    assert len(result.stderr.splitlines()) <= 5
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("jobs", [1, 64])
+def test_a_server_that_takes_no_connections_for_a_while_loses_no_line(
+    batch: Ask, questions: Questions, faulty: Faulty, jobs: int
+) -> None:
+    def leave(server: FaultServer) -> None:
+        server.go_away()
+        threading.Timer(3.0, server.come_back).start()
+
+    server = faulty(lambda _, __, count: leave(server) if count == 39 else None)
+    result = batch(server, "-k", "-j", jobs, questions(*prompts(200)))
+    assert (result.status, result.texts) == (0, prompts(200))
+    assert len(server.requests) == 200
+
+
+def test_what_failed_while_the_server_was_away_is_not_a_retry(batch: Ask, questions: Questions, faulty: Faulty) -> None:
+    """Without retries the first nine failures are results, and all others are answers in the end."""
+    absence = Absence("502", 40, 2.0)
+    server = faulty(absence)
+    result = batch(server, "-k", "-j1", "--retries", "0", questions(*prompts(100)))
+    assert (result.status, len(result.results)) == (6, 100)
+    assert sum(not it["complete"] for it in result.results) == 9
+    assert all(it["retries"] == 0 for it in result.results)
+
+
+@pytest.mark.thorough
+def test_a_run_that_gave_up_is_continued_where_it_was(
+    batch: Ask, questions: Questions, faulty: Faulty, tmp_path: Any
+) -> None:
+    server, out = faulty(Absence("502", 40, 3600.0)), tmp_path / "answers.jsonl"
+    file = questions(*prompts(200))
+    result = batch(server, "-o", out, "-j", JOBS, "--patience", "2", file)
+    assert result.status == 6
+    assert "nothing has succeeded for 2 s; line" in result.stderr
+    server.plan = lambda *_: None
+    before = len(server.requests)
+    assert batch(server, "-o", out, "--resume", "-j", JOBS, file).status == 0
+    assert len(server.requests) - before == 160
+    assert [it["text"] for it in results_in(out)] == prompts(200)
+
+
+@pytest.mark.thorough
+def test_a_limit_of_requests_at_once_is_not_an_outage(batch: Ask, questions: Questions, faulty: Faulty) -> None:
+    """Twelve of the first twenty are refused at once, while the other eight are answered."""
+    running = itertools.count()
+    free = threading.Semaphore(8)
+
+    def plan(*_: object) -> str | None:
+        next(running)
+        if not free.acquire(blocking=False):
+            return "503"
+        threading.Timer(0.6, free.release).start()
+        return "slow"
+
+    result = batch(faulty(plan), "-j", "32", "--retries", "20", questions(*prompts(60)))
+    assert (result.status, len(result.results)) == (0, 60)
+    assert "tries in a row failed" not in result.stderr
+
+
+def test_each_kind_of_failure_is_reported_in_one_line_with_five_names(
+    batch: Ask, questions: Questions, faulty: Faulty
+) -> None:
+    def plan(prompt: str, _: str, __: int) -> str | None:
+        number = int(prompt.removeprefix("line "))
+        return "400" if number % 10 == 1 else "403" if number % 10 == 2 else None
+
+    lines = [{"id": f"id-{number}", "prompt": prompt} for number, prompt in enumerate(prompts(100))]
+    result = batch(faulty(plan), "-j1", "--summary", "json", questions(*lines))
+    said = result.stderr.splitlines()
+    assert said[0].startswith('smai: line 2 ("id-1"): the server answered 400')
+    assert said[1].startswith('smai: line 3 ("id-2"): the server answered 403')
+    names = ", ".join(f'"id-{number}"' for number in (1, 11, 21, 31, 41))
+    assert said[2] == f"smai: 10 lines failed in this way (refused, HTTP 400): {names} and 5 more"
+    assert said[3].startswith("smai: 10 lines failed in this way (refused, HTTP 403): ")
+    assert json.loads(said[4])["failed"] == {"refused": 20}
+
+
+def test_probes_come_after_pauses_that_double_to_thirty_seconds() -> None:
+    outage, now_s, pauses = Outage(lambda: 0.0), 0.0, []
+    outage.begin(now_s)
+    for _ in range(9):
+        wait_s = outage.wait_s(now_s)
+        pauses.append(wait_s)
+        now_s += wait_s
+        outage.probe = object()
+        assert outage.wait_s(now_s) == float("inf")
+        outage.fail_probe(now_s, last_s=float("inf"))
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+    assert outage.end(now_s) == sum(pauses)
+    assert not outage.is_on
+
+
+def test_the_last_probe_comes_when_the_patience_ends() -> None:
+    outage = Outage(lambda: 0.0)
+    outage.begin(0.0)
+    outage.fail_probe(1.0, last_s=1.25)
+    assert outage.wait_s(1.0) == 0.25

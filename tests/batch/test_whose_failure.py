@@ -1,0 +1,275 @@
+"""Each failure for one line, for one model and for all lines, before and after a first success, and on resume."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batching import Ask, Questions, Run, results_in
+from faultserver import FaultServer, Faulty, Plan
+from outfolder import partial
+
+pytest_plugins = ["batching", "faultserver"]
+pytestmark = [pytest.mark.thorough, pytest.mark.preloaded]
+
+LINES = 30
+ACCESS = ["401", "402", "403 money", "429 quota"]
+REFUSALS = ["403", "404"]
+LIMITS = ["429", "429 in a 200", "429 in the stream"]
+# The failures of a server, the status of a line that has it as its result, and that of a run that it ends.
+SERVER = {
+    "500": (6, 6),
+    "500 in the stream": (6, 6),
+    "502": (6, 6),
+    "503": (6, 6),
+    "521": (6, 6),
+    "reset": (8, 6),
+    "timeout": (7, 7),
+}
+
+
+def everything(fault: str | None, first: int = 0) -> Plan:
+    """All requests after the `first` ones fail."""
+    return lambda _, __, count: fault if count >= first else None
+
+
+def one_line(fault: str, number: int) -> Plan:
+    return lambda prompt, _, __: fault if prompt == f"line {number}" else None
+
+
+def one_model(fault: str) -> Plan:
+    return lambda _, model, __: fault if model == "bad" else None
+
+
+def lines(*, models: bool = False) -> list[Any]:
+    """Return the lines from 1 on; with `models` every second one asks the model "bad"."""
+    prompts = [f"line {number}" for number in range(1, LINES + 1)]
+    return [{"prompt": it, "model": ("good", "bad")[at % 2]} for at, it in enumerate(prompts)] if models else prompts
+
+
+class Bench:
+    """Runs a batch over the same lines, one at once and without retries, until it has its file."""
+
+    def __init__(self, batch: Ask, questions: Questions, out: Path) -> None:
+        self._batch, self._questions, self.out = batch, questions, out
+        self.idle_timeout = "20"
+
+    def run(self, server: FaultServer, *flags: str, models: bool = False) -> Run:
+        file = self._questions(*lines(models=models))
+        fast = ("-j1", "--retries", "0", "--idle-timeout", self.idle_timeout, "--patience", "1")
+        return self._batch(server, "-o", self.out, "--resume", *fast, *flags, file)
+
+    @property
+    def statuses(self) -> dict[int, int]:
+        """The exit status in the last result of each line."""
+        file = self.out if self.out.exists() else partial(self.out)
+        return {it["index"]: it["exit_status"] for it in (results_in(file) if file.exists() else [])}
+
+
+@pytest.fixture
+def bench(batch: Ask, questions: Questions, out: Path, request: pytest.FixtureRequest) -> Bench:
+    made = Bench(batch, questions, out)
+    case = getattr(request.node, "callspec", None)
+    if case and case.params.get("fault") == "timeout":
+        made.idle_timeout = "0.5"
+    return made
+
+
+# The key, the account, money.
+
+
+@pytest.mark.parametrize("fault", ACCESS)
+@pytest.mark.parametrize("number", [1, 5])
+def test_a_refused_key_or_account_ends_the_run_at_once_and_its_line_is_asked_again(
+    bench: Bench, faulty: Faulty, fault: str, number: int
+) -> None:
+    server = faulty(one_line(fault, number))
+    result = bench.run(server)
+    assert (result.status, len(server.prompts)) == (5, number)
+    assert f"smai: line {number}: the server answered" in result.stderr
+    assert bench.statuses == dict.fromkeys(range(1, number), 0)
+    server.plan = everything(None)
+    assert bench.run(server).status == 0
+    assert server.prompts[number:] == lines()[number - 1 :]
+
+
+@pytest.mark.parametrize("fault", ACCESS)
+def test_a_model_that_the_account_may_not_use_ends_the_run_as_well(bench: Bench, faulty: Faulty, fault: str) -> None:
+    server = faulty(one_model(fault))
+    assert (bench.run(server, models=True).status, len(server.prompts)) == (5, 2)
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize("fault", REFUSALS)
+@pytest.mark.parametrize("number", [1, 5])
+def test_one_refused_line_is_its_result_and_is_not_asked_again(
+    bench: Bench, faulty: Faulty, fault: str, number: int
+) -> None:
+    server = faulty(one_line(fault, number))
+    assert (bench.run(server).status, server.prompts) == (4, lines())
+    assert bench.statuses == {**dict.fromkeys(range(1, LINES + 1), 0), number: 4}
+    server.plan = everything(None)
+    assert (bench.run(server).status, len(server.prompts)) == (4, LINES)
+
+
+@pytest.mark.parametrize("fault", REFUSALS)
+def test_a_refused_model_is_the_result_of_its_lines(bench: Bench, faulty: Faulty, fault: str) -> None:
+    server = faulty(one_model(fault))
+    assert (bench.run(server, models=True).status, sorted(server.prompts)) == (4, sorted(lines()))
+    assert bench.statuses == {number: (4, 0)[number % 2] for number in range(1, LINES + 1)}
+
+
+@pytest.mark.parametrize(("fault", "status", "asked_again"), [("403", 5, LINES), ("404", 4, LINES - 10)])
+def test_ten_equal_refusals_before_any_success_end_the_run_whatever_their_request_ids(
+    bench: Bench, faulty: Faulty, fault: str, status: int, asked_again: int
+) -> None:
+    server = faulty(everything(fault))
+    result = bench.run(server, "-j8")
+    assert (result.status, len(server.prompts)) == (status, 10)
+    assert "10 lines in a row were refused, the last one line" in result.stderr
+    assert list(bench.statuses.values()) == [4] * 10
+    server.plan = everything(None)
+    bench.run(server)
+    assert len(server.prompts) == 10 + asked_again  # a 403 without any success may have been the key
+
+
+@pytest.mark.parametrize("fault", REFUSALS)
+@pytest.mark.parametrize("success", ["this run", "an earlier run", "an answer that has begun"])
+def test_after_a_success_no_number_of_refusals_ends_the_run(
+    bench: Bench, faulty: Faulty, fault: str, success: str
+) -> None:
+    server = faulty(everything(fault, first=1))
+    if success == "an earlier run":
+        bench.run(server, "--halt", "now,fail=1")
+    elif success == "an answer that has begun":
+        server.plan = lambda _, __, count: fault if count else "cut"
+    result = bench.run(server)
+    assert set(server.prompts) == set(lines())
+    assert result.status == (8 if success == "an answer that has begun" else 4)
+    assert list(bench.statuses.values()).count(4) == LINES - 1
+
+
+def test_bad_lines_among_many_at_once_end_nothing(batch: Ask, questions: Questions, faulty: Faulty) -> None:
+    """Bad lines are refused at once, before the first good answer begins: at 256 at once they are ten soon."""
+    count = 600
+    server = faulty(lambda prompt, _, __: "400" if int(prompt) % 20 == 0 else "slow")
+    result = batch(server, "-j", "256", questions(*map(str, range(count))))
+    assert (result.status, len(result.results), len(set(server.prompts))) == (4, count, count)
+    assert sum(not it["complete"] for it in result.results) == count / 20
+
+
+# Limits.
+
+
+@pytest.mark.parametrize("fault", LIMITS)
+@pytest.mark.parametrize("number", [1, 9])
+def test_a_line_that_is_always_above_a_limit_delays_no_other_and_fails_in_the_end(
+    bench: Bench, faulty: Faulty, fault: str, number: int
+) -> None:
+    server = faulty(one_line(fault, number))
+    result = bench.run(server, "--patience", "60")
+    assert result.status == 6
+    assert bench.statuses == {**dict.fromkeys(range(1, LINES + 1), 0), number: 6}
+    assert results_in(partial(bench.out))[-1]["index"] == number
+    assert results_in(partial(bench.out))[-1]["error"]["retryable"]
+    assert server.prompts.count(f"line {number}") == 6
+    server.plan = everything(None)
+    assert bench.run(server).status == 0
+
+
+@pytest.mark.parametrize("fault", LIMITS)
+@pytest.mark.parametrize("first", [0, 3])
+def test_a_limit_for_all_ends_the_run_after_the_patience_and_no_line_fails(
+    bench: Bench, faulty: Faulty, fault: str, first: int
+) -> None:
+    server = faulty(everything(fault, first))
+    result = bench.run(server)
+    assert result.status == 6
+    assert "nothing has succeeded for 1 s; line" in result.stderr
+    assert bench.statuses == dict.fromkeys(range(1, first + 1), 0)
+    server.plan = everything(None)
+    assert bench.run(server).status == 0
+
+
+@pytest.mark.parametrize("fault", [*LIMITS, "429 for 1 s", "429 for an hour"])
+def test_the_limit_of_one_model_stops_no_line_of_another(bench: Bench, faulty: Faulty, fault: str) -> None:
+    server = faulty(one_model(fault))
+    result = bench.run(server, models=True)
+    assert result.status == 6
+    good = {number: 0 for number in range(1, LINES + 1) if number % 2}
+    assert {number: status for number, status in bench.statuses.items() if not status} == good
+    assert set(bench.statuses.values()) <= {0, 6}
+    server.plan = everything(None)
+    assert bench.run(server, models=True).status == 0
+
+
+# Failures of the server.
+
+
+@pytest.mark.parametrize("fault", SERVER)
+@pytest.mark.parametrize("number", [1, 5])
+def test_a_failure_of_one_line_is_its_result_and_is_asked_again(
+    bench: Bench, faulty: Faulty, fault: str, number: int
+) -> None:
+    status, _ = SERVER[fault]
+    server = faulty(one_line(fault, number))
+    assert (bench.run(server).status, server.prompts) == (status, lines())
+    assert bench.statuses == {**dict.fromkeys(range(1, LINES + 1), 0), number: status}
+    server.plan = everything(None)
+    assert (bench.run(server).status, server.prompts[LINES:]) == (0, [f"line {number}"])
+
+
+@pytest.mark.parametrize("fault", [fault for fault in SERVER if fault != "timeout"])
+def test_a_model_that_fails_is_the_result_of_its_lines(bench: Bench, faulty: Faulty, fault: str) -> None:
+    status, _ = SERVER[fault]
+    server = faulty(one_model(fault))
+    assert (bench.run(server, models=True).status, sorted(server.prompts)) == (status, sorted(lines()))
+    assert bench.statuses == {number: (status, 0)[number % 2] for number in range(1, LINES + 1)}
+
+
+@pytest.mark.parametrize("fault", SERVER)
+def test_ten_failures_of_the_server_before_any_success_end_the_run(bench: Bench, faulty: Faulty, fault: str) -> None:
+    _, status = SERVER[fault]
+    server = faulty(everything(fault))
+    result = bench.run(server)
+    assert (result.status, len(server.prompts)) == (status, 10)
+    assert "10 tries in a row failed, the last one of line 10: " in result.stderr
+    server.plan = everything(None)
+    assert bench.run(server).status == 0
+
+
+@pytest.mark.parametrize("fault", SERVER)
+@pytest.mark.parametrize("success", ["this run", "an earlier run"])
+def test_a_server_that_is_away_for_good_ends_the_run_after_the_patience(
+    bench: Bench, faulty: Faulty, fault: str, success: str
+) -> None:
+    _, status = SERVER[fault]
+    server = faulty(everything(fault, first=3))
+    if success == "an earlier run":
+        bench.run(server, "--halt", "now,fail=1")
+    asked = len(server.prompts)
+    result = bench.run(server)
+    assert result.status == status
+    assert ("the server is away" in result.stderr) == (fault != "timeout")  # ten of those take longer than the patience
+    assert "nothing has succeeded for" in result.stderr
+    assert len(server.prompts) - asked <= 3 + 10 + 4
+    server.plan = everything(None)
+    assert bench.run(server).status == 0
+    assert len(bench.statuses) == LINES
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_a_server_that_refuses_connections_ends_the_run_with_status_3(bench: Bench, faulty: Faulty, first: int) -> None:
+    server = faulty(everything(None))
+    if first:
+        server.plan = lambda _, __, count: server.go_away() if count == first - 1 else None
+    else:
+        server.go_away()
+    result = bench.run(server)
+    assert result.status == 3
+    assert ("nothing has succeeded for" if first else "10 tries in a row failed") in result.stderr
+    server.plan = everything(None)
+    server.come_back()
+    assert bench.run(server).status == 0
+    assert len(bench.statuses) == LINES
