@@ -111,6 +111,51 @@ def test_the_text_of_the_reasoning_is_there(name: str) -> None:
     assert message_of(result_of(body, OPENAI))[name] == "I think so."
 
 
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+DRAWN = {"type": "output_image", "image_url": "data:image/png;base64,AAAA"}
+MADE = {"type": "image_generation_call", "id": "ig", "status": "completed", "result": "AAAA"}
+
+
+def output_of(*items: Json) -> bytes:
+    """Return the body of a response with these items."""
+    response = {"id": "resp_1", "object": "response", "status": "completed", "model": "m", "output": items}
+    return json.dumps(response).encode()
+
+
+def spoken(*deltas: str) -> bytes:
+    """Return the stream of a response whose answer is sound, in these pieces."""
+    events: list[Json] = [{"type": "response.audio.delta", "delta": delta} for delta in deltas]
+    events.append({"type": "response.completed", "response": json.loads(output_of())})
+    return b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in events)
+
+
+@pytest.mark.parametrize(
+    ("body", "dialect", "kept"),
+    [
+        pytest.param(stream({"content": [IMAGE]}), "chat", IMAGE, id="a part of a content"),
+        pytest.param(stream({"content": [{**IMAGE, "text": "Tea"}]}), "chat", {**IMAGE, "text": "Tea"}, id="with text"),
+        pytest.param(stream({"content": IMAGE}), "chat", IMAGE, id="a content that is a part"),
+        pytest.param(stream({"images": [IMAGE]}), "chat", IMAGE, id="images"),
+        pytest.param(
+            stream({"audio": {"id": "a"}}, {"audio": {"data": "AA"}}, {"audio": {"data": "BB"}}),
+            "chat",
+            "AABB",
+            id="audio",
+        ),
+        pytest.param(
+            output_of({"type": "message", "role": "assistant", "content": [DRAWN]}), "responses", DRAWN, id="item"
+        ),
+        pytest.param(output_of(MADE), "responses", MADE, id="a call that makes an image"),
+        pytest.param(spoken("AA", "BB"), "responses", "AABB", id="events of audio"),
+    ],
+)
+@pytest.mark.parametrize("form", [FLAT, OPENAI])
+def test_an_answer_of_media_is_complete_and_has_them(body: bytes, dialect: str, kept: Json | str, form: str) -> None:
+    result = result_of(body, form, dialect)
+    assert result["exit_status"] == 0
+    assert json.dumps(kept) in json.dumps(result)
+
+
 def test_annotations_images_and_audio_are_there() -> None:
     cited = {"type": "url_citation", "url_citation": {"start_index": 0, "end_index": 3, "title": "T", "url": "u"}}
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}, "index": 0}
