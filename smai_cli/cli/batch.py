@@ -70,7 +70,7 @@ def _checked_share(ctx: click.Context, param: click.Parameter, value: str | None
     show_default=True,
     help="Ask at most N lines at once.",
 )
-@click.option("--no-adapt", is_flag=True, help="Keep that number, however busy the server is.")
+@click.option("--no-adapt", is_flag=True, help="Keep that number, however many are refused.")
 @click.option("--rpm", type=Number(0), help="Start at most N requests a minute.")
 @click.option(
     "--patience",
