@@ -7,8 +7,10 @@ A test module names this one in `pytest_plugins`, and gets the fixture `gateway`
 import contextlib
 import http.client
 import json
+import select
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 import pytest
@@ -16,9 +18,10 @@ from rawserver import KEY, PATIENCE_S, certificates
 
 from smai_cli.clocks import Clocks
 from smai_cli.config.endpoint import Endpoint
+from smai_cli.config.headers import Header
 from smai_cli.config.keys import Secret
 from smai_cli.serve.gateway import Gateway, Limits, Upstream
-from smai_cli.serve.pages import pages
+from smai_cli.serve.pages import Settings
 
 TOKEN = "tok-8c1f5a3e9b7d2460"
 CHAT = "/v1/chat/completions"
@@ -49,6 +52,12 @@ class Client:
     def __init__(self, port: int) -> None:
         self.port = port
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+
+    def wait_for_reset(self) -> bool:
+        """Read nothing until the server breaks the connection; return whether it did."""
+        poller = select.poll()
+        poller.register(self.socket, 0)  # POLLERR and POLLHUP come unasked
+        return bool(poller.poll(PATIENCE_S * 1000))
 
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
@@ -119,21 +128,23 @@ def ask(gateway: Gateway, *arguments: Any, **more: Any) -> Answer:
 
 @pytest.fixture
 def gateway() -> Iterator[Start]:
-    """`gateway(url)` starts one that asks `url` with KEY; `limits` and `clocks` are those of tests."""
+    """`gateway(url)` starts one that asks `url` with KEY, and with `headers`, which have names and values."""
     with contextlib.ExitStack() as stack:
 
         def start(
             url: str,
             key: str | None = KEY,
             *,
+            headers: Mapping[str, str] = MappingProxyType({}),
             clocks: Clocks | None = None,
             limits: Limits | None = None,
             **more: Any,
         ) -> Gateway:
-            endpoint = Endpoint(url, Secret(key) if key else None)
+            own = tuple(Header(name=name, value=Secret(value), source="-H") for name, value in headers.items())
+            endpoint = Endpoint(url, Secret(key) if key else None, own)
             ca_file = certificates().ca_file if url.startswith("https:") else None
             upstream = Upstream(endpoint, lambda: clocks or Clocks(PATIENCE_S, PATIENCE_S), ca_file)
-            server = Gateway(upstream, pages("m", None), TOKEN, limits=limits, **more)
+            server = Gateway(upstream, Settings("m"), TOKEN, limits=limits, **more)
             return stack.enter_context(server)
 
         yield start

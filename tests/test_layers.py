@@ -18,7 +18,7 @@ MODULES = {
 ROOMS = {
     "cli": {"config", "prompt", "http", "stream", "output", "mock", "doctor", "batch", "serve"},
     "batch": {"prompt", "http", "stream", "output"},
-    "serve": {"config", "http"},
+    "serve": {"config", "http", "stream"},
     "doctor": {"config", "http"},
     "mock": set(),
     "output": {"config", "prompt", "http", "stream"},

@@ -1,10 +1,11 @@
-"""`smai serve`: the gateway as a process of its own."""
+"""`smai serve`: the gateway as a process."""
 
 import gc
 import os
 import secrets
 import traceback
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
@@ -24,9 +25,11 @@ from smai_cli.prompt.prompt import operand_text
 
 if TYPE_CHECKING:
     from smai_cli.serve.gateway import Gateway
+    from smai_cli.serve.pages import Settings
 
 _TOKEN_BYTES = 32
-# Nobody ends it but a signal.
+_MOCK_NAME = "the rehearsal server"
+# Only a signal ends it.
 _LOOK_S = 3600.0
 
 
@@ -39,15 +42,18 @@ _LOOK_S = 3600.0
 def serve(*, port: int, model: str, system: str | None, verbose: bool, server: ServerOptions) -> int:
     """Serve a web page to ask from, and the API for programs on this machine; they never get the key.
 
-    The first line on stdout is the URL to open; what follows #token= in it is the key for programs.
+    The first line on stdout is the URL to open. The text after #token= in it is the key for programs.
     """
+    from smai_cli.serve.pages import Settings  # noqa: PLC0415  # after --help and usage errors
+
     gc.enable()
     allow_descriptors(MANY_CLIENTS)
     model = operand_text(model, "-m/--model")
     system = _system(system, server)
     endpoint = chosen_endpoint(server, server.clocks.deadline())
     with serving(endpoint) as target:
-        gateway = _gateway(target, server, port, model, system, verbose=verbose)
+        name = urlsplit(endpoint.base_url).netloc if endpoint else _MOCK_NAME
+        gateway = _gateway(target, server, port, Settings(model, system, name), verbose=verbose)
         Output().show(f"{gateway.url}\n".encode())
         gateway.serve_forever(_LOOK_S)
     return 0
@@ -66,19 +72,16 @@ def _system(system: str | None, server: ServerOptions) -> str | None:
     return text_of(operand_text(system, "-s/--system"), read, "-s")
 
 
-def _gateway(  # noqa: PLR0913  # what it serves, and for whom
-    endpoint: Endpoint, server: ServerOptions, port: int, model: str, system: str | None, *, verbose: bool
-) -> "Gateway":
+def _gateway(endpoint: Endpoint, server: ServerOptions, port: int, settings: "Settings", *, verbose: bool) -> "Gateway":
     """Return the server, which listens already. Raises UsageError."""
     from smai_cli.serve.gateway import Gateway, Upstream  # noqa: PLC0415  # after --help and usage errors
-    from smai_cli.serve.pages import pages  # noqa: PLC0415  # as above
 
     ca_file = find_ca_file(os.environ) if endpoint.is_tls else None
     upstream = Upstream(endpoint, lambda: server.clocks.clocks(server.clocks.deadline()), ca_file)
     token = secrets.token_urlsafe(_TOKEN_BYTES)
     trace = Tracer(say, key=endpoint.secrets) if verbose else silent
     try:
-        return Gateway(upstream, pages(model, system), token, port, trace=trace, report=_report)
+        return Gateway(upstream, settings, token, port, trace=trace, judges=verbose, report=_report)
     except OSError as exc:
         raise UsageError(f"port {port}: {exc.strerror}", "choose another --port") from exc
 

@@ -1,1 +1,1 @@
-"""The gateway of smai serve: a page and the API on this machine, with the key kept behind it."""
+"""The gateway of `smai serve`: a page and the API for this machine. The key stays in the process."""

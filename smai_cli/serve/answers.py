@@ -1,9 +1,11 @@
-"""What the gateway says: heads with the headers of every answer, errors, and pieces in chunks."""
+"""What the gateway sends: heads with the headers of every answer, errors, and pieces in chunks."""
 
+import contextlib
 import json
 import re
 import socket
-from collections.abc import Iterable
+import struct
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from enum import Enum
 from http import HTTPStatus
@@ -12,8 +14,9 @@ from smai_cli.config.keys import Secrets
 from smai_cli.errors import Again, ClockError, SmaiError
 from smai_cli.http.transport import ResponseBody
 from smai_cli.serve.head import Refusal
+from smai_cli.serve.hiding import Hider
 
-# The page loads and asks nothing but this server, runs no script but its own files, and stands in no frame.
+# The page loads from and asks this server only, runs its own scripts only, and cannot be framed.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'none'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -27,82 +30,98 @@ _ALWAYS = (
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cache-Control", "no-store"),
 )
-# Of the answer of the server behind, nothing else goes on.
+# No other header of the upstream answer is passed on.
 _PASSED = ("Content-Type", "Retry-After", "x-request-id")
 _VALUE = re.compile(r"[\x20-\x7e]{1,1000}")
+# Marks the errors of the gateway itself. A server cannot send it: it is not one of those that are passed on.
+_OWN_ERROR = ("Smai-Gateway", "error")
+_SHORTEST_S = 0.001
+_RESET = struct.pack("ii", 1, 0)
+
+
+class UnreadError(Exception):
+    """The client did not take what was sent to it in time."""
 
 
 class End(Enum):
-    """How a request ended, in the words of -v."""
+    """How a request ended, in the words of -v. Only an answer of a model can be complete or incomplete."""
 
+    SENT = "sent"
     COMPLETE = "complete"
+    INCOMPLETE = "incomplete"
     REFUSED = "refused"
     CUT = "cut"
     STOPPED = "stopped by the client"
+    UNREAD = "not read by the client"
 
 
 class Reply:
     """The answer to one request, on its way to the client.
 
-    `keeps` says that the connection goes on after it, `is_unheard` that something of the request was not read,
-    `resets` that the connection is to be broken by RST. `told` is what -v says of it, `sent` how many bytes of its
-    body went out.
+    `keeps` says that the connection stays open after it, `is_chunked` that its body is sent in chunks, `has_no_body`
+    that only its head is sent (HEAD), `has_unread_request` that a part of the request was not read, and `resets` that
+    the connection is to end with RST. `summary` and `end` are what -v prints, `sent` is the bytes of the body so far.
+    `limit_s` returns the seconds within which the client must take the next write. Each method that sends raises
+    UnreadError if it does not, and OSError if it has left.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, limit_s: Callable[[], float]) -> None:
         self.keeps = False
         self.is_chunked = False
-        self.is_unheard = False
+        self.has_no_body = False
+        self.has_unread_request = False
         self.resets = False
-        self.told = "no answer"
+        self.summary = "no answer"
         self.sent = 0
-        self.end = End.COMPLETE
+        self.end = End.SENT
+        self.limit_s = limit_s
         self._connection = connection
         self._has_begun = False
 
     def begin(self, status: int, fields: Iterable[tuple[str, str]], *, closes: bool = False) -> None:
-        """Send the head. That the connection will be closed is not said of a streamed answer.
+        """Send the head; `closes` adds `Connection: close`.
 
-        Some clients would take a cut for its end then (Node 20's fetch).
+        A streamed answer goes without that header: Node 20's fetch would take a cut for its end.
         """
         self._has_begun = True
-        self.told = str(status)
+        self.summary = str(status)
         lines = [f"HTTP/1.1 {status} {_phrase(status)}", f"Date: {formatdate(usegmt=True)}"]
         framing = [("Transfer-Encoding", "chunked")] if self.is_chunked else []
         if closes:
             framing.append(("Connection", "close"))
         lines += [f"{name}: {value}" for name, value in (*fields, *framing, *_ALWAYS)]
-        self._connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        self._write("\r\n".join([*lines, "", ""]).encode("latin-1"))
 
     def send(self, piece: bytes) -> None:
-        """Send a piece of the body at once; an empty chunk would be the last one."""
-        if piece:
-            self._connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece) if self.is_chunked else piece)
+        """Send a piece of the body at once. An empty one is left out: as a chunk it would be the last."""
+        if piece and not self.has_no_body:
+            self._write(b"%x\r\n%s\r\n" % (len(piece), piece) if self.is_chunked else piece)
             self.sent += len(piece)
 
     def finish(self) -> None:
-        """End a body of which it was not said how long it is."""
+        """Send the last chunk of a chunked body."""
         if self.is_chunked:
-            self._connection.sendall(b"0\r\n\r\n")
+            self._write(b"0\r\n\r\n")
 
     def cut(self, why: str) -> None:
-        """Leave the body without its end, and with it the connection."""
+        """Leave the body without its end, and close the connection after it."""
         self.keeps = False
         self.end = End.CUT
-        self.told += f", {why}"
+        self.summary += f", {why}"
 
     def refuse(self, refusal: Refusal) -> None:
-        """Answer with an error object; what was not read of the request ends the connection."""
+        """Answer with an error object. If a part of the request was not read, the connection ends."""
         body = json.dumps(refusal.payload).encode()
         self.end = End.REFUSED
-        self.is_unheard = not self.keeps
-        fields = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *refusal.headers]
+        self.has_unread_request = not self.keeps
+        length = ("Content-Length", str(len(body)))
+        fields = [("Content-Type", "application/json"), length, _OWN_ERROR, *refusal.headers]
         self.begin(refusal.status, fields, closes=not self.keeps)
-        self.told += f", {refusal.message}"
+        self.summary += f", {refusal.message}"
         self.send(body)
 
     def fail(self) -> None:
-        """Answer for a defect, if nothing was said yet; otherwise it is a cut."""
+        """Answer with status 500 after a defect in smai. If the answer has begun, cut it."""
         self.keeps = False
         if self._has_begun:
             self.cut("a defect in smai")
@@ -110,18 +129,39 @@ class Reply:
         what = "there is a defect in smai; its terminal says more"
         self.refuse(Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "defect", what, kind="server_error"))
 
+    def give_up(self) -> None:
+        """Note that the client does not read. The connection ends with RST, so that nothing waits to be sent."""
+        self.keeps = self.has_unread_request = False
+        self.set_reset(resets=True)
+        self.end = End.UNREAD
 
-def headers_from(answer: ResponseBody, secrets: Secrets) -> list[tuple[str, str]]:
-    """Return the headers of the server's answer that go on."""
+    def set_reset(self, *, resets: bool) -> None:
+        """Set whether the connection ends with RST, however this process ends."""
+        self.resets = resets
+        with contextlib.suppress(OSError):
+            self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET if resets else bytes(8))
+
+    def _write(self, data: bytes) -> None:
+        self._connection.settimeout(max(self.limit_s(), _SHORTEST_S))
+        try:
+            self._connection.sendall(data)  # the timeout is for all of it, not for each part that is taken
+        except TimeoutError:
+            raise UnreadError from None
+        finally:
+            self._connection.settimeout(None)
+
+
+def headers_from(answer: ResponseBody, secrets: list[str]) -> list[tuple[str, str]]:
+    """Return the headers of the upstream answer that are passed on, without `secrets`."""
     found = [(name, answer.header(name)) for name in _PASSED]
-    return [(name, secrets.hidden_in(value)) for name, value in found if value and _VALUE.fullmatch(value)]
+    return [(name, Hider.hide(value, secrets)) for name, value in found if value and _VALUE.fullmatch(value)]
 
 
 def refusal_of(error: SmaiError, secrets: Secrets) -> Refusal:
-    """Return what is answered where the server gave no answer: 504 where a clock ran out, and 502.
+    """Return the refusal for an upstream failure before an answer: 504 if a clock ran out, 502 otherwise.
 
-    Clients try these again by themselves; where that could be billed twice they are told not to, in the header that
-    OpenAI's libraries know.
+    Clients try both again by themselves. If that could be billed twice, the header `x-should-retry: false`, which
+    OpenAI's libraries obey, asks them not to.
     """
     status = HTTPStatus.GATEWAY_TIMEOUT if isinstance(error, ClockError) else HTTPStatus.BAD_GATEWAY
     headers = [("x-should-retry", "false")] if error.again is Again.NEVER else []

@@ -1,19 +1,19 @@
-"""A connection to the gateway: each request on it is checked, and answered by a file or by the server behind."""
+"""A connection to the gateway: each request on it is checked, then answered by a file or by the upstream server."""
 
 import contextlib
 import io
 import re
 import socket
-import struct
 import time
+from collections.abc import Iterator
 from http import HTTPStatus
 from socketserver import BaseRequestHandler
 from typing import TYPE_CHECKING
 
 from smai_cli.errors import BrokenError, SmaiError
 from smai_cli.http.transport import ResponseBody
-from smai_cli.serve.answers import End, Reply, headers_from, refusal_of
-from smai_cli.serve.checks import body_length, check
+from smai_cli.serve.answers import End, Reply, UnreadError, headers_from, refusal_of
+from smai_cli.serve.checks import API_METHODS, SETTINGS_PATH, body_length, check
 from smai_cli.serve.head import Head, Refusal, read_head, too_large_head
 from smai_cli.serve.inbox import FloodError, Inbox
 from smai_cli.text import one_line
@@ -21,18 +21,17 @@ from smai_cli.text import one_line
 if TYPE_CHECKING:
     from smai_cli.serve.gateway import Gateway
     from smai_cli.serve.pages import Page
-    from smai_cli.serve.watch import Watched
+    from smai_cli.serve.watch import WatchedClient
 
 _HEAD_BYTES = 65536
 _BUFFER_BYTES = 65536
 _DRAINED_BYTES = 128 * 1024 * 1024
 # How long a new answer waits for the place of one that was just stopped.
 _PLACE_S = 0.25
-# Wherever it stands: an answer more that counts as streaming is no harm.
+# Anywhere in the body: it does no harm if one answer too many counts as a stream.
 _STREAM = re.compile(rb'"stream"\s*:\s*true')
 _BEFORE_A_CUT_S = 0.3
 _NO_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT)
-_RESET = struct.pack("ii", 1, 0)
 
 
 class _GoneError(Exception):
@@ -53,44 +52,47 @@ class Handler(BaseRequestHandler):
 
     def handle(self) -> None:
         """Answer one request after the other."""
-        # A client that left is no failure of anybody; what it had asked is told already.
+        # A client may leave at any time. What it had asked for is traced already.
         with contextlib.suppress(OSError, FloodError):
-            while self._comes_another():
-                if not self._answer_next():
-                    return
+            while self._wait_for_request() and self._answer_next():
+                pass
 
-    def _comes_another(self) -> bool:
+    def _wait_for_request(self) -> bool:
+        """Wait for the next request; return False if the client ends the connection instead."""
         self._inbox.allow(self.server.limits.idle_s, _HEAD_BYTES)
         return bool(self._file.peek(1))
 
     def _answer_next(self) -> bool:
-        """Answer a request; return whether the connection goes on."""
-        reply = Reply(self.request)
+        """Answer a request; return whether the connection stays open."""
+        reply = Reply(self.request, lambda: self.server.limits.write_s)
         begun_s = time.monotonic()
-        what = "a request that cannot be read"
+        head = None
         try:
-            head = self._read_head()
-            if head is None:
-                return False
-            what = one_line(f"{head.method} {head.path}", 100)
-            reply.keeps = not (head.has_body or head.has("connection", "close") or head.is_old)
-            self._answer(head, reply)
-        except Refusal as refusal:
-            reply.refuse(refusal)
+            try:
+                head = self._read_head()
+                if head is None:
+                    return False
+                self._answer(head, reply)
+            except Refusal as refusal:
+                reply.refuse(refusal)
+        except UnreadError:
+            reply.give_up()
         except (_GoneError, OSError):
             reply.end = End.STOPPED
         except Exception as error:  # noqa: BLE001  # one request fails, and the others go on
             self.server.report(error)
             reply.fail()
-        told = f"{what}: {reply.told}, {reply.sent} bytes in {time.monotonic() - begun_s:.3f} s"
-        self.server.trace(f"{told}, {reply.end.value}")
+        what = one_line(f"{head.method} {head.path}", 100) if head else "a request that cannot be read"
+        figures = f"{reply.sent} bytes in {time.monotonic() - begun_s:.3f} s"
+        self.server.trace(f"{what}: {reply.summary}, {figures}, {reply.end.value}")
         if reply.resets:
             self.request.close()
-        elif reply.is_unheard:
+        elif reply.has_unread_request:
             self._drain()
         return reply.keeps
 
     def _read_head(self) -> Head | None:
+        """Return the head of the next request, None at the end of the connection. Raises Refusal."""
         self._inbox.allow(self.server.limits.head_s, _HEAD_BYTES)
         try:
             return read_head(self._file)
@@ -100,15 +102,23 @@ class Handler(BaseRequestHandler):
             raise too_large_head() from None
 
     def _answer(self, head: Head, reply: Reply) -> None:
-        check(head, self.server.door)
-        page = self.server.pages.get(head.path)
-        if page:
-            self._show(page, head, reply)
+        """Answer a request whose head was read. Raises Refusal."""
+        reply.keeps = not (head.has_body or head.has("connection", "close") or head.is_old)
+        reply.has_no_body = head.method == "HEAD"
+        has_token = check(head, self.server.access)
+        if not has_token:
+            self._send_page(self.server.pages[head.path], reply)
             return
-        path = head.path.removeprefix("/v1")
-        if head.method == "GET":
-            self._forward(path, None, head, reply)
-            return
+        with self.server.connections.busy(self.request):
+            if head.path == SETTINGS_PATH:
+                self._send_page(self.server.settings.page(), reply)
+            elif API_METHODS[head.path] == "GET":
+                self._forward(head.path.removeprefix("/v1"), None, head, reply)
+            else:
+                self._post(head.path.removeprefix("/v1"), head, reply)
+
+    def _post(self, path: str, head: Head, reply: Reply) -> None:
+        """Pass on a request with a body, within the limit of answers that stream at once. Raises Refusal."""
         body = self._read_body(head, body_length(head))
         # From here on nothing of this request is left in the connection.
         reply.keeps = not (head.has("connection", "close") or head.is_old)
@@ -124,13 +134,13 @@ class Handler(BaseRequestHandler):
         finally:
             self.server.streams.release()
 
-    def _show(self, page: "Page", head: Head, reply: Reply) -> None:
+    def _send_page(self, page: "Page", reply: Reply) -> None:
         fields = [("Content-Type", page.content_type), ("Content-Length", str(len(page.body)))]
         reply.begin(HTTPStatus.OK, fields, closes=not reply.keeps)
-        if head.method != "HEAD":
-            reply.send(page.body)
+        reply.send(page.body)
 
     def _read_body(self, head: Head, length: int) -> bytes:
+        """Return the body of a request. Raises Refusal, and _GoneError if the client leaves."""
         if head.has("expect", "100-continue") and not head.is_old:
             self.request.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._inbox.allow(self.server.limits.body_s, length + _BUFFER_BYTES)
@@ -143,7 +153,7 @@ class Handler(BaseRequestHandler):
         return body
 
     def _forward(self, path: str, body: bytes | None, head: Head, reply: Reply) -> None:
-        """Have the server behind answer, for as long as the client waits for it."""
+        """Ask the upstream server, for as long as the client waits for the answer."""
         exchange = self.server.exchange(path, body)
         try:
             with self.server.watch.over(self.request, exchange.close) as client:
@@ -157,38 +167,57 @@ class Handler(BaseRequestHandler):
         finally:
             exchange.close()
 
-    def _pass_on(self, answer: ResponseBody, client: "Watched", head: Head, reply: Reply) -> None:
-        """Send the answer as it comes; where it breaks, break as well."""
-        # A body that ends with its connection stays one: with an end of its own, a cut of it would look like the whole.
+    def _pass_on(self, answer: ResponseBody, client: "WatchedClient", head: Head, reply: Reply) -> None:
+        """Send the answer as it comes. If it is cut, cut it for the client too."""
+        # A body that ends with its connection stays one: with an end of its own, a cut body would look complete.
         is_bare = head.is_old or not answer.is_framed
         reply.is_chunked = not is_bare and answer.status not in _NO_BODY
         if is_bare:
-            # A cut that is known must not look like that end, nor must the end of this process.
+            # A cut that is known must not look like that end, and neither must the end of this process.
             reply.keeps = False
-            reply.resets = True
-            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        reply.begin(answer.status, headers_from(answer, self.server.secrets))
+            reply.set_reset(resets=True)
+        answer.clock.wind()
+        reply.limit_s = answer.clock.left_s  # the idle clock, or the deadline if that is sooner
+        reply.begin(answer.status, headers_from(answer, self.server.hidden))
+        pieces = self._sent_pieces(answer, client, reply)
+        is_model_answer = head.method == "POST"
+        if is_model_answer and answer.status != HTTPStatus.OK:
+            reply.end = End.REFUSED
+        elif is_model_answer and self.server.judges:
+            from smai_cli.serve.judge import find_shortfall  # noqa: PLC0415  # for -v only
+
+            shortfall = find_shortfall(pieces, head.path.removeprefix("/v1"), is_framed=answer.is_framed)
+            reply.end = reply.end if reply.end is End.CUT else End.INCOMPLETE if shortfall else End.COMPLETE
+        for _ in pieces:
+            pass
+        if reply.end is End.CUT:
+            return
+        reply.finish()
+        if is_bare:
+            reply.set_reset(resets=False)
+
+    def _sent_pieces(self, answer: ResponseBody, client: "WatchedClient", reply: Reply) -> Iterator[bytes]:
+        """Send each piece of the body and yield it; note a cut in `reply`. Raises _GoneError, and what `send` does."""
         hider = self.server.hider()
         try:
             for piece in answer:
                 answer.clock.wind()
                 reply.send(hider.hidden_in(piece))
+                yield piece
         except SmaiError as error:
             if client.has_left:
                 raise _GoneError from error
+            answer.clock.wind()
             reply.send(hider.rest())
-            # A browser forgets what its page has not read yet, once the connection breaks.
+            # A browser drops what its page has not read yet when the connection breaks.
             time.sleep(_BEFORE_A_CUT_S)
             reply.cut(str(error) if isinstance(error, BrokenError) else error.what)
             return
+        answer.clock.wind()
         reply.send(hider.rest())
-        reply.finish()
-        if reply.resets:
-            reply.resets = False
-            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes(8))
 
     def _drain(self) -> None:
-        """Read what a refused client still sends: to close before it is read would destroy the answer on its way."""
+        """Read the rest of a refused request: to close before would destroy the answer on its way to the client."""
         self.request.shutdown(socket.SHUT_WR)
         self._inbox.allow(self.server.limits.linger_s, _DRAINED_BYTES)
         while self._file.read1(_BUFFER_BYTES):

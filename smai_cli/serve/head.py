@@ -1,6 +1,6 @@
 """The head of a request -> its parts, by RFC 9112 and nothing more lenient than that.
 
-What two readers could take for two things is refused: a line that is folded, a bare CR, a space before a colon.
+What two programs could read in two ways is refused: a folded line, a bare CR, a space before a colon.
 """
 
 import re
@@ -15,10 +15,10 @@ _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xf
 _ABSOLUTE = re.compile(r"http://([^/?#]*)(.*)", re.IGNORECASE)
 
 
-class Refusal(Exception):  # noqa: N818  # a word of HTTP, and no failure of ours
-    """An answer that is an error, in smai's words; `code` is for programs, `headers` go with it.
+class Refusal(Exception):  # noqa: N818  # an answer, not a failure of smai
+    """An error answer in smai's words: `code` is for programs, `kind` is the type of the error object.
 
-    `kind` is the type of the error object.
+    `headers` are sent with it.
     """
 
     def __init__(

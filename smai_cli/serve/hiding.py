@@ -1,31 +1,40 @@
-"""An answer -> the same answer without the key, should the server repeat it, piece by piece.
+"""An answer -> the same answer without the key, in case the server repeats it, piece by piece.
 
-A piece goes on at once. Only an end of it that may be the beginning of a secret waits for the next one.
+Each piece goes on at once. Only an end of it that may be the beginning of a secret waits for the next piece.
 """
 
 import json
 import re
 from collections.abc import Iterable, Iterator
-from urllib.parse import quote
+from urllib.parse import quote, unquote_plus, urlsplit
 
+from smai_cli.config.base_url import query_in
 from smai_cli.config.endpoint import Endpoint
 
 _MARK = b"..."
-# A shorter key is that of a local server, which takes any: it may be a part of every word.
-_SHORTEST_KEY = 8
-# What else goes to the server, in a header or in its URL: a title and an address are no secrets, a token looks so.
-_TOKEN = re.compile(r"(?=\S*\d)\S{16,}")
+# A shorter key belongs to a local server that takes any key. It may be a part of any word.
+_SHORTEST = 8
+# The name decides, never the value: an answer may well contain the value of `anthropic-beta`.
+_SECRET_NAME = re.compile(r"(?i)authorization|cookie|token|secret|password|(^|[-_]|api)key$")
+_SCHEME = re.compile(r"(?i)(bearer|basic|token)\s+")
 
 
 def secrets_of(endpoint: Endpoint) -> list[str]:
-    """Return what an answer must not show: the key, and the other values sent that look like one."""
-    key = endpoint.key.reveal() if endpoint.key else ""
-    others = (secret.reveal() for secret in endpoint.secrets)
-    return [*([key] if len(key) >= _SHORTEST_KEY else []), *(value for value in others if _TOKEN.fullmatch(value))]
+    """Return what an answer must not show, the longest first.
+
+    That is the key, and the values of those headers and URL parameters that are secret by their names.
+    """
+    named = [(header.name, header.value.reveal()) for header in endpoint.headers]
+    named += query_in(urlsplit(endpoint.base_url).query)
+    values = {value for name, value in named if _SECRET_NAME.search(name)}
+    values |= {unquote_plus(value) for value in values} | {_SCHEME.sub("", value, count=1) for value in values}
+    if endpoint.key:
+        values.add(endpoint.key.reveal())
+    return sorted((value for value in values if len(value) >= _SHORTEST), key=lambda value: (-len(value), value))
 
 
 class Hider:
-    """Takes an answer in pieces and returns it without `secrets`, wherever it was split."""
+    """Takes an answer in pieces and returns it without `secrets`, wherever the pieces are cut."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         found = {form for secret in secrets for form in _forms(secret)}
@@ -35,7 +44,7 @@ class Hider:
         self._held = b""
 
     def hidden_in(self, piece: bytes) -> bytes:
-        """Return what of the answer can go on, `piece` being the next of it."""
+        """Take the next piece; return the part of the answer that can go on."""
         data = self._held + piece
         at, held_at = 0, self._begun_at(data, 0)
         parts = []
@@ -50,14 +59,20 @@ class Hider:
         return b"".join([*parts, data[at:held_at]])
 
     def rest(self) -> bytes:
-        """Return what was held back, now that no more comes; half of a secret and more is not shown."""
+        """Return what was held back, at the end of the answer. Half of a secret or more is hidden."""
         held, self._held = self._pattern.sub(_MARK, self._held), b""
         if any(form.startswith(held) and 2 * len(held) >= len(form) for form in self._forms):
             return _MARK if held else b""
         return held
 
+    @classmethod
+    def hide(cls, text: str, secrets: Iterable[str]) -> str:
+        """Return a text that is complete, such as the value of a header, without `secrets`."""
+        hider = cls(secrets)
+        return (hider.hidden_in(text.encode()) + hider.rest()).decode()
+
     def _begun_at(self, data: bytes, start: int) -> int:
-        """Return where the end of `data` begins that may be the beginning of a secret; its length where none is."""
+        """Return the offset at which a secret may begin that `data` cuts; the length of `data` if there is none."""
         first = len(data)
         for form in self._forms:
             at = data.find(form[:1], max(start, len(data) - len(form) + 1))
@@ -69,7 +84,7 @@ class Hider:
 
 
 def _forms(secret: str) -> Iterator[bytes]:
-    """Yield a secret as it may stand in an answer: as it is, in JSON (also as PHP writes it), and in a URL."""
+    """Yield the forms of a secret in an answer: as it is, in JSON (also as PHP writes it), and in a URL."""
     in_json = json.dumps(secret)[1:-1]
     for form in (secret, in_json, in_json.replace("/", "\\/"), quote(secret, safe="")):
         yield form.encode()

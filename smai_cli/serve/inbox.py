@@ -1,7 +1,7 @@
-"""What a client sends -> bytes, within a time and a size for all of it.
+"""What a client sends -> bytes, with a limit for the time and the size of all of it.
 
-The timeout of a socket begins anew with every byte, and a client that sends one now and then would hold its thread for
-ever.
+The timeout of a socket starts again with every byte, so a client that sends one now and then would hold its thread
+forever.
 """
 
 import io
@@ -14,7 +14,7 @@ _SHORTEST_S = 0.001
 
 
 class FloodError(Exception):
-    """A client sent more than it may, before it was known what it wants."""
+    """A client sent more bytes than are allowed."""
 
 
 class Inbox(io.RawIOBase):
@@ -26,7 +26,7 @@ class Inbox(io.RawIOBase):
         self._left_bytes = 0
 
     def allow(self, limit_s: float, limit_bytes: int) -> None:
-        """Let so many bytes come from now on, within so many seconds."""
+        """Allow `limit_bytes` more bytes, within `limit_s` seconds from now."""
         self._end_s = time.monotonic() + limit_s
         self._left_bytes = limit_bytes
 
@@ -35,7 +35,7 @@ class Inbox(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read what is there into `buffer`; 0 is the end."""
+        """Read what has arrived into `buffer`; return the count of bytes, 0 at the end."""
         if self._left_bytes <= 0:
             raise FloodError
         left_s = self._end_s - time.monotonic()

@@ -1,4 +1,4 @@
-"""The page, and what it needs: read once, from the files of the package."""
+"""The page and the files that it needs, read once from the package."""
 
 import json
 from importlib.resources import files
@@ -7,22 +7,33 @@ from typing import NamedTuple
 _FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/reader.js": ("reader.js", "text/javascript; charset=utf-8"),
+    "/answer.js": ("answer.js", "text/javascript; charset=utf-8"),
+    "/sse.js": ("sse.js", "text/javascript; charset=utf-8"),
+    "/verdict.js": ("verdict.js", "text/javascript; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
 }
-_SETTINGS_PATH = "/config.json"
 
 
 class Page(NamedTuple):
-    """Something static: its bytes, and its Content-Type."""
+    """A file to serve: its bytes and its Content-Type."""
 
     body: bytes
     content_type: str
 
 
-def pages(model: str, system: str | None) -> dict[str, Page]:
-    """Return what is static, by its path; the page begins with `model`, and with the system text, if there is one."""
+class Settings(NamedTuple):
+    """What the page starts with: the model, the system prompt, and the name of the server that answers."""
+
+    model: str
+    system: str | None = None
+    server: str = ""
+
+    def page(self) -> Page:
+        """Return the settings as JSON."""
+        return Page(json.dumps(self._asdict()).encode(), "application/json")
+
+
+def load_pages() -> dict[str, Page]:
+    """Return the files of the page by their paths. There is no secret in them."""
     folder = files("smai_cli.serve") / "page"
-    found = {path: Page((folder / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}
-    settings = json.dumps({"model": model, "system": system})
-    return {**found, _SETTINGS_PATH: Page(settings.encode(), "application/json")}
+    return {path: Page((folder / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}

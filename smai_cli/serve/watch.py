@@ -1,7 +1,7 @@
 """Clients that leave while their answer is under way -> a call for each, from one thread.
 
-Nothing but the end of its connection says that a page was closed or an answer stopped. Whoever waits for the server
-does not look at the client, and a write would notice too late: in silence there is none.
+Only the end of its connection shows that a page was closed or an answer stopped. The thread that waits for the server
+does not look at the client, and a write would notice too late: while the server is silent there is none.
 """
 
 import contextlib
@@ -11,14 +11,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
-# The end of what the client sends, whatever lies before it. Linux and FreeBSD have it, macOS has not.
+# The end of what the client sends, even if unread bytes come before it. Linux and FreeBSD have it, macOS does not.
 _RDHUP = getattr(select, "POLLRDHUP", 0)
 _ENDS = _RDHUP | select.POLLERR | select.POLLHUP | select.POLLNVAL
 _ASKED = _RDHUP or select.POLLIN
 
 
-class Watched:
-    """A client whose answer is under way; `has_left` says that it does not wait for it any more."""
+class WatchedClient:
+    """A client whose answer is under way. `has_left` says whether it has closed its connection."""
 
     def __init__(self, connection: socket.socket, on_gone: Callable[[], None]) -> None:
         self.has_left = False
@@ -27,7 +27,7 @@ class Watched:
         self.asked = _ASKED
 
     def look(self) -> None:
-        """Look whether it has left."""
+        """Update `has_left`."""
         poller = select.poll()
         poller.register(self.connection, self.asked)
         events = dict(poller.poll(0)).get(self.connection.fileno(), 0)
@@ -39,7 +39,7 @@ class Watched:
                 return
             except OSError:
                 self.has_left = True
-            # Its next request came before the answer: the end of the connection stands behind it, and is not seen.
+            # Its next request came before the answer. The end of the connection comes after it and is not seen.
             self.asked = 0
 
 
@@ -50,26 +50,26 @@ class Watch:
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         self._lock = threading.Lock()
-        self._clients: dict[int, Watched] = {}
+        self._clients: dict[int, WatchedClient] = {}
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     @contextlib.contextmanager
-    def over(self, connection: socket.socket, on_gone: Callable[[], None]) -> Iterator[Watched]:
+    def over(self, connection: socket.socket, on_gone: Callable[[], None]) -> Iterator[WatchedClient]:
         """Watch the client of `connection` as long as the context lasts.
 
         When it leaves, its connection is shut down, so that no write waits for it, and `on_gone` is called on a
-        thread of its own. An end of what it sends is taken for that: nothing else shows that a browser left.
+        thread of its own. A half-close counts as leaving: nothing else shows that a browser left.
         """
-        client, fd = Watched(connection, on_gone), connection.fileno()
+        client, fd = WatchedClient(connection, on_gone), connection.fileno()
         with self._lock:
             self._clients[fd] = client
             self._wake()
         try:
             yield client
         finally:
-            with self._lock:  # from here on the descriptor may become somebody else's
+            with self._lock:  # from here on the descriptor may be used for another file
                 self._clients.pop(fd, None)
                 # As long as it is polled, a connection that is closed stays open.
                 self._wake()
@@ -84,10 +84,10 @@ class Watch:
         os.close(self._writer)
 
     def _wake(self) -> None:
-        """Have the thread look at the clients anew; to be called with the lock."""
-        if self._is_closed:  # the descriptor may be somebody else's by now
+        """Have the thread read the list of clients again. The caller holds the lock."""
+        if self._is_closed:  # the descriptor may be used for another file by now
             return
-        with contextlib.suppress(BlockingIOError):  # so many wakings are enough
+        with contextlib.suppress(BlockingIOError):  # the pipe is full of wake-ups
             os.write(self._writer, b"\0")
 
     def _run(self) -> None:

@@ -4,6 +4,7 @@ python tests/serve/screenshots.py [FOLDER]
 """
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,36 +17,47 @@ sys.path[:0] = [str(TESTS), str(TESTS / "serve")]
 from browser import ARGUMENTS, CHROMIUM, ask, expect_verdict, only_posts  # noqa: E402  # where they are is known now
 from rawserver import DONE, HEAD, LAST_CHUNK, STOP, RawServer, answer, chunk, event, reach  # noqa: E402  # as above
 
-SIZE = ViewportSize(width=760, height=640)
-USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":14,"completion_tokens":62,"total_tokens":76}}\n\n'
-WHOLE = (
-    "Air scatters short waves of light far more than long ones. On its way to your eyes, sunlight meets molecules much "
-    "smaller than a wavelength, and these send blue aside about four times as often as red. So blue reaches you from "
-    "every direction at once, and the whole dome glows with it."
+SIZE = ViewportSize(width=760, height=780)
+USAGE = (
+    b'data: {"model":"gpt-4.1-2025-04-14","choices":[],'
+    b'"usage":{"prompt_tokens":14,"completion_tokens":62,"total_tokens":76}}\n\n'
 )
-PART = "Its path through the air is some forty times as long then. Most of the blue has been scattered away before the "
+COMPLETE = """Count them while you read, so that a long file needs little memory:
+
+```python
+from collections import Counter
+
+with open("words.txt", encoding="utf-8") as file:
+    counts = Counter(word for line in file for word in line.split())
+```
+
+`counts.most_common(10)` has the ten most frequent ones."""
+PART = "The order in which they were first seen: a Counter is a dict, and dicts keep the order of "
 
 
 def steps(text: str, *end: bytes) -> list[bytes]:
     """Return the steps of an answer, a word in each delta."""
-    return [HEAD, *(chunk(event(word + " ")) for word in text.split()), *end]
+    return [HEAD, *(chunk(event(word)) for word in re.findall(r"\S+\s*|\s+", text)), *end]
 
 
 def main(folder: Path) -> None:
     """Take both pictures."""
     folder.mkdir(exist_ok=True)
     end = [*map(chunk, (STOP, USAGE, DONE)), LAST_CHUNK]
-    whole, part = answer(*steps(WHOLE, *end)), answer(*steps(PART))
+    complete, part = answer(*steps(COMPLETE, *end)), answer(*steps(PART))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         for scheme in ("light", "dark"):
-            server = RawServer(whole, part, reads=only_posts)
+            server = RawServer(complete, part, reads=only_posts)
             command = [str(Path(sys.executable).with_name("smai")), "serve"]
             with subprocess.Popen(command, env=os.environ | reach(server), stdout=subprocess.PIPE) as child:
                 assert child.stdout
                 page = browser.new_page(color_scheme=scheme, viewport=SIZE)
                 page.goto(child.stdout.readline().decode().strip())
-                for prompt, verdict in (("Why is the sky blue?", "complete"), ("And red at sunset?", "incomplete")):
+                for prompt, verdict in (
+                    ("How do I count the words of a large file in Python?", "complete"),
+                    ("And words with the same count?", "incomplete"),
+                ):
                     ask(page, prompt)
                     expect(page.locator(".question").last).to_have_text(prompt)
                     expect_verdict(page, verdict)

@@ -6,7 +6,20 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browser import Open, Served, ask, expect_verdict, only_posts
 from playwright.sync_api import Page, expect
-from rawserver import HEAD, HELLO, PLAIN_ANSWER, Serve, chunk, error_body, http, until
+from rawserver import (
+    DONE,
+    HEAD,
+    HELLO,
+    LAST_CHUNK,
+    PLAIN_ANSWER,
+    STOP,
+    Serve,
+    chunk,
+    error_body,
+    event,
+    http,
+    until,
+)
 
 pytestmark = pytest.mark.thorough
 
@@ -23,7 +36,9 @@ def assert_accessible(page: Page) -> None:
 def test_axe_finds_nothing_in_any_state_of_the_page(serve: Serve, served: Served, visit: Open, scheme: str) -> None:
     goes_on = threading.Event()
     refusal = http("429 Too Many Requests", error_body("no tea today"))
-    server = serve(tuple(PLAIN_ANSWER), (HEAD, chunk(HELLO), until(goes_on)), (refusal,), reads=only_posts)
+    text = "```\ncode\n```\n" + "| a wide table | " * 20 + "\n"
+    with_code = (HEAD, *map(chunk, (event(text), STOP, DONE)), LAST_CHUNK)
+    server = serve(tuple(PLAIN_ANSWER), (HEAD, chunk(HELLO), until(goes_on)), (refusal,), with_code, reads=only_posts)
     page = visit(served(server), color_scheme=scheme, viewport={"width": 320, "height": 640}, bypass_csp=True)
     assert_accessible(page)
     page.locator("summary").click()
@@ -36,8 +51,13 @@ def test_axe_finds_nothing_in_any_state_of_the_page(serve: Serve, served: Served
     goes_on.set()
     expect_verdict(page, "incomplete")
     assert_accessible(page)
-    ask(page, "three")
+    ask(page, "three\n" * 50)
     expect_verdict(page, "refused")
+    expect(page.locator(".more:visible")).to_have_count(1)
+    assert_accessible(page)
+    ask(page, "four")
+    expect(page.locator(".answer").last).to_contain_text("| a wide")
+    expect_verdict(page, "complete")
     assert_accessible(page)
 
 

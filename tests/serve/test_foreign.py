@@ -130,6 +130,6 @@ def test_an_answer_is_text_and_does_nothing(serve: Serve, served: Served, visit:
     ask(page, text)
     expect_verdict(page, "complete")
     assert answer_of(page) == text
-    expect(page.locator(".answer > *, .question > *, #conversation :is(a, img, script)")).to_have_count(0)
+    expect(page.locator(".answer > span > *, .question > *, #conversation :is(a, img, script)")).to_have_count(0)
     assert [url.rsplit("/", 1)[1] for url in asked] == ["completions"]
     assert page.title() == "smai"

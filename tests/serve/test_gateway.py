@@ -15,6 +15,7 @@ from gateways import ALONE, CHAT, QUESTION, TOKEN, Answer, Client, Start, ask, r
 from rawserver import (
     BODY,
     CLOSE_HEAD,
+    DONE,
     GOOD,
     GZIP_HEAD,
     HEAD,
@@ -26,6 +27,7 @@ from rawserver import (
     OLD_HEAD,
     PATIENCE_S,
     PLAIN_ANSWER,
+    STOP,
     RawServer,
     Seen,
     Serve,
@@ -52,7 +54,7 @@ from smai_cli.config.headers import Header
 from smai_cli.config.keys import Secret
 from smai_cli.serve.gateway import Gateway, Limits, Upstream
 from smai_cli.serve.hiding import Hider, secrets_of
-from smai_cli.serve.pages import pages
+from smai_cli.serve.pages import Settings
 from smai_cli.serve.watch import Watch
 
 pytest_plugins = ["rawserver", "gateways"]
@@ -84,16 +86,16 @@ def test_every_tape_goes_through_byte_for_byte_and_a_cut_stays_a_cut(gateway: St
         (tape.name, body, *case) for tape in TAPES[::every] for body in [tape.read_bytes()] for case in framings(body)
     ]
     server = RawServer(*(answer(*steps) for *_, steps in cases))
-    door = gateway(server.url)
-    client = Client(door.server_port)  # kept, as long as answers have an end
+    running = gateway(server.url)
+    client = Client(running.server_port)  # kept, as long as answers have an end
     for name, body, is_cut, steps in cases:
-        client.send(request(door.server_port))
+        client.send(request(running.server_port))
         got = client.answer()
         assert (got.status, got.body, got.is_cut) == (200, body, is_cut), name
         if is_cut or steps[0] in (CLOSE_HEAD, OLD_HEAD):  # a body without an end of its own has none here, too
             assert client.is_closed()
             client.close()
-            client = Client(door.server_port)
+            client = Client(running.server_port)
     client.close()
     server.close()
 
@@ -101,8 +103,8 @@ def test_every_tape_goes_through_byte_for_byte_and_a_cut_stays_a_cut(gateway: St
 def test_every_tape_goes_through_byte_by_byte(gateway: Start) -> None:
     bodies = [tape.read_bytes() for tape in TAPES[::8]]
     server = RawServer(*(answer(CLOSE_HEAD, single_bytes(body)) for body in bodies))
-    door = gateway(server.url)
-    assert [ask(door).body for _ in bodies] == bodies
+    running = gateway(server.url)
+    assert [ask(running).body for _ in bodies] == bodies
     server.close()
 
 
@@ -125,9 +127,9 @@ def test_the_models_are_asked_for(serve: Serve, gateway: Start) -> None:
 
 def test_a_piece_goes_on_while_the_server_holds_back_the_rest(serve: Serve, gateway: Start) -> None:
     go = threading.Event()
-    door = gateway(serve(HEAD, chunk(HELLO), lambda _: go.wait(HOLD_S), *map(chunk, GOOD[1:]), LAST_CHUNK).url)
-    with Client(door.server_port) as client:
-        client.send(request(door.server_port))
+    running = gateway(serve(HEAD, chunk(HELLO), lambda _: go.wait(HOLD_S), *map(chunk, GOOD[1:]), LAST_CHUNK).url)
+    with Client(running.server_port) as client:
+        client.send(request(running.server_port))
         response = client.begun()
         assert response.read1(1000) == HELLO
         go.set()
@@ -135,8 +137,8 @@ def test_a_piece_goes_on_while_the_server_holds_back_the_rest(serve: Serve, gate
 
 
 def test_an_answer_that_a_proxy_has_compressed_goes_on_as_text(serve: Serve, gateway: Start) -> None:
-    door = gateway(serve(GZIP_HEAD, *map(chunk, gzipped(*GOOD)), LAST_CHUNK).url)
-    got = ask(door)
+    running = gateway(serve(GZIP_HEAD, *map(chunk, gzipped(*GOOD)), LAST_CHUNK).url)
+    got = ask(running)
     assert (got.body, "content-encoding" in got.headers) == (BODY, False)
 
 
@@ -145,19 +147,19 @@ def test_a_server_behind_tls_is_asked(serve: Serve, gateway: Start) -> None:
 
 
 def test_an_answer_without_a_body_has_none(serve: Serve, gateway: Start) -> None:
-    door = gateway(serve(b"HTTP/1.1 204 No Content\r\n\r\n").url)
-    with Client(door.server_port) as client:
+    running = gateway(serve(b"HTTP/1.1 204 No Content\r\n\r\n").url)
+    with Client(running.server_port) as client:
         for _ in range(2):
-            client.send(request(door.server_port))
+            client.send(request(running.server_port))
             got = client.answer()
             assert (got.status, got.body, "transfer-encoding" in got.headers) == (204, b"", False)
 
 
 def test_an_old_client_sees_the_end_and_the_cut(serve: Serve, gateway: Start) -> None:
-    door = gateway(serve((*PLAIN_ANSWER,), (HEAD, chunk(HELLO))).url)
-    old = request(door.server_port).replace(b"HTTP/1.1", b"HTTP/1.0")
+    running = gateway(serve((*PLAIN_ANSWER,), (HEAD, chunk(HELLO))).url)
+    old = request(running.server_port).replace(b"HTTP/1.1", b"HTTP/1.0")
     for is_cut in (False, True):
-        with Client(door.server_port) as client:
+        with Client(running.server_port) as client:
             client.send(old)
             got = client.answer()
             assert "transfer-encoding" not in got.headers
@@ -170,11 +172,11 @@ def test_an_old_client_sees_the_end_and_the_cut(serve: Serve, gateway: Start) ->
 
 def test_nothing_but_the_body_and_the_key_goes_to_the_server(serve: Serve, gateway: Start) -> None:
     server = serve(*PLAIN_ANSWER)
-    door = gateway(server.url)
+    running = gateway(server.url)
     lines = [
         "Cookie: session=monster",
-        f"Origin: http://127.0.0.1:{door.server_port}",
-        f"Referer: http://127.0.0.1:{door.server_port}/",
+        f"Origin: http://127.0.0.1:{running.server_port}",
+        f"Referer: http://127.0.0.1:{running.server_port}/",
         "X-Forwarded-For: 10.0.0.1",
         "OpenAI-Organization: org-1",
         "Accept-Encoding: gzip, br",
@@ -182,8 +184,8 @@ def test_nothing_but_the_body_and_the_key_goes_to_the_server(serve: Serve, gatew
         "Sec-Fetch-Site: same-origin",
         "api-key: other",
     ]
-    assert ask(door, "POST", CHAT, QUESTION, *lines).status == 200
-    assert ask(door, "GET", "/v1/models", None, *lines).status == 200
+    assert ask(running, "POST", CHAT, QUESTION, *lines).status == 200
+    assert ask(running, "GET", "/v1/models", None, *lines).status == 200
     for got in server.requests:
         fields = dict(line.split(": ", 1) for line in got.head.decode().split("\r\n")[1:])
         assert fields["Authorization"] == f"Bearer {KEY}"
@@ -255,12 +257,20 @@ def test_a_failure_before_the_answer_is_an_error_in_the_words_of_smai(
     serve: Serve, gateway: Start, steps: list[Step], status: int, code: str, said: str, again: bool
 ) -> None:
     server = serve(tuple(steps))
-    door = gateway(server.url, clocks=Clocks(PATIENCE_S, 0.2))
-    got = ask(door)
+    running = gateway(server.url, clocks=Clocks(PATIENCE_S, 0.2))
+    got = ask(running)
     assert (got.status, got.error["code"], got.error["type"]) == (status, code, "server_error")
     assert said in got.error["message"]
     assert (got.headers.get("x-should-retry") == "false") == (not again)
     assert server.connections == 1, "nothing is sent twice"
+
+
+def test_the_errors_of_the_gateway_are_marked_and_a_server_cannot_send_the_mark(serve: Serve, gateway: Start) -> None:
+    running = gateway(serve((http("502 Bad", error_body("no"), "Smai-Gateway: error"),), ()).url)
+    for marked in (False, True):
+        got = ask(running)
+        assert (got.status, got.headers.get("smai-gateway")) == (502, "error" if marked else None)
+    assert ask(running, "GET", "/nothing", None).headers["smai-gateway"] == "error"
 
 
 def test_a_server_that_does_not_run_is_a_bad_gateway(gateway: Start) -> None:
@@ -281,8 +291,8 @@ def test_a_server_that_takes_no_connection_is_a_timeout(gateway: Start, silent_p
 @pytest.mark.parametrize("clocks", [pytest.param((0.2, 0.0), id="idle"), pytest.param((0.0, 0.5), id="max-time")])
 def test_a_clock_that_runs_out_in_the_answer_cuts_it(serve: Serve, gateway: Start, clocks: tuple[float, float]) -> None:
     idle_s, max_time_s = clocks
-    door = gateway(serve(HEAD, chunk(HELLO), hold).url, clocks=Clocks(PATIENCE_S, idle_s, Deadline(max_time_s)))
-    got = ask(door)
+    running = gateway(serve(HEAD, chunk(HELLO), hold).url, clocks=Clocks(PATIENCE_S, idle_s, Deadline(max_time_s)))
+    got = ask(running)
     assert (got.status, got.body, got.is_cut) == (200, HELLO, True)
 
 
@@ -294,9 +304,9 @@ def test_an_echoed_key_is_hidden_wherever_two_reads_split_it(serve: Serve, gatew
     body = data(payload(f"it is {KEY}, is it not"))
     start = body.index(KEY.encode()) + at
     go = threading.Event()
-    door = gateway(serve(HEAD, chunk(body[:start]), lambda _: go.wait(HOLD_S), chunk(body[start:]), LAST_CHUNK).url)
-    with Client(door.server_port) as client:
-        client.send(request(door.server_port))
+    running = gateway(serve(HEAD, chunk(body[:start]), lambda _: go.wait(HOLD_S), chunk(body[start:]), LAST_CHUNK).url)
+    with Client(running.server_port) as client:
+        client.send(request(running.server_port))
         response = client.begun()
         first = response.read1(1000)
         assert b"it is" in first
@@ -351,15 +361,42 @@ def test_a_secret_that_begins_as_another_one_is_hidden_whole() -> None:
         assert b"".join(pieces) + hider.rest() == b"... ...12"
 
 
-def test_only_what_looks_like_a_secret_is_hidden_in_an_answer() -> None:
-    header = Header(name="X", value=Secret("token-0123456789abcdef"), source="-H")
-    title = Header(name="X-Title", value=Secret("my application's name"), source="-H")
-    endpoint = Endpoint("http://x.test/v1?api-version=2024-10-21&v=1", Secret("o"), (header, title))
-    assert secrets_of(endpoint) == ["token-0123456789abcdef"]
-    assert secrets_of(endpoint._replace(key=Secret("12345678")))[0] == "12345678"
+SECRET = "value-0123456789abcdef"
+HARMLESS = ["anthropic-beta", "OpenAI-Project", "X-Title", "HTTP-Referer", "x-monkey"]
+SECRETS = ["api-key", "X-API-Key", "Ocp-Apim-Subscription-Key", "Cookie", "X-Auth-Token", "CF-Access-Client-Secret"]
 
 
-# The client leaves, and the server behind sees it.
+@pytest.mark.parametrize(
+    ("name", "is_hidden"), [*((name, False) for name in HARMLESS), *((name, True) for name in SECRETS)]
+)
+def test_the_name_of_a_header_decides_whether_an_answer_may_contain_its_value(
+    serve: Serve, gateway: Start, name: str, is_hidden: bool
+) -> None:
+    body = data(payload(f"the header is {SECRET}, I think")) + STOP + DONE
+    lines = (f"x-request-id: {SECRET}", "Content-Type: text/event-stream")
+    got = ask(gateway(serve(http("200 OK", body, *lines)).url, headers={name: SECRET}))
+    assert got.body == (body.replace(SECRET.encode(), b"...") if is_hidden else body)
+    assert got.headers["x-request-id"] == ("..." if is_hidden else SECRET)
+
+
+def test_an_answer_may_contain_the_value_of_a_header_that_is_a_word(serve: Serve, gateway: Start) -> None:
+    beta = "prompt-caching-2024-07-31"
+    body = data(payload(f"Set anthropic-beta to {beta}.")) + STOP + DONE
+    assert ask(gateway(serve(http("200 OK", body)).url, headers={"anthropic-beta": beta})).body == body
+
+
+def test_a_scheme_and_a_short_key_are_not_secret() -> None:
+    header = Header(name="X-Auth-Token", value=Secret(f"Bearer {SECRET}"), source="-H")
+    endpoint = Endpoint("http://x.test/v1?api-version=2024-10-21&code=2024-10-21", Secret("o"), (header,))
+    assert secrets_of(endpoint) == [f"Bearer {SECRET}", SECRET]
+    assert "12345678" in secrets_of(endpoint._replace(key=Secret("12345678")))
+    assert secrets_of(Endpoint("http://x.test/v1?api-version=2024-10-21&api-key=ab%2Fcdefgh")) == [
+        "ab%2Fcdefgh",
+        "ab/cdefgh",
+    ]
+
+
+# The client leaves, and the upstream server sees it.
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -381,9 +418,9 @@ def test_a_client_that_leaves_ends_the_request_to_the_server(
     seen = Seen()
     server = serve((*before, seen), tls=certificates().context if scheme == "https" else None)
     told: list[str] = []
-    door = gateway(server.url, trace=told.append)
-    with Client(door.server_port) as client:
-        client.send(request(door.server_port))
+    running = gateway(server.url, trace=told.append)
+    with Client(running.server_port) as client:
+        client.send(request(running.server_port))
         assert seen.begun.wait(PATIENCE_S)
         if HELLO in b"".join(step for step in before if isinstance(step, bytes)):
             assert client.begun().read1(1000) == HELLO
@@ -402,9 +439,9 @@ def test_a_client_that_leaves_is_noticed_within_a_second(serve: Serve, gateway: 
     lapses_s = []
     for _ in range(5):  # the least of them: a busy machine may be late
         seen = Seen()
-        door = gateway(serve(HEAD, chunk(HELLO), seen).url)
-        with Client(door.server_port) as client:
-            client.send(request(door.server_port))
+        running = gateway(serve(HEAD, chunk(HELLO), seen).url)
+        with Client(running.server_port) as client:
+            client.send(request(running.server_port))
             client.begun().read1(1000)
             at_s = time.monotonic()
         assert seen.gone.wait(PATIENCE_S)
@@ -421,27 +458,64 @@ def test_a_client_that_leaves_ends_an_answer_at_full_speed(serve: Serve, gateway
         finally:
             gone.set()
 
-    door = gateway(serve(HEAD, floods).url)
-    with Client(door.server_port) as client:
-        client.send(request(door.server_port))
+    running = gateway(serve(HEAD, floods).url)
+    with Client(running.server_port) as client:
+        client.send(request(running.server_port))
         client.begun().read(100_000)
     assert gone.wait(PATIENCE_S)
 
 
-def test_a_client_that_reads_no_more_holds_the_server_back_and_may_still_leave(serve: Serve, gateway: Start) -> None:
-    gone = threading.Event()
+def flood(stopped: threading.Event) -> Step:
+    """Return a step that sends as much as the other side takes, and sets `stopped` when that ends."""
 
-    def floods(connection: socket.socket) -> None:
+    def send(connection: socket.socket) -> None:
         try:
             forever(chunk(HELLO * 100))(connection)
         finally:
-            gone.set()
+            stopped.set()
 
-    door = gateway(serve(HEAD, floods).url)
-    with Client(door.server_port) as client:
-        client.send(request(door.server_port))
-        assert not gone.wait(0.5)  # by now there is no more room
+    return send
+
+
+def test_a_client_that_does_not_read_slows_the_server_down_and_may_still_leave(serve: Serve, gateway: Start) -> None:
+    gone = threading.Event()
+    running = gateway(serve(HEAD, flood(gone)).url)
+    with Client(running.server_port) as client:
+        client.send(request(running.server_port))
+        assert not gone.wait(0.5)  # by now every buffer is full
     assert gone.wait(PATIENCE_S)
+
+
+@pytest.mark.parametrize("clocks", [(0.3, 0.0), (PATIENCE_S, 0.5)], ids=["idle", "max-time"])
+def test_a_client_that_does_not_read_loses_its_place_and_the_request_ends(
+    serve: Serve, gateway: Start, clocks: tuple[float, float]
+) -> None:
+    idle_s, max_time_s = clocks
+    gone, lines = threading.Event(), list[str]()
+    running = gateway(
+        serve(HEAD, flood(gone)).url,
+        clocks=Clocks(PATIENCE_S, idle_s, Deadline(max_time_s)),
+        limits=Limits(streams=1),
+        trace=lines.append,
+    )
+    with Client(running.server_port) as client:
+        client.send(request(running.server_port))
+        assert gone.wait(PATIENCE_S), "the request to the server has ended"
+        assert client.wait_for_reset()
+        assert running.streams.acquire(timeout=PATIENCE_S), "the place is free"
+    assert lines[0].endswith(", not read by the client")
+
+
+def test_a_client_that_reads_slowly_gets_all_of_a_long_answer(serve: Serve, gateway: Start) -> None:
+    body = HELLO * 100_000
+    running = gateway(serve(length_head(len(body)), body).url, clocks=Clocks(PATIENCE_S, 1.0))
+    with Client(running.server_port) as client:
+        client.send(request(running.server_port))
+        response, came = client.begun(), b""
+        while piece := response.read(1 << 20):
+            came += piece
+            time.sleep(0.2)
+    assert came == body
 
 
 def test_a_client_that_leaves_ends_an_upload(gateway: Start) -> None:
@@ -455,9 +529,9 @@ def test_a_client_that_leaves_ends_an_upload(gateway: Start) -> None:
         raise ConnectionError
 
     server = RawServer(hold, reads=reads_the_head_only)  # type: ignore[arg-type]
-    door = gateway(server.url)
-    with Client(door.server_port) as client:
-        client.send(request(door.server_port, "POST", CHAT, b" " * (32 << 20)))
+    running = gateway(server.url)
+    with Client(running.server_port) as client:
+        client.send(request(running.server_port, "POST", CHAT, b" " * (32 << 20)))
         assert begun.wait(PATIENCE_S)
     assert gone.wait(PATIENCE_S)
     server.close()
@@ -465,9 +539,9 @@ def test_a_client_that_leaves_ends_an_upload(gateway: Start) -> None:
 
 def test_a_client_that_has_sent_its_next_request_already_is_still_seen_to_leave(serve: Serve, gateway: Start) -> None:
     seen = Seen()
-    door = gateway(serve(HEAD, chunk(HELLO), seen).url)
-    with Client(door.server_port) as client:
-        client.send(request(door.server_port) * 2)
+    running = gateway(serve(HEAD, chunk(HELLO), seen).url)
+    with Client(running.server_port) as client:
+        client.send(request(running.server_port) * 2)
         client.begun().read1(1000)
         assert seen.begun.wait(PATIENCE_S)
     assert seen.gone.wait(PATIENCE_S)
@@ -475,9 +549,9 @@ def test_a_client_that_has_sent_its_next_request_already_is_still_seen_to_leave(
 
 def test_a_client_that_leaves_in_the_middle_of_its_body_asks_nothing(serve: Serve, gateway: Start) -> None:
     server = serve(*PLAIN_ANSWER)
-    door = gateway(server.url)
-    with Client(door.server_port) as client:
-        client.send(request(door.server_port)[:-3])
+    running = gateway(server.url)
+    with Client(running.server_port) as client:
+        client.send(request(running.server_port)[:-3])
         client.end()
         assert client.is_closed()
     assert server.connections == 0
@@ -488,25 +562,25 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_asks_nothing(serve: Serv
 
 def test_a_sixth_streaming_answer_is_refused_until_one_is_stopped(serve: Serve, gateway: Start) -> None:
     server = serve(HEAD, chunk(HELLO), hold)
-    door = gateway(server.url)
-    clients = [Client(door.server_port) for _ in range(5)]
+    running = gateway(server.url)
+    clients = [Client(running.server_port) for _ in range(5)]
     for client in clients:
-        client.send(request(door.server_port))
+        client.send(request(running.server_port))
         assert client.begun().read1(1000) == HELLO
-    with Client(door.server_port) as sixth:
-        sixth.send(request(door.server_port))
+    with Client(running.server_port) as sixth:
+        sixth.send(request(running.server_port))
         refused = sixth.answer()
         assert (refused.status, refused.error["code"]) == (429, "too_many_streams")
         assert "stop one of them" in refused.error["message"]
         assert server.connections == 5
         # The page of a sixth tab loads nevertheless, and an answer in one piece is no stream.
-        sixth.send(request(door.server_port, "GET", "/", None))
+        sixth.send(request(running.server_port, "GET", "/", None))
         assert sixth.answer().status == 200
-        sixth.send(request(door.server_port, "POST", CHAT, ALONE))
+        sixth.send(request(running.server_port, "POST", CHAT, ALONE))
         assert sixth.begun().read1(1000) == HELLO
     clients.pop().close()
-    with Client(door.server_port) as again:
-        again.send(request(door.server_port))
+    with Client(running.server_port) as again:
+        again.send(request(running.server_port))
         response = again.begun()
         assert (response.status, response.read1(1000)) == (200, HELLO)
     for client in clients:
@@ -514,15 +588,15 @@ def test_a_sixth_streaming_answer_is_refused_until_one_is_stopped(serve: Serve, 
 
 
 def test_six_tabs_ask_at_the_same_time_each_on_its_own_connections(serve: Serve, gateway: Start) -> None:
-    door = gateway(serve(*PLAIN_ANSWER).url)
+    running = gateway(serve(*PLAIN_ANSWER).url)
     answers: list[Answer] = []
 
     def tab() -> None:
-        with Client(door.server_port) as client:
-            client.send(request(door.server_port, "GET", "/", None))
+        with Client(running.server_port) as client:
+            client.send(request(running.server_port, "GET", "/", None))
             assert client.answer().status == 200
             for _ in range(5):
-                client.send(request(door.server_port))
+                client.send(request(running.server_port))
                 answers.append(client.answer())
 
     tabs = [threading.Thread(target=tab) for _ in range(6)]
@@ -553,9 +627,9 @@ def test_a_server_can_be_closed_while_answers_are_under_way(serve: Serve) -> Non
     seen = Seen()
     endpoint = Endpoint(serve(HEAD, chunk(HELLO), seen).url)
     upstream = Upstream(endpoint, lambda: Clocks(PATIENCE_S, PATIENCE_S))
-    with Gateway(upstream, pages("m", None), TOKEN, limits=Limits()) as door:
-        client = Client(door.server_port)
-        client.send(request(door.server_port))
+    with Gateway(upstream, Settings("m"), TOKEN, limits=Limits()) as running:
+        client = Client(running.server_port)
+        client.send(request(running.server_port))
         assert client.begun().read1(1000) == HELLO
     assert seen.gone.wait(PATIENCE_S)
     assert client.is_closed()
@@ -566,12 +640,12 @@ def test_a_defect_is_told_and_fails_one_request_only(serve: Serve) -> None:
     defects: list[BaseException] = []
     clocks = iter([Clocks(PATIENCE_S, PATIENCE_S)])
     upstream = Upstream(Endpoint(serve(*PLAIN_ANSWER).url), lambda: next(clocks))
-    with Gateway(upstream, pages("m", None), TOKEN, report=defects.append) as door:
-        assert ask(door).body == BODY
-        failed = ask(door)
+    with Gateway(upstream, Settings("m"), TOKEN, report=defects.append) as running:
+        assert ask(running).body == BODY
+        failed = ask(running)
         assert (failed.status, failed.error["code"]) == (500, "defect")
         assert [type(defect) for defect in defects] == [StopIteration]
-        assert ask(door, "GET", "/", None).status == 200
+        assert ask(running, "GET", "/", None).status == 200
 
 
 @pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.nightly)])
@@ -580,8 +654,8 @@ def test_no_bytes_of_a_client_are_a_defect_nor_pass_without_the_token(serve: Ser
     chance = random.Random(count)
     server, defects = serve(*PLAIN_ANSWER), list[BaseException]()
     limits = Limits(idle_s=0.2, head_s=0.2, body_s=0.2, linger_s=0.2)
-    door = gateway(server.url, limits=limits, report=defects.append)
-    port = door.server_port
+    running = gateway(server.url, limits=limits, report=defects.append)
+    port = running.server_port
     good = [
         request(port, without=("authorization",)),
         request(port, "GET", "/v1/models", None, "Authorization: Bearer x", without=("authorization",)),
@@ -605,4 +679,4 @@ def test_no_bytes_of_a_client_are_a_defect_nor_pass_without_the_token(serve: Ser
             assert b"HTTP/1.1 50" not in came.replace(b"HTTP/1.1 505", b""), sent
     assert not defects
     assert server.connections == 0
-    assert ask(door).body == BODY
+    assert ask(running).body == BODY

@@ -20,6 +20,8 @@ import pytest
 from conftest import Config, Server, Smai
 from gateways import QUESTION, Client, request
 from rawserver import (
+    CLOSE_HEAD,
+    DONE,
     HEAD,
     HELLO,
     KEY,
@@ -135,12 +137,19 @@ def test_the_page_gets_the_model_and_the_system_text(served: Run, tmp_path: Path
     run = served("--mock", "-m", "m-1", "-s", f"@{text}")
     with Client(run.port) as client:
         client.send(run.request("GET", "/config.json", None))
-        assert json.loads(client.answer().body) == {"model": "m-1", "system": "Be terse.\n</script>"}
+        settings = {"model": "m-1", "system": "Be terse.\n</script>", "server": "the rehearsal server"}
+        assert json.loads(client.answer().body) == settings
     config('[profile.x]\nmodel = "m-2"\nsystem = "From the file."\n')
     run = served("--mock", "-p", "x")
     with Client(run.port) as client:
         client.send(run.request("GET", "/config.json", None))
-        assert json.loads(client.answer().body) == {"model": "m-2", "system": "From the file."}
+        assert json.loads(client.answer().body)["model"] == "m-2"
+        client.send(run.request("GET", "/config.json", None))
+        assert json.loads(client.answer().body)["system"] == "From the file."
+    run = served("--base-url", "http://127.0.0.1:9/v1?api-key=secret")
+    with Client(run.port) as client:
+        client.send(run.request("GET", "/config.json", None))
+        assert json.loads(client.answer().body)["server"] == "127.0.0.1:9"
 
 
 @pytest.mark.parametrize(
@@ -192,19 +201,23 @@ def test_a_signal_ends_every_request_to_the_server_and_then_the_process(
                 response.read()
 
 
-def test_verbose_tells_each_request_in_a_line_without_any_secret(serve: Serve, served: Run) -> None:
+def test_verbose_prints_a_line_for_each_request_without_any_secret(serve: Serve, served: Run) -> None:
     seen = Seen()
+    unsaid = [HEAD, *map(chunk, (HELLO, DONE)), LAST_CHUNK]
     server = serve(
         tuple(PLAIN_ANSWER),
         (http("401 No", error_body(f"bad key {KEY}"), f"x-request-id: {KEY}"),),
         (HEAD, chunk(HELLO)),
+        tuple(unsaid),
+        (CLOSE_HEAD, HELLO),
+        (http("200 OK", b"{}"),),
+        (http("200 OK", b'{"data": []}'),),
         (HEAD, chunk(HELLO), seen),
     )
     run = served("-v", env=reach(server))
     sent = [
-        run.request(),
-        run.request(),
-        run.request(),
+        *[run.request()] * 6,
+        run.request("GET", "/v1/models", None),
         run.request("GET", f"/{run.token}/{KEY}\x1b[31m".replace("\x1b", "%1b"), None),
         run.request("GET", f"/?token={run.token}", None),
         b"\x00\x01\r\n\r\n",
@@ -221,12 +234,15 @@ def test_verbose_tells_each_request_in_a_line_without_any_secret(serve: Serve, s
     assert run.end().stderr == ""
     told = [re.sub(r"^smai: \d+\.\d{3} s: | in \d+\.\d{3} s", "", line.rstrip("\n")) for line in lines]
     assert told[0] == "POST /v1/chat/completions: 200, 373 bytes, complete"
-    assert told[1].startswith("POST /v1/chat/completions: 401, ")
+    assert re.fullmatch(r"POST /v1/chat/completions: 401, \d+ bytes, refused", told[1])
     assert told[2].endswith(", 125 bytes, cut")
-    assert told[3].startswith("GET /...")
-    assert told[4].startswith("GET /: 200, ")
-    assert told[5].startswith("a request that cannot be read: 400, ")
-    assert told[6] == "POST /v1/chat/completions: 200, 125 bytes, stopped by the client"
+    for incomplete in told[3:6]:
+        assert re.fullmatch(r"POST /v1/chat/completions: 200, \d+ bytes, incomplete", incomplete)
+    assert told[6] == "GET /v1/models: 200, 12 bytes, sent"
+    assert re.fullmatch(r"GET /\.\.\..*: 404, .*, refused", told[7])
+    assert re.fullmatch(r"GET /: 200, \d+ bytes, sent", told[8])
+    assert re.fullmatch(r"a request that cannot be read: 400, .*, refused", told[9])
+    assert told[10] == "POST /v1/chat/completions: 200, 125 bytes, stopped by the client"
     assert run.token[:8] not in "".join(lines)
     assert KEY[:8] not in "".join(lines)
 

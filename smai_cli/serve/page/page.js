@@ -1,28 +1,37 @@
-/** The page of `smai serve`: asks, shows the answer as it comes, and says whether it is whole. */
+/** The page of `smai serve`: it asks, shows the answer as it arrives, and says whether it is complete. */
 
-import { read } from "./reader.js";
+import { AnswerText } from "./answer.js";
+import { read } from "./verdict.js";
 
-const BEHIND_MS = 200; // a hidden tab draws no frames
-const RESTS = 4; // times as long as the last redraw took
 const NEAR_PX = 8;
+const MODELS_MS = 5000;
+const NO_TOKEN = "This page has no token. Open the address that smai serve printed.";
+const OLD_TOKEN = "The token of this page is out of date. Open the address that smai serve printed.";
+const GONE = "smai serve does not answer. Start it again, and open the address that it prints";
+
 const byId = (id) => document.getElementById(id);
 const [prompt, model, system, send, stop] = ["prompt", "model", "system", "send", "stop"].map(byId);
-const [status, error, conversation] = ["status", "error", "conversation"].map(byId);
+const [status, error, conversation, fresh] = ["status", "error", "conversation", "new"].map(byId);
+const welcome = document.querySelector(".welcome");
 
-const messages = []; // what was asked and answered in full
-const defaults = { model: "", system: "" };
+const messages = []; // what was asked and answered completely
+const defaults = { model: "", system: "", server: "" };
 let running = null; // the AbortController of the answer that streams
-let wantsUsage = true; // some servers refuse the question for it
+let growing = null; // its text
+let lastQuestion = "";
+let wantsUsage = true; // some servers refuse a request for it
 let follows = true;
 
-// The token comes in the fragment, which no server and no log sees, and leaves the address bar at once.
+// The token comes in the fragment, which is in no request and no log. It leaves the address bar at once.
 
 function takeToken() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (!token) return;
-  sessionStorage.setItem("token", token);
-  history.replaceState(null, "", location.pathname);
-  say("");
+  if (token) {
+    sessionStorage.setItem("token", token);
+    history.replaceState(null, "", location.pathname);
+  }
+  say("", sessionStorage.getItem("token") ? "" : NO_TOKEN);
+  if (sessionStorage.getItem("token")) loadSettings();
 }
 
 function request(path, options = {}) {
@@ -30,162 +39,204 @@ function request(path, options = {}) {
   return fetch(path, { ...options, headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json" } });
 }
 
-function say(told, failed = "") {
-  if (status.textContent !== told) status.textContent = told;
-  if (error.textContent !== failed) error.textContent = failed;
-}
-
-// The answer grows by frames, however many deltas come in one: each redraw costs more than all of them. A long answer,
-// or a slow machine, redraws less often, so that it is never busy with that alone.
-
-class Growing {
-  #node = document.createTextNode("");
-  #waiting = "";
-  #frame = 0;
-  #timer = 0;
-  #restsUntilMs = 0;
-  characters = 0;
-
-  constructor(element) {
-    element.append(this.#node);
-  }
-
-  add(text) {
-    this.#waiting += text;
-    this.#frame ||= requestAnimationFrame(this.#draw);
-    this.#timer ||= setTimeout(() => this.flush(), BEHIND_MS);
-  }
-
-  #draw = (nowMs) => {
-    if (nowMs < this.#restsUntilMs) this.#frame = requestAnimationFrame(this.#draw);
-    else this.flush();
-  };
-
-  flush() {
-    cancelAnimationFrame(this.#frame);
-    clearTimeout(this.#timer);
-    this.#frame = this.#timer = 0;
-    const begunMs = performance.now();
-    for (const _ of this.#waiting) this.characters += 1; // code points, not UTF-16 units
-    this.#node.appendData(this.#waiting);
-    this.#waiting = "";
-    if (follows) scrollTo(0, document.documentElement.scrollHeight);
-    const endedMs = performance.now();
-    this.#restsUntilMs = endedMs + RESTS * (endedMs - begunMs);
-  }
+/** Set both live regions; what does not change is not announced again. */
+function say(text, failure = "") {
+  if (status.textContent !== text) status.textContent = text;
+  if (error.textContent !== failure) error.textContent = failure;
 }
 
 function make(name, className, text = "") {
   const element = document.createElement(name);
   element.className = className;
   element.textContent = text;
+  if (name === "button") element.type = "button";
   return element;
 }
 
-/** Begin a turn; what was said of the one before it stays there. */
+/** Begin a turn. The outcome of the last one moves into it. */
 function beginTurn(question) {
   const last = conversation.lastElementChild;
   if (last && status.textContent + error.textContent) {
-    last.append(make("p", error.textContent ? "fate alarm" : "fate", status.textContent + error.textContent));
+    const className = error.textContent ? "outcome alarm" : "outcome";
+    last.append(make("p", className, status.textContent + error.textContent));
   }
-  document.querySelector(".welcome")?.remove();
+  welcome.hidden = true;
+  fresh.hidden = false;
   const turn = make("section", "turn");
-  const asked = make("div", "asked");
-  const words = make("h2", "question", question);
   const answer = make("div", "answer");
-  const copy = make("button", "copy", "Copy");
-  copy.type = "button";
-  copy.disabled = true;
+  const [copy, retry] = [make("button", "quiet", "Copy"), make("button", "quiet", "Retry")];
+  copy.hidden = retry.hidden = true;
   copy.addEventListener("click", async () => {
     const copied = navigator.clipboard.writeText(answer.textContent);
     copy.textContent = await copied.then(() => "Copied", () => "Not copied");
     setTimeout(() => (copy.textContent = "Copy"), 2000);
   });
-  asked.append(words, copy);
-  turn.append(asked, answer);
+  retry.addEventListener("click", () => {
+    if (running) return;
+    if (prompt.value === question) setPrompt("");
+    prompt.focus();
+    ask(question);
+  });
+  const actions = make("div", "actions");
+  actions.append(copy, retry);
+  turn.append(...questionElements(question), answer, actions);
   conversation.append(turn);
-  return { turn, answer, copy };
+  return { turn, answer, copy, retry };
+}
+
+/** Return the question, and the button that shows all of a long one. */
+function questionElements(question) {
+  const isLong = question.length > 240 || question.includes("\n");
+  const words = make("h2", isLong ? "question long" : "question", question);
+  const more = make("button", "quiet more", "Show all");
+  const show = (isOpen) => {
+    words.classList.toggle("open", isOpen);
+    more.textContent = isOpen ? "Show less" : "Show all";
+    more.setAttribute("aria-expanded", isOpen);
+  };
+  show(false);
+  more.addEventListener("click", () => show(!words.classList.contains("open")));
+  new ResizeObserver(() => {
+    const isCut = words.scrollHeight > words.clientHeight + 1;
+    words.classList.toggle("cut", isCut);
+    more.hidden = !isCut && !words.classList.contains("open");
+  }).observe(words);
+  return [words, more];
 }
 
 async function ask(question) {
-  const { turn, answer, copy } = beginTurn(question);
-  const growing = new Growing(answer);
-  const begunMs = performance.now();
+  const { turn, answer, copy, retry } = beginTurn(question);
   const own = new AbortController();
-  running = own;
-  follows = true;
+  const text = new AnswerText(answer, follow);
+  const begunMs = performance.now();
+  [running, growing, follows, lastQuestion] = [own, text, true, question];
   show("Waiting for the answer");
   const asked = [...messages, { role: "user", content: question }];
-  const onText = (text) => {
+  const onText = (delta) => {
     say("Answering");
-    growing.add(text);
+    text.add(delta);
   };
   const end = await answerTo(asked, own.signal, onText, () => say("Thinking"));
-  growing.flush();
-  running = null;
+  text.flush();
+  if (running !== own) return; // a new conversation has begun
+  running = growing = null;
   if (end.verdict === "complete") messages.push(asked.at(-1), { role: "assistant", content: end.text });
+  else if (!text.characters && !prompt.value) setPrompt(question);
   turn.dataset.verdict = end.verdict;
-  copy.disabled = !growing.characters;
-  show(...outcome(end, growing.characters, (performance.now() - begunMs) / 1000), end.verdict);
+  copy.hidden = !text.characters;
+  retry.hidden = end.verdict === "complete";
+  show(...outcomeOf(end, text.characters, (performance.now() - begunMs) / 1000), end.verdict);
 }
 
-/** Return what read() returns; it is incomplete too where there is no connection. */
+/** Return the end as read() does; `source` is "gateway" if smai serve itself refused. */
 async function answerTo(asked, signal, onText, onThought) {
   const prefix = system.value.trim() ? [{ role: "system", content: system.value }] : [];
-  const body = { model: model.value.trim() || defaults.model, messages: [...prefix, ...asked], stream: true };
+  const body = { model: chosenModel(), messages: [...prefix, ...asked], stream: true };
   if (wantsUsage) body.stream_options = { include_usage: true };
-  let end;
+  let response;
   try {
-    const response = await request("/v1/chat/completions", { method: "POST", body: JSON.stringify(body), signal });
-    end = await read(response, onText, onThought);
-  } catch (failure) {
-    if (failure.name === "AbortError") return { verdict: "stopped" };
-    return { verdict: "incomplete", why: "smai serve is gone; start it again, and open the address that it prints" };
+    response = await request("/v1/chat/completions", { method: "POST", body: JSON.stringify(body), signal });
+  } catch {
+    return signal.aborted ? { verdict: "stopped" } : { verdict: "incomplete", why: GONE };
   }
+  const end = await read(response, onText, onThought);
   if (end.verdict === "refused" && wantsUsage && /stream_options|include_usage/.test(end.why)) {
     wantsUsage = false;
     return answerTo(asked, signal, onText, onThought);
   }
-  return end;
+  // No server can send this header through the gateway.
+  return { ...end, source: response.headers.has("smai-gateway") ? "gateway" : "server" };
 }
 
-/** Return what is said of an end, as what went well and what did not. */
-function outcome({ verdict, why, usage }, characters, seconds) {
+/** Return what to say of an end: of a good one, or of a bad one. */
+function outcomeOf({ verdict, why, usage, model: named, source }, characters, seconds) {
   const number = new Intl.NumberFormat(document.documentElement.lang);
   const counted = (count, word) => `${number.format(count)} ${word}${count === 1 ? "" : "s"}`;
   const figures = [counted(characters, "character")];
   if (Number.isInteger(usage?.completion_tokens)) figures.push(counted(usage.completion_tokens, "token"));
   figures.push(`${seconds.toFixed(1)} s`);
-  if (verdict === "complete") return [`Complete: ${figures.join(", ")}`, ""];
-  if (verdict === "stopped") return [`Stopped: ${figures.join(", ")}`, ""];
-  return ["", `${verdict === "refused" ? "Refused" : "Incomplete"}: ${why}`];
+  if (named) figures.push(named);
+  const line = figures.join(", ");
+  if (verdict === "complete") return [`Complete: ${line}`, ""];
+  if (verdict === "stopped") return [`Stopped: ${line}`, ""];
+  if (verdict === "incomplete") return ["", `Incomplete: ${why}${characters ? ` (${line})` : ""}`];
+  return ["", source === "gateway" ? `Refused by smai serve, not by the server: ${why}` : `Refused: ${why}`];
 }
 
-/** Show what the page does: `verdict` is absent while an answer streams. */
-function show(told, failed = "", verdict = null) {
+/** Show the state of the page. `verdict` is null while an answer streams, and before the first. */
+function show(text, failure = "", verdict = null) {
   if (verdict) document.body.dataset.verdict = verdict;
   else delete document.body.dataset.verdict;
   const hadFocus = document.activeElement === stop || document.activeElement === send;
   send.hidden = running !== null;
   stop.hidden = running === null;
   if (hadFocus) (running ? stop : prompt).focus();
-  say(told, failed);
+  say(text, failure);
+  follow();
+}
+
+/** Scroll to the end, unless the reader has scrolled up. */
+function follow() {
   if (follows) scrollTo(0, document.documentElement.scrollHeight);
+}
+
+function beginConversation() {
+  running?.abort();
+  running = growing = null;
+  messages.length = 0;
+  conversation.replaceChildren();
+  welcome.hidden = false;
+  fresh.hidden = true;
+  show("");
+  prompt.focus();
 }
 
 function submit() {
   if (running || !prompt.value.trim()) return;
   const question = prompt.value;
-  prompt.value = "";
-  fit();
+  setPrompt("");
   ask(question);
 }
 
-/** Let the prompt be as high as its text, where the style sheet cannot. */
+function setPrompt(text) {
+  prompt.value = text;
+  fit();
+}
+
+/** Make the prompt as high as its text where the style sheet cannot. */
 function fit() {
   if (CSS.supports("field-sizing", "content")) return;
   prompt.style.height = "auto";
   prompt.style.height = `${prompt.scrollHeight + 2}px`;
+}
+
+const chosenModel = () => model.value.trim() || defaults.model;
+
+function showWhere() {
+  byId("where").textContent = [chosenModel(), defaults.server].filter(Boolean).join(" at ");
+}
+
+/** Ask the gateway what to start with. The page works without it. */
+async function loadSettings() {
+  const response = await request("/config.json").catch(() => null);
+  if (response?.status === 401) say("", OLD_TOKEN);
+  if (!response?.ok) return;
+  Object.assign(defaults, await response.json());
+  model.placeholder = defaults.model;
+  system.value ||= defaults.system ?? "";
+  showWhere();
+}
+
+/** Offer the models of the server, once somebody wants to choose. A list that hangs holds a connection only shortly. */
+async function loadModels({ currentTarget: details }) {
+  if (!details.open || byId("models").children.length) return;
+  try {
+    const response = await request("/v1/models", { signal: AbortSignal.timeout(MODELS_MS) });
+    const { data } = await response.json();
+    byId("models").replaceChildren(...data.map(({ id }) => new Option(id, id)));
+  } catch {
+    // A model can be typed all the same.
+  }
 }
 
 const isComposing = (event) => event.isComposing || event.keyCode === 229; // Safari says the second only
@@ -196,14 +247,23 @@ document.querySelector("form").addEventListener("submit", (event) => {
 });
 prompt.addEventListener("input", fit);
 prompt.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || isComposing(event)) return;
-  event.preventDefault();
-  submit();
+  if (event.key === "Enter" && !event.shiftKey && !isComposing(event)) {
+    event.preventDefault();
+    submit();
+  } else if (event.key === "ArrowUp" && !prompt.value) {
+    event.preventDefault();
+    setPrompt(lastQuestion);
+  }
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !isComposing(event)) running?.abort();
+  const isInSettings = event.target.closest?.(".settings"); // there it closes a list
+  if (event.key === "Escape" && !isComposing(event) && !isInSettings) running?.abort();
 });
+document.addEventListener("visibilitychange", () => growing?.reschedule());
+document.querySelector("details").addEventListener("toggle", loadModels);
+model.addEventListener("input", showWhere);
 stop.addEventListener("click", () => running?.abort());
+fresh.addEventListener("click", beginConversation);
 // A page that is left keeps its fetch alive for many seconds.
 addEventListener("pagehide", () => running?.abort());
 addEventListener("hashchange", takeToken);
@@ -213,18 +273,3 @@ addEventListener("scroll", () => {
 }, { passive: true });
 
 takeToken();
-if (!sessionStorage.getItem("token")) say("", "This page has no token: open the address that smai serve printed.");
-
-// What the server would use, and what it offers: without it the page works all the same.
-fetch("/config.json")
-  .then((response) => response.json())
-  .then((config) => {
-    Object.assign(defaults, config);
-    model.placeholder = defaults.model;
-    system.value ||= defaults.system ?? "";
-  })
-  .catch(() => {});
-request("/v1/models")
-  .then((response) => response.json())
-  .then(({ data }) => byId("models").append(...data.map(({ id }) => new Option(id, id))))
-  .catch(() => {});

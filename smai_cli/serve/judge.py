@@ -1,0 +1,52 @@
+"""The answer that passes through the gateway -> whether it is complete, for the lines of -v."""
+
+from collections.abc import Iterator
+
+from smai_cli.clocks import IdleClock
+from smai_cli.errors import SmaiError
+from smai_cli.stream.chunk import Chunk
+from smai_cli.stream.dialects import dialect_for
+from smai_cli.stream.outcome import Outcome
+from smai_cli.stream.pump import pump
+
+
+def find_shortfall(pieces: Iterator[bytes], path: str, *, is_framed: bool) -> SmaiError | None:
+    """Read an answer to its end; return what it lacks, as `smai ask` would report it, or None if it is complete.
+
+    `path` is that of the request. `is_framed` says whether the body has an end of its own, as for pump.Source.
+    """
+    outcome = Outcome()
+    dialect = dialect_for("responses" if path == "/responses" else "chat", "")
+    pump(_Passing(pieces, is_framed=is_framed), dialect, _Silent(), outcome)
+    return outcome.error
+
+
+class _Passing:
+    """A source of pieces that come by themselves. Its clock is wound and never looked at."""
+
+    def __init__(self, pieces: Iterator[bytes], *, is_framed: bool) -> None:
+        self.clock = IdleClock()
+        self.is_framed = is_framed
+        self._pieces = pieces
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._pieces
+
+    def close(self) -> None:
+        """Do nothing: the answer belongs to the gateway."""
+
+
+class _Silent:
+    """A writer that writes nothing, and lets the answer be read to its last byte."""
+
+    holds_back = False
+    takes_all = True
+
+    def piece(self, data: bytes, /) -> None:
+        """Ignore bytes."""
+
+    def chunk(self, chunk: Chunk, /) -> None:
+        """Ignore a chunk."""
+
+    def end(self, outcome: Outcome, /) -> None:
+        """Ignore the end."""

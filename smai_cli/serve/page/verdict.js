@@ -1,0 +1,916 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 The smai authors. Copy this file, with sse.js; keep these two lines.
+
+/**
+ * Reads the streamed answer of an OpenAI-compatible chat API from a fetch, and says whether it is complete.
+ *
+ *     import { read } from "./verdict.js";
+ *     const response = await fetch("/v1/chat/completions", { method: "POST", headers, body, signal });
+ *     const { verdict, why, text } = await read(response, (delta) => paragraph.append(delta));
+ *
+ * The rules are those of `smai decode`. An answer is complete if the server said so, by a finish_reason that means it,
+ * nothing that it said contradicts that, and every part of it could be read.
+ */
+
+import { EventParser, textOf } from "./sse.js";
+
+/** @typedef {"complete" | "incomplete" | "refused" | "stopped"} Verdict */
+/**
+ * @typedef {object} Result
+ * @property {Verdict} verdict incomplete: a part is missing; refused: no answer; stopped: the fetch was aborted
+ * @property {string} why the words for a verdict other than complete, the server's own if it has any
+ * @property {string} text all the text that came
+ * @property {string | null} reason the finish_reason, the worst of several
+ * @property {string} model as the server names it, or empty
+ * @property {object | null} usage as the server counts it
+ */
+
+const LIMIT = 16 * 1024 * 1024; // characters of a body in one piece
+const GRACE_MS = 5000; // for usage and [DONE], after a reason that is final
+const ERROR_BODY_MS = 3000;
+const ERROR_BODY = 65536; // characters
+const CHOICES = 1000;
+
+/** What ends the reading early. `kind` says when it matters: see Answer.result. */
+class End extends Error {
+  constructor(verdict, message, kind = verdict) {
+    super(message);
+    Object.assign(this, { verdict, kind });
+  }
+}
+const incomplete = (why, kind = "broken") => new End("incomplete", why, kind);
+const refused = (why) => new End("refused", why);
+
+/**
+ * Read `response` to the end of the answer, and leave then, even if the connection stays open.
+ * @param {Response} response
+ * @param {(text: string) => void} onText gets each piece of the text, without half characters
+ * @param {(text: string) => void} onThought gets the reasoning before the answer
+ * @param {{ choices?: number | null }} options how many answers were asked for; null if that is not known
+ * @returns {Promise<Result>} throws only what `onText` and `onThought` throw
+ */
+export async function read(response, onText = () => {}, onThought = () => {}, { choices = null } = {}) {
+  const reader = (response.body ?? new Blob([]).stream()).getReader();
+  const answer = new Answer(onText, onThought, choices);
+  let [end, grace, hasLeft] = [null, null, false];
+  const leave = () => {
+    hasLeft = true;
+    reader.cancel().catch(() => {});
+  };
+  try {
+    if (!response.ok) throw refused(await httpError(response, reader));
+    for await (const event of eventsOf(response, reader)) {
+      answer.record(event);
+      if (answer.isOver) break;
+      if (answer.isFinal) grace ??= setTimeout(leave, GRACE_MS);
+      else grace = clearTimeout(grace);
+    }
+    // A body that ends with its connection looks the same when it was cut. Browsers show which one it is.
+    const isFramed = ["transfer-encoding", "content-length"].some((name) => response.headers.has(name));
+    if (!answer.isOver && !hasLeft) answer.endBody(isFramed);
+  } catch (error) {
+    if (!(error instanceof End)) throw error;
+    if (error.kind === "cut") answer.endBody(false);
+    end = error;
+  } finally {
+    clearTimeout(grace);
+    leave();
+    answer.flush();
+  }
+  return answer.result(end);
+}
+
+/** Yield the text of a body; a failure of the network becomes an End. */
+async function* textIn(reader) {
+  try {
+    yield* textOf(reader);
+  } catch (error) {
+    // The Fetch standard makes every network error a TypeError. All else is the reason of an abort, whatever that is.
+    if (!(error instanceof TypeError)) throw new End("stopped", "stopped");
+    throw incomplete("the connection broke before the answer was complete", "cut");
+  }
+}
+
+/** Yield what a body holds as { name, data }: server-sent events, or one piece of JSON by the name `body`. */
+async function* eventsOf(response, reader) {
+  if (/^text\/html\b/i.test(response.headers.get("content-type") ?? "")) throw refused(WEB_PAGE);
+  const parser = new EventParser();
+  const texts = textIn(reader);
+  let [opening, hasOpened, isEmpty] = ["", false, true]; // the first line that is not blank
+  for await (const text of texts) {
+    if (!hasOpened) {
+      opening = (opening + text).trimStart();
+      if (opening[0] === "<") throw refused(WEB_PAGE);
+      if (opening[0] === "{" || opening[0] === "[") return yield { name: "body", data: await all(opening, texts) };
+      hasOpened = /[\r\n]/.test(opening) || opening.length > 100;
+    }
+    for (const event of pushed(parser, text)) {
+      isEmpty = false;
+      yield event;
+    }
+  }
+  const { name, data } = parser.unfinished;
+  if (data.trim() === "[DONE]" || name === "error" || isObject(parse(data))) yield { name, data };
+  else if (beginsLikeJson(data)) throw incomplete("the stream ended within an event");
+  else if (isEmpty && !FIELDS.some((field) => opening.startsWith(field) || field.startsWith(opening))) {
+    throw refused("the server answered something that is not a completion");
+  }
+}
+
+const WEB_PAGE = "the server answered a web page, not a completion";
+const FIELDS = ["data:", "event:", "id:", "retry:", ":"];
+
+function pushed(parser, text) {
+  try {
+    return parser.push(text);
+  } catch (error) {
+    throw incomplete(`${error.message}`);
+  }
+}
+
+/** Return a body in one piece. One that was cut counts if it is complete JSON even so. */
+async function all(opening, texts) {
+  const pieces = [opening];
+  let length = opening.length;
+  try {
+    for await (const text of texts) {
+      pieces.push(text);
+      length += text.length;
+      if (length > LIMIT) throw incomplete("the answer is too large");
+    }
+  } catch (error) {
+    if (parse(pieces.join("")) === undefined) throw error;
+  }
+  return pieces.join("");
+}
+
+/** Return the words for an HTTP status other than 200: JSON, a line of plain text, or nothing of a web page. */
+async function httpError(response, reader) {
+  let body = "";
+  const timer = setTimeout(() => reader.cancel().catch(() => {}), ERROR_BODY_MS);
+  try {
+    for await (const text of textIn(reader)) {
+      body += text;
+      if (body.length > ERROR_BODY) break;
+    }
+  } catch (error) {
+    if (error.kind !== "cut") throw error; // of a body that was cut, what came is shown
+  } finally {
+    clearTimeout(timer);
+  }
+  const payload = [parse(body)].flat()[0];
+  const plain = body.trim().startsWith("<") ? "" : short(body).slice(0, 200);
+  const words = isObject(payload) ? (errorIn(payload) ?? wordsOf(payload)) : plain;
+  return `the server answered ${response.status} ${response.statusText}`.trim() + (words ? `: ${words}` : "");
+}
+
+// JSON as servers write it.
+
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+const asObject = (value) => (isObject(value) ? value : {});
+const beginsLikeJson = (text) => /^\s*[{[]/.test(text);
+const short = (text, limit = 500) => {
+  const line = text.trim().replace(/\s+/g, " ");
+  return line.length > limit ? `${line.slice(0, limit)}...` : line;
+};
+/** What counts as absent: null, false, 0, "", and an empty list or object. */
+const isNothing = (value) => !value || (typeof value === "object" && !Object.keys(value).length);
+
+// Members whose numbers are text: some servers send number-like tokens as JSON numbers (cloudflare/ai#651).
+const TEXT_PLACES = ["content", "text", "value", "delta", "message", "refusal", "arguments", "input", "choices"];
+const NUMBER_IN_TEXT = new RegExp(`"(?:${TEXT_PLACES.join("|")})"\\s*:[\\s[]*(?:-?[0-9]|-?Infinity|NaN)`);
+const NUMBER = /-?(?:[0-9][0-9.eE+-]*|Infinity|NaN)/g;
+const NUMBER_MARK = "\0";
+
+/** Parse JSON; undefined for other text. Numbers in a text place become strings with the characters on the wire. */
+function parse(text) {
+  try {
+    const payload = JSON.parse(text);
+    return NUMBER_IN_TEXT.test(text) ? parseExactly(text) : payload;
+  } catch {
+    try {
+      // Python servers write NaN and Infinity, for log probabilities above all.
+      const payload = JSON.parse(outsideStrings(text, (part) => part.replace(/-?\b(?:Infinity|NaN)\b/g, "null")));
+      return NUMBER_IN_TEXT.test(text) ? parseExactly(text) : payload;
+    } catch {
+      return undefined;
+    }
+  }
+}
+
+/** Parse JSON that is known to be valid. */
+function parseExactly(text) {
+  const marked = outsideStrings(text, (part) => part.replace(NUMBER, '"\\u0000$&"'));
+  const settle = (value, isText) => {
+    if (Array.isArray(value)) return value.map((entry) => settle(entry, isText));
+    if (typeof value !== "string" || value[0] !== NUMBER_MARK) return value;
+    return isText ? value.slice(1) : Number(value.slice(1));
+  };
+  const isEntry = (key, holder) => Array.isArray(holder);
+  return JSON.parse(marked, function revive(key, value) {
+    return isEntry(key, this) ? value : settle(value, TEXT_PLACES.includes(key));
+  });
+}
+
+/** Return JSON with `change` applied to all but its strings, in linear time also if one of them has no end. */
+function outsideStrings(text, change) {
+  const parts = [];
+  for (let at = 0; at < text.length; ) {
+    const begin = text.indexOf('"', at);
+    parts.push(change(begin < 0 ? text.slice(at) : text.slice(at, begin)));
+    if (begin < 0) break;
+    at = endOfString(text, begin);
+    parts.push(text.slice(begin, at));
+  }
+  return parts.join("");
+}
+
+function endOfString(text, begin) {
+  for (let end = text.indexOf('"', begin + 1); end >= 0; end = text.indexOf('"', end + 1)) {
+    let backslashes = 0;
+    while (text[end - 1 - backslashes] === "\\") backslashes += 1;
+    if (backslashes % 2 === 0) return end + 1;
+  }
+  return text.length;
+}
+
+// What is in the place of a text: text, or known not to be part of the answer, or unread.
+
+const THOUGHTS = (
+  "reasoning reasoning.encrypted reasoning.summary reasoning.text reasoning_text redacted_thinking summary_text " +
+  "thinking thought"
+).split(" ");
+const SOURCES = ["annotation", "annotations", "citation", "citations", "reference", "references"];
+const CALLS = ["custom_tool_call", "function_call", "tool_call", "tool_use"];
+const TEXT_TYPES = ["text", "output_text", "input_text"];
+const MEDIA_MEMBERS = ["audio", "file", "image", "image_url", "input_audio", "video", "video_url"];
+const MEDIA = { image: "an image", audio: "audio", video: "a video", file: "a file" };
+const THOUGHT_MEMBERS = ["text", "thinking", "reasoning", "summary", "content"];
+const DEPTH = 4;
+
+const mediaName = (kind) => Object.entries(MEDIA).find(([word]) => kind.includes(word))?.[1];
+const unread = (kind, name, characters = 0) => ({ kind, name, characters });
+const contentOf = (more) => ({ text: "", reasoning: "", refusal: "", unread: [], ...more });
+
+/** Return what a content holds: a string, null, a part with a text in it, or a list of parts. */
+function readContent(value, place, isAlone = false) {
+  if (typeof value === "string") return contentOf({ text: value });
+  if (value === null || value === undefined) return contentOf();
+  if (typeof value === "boolean") return contentOf({ text: value ? "true" : isAlone ? "false" : "" });
+  if (typeof value === "number") return contentOf({ text: String(value) });
+  const parts = Array.isArray(value) ? value : [value];
+  const read = parts.filter((part) => part === 0 || part === false || !isNothing(part)).map((part) => readPart(part, place, isAlone));
+  if (read.length === 1) return read[0];
+  const join = (name) => read.map((content) => content[name]).join("");
+  const [text, reasoning, refusal] = [join("text"), join("reasoning"), join("refusal")];
+  return contentOf({ text, reasoning, refusal, unread: read.flatMap((content) => content.unread) });
+}
+
+function readPart(part, place, isAlone) {
+  if (Array.isArray(part)) return contentOf({ unread: [unread("text", `a list in ${place}`)] });
+  if (!isObject(part)) return readContent(part, place, isAlone);
+  const kind = typeof part.type === "string" ? part.type : "";
+  if (THOUGHTS.includes(kind)) return contentOf({ reasoning: readThoughts(part) });
+  if (SOURCES.includes(kind)) return contentOf();
+  if (kind === "refusal") return contentOf({ refusal: readContent(part.refusal || part.text, place).text });
+  if (CALLS.includes(kind)) return contentOf({ unread: [unread("call", `a tool call in ${place}`)] });
+  const names = [kind, ...MEDIA_MEMBERS.filter((member) => !isNothing(part[member]))].map(mediaName).filter(Boolean);
+  const media = names.map((name) => unread("media", name));
+  let text = "text" in part ? part.text : part.content;
+  if (isObject(text) && "value" in text) text = text.value; // as in OpenAI's Assistants API
+  const isKnown = media.length || "text" in part || "content" in part || TEXT_TYPES.includes(kind);
+  if (!isKnown || (typeof text === "object" && !isNothing(text))) {
+    const name = kind ? `a part of type ${short(kind, 40)} in ${place}` : `an object in ${place}`;
+    return contentOf({ unread: [...media, unread("text", name)] });
+  }
+  const content = readContent(text, place, isAlone);
+  return media.length ? { ...content, unread: media } : content;
+}
+
+/** Return the words in a value that holds a model's thoughts. */
+function readThoughts(value, depth = 0) {
+  if (typeof value === "string") return value;
+  if (depth > DEPTH || typeof value !== "object" || value === null) return "";
+  if (Array.isArray(value)) return value.map((entry) => readThoughts(entry, depth + 1)).join("");
+  return THOUGHT_MEMBERS.map((name) => readThoughts(value[name], depth + 1)).find(Boolean) ?? "";
+}
+
+// One choice of a chunk, or of an answer in one piece: what it brings.
+
+const MEDIA_PLACES = ["audio", "image", "images", "video", "videos"];
+const REASONING = ["reasoning_content", "reasoning", "reasoning_text", "thinking", "reasoning_details"];
+// Members that are read, or that are known not to be text of the answer.
+const KNOWN = new Set([
+  ...MEDIA_PLACES,
+  ...REASONING,
+  ...(
+    "annotations channel citations content content_filter_result content_filter_results context created end_turn " +
+    "error extra_content files finish_details finish_reason finishReason function_call groundingMetadata " +
+    "grounding_metadata id index logprobs matched_stop message_id metadata model name native_finish_reason object " +
+    "obfuscation prompt_token_ids provider_specific_fields reasoning_signature recipient references refusal role " +
+    "safety_ratings safetyRatings search_results seed signature stop_reason stop_sequence system_fingerprint " +
+    "thought_signature token_ids tool_call_id tool_calls usage"
+  ).split(" "),
+]);
+
+/** Return what a choice brings; `place` is where its text is: "delta", or "message" in an answer in one piece. */
+function readChoice(given, place) {
+  const choice = isObject(given) ? given : { [place]: given };
+  const reason = reasonOf(choice);
+  let [delta, repeated, missed] = [choice[place], null, []];
+  if (!isObject(delta) || "message" in choice || "text" in choice) [delta, repeated, missed] = elsewhere(choice, place);
+  const isAlone = delta.content === false && reason === null && Object.values(delta).every(isNothing);
+  const read = withRest(delta, readContent(delta.content, "the content", isAlone));
+  let { text, reasoning } = read;
+  if (asObject(asObject(delta.extra_content).google).thought && delta.role) [text, reasoning] = ["", text || reasoning];
+  if (delta.role === "tool") text = ""; // MiniMax: what a search found
+  const lost = [...missed, ...read.unread];
+  const isEmpty = !(text || read.refusal || reasoning || read.calls.length || lost.length || repeated);
+  return {
+    index: Number.isInteger(choice.index) ? choice.index : 0,
+    reason: delta.role === "tool" ? null : reason,
+    text,
+    reasoning,
+    refusal: read.refusal,
+    calls: read.calls,
+    unread: isEmpty ? strays(choice, delta) : lost,
+    repeated,
+    namesRole: !isNothing(delta.role),
+  };
+}
+
+/** Return the delta, what is repeated and what is unread of a choice that has not a delta alone. */
+function elsewhere(choice, place) {
+  let [delta, repeated, missed] = [choice[place], null, []];
+  if (place === "delta" && !isNothing(choice.message)) {
+    const fields = isObject(choice.message) ? choice.message : { content: choice.message };
+    repeated = withRest(fields, readContent(fields.content, "the message"));
+    missed = repeated.unread;
+  }
+  if (delta === null || delta === undefined) {
+    delta = "delta" in choice ? choice.delta : choice.text; // as in the API before chat
+  } else if ("text" in choice && !repeated) {
+    const read = readContent(choice.text, "the text");
+    missed = read.unread;
+    repeated = read.text ? { text: read.text, refusal: "", calls: [] } : null;
+  }
+  if (delta === false) delta = null;
+  return [isObject(delta) ? delta : { content: delta }, repeated, missed];
+}
+
+/** Return what a delta brings in all; `read` is what its content does. */
+function withRest(delta, read) {
+  const thoughts = REASONING.map((name) => readThoughts(delta[name])).find(Boolean) ?? "";
+  const lost = [...read.unread];
+  const calls = callsIn(delta, lost);
+  for (const name of MEDIA_PLACES) if (!isNothing(delta[name])) lost.push(unread("media", mediaName(name)));
+  const refusal = read.refusal || readContent(delta.refusal, "the refusal").text;
+  return { text: read.text, reasoning: read.reasoning + thoughts, refusal, calls, unread: lost };
+}
+
+function callsIn(delta, lost) {
+  let calls = delta.tool_calls;
+  const single = delta.function_call; // some servers send an empty one
+  const isSingle = isNothing(calls) && isObject(single) && !Object.values(single).every(isNothing);
+  if (isSingle) calls = [{ function: single, index: 0 }];
+  if (!Array.isArray(calls)) calls = isNothing(calls) ? [] : [calls];
+  const parts = [];
+  for (const call of calls) {
+    const part = isObject(call) ? readCall(call) : null;
+    if (part && (part.id || part.name || part.arguments)) parts.push(part);
+    else if (!isNothing(call) && !part) lost.push(unread("call", "a tool call"));
+  }
+  return parts;
+}
+
+/** Return a part of a call: of a function, also without its object, or of a custom tool; null for another. */
+function readCall(call) {
+  const number = Number.isInteger(call.index) ? call.index : null;
+  const id = readContent(call.id, "the id of a call").text;
+  let held = isObject(call.custom) ? call.custom : isObject(call.function) ? call.function : null;
+  if (!held && "arguments" in call) held = call;
+  if (!held) {
+    const { id: _, index, type, ...rest } = call;
+    return Object.values(rest).every(isNothing) ? { number, id, name: "", arguments: "" } : null;
+  }
+  const value = held === call.custom ? held.input : held.arguments;
+  if (Array.isArray(value) && value.length) return null;
+  const name = readContent(held.name, "the name of a call").text;
+  const text = isObject(value) ? JSON.stringify(value) : readContent(value, "the arguments", !name && !id).text;
+  return { number, id, name, arguments: text };
+}
+
+/** Return a record of the text in members that the API does not have. */
+function strays(choice, delta) {
+  const entries = Object.entries(choice).filter(([name]) => !["delta", "message", "text"].includes(name));
+  const odd = [...entries, ...Object.entries(delta)].filter(([name]) => !KNOWN.has(name));
+  const found = odd.map(([name, value]) => [name, textLength(value, 0)]).filter(([, length]) => length);
+  const characters = found.reduce((sum, [, length]) => sum + length, 0);
+  return characters ? [unread("stray", `text in ${short(found[0][0], 40)}`, characters)] : [];
+}
+
+function textLength(value, depth) {
+  if (typeof value === "string") return value.length;
+  if (depth >= DEPTH || typeof value !== "object" || value === null) return 0;
+  return Object.values(value).reduce((sum, member) => sum + textLength(member, depth + 1), 0);
+}
+
+// The words of servers for an answer that broke off. LiteLLM makes "stop" of them, and names them elsewhere.
+const FAILURES = (
+  "abort error insufficient_system_resource malformed_function_call malformed_response missing_thought_signature " +
+  "model_context_window_exceeded model_length network_error pause_turn repetition too_many_tool_calls " +
+  "unexpected_tool_call"
+).split(" ");
+
+/** Return the finish_reason of a choice; null for what servers write where there is none. */
+function reasonOf(choice) {
+  let reason = choice.finish_reason ?? choice.finishReason;
+  if (typeof reason !== "string") return null;
+  const original = asObject(choice.provider_specific_fields).native_finish_reason;
+  if (reason === "stop" && FAILURES.includes(String(original).toLowerCase())) reason = original;
+  return ["", "null", "none"].includes(reason.trim().toLowerCase()) ? null : short(reason, 100);
+}
+
+/** The tool calls of an answer, put together from the parts in which they arrive. */
+class ToolCalls {
+  #calls = [];
+  #byNumber = new Map();
+  #byId = new Map();
+
+  get length() {
+    return this.#calls.length;
+  }
+
+  add(parts) {
+    for (const part of parts) {
+      const call = this.#callOf(part);
+      if (part.id && !call.id) this.#byId.set((call.id = part.id), call);
+      call.name ||= part.name;
+      call.arguments += part.arguments;
+      call.parts += 1;
+    }
+  }
+
+  /** Whether an entire call has arrived before. */
+  isKnown({ id, name, arguments: text }) {
+    return this.#calls.some((call) => (call.id && id ? call.id === id : call.name === name && call.arguments === text));
+  }
+
+  #callOf(part) {
+    let call = !part.name && this.#calls.at(-1);
+    if (part.number !== null) call = this.#byNumber.get(part.number);
+    else if (part.id) call = this.#byId.get(part.id);
+    if (call && part.id && call.id ? part.id !== call.id : part.name && call?.name && isAtOnce(call)) call = null;
+    if (call) return call;
+    const begun = { id: "", name: "", arguments: "", parts: 0 };
+    this.#calls.push(begun);
+    if (part.number !== null) this.#byNumber.set(part.number, begun);
+    return begun;
+  }
+}
+
+/** Whether the arguments of a call were complete after its first parts: some servers use a number again. */
+const isAtOnce = (call) => call.parts <= 2 && parse(call.arguments) !== undefined;
+
+/** The text of an answer so far, which a server may send once more. */
+class RunningText {
+  isContradicted = false;
+  #text = "";
+  #blank = ""; // white space at its end, which a repetition may leave out
+  #hasDeltas = false;
+
+  addDelta(text) {
+    this.#hasDeltas = true;
+    this.#add(text);
+  }
+
+  /** Return what is new in a text that has all so far again. Without any delta it may be a further piece instead. */
+  newIn(text) {
+    const isAgain = text.length >= this.#text.length && text.startsWith(this.#text);
+    const after = isAgain ? text.slice(this.#text.length) : "";
+    const isSame = isAgain && this.#blank.startsWith(after);
+    const isLonger = isAgain && !isSame && after.startsWith(this.#blank);
+    const isOther = !isSame && !isLonger;
+    if (isOther && this.#hasDeltas && text.length > this.#text.length + this.#blank.length) this.isContradicted = true;
+    const fresh = isLonger ? after.slice(this.#blank.length) : isOther && !this.#hasDeltas ? text : "";
+    this.#add(fresh);
+    return fresh;
+  }
+
+  #add(text) {
+    const added = this.#blank + text;
+    const end = added.trimEnd().length;
+    const kept = added.length - end > 256 ? added.length : end;
+    this.#text += added.slice(0, kept);
+    this.#blank = added.slice(kept);
+  }
+}
+
+// How an answer ends.
+
+const STOP = ["eos", "eos_token", "end", "end_turn", "stop_sequence", "complete"];
+const FOR_CALLS = ["function_call", "tool_use", "tool_call"];
+const LENGTH = ["max_tokens", "max_output_tokens", "model_length"];
+const FILTERED = ["safety", "recitation", "prohibited_content", "blocklist", "spii", "sensitive"];
+const NORMAL = ["stop", "tool_calls"];
+const WORSE = ["length", "content_filter", "error"]; // a word in neither list is between the two
+
+/** Return the word of the API reference for a finish_reason; an unknown one in lower case. */
+function canonical(reason) {
+  const word = reason.trim().toLowerCase().replace(/^finishreason\./, "");
+  if (STOP.includes(word)) return "stop";
+  if (FOR_CALLS.includes(word)) return "tool_calls";
+  if (LENGTH.includes(word)) return "length";
+  return FILTERED.includes(word) || word.startsWith("content_filter:") ? "content_filter" : word;
+}
+
+const rank = (reason) => (NORMAL.includes(canonical(reason)) ? 0 : WORSE.indexOf(canonical(reason)) + 2);
+const worst = (reasons) => reasons.reduce((one, other) => (rank(other) > rank(one) ? other : one), reasons[0]);
+
+/**
+ * What the server has said of the end of one choice.
+ *
+ * A reason in the first chunk that brings text may be in every chunk of that server: it counts once [DONE] or the end
+ * of the body confirms it. Text after a reason withdraws it. Of several the worst counts.
+ */
+class ChoiceEnd {
+  reasons = new Set();
+  hasEnded = false;
+  isBelievable = false;
+  isForCalls = false;
+  isUntrusted = false; // text came after a normal reason
+  hasResumed = false; // text came after a reason for calls
+  #isNew = true;
+  #goesWithout = false; // text came without a reason
+
+  /** Whether its end counts, however the connection ends. */
+  get isFinal() {
+    return this.isBelievable && !this.isForCalls;
+  }
+
+  /** Whether text that comes with nothing else changes nothing. */
+  get isPlain() {
+    return this.#goesWithout && !this.hasEnded;
+  }
+
+  record(reason, hasContent, hasText, namesRole) {
+    if (hasContent && this.hasEnded) {
+      this.isUntrusted = [...this.reasons].some((known) => canonical(known) === "stop");
+      this.hasResumed = this.isForCalls && hasText;
+      this.hasEnded = this.isBelievable = this.#goesWithout = false;
+    }
+    if (reason !== null) {
+      const mayBeInEveryChunk = hasContent || this.isUntrusted || (namesRole && this.#isNew);
+      this.reasons.add(reason);
+      this.hasEnded = true;
+      this.isBelievable = this.#goesWithout || !mayBeInEveryChunk;
+      this.isForCalls = canonical(reason) === "tool_calls";
+    } else if (hasText) {
+      this.#goesWithout = true;
+    }
+    this.#isNew = false;
+  }
+}
+
+// Members of a chunk that is a delta of text and nothing else.
+const CHUNK = new Set(["id", "object", "created", "model", "system_fingerprint", "service_tier", "choices", "usage"]);
+const CHOICE = new Set(["index", "delta", "finish_reason", "logprobs"]);
+const CONTENT = new Set(["content"]);
+
+function hasOnly(object, names) {
+  for (const name in object) if (!names.has(name)) return false;
+  return true;
+}
+
+/** One answer as it grows. */
+class Answer {
+  #onText;
+  #onThought;
+  #due; // how many choices were asked for, or null
+  #text = "";
+  #held = ""; // the first half of a surrogate pair that two deltas bring
+  #running = new RunningText();
+  #calls = new ToolCalls();
+  #refusal = "";
+  #hasReasoning = false;
+  #model = "";
+  #usage = null;
+  #error = null; // the server's words for its failure
+  #unread = new Map(); // the first of each kind
+  #strayCharacters = 0;
+  #index = null; // of the choice that is the answer
+  #plainIndex = null; // the same after a delta of text, null after another chunk
+  #highestIndex = 0;
+  #main = new ChoiceEnd();
+  #others = new Map();
+  #finalOthers = 0;
+  #isDone = false;
+  #isInOnePiece = false;
+  #bodyEnd = null; // "framed" or "bare"
+
+  constructor(onText, onThought, choices) {
+    this.#onText = onText;
+    this.#onThought = onThought;
+    this.#due = choices;
+    if (choices > 1) this.#index = 0;
+  }
+
+  /** Whether nothing that follows matters. */
+  get isOver() {
+    return this.#isDone || this.#error !== null;
+  }
+
+  /** Whether the answer has ended, however the connection ends. */
+  get isFinal() {
+    return this.#main.isFinal && this.#finalOthers >= this.#dueOthers;
+  }
+
+  get #dueOthers() {
+    return this.#due === null ? this.#others.size : this.#due - 1;
+  }
+
+  endBody(isFramed) {
+    this.#bodyEnd = isFramed ? "framed" : "bare";
+  }
+
+  /** Record an event. Throws an End for one that cannot be part of an answer. */
+  record({ name, data }) {
+    if (name === "body") return this.#recordBody(data);
+    if (data.trim() === "[DONE]") return void (this.#isDone = true);
+    const payload = parse(data);
+    if (name !== "message" && name.toLowerCase() === "error") {
+      this.#error = isObject(payload) ? (errorIn(payload) ?? wordsOf(payload)) : short(data) || "no message";
+    } else if (isObject(payload)) {
+      this.#recordPayload(payload, "delta", name === "message");
+    } else if (payload === undefined && beginsLikeJson(data)) {
+      throw incomplete(`an event is not JSON: ${short(data, 80)}`, "malformed");
+    } else if (name === "message" && !SIGNS_OF_LIFE.includes(data.trim().toLowerCase())) {
+      throw incomplete(`an event is not ${payload === undefined ? "JSON" : "a JSON object"}: ${short(data, 80)}`);
+    }
+  }
+
+  #recordBody(data) {
+    let payload = parse(data);
+    if (Array.isArray(payload) && asObject(payload[0]).error !== undefined) payload = payload[0]; // Gemini
+    if (payload === undefined && isObject(parse(data.trim().split("\n")[0]))) {
+      throw refused(`the server answered more than one JSON object: ${short(data, 80)}`);
+    }
+    if (!isObject(payload)) throw incomplete(`the answer is not a JSON object: ${short(data, 80)}`);
+    this.#recordPayload(payload, "message", true);
+    this.#isDone = true;
+    this.#isInOnePiece = this.#index !== null;
+    if (this.#error !== null && !this.#text) throw refused(`the server answered with an error: ${this.#error}`);
+    if (this.#error === null && !Array.isArray(payload.choices) && isNothing(asObject(payload.choices))) {
+      throw refused(`the server answered JSON that is not a completion: ${short(data, 80)}`);
+    }
+  }
+
+  /** Return the text of a chunk that is a delta and nothing else, as most are, if nothing but text can follow. */
+  #plainText(payload) {
+    const { choices, usage } = payload;
+    const choice = Array.isArray(choices) && choices.length === 1 && choices[0];
+    if (!choice || !this.#main.isPlain || choice.index !== this.#plainIndex || usage) return "";
+    const isPlain = hasOnly(payload, CHUNK) && payload.object !== "error" && hasOnly(choice, CHOICE);
+    const delta = isPlain && (choice.finish_reason ?? null) === null && choice.delta;
+    return delta && hasOnly(delta, CONTENT) && typeof delta.content === "string" ? delta.content : "";
+  }
+
+  #recordPayload(payload, place, isMessage) {
+    const text = this.#plainText(payload);
+    if (text) {
+      this.#running.addDelta(text);
+      return this.#take(text);
+    }
+    if (typeof payload.model === "string" && payload.model) this.#model = payload.model;
+    this.#usage = usageIn(payload) ?? this.#usage;
+    this.#error = errorIn(payload);
+    let { choices } = payload;
+    if (isObject(choices) && !isNothing(choices)) choices = [choices];
+    if (!Array.isArray(choices) || !choices.length) return this.#recordOther(payload, isMessage);
+    const read = choices.filter((choice) => (choice ?? null) !== null).map((choice) => readChoice(choice, place));
+    if (!read.length) read.push(readChoice({}, place));
+    const lowest = read.reduce((one, other) => (other.index < one.index ? other : one));
+    this.#recordChoices(lowest, read.filter((choice) => choice !== lowest));
+    for (const holder of choices.flatMap((choice) => [asObject(choice), asObject(asObject(choice).delta)])) {
+      if (isError(holder.error)) this.#error ??= wordsOf(holder.error);
+    }
+  }
+
+  /** Record a payload that is about no choice. */
+  #recordOther(payload, isMessage) {
+    if (!isMessage || "choices" in payload) return;
+    this.#error ??= unmarkedErrorIn(payload);
+    const isKnown = usageIn(payload) || ["ping", "keepalive", "heartbeat"].includes(payload.type);
+    if (!isKnown) this.#note(unread("foreign", "an event that is not of this API"));
+  }
+
+  #recordChoices(first, others) {
+    let main = first;
+    if (main.index !== this.#index) {
+      if (this.#index !== null && this.#due !== 1) {
+        others = [first, ...others];
+        main = { ...first, text: "", reasoning: "", refusal: "", calls: [], unread: [], repeated: null, reason: null };
+      } else {
+        this.#index = main.index;
+      }
+    }
+    if (main.text) this.#running.addDelta(main.text);
+    if (this.#due === 1) main = this.#withOnlyChoice(main, others);
+    this.#calls.add(main.calls);
+    let { text, refusal } = main;
+    let calls = main.calls.length;
+    if (main.repeated) {
+      const fresh = main.repeated.calls.filter((call) => !this.#calls.isKnown(call));
+      this.#calls.add(fresh);
+      calls += fresh.length;
+      if (main.repeated.text) text += this.#running.newIn(main.repeated.text);
+      if (this.#running.isContradicted) this.#note(unread("text", "a repetition of the text that differs from it"));
+      if (!this.#refusal) refusal ||= main.repeated.refusal;
+    }
+    this.#refusal = (this.#refusal + refusal).slice(0, 1000);
+    main.unread.forEach((part) => this.#note(part));
+    const hasText = Boolean(text || calls || refusal);
+    this.#hasReasoning ||= Boolean(main.reasoning);
+    this.#main.record(main.reason, hasText || Boolean(main.reasoning), hasText, main.namesRole);
+    if (text) this.#take(text);
+    if (main.reasoning) this.#onThought(main.reasoning);
+    for (const other of others) this.#recordOtherChoice(other);
+    this.#plainIndex = main.text && !main.repeated ? this.#index : null;
+  }
+
+  /** Some servers count tokens in the index of the only choice, and some send its calls in a choice of their own. */
+  #withOnlyChoice(main, others) {
+    let isSeveral = main.text && main.index < this.#highestIndex;
+    if (main.text) this.#highestIndex = Math.max(this.#highestIndex, main.index);
+    let { calls } = main;
+    for (const other of others) {
+      isSeveral ||= other.text || other.repeated?.text;
+      if (!calls.length && !this.#calls.length) calls = other.calls;
+    }
+    if (isSeveral) this.#note(unread("text", "a second answer, where one was asked for,"));
+    return { ...main, calls };
+  }
+
+  #recordOtherChoice({ index, reason, text, reasoning, refusal, calls, repeated, namesRole }) {
+    if (!this.#others.has(index) && this.#others.size >= CHOICES) return;
+    if (!this.#others.has(index)) this.#others.set(index, new ChoiceEnd());
+    const end = this.#others.get(index);
+    const hasText = Boolean(text || calls.length || refusal || repeated?.text || repeated?.calls.length);
+    this.#finalOthers -= end.isFinal;
+    end.record(reason, hasText || Boolean(reasoning), hasText, namesRole);
+    this.#finalOthers += end.isFinal;
+  }
+
+  #note(part) {
+    if (!this.#unread.has(part.kind)) this.#unread.set(part.kind, part.name);
+    this.#strayCharacters += part.characters;
+  }
+
+  #take(delta) {
+    const text = this.#held + delta;
+    this.#held = /[\ud800-\udbff]$/.test(text.slice(-1)) ? text.at(-1) : "";
+    this.#give(text.slice(0, text.length - this.#held.length));
+  }
+
+  #give(text) {
+    const whole = text.toWellFormed();
+    this.#text += whole;
+    if (whole) this.#onText(whole);
+  }
+
+  /** Give what is still held, when nothing more comes. */
+  flush() {
+    const rest = this.#held;
+    this.#held = "";
+    this.#give(rest);
+  }
+
+  /** Return the Result; `end` is the End that stopped the reading, or null. @returns {Result} */
+  result(end) {
+    const counts = { malformed: true, broken: !this.#isAnnounced, cut: !this.#isAnnounced };
+    const { verdict, message } = end && (counts[end.kind] ?? !this.isFinal) ? end : this.#verdict();
+    const [text, model, usage] = [this.#text, this.#model, this.#usage];
+    return { verdict, why: message, text, reason: worst([...this.#main.reasons]) ?? null, model, usage };
+  }
+
+  get #ends() {
+    return [this.#main, ...this.#others.values()];
+  }
+
+  /** Whether the server has said how each choice ends, in a way that can be believed. */
+  get #isAnnounced() {
+    const isFramed = this.#bodyEnd === "framed" && !this.#ends.some((end) => end.isUntrusted);
+    const isConfirmed = this.#isDone || isFramed;
+    const hasEnded = (end) => {
+      if (!end.hasEnded) return end.hasResumed && isConfirmed;
+      return end.isFinal || isConfirmed || (end.isBelievable && this.#bodyEnd !== null);
+    };
+    return hasEnded(this.#main) && [...this.#others.values()].filter(hasEnded).length >= this.#dueOthers;
+  }
+
+  #verdict() {
+    if (this.#error !== null) {
+      const isRefusal = !this.#text && REFUSALS.test(this.#error.replace(/[^a-z0-9]/gi, ""));
+      return (isRefusal ? refused : incomplete)(`the server reported an error in the stream: ${this.#error}`);
+    }
+    if (!this.#isAnnounced) return incomplete(this.#unannounced());
+    const reason = worst(this.#ends.flatMap((end) => [...end.reasons])) ?? "stop";
+    if (this.#refusal && rank(reason) <= 1) return refused(`the model refused: ${short(this.#refusal)}`);
+    if (canonical(reason) === "length") return incomplete("the answer hit the token limit");
+    if (canonical(reason) === "content_filter") return incomplete("the answer was withheld by a content filter");
+    if (rank(reason)) return incomplete(`the answer ended with finish_reason ${reason}`);
+    const lost = this.#lost();
+    if (lost) return incomplete(`the server says that it is complete, but a part of it cannot be read: ${lost}`);
+    const media = this.#unread.get("media");
+    if (media) return incomplete(`the answer holds ${media}, which is not text`);
+    return { verdict: "complete", message: "" };
+  }
+
+  /** Return the words for what could not be read; undefined if nothing is missing. */
+  #lost() {
+    const hasAnswer = this.#text || this.#calls.length;
+    const kinds = hasAnswer ? ["text"] : ["text", "call"];
+    if (!(hasAnswer || this.#hasReasoning || this.#refusal)) {
+      kinds.push("foreign");
+      if (this.#strayCharacters >= 16) kinds.push("stray"); // shorter strings are names and numbers
+    }
+    const kind = [...this.#unread.keys()].find((known) => kinds.includes(known));
+    const isCallDue = this.#main.hasEnded && this.#main.isForCalls && !hasAnswer;
+    return this.#unread.get(kind) ?? (isCallDue ? "the tool call that its finish_reason announces" : undefined);
+  }
+
+  #unannounced() {
+    if (this.#isInOnePiece) return "the answer has no finish_reason";
+    if (this.#ends.some((end) => end.hasEnded && !end.isFinal)) {
+      return "the stream ended without [DONE], and its finish_reason may be one that came with every chunk";
+    }
+    if (!this.#isDone) return "the stream ended before finish_reason";
+    if (!this.#ends.some((end) => end.reasons.size)) return "the stream ended with [DONE], but without finish_reason";
+    return "the stream ended with text after its finish_reason, or with a choice that has none";
+  }
+}
+
+const SIGNS_OF_LIFE = ["", "ping", "pong", "keepalive", "keep-alive", "heartbeat"];
+
+/** Return the counts of tokens, wherever a server puts them; null for none. */
+function usageIn(payload) {
+  const places = [payload, [payload.choices].flat()[0], payload.x_groq]; // OpenAI, Moonshot, Groq
+  const counts = places.map((place) => asObject(asObject(place).usage));
+  return counts.find((usage) => Object.keys(usage).length) ?? null;
+}
+
+// What a server says of its own failure, in one of many forms.
+
+// Words about the request, the key, the account or the load, and not about an answer that broke.
+const REFUSALS = new RegExp(
+  "contextlength|(prompt|request|input)toolong|model.*notfound|contentpolicy|ratelimit|toomanyrequests|overload" +
+    "|capacity|insufficient(user|account)?(quota|balance|credit)|billing|authentication|unauthori[sz]ed" +
+    "|(invalid|incorrect)apikey",
+  "i",
+);
+const MESSAGES = ["message", "msg", "status_msg", "error_msg", "error_message", "detail", "title", "text"];
+const NUMBERS = ["code", "status", "status_code", "statusCode"];
+const KINDS = ["code", "type", "error_code", "status_code", "statusCode", "http_code", "status", "error_type"];
+/** Whether a value says that there is an error; an empty object does. */
+const isError = (value) => isObject(value) || !isNothing(value);
+const NO_ERROR = [undefined, null, 0, "0", ""];
+
+/** Return the words of the error that a payload is; null for an ordinary payload. */
+function errorIn(payload) {
+  const { error, x_groq: groq, base_resp: base, errors } = payload;
+  if (isError(error)) return typeof error === "boolean" ? wordsOf({ ...payload, error: null }) : wordsOf(error);
+  if (isError(asObject(groq).error)) return wordsOf(groq.error);
+  if (isObject(base) && !NO_ERROR.includes(base.status_code)) return wordsOf(base);
+  if (!isNothing(errors)) return wordsOf(errors);
+  const isNamed = payload.object === "error" || payload.type === "error" || !NO_ERROR.includes(payload.error_code);
+  if (isNamed || (payload.error_message && payload.choices === undefined)) return wordsOf({ ...payload, error: null });
+  const isOfDetail = ["choices", "data", "object", "output", "response"].every((name) => payload[name] === undefined);
+  return !isNothing(payload.detail) && isOfDetail ? wordsOf(payload.detail) : null;
+}
+
+/** Return the words of a payload that is not a chunk, and that only its values show to be an error. */
+function unmarkedErrorIn(payload) {
+  if (!MESSAGES.some((name) => payload[name] && typeof payload[name] === "string")) return null;
+  const isHttpLike = NUMBERS.some((name) => /^[45]\d\d(\d\d)?$/.test(payload[name]));
+  const isOne = payload.success === false || ["error", "failed", "fail"].includes(payload.status) || isHttpLike;
+  return isOne ? wordsOf(payload) : null;
+}
+
+/** Return the words of an error: a sentence, an object, one in another, or a list of them. */
+function wordsOf(error, depth = 0) {
+  if (Array.isArray(error) && depth < 3) {
+    const lines = error.slice(0, 3).map((entry) => {
+      const place = Array.isArray(asObject(entry).loc) ? entry.loc.filter((name) => name !== "body").join(".") : "";
+      return (place ? `${place}: ` : "") + wordsOf(entry, depth + 1); // FastAPI
+    });
+    return short(lines.join("; ")) || "no message";
+  }
+  if (!isObject(error)) return short(String(error)) || "no message";
+  const message = MESSAGES.map((name) => error[name]).find((text) => text && typeof text === "string");
+  const inner = error.error || (message === undefined && error.detail);
+  if (!isNothing(inner) && depth < 3 && (message === undefined || isObject(inner))) return wordsOf(inner, depth + 1);
+  const kinds = KINDS.map((name) => error[name]).filter((kind) => kind && kind !== "error");
+  const code = kinds.find((kind) => ["string", "number"].includes(typeof kind));
+  const words = message ?? (Object.keys(error).length ? JSON.stringify(error) : "no message");
+  return short(code && message && !message.includes(code) ? `${message} (${code})` : words);
+}

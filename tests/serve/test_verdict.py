@@ -1,0 +1,358 @@
+"""verdict.js against smai's own pump: the same bytes, in the same pieces, have the same verdict and the same text."""
+
+import base64
+import functools
+import itertools
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from completeness import CHAT
+from contents import CONTENTS
+from javascript import ORIGIN, Run
+from playwright.sync_api import Page, Request
+from pumping import Pieces, Sink
+from servers import SERVER_TAPES
+from tapes import TAPES
+
+from smai_cli.errors import BrokenError, Status
+from smai_cli.output.writers import WRITERS
+from smai_cli.stream.completeness import canonical
+from smai_cli.stream.dialects import dialect_for
+from smai_cli.stream.outcome import Outcome
+from smai_cli.stream.pump import pump
+
+pytestmark = pytest.mark.thorough
+
+pytest_plugins = ["browser", "javascript"]
+BODIES = {
+    **{tape.name: tape.bytes for tape in TAPES},
+    **{tape.name: tape.bytes for tape in SERVER_TAPES if tape.dialect == "chat"},
+    **{f"row: {row.name}": b"".join(row.events) for row in CHAT if not row.accept},
+    **{f"content: {content.name}": content.stream for content in CONTENTS},
+    **{f"one piece: {content.name}": content.body for content in CONTENTS if content.body},
+}
+DUE = {f"row: {row.name}": row.due for row in CHAT}
+WHOLE = 1 << 20
+# How the body ends: as it has announced in either way, with its connection, or by a failure of the network.
+ENDS = {
+    "chunked": {"transfer-encoding": "chunked"},
+    "content-length": {"content-length": "1"},
+    "end of connection": {},
+    "cut": {"transfer-encoding": "chunked"},
+}
+READ_ALL = """async (base, cases) => {
+  const { read } = await import(base + "/verdict.js");
+  const results = [];
+  for (const { body, size, headers, isCut, choices } of cases) {
+    const bytes = Uint8Array.from(atob(body), (character) => character.charCodeAt(0));
+    let at = 0;
+    const pull = (controller) => {
+      if (at < bytes.length) controller.enqueue(bytes.slice(at, (at += size)));
+      else if (isCut) controller.error(new TypeError("network error"));
+      else controller.close();
+    };
+    const response = new Response(new ReadableStream({ pull }, { highWaterMark: 0 }), { headers });
+    let given = "";
+    const { verdict, text } = await read(response, (delta) => (given += delta), undefined, { choices });
+    results.push([verdict, text, given]);
+  }
+  return results;
+}"""
+
+
+class Case(NamedTuple):
+    """A body, and how it arrives; `choices` is how many answers were asked for."""
+
+    name: str
+    body: bytes
+    end: str
+    size: int
+    choices: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.choices} choices, {self.end}, in pieces of {self.size}"
+
+
+def by_smai(case: Case) -> list[str]:
+    """Return the verdict and the text that smai's own pump gives."""
+    return pumped(case.body, case.choices, is_framed=bool(ENDS[case.end]), is_cut=case.end == "cut")
+
+
+@functools.cache
+def pumped(body: bytes, choices: int | None, *, is_framed: bool, is_cut: bool) -> list[str]:
+    def pump_in(mode: str) -> Outcome:
+        outcome = Outcome(keep_text=True)
+        outcome.choices = choices
+        source = Pieces(body, failure=BrokenError("it broke") if is_cut else None, is_framed=is_framed)
+        pump(source, dialect_for("chat", ""), WRITERS[mode](Sink()), outcome)
+        return outcome
+
+    outcome = pump_in("text")
+    if outcome.error is None:
+        return ["complete", outcome.text]
+    is_refused = outcome.status in (Status.REFUSED, Status.ACCESS, Status.BUSY)
+    if is_refused and pump_in("raw").error is None:  # it is complete, and has a part that is not text
+        is_refused = False
+    if outcome.status is Status.WITHHELD and outcome.refusal:
+        is_refused = "content_filter" not in canonical(outcome.finish_reason or "")
+    return ["refused" if is_refused else "incomplete", outcome.text]
+
+
+def by_reader(run_javascript: Run, cases: list[Case]) -> list[list[str]]:
+    given = [
+        {
+            "body": base64.b64encode(case.body).decode(),
+            "size": case.size,
+            "headers": ENDS[case.end],
+            "isCut": case.end == "cut",
+            "choices": case.choices,
+        }
+        for case in cases
+    ]
+    results: list[list[str]] = run_javascript(READ_ALL, given)
+    return results
+
+
+def assert_alike(run_javascript: Run, cases: list[Case]) -> None:
+    expected = [by_smai(case) for case in cases]
+    found = by_reader(run_javascript, cases)
+    both = zip(cases, expected, found, strict=True)
+    assert {str(case): (one, other) for case, one, other in both if other != [*one, one[1]]} == {}
+
+
+@pytest.mark.parametrize("size", [WHOLE, 7, pytest.param(1, marks=pytest.mark.nightly)])
+def test_the_reader_has_the_verdict_and_the_text_of_smai_for_every_recording(run_javascript: Run, size: int) -> None:
+    cases = [
+        Case(name, body, end, size, choices)
+        for (name, body), end in itertools.product(BODIES.items(), ENDS)
+        for choices in ([DUE[name]] if DUE.get(name) else [None, 1])
+    ]
+    assert len(cases) > 3000
+    assert_alike(run_javascript, cases)
+
+
+def test_the_pieces_of_a_body_change_nothing_down_to_single_bytes(run_javascript: Run) -> None:
+    names = ["bom", "cr", "crlf", "mixed-line-ends", "invalid-utf8", "error-field", "plain-json"]
+    names += ["surrogate-pair-split", "surrogate-alone"]
+    assert_alike(run_javascript, [Case(name, BODIES[name], "chunked", size) for name in names for size in (1, 2, 3, 5)])
+
+
+PIECES = [event for row in CHAT for event in row.events]
+
+
+@pytest.mark.parametrize("count", [2000, pytest.param(30_000, marks=pytest.mark.nightly)])
+def test_any_sequence_of_events_has_the_verdict_of_smai(run_javascript: Run, count: int) -> None:
+    chance = random.Random(count)
+    cases = []
+    for _ in range(count):
+        body = b"".join(chance.choices(PIECES, k=chance.randrange(1, 7)))
+        cases.append(Case(body.decode(), body, chance.choice([*ENDS]), WHOLE, chance.choice([None, 1, 2])))
+    assert_alike(run_javascript, cases)
+
+
+ANSWERS: list[tuple[dict[str, Any], str, str, str]] = [
+    ({"status": 401}, '{"error":{"message":"no such key"}}', "refused", "the server answered 401: no such key"),
+    ({"status": 429}, "slow down", "refused", "the server answered 429: slow down"),
+    ({"status": 502}, "<html>", "refused", "the server answered 502"),
+    ({}, "<!doctype html>", "refused", "the server answered a web page, not a completion"),
+    ({"headers": {"Content-Type": "text/html"}}, "x", "refused", "the server answered a web page, not a completion"),
+    ({}, '{"models":[]}', "refused", 'the server answered JSON that is not a completion: {"models":[]}'),
+    ({}, "data: {oops}\n\n", "incomplete", "an event is not JSON: {oops}"),
+    ({}, "", "incomplete", "the stream ended before finish_reason"),
+]
+
+
+@pytest.mark.parametrize(("head", "body", "verdict", "why"), ANSWERS, ids=[row[3] for row in ANSWERS])
+def test_what_is_not_a_stream_is_refused_in_words(
+    run_javascript: Run, head: dict[str, Any], body: str, verdict: str, why: str
+) -> None:
+    told = run_javascript(
+        """async (base, [body, head]) => {
+            const { read } = await import(base + "/verdict.js");
+            const { verdict, why } = await read(new Response(body, head));
+            return [verdict, why];
+        }""",
+        [body, head],
+    )
+    assert told == [verdict, why]
+
+
+STOP = 'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+TEXT = 'data: {"choices":[{"index":0,"delta":{"content":"Hello"}}]}\n\n'
+
+
+@pytest.mark.parametrize(
+    "end",
+    [STOP + "data: [DONE]\n\n", pytest.param(STOP, marks=pytest.mark.thorough), 'data: {"error":"boom"}\n\n'],
+    ids=["DONE", "a reason, and five seconds of grace", "an error"],
+)
+def test_the_reader_leaves_at_the_end_of_the_answer_though_the_connection_stays_open(
+    run_javascript: Run, end: str
+) -> None:
+    told = run_javascript(
+        """async (base, text) => {
+            const { read } = await import(base + "/verdict.js");
+            let isCancelled = false;
+            const start = (controller) => controller.enqueue(new TextEncoder().encode(text));
+            const body = new ReadableStream({ start, cancel: () => { isCancelled = true; } });
+            const { verdict } = await read(new Response(body));
+            return [verdict, isCancelled];
+        }""",
+        TEXT + end,
+    )
+    assert told == ["incomplete" if "boom" in end else "complete", True]
+
+
+@pytest.mark.parametrize(
+    "reason", ['new DOMException("", "AbortError")', '"the user left"', 'new Error("mine")', "{ code: 7 }", "undefined"]
+)
+def test_an_aborted_fetch_is_stopped_whatever_its_reason_and_keeps_what_came(run_javascript: Run, reason: str) -> None:
+    told = run_javascript(
+        f"""async (base, text) => {{
+            const {{ read }} = await import(base + "/verdict.js");
+            const body = new ReadableStream({{ start(controller) {{
+                controller.enqueue(new TextEncoder().encode(text));
+                setTimeout(() => controller.error({reason}));
+            }} }});
+            const {{ verdict, text: got }} = await read(new Response(body));
+            return [verdict, got];
+        }}""",
+        TEXT,
+    )
+    assert told == ["stopped", "Hello"]
+
+
+ERROR_BODY = '{"error":{"message":"no tea today'
+
+
+@pytest.mark.parametrize("end", ["that never ends", "that is cut"])
+def test_an_error_body_shows_its_words(run_javascript: Run, end: str) -> None:
+    told = run_javascript(
+        """async (base, [text, end]) => {
+            const { read } = await import(base + "/verdict.js");
+            const body = new ReadableStream({ start(controller) {
+                controller.enqueue(new TextEncoder().encode(text));
+                if (end === "that is cut") setTimeout(() => controller.error(new TypeError("network error")));
+            } });
+            const { verdict, why } = await read(new Response(body, { status: 429 }));
+            return [verdict, why];
+        }""",
+        [ERROR_BODY, end],
+    )
+    assert told == ["refused", f"the server answered 429: {ERROR_BODY}"]
+
+
+def test_what_the_caller_throws_is_thrown(run_javascript: Run) -> None:
+    told = run_javascript(
+        """async (base, text) => {
+            const { read } = await import(base + "/verdict.js");
+            return read(new Response(text), () => { throw new Error("mine"); }).catch((error) => error.message);
+        }""",
+        TEXT,
+    )
+    assert told == "mine"
+
+
+GROWTH = """async (base, given) => {
+  const { read } = await import(base + "/verdict.js");
+  const text = "data: " + JSON.stringify({ choices: [{ index: 0, delta: { content: "x" } }] }) + "\\n\\n";
+  const quotes = (count) => 'data: {"choices":[{"delta":{"content":"' + '\\\\"'.repeat(count);
+  const choices = (count) => "data: " + JSON.stringify({
+    choices: Array.from({ length: count }, (_, index) => ({ index, delta: { content: "x" } })),
+  }) + "\\n\\n";
+  const bodies = {
+    "an unterminated string": quotes,
+    "an unterminated string in one piece": (count) => quotes(count).slice(6),
+    "blank-line keep-alives": (count) => "\\n".repeat(count),
+    "keep-alives in an answer": (count) => text + ":\\n\\n".repeat(count) + text,
+    "choices": choices,
+    "chunks of many choices": (count) => choices(1000).repeat(count / 1000) ,
+    "deltas": (count) => text.repeat(count),
+    "an error that is unterminated": (count) => '{"error":"' + '\\\\"'.repeat(count),
+  };
+  const timeOf = async (bytes) => {
+    let at = 0;
+    const pull = (controller) => {
+      if (at < bytes.length) controller.enqueue(bytes.subarray(at, (at += given.size)));
+      else controller.close();
+    };
+    const status = given.kind.startsWith("an error") ? 500 : 200;
+    const response = new Response(new ReadableStream({ pull }, { highWaterMark: 0 }), { status });
+    const begunMs = performance.now();
+    await read(response);
+    return performance.now() - begunMs;
+  };
+  const [one, two] = [1, 2].map((times) => new TextEncoder().encode(bodies[given.kind](times * given.count)));
+  await timeOf(one); // and compile
+  const ratios = [];
+  let [shortest, longest] = [Infinity, Infinity];
+  // A busy machine makes any of them longer, and none shorter.
+  for (let tries = 0; tries < 20; tries += 1) {
+    shortest = Math.min(shortest, await timeOf(one));
+    longest = Math.min(longest, await timeOf(two));
+    ratios.push(longest / shortest);
+    if (tries >= 2 && ratios.at(-1) <= 2.5) break;
+  }
+  return ratios;
+}"""
+KINDS = {
+    "an unterminated string": (200_000, 1000),
+    "an unterminated string in one piece": (200_000, 1000),
+    "blank-line keep-alives": (8_000, 1),
+    "keep-alives in an answer": (40_000, 9),
+    "choices": (20_000, 1 << 20),
+    "chunks of many choices": (20_000, 1 << 20),
+    "deltas": (20_000, 1000),
+    "an error that is unterminated": (200_000, 1000),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_twice_as_much_takes_at_most_two_and_a_half_times_as_long(
+    run_javascript: Run, record_property: Callable[[str, object], None], kind: str
+) -> None:
+    count, size = KINDS[kind]
+    ratios = run_javascript(GROWTH, {"kind": kind, "count": count, "size": size})
+    record_property("ratios", ratios)
+    assert ratios[-1] <= 2.5
+
+
+def test_two_hundred_thousand_choices_are_no_failure_of_the_reader(run_javascript: Run) -> None:
+    choices = ",".join(f'{{"index":{index},"delta":{{"content":"x"}}}}' for index in range(200_000))
+    body = f'data: {{"choices":[{choices}]}}\n\n'.encode()
+    assert by_reader(run_javascript, [Case("choices", body, "chunked", WHOLE)]) == [["incomplete", "x", "x"]]
+
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("tape", "verdict", "shown"),
+    [
+        ("good", "complete", "Hello world\n"),
+        ("length", "incomplete", "Hello  [incomplete: the answer hit the token limit]"),
+    ],
+)
+def test_the_page_of_the_readme_streams(reader_page: Page, tape: str, verdict: str, shown: str) -> None:
+    page = reader_page
+    (script,) = re.findall(r"^```js\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    asked: list[Request] = []
+    page.on("request", lambda request: asked.append(request))  # noqa: PLW0108  # Playwright marks its handlers
+    page.route(f"{ORIGIN}/own.js", lambda route: route.fulfill(body=script, content_type="text/javascript"))
+    page.route(
+        f"{ORIGIN}/v1/**",
+        lambda route: route.fulfill(body=BODIES[tape], content_type="text/event-stream"),
+    )
+    told = page.evaluate(
+        """async () => {
+            const { answer } = await import("/own.js");
+            const paragraph = document.createElement("p");
+            return [await answer("hi", paragraph, "token", new AbortController().signal), paragraph.textContent];
+        }"""
+    )
+    assert told == [verdict, shown]
+    assert asked[-1].headers["authorization"] == "Bearer token"
