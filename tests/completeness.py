@@ -276,6 +276,20 @@ CHAT = [
         COMPLETE,
         due=1,
     ),
+    Row(
+        "one is due, and an index comes back, in chunks as most servers write them",
+        [
+            *(
+                event({"object": "chat.completion.chunk", "model": "m", "choices": [choice(text, None, index)]})
+                for text, index in (("Hello ", 0), ("Bye", 1), ("world\n", 0))
+            ),
+            STOP,
+            DONE,
+        ],
+        BROKEN,
+        "Hello Byeworld\n",
+        due=1,
+    ),
     Row("one is due, and the rest has another index", [HELLO, chunk("world\n", "stop", 1), DONE], COMPLETE, due=1),
     Row(
         "one is due, and two come in turn",
@@ -430,6 +444,7 @@ CHAT = [
     Row("a delta that is the text", [event({"choices": [{"delta": OUT}]}), STOP], COMPLETE),
     Row("text as before chat, and a null delta", [event({"choices": [{"delta": None, "text": OUT}]}), STOP], COMPLETE),
     Row("text as before chat", [event({"choices": [{"text": OUT}]}), STOP], COMPLETE),
+    Row("text as before chat, and no delta", [event({"choices": [{"text": OUT, "delta": None}]}), STOP], COMPLETE),
     Row("a content that cannot be read", [chunk(content={"blob": "?"}), STOP, DONE], BROKEN, ""),
     Row("a content that cannot be read, cut short", [chunk(content={"?": 1}), chunk(reason="length")], CUT_SHORT, ""),
     Row("an empty answer", [ROLE, STOP, DONE], COMPLETE, ""),

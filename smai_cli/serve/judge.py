@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 from smai_cli.clocks import IdleClock
 from smai_cli.errors import SmaiError
-from smai_cli.stream.chunk import Chunk
+from smai_cli.stream.chunk import Chunk, Unread
 from smai_cli.stream.dialects import dialect_for
 from smai_cli.stream.outcome import Outcome
 from smai_cli.stream.pump import pump
 
 
 def find_shortfall(pieces: Iterator[bytes], path: str, *, is_framed: bool) -> SmaiError | None:
-    """Read an answer to its end; return what it lacks, as `smai ask` would report it, or None if it is complete.
+    """Read an answer to its end; return what it lacks, as `smai ask --raw` would report it, or None if complete.
 
     `path` is that of the request. `is_framed` says whether the body has an end of its own, as for pump.Source.
     """
@@ -37,10 +37,15 @@ class _Passing:
 
 
 class _Silent:
-    """A writer that writes nothing, and lets the answer be read to its last byte."""
+    """A writer that writes nothing, and lets the answer be read to its last byte.
+
+    The client gets every byte, so nothing is unread.
+    """
 
     holds_back = False
     takes_all = True
+    has_delivered = True
+    needs: frozenset[Unread] = frozenset()
 
     def piece(self, data: bytes, /) -> None:
         """Ignore bytes."""

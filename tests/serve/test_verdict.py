@@ -95,6 +95,8 @@ def pumped(body: bytes, choices: int | None, *, is_framed: bool, is_cut: bool) -
     if outcome.error is None:
         return ["complete", outcome.text]
     is_refused = outcome.status in (Status.REFUSED, Status.ACCESS, Status.BUSY)
+    if outcome.api_error and not outcome.text:  # an error instead of an answer, whatever it means
+        is_refused = True
     if is_refused and pump_in("raw").error is None:  # it is complete, and has a part that is not text
         is_refused = False
     if outcome.status is Status.WITHHELD and outcome.refusal:

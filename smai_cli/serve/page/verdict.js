@@ -17,7 +17,8 @@ import { EventParser, textOf } from "./sse.js";
 /** @typedef {"complete" | "incomplete" | "refused" | "stopped"} Verdict */
 /**
  * @typedef {object} Result
- * @property {Verdict} verdict incomplete: a part is missing; refused: no answer; stopped: the fetch was aborted
+ * @property {Verdict} verdict incomplete: a part is missing; refused: an error or the words of a refusal came instead of
+ *   an answer; stopped: the fetch was aborted
  * @property {string} why the words for a verdict other than complete, the server's own if it has any
  * @property {string} text all the text that came
  * @property {string | null} reason the finish_reason, the worst of several
@@ -348,7 +349,7 @@ function elsewhere(choice, place) {
     missed = repeated.unread;
   }
   if (delta === null || delta === undefined) {
-    delta = "delta" in choice ? choice.delta : choice.text; // as in the API before chat
+    delta = choice.delta ?? choice.text; // as in the API before chat
   } else if ("text" in choice && !repeated) {
     const read = readContent(choice.text, "the text");
     missed = read.unread;
@@ -810,8 +811,7 @@ class Answer {
 
   #verdict() {
     if (this.#error !== null) {
-      const isRefusal = !this.#text && REFUSALS.test(this.#error.replace(/[^a-z0-9]/gi, ""));
-      return (isRefusal ? refused : incomplete)(`the server reported an error in the stream: ${this.#error}`);
+      return (this.#text ? incomplete : refused)(`the server reported an error in the stream: ${this.#error}`);
     }
     if (!this.#isAnnounced) return incomplete(this.#unannounced());
     const reason = worst(this.#ends.flatMap((end) => [...end.reasons])) ?? "stop";
@@ -861,13 +861,6 @@ function usageIn(payload) {
 
 // What a server says of its own failure, in one of many forms.
 
-// Words about the request, the key, the account or the load, and not about an answer that broke.
-const REFUSALS = new RegExp(
-  "contextlength|(prompt|request|input)toolong|model.*notfound|contentpolicy|ratelimit|toomanyrequests|overload" +
-    "|capacity|insufficient(user|account)?(quota|balance|credit)|billing|authentication|unauthori[sz]ed" +
-    "|(invalid|incorrect)apikey",
-  "i",
-);
 const MESSAGES = ["message", "msg", "status_msg", "error_msg", "error_message", "detail", "title", "text"];
 const NUMBERS = ["code", "status", "status_code", "statusCode"];
 const KINDS = ["code", "type", "error_code", "status_code", "statusCode", "http_code", "status", "error_type"];

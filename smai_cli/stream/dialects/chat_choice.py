@@ -105,7 +105,8 @@ def _elsewhere(
         if read.text or read.refusal or read.calls:
             repeated = Repeated(text=read.text, refusal=read.refusal, calls=read.calls)
     if delta is None:
-        delta = choice.get("text" if choice.get("delta") is None else "delta")
+        delta = choice.get("delta")
+        delta = choice.get("text") if delta is None else delta
     elif "text" in choice and repeated is None:
         read = read_content(choice["text"], "the text")
         unread = read.unread
