@@ -126,15 +126,20 @@ def assert_alike(run_javascript: Run, cases: list[Case]) -> None:
     assert {str(case): (one, other) for case, one, other in both if other != [*one, one[1]]} == {}
 
 
-@pytest.mark.parametrize("size", [WHOLE, 7, pytest.param(1, marks=pytest.mark.nightly)])
-def test_the_reader_has_the_verdict_and_the_text_of_smai_for_every_recording(run_javascript: Run, size: int) -> None:
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("size", "every"), [(WHOLE, 1), (7, 5), *(pytest.param(size, 1, marks=pytest.mark.nightly) for size in (7, 1))]
+)
+def test_the_reader_has_the_verdict_and_the_text_of_smai_for_every_recording(
+    run_javascript: Run, size: int, every: int
+) -> None:
     cases = [
         Case(name, body, end, size, choices)
         for (name, body), end in itertools.product(BODIES.items(), ENDS)
         for choices in ([DUE[name]] if DUE.get(name) else [None, 1])
     ]
     assert len(cases) > 3000
-    assert_alike(run_javascript, cases)
+    assert_alike(run_javascript, cases[::every])
 
 
 def test_the_pieces_of_a_body_change_nothing_down_to_single_bytes(run_javascript: Run) -> None:
@@ -293,23 +298,25 @@ GROWTH = """async (base, given) => {
   const ratios = [];
   let [shortest, longest] = [Infinity, Infinity];
   // A busy machine makes any of them longer, and none shorter.
-  for (let tries = 0; tries < 20; tries += 1) {
+  const endMs = performance.now() + 30_000;
+  for (let tries = 0; performance.now() < endMs; tries += 1) {
     shortest = Math.min(shortest, await timeOf(one));
     longest = Math.min(longest, await timeOf(two));
     ratios.push(longest / shortest);
-    if (tries >= 2 && ratios.at(-1) <= 2.5) break;
+    if (tries >= 4 && ratios.at(-1) <= 2.5) break;
   }
   return ratios;
 }"""
+# How many, and how many bytes come at once: some milliseconds, so that a busy machine does not interrupt each of them.
 KINDS = {
-    "an unterminated string": (200_000, 1000),
-    "an unterminated string in one piece": (200_000, 1000),
-    "blank-line keep-alives": (8_000, 1),
-    "keep-alives in an answer": (40_000, 9),
-    "choices": (20_000, 1 << 20),
-    "chunks of many choices": (20_000, 1 << 20),
-    "deltas": (20_000, 1000),
-    "an error that is unterminated": (200_000, 1000),
+    "an unterminated string": (20_000, 1000),
+    "an unterminated string in one piece": (20_000, 1000),
+    "blank-line keep-alives": (1_000, 1),
+    "keep-alives in an answer": (2_000, 9),
+    "choices": (2_000, 1 << 20),
+    "chunks of many choices": (2_000, 1 << 20),
+    "deltas": (1_000, 1000),
+    "an error that is unterminated": (20_000, 1000),
 }
 
 
@@ -324,9 +331,16 @@ def test_twice_as_much_takes_at_most_two_and_a_half_times_as_long(
 
 
 def test_two_hundred_thousand_choices_are_no_failure_of_the_reader(run_javascript: Run) -> None:
-    choices = ",".join(f'{{"index":{index},"delta":{{"content":"x"}}}}' for index in range(200_000))
-    body = f'data: {{"choices":[{choices}]}}\n\n'.encode()
-    assert by_reader(run_javascript, [Case("choices", body, "chunked", WHOLE)]) == [["incomplete", "x", "x"]]
+    told = run_javascript(
+        """async (base) => {
+            const { read } = await import(base + "/verdict.js");
+            const choices = Array.from({ length: 200_000 }, (_, index) => ({ index, delta: { content: "x" } }));
+            const { verdict, text } = await read(new Response(`data: ${JSON.stringify({ choices })}\\n\\n`));
+            return [verdict, text];
+        }""",
+        None,
+    )
+    assert told == ["incomplete", "x"]
 
 
 ROOT = Path(__file__).parents[2]
