@@ -4,6 +4,7 @@ A test module names this one in `pytest_plugins` next to `browser`, and gets the
 (PYTEST_DONT_REWRITE: the module is imported before it is named, and pytest would warn.)
 """
 
+import functools
 import json
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ ORIGIN = "http://reader.test"
 # `function` gets the URL of the folder with sse.js and verdict.js, and an argument.
 Run = Callable[[str, Any], Any]
 
+_NODE_VERSION = 20  # the first one with String.prototype.toWellFormed
 _IN_NODE = """
 import { readFileSync } from "node:fs";
 const [base, source] = process.argv.slice(1);
@@ -44,6 +46,16 @@ def reader_page(context: Callable[..., BrowserContext]) -> Page:
     return page
 
 
+@functools.cache
+def node_version() -> int:
+    """Return the major version of Node, 0 without it."""
+    if shutil.which("node") is None:
+        return 0
+    return int(
+        subprocess.run(["node", "-p", "parseInt(process.versions.node)"], capture_output=True, check=True).stdout
+    )
+
+
 def in_node(function: str, argument: Any) -> Any:
     """Run an async function in Node; return its result."""
     command = ["node", "--input-type=module", "-e", _IN_NODE, PAGE_FILES.as_uri(), function]
@@ -56,8 +68,8 @@ def in_node(function: str, argument: Any) -> Any:
 def run_javascript(request: pytest.FixtureRequest) -> Run:
     """`run_javascript("async (base, given) => ...", given)` returns the result, in each engine."""
     if request.param == "node":
-        if shutil.which("node") is None:
-            pytest.skip("Node is not installed")
+        if node_version() < _NODE_VERSION:
+            pytest.skip(f"Node {_NODE_VERSION} is not installed")
         return in_node
     page: Page = request.getfixturevalue("reader_page")
     return lambda function, argument: page.evaluate(f"(given) => ({function})('{ORIGIN}', given)", argument)

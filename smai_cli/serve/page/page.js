@@ -139,7 +139,7 @@ async function answerTo(asked, signal, onText, onThought) {
   } catch {
     return signal.aborted ? { verdict: "stopped" } : { verdict: "incomplete", why: GONE };
   }
-  const end = await read(response, onText, onThought);
+  const end = await read(response, onText, onThought, { choices: 1 });
   if (end.verdict === "refused" && wantsUsage && /stream_options|include_usage/.test(end.why)) {
     wantsUsage = false;
     return answerTo(asked, signal, onText, onThought);
