@@ -200,6 +200,8 @@ class Batch:
         dialect = self._requests.dialect(line)
         self._adaptation.begin(line.request, dialect)
         try:
+            if self._schedule.is_closed:  # while it waited to learn what the server calls a parameter
+                return
             answer = self._ask(line, dialect, turn, post)
         finally:
             self._adaptation.end(line.request)

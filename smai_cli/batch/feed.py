@@ -61,7 +61,6 @@ class Feed:
     def __init__(self, source: Input, defaults: Defaults, requests: Requests, plan: Plan) -> None:
         self.plan = plan
         self.may_take: Callable[[int, int], bool] = lambda *_: True
-        self.is_over = False
         self._source = source
         self._defaults = defaults
         self._requests = requests
@@ -103,22 +102,7 @@ class Feed:
         """Return the next job; None behind the last one. Raises UsageError where reading fails."""
         with self._lock:
             job = next(self._jobs, None)
-            if job is None:
-                self.is_over = True
-            elif not self.may_take(job.place, job.asked.number):
-                return None
-            return job
-
-    def is_at_end(self) -> bool:
-        """Return whether no line is left to ask, without waiting for a pipe."""
-        if self.is_over:
-            return True
-        if self._source.is_file:
-            return self.take() is None
-        if not self._lock.acquire(blocking=False):  # another thread waits for a line
-            return False
-        self._lock.release()
-        return self._source.is_at_end() and self.take() is None
+            return job if job and self.may_take(job.place, job.asked.number) else None
 
     def check_unchanged(self) -> None:
         """Raise UsageError, which names the line, if a file has other lines by now than those that were checked.

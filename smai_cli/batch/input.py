@@ -3,7 +3,6 @@
 import codecs
 import io
 import os
-import select
 import stat
 import time
 from collections.abc import Iterator
@@ -57,12 +56,6 @@ class Input:
         One that was written right before may have been written to again without a change of either.
         """
         return self.is_file and (self._is_fresh or _version_of(self._fd) != self._version)
-
-    def is_at_end(self) -> bool:
-        """Return whether a pipe has ended and nothing of it is left, without waiting for it."""
-        poller = select.poll()
-        poller.register(self._fd, select.POLLIN)
-        return any(event & select.POLLHUP and not event & select.POLLIN for _, event in poller.poll(0))
 
     def lines(self, start: Start | None = None) -> Iterator[tuple[int, int, bytes]]:
         """Yield each line that is not blank, with its number and its offset, from that at `start` on.
