@@ -1,5 +1,6 @@
 """What a run remembers of its files is verified: whatever others do to them, status 0 means that the file is right."""
 
+import codecs
 import contextlib
 import json
 import os
@@ -119,8 +120,8 @@ STEPS = st.lists(st.just("append") | st.just("sync") | st.just("remove") | EDITS
 
 
 def lines_of(folder: Path) -> set[bytes]:
-    """Return all lines in the files of a folder."""
-    return {line for path in folder.iterdir() for line in path.read_bytes().splitlines()}
+    """Return all lines in the files of a folder, without the BOM of a file."""
+    return {line for path in folder.iterdir() for line in path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()}
 
 
 @contextlib.contextmanager
@@ -138,6 +139,7 @@ def folder_of_its_own() -> Iterator[Path]:
 @example(before=2, steps=["append", ("cut", 0.5, False), "append"])
 @example(before=2, steps=["append", ("a BOM", 0.0, True), "append"])
 @example(before=2, steps=["append", "remove", "sync", "append"])
+@example(before=1, steps=[("a BOM", 0.0, False), ("a byte changed", 0.75, False)])
 def test_whatever_others_do_to_the_partial_file_what_is_published_is_what_was_written(
     before: int, steps: list[Any]
 ) -> None:
@@ -169,7 +171,7 @@ def test_whatever_others_do_to_the_partial_file_what_is_published_is_what_was_wr
             assert left <= lines_of(folder)
         else:
             assert out.read_bytes() == b"".join(map(row, range(len(offsets))))
-            assert names(out) == ["out"]
+            assert set(names(out)) - {"out.stale"} == {"out"}  # results that this run did not write are put aside
 
 
 def with_edits(
