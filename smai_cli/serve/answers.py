@@ -98,6 +98,10 @@ class Reply:
             self._write(b"%x\r\n%s\r\n" % (len(piece), piece) if self.is_chunked else piece)
             self.sent += len(piece)
 
+    def ask_for_body(self) -> None:
+        """Send the interim answer that a client with `Expect: 100-continue` waits for."""
+        self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
     def finish(self) -> None:
         """Send the last chunk of a chunked body."""
         if self.is_chunked:

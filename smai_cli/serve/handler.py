@@ -119,7 +119,7 @@ class Handler(BaseRequestHandler):
 
     def _post(self, path: str, head: Head, reply: Reply) -> None:
         """Pass on a request with a body, within the limit of answers that stream at once. Raises Refusal."""
-        body = self._read_body(head, body_length(head))
+        body = self._read_body(head, body_length(head), reply)
         # From here on nothing of this request is left in the connection.
         reply.keeps = not (head.has("connection", "close") or head.is_old)
         if not _STREAM.search(body):
@@ -139,10 +139,10 @@ class Handler(BaseRequestHandler):
         reply.begin(HTTPStatus.OK, fields, closes=not reply.keeps)
         reply.send(page.body)
 
-    def _read_body(self, head: Head, length: int) -> bytes:
+    def _read_body(self, head: Head, length: int, reply: Reply) -> bytes:
         """Return the body of a request. Raises Refusal, and _GoneError if the client leaves."""
         if head.has("expect", "100-continue") and not head.is_old:
-            self.request.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            reply.ask_for_body()
         self._inbox.allow(self.server.limits.body_s, length + _BUFFER_BYTES)
         try:
             body = self._file.read(length)
