@@ -267,6 +267,17 @@ CHAT = [
     Row("a refusal and length", [chunk(refusal="No."), chunk(reason="length")], CUT_SHORT, ""),
     # Several choices.
     Row("two choices, one reason each", [*TEXT, STOP, chunk("b", index=1), chunk(reason="stop", index=1)], COMPLETE),
+    Row(
+        "two choices, the second without an end, in chunks as most servers write them",
+        [
+            *(
+                event({"object": "chat.completion.chunk", "model": "m", "choices": [choice(text, None, index)]})
+                for text, index in (("Hello ", 0), ("world\n", 0), ("b", 1))
+            ),
+            STOP,
+        ],
+        BROKEN,
+    ),
     Row("two choices, the second without", [*TEXT, chunk("b", index=1), STOP], BROKEN),
     Row("two choices, the second cut short", [*TEXT, chunk("b", index=1), STOP, chunk(None, "length", 1)], CUT_SHORT),
     # Where one was asked for, a lone choice is the answer whatever its index.

@@ -163,4 +163,5 @@ def _as_other(chunk: Chunk) -> Chunk:
         unread=(),
         repeated=None,
         others=(other, *chunk.others),
+        is_plain=False,
     )

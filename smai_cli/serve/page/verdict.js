@@ -17,7 +17,7 @@ import { EventParser, textOf } from "./sse.js";
 /** @typedef {"complete" | "incomplete" | "refused" | "stopped"} Verdict */
 /**
  * @typedef {object} Result
- * @property {Verdict} verdict incomplete: a part is missing; refused: an error or the words of a refusal came instead of
+ * @property {Verdict} verdict incomplete: a part is missing; refused: an error or a refusal came instead of
  *   an answer; stopped: the fetch was aborted
  * @property {string} why the words for a verdict other than complete, the server's own if it has any
  * @property {string} text all the text that came
@@ -260,7 +260,8 @@ function readContent(value, place, isAlone = false) {
   if (typeof value === "boolean") return contentOf({ text: value ? "true" : isAlone ? "false" : "" });
   if (typeof value === "number") return contentOf({ text: String(value) });
   const parts = Array.isArray(value) ? value : [value];
-  const read = parts.filter((part) => part === 0 || part === false || !isNothing(part)).map((part) => readPart(part, place, isAlone));
+  const given = parts.filter((part) => part === 0 || part === false || !isNothing(part));
+  const read = given.map((part) => readPart(part, place, isAlone));
   if (read.length === 1) return read[0];
   const join = (name) => read.map((content) => content[name]).join("");
   const [text, reasoning, refusal] = [join("text"), join("reasoning"), join("refusal")];
@@ -345,8 +346,9 @@ function elsewhere(choice, place) {
   let [delta, repeated, missed] = [choice[place], null, []];
   if (place === "delta" && !isNothing(choice.message)) {
     const fields = isObject(choice.message) ? choice.message : { content: choice.message };
-    repeated = withRest(fields, readContent(fields.content, "the message"));
-    missed = repeated.unread;
+    const read = withRest(fields, readContent(fields.content, "the message"));
+    missed = read.unread;
+    repeated = read.text || read.refusal || read.calls.length ? read : null;
   }
   if (delta === null || delta === undefined) {
     delta = choice.delta ?? choice.text; // as in the API before chat
@@ -404,7 +406,8 @@ function readCall(call) {
 /** Return a record of the text in members that the API does not have. */
 function strays(choice, delta) {
   const entries = Object.entries(choice).filter(([name]) => !["delta", "message", "text"].includes(name));
-  const odd = [...entries, ...Object.entries(delta)].filter(([name]) => !KNOWN.has(name));
+  const message = choice.message === delta ? {} : asObject(choice.message);
+  const odd = [...entries, ...Object.entries(delta), ...Object.entries(message)].filter(([name]) => !KNOWN.has(name));
   const found = odd.map(([name, value]) => [name, textLength(value, 0)]).filter(([, length]) => length);
   const characters = found.reduce((sum, [, length]) => sum + length, 0);
   return characters ? [unread("stray", `text in ${short(found[0][0], 40)}`, characters)] : [];
