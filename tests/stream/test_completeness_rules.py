@@ -59,6 +59,8 @@ def may_be_complete(steps: list[Said], due: int | None) -> bool:
     """Return whether nothing that a server said is against it, and each choice has a whole reason behind its text."""
     if any(step.is_error for step in steps):
         return False
+    if due == 1:  # whatever their index, all chunks are about the one choice that was asked for
+        steps = [step if step.choice is None else step._replace(choice=0) for step in steps]
     for index in {step.choice for step in steps if step.choice is not None} if due is None else range(due):
         told = [step for step in steps if step.choice == index]
         last_text = max((at for at, step in enumerate(told) if step.brings), default=-1)
