@@ -39,7 +39,7 @@ def config(profile: str | None, *, path: bool, profiles: bool) -> int:
         output.show(os.fsencode(f"{found}\n"))  # a script needs the very name
         return 0
     if profiles:
-        output.write("".join(f"{line}\n" for line in _profile_lines()).encode(errors="backslashreplace"))
+        output.show("".join(f"{line}\n" for line in _profile_lines()).encode(errors="backslashreplace"))
         return 0
     settings = find_settings(os.environ, profile, is_typed=is_typed("profile"))
     if settings.notice:

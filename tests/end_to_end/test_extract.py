@@ -235,6 +235,6 @@ def test_a_batch_with_a_block_does_not_take_results_without_one_for_its_own(
 ) -> None:
     server, file = desk(), questions(ANSWER, {"prompt": ANSWER, "temperature": 1})
     for flags, text in (([], ANSWER), (["-x"], BLOCK.decode()), (["-x"], BLOCK.decode())):
-        assert batch(server, *flags, "-o", out, "--resume", "--drop-stale", file).status == 0
+        assert batch(server, *flags, "-o", out, "--resume", "--drop-stale", "--drop-stale", file).status == 0
         assert [one["text"] for one in results_in(out)] == [text] * 2
     assert len(server.received) == 4

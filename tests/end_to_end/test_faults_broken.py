@@ -48,6 +48,7 @@ pytestmark = pytest.mark.preloaded
 
 HELLO_JSON = payload("Hello ").encode() + b"\n"
 ENDED = "ended before finish_reason"
+WITHIN = "ended within an event"
 CONNECTION = "the connection broke"
 ERROR = error_body("the model fell over", "overloaded").decode()
 NESTED = "[" * 100_000
@@ -70,10 +71,10 @@ HALF = b'data: {"choices":[{"index":0,"delta":{"cont'
 BREAKS = [
     Break("clean-end", [HEAD, chunk(HELLO), LAST_CHUNK], ENDED),
     Break("clean-end-http-1.0", [OLD_HEAD, HELLO], ENDED),
-    Break("cut-in-an-event", [CLOSE_HEAD, HELLO + HALF], ENDED, raw=HELLO + HALF),
-    Break("cut-in-an-event-http-1.0", [OLD_HEAD, HELLO + HALF], ENDED, raw=HELLO + HALF),
+    Break("cut-in-an-event", [CLOSE_HEAD, HELLO + HALF], WITHIN, raw=HELLO + HALF),
+    Break("cut-in-an-event-http-1.0", [OLD_HEAD, HELLO + HALF], WITHIN, raw=HELLO + HALF),
     Break("cut-in-a-field-name", [CLOSE_HEAD, HELLO + b"dat"], ENDED, raw=HELLO + b"dat"),
-    Break("cut-in-an-event-last-chunk-there", [HEAD, chunk(HELLO + HALF), LAST_CHUNK], ENDED, raw=HELLO + HALF),
+    Break("cut-in-an-event-last-chunk-there", [HEAD, chunk(HELLO + HALF), LAST_CHUNK], WITHIN, raw=HELLO + HALF),
     Break("cut-in-a-chunk", [HEAD, chunk(HELLO), b"fff\r\n" + HALF], CONNECTION, raw=HELLO + HALF),
     Break("cut-in-a-chunk-size", [HEAD, chunk(HELLO), b"ff"], CONNECTION),
     Break("cut-before-the-last-chunk", [HEAD, chunk(HELLO)], CONNECTION),
@@ -83,13 +84,16 @@ BREAKS = [
     Break("tls-cut", [CLOSE_HEAD, HELLO], "", tls=True),
     Break("tls-cut-in-a-chunk", [HEAD, chunk(HELLO), b"fff\r\n" + HALF], CONNECTION, raw=HELLO + HALF, tls=True),
     Break("content-length-too-long", [length_head(5000), HELLO], CONNECTION),
-    Break("content-length-too-short", [length_head(len(HELLO) + 9), HELLO, WORLD], ENDED, raw=HELLO + WORLD[:9]),
+    Break("content-length-too-short", [length_head(len(HELLO) + 9), HELLO, WORLD], WITHIN, raw=HELLO + WORLD[:9]),
     Break("bad-chunk-size", [HEAD, chunk(HELLO), b"zz\r\n", hold], CONNECTION),
     Break("gzip-cut", [GZIP_CLOSE_HEAD, gzipped(HELLO)[0]], ""),
     Break("gzip-damaged", [GZIP_HEAD, chunk(gzipped(HELLO)[0]), chunk(b"\xff" * 99), hold], CONNECTION),
     Break("malformed-event", [HEAD, chunk(HELLO), chunk(data("{oops")), hold], "not JSON", raw=HELLO + data("{oops")),
     Break(
-        "event-that-is-no-object", [HEAD, chunk(HELLO), chunk(data("[1]")), hold], "no JSON", raw=HELLO + data("[1]")
+        "event-that-is-no-object",
+        [HEAD, chunk(HELLO), chunk(data("[1]")), hold],
+        "is not a JSON object",
+        raw=HELLO + data("[1]"),
     ),
     Break("nested-event", [HEAD, chunk(HELLO), chunk(data(NESTED)), hold], "not JSON", raw=HELLO + data(NESTED)),
     Break(

@@ -25,8 +25,8 @@ CONTROLS = "".join(
 )
 EVIL = f"x{CONTROLS}y"
 OBEYED = EVIL + "\x1b\x07\x08\r"
-# How U+202E is shown in a text and in JSON, and in a shell command.
-SHOWN = (b"\\u202e", b"\\342\\200\\256")
+# How U+202E is shown in a text and in JSON, and in a shell command; and U+0080, where a name is shortened.
+SHOWN = (b"\\u202e", b"\\342\\200\\256", b"\\x80")
 
 
 def assert_harmless(seen: bytes) -> None:
@@ -55,8 +55,8 @@ EXACT = [
     pytest.param(["ask", "-m", EVIL, EVIL], id="ask"),
     pytest.param(["ask", "--final", EVIL], id="final"),
     pytest.param(["ask", "--no-stream", EVIL], id="no-stream"),
-    pytest.param(["ask", "--dry-run", "-m", EVIL, "-a", "text", EVIL], id="dry-run"),
-    pytest.param(["ask", "--curl", "-m", EVIL, "-a", "text", EVIL], id="curl"),
+    pytest.param(["ask", "--dry-run", "-m", EVIL, "-a", "text", f"it's {EVIL}"], id="dry-run"),
+    pytest.param(["ask", "--curl", "-m", EVIL, "-a", "text", f"it's {EVIL}"], id="curl"),
     pytest.param(["ask", "--curl", "--key-file", EVIL, "hi"], id="curl with a file"),
     pytest.param(["batch", "in.jsonl"], id="batch"),
     pytest.param(["batch", "-k", "in.jsonl"], id="batch in order"),
