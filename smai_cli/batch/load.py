@@ -82,8 +82,7 @@ class LoadControl:
         if end is End.ANSWERED:
             self._concurrency.succeed(ticket.cuts)
             return None
-        if end is End.TOO_MANY:  # the others came at a rate that was allowed
-            self._spacing.refuse()
+        self._spacing.refuse()
         if end is End.UNRELATED:
             self._concurrency.running -= 1
             return None

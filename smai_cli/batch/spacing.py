@@ -1,8 +1,7 @@
 """When the next request may start: as fast as the server lets requests through, and a little faster to try.
 
 Additive increase and multiplicative decrease (Chiu and Jain 1989; TCP, RFC 5681) of starts a second in place of bytes
-under way. The increase goes by starts, so that one start a second and a hundred are cut equally often. Above the rate
-that was too fast it goes with the third power (CUBIC, RFC 9438), so that a limit that has risen is found soon.
+under way. The increase goes by starts, so that one start a second and a hundred are cut equally often.
 """
 
 import math
@@ -12,8 +11,9 @@ from smai_cli.batch.concurrency import FIRST, KEPT, SAMPLE
 
 # A shorter time says nothing about a rate: the first answers come in a burst.
 _SHORTEST_S = 0.25
-# The best rate is remembered, and each cut takes a twentieth of it. Far below it the rate rises faster: so of several
-# batches on one limit the one that got less gains on the others, as equality needs (Chiu and Jain).
+# Of several batches on one limit, the one that got less must gain on the others (Chiu and Jain). A second raises its
+# rate as much as so many starts do; and far below its best rate, of which each cut takes a twentieth, it rises faster.
+_BY_TIME = 0.5
 _REMEMBERED = 0.95
 
 
@@ -27,7 +27,7 @@ class Spacing:
         self._least = 0.0  # no lower limit is believed at the first cut, when little was measured
         self._best = 0.0  # the best rate that many starts have proved, and less after each cut
         self._cycle = 2.0 * SAMPLE  # starts after a cut until the rate is that limit again
-        self._step = 0  # starts since the cut that the spacing delayed
+        self._step = 0.0  # starts since the cut that the spacing delayed
         self._number = self.last_cut = 0
         self._was_delayed = False
         # How many starts were not refused, up to some moments, and how long the server asked to wait until then.
@@ -39,9 +39,8 @@ class Spacing:
     def rate(self) -> float:
         """How many requests may start in a second."""
         if self._is_searching:  # until the first cut each start raises it by as much as a cut takes
-            return self._limit * math.pow(1 / KEPT, min(self._step, 100))
-        x = self._step / self._cycle
-        return self._limit * (KEPT + (1 - KEPT) * (x if x < 1 else x**3))
+            return self._limit * math.pow(1 / KEPT, min(self._step, 100.0))
+        return self._limit * (KEPT + (1 - KEPT) * self._step / self._cycle)
 
     def wait_s(self, now_s: float) -> float:
         """Return in how many seconds one more may start."""
@@ -52,7 +51,7 @@ class Spacing:
         """Count a request that starts; return its number."""
         self._number += 1
         if self._was_delayed or self._is_searching:  # a rate that is not used up is not proved
-            self._step += 1
+            self._step += 1 + _BY_TIME / self.rate
         moments = self._moments
         if not moments:
             moments.append((now_s, 0, 0.0))
@@ -89,7 +88,7 @@ class Spacing:
                 self._best = max(self._best, measured)
             if self._best:
                 self._best = max(self._limit, self._best * _REMEMBERED)
-            self._is_searching, self.last_cut, self._step = False, self._number, 0
+            self._is_searching, self.last_cut, self._step = False, self._number, 0.0
             # A pause costs no more than the cut.
             pause = (pause_s or 0.0) * self._limit / (1 - KEPT)
             self._cycle = 2 * SAMPLE * (max(0.25, self._limit / self._best) if self._best else 1.0) + pause
