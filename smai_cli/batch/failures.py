@@ -27,6 +27,7 @@ IN_A_ROW = 10
 # A line that is refused so often, while so many others get through, is refused for itself and not for the load.
 REFUSALS = 5
 OTHERS = 20
+_SERVER_ERROR = 500
 
 
 class Owner(Enum):
@@ -100,7 +101,8 @@ def kind_of(failure: SmaiError, *, has_begun: bool) -> Kind:
         kind = Kind.ACCESS
     elif isinstance(failure, AccessError | RefusedError | UsageError):
         kind = Kind.REFUSAL
-    elif failure.cause is Cause.RATE_LIMIT:
+    # A 503 is about the server, whatever name its error has: it says nothing of how fast requests may come.
+    elif failure.cause is Cause.RATE_LIMIT and (failure.http_status or 0) < _SERVER_ERROR:
         kind = Kind.ANSWER if failure.again is Again.NEVER else Kind.LIMIT
     elif isinstance(failure, BusyError | ConnectError | ClockError | BrokenError) and not has_begun:
         kind = Kind.SERVER

@@ -117,7 +117,7 @@ class Judge:
             end, wait_s = (End.UNRELATED, None) if is_its_own else (End.TOO_MANY, failure.wait_s or None)
         elif kind is Kind.SERVER:
             end = End.UNWELL if isinstance(failure, BusyError) and not self.history.is_server_away else End.UNRELATED
-            if failure.cause is Cause.OVERLOAD and (failure.wait_s or 0.0) <= LONGEST_WAIT_S:
+            if failure.cause in (Cause.OVERLOAD, Cause.RATE_LIMIT) and (failure.wait_s or 0.0) <= LONGEST_WAIT_S:
                 wait_s = failure.wait_s
         elif failure.retryable:  # a broken answer
             end = End.UNRELATED

@@ -38,7 +38,8 @@ TIMEOUT = ClockError("?")
 RESET = BrokenError("?", again=Again.NEVER)
 FAILURES = [BusyError("?", http_status=status, cause=Cause.SERVER) for status in (500, 502, 504, 521)]
 OVERLOAD = BusyError("?", http_status=503, cause=Cause.OVERLOAD)
-SERVER_FAILURES = [*FAILURES, OVERLOAD, CONNECT, TIMEOUT, RESET]
+LIMIT_BY_NAME = BusyError("?", http_status=503, cause=Cause.RATE_LIMIT)
+SERVER_FAILURES = [*FAILURES, OVERLOAD, LIMIT_BY_NAME, CONNECT, TIMEOUT, RESET]
 ANSWERS = [CutShortError("?"), WithheldError("?"), FINAL_LIMIT]
 
 FIRST = Past()
