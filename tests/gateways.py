@@ -62,6 +62,14 @@ class Client:
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
 
+    def send_until_full(self, data: bytes) -> None:
+        """Send the bytes over and over until the server takes no more, or has closed the connection."""
+        self.socket.settimeout(0.2)
+        # A server with a time limit may reset the connection before every buffer is full.
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            while True:
+                self.socket.sendall(data)
+
     def end(self) -> None:
         """Say that no more is sent, unless the server has closed the connection already."""
         # ENOTCONN: the server has reset it, as one does that closes before it has read everything.
