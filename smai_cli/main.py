@@ -240,8 +240,8 @@ def _fail(error: "SmaiError", args: list[str]) -> int:
     # As it was typed: whether click understood the rest of the command line, nobody knows.
     wants_json = "--summary=json" in args or any(args[at : at + 2] == ["--summary", "json"] for at in range(len(args)))
     if args[:1] in (["ask"], ["decode"]) and wants_json:
+        from smai_cli.answer.outcome import Outcome  # noqa: PLC0415
         from smai_cli.output.summary import summary_json  # noqa: PLC0415
-        from smai_cli.stream.outcome import Outcome  # noqa: PLC0415
 
         outcome = Outcome()
         outcome.end(error)

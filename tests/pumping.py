@@ -3,12 +3,12 @@
 import os
 from collections.abc import Collection, Iterator
 
+from smai_cli.answer.outcome import Outcome
 from smai_cli.clocks import HURRY_S, IdleClock
 from smai_cli.output.descriptors import Output
 from smai_cli.output.writers import WRITERS
 from smai_cli.stream import pump
 from smai_cli.stream.dialects import dialect_for
-from smai_cli.stream.outcome import Outcome
 
 
 class Sink(Output):

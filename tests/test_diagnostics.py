@@ -14,8 +14,8 @@ from typing import NamedTuple
 import pytest
 
 import smai_cli
+from smai_cli.answer import meaning
 from smai_cli.errors import BrokenError, SmaiError, Status, hint_for
-from smai_cli.http import meaning
 
 PACKAGE = Path(smai_cli.__file__).parent
 TABLE = Path(__file__).with_name("diagnostics.txt")

@@ -11,12 +11,12 @@ from pathlib import Path
 import click
 import pytest
 
+from smai_cli.answer.outcome import Outcome
 from smai_cli.cli.group import COMMANDS, smai
 from smai_cli.cli.help import GROUPS, options_in_groups
 from smai_cli.config.places import DEFAULT_BASE_URL
 from smai_cli.errors import SmaiError, Status, UsageError
 from smai_cli.output.summary import summary_json
-from smai_cli.stream.outcome import Outcome
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "smai_cli").rglob("*.py"))

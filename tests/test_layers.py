@@ -1,4 +1,4 @@
-"""Which room may use which: data goes down through them, and does not climb back."""
+"""Which package may use which: data goes down through them and does not come back up."""
 
 import ast
 from collections.abc import Iterator
@@ -13,25 +13,26 @@ MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): ast.parse(path.read_text())
     for path in PACKAGE.rglob("*.py")
 }
-# The rooms, each with those that it may use: data goes down through them, and no two use each other. The modules
-# beside them may be used by all, but for `main`, the edge of the process.
-ROOMS = {
-    "cli": {"config", "prompt", "http", "stream", "output", "mock", "doctor", "batch", "serve"},
-    "batch": {"prompt", "http", "stream", "output"},
-    "serve": {"config", "http", "stream"},
+# The packages, each with those that it may use. Data goes down through them, and no two use each other. All of them may
+# use the modules next to them, except `main`, the edge of the process.
+PACKAGES = {
+    "cli": {"answer", "config", "prompt", "http", "stream", "output", "mock", "doctor", "batch", "serve"},
+    "batch": {"answer", "prompt", "http", "stream", "output"},
+    "serve": {"answer", "config", "http", "stream"},
     "doctor": {"config", "http"},
     "mock": set(),
-    "output": {"config", "prompt", "http", "stream"},
-    "stream": {"prompt", "http"},
-    "http": {"config"},
+    "output": {"answer", "config", "prompt", "http", "stream"},
+    "stream": {"answer", "prompt"},
+    "http": {"answer", "config"},
     "prompt": set(),
     "config": set(),
+    "answer": set(),
 }
-SHARED = {"__init__", "errors", "text", "clocks", "files", "frozen", "jsonl"}
+SHARED = {"__init__", "errors", "text", "clocks", "files", "frozen", "jsonl", "trace"}
 EDGE = {"main", "__main__", "lazy_imports"}
 
 
-def room_of(name: str) -> str:
+def package_of(name: str) -> str:
     return name.split(".", maxsplit=1)[0]
 
 
@@ -58,25 +59,25 @@ def top_levels(tree: ast.AST) -> set[str]:
 
 
 def test_every_module_has_its_place() -> None:
-    assert {room_of(name) for name in MODULES} == set(ROOMS) | SHARED | EDGE
+    assert {package_of(name) for name in MODULES} == set(PACKAGES) | SHARED | EDGE
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
-def test_a_room_uses_only_those_below_it(name: str) -> None:
-    room = room_of(name)
-    used = {room_of(other) for other in own(MODULES[name])} - {room}
-    if room in ROOMS:
-        # The edge of the process ends it, and that is asked for at the edge only.
-        assert used <= ROOMS[room] | SHARED | ({"main"} if room == "cli" else set())
-    elif room in SHARED:
+def test_a_package_uses_only_those_below_it(name: str) -> None:
+    package = package_of(name)
+    used = {package_of(other) for other in own(MODULES[name])} - {package}
+    if package in PACKAGES:
+        # Only `main` ends the process, and only the command line calls it.
+        assert used <= PACKAGES[package] | SHARED | ({"main"} if package == "cli" else set())
+    elif package in SHARED:
         assert used <= SHARED
 
 
-def test_no_two_rooms_use_each_other() -> None:
+def test_no_two_packages_use_each_other() -> None:
     below: dict[str, set[str]] = {}
-    for room in reversed(ROOMS):
-        assert ROOMS[room] <= set(below), room
-        below[room] = ROOMS[room]
+    for package in reversed(PACKAGES):
+        assert PACKAGES[package] <= set(below), package
+        below[package] = PACKAGES[package]
 
 
 def test_every_module_is_reached_by_imports_that_are_written_out() -> None:
@@ -91,12 +92,12 @@ def test_every_module_is_reached_by_imports_that_are_written_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("library", "room"),
+    ("library", "package"),
     [("click", "cli"), ("requests", "http"), ("urllib3", "http"), ("sseclient", "stream"), ("splintr", "output")],
 )
-def test_each_library_has_one_room(library: str, room: str) -> None:
-    importers = {room_of(name) for name, tree in MODULES.items() if library in top_levels(tree)}
-    assert importers - EDGE == {room}
+def test_one_package_imports_each_library(library: str, package: str) -> None:
+    importers = {package_of(name) for name, tree in MODULES.items() if library in top_levels(tree)}
+    assert importers - EDGE == {package}
 
 
 def test_only_main_exits() -> None:
@@ -108,7 +109,7 @@ def test_only_main_exits() -> None:
 def test_only_the_edge_names_the_standard_streams_and_signals() -> None:
     for name, tree in MODULES.items():
         names = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        assert room_of(name) in {"cli", *EDGE} or not names & {
+        assert package_of(name) in {"cli", *EDGE} or not names & {
             "sys.stdin",
             "sys.stdout",
             "sys.stderr",
@@ -155,14 +156,14 @@ def parameters(tree: ast.AST) -> Iterator[tuple[str, str, str]]:
 def test_options_are_typed_values_and_no_bag_travels(name: str) -> None:
     for function, parameter, annotation in parameters(MODULES[name]):
         if "Any" in annotation and annotation.startswith(("dict", "Mapping")):
-            assert room_of(name) != "cli", f"{function}({parameter})"
+            assert package_of(name) != "cli", f"{function}({parameter})"
             assert parameter in JSON_NOUNS, f"{function}({parameter})"
 
 
 def test_no_value_of_options_is_of_any_type_below_the_command_line() -> None:
     for name, tree in MODULES.items():
         for node in ast.walk(tree):
-            if isinstance(node, ast.ClassDef) and node.name.endswith("Options") and room_of(name) != "cli":
+            if isinstance(node, ast.ClassDef) and node.name.endswith("Options") and package_of(name) != "cli":
                 fields = [ast.unparse(one.annotation) for one in node.body if isinstance(one, ast.AnnAssign)]
                 assert fields, node.name
                 assert not [field for field in fields if "Any" in field or "object" in field], node.name

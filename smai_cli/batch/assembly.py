@@ -8,7 +8,7 @@ import json
 import re
 from typing import Any
 
-from smai_cli.stream.chunk import Chunk
+from smai_cli.answer.chunk import Chunk
 from smai_cli.stream.content import read_content, read_thoughts
 from smai_cli.stream.json_text import NumberAsTextError
 

@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from smai_cli.answer.chunk import Usage
+from smai_cli.answer.outcome import Outcome
 from smai_cli.batch.collector import Answer, Collector
 from smai_cli.batch.failures import as_result
 from smai_cli.batch.feed import Feed, Job, Requests
@@ -25,8 +27,6 @@ from smai_cli.errors import RefusedError, SmaiError, Status, UsageError
 from smai_cli.frozen import Frozen
 from smai_cli.stream import pump
 from smai_cli.stream.adapting import Adaptation
-from smai_cli.stream.chunk import Usage
-from smai_cli.stream.outcome import Outcome
 
 _TICK_S = 1.0
 # How long the end at --token-limit waits to see whether a pipe has another line.

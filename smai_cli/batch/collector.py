@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+from smai_cli.answer.chunk import Chunk, Unread, Usage
+from smai_cli.answer.outcome import Outcome
 from smai_cli.batch.assembly import Assembly
 from smai_cli.frozen import Frozen
 from smai_cli.output.extract import code_block
 from smai_cli.output.summary import count_tokens
-from smai_cli.stream.chunk import Chunk, Unread, Usage
-from smai_cli.stream.outcome import Outcome
 
 
 class Answer(Frozen):

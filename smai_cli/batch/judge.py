@@ -11,7 +11,7 @@ from smai_cli.batch.load import End
 from smai_cli.batch.run_failures import no_success, shared_failure
 from smai_cli.batch.tries import Tries
 from smai_cli.errors import Again, BusyError, Cause, SmaiError
-from smai_cli.http.retry import LONGEST_WAIT_S
+from smai_cli.stream.retries import LONGEST_WAIT_S
 
 # A line that was refused so often for a limit, while failures.OTHERS got through, is no longer evidence of load.
 _REFUSED_FOR_ITSELF = 2

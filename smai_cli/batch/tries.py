@@ -6,7 +6,7 @@ import random
 from smai_cli.batch.feed import Job
 from smai_cli.clocks import Deadline
 from smai_cli.errors import Again, SmaiError
-from smai_cli.http.retry import LONGEST_WAIT_S, Retries
+from smai_cli.stream.retries import LONGEST_WAIT_S, Retries
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 60.0

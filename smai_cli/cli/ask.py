@@ -27,11 +27,11 @@ from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import SmaiError
 from smai_cli.files import text_in
 from smai_cli.frozen import Frozen
-from smai_cli.http.trace import Trace, Tracer, silent
 from smai_cli.output.descriptors import Output, say
 from smai_cli.output.options import OutputOptions
 from smai_cli.prompt.inputs import Question, in_conversation, read_question
 from smai_cli.prompt.request import Request, choices_in
+from smai_cli.trace import Trace, Tracer, silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,8 +191,8 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
     # Before stdin is read, so that they load while its producer works.
     from smai_cli.cli.run import Expected  # noqa: PLC0415
     from smai_cli.http import transport  # noqa: PLC0415
-    from smai_cli.http.retry import Retries  # noqa: PLC0415
     from smai_cli.stream import pump  # noqa: PLC0415
+    from smai_cli.stream.retries import Retries  # noqa: PLC0415
 
     with _request(run, question, options, trace) as (request, question):
         dialect = _dialect(options, server)

@@ -9,7 +9,7 @@ from smai_cli.clocks import Clocks, Deadline
 from smai_cli.config.endpoint import Endpoint, find_ca_file
 from smai_cli.http import transport
 from smai_cli.http.keepalive import KeepAlive
-from smai_cli.http.trace import Tracer, silent
+from smai_cli.trace import Tracer, silent
 
 
 def connector(endpoint: Endpoint, server: ServerOptions, tracer: Tracer | None) -> Callable[[], Post]:

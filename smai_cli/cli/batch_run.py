@@ -33,10 +33,10 @@ from smai_cli.cli.server import chosen_endpoint, serving
 from smai_cli.clocks import RunningClock
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import SmaiError, Status, UsageError
-from smai_cli.http.trace import Tracer
 from smai_cli.main import die_by
 from smai_cli.output import ledger
 from smai_cli.output.descriptors import STDERR, Output, say, say_plain, stderr_can_draw
+from smai_cli.trace import Tracer
 
 # The signals with which a person, an engine or a terminal ends a run; some engines warn with the last three.
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")

@@ -250,8 +250,8 @@ class _Examination:
     def _list_models(self) -> Found:
         from smai_cli.cli.models import ask_for_list  # noqa: PLC0415
         from smai_cli.http import transport  # noqa: PLC0415
-        from smai_cli.http.retry import Retries  # noqa: PLC0415
         from smai_cli.stream.models import PATH, read_list, with_query  # noqa: PLC0415
+        from smai_cli.stream.retries import Retries  # noqa: PLC0415
 
         # As a run does it: requests itself finds what an http server behind a proxy needs.
         ca_file = self.ca_file if self.endpoint.is_tls else None

@@ -20,9 +20,9 @@ from smai_cli.config.keys import Secret, checked_key, key_from_stdin
 from smai_cli.config.keystore import KeyStore
 from smai_cli.config.places import config_folder
 from smai_cli.errors import Cause, SmaiError, UsageError
-from smai_cli.http.retry import Retries
 from smai_cli.main import die_by
 from smai_cli.output.descriptors import Output, say
+from smai_cli.stream.retries import Retries
 from smai_cli.text import on_a_line
 
 _STDIN = 0

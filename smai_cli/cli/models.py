@@ -10,14 +10,14 @@ from smai_cli.cli.options import ServerOptions
 from smai_cli.cli.server import approach, chosen_endpoint, serving
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import Cause, SmaiError
-from smai_cli.http.trace import Tracer, silent
 from smai_cli.output.descriptors import say
+from smai_cli.trace import Tracer, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from smai_cli.http.retry import Retries
     from smai_cli.stream.models import Listing, Model
+    from smai_cli.stream.retries import Retries
 
 # Causes whose usual hint is about a request to a model.
 _OF_THE_REQUEST = (Cause.PROMPT_SIZE, Cause.MODEL, Cause.CONTENT, Cause.NOT_FOUND, Cause.REQUEST)
@@ -41,9 +41,9 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
     from smai_cli.cli.lifecycle import Lifecycle  # noqa: PLC0415
     from smai_cli.config.model_ids import keep_ids  # noqa: PLC0415
     from smai_cli.http import transport  # noqa: PLC0415
-    from smai_cli.http.retry import Retries  # noqa: PLC0415
     from smai_cli.output.descriptors import Output  # noqa: PLC0415
     from smai_cli.stream.models import PATH, read_list, with_query  # noqa: PLC0415
+    from smai_cli.stream.retries import Retries  # noqa: PLC0415
     from smai_cli.text import on_a_line, one_line  # noqa: PLC0415
 
     life = Lifecycle(deadline)

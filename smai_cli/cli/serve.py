@@ -19,9 +19,9 @@ from smai_cli.cli.server import chosen_endpoint, serving
 from smai_cli.config.endpoint import Endpoint, find_ca_file
 from smai_cli.errors import UsageError, failure_of
 from smai_cli.files import STDIN_NAME, file_named_in, read_named, text_of
-from smai_cli.http.trace import Tracer, silent
 from smai_cli.output.descriptors import Output, say, say_plain
 from smai_cli.prompt.prompt import operand_text
+from smai_cli.trace import Tracer, silent
 
 if TYPE_CHECKING:
     from smai_cli.serve.gateway import Gateway

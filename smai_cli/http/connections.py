@@ -33,8 +33,8 @@ from smai_cli.config.endpoint import Endpoint
 from smai_cli.http.early_answer import Early, ResponseFile
 from smai_cli.http.preconnect import Preconnect
 from smai_cli.http.tcp import Address, Cancellation, connect, note, resolve
-from smai_cli.http.trace import Trace, silent
 from smai_cli.text import one_line
+from smai_cli.trace import Trace, silent
 
 # A peer that vanished behind a NAT while the model thinks is noticed after 30 s plus the system's probes.
 _SOCKET_OPTIONS = [

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
+from smai_cli.answer.api_error import request_id_in
 from smai_cli.clocks import Clocks
 from smai_cli.config.base_url import shown_url
 from smai_cli.config.endpoint import Endpoint
@@ -27,7 +28,6 @@ from smai_cli.errors import (
     install_hint,
     shortage_among,
 )
-from smai_cli.http.api_error import request_id_in
 from smai_cli.text import one_line
 
 # The words of http.client for a proxy that does not connect to the server.
@@ -288,6 +288,6 @@ def redirect_refusal(response: requests.Response) -> RefusedError:
 
 def response_failure(response: requests.Response, body: bytes) -> SmaiError:
     """Return the failure that an answer with another HTTP status than 200 is; `body` is as much of it as was read."""
-    from smai_cli.http.meaning import HttpAnswer, http_error  # noqa: PLC0415  # only for a failure
+    from smai_cli.answer.meaning import HttpAnswer, http_error  # noqa: PLC0415  # only for a failure
 
     return http_error(HttpAnswer(response.status_code, response.reason or "", response.headers, _legible(body)))

@@ -36,8 +36,8 @@ from smai_cli.http.failures import (
     translated,
 )
 from smai_cli.http.preconnect import Preconnect
-from smai_cli.http.trace import Trace, silent
 from smai_cli.text import one_line
+from smai_cli.trace import Trace, silent
 
 if TYPE_CHECKING:
     from smai_cli.http.keepalive import Job, KeepAlive, KeptSession

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable, Mapping
 
+from smai_cli.answer.chunk import Chunk
+from smai_cli.answer.outcome import Outcome
 from smai_cli.output.wrappers import Around
 from smai_cli.output.writers import Writer
-from smai_cli.stream.chunk import Chunk
-from smai_cli.stream.outcome import Outcome
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _ASCII = " .:-=+*#@"

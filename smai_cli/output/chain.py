@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from smai_cli.frozen import Frozen
-from smai_cli.http.trace import Trace
 from smai_cli.output.descriptors import Aside, FileOutput, Output, say
 from smai_cli.output.options import EXTRACT, OutputOptions
 from smai_cli.output.wrappers import ReasoningToStderr, Recorded, SavedTurn, Tee, Traced, WithCalls
 from smai_cli.output.writers import WRITERS, Final, FinalFile, Writer
 from smai_cli.prompt.request import Message
+from smai_cli.trace import Trace
 
 if TYPE_CHECKING:
     from smai_cli.output.cadence import Cadence

@@ -12,12 +12,12 @@ may be more than the fence.
 import re
 from collections.abc import Callable
 
+from smai_cli.answer.chunk import Chunk
+from smai_cli.answer.completeness import emptiness
+from smai_cli.answer.outcome import Outcome
 from smai_cli.errors import Again, BrokenError
 from smai_cli.output.descriptors import Output
 from smai_cli.output.writers import Text
-from smai_cli.stream.chunk import Chunk
-from smai_cli.stream.completeness import emptiness
-from smai_cli.stream.outcome import Outcome
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
 _OPENING = re.compile(

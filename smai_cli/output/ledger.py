@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from smai_cli import __version__
+from smai_cli.answer.outcome import Outcome
 from smai_cli.frozen import Frozen
 from smai_cli.jsonl import append_line
 from smai_cli.output.summary import summary_fields
-from smai_cli.stream.outcome import Outcome
 
 if TYPE_CHECKING:
     from signal import Signals

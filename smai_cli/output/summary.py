@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
+from smai_cli.answer.chunk import Usage
+from smai_cli.answer.outcome import Outcome
 from smai_cli.errors import SmaiError
 from smai_cli.output import tokens
-from smai_cli.stream.chunk import Usage
-from smai_cli.stream.outcome import Outcome
 from smai_cli.text import one_line
 
 

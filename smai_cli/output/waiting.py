@@ -5,11 +5,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from smai_cli.answer.chunk import Chunk
+from smai_cli.answer.outcome import Outcome
 from smai_cli.output.descriptors import StatusLine, columns
 from smai_cli.output.wrappers import Around
 from smai_cli.output.writers import Writer
-from smai_cli.stream.chunk import Chunk
-from smai_cli.stream.outcome import Outcome
 
 # A quick run shows nothing.
 _APPEARS_AFTER_S = 1.0

@@ -4,13 +4,13 @@ import io
 import json
 from collections.abc import Callable
 
-from smai_cli.http.trace import Trace
+from smai_cli.answer.chunk import Chunk, Unread
+from smai_cli.answer.outcome import TEXT_NEEDS, Outcome
 from smai_cli.output.descriptors import FileOutput
 from smai_cli.output.writers import Writer
 from smai_cli.prompt.request import Message
-from smai_cli.stream.chunk import Chunk, Unread
-from smai_cli.stream.outcome import TEXT_NEEDS, Outcome
 from smai_cli.text import one_line
+from smai_cli.trace import Trace
 
 
 class Around(Writer):

@@ -3,10 +3,10 @@
 import io
 from collections.abc import Callable
 
+from smai_cli.answer.chunk import Chunk, Unread
+from smai_cli.answer.outcome import TEXT_NEEDS, Outcome
 from smai_cli.errors import BrokenError
 from smai_cli.output.descriptors import FileOutput, Output
-from smai_cli.stream.chunk import Chunk, Unread
-from smai_cli.stream.outcome import TEXT_NEEDS, Outcome
 
 
 class Writer:

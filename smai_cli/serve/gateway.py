@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Self
 from smai_cli.clocks import Clocks
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.config.keys import Secret, Secrets
-from smai_cli.http.trace import Trace, silent
 from smai_cli.http.transport import Exchange
 from smai_cli.serve.checks import Access
 from smai_cli.serve.connections import Connections
@@ -18,6 +17,7 @@ from smai_cli.serve.handler import Handler
 from smai_cli.serve.hiding import Hider, secrets_of
 from smai_cli.serve.pages import Settings, load_pages
 from smai_cli.serve.watch import Watch
+from smai_cli.trace import Trace, silent
 
 _HOST = "127.0.0.1"
 

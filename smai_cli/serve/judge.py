@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
+from smai_cli.answer.chunk import Chunk, Unread
+from smai_cli.answer.outcome import Outcome
 from smai_cli.clocks import IdleClock
 from smai_cli.errors import SmaiError
-from smai_cli.stream.chunk import Chunk, Unread
 from smai_cli.stream.dialects import dialect_for
-from smai_cli.stream.outcome import Outcome
 from smai_cli.stream.pump import pump
 
 

@@ -6,7 +6,7 @@ Nothing is dropped here: a value is text, or it is known not to be part of the a
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from smai_cli.stream.chunk import CallPart, Unread, UnreadPart
+from smai_cli.answer.chunk import CallPart, Unread, UnreadPart
 from smai_cli.stream.json_text import dump_exact, number_text
 from smai_cli.text import one_line
 

@@ -4,8 +4,8 @@ import json
 import math
 from typing import Any, NoReturn
 
+from smai_cli.answer.api_error import error_of_array
 from smai_cli.errors import BrokenError, RefusedError
-from smai_cli.http.api_error import error_of_array
 from smai_cli.text import one_line
 
 _SIGNS_OF_LIFE = ("", "ping", "pong", "keepalive", "keep-alive", "heartbeat")

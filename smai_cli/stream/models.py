@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit, urlunsplit
 
+from smai_cli.answer.api_error import ApiError, error_in, error_of_array
+from smai_cli.answer.meaning import answer_error
 from smai_cli.errors import Again, BrokenError, Cause, RefusedError
-from smai_cli.http.api_error import ApiError, error_in, error_of_array
-from smai_cli.http.meaning import answer_error
 from smai_cli.stream.json_text import LENIENT
 from smai_cli.text import escaped, one_line
 

@@ -9,15 +9,15 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
+from smai_cli.answer.choice import chunks_of_answer
+from smai_cli.answer.chunk import Chunk, ForeignAnswerError, Unread
+from smai_cli.answer.outcome import Outcome
 from smai_cli.clocks import FINISHED_GRACE_S, HURRY_S, IdleClock
 from smai_cli.errors import ANSWER_FAILURES, Again, BrokenError, Cause, SmaiError
-from smai_cli.http.retry import Retries
 from smai_cli.prompt.request import Request
 from smai_cli.stream.adapting import Adaptation
-from smai_cli.stream.answer import chunks_of_answer
-from smai_cli.stream.chunk import Chunk, ForeignAnswerError, Unread
 from smai_cli.stream.json_text import MalformedEventError
-from smai_cli.stream.outcome import Outcome
+from smai_cli.stream.retries import Retries
 from smai_cli.stream.sse import MAX_EVENT_BYTES, events
 
 _HEAD_LIMIT = 65536
@@ -291,7 +291,7 @@ def _whole_body(pieces: Iterable[bytes], dialect: Parser) -> Chunk:
             raise failure from None
         raise
     if chunk.api_error and not chunk.text:
-        from smai_cli.http.meaning import answer_error  # noqa: PLC0415  # only for a failure
+        from smai_cli.answer.meaning import answer_error  # noqa: PLC0415  # only for a failure
 
         raise answer_error(chunk.api_error, in_stream=False, has_text=False)
     return chunk

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import Smai
 
-from smai_cli.http.api_error import api_error_in_body, unknown_parameters
+from smai_cli.answer.api_error import api_error_in_body, unknown_parameters
 from smai_cli.mock.script import Script
 from smai_cli.mock.server import Mock, Received, Refusal
 

@@ -9,8 +9,8 @@ from conftest import Server, Smai
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smai_cli.stream.chunk import CallPart
-from smai_cli.stream.tool_calls import ToolCalls
+from smai_cli.answer.chunk import CallPart
+from smai_cli.answer.tool_calls import ToolCalls
 
 pytestmark = pytest.mark.preloaded
 

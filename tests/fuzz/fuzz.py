@@ -16,6 +16,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["smai_cli", "sseclient", "json"]):
+    from smai_cli.answer.outcome import Outcome
     from smai_cli.clocks import IdleClock
     from smai_cli.errors import Status, UsageError
     from smai_cli.files import text_in
@@ -24,7 +25,6 @@ with atheris.instrument_imports(include=["smai_cli", "sseclient", "json"]):
     from smai_cli.prompt import prompt
     from smai_cli.stream import pump
     from smai_cli.stream.dialects import chat
-    from smai_cli.stream.outcome import Outcome
 
 STREAMS = Path(__file__).parent.parent / "streams"
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tapes import GOOD
 
+from smai_cli.answer.chunk import Chunk
+from smai_cli.answer.outcome import Outcome
 from smai_cli.output import tokens
-from smai_cli.stream.chunk import Chunk
-from smai_cli.stream.outcome import Outcome
 
 pytestmark = pytest.mark.preloaded
 

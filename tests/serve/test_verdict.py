@@ -18,11 +18,11 @@ from pumping import Pieces, Sink
 from servers import SERVER_TAPES
 from tapes import TAPES
 
+from smai_cli.answer.completeness import canonical
+from smai_cli.answer.outcome import Outcome
 from smai_cli.errors import BrokenError, Status
 from smai_cli.output.writers import WRITERS
-from smai_cli.stream.completeness import canonical
 from smai_cli.stream.dialects import dialect_for
-from smai_cli.stream.outcome import Outcome
 from smai_cli.stream.pump import pump
 
 pytestmark = pytest.mark.thorough

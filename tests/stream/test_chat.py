@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smai_cli.answer.chunk import Usage
 from smai_cli.errors import BrokenError, RefusedError
 from smai_cli.mock.script import Script, chat_events, reply_deltas
 from smai_cli.prompt.request import Message, Request, conversation
-from smai_cli.stream.chunk import Usage
 from smai_cli.stream.dialects import chat
 from smai_cli.stream.sse import events as read_events
 from smai_cli.text import Joiner

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from pumping import Pieces, pumped
 from sse_events import parsed
 
+from smai_cli.answer import completeness
+from smai_cli.answer.choice import chunks_of_answer
+from smai_cli.answer.chunk import Chunk, Unread
+from smai_cli.answer.completeness import Reading
+from smai_cli.answer.outcome import TEXT_NEEDS
+from smai_cli.answer.tool_calls import ToolCalls
 from smai_cli.errors import BrokenError, SmaiError, Status
-from smai_cli.stream import completeness
-from smai_cli.stream.answer import chunks_of_answer
-from smai_cli.stream.chunk import Chunk, Unread
-from smai_cli.stream.completeness import Reading
-from smai_cli.stream.outcome import TEXT_NEEDS
-from smai_cli.stream.tool_calls import ToolCalls
 
 # No order of events.
 

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from pumping import Pieces, Sink, pumped
 from tapes import BY_NAME, GOOD, TAPES, Tape, printed
 
+from smai_cli.answer.outcome import Outcome
 from smai_cli.clocks import HURRY_S
 from smai_cli.errors import Again, BrokenError, BusyError, ConnectError, OutputError, RefusedError, Status
-from smai_cli.http.retry import Retries
 from smai_cli.output.writers import WRITERS, Writer
 from smai_cli.prompt.request import Request, conversation
 from smai_cli.stream import pump
 from smai_cli.stream.dialects import chat
-from smai_cli.stream.outcome import Outcome
+from smai_cli.stream.retries import Retries
 
 
 @given(data=st.data(), tape=st.sampled_from(TAPES), mode=st.sampled_from(sorted(WRITERS)))

@@ -9,10 +9,10 @@ from conftest import Server, Smai
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smai_cli.answer.chunk import Repeated, Usage
 from smai_cli.errors import BrokenError, RefusedError
 from smai_cli.mock.script import POEM, Script, responses_events
 from smai_cli.prompt.request import Message, Request
-from smai_cli.stream.chunk import Repeated, Usage
 from smai_cli.stream.dialects import dialect_for, responses
 from smai_cli.stream.sse import events
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from smai_cli.stream.chunk import Usage, usage_in, usage_of
+from smai_cli.answer.chunk import Usage, usage_in, usage_of
 
 COUNTS = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 

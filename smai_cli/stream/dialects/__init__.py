@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from types import ModuleType
 
+from smai_cli.answer.chunk import Chunk
 from smai_cli.errors import BrokenError
-from smai_cli.stream.chunk import Chunk
 from smai_cli.stream.json_text import load_object
 
 # The models that the service's documentation sends to /responses, because /chat/completions refuses them.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from smai_cli.stream.chunk import CallPart, ChoicePart, Repeated, Unread, UnreadPart
+from smai_cli.answer.chunk import CallPart, ChoicePart, Repeated, Unread, UnreadPart
 from smai_cli.stream.content import Content, media_name, read_arguments, read_content, read_thoughts
 from smai_cli.text import one_line
 

@@ -1,8 +1,8 @@
 """The data of an event that is named error -> Chunk."""
 
+from smai_cli.answer.api_error import ApiError, api_error_of, error_in
+from smai_cli.answer.chunk import Chunk
 from smai_cli.errors import BrokenError
-from smai_cli.http.api_error import ApiError, api_error_of, error_in
-from smai_cli.stream.chunk import Chunk
 from smai_cli.stream.json_text import load_object
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from smai_cli.stream.chunk import CallPart, Place, Unread, UnreadPart
+from smai_cli.answer.chunk import CallPart, Place, Unread, UnreadPart
 from smai_cli.stream.content import read_arguments, read_content, read_thoughts, text_of
 from smai_cli.text import one_line
 

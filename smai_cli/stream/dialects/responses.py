@@ -6,10 +6,10 @@ incomplete, failed, cancelled, done and error ends the stream. `[DONE]`, which s
 
 from typing import Any
 
-from smai_cli.http.api_error import MARKS, api_error_of, error_in
+from smai_cli.answer.api_error import MARKS, api_error_of, error_in
+from smai_cli.answer.chunk import Chunk, ForeignAnswerError, Place, Repeated, Unread, UnreadPart, usage_of
+from smai_cli.answer.completeness import worst
 from smai_cli.prompt.request import Message, Request, encode
-from smai_cli.stream.chunk import Chunk, ForeignAnswerError, Place, Repeated, Unread, UnreadPart, usage_of
-from smai_cli.stream.completeness import worst
 from smai_cli.stream.content import read_content, read_thoughts, text_of
 from smai_cli.stream.dialects.error_event import parse_error_event
 from smai_cli.stream.dialects.response_output import Output, read_item, read_output, read_part

@@ -7,8 +7,8 @@ try is in vain.
 import re
 from typing import NamedTuple
 
+from smai_cli.answer.api_error import ApiError, is_http_like
 from smai_cli.errors import Cause
-from smai_cli.http.api_error import ApiError, is_http_like
 
 _RATE_LIMIT = 429
 _TOO_LARGE = 413

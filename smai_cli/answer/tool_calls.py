@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from smai_cli.stream.chunk import CallPart
+from smai_cli.answer.chunk import CallPart
 from smai_cli.text import Joiner
 
 _PARTS_OF_ONE = 2

@@ -3,9 +3,9 @@
 from enum import Enum
 from typing import Any, NamedTuple
 
+from smai_cli.answer.api_error import ApiError
 from smai_cli.errors import Cause, RefusedError
 from smai_cli.frozen import Frozen
-from smai_cli.http.api_error import ApiError
 
 
 class ForeignAnswerError(RefusedError):

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from smai_cli.answer.api_error import error_in
+from smai_cli.answer.meaning import HttpAnswer, answer_error, http_error
 from smai_cli.errors import (
     AccessError,
     Again,
@@ -15,8 +17,6 @@ from smai_cli.errors import (
     SmaiError,
     hint_for,
 )
-from smai_cli.http.api_error import error_in
-from smai_cli.http.meaning import HttpAnswer, answer_error, http_error
 
 _ACCESS = "MONEY SPENDING_LIMIT KEY EXPIRED_KEY MISSING_KEY ACCOUNT REGION FORBIDDEN"
 _REFUSED = "WEB_PAGE PROMPT_SIZE MODEL CONTENT NOT_FOUND REQUEST"

@@ -3,7 +3,7 @@
 from enum import Enum, auto
 from hashlib import blake2b
 
-from smai_cli.stream.chunk import Place, Repeated
+from smai_cli.answer.chunk import Place, Repeated
 
 # White space at the end is kept as it is up to this length, so that a trimmed repetition is recognised.
 _MOST_BLANK = 256

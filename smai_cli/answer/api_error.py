@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from smai_cli.http.waits import wait_in
+from smai_cli.answer.waits import wait_in
 from smai_cli.text import one_line
 
 # Members by which a JSON object can be an error; `object` and `type` are in every chunk, and their value decides.

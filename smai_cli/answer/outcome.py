@@ -5,14 +5,14 @@ import time
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
+from smai_cli.answer.chunk import Chunk, Unread, Usage
+from smai_cli.answer.completeness import Completeness, Reading, emptiness
+from smai_cli.answer.tool_calls import ToolCalls
 from smai_cli.errors import SmaiError, Status
-from smai_cli.stream.chunk import Chunk, Unread, Usage
-from smai_cli.stream.completeness import Completeness, Reading, emptiness
-from smai_cli.stream.tool_calls import ToolCalls
 from smai_cli.text import ascii_in
 
 if TYPE_CHECKING:
-    from smai_cli.http.api_error import ApiError
+    from smai_cli.answer.api_error import ApiError
 
 _REFUSAL_LIMIT = 1000
 # What an output of text has to deliver.
@@ -177,7 +177,7 @@ class Outcome:
     def _verdict(self) -> SmaiError | None:
         """Return what the server's own words leave to be desired; None for a complete answer."""
         if self.api_error:
-            from smai_cli.http.meaning import answer_error  # noqa: PLC0415  # only for a failure
+            from smai_cli.answer.meaning import answer_error  # noqa: PLC0415  # only for a failure
 
             return answer_error(self.api_error, in_stream=True, has_text=self.first_delta_s is not None)
         reading = Reading(

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from smai_cli.http.api_error import api_error_in_body, api_error_of, error_in, error_of_array
-from smai_cli.http.causes import cause_of
+from smai_cli.answer.api_error import api_error_in_body, api_error_of, error_in, error_of_array
+from smai_cli.answer.causes import cause_of
 
 
 def body(payload: Any) -> bytes:

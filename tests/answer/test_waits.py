@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from smai_cli.http.waits import reset_s, retry_after_s, should_retry, wait_in
+from smai_cli.answer.waits import reset_s, retry_after_s, should_retry, wait_in
 
 
 @pytest.mark.parametrize(
