@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from batching import CHAOS
 from engines import Engine, line_of_page, need, of_page, until
 from process import SMAI, clean_environment
 
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.thorough, pytest.mark.timeout(180)]
 LINES = 400
 SHARDS = 4
 # One answer in twenty is cut: whatever else happens, happens beside that.
-CHAOS = {"cut": 0.05, "busy": 0.0, "delay_s": 0.05}
+STORM = {"cut": 0.05, "busy": 0.0, "delay_s": 0.05}
 Chaos = Callable[..., "Server"]
 
 
@@ -41,7 +42,7 @@ def chaos() -> Iterator[Chaos]:
     with ExitStack() as stack:
 
         def start(**options: object) -> Server:
-            command = [sys.executable, str(Path(__file__).with_name("chaosserver.py")), json.dumps(CHAOS | options)]
+            command = [sys.executable, str(CHAOS), json.dumps(STORM | options)]
             child = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
             stack.callback(child.kill)
             assert child.stdout

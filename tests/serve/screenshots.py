@@ -11,11 +11,10 @@ from pathlib import Path
 
 from playwright.sync_api import ViewportSize, expect, sync_playwright
 
-TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS / "serve")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from browser import ARGUMENTS, CHROMIUM, ask, expect_verdict, only_posts  # noqa: E402  # where they are is known now
-from rawserver import DONE, HEAD, LAST_CHUNK, STOP, RawServer, answer, chunk, event, reach  # noqa: E402  # as above
+from browser import ARGUMENTS, CHROMIUM, ask, expect_verdict, only_posts  # where they are is known now
+from rawserver import DONE, HEAD, LAST_CHUNK, STOP, RawServer, answer, chunk, event, reach  # as above
 
 SIZE = ViewportSize(width=760, height=780)
 USAGE = (

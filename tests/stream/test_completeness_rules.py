@@ -216,6 +216,8 @@ def _mutate(node: ast.AST, number: int) -> None:
         node.targets = [ast.Name("_", ast.Store())]
 
 
+@pytest.mark.thorough
+@pytest.mark.timeout(180)
 def test_no_rule_can_be_left_out_unnoticed() -> None:
     assert is_right(completeness)
     unnoticed = []

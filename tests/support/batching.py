@@ -21,7 +21,7 @@ from smai_cli.mock.script import Script, prompt_of
 from smai_cli.mock.server import Mock, Received, Refusal
 
 KEY = "sk-batch-9a1c77e0d3"
-CHAOS = Path(__file__).parent / "batch" / "chaosserver.py"
+CHAOS = Path(__file__).with_name("chaosserver.py")
 
 
 class Run(NamedTuple):

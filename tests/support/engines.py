@@ -12,7 +12,7 @@ from typing import Self
 import pytest
 from process import clean_environment
 
-PAGE = Path(__file__).parent.parent / "man" / "smai-engines.7"
+PAGE = Path(__file__).parents[2] / "man" / "smai-engines.7"
 # A daemon lies where only an administrator looks.
 TOOLS_PATH = f"{os.defpath}:/usr/sbin:/sbin"
 PATIENCE_S = 60.0
@@ -51,7 +51,7 @@ class Engine:
     """An engine that a script in batch/ starts and stops, with all that it has in `folder`."""
 
     def __init__(self, script: str, folder: Path, variable: str) -> None:
-        self._script = str(Path(__file__).parent / "batch" / script)
+        self._script = str(Path(__file__).with_name(script))
         self._environment = clean_environment(folder, **{variable: str(folder)})
         self._environment["PATH"] += ":/usr/sbin:/sbin"
         self.variables: dict[str, str] = {}

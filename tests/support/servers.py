@@ -6,7 +6,7 @@ streams/servers/SOURCES.md names where each one comes from; the manual page smai
 from pathlib import Path
 from typing import NamedTuple
 
-SERVER_STREAMS = Path(__file__).parent / "streams" / "servers"
+SERVER_STREAMS = Path(__file__).parents[1] / "streams" / "servers"
 
 
 class ServerTape(NamedTuple):

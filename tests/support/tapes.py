@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-STREAMS = Path(__file__).parent / "streams"
+STREAMS = Path(__file__).parents[1] / "streams"
 
 
 class Tape(NamedTuple):
