@@ -172,7 +172,7 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
     except SystemExit as done:  # click leaves so after a shell's completion
         return int(done.code or 0)
     except click.ClickException as error:
-        from smai_cli.cli.usage import usage_error  # noqa: PLC0415  # for a failure only
+        from smai_cli.cli.parsing.usage import usage_error  # noqa: PLC0415  # for a failure only
 
         return _fail(usage_error(error), args)
     except BaseException as exc:  # noqa: BLE001  # a defect in smai: the one case in which a traceback is right

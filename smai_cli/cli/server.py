@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from smai_cli.cli.options import ServerOptions
+from smai_cli.cli.parsing.options import ServerOptions
 from smai_cli.clocks import Deadline
 from smai_cli.config.base_url import find_base_url
 from smai_cli.config.endpoint import Endpoint, find_ca_file, find_endpoint, find_private_key, keyless_endpoint

@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 import pytest
 
-from smai_cli.cli.ask import ask
+from smai_cli.cli.commands.ask import ask
 from smai_cli.cli.glance import _FLAGS, _VALUES, server_at_a_glance
-from smai_cli.cli.group import APIS
+from smai_cli.cli.parsing.shared_options import APIS
 
 DEFAULT = ("api.smai.ai", 443)
 URL = "https://llm.example:8443/v1"

@@ -12,11 +12,11 @@ import pytest
 from conftest import Server, Smai, assert_refused
 from process import Result
 
-from smai_cli.cli.ask import ask
+from smai_cli.cli.command_table import COMMANDS
+from smai_cli.cli.commands.ask import ask
 from smai_cli.cli.glance import server_at_a_glance
-from smai_cli.cli.group import COMMANDS
 from smai_cli.cli.group import smai as group
-from smai_cli.cli.words import check_words, options_of
+from smai_cli.cli.parsing.words import check_words, options_of
 from smai_cli.errors import UsageError
 from smai_cli.mock.script import prompt_of
 

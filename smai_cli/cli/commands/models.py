@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from smai_cli.cli.group import server_options, verbose_option
-from smai_cli.cli.options import ServerOptions
+from smai_cli.cli.parsing.options import ServerOptions
+from smai_cli.cli.parsing.server_options import server_options, verbose_option
 from smai_cli.cli.server import approach, chosen_endpoint, serving
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import Cause, SmaiError

@@ -22,13 +22,13 @@ from smai_cli.batch.plan import Plan
 from smai_cli.batch.results import read_result
 from smai_cli.batch.schedule import Limits
 from smai_cli.batch.tally import Tally
-from smai_cli.cli.batch_connect import connector
-from smai_cli.cli.batch_input import BatchInput, read_input
-from smai_cli.cli.batch_preview import print_batch
-from smai_cli.cli.command_line import log_of
+from smai_cli.cli.batch.connect import connector
+from smai_cli.cli.batch.input import BatchInput, read_input
+from smai_cli.cli.batch.preview import print_batch
 from smai_cli.cli.descriptor_limit import allow_descriptors
 from smai_cli.cli.lifecycle import Lifecycle
-from smai_cli.cli.options import BatchValues, ServerOptions
+from smai_cli.cli.parsing.command_line import log_of
+from smai_cli.cli.parsing.options import BatchValues, ServerOptions
 from smai_cli.cli.server import chosen_endpoint, serving
 from smai_cli.clocks import RunningClock
 from smai_cli.config.endpoint import Endpoint

@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 import click
 
 from smai_cli import __version__
-from smai_cli.cli.group import is_typed, load_settings, server_options
 from smai_cli.cli.lifecycle import Lifecycle
-from smai_cli.cli.options import ServerOptions
+from smai_cli.cli.parsing.options import ServerOptions
+from smai_cli.cli.parsing.server_options import load_settings, server_options
+from smai_cli.cli.parsing.shared_options import is_typed
 from smai_cli.cli.server import chosen_endpoint, read_headers, serving
 from smai_cli.config.base_url import find_base_url, shown_url
 from smai_cli.config.config_file import NO_SETTINGS, Settings
@@ -248,7 +249,7 @@ class _Examination:
         raise NotNeededError("the server is asked over http")
 
     def _list_models(self) -> Found:
-        from smai_cli.cli.models import ask_for_list  # noqa: PLC0415
+        from smai_cli.cli.commands.models import ask_for_list  # noqa: PLC0415
         from smai_cli.http import transport  # noqa: PLC0415
         from smai_cli.stream.models import PATH, read_list, with_query  # noqa: PLC0415
         from smai_cli.stream.retries import Retries  # noqa: PLC0415

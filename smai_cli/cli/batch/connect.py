@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 
 from smai_cli.batch.interfaces import Exchange, Post
-from smai_cli.cli.options import ServerOptions
+from smai_cli.cli.parsing.options import ServerOptions
 from smai_cli.clocks import Clocks, Deadline
 from smai_cli.config.endpoint import Endpoint, find_ca_file
 from smai_cli.http import transport

@@ -6,18 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smai_cli.cli.group import (
-    APIS,
-    complete_file,
-    extract_option,
-    model_option,
-    request_options,
-    server_options,
-    verbose_option,
-)
-from smai_cli.cli.help import GroupedCommand
-from smai_cli.cli.numbers import SECONDS, Number, WholeNumber
-from smai_cli.cli.options import BatchValues, ServerOptions
+from smai_cli.cli.parsing.help import GroupedCommand
+from smai_cli.cli.parsing.numbers import SECONDS, Number, WholeNumber
+from smai_cli.cli.parsing.options import BatchValues, ServerOptions
+from smai_cli.cli.parsing.server_options import server_options, verbose_option
+from smai_cli.cli.parsing.shared_options import APIS, complete_file, extract_option, model_option, request_options
 from smai_cli.errors import UsageError
 from smai_cli.files import STDIN_NAME
 from smai_cli.output.descriptors import say
@@ -127,12 +120,12 @@ def batch(
     A line is "text", {"prompt": "text"}, {"messages": [...]}, or one of OpenAI's batch files.
     """
     if merge or status:
-        from smai_cli.cli.batch_shards import merge_shards, show_status  # noqa: PLC0415  # as below
+        from smai_cli.cli.batch.shards import merge_shards, show_status  # noqa: PLC0415  # as below
 
         if merge:
             return merge_shards(ctx, files, values["output"], values["summary"])
         return show_status(ctx, files, values["summary"])
-    from smai_cli.cli.batch_run import BatchRun  # noqa: PLC0415  # after --help and usage errors
+    from smai_cli.cli.batch.run import BatchRun  # noqa: PLC0415  # after --help and usage errors
     from smai_cli.main import die_by  # noqa: PLC0415
 
     shard, output = _shard_of(values["shard"], values["output"])

@@ -4,7 +4,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any
 
-from smai_cli.cli.options import AskOptions, AskValues, RequestValues, ServerOptions
+from smai_cli.cli.parsing.options import AskOptions, AskValues, RequestValues, ServerOptions
 from smai_cli.config.config_file import Settings
 from smai_cli.config.endpoint import files_to_read
 from smai_cli.errors import UsageError

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from smai_cli.cli.descriptor_limit import allow_descriptors
-from smai_cli.cli.group import complete_file
-from smai_cli.cli.numbers import SECONDS, Number, WholeNumber
+from smai_cli.cli.parsing.numbers import SECONDS, Number, WholeNumber
+from smai_cli.cli.parsing.shared_options import complete_file
 from smai_cli.cli.same_files import Use, refuse_clashes
 from smai_cli.errors import OutputError, UsageError
 from smai_cli.files import STDIN_NAME, read_open

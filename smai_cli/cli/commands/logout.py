@@ -4,7 +4,8 @@ import os
 
 import click
 
-from smai_cli.cli.group import base_url_option, is_typed, profile_name_option
+from smai_cli.cli.parsing.server_options import base_url_option, profile_name_option
+from smai_cli.cli.parsing.shared_options import is_typed
 from smai_cli.config.base_url import find_base_url, origin_of
 from smai_cli.config.config_file import NO_SETTINGS, Settings, find_settings
 from smai_cli.config.keystore import Kept, KeyStore

@@ -9,12 +9,13 @@ from urllib.parse import urlsplit
 
 import click
 
-from smai_cli.cli.command_line import read_stdin_of_option
+from smai_cli.cli.commands.mock import MANY_CLIENTS
 from smai_cli.cli.descriptor_limit import allow_descriptors
-from smai_cli.cli.group import gateway_options, model_option, verbose_option
-from smai_cli.cli.mock import MANY_CLIENTS
-from smai_cli.cli.numbers import WholeNumber
-from smai_cli.cli.options import ServerOptions
+from smai_cli.cli.parsing.command_line import read_stdin_of_option
+from smai_cli.cli.parsing.numbers import WholeNumber
+from smai_cli.cli.parsing.options import ServerOptions
+from smai_cli.cli.parsing.server_options import gateway_options, verbose_option
+from smai_cli.cli.parsing.shared_options import model_option
 from smai_cli.cli.server import chosen_endpoint, serving
 from smai_cli.config.endpoint import Endpoint, find_ca_file
 from smai_cli.errors import UsageError, failure_of

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from smai_cli.cli.ask import ask
-from smai_cli.cli.group import is_typed, profile_name_option
+from smai_cli.cli.commands.ask import ask
+from smai_cli.cli.parsing.server_options import profile_name_option
+from smai_cli.cli.parsing.shared_options import is_typed
 from smai_cli.config.base_url import find_base_url, shown_url
 from smai_cli.config.config_file import KEYS, Settings, find_settings
 from smai_cli.config.key_source import FOREIGN_KEY_HINT, expected_variable, find_key, foreign_key

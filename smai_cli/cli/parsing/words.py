@@ -21,6 +21,7 @@ _SPACE = re.compile(r"\s")
 # A single dash with so many letters after it may be a long option; fewer are several short ones.
 _FEWEST_LETTERS = 3
 _SHOWN = 60
+_WORDS = "smai_cli.words"
 
 
 class Words(NamedTuple):
@@ -125,7 +126,7 @@ def _check_single_dash(word: str, command: click.Command, options: dict[str, cli
     stem = re.match(r"-[A-Za-z][A-Za-z_-]+(?=[=\s]|\Z)", word)
     if stem is None or len(stem[0]) <= _FEWEST_LETTERS:
         return
-    from smai_cli.cli.suggestions import option_hint  # noqa: PLC0415  # for few command lines
+    from smai_cli.cli.parsing.suggestions import option_hint  # noqa: PLC0415  # for few command lines
 
     long = f"-{stem[0]}"
     hint = option_hint(long, command.name or "", options)
@@ -198,3 +199,14 @@ def shown(word: str) -> str:
     from shlex import quote  # noqa: PLC0415  # for a message only
 
     return quote(one_line(word, _SHOWN))
+
+
+def keep_words(ctx: click.Context, words: Words) -> None:
+    """Keep what is known of the operands for `words_of`."""
+    ctx.meta[_WORDS] = words
+
+
+def words_of(ctx: click.Context) -> Words:
+    """Return what is known of the operands of the command line."""
+    words: Words = ctx.meta[_WORDS]
+    return words

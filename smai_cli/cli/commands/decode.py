@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import click
 
-from smai_cli.cli.group import complete_file, output_options
+from smai_cli.cli.parsing.shared_options import complete_file, output_options
 from smai_cli.cli.run import Run
 from smai_cli.cli.same_files import Use, refuse_clashes, streams, written
 from smai_cli.clocks import IdleClock

@@ -5,22 +5,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smai_cli.cli.command_line import checked, read_stdin, read_stdin_of_option
-from smai_cli.cli.group import (
+from smai_cli.cli.parsing.command_line import checked, read_stdin, read_stdin_of_option
+from smai_cli.cli.parsing.help import GroupedCommand
+from smai_cli.cli.parsing.options import AskOptions, AskValues, ServerOptions
+from smai_cli.cli.parsing.server_options import server_options, verbose_option
+from smai_cli.cli.parsing.shared_options import (
     APIS,
     complete_file,
     is_typed,
     model_option,
     output_options,
     request_options,
-    server_options,
-    verbose_option,
-    words_of,
 )
-from smai_cli.cli.help import GroupedCommand
-from smai_cli.cli.options import AskOptions, AskValues, ServerOptions
+from smai_cli.cli.parsing.words import check_operands, words_of
 from smai_cli.cli.server import approach, chosen_endpoint, previewed_endpoint, serving
-from smai_cli.cli.words import check_operands
 from smai_cli.clocks import Deadline
 from smai_cli.config.base_url import shown_url
 from smai_cli.config.endpoint import Endpoint

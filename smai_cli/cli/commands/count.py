@@ -5,7 +5,7 @@ import os
 
 import click
 
-from smai_cli.cli.group import complete_file, model_option
+from smai_cli.cli.parsing.shared_options import complete_file, model_option
 from smai_cli.errors import UsageError, install_hint
 from smai_cli.files import read_open, text_in
 from smai_cli.output.descriptors import Output, say

@@ -7,10 +7,10 @@ from typing import NoReturn
 
 import click
 
-from smai_cli.cli.group import base_url_option, clock_options, header_option, profile_option
+from smai_cli.cli.commands.models import ask_for_list
 from smai_cli.cli.lifecycle import Lifecycle
-from smai_cli.cli.models import ask_for_list
-from smai_cli.cli.options import ClockOptions
+from smai_cli.cli.parsing.options import ClockOptions
+from smai_cli.cli.parsing.server_options import base_url_option, clock_options, header_option, profile_option
 from smai_cli.cli.server import read_headers
 from smai_cli.clocks import Clocks, Deadline
 from smai_cli.config.base_url import find_base_url, origin_of

@@ -7,7 +7,7 @@ from typing import Any
 from smai_cli.batch.encoding import Encoding
 from smai_cli.batch.feed import Feed
 from smai_cli.batch.lines import Line
-from smai_cli.cli.options import ServerOptions
+from smai_cli.cli.parsing.options import ServerOptions
 from smai_cli.cli.server import previewed_endpoint
 from smai_cli.clocks import Deadline
 from smai_cli.config.base_url import shown_url

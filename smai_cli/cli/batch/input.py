@@ -9,8 +9,8 @@ from smai_cli.batch.lines import Defaults
 from smai_cli.batch.pin import pin_of
 from smai_cli.batch.template import Template
 from smai_cli.cli import same_files
-from smai_cli.cli.command_line import configured_options, log_of, parameters_of, read_stdin_of_option
-from smai_cli.cli.options import BatchValues, ServerOptions
+from smai_cli.cli.parsing.command_line import configured_options, log_of, parameters_of, read_stdin_of_option
+from smai_cli.cli.parsing.options import BatchValues, ServerOptions
 from smai_cli.config.endpoint import files_to_read
 from smai_cli.errors import UsageError
 from smai_cli.files import STDIN_NAME, file_named_in, read_named, text_of

@@ -1,0 +1,1 @@
+"""The command `smai batch`: its options, its input, and one run."""

@@ -1,0 +1,1 @@
+"""The commands of smai, one in each module, except batch."""

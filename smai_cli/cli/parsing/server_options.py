@@ -1,0 +1,178 @@
+"""The options that choose a server: the profile, the URL, the key, and for how long smai waits."""
+
+import functools
+import os
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from smai_cli.cli.parsing import options
+from smai_cli.cli.parsing.numbers import SECONDS, WholeNumber
+from smai_cli.cli.parsing.shared_options import add, complete_file, compose_value, is_typed
+from smai_cli.config.config_file import NO_SETTINGS, Settings, find_settings
+from smai_cli.config.places import DEFAULT_BASE_URL, DEFAULT_CONNECT_TIMEOUT_S
+from smai_cli.errors import UsageError
+from smai_cli.output.descriptors import say
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def load_settings(ctx: click.Context, param: click.Parameter, value: str | None) -> Settings:
+    """Return the settings of the profile `value`; they become the defaults of the other options."""
+    settings = find_settings(os.environ, value, is_typed=is_typed(param.name or "", ctx))
+    if settings.notice and not ctx.resilient_parsing:  # not at a TAB
+        say(settings.notice)
+    defaults = {name: settings.get(name) for name in _DEFAULTS}
+    ctx.default_map = {name: found.value for name, found in defaults.items() if found}
+    return settings
+
+
+def _load_unless_mock(ctx: click.Context, param: click.Parameter, value: str | None) -> Settings:
+    """Return the same; what is wrong with a file that nobody asked for waits until it is known whether it matters."""
+    try:
+        return load_settings(ctx, param, value)
+    except UsageError as error:
+        if is_typed(param.name or "", ctx):
+            raise
+        ctx.meta[_UNUSABLE] = error
+        return NO_SETTINGS
+
+
+def _tell_unusable(ctx: click.Context, param: click.Parameter, value: bool) -> bool:  # noqa: ARG001
+    """Raise what is wrong with the configuration; a rehearsal goes on without one."""
+    error = ctx.meta.get(_UNUSABLE)
+    if error and not value:
+        raise error
+    if error and not ctx.resilient_parsing:
+        say(f"{error.what}; --mock goes on without it")
+    return value
+
+
+def _complete_profile(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Return the profiles that begin with `incomplete`, for a shell: no error."""
+    try:
+        profiles = find_settings(os.environ, None).profiles
+    except UsageError:
+        profiles = NO_SETTINGS.profiles
+    return [name for name in profiles if name.startswith(incomplete) and re.fullmatch(r"[\w.@+-]+", name)]
+
+
+# What the configuration may say of an option; the base URL and the key are found together, in config/endpoint.py.
+_DEFAULTS = (
+    "model",
+    "system",
+    "temperature",
+    "max_tokens",
+    "top_p",
+    "effort",
+    "api",
+    "accept",
+    "connect_timeout",
+    "idle_timeout",
+    "max_time",
+    "retries",
+)
+_UNUSABLE = "smai_cli.unusable_configuration"
+
+
+def _profile_option(name: str, **more: Any) -> Callable[[_F], _F]:
+    return click.option(
+        "-p",
+        "--profile",
+        name,
+        metavar="NAME",
+        envvar="SMAI_PROFILE",
+        shell_complete=_complete_profile,
+        help="Use the profile NAME, built in or of the configuration file.  [env: SMAI_PROFILE]",
+        **more,
+    )
+
+
+profile_option = _profile_option("settings", is_eager=True, callback=load_settings)
+# For a command that must work where the file does not.
+profile_name_option = _profile_option("profile")
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Report each step on stderr, with times.")
+base_url_option = click.option(
+    "--base-url", metavar="URL", help=f"The base URL of the server.  [default: {DEFAULT_BASE_URL}; env: SMAI_BASE_URL]"
+)
+
+header_option = click.option(
+    "-H",
+    "--header",
+    metavar="LINE",
+    multiple=True,
+    help="Add a header 'Name: value'; @FILE reads such lines; repeatable.",
+)
+_SERVER = ("settings", "base_url", "key_file", "header", "mock")
+
+
+def server_options(command: _F) -> _F:
+    """Add the options that say where to ask, with what, and for how long; the command gets them as `server`."""
+    composed = compose_value(command, "server", options.server_options, *_SERVER, *_CLOCKS)
+    return _server_options(composed, _clock_options)
+
+
+def gateway_options(command: _F) -> _F:
+    """Add the same for a command that asks for others, and asks each thing once."""
+    compose = functools.partial(options.server_options, retries=0)
+    return _server_options(compose_value(command, "server", compose, *_SERVER, *_CLOCKS[:-1]), _answer_clock_options)
+
+
+def _server_options(command: _F, clock_options: Callable[[_F], _F]) -> _F:
+    return add(
+        command,
+        _profile_option("settings", is_eager=True, callback=_load_unless_mock),
+        base_url_option,
+        click.option(
+            "--key-file",
+            metavar="FILE",
+            shell_complete=complete_file,
+            help="Read the key from FILE (chmod 600); without it, the key in SMAI_API_KEY.",
+        ),
+        header_option,
+        clock_options,
+        click.option(
+            "--mock",
+            is_flag=True,
+            callback=_tell_unusable,
+            help="Ask a test server inside smai: no key, no network.",
+        ),
+    )
+
+
+def clock_options(command: _F) -> _F:
+    """Add the options that say for how long to ask; the command gets them as one value, `clocks`."""
+    return _clock_options(compose_value(command, "clocks", options.clock_options, *_CLOCKS))
+
+
+_CLOCKS = ("connect_timeout", "idle_timeout", "max_time", "retries")
+
+
+def _clock_options(command: _F) -> _F:
+    retries = click.option(
+        "--retries", type=WholeNumber(0), default=2, show_default=True, help="Try again at most N times."
+    )
+    return _answer_clock_options(retries(command), "the whole run")
+
+
+def _answer_clock_options(command: _F, of: str = "a whole answer") -> _F:
+    return add(
+        command,
+        click.option(
+            "--connect-timeout",
+            type=SECONDS,
+            default=DEFAULT_CONNECT_TIMEOUT_S,
+            show_default=True,
+            help="Limit for connecting; 0: none.",
+        ),
+        click.option(
+            "--idle-timeout",
+            type=SECONDS,
+            default=600,
+            show_default=True,
+            help="Limit between two events; 0: none.",
+        ),
+        click.option("--max-time", type=SECONDS, default=0, help=f"Limit for {of}.  [default: no limit]"),
+    )

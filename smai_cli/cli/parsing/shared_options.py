@@ -1,0 +1,186 @@
+"""The options that several commands share."""
+
+import functools
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+from smai_cli.cli.parsing import options
+from smai_cli.cli.parsing.numbers import Number, WholeNumber
+from smai_cli.config.base_url import find_base_url
+from smai_cli.config.config_file import Settings, find_settings, no_model
+from smai_cli.config.endpoint import DEFAULT_MODEL
+from smai_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+# The APIs that dialects.py knows; named here too, so that --help needs no dialect.
+APIS = ("auto", "chat", "responses")
+# What OpenAI's API reference has for reasoning_effort; which of them a model takes, the server says.
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  # click's
+    """Return the ids that begin with `incomplete` in the last list of the server, for a shell: no network, no error."""
+    from smai_cli.config.model_ids import kept_ids  # noqa: PLC0415  # at a TAB only
+
+    try:
+        settings = ctx.params.get("settings") or find_settings(os.environ, os.environ.get("SMAI_PROFILE"))
+        base_url, _ = find_base_url(ctx.params.get("base_url"), os.environ, settings)
+    except UsageError:
+        return []
+    return [name for name in kept_ids(base_url, os.environ) if name.startswith(incomplete)]
+
+
+class _ModelOption(click.Option):
+    """The option that names a model. A profile that is typed goes before the variable."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Return the value of the variable, unless the profile has another one."""
+        settings = ctx.params.get("settings")
+        if isinstance(settings, Settings) and settings.get_typed("model"):
+            return None
+        return super().resolve_envvar_value(ctx)
+
+    def get_default(self, ctx: click.Context, call: bool = True) -> Any:
+        """Return the default model; None where a profile is chosen for which only the user can name one."""
+        settings = ctx.params.get("settings")
+        if isinstance(settings, Settings) and settings.needs_model:
+            return None
+        return super().get_default(ctx, call)
+
+
+def _require_model(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001
+    """Return the model. Raises UsageError where there is none."""
+    if value is None and not ctx.resilient_parsing:
+        raise no_model(ctx.params["settings"])
+    return value
+
+
+def model_option(help_text: str, *, is_required: bool = True) -> Callable[[_F], _F]:
+    """Return the option that names a model, with `help_text`.
+
+    A command for which it is not required has to see to it where neither the user nor the profile names one.
+    """
+    return click.option(
+        "-m",
+        "--model",
+        cls=_ModelOption,
+        envvar="SMAI_MODEL",
+        metavar="NAME",
+        default=DEFAULT_MODEL,
+        shell_complete=complete_model,
+        callback=_require_model if is_required else None,
+        help=f"{help_text}  [default: {DEFAULT_MODEL}; env: SMAI_MODEL]",
+    )
+
+
+def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem[str]]":  # noqa: ARG001  # click's
+    """Return what tells a shell to offer its own file names; smai itself opens the file, with its own messages."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415  # at a TAB only
+
+    return [CompletionItem(incomplete, type="file")]
+
+
+def _complete_accept(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  # click's
+    """Return the words that servers use most, for a shell; any other word is taken as well."""
+    return [word for word in ("length", "content_filter", "done") if word.startswith(incomplete)]
+
+
+def _complete_effort(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  # click's
+    """Return the words of the API reference, for a shell; any other word is sent as well."""
+    return [word for word in EFFORTS if word.startswith(incomplete)]
+
+
+extract_option = click.option(
+    "-x", "--extract", is_flag=True, help="Keep only the first code block of a complete answer."
+)
+
+
+def output_options(command: _F) -> _F:
+    """Add the options that say how an answer is delivered; the command gets them as one value, `output`."""
+    names = ("raw", "jsonl", "final", "extract", "summary", "accept", "fail_empty", "tool_calls", "output", "quiet")
+    return add(
+        compose_value(command, "output", options.output_options, *names),
+        click.option("--raw", is_flag=True, help="Print the response body, byte for byte."),
+        click.option("--jsonl", is_flag=True, help="Print the JSON of each event on a line of its own."),
+        click.option(
+            "--final", is_flag=True, help="Print nothing before the answer is complete; add a summary on stderr."
+        ),
+        extract_option,
+        click.option(
+            "--summary",
+            type=click.Choice(["text", "json", "none"]),
+            help="Print a summary on stderr.",
+        ),
+        click.option(
+            "--accept",
+            metavar="WORD",
+            multiple=True,
+            shell_complete=_complete_accept,
+            help="Exit 0 also for this finish_reason; done: for [DONE] without one; repeatable.",
+        ),
+        click.option("--fail-empty", is_flag=True, help="Fail if the answer is empty or only white space."),
+        click.option("--tool-calls", is_flag=True, help="Print the tool calls in the answer, each as a line of JSON."),
+        click.option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            shell_complete=complete_file,
+            help="Write the answer to FILE too; replace FILE only if the answer is complete.",
+        ),
+        click.option("-q", "--quiet", is_flag=True, help="With -o: print nothing on stdout."),
+    )
+
+
+def is_typed(name: str, ctx: click.Context | None = None) -> bool:
+    """Return whether the parameter `name` stands on the command line."""
+    ctx = ctx or click.get_current_context()
+    return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
+def request_options(command: _F) -> _F:
+    """Add the options that say what kind of answer is asked for; a command has them as RequestValues."""
+    return add(
+        command,
+        click.option("-t", "--temperature", type=Number(0, 2), help="Sampling temperature, 0 to 2."),
+        click.option("--max-tokens", type=WholeNumber(1), help="Limit the answer to N tokens."),
+        click.option("--top-p", type=Number(0, 1), help="Nucleus sampling, 0 to 1."),
+        click.option(
+            "--effort",
+            metavar="WORD",
+            shell_complete=_complete_effort,
+            help=f"How hard a reasoning model thinks: {', '.join(EFFORTS)}, or what the server knows.",
+        ),
+        click.option("--seed", type=WholeNumber(), help="Seed for the sampling."),
+        click.option("--stop", metavar="TEXT", multiple=True, help="Stop the answer before TEXT; repeatable."),
+        click.option("--json", is_flag=True, help="Ask for an answer in JSON."),
+        click.option(
+            "--schema",
+            metavar="FILE",
+            shell_complete=complete_file,
+            help="Ask for JSON that matches the JSON Schema in FILE.",
+        ),
+    )
+
+
+def add(command: _F, *options: Callable[[_F], _F]) -> _F:
+    """Add the options to a command, in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def compose_value(command: _F, name: str, compose: Callable[..., object], *names: str) -> _F:
+    """Return `command` with one value, `name`, in place of those of the options `names`."""
+
+    @functools.wraps(command)
+    def composed(**values: Any) -> Any:
+        given = {option: values.pop(option) for option in names}
+        return command(**{name: compose(**given)}, **values)
+
+    return cast("_F", composed)
