@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 
+from smai_cli.signals import ENDING, call_from_thread, die_by, leave, on_signal
+
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without the time to import typing
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -16,16 +18,6 @@ if TYPE_CHECKING:
     from smai_cli.errors import SmaiError
     from smai_cli.http.preconnect import Preconnect
 
-# The signals that end a process unless it handles them, and that a person or an orchestrator may send.
-ENDING = (
-    signal.SIGHUP,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGALRM,
-    signal.SIGTERM,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-)
 # They load at once what they may need: descriptors may run out, and files may be replaced.
 _LONG_LIVED = (["batch"], ["mock"], ["serve"])
 
@@ -38,7 +30,9 @@ def main() -> "NoReturn":
         run_again()
     is_first = os.getpid() == 1
     if is_first:
-        _exit_on_signals()
+        # The kernel drops a signal that ends any other process for process 1 of a PID namespace, unless that has a
+        # handler (pid_namespaces(7)): `docker stop` would wait for its SIGKILL.
+        on_signal(ENDING, lambda number: leave(128 + number))
     elif signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Die by the real signal, at once, also while a name server does not answer: a shell loop sees it and
         # stops. Where SIGINT is ignored (nohup, `trap '' INT`, a background job of a script) it stays ignored.
@@ -48,77 +42,12 @@ def main() -> "NoReturn":
     gc.disable()
     closed = _fill_closed_descriptors()
     if is_first:
-        _exit_on_signals_at_once()
+        call_from_thread()
     try:
         status = _run(sys.argv[1:], stdout_is_closed=1 in closed)
     except (OSError, ImportError, MemoryError) as exc:  # while smai was loaded: _run reports what comes later
         status = _fail_to_load(exc)
     leave(status)
-
-
-def leave(status: int) -> "NoReturn":
-    """End this process with `status`, from any thread.
-
-    Every byte is delivered and nothing is buffered: the teardown of the interpreter would be lost time.
-    """
-    os._exit(status)
-
-
-def die_by(signum: int) -> "NoReturn":
-    """End this process by the real signal `signum`, from any thread; never returns.
-
-    The first process of a container cannot die so: the kernel drops the signal, and it exits with 128 + `signum`.
-    """
-    try:
-        signal.signal(signum, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signum])
-    except ValueError:  # only the main thread may ask Python, but any may ask libc
-        try:
-            import ctypes  # noqa: PLC0415
-
-            ctypes.CDLL(None).signal(signum, 0)
-        except (ImportError, OSError, AttributeError):
-            leave(128 + signum)
-    # To this thread: another one could take a signal that dumps core (SIGQUIT) later than this one leaves.
-    signal.raise_signal(signum)
-    leave(128 + signum)
-
-
-def _exit_on_signals() -> None:
-    """Let the first process of a container exit with 128 + n on a signal that ends any other process.
-
-    The kernel drops such a signal for process 1 of a PID namespace unless it has a handler (pid_namespaces(7)), and
-    `docker stop` would wait for its SIGKILL. A signal that whoever started us ignores (nohup) stays ignored.
-    """
-    for signum in ENDING:
-        if signal.getsignal(signum) in (signal.SIG_DFL, signal.default_int_handler):
-            signal.signal(signum, _exit)
-
-
-def _exit_on_signals_at_once() -> None:
-    """Do so also while the main thread waits for a name server, a lock or a pipe.
-
-    Python runs its handlers between two steps of the main thread. But at the signal itself it writes the number to
-    a descriptor, whatever that thread is stuck in.
-    """
-    import contextlib  # noqa: PLC0415  # for process 1 only
-    import threading  # noqa: PLC0415
-
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    with contextlib.suppress(RuntimeError):  # a container may have no thread left; the handlers are there
-        threading.Thread(target=_await_signal, args=(reader,), daemon=True).start()
-
-
-def _await_signal(reader: int) -> None:
-    while number := os.read(reader, 1):
-        if signal.getsignal(number[0]) is _exit:  # a command may have a handler of its own, to clean up before
-            _exit(number[0], None)
-
-
-def _exit(signum: int, frame: object) -> "NoReturn":  # noqa: ARG001  # a handler is called so
-    leave(128 + signum)
 
 
 def _fill_closed_descriptors() -> list[int]:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from smai_cli.clocks import Deadline, result_within
 from smai_cli.errors import ReaderGoneError, SmaiError, Status, failure_of
-from smai_cli.main import die_by, leave
 from smai_cli.output.descriptors import STDOUT, say
+from smai_cli.signals import die_by, leave
 
 if TYPE_CHECKING:
     from smai_cli.config.keys import Secrets

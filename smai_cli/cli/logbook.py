@@ -1,7 +1,6 @@
 """The line that a run leaves in the ledger: one, however the run ends, as far as its process can see to it."""
 
 import contextlib
-import os
 import signal
 import threading
 
@@ -9,9 +8,9 @@ from smai_cli.answer.outcome import Outcome
 from smai_cli.clocks import Deadline
 from smai_cli.config.log_file import LogFile
 from smai_cli.errors import ReaderGoneError, SmaiError
-from smai_cli.main import ENDING, die_by
 from smai_cli.output import ledger
 from smai_cli.output.descriptors import say
+from smai_cli.signals import ENDING, call_from_thread, die_by, on_signal
 
 # How long a run that is over by a clock or a signal may wait for the ledger.
 _HURRY_S = 0.5
@@ -45,28 +44,14 @@ class Logbook:
         self._outcome.end(SmaiError("a defect in smai", "please report it"))
         self.write()
 
-    def hear_signals(self) -> None:
-        """Write the line before a signal ends the process. What the caller ignores (nohup) stays ignored.
+    def write_on_signals(self) -> None:
+        """Write the line before a signal ends the process. What the parent process ignores (nohup) stays ignored."""
+        if call_from_thread():  # without a thread, whatever ends the run says so
+            on_signal(ENDING, self._die_by)
 
-        Python runs its handlers between two steps of the main thread, which may wait for a name server. But at the
-        signal itself it writes the number to a descriptor.
-        """
-        reader, writer = os.pipe()
-        try:
-            threading.Thread(target=self._await_signal, args=(reader,), daemon=True).start()
-        except RuntimeError:  # the system gives no thread: whatever ends the run will say so
-            return
-        os.set_blocking(writer, False)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        for number in ENDING:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, lambda *_: None)
-
-    def _await_signal(self, reader: int) -> None:
-        while number := os.read(reader, 1):
-            if number[0] in ENDING:
-                self._write_signal(signal.Signals(number[0]))
-                die_by(number[0])
+    def _die_by(self, number: int) -> None:
+        self._write_signal(signal.Signals(number))
+        die_by(number)
 
     def _write_signal(self, killed_by: signal.Signals) -> None:
         """Write the line of a process that dies now, and say nothing: so does any process that a signal ends."""

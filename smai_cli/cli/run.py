@@ -82,7 +82,7 @@ class Run:
 
         asked = Asked(command=command, base_url=base_url, profile=profile, hide=self.life.without_key)
         self._logbook = Logbook(log, asked, self.outcome, self.life.deadline)
-        self._logbook.hear_signals()
+        self._logbook.write_on_signals()
 
     @contextlib.contextmanager
     def delivery(self, expected: Expected | None = None) -> "Iterator[Writer]":

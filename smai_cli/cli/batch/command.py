@@ -126,7 +126,7 @@ def batch(
             return merge_shards(ctx, files, values["output"], values["summary"])
         return show_status(ctx, files, values["summary"])
     from smai_cli.cli.batch.run import BatchRun  # noqa: PLC0415  # after --help and usage errors
-    from smai_cli.main import die_by  # noqa: PLC0415
+    from smai_cli.signals import die_by  # noqa: PLC0415
 
     shard, output = _shard_of(values["shard"], values["output"])
     values["model"] = values["model"] or ""  # then each line has to name one

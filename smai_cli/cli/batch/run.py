@@ -33,13 +33,13 @@ from smai_cli.cli.server import chosen_endpoint, serving
 from smai_cli.clocks import RunningClock
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import SmaiError, Status, UsageError
-from smai_cli.main import die_by
 from smai_cli.output import ledger
 from smai_cli.output.descriptors import STDERR, Output, say, say_plain, stderr_can_draw
+from smai_cli.signals import die_by, on_signal_in_main_thread
 from smai_cli.trace import Tracer
 
-# The signals with which a person, an engine or a terminal ends a run; some engines warn with the last three.
-_ENDING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+# The signals with which a person, a terminal or an engine ends a run; some engines warn with the last three.
+_ORDERLY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 # Descriptors: of one request under way, and of the process beside them.
 _FDS_EACH = 3
 _FDS_BESIDE = 32
@@ -255,7 +255,7 @@ class BatchRun:
     def _signals(self, batch: Batch) -> Iterator[None]:
         """Let the first signal end the run in order; a second SIGINT ends it at once."""
 
-        def handle(signum: int, _: object) -> None:
+        def handle(signum: int) -> None:
             if self.signum is not None and signum == signal.SIGINT:
                 die_by(signum)
             if self.signum is None:
@@ -264,11 +264,7 @@ class BatchRun:
                 with contextlib.suppress(RuntimeError):  # the system gives no more threads
                     threading.Thread(target=self._die_late, args=(signum,), daemon=True).start()
 
-        numbers = [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
-        before = {number: signal.getsignal(number) for number in numbers}
-        for number, handler in before.items():
-            if handler is not signal.SIG_IGN:  # nohup
-                signal.signal(number, handle)
+        on_signal_in_main_thread(_ORDERLY, handle)
         yield
         # From here on there is nothing to wait for; but which one it was is told by how this process ends.
 

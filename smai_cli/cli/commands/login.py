@@ -20,14 +20,12 @@ from smai_cli.config.keys import Secret, checked_key, key_from_stdin
 from smai_cli.config.keystore import KeyStore
 from smai_cli.config.places import config_folder
 from smai_cli.errors import Cause, SmaiError, UsageError
-from smai_cli.main import die_by
 from smai_cli.output.descriptors import Output, say
+from smai_cli.signals import ENDING, die_by, on_signal_in_main_thread
 from smai_cli.stream.retries import Retries
 from smai_cli.text import on_a_line
 
 _STDIN = 0
-# What ends a process from the keyboard, and from outside.
-_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 # A timer of 0 s never rings.
 _SOON_S = 0.001
 
@@ -136,8 +134,9 @@ def _typed(origin: str, deadline: Deadline) -> Secret:
     """Ask for the key on the terminal, without echo; a signal, and the deadline, put the echo back first."""
     import getpass  # noqa: PLC0415  # for a person only
 
-    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # as under nohup
-    before = {number: signal.signal(number, _interrupt) for number in {*heard, signal.SIGALRM}}
+    before = {number: signal.getsignal(number) for number in ENDING}
+    on_signal_in_main_thread(ENDING, _interrupt)
+    signal.signal(signal.SIGALRM, lambda number, _: _interrupt(number))  # the deadline, also where it was ignored
     try:
         if deadline.left_s() < math.inf:
             signal.setitimer(signal.ITIMER_REAL, max(deadline.left_s(), _SOON_S))
@@ -161,5 +160,5 @@ class _InterruptedError(BaseException):
         self.number = number
 
 
-def _interrupt(number: int, frame: object) -> NoReturn:  # noqa: ARG001
+def _interrupt(number: int) -> NoReturn:
     raise _InterruptedError(number)
