@@ -11,13 +11,13 @@ from collections.abc import Callable
 
 from smai_cli.answer.chunk import Usage
 from smai_cli.answer.outcome import Outcome
-from smai_cli.batch.collector import Answer, Collector
 from smai_cli.batch.failures import as_result
 from smai_cli.batch.feed import Feed, Job, Requests
 from smai_cli.batch.halt import Halt
+from smai_cli.batch.input.lines import Line, shown_line
 from smai_cli.batch.interfaces import Notices, Post, Results
-from smai_cli.batch.lines import Line, shown_line
-from smai_cli.batch.results import encode_failure, encode_result, is_final
+from smai_cli.batch.results.collector import Answer, Collector
+from smai_cli.batch.results.result import encode_failure, encode_result, is_final
 from smai_cli.batch.schedule import Limits, Schedule, Turn
 from smai_cli.batch.spaced import Spaced
 from smai_cli.batch.tally import Tally

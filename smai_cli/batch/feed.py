@@ -7,11 +7,11 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from smai_cli.batch.canonical import digest_of_line
-from smai_cli.batch.input import Input, Start
-from smai_cli.batch.lines import Defaults, Line, LineError, plain_line, read_line, shown_line
-from smai_cli.batch.plan import Plan, TwiceError
-from smai_cli.batch.results import Asked
+from smai_cli.batch.input.canonical import digest_of_line
+from smai_cli.batch.input.lines import Defaults, Line, LineError, plain_line, read_line, shown_line
+from smai_cli.batch.input.source import Input, Start
+from smai_cli.batch.results.plan import Plan, TwiceError
+from smai_cli.batch.results.result import Asked
 from smai_cli.errors import UsageError
 from smai_cli.stream.pump import Dialect
 

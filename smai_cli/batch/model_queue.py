@@ -5,7 +5,7 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING
 
-from smai_cli.batch.load import LoadControl
+from smai_cli.batch.load.control import LoadControl
 from smai_cli.batch.tries import Tries
 
 if TYPE_CHECKING:

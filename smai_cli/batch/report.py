@@ -9,9 +9,9 @@ from typing import Any
 
 from smai_cli.batch.batch import Batch
 from smai_cli.batch.feed import Job
-from smai_cli.batch.lines import shown_line
-from smai_cli.batch.load import Episode
-from smai_cli.batch.plan import Plan
+from smai_cli.batch.input.lines import shown_line
+from smai_cli.batch.load.control import Episode
+from smai_cli.batch.results.plan import Plan
 from smai_cli.batch.tally import Tally
 from smai_cli.errors import KINDS, SmaiError
 from smai_cli.output.descriptors import StatusLine, columns

@@ -2,7 +2,7 @@
 
 from smai_cli.batch.failures import IN_A_ROW, Kind
 from smai_cli.batch.feed import Job
-from smai_cli.batch.lines import shown_line
+from smai_cli.batch.input.lines import shown_line
 from smai_cli.errors import AccessError, BusyError, Cause, ClockError, ConnectError, SmaiError
 
 _LATER = "try again later, or raise --patience"

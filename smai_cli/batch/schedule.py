@@ -15,9 +15,9 @@ from typing import NamedTuple, Protocol
 from smai_cli.batch.failures import IN_A_ROW
 from smai_cli.batch.feed import Job
 from smai_cli.batch.judge import Judge, Step, Verdict
-from smai_cli.batch.load import Episode, LoadControl, Ticket
+from smai_cli.batch.load.control import Episode, LoadControl, Ticket
+from smai_cli.batch.load.outage import Outage
 from smai_cli.batch.model_queue import ModelQueue
-from smai_cli.batch.outage import Outage
 from smai_cli.batch.run_failures import long_wait, no_success
 from smai_cli.batch.tries import Tries
 from smai_cli.errors import SmaiError

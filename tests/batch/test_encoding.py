@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from smai_cli.batch.canonical import digest_of_line
-from smai_cli.batch.encoding import Encoding
-from smai_cli.batch.lines import Defaults, read_line
+from smai_cli.batch.input.canonical import digest_of_line
+from smai_cli.batch.input.encoding import Encoding
+from smai_cli.batch.input.lines import Defaults, read_line
 
 PROMPTS = [
     "a",

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from smai_cli.batch.load import End, Episode, LoadControl, Ticket
+from smai_cli.batch.load.control import End, Episode, LoadControl, Ticket
 
 # Whether a request is taken, and if not the Retry-After and the kind of the refusal.
 Answer = tuple[bool, float | None, End]

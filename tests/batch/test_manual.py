@@ -13,7 +13,7 @@ from conftest import Server, Smai
 from process import clean_environment, run
 from test_docs import items, section, source_of
 
-from smai_cli.batch.lines import MEMBERS
+from smai_cli.batch.input.lines import MEMBERS
 from smai_cli.mock.script import Script
 from smai_cli.mock.server import Mock
 

@@ -10,7 +10,7 @@ from batching import Ask, MakeDesk, Questions, command, encoded, reach, results_
 from outfolder import partial
 from pumping import Sink
 
-from smai_cli.batch.outputs import InOrder
+from smai_cli.batch.results.outputs import InOrder
 
 pytest_plugins = ["batching"]
 

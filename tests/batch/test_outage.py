@@ -10,7 +10,7 @@ import pytest
 from batching import Ask, Questions, results_in
 from faultserver import FaultServer, Faulty
 
-from smai_cli.batch.outage import Outage
+from smai_cli.batch.load.outage import Outage
 
 pytest_plugins = ["batching", "faultserver"]
 pytestmark = pytest.mark.preloaded

@@ -14,9 +14,9 @@ from servers import SERVER_TAPES
 from tapes import TAPES
 
 from smai_cli.answer.outcome import Outcome
-from smai_cli.batch.collector import Collector
-from smai_cli.batch.lines import FLAT, OPENAI
-from smai_cli.batch.results import Asked, encode_result, read_result
+from smai_cli.batch.input.lines import FLAT, OPENAI
+from smai_cli.batch.results.collector import Collector
+from smai_cli.batch.results.result import Asked, encode_result, read_result
 from smai_cli.stream import pump
 from smai_cli.stream.dialects import dialect_for
 

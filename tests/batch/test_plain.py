@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from smai_cli.answer.chunk import Chunk
 from smai_cli.answer.outcome import Outcome
-from smai_cli.batch.collector import Collector
-from smai_cli.batch.encoding import Encoding
-from smai_cli.batch.lines import FLAT, Defaults, LineError, plain_line, read_line
-from smai_cli.batch.results import Asked, _read_any, encode_result, plain_result, read_result
+from smai_cli.batch.input.encoding import Encoding
+from smai_cli.batch.input.lines import FLAT, Defaults, LineError, plain_line, read_line
+from smai_cli.batch.results.collector import Collector
+from smai_cli.batch.results.result import Asked, _read_any, encode_result, plain_result, read_result
 from smai_cli.errors import BrokenError
 
 CHAT = Defaults(model="m", api="chat", system=None, parameters={}, extra_body={})

@@ -13,15 +13,15 @@ import pytest
 from batching import Ask, Desk, MakeDesk, Questions, command, encoded, reach, results_in
 from outfolder import names, partial
 
-from smai_cli.batch.encoding import Encoding
 from smai_cli.batch.feed import Feed
-from smai_cli.batch.found import Found
-from smai_cli.batch.input import Input
-from smai_cli.batch.lines import Defaults, read_line
-from smai_cli.batch.plan import Plan
-from smai_cli.batch.results import Known
-from smai_cli.batch.shard import Shard
-from smai_cli.batch.shard_input import ShardInput
+from smai_cli.batch.input.encoding import Encoding
+from smai_cli.batch.input.lines import Defaults, read_line
+from smai_cli.batch.input.shard import Shard
+from smai_cli.batch.input.shard_input import ShardInput
+from smai_cli.batch.input.source import Input
+from smai_cli.batch.results.earlier import Found
+from smai_cli.batch.results.plan import Plan
+from smai_cli.batch.results.result import Known
 from smai_cli.errors import UsageError
 from smai_cli.mock.script import Script, prompt_of
 from smai_cli.mock.server import Received

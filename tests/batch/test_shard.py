@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from process import Result, clean_environment, run
 
-from smai_cli.batch.shard import Shard, parse_shard
+from smai_cli.batch.input.shard import Shard, parse_shard
 from smai_cli.errors import UsageError
 
 pytestmark = pytest.mark.preloaded

@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 from outfolder import names, partial
 from process import NO_BYTECODE
 
-from smai_cli.batch.encoding import Encoding
 from smai_cli.batch.feed import Feed
-from smai_cli.batch.input import Input
-from smai_cli.batch.lines import Defaults
-from smai_cli.batch.partial import PartialFile
-from smai_cli.batch.plan import Plan
-from smai_cli.batch.shard import Shard
-from smai_cli.batch.shard_input import ShardInput
+from smai_cli.batch.input.encoding import Encoding
+from smai_cli.batch.input.lines import Defaults
+from smai_cli.batch.input.shard import Shard
+from smai_cli.batch.input.shard_input import ShardInput
+from smai_cli.batch.input.source import Input
+from smai_cli.batch.results.partial import PartialFile
+from smai_cli.batch.results.plan import Plan
 from smai_cli.errors import OutputError, UsageError
 
 pytest_plugins = ["batching"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pumping import Pieces, Sink, pumped
 
 from smai_cli.answer.outcome import Outcome
-from smai_cli.batch.collector import Collector
+from smai_cli.batch.results.collector import Collector
 from smai_cli.output.wrappers import SavedTurn, WithCalls
 from smai_cli.output.writers import WRITERS, Text
 from smai_cli.stream import pump

@@ -16,7 +16,7 @@ from smai_cli.files import STDIN_NAME
 from smai_cli.output.descriptors import say
 
 if TYPE_CHECKING:
-    from smai_cli.batch.shard import Shard
+    from smai_cli.batch.input.shard import Shard
 
 _MOST_JOBS = 512
 
@@ -147,7 +147,7 @@ def _shard_of(text: str | None, output: str | None) -> "tuple[Shard | None, str 
     """Return the shard that --shard names, and -o with its number in it. Raises UsageError."""
     if text is None and not (output and "{" in output):
         return None, output
-    from smai_cli.batch.shard import parse_shard, with_number  # noqa: PLC0415  # for those who have many machines
+    from smai_cli.batch.input.shard import parse_shard, with_number  # noqa: PLC0415  # for those who have many machines
 
     shard = None if text is None else parse_shard(text, os.environ)
     if shard and shard.source:

@@ -4,10 +4,10 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from smai_cli.batch.input import Input
-from smai_cli.batch.lines import Defaults
-from smai_cli.batch.pin import pin_of
-from smai_cli.batch.template import Template
+from smai_cli.batch.input.lines import Defaults
+from smai_cli.batch.input.pin import pin_of
+from smai_cli.batch.input.source import Input
+from smai_cli.batch.input.template import Template
 from smai_cli.cli import same_files
 from smai_cli.cli.parsing.command_line import configured_options, log_of, parameters_of, read_stdin_of_option
 from smai_cli.cli.parsing.options import BatchValues, ServerOptions
@@ -51,7 +51,7 @@ def _source(typed: BatchValues) -> Input:
     fd, name = _opened(typed.file)
     if typed.shard is None:
         return Input(fd, name)
-    from smai_cli.batch.shard_input import ShardInput  # noqa: PLC0415  # for those who have many machines
+    from smai_cli.batch.input.shard_input import ShardInput  # noqa: PLC0415  # for those who have many machines
 
     return ShardInput(fd, name, typed.shard)
 

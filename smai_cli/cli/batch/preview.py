@@ -4,9 +4,9 @@ import json
 from collections import Counter
 from typing import Any
 
-from smai_cli.batch.encoding import Encoding
 from smai_cli.batch.feed import Feed
-from smai_cli.batch.lines import Line
+from smai_cli.batch.input.encoding import Encoding
+from smai_cli.batch.input.lines import Line
 from smai_cli.cli.parsing.options import ServerOptions
 from smai_cli.cli.server import previewed_endpoint
 from smai_cli.clocks import Deadline

@@ -11,15 +11,15 @@ from collections.abc import Iterator
 
 from smai_cli.batch import report
 from smai_cli.batch.batch import Batch, BatchOptions
-from smai_cli.batch.encoding import Encoding
 from smai_cli.batch.feed import Feed, no_lines
-from smai_cli.batch.found import Found, Stale
 from smai_cli.batch.halt import parse_halt
-from smai_cli.batch.outputs import InOrder, ToFile, ToStdout
-from smai_cli.batch.partial import PartialFile
-from smai_cli.batch.pin import check_pin, check_piped_input, pinned_input, read_pin, write_pin
-from smai_cli.batch.plan import Plan
-from smai_cli.batch.results import read_result
+from smai_cli.batch.input.encoding import Encoding
+from smai_cli.batch.input.pin import check_pin, check_piped_input, pinned_input, read_pin, write_pin
+from smai_cli.batch.results.earlier import Found, Stale
+from smai_cli.batch.results.outputs import InOrder, ToFile, ToStdout
+from smai_cli.batch.results.partial import PartialFile
+from smai_cli.batch.results.plan import Plan
+from smai_cli.batch.results.result import read_result
 from smai_cli.batch.schedule import Limits
 from smai_cli.batch.tally import Tally
 from smai_cli.cli.batch.connect import connector

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from smai_cli.batch.merge import Merged, Part, expanded, merge, parts_of
-from smai_cli.batch.status import as_json, as_table, progress_of
+from smai_cli.batch.results.merge import Merged, Part, expanded, merge, parts_of
+from smai_cli.batch.results.status import as_json, as_table, progress_of
 from smai_cli.cli import same_files
 from smai_cli.cli.descriptor_limit import allow_descriptors
 from smai_cli.cli.lifecycle import Lifecycle

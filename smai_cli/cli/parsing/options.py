@@ -11,7 +11,7 @@ from smai_cli.frozen import Frozen
 from smai_cli.output.options import EXTRACT, OutputOptions
 
 if TYPE_CHECKING:
-    from smai_cli.batch.shard import Shard
+    from smai_cli.batch.input.shard import Shard
     from smai_cli.config.log_file import LogFile
     from smai_cli.prompt.inputs import InputOptions
 

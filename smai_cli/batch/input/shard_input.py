@@ -5,10 +5,10 @@ import os
 from array import array
 from collections.abc import Iterator
 
-from smai_cli.batch.input import Input, Start
-from smai_cli.batch.lines import is_blank
-from smai_cli.batch.pin import InputId
-from smai_cli.batch.shard import Shard
+from smai_cli.batch.input.lines import is_blank
+from smai_cli.batch.input.pin import InputId
+from smai_cli.batch.input.shard import Shard
+from smai_cli.batch.input.source import Input, Start
 from smai_cli.errors import UsageError
 
 

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from smai_cli.batch.partial import PartialFile
+from smai_cli.batch.results.partial import PartialFile
 from smai_cli.output.descriptors import Output
 from smai_cli.text import escaped
 

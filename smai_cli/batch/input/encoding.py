@@ -7,8 +7,8 @@ import secrets
 from collections.abc import Callable, Iterable
 from types import ModuleType
 
-from smai_cli.batch.canonical import canonical_json
-from smai_cli.batch.lines import Line
+from smai_cli.batch.input.canonical import canonical_json
+from smai_cli.batch.input.lines import Line
 from smai_cli.errors import UsageError
 from smai_cli.prompt.request import Message, Request
 from smai_cli.stream.dialects import dialect_for

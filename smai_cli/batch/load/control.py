@@ -9,8 +9,8 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from smai_cli.batch.concurrency import FIRST, KEPT, Concurrency, End
-from smai_cli.batch.spacing import Spacing
+from smai_cli.batch.load.concurrency import FIRST, KEPT, Concurrency, End
+from smai_cli.batch.load.spacing import Spacing
 
 __all__ = ["End", "Episode", "LoadControl", "Ticket"]
 

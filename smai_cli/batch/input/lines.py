@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from smai_cli.batch.input.template import Template
 from smai_cli.batch.plain import PlainPattern, decoded_id
-from smai_cli.batch.template import Template
 from smai_cli.errors import UsageError
 from smai_cli.files import utf8_in
 from smai_cli.frozen import Frozen

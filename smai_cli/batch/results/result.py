@@ -5,10 +5,10 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
-from smai_cli.batch.collector import Answer
-from smai_cli.batch.lines import OPENAI
-from smai_cli.batch.openai_body import completion_body
+from smai_cli.batch.input.lines import OPENAI
 from smai_cli.batch.plain import PlainPattern, decoded_id
+from smai_cli.batch.results.collector import Answer
+from smai_cli.batch.results.openai_body import completion_body
 from smai_cli.errors import SmaiError, Status
 from smai_cli.output.summary import error_json
 

@@ -4,7 +4,7 @@ from array import array
 from bisect import bisect_left
 from typing import BinaryIO
 
-from smai_cli.batch.line_file import read_lines
+from smai_cli.batch.results.line_file import read_lines
 
 
 class LineIndex:

@@ -6,8 +6,8 @@ A few numbers a line are kept, and no text: an input may have millions of lines.
 from array import array
 from collections.abc import Iterator
 
-from smai_cli.batch.found import FINAL, ChangedError, Found, Result, Stale, key_of, key_of_copy
-from smai_cli.batch.results import SETTLED
+from smai_cli.batch.results.earlier import FINAL, ChangedError, Found, Result, Stale, key_of, key_of_copy
+from smai_cli.batch.results.result import SETTLED
 from smai_cli.errors import Status, UsageError
 
 _NONE = 255  # no result yet

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from smai_cli.batch.results import lines_in
+from smai_cli.batch.results.result import lines_in
 from smai_cli.errors import UsageError
 from smai_cli.files import PRIVATE
 from smai_cli.jsonl import mend_tail

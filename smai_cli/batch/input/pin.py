@@ -9,7 +9,7 @@ import json
 import os
 from typing import NamedTuple
 
-from smai_cli.batch.shard import Shard
+from smai_cli.batch.input.shard import Shard
 from smai_cli.errors import UsageError, opening_failure
 from smai_cli.files import move_into_place
 

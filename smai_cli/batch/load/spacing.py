@@ -7,7 +7,7 @@ under way. The increase goes by starts, so that one start a second and a hundred
 import math
 from collections import deque
 
-from smai_cli.batch.concurrency import FIRST, KEPT, SAMPLE
+from smai_cli.batch.load.concurrency import FIRST, KEPT, SAMPLE
 
 # A shorter time says nothing about a rate: the first answers come in a burst.
 _SHORTEST_S = 0.25

@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from smai_cli.batch.lines import is_blank
+from smai_cli.batch.input.lines import is_blank
 from smai_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from smai_cli.batch.pin import InputId
+    from smai_cli.batch.input.pin import InputId
 
 # One line: more than anybody means to ask.
 _LINE_BYTES = 256 * 1024 * 1024

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from smai_cli.batch.pin import Pin, read_pin
-from smai_cli.batch.results import lines_in, read_result, tokens_in
+from smai_cli.batch.input.pin import Pin, read_pin
+from smai_cli.batch.results.result import lines_in, read_result, tokens_in
 from smai_cli.errors import KINDS, Status, UsageError
 from smai_cli.output.outfile import partial_of
 

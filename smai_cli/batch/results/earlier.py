@@ -4,8 +4,8 @@ from array import array
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from smai_cli.batch.lines import shown_line
-from smai_cli.batch.results import Known
+from smai_cli.batch.input.lines import shown_line
+from smai_cli.batch.results.result import Known
 from smai_cli.errors import Status, UsageError
 
 _DIGEST_BYTES = 16

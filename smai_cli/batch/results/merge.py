@@ -11,9 +11,9 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from smai_cli.batch.pin import Pin, pin_of, read_pin
-from smai_cli.batch.results import lines_in, read_result
-from smai_cli.batch.shard import PLACE
+from smai_cli.batch.input.pin import Pin, pin_of, read_pin
+from smai_cli.batch.input.shard import PLACE
+from smai_cli.batch.results.result import lines_in, read_result
 from smai_cli.errors import Status, UsageError
 from smai_cli.output.outfile import partial_of
 
