@@ -1,6 +1,5 @@
 """An input -> the jobs in it: numbered lines, checked, and without those that are settled."""
 
-import contextlib
 import hashlib
 import threading
 from array import array
@@ -8,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from smai_cli.batch.input.canonical import digest_of_line
-from smai_cli.batch.input.lines import Defaults, Line, LineError, plain_line, read_line, shown_line
+from smai_cli.batch.input.lines import Defaults, Line, LineError, read_line, shown_line
 from smai_cli.batch.input.source import Input, Start
 from smai_cli.batch.results.plan import Plan, TwiceError
 from smai_cli.batch.results.result import Asked
@@ -39,9 +38,6 @@ class Requests(Protocol):
 
     def digest(self, line: Line, /) -> bytes:
         """Return the SHA-256 of the body of its request, as it is without a stream."""
-
-    def digest_of_prompt(self, line: Line, /) -> Callable[[bytes], bytes] | None:
-        """Return what makes that of a line which differs in its prompt only, which it takes as JSON."""
 
 
 class _First(NamedTuple):
@@ -79,12 +75,11 @@ class Feed:
         if self._source.is_file:
             bad: list[str] = []
             count = 0
-            digest_of = self._digest_of_prompt()
             del self._contents[:]
             for place, (number, offset, data) in enumerate(self._source.lines()):
                 self._contents.append(_checksum(number, data))
                 try:
-                    self._add(place, number, data, digest_of)
+                    self._add(place, number, data)
                     if self._first is None and not bad and not self.plan.is_settled(place):
                         self._first = _First(place, Start(number, offset))
                 except (LineError, TwiceError) as error:
@@ -177,24 +172,11 @@ class Feed:
         except UsageError as error:  # what no server could be sent
             raise LineError(error.what, error.hint, line.id, line.form) from error
 
-    def _digest_of_prompt(self) -> Callable[[bytes], bytes] | None:
-        """Return what makes the digest of a line with a prompt and no more; None where each is to be read in full."""
-        if self._defaults.template or self._defaults.is_text:
-            return None
-        with contextlib.suppress(UsageError):  # in the options: it is told of the first line
-            return self._requests.digest_of_prompt(read_line(0, b'"?"', self._defaults))
-        return None
-
-    def _add(self, place: int, number: int, data: bytes, digest_of: Callable[[bytes], bytes] | None) -> None:
-        plain = digest_of and plain_line(data, digest_of)
-        if plain:
-            name, digest = plain
-        else:
-            line = read_line(number, data, self._defaults)
-            name, digest = line.id, self._digest(line)
+    def _add(self, place: int, number: int, data: bytes) -> None:
+        line = read_line(number, data, self._defaults)
         is_text = self._defaults.is_text
         line_digest = digest_of_line(data, is_text=is_text) if self.plan.needs_line_digests else b""
-        copy = self.plan.add(number, name, digest, line_digest)
+        copy = self.plan.add(number, line.id, self._digest(line), line_digest)
         if copy > 1:
             self._copies[place] = copy
 

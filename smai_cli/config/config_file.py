@@ -13,22 +13,20 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from smai_cli.config.places import config_path
 from smai_cli.config.providers import PROVIDERS, Provider
 from smai_cli.errors import UsageError
 from smai_cli.files import open_regular
-
-if TYPE_CHECKING:
-    from smai_cli.config.toml_lines import Lines
+from smai_cli.text import one_line
 
 MOST_SECONDS = 1_000_000
 _LIMIT_BYTES = 1024 * 1024
 
 
 class Value(NamedTuple):
-    """A value, and where it was found: `path:line`."""
+    """A value, and its source: the file, and the table of a profile."""
 
     value: Any
     source: str
@@ -146,8 +144,6 @@ def _parsed(text: str, path: str) -> tuple[dict[str, Value], dict[str, dict[str,
     """Return the values at the top of the file, and those of each profile. Raises UsageError."""
     import tomllib  # noqa: PLC0415  # only for those who have a file
 
-    from smai_cli.config.toml_lines import Lines  # noqa: PLC0415
-
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
@@ -159,35 +155,32 @@ def _parsed(text: str, path: str) -> tuple[dict[str, Value], dict[str, dict[str,
     tables = content.pop("profile", {})
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise UsageError(f"{path}: profile is no table", "write [profile.NAME]")
-    lines = Lines(text)
-    top = _checked(content, lines, path, ())
-    profiles = {profile: _checked(table, lines, path, ("profile", profile)) for profile, table in tables.items()}
-    return top, profiles
+    return _checked(content, path), {name: _checked(table, path, name) for name, table in tables.items()}
 
 
-def _checked(table: dict[str, Any], lines: "Lines", path: str, header: tuple[str, ...]) -> dict[str, Value]:
+def _checked(table: dict[str, Any], path: str, profile: str | None = None) -> dict[str, Value]:
+    """Return the values of the table of a profile, or of those at the top of the file. Raises UsageError."""
+    source = path if profile is None else f"{path} [profile.{one_line(profile, 40)}]"
     values = {}
     for key, value in table.items():
-        source = f"{path}:{lines.line_of((*header, key))}"
         if key not in KEYS:
             raise UsageError(f"{source}: unknown key {key}", f"the keys are {', '.join(KEYS)}, and [profile.NAME]")
         is_fit, wanted = KEYS[key]
         if not is_fit(value):
             raise UsageError(f"{source}: {key} is not {wanted}", "mend it")
         if key in ("headers", "key_header"):
-            places = {name: f"{path}:{lines.line_of((*header, key, name))}" for name in value}
-            value = _header_value(value, source, places)  # noqa: PLW2901  # the same, with nothing to be seen
+            value = _header_value(value, source)  # noqa: PLW2901  # the same, with nothing to be seen
         values[key] = Value(value, source)
-    _check_http(values, is_profile=bool(header))
+    _check_http(values, is_profile=profile is not None)
     return values
 
 
-def _header_value(value: Any, source: str, places: dict[str, str]) -> Any:
+def _header_value(value: Any, source: str) -> Any:
     """Return headers so that none is ever shown, and a name as it is. Raises UsageError for what can be none."""
     from smai_cli.config.headers import check_name, configured_headers  # noqa: PLC0415  # for those who have some
 
     if isinstance(value, dict):
-        return configured_headers(value, places)
+        return configured_headers(value, source)
     check_name(value, source)
     return value
 

@@ -75,9 +75,9 @@ def typed_headers(given: Sequence[str], deadline: Deadline) -> tuple[Header, ...
     return _each_once(headers)
 
 
-def configured_headers(table: Mapping[str, Any], sources: Mapping[str, str]) -> tuple[Header, ...]:
-    """Return the headers of a table of the configuration; `sources` says where each stands. Raises UsageError."""
-    return _each_once([_checked(name, value, sources[name]) for name, value in table.items()])
+def configured_headers(table: Mapping[str, Any], source: str) -> tuple[Header, ...]:
+    """Return the headers in a table of the configuration; `source` is the file and the table. Raises UsageError."""
+    return _each_once([_checked(name, value, source) for name, value in table.items()])
 
 
 def with_configured(typed: tuple[Header, ...], configured: Iterable[Header]) -> tuple[Header, ...]:

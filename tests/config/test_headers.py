@@ -323,7 +323,7 @@ def test_a_look_names_where_each_header_is(smai: Smai, config: Config, tmp_path:
     path = config('base_url = "https://x.example/v1"\n\nheaders = {X-Profile = "1"}\n')
     file = private(tmp_path / "h", "\nX-File: 1\n")
     shown = json.loads(smai("ask", "--dry-run", "-H", f"@{file}", "-H", "accept-Language: de", "hi").stdout)["headers"]
-    assert shown["X-Profile"] == f"({path}:3)"
+    assert shown["X-Profile"] == f"({path})"
     assert shown["X-File"] == f"({file}:2)"
     assert shown["accept-Language"] == "(-H number 2)"
 
@@ -450,21 +450,21 @@ def test_a_file_of_headers_is_no_part_of_the_prompt_and_is_not_written(smai: Sma
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('headers = "X-A: hush"\n', ":1: headers is not a table of texts"),
-        ("[headers]\n\nX-A = 1\n", ":1: headers is not a table of texts"),
-        ('[headers]\n\nHost = "hush"\n', ":3: the header Host is smai's own; leave it out"),
-        ('[headers]\n"X A" = "hush"\n', ":2: what stands before the colon is no name of a header"),
-        ('[profile.p.headers]\n\nX-A = "hush\\n"\n', ":3: the value of the header X-A holds a line end"),
-        ('[headers]\nX-A = ""\n', ":2: the header X-A has no value"),
-        ('[headers]\nX-A = "1"\nx-a = "hush"\n', ":3: the header x-a is there twice"),
-        ('key_header = "Authorization"\n', ":1: the header Authorization is smai's own"),
-        ('key_header = "a b"\n', ":1: what stands before the colon is no name of a header"),
-        ('base_url = "http://x.example"\nallow_http = true\n', ":2: allow_http at the top would be for every server"),
-        ("[profile.p]\nallow_http = true\n", ":2: allow_http without a base_url"),
-        ('[profile.p]\nbase_url = "http://x"\nallow_http = 1\n', ":3: allow_http is not true or false"),
+        ('headers = "X-A: hush"\n', ": headers is not a table of texts"),
+        ("[headers]\n\nX-A = 1\n", ": headers is not a table of texts"),
+        ('[headers]\n\nHost = "hush"\n', ": the header Host is smai's own; leave it out"),
+        ('[headers]\n"X A" = "hush"\n', ": what stands before the colon is no name of a header"),
+        ('[profile.p.headers]\n\nX-A = "hush\\n"\n', " [profile.p]: the value of the header X-A holds a line end"),
+        ('[headers]\nX-A = ""\n', ": the header X-A has no value"),
+        ('[headers]\nX-A = "1"\nx-a = "hush"\n', ": the header x-a is there twice"),
+        ('key_header = "Authorization"\n', ": the header Authorization is smai's own"),
+        ('key_header = "a b"\n', ": what stands before the colon is no name of a header"),
+        ('base_url = "http://x.example"\nallow_http = true\n', ": allow_http at the top would be for every server"),
+        ("[profile.p]\nallow_http = true\n", " [profile.p]: allow_http without a base_url"),
+        ('[profile.p]\nbase_url = "http://x"\nallow_http = 1\n', " [profile.p]: allow_http is not true or false"),
     ],
 )
-def test_a_mistake_in_the_configuration_is_told_with_its_line(tmp_path: Path, text: str, words: str) -> None:
+def test_a_mistake_in_the_configuration_names_its_table(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "smai").mkdir()
     (tmp_path / "smai" / "config.toml").write_text(text)
     with pytest.raises(UsageError) as caught:

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json.encoder
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import ModuleType
 
 from smai_cli.batch.input.canonical import canonical_json
@@ -54,14 +54,6 @@ class Encoding:
             escaped = self._canonical(request, line)
         return frame.digest(escaped)
 
-    def digest_of_prompt(self, line: Line) -> Callable[[bytes], bytes] | None:
-        """Return what makes the digest of a request that differs from that of `line` in its prompt only.
-
-        It takes the prompt as JSON. None where no such thing can be made. Raises UsageError.
-        """
-        frame = self._framed(line)
-        return None if frame.before is None else frame.digest
-
     def _framed(self, line: Line) -> "_Frame":
         request = line.request
         if not request.messages or len(request.messages) > _MOST or not isinstance(request.messages[-1].content, str):
@@ -91,7 +83,7 @@ class _Frame:
 
     def digest(self, prompt: bytes) -> bytes:
         """Return the SHA-256 of the body with `prompt`, as JSON, in its place."""
-        assert self.before  # noqa: S101  # whoever asks has looked
+        assert self.before  # noqa: S101  # the caller has checked
         digest = self.before.copy()
         digest.update(prompt)
         digest.update(self.after)

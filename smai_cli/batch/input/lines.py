@@ -1,12 +1,11 @@
 """A line of the input -> what is asked in it: JSON Lines in three forms, or text."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from smai_cli.batch.input.template import Template
-from smai_cli.batch.plain import PlainPattern, decoded_id
 from smai_cli.errors import UsageError
 from smai_cli.files import utf8_in
 from smai_cli.frozen import Frozen
@@ -116,25 +115,6 @@ def read_line(number: int, data: bytes, defaults: Defaults) -> Line:
         raise
     except UsageError as error:
         raise LineError(error.what, error.hint, head.id, head.form) from error
-
-
-# A prompt, perhaps with an id before or behind it; its first character shows that it is not blank.
-_PLAIN = PlainPattern(
-    rb'\{(?:"(?:custom_)?id": ?(-?COUNT|TEXT), ?)?"prompt": ?(?="[0-9A-Za-z])(TEXT)'
-    rb'(?:, ?"(?:custom_)?id": ?(-?COUNT|TEXT))?\}\r?\n?'
-)
-
-
-def plain_line(data: bytes, digest_of: Callable[[bytes], bytes]) -> tuple[str | int | None, bytes] | None:
-    """Return the id of a line, and the digest of its request; None where it is to be read in full.
-
-    `digest_of` takes the prompt as JSON, as the body of a request has it.
-    """
-    found = _PLAIN.match(data)
-    if found is None:
-        return None
-    before, prompt, behind = found.groups()
-    return None if before and behind else (decoded_id(before or behind or b"null"), digest_of(prompt))
 
 
 class _Head(NamedTuple):

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 from smai_cli.batch.input.lines import OPENAI
-from smai_cli.batch.plain import PlainPattern, decoded_id
 from smai_cli.batch.results.collector import Answer
 from smai_cli.batch.results.openai_body import completion_body
 from smai_cli.errors import SmaiError, Status
@@ -233,16 +232,6 @@ class Known(NamedTuple):
     is_forbidden: bool = False
 
 
-# A complete result in the flat form with nothing beside it.
-_PLAIN = PlainPattern(
-    rb'\{"id":(null|-?COUNT|TEXT),"index":(COUNT),"complete":true,"text":TEXT,(?:"reasoning":TEXT,)?'
-    rb'(?:"extra":OBJECT,)?"finish_reason":(?:null|TEXT),"model":(?:null|TEXT),"usage":OBJECT,"request_id":(?:null|TEXT),'
-    rb'"usage_source":TEXT,"retries":COUNT,"first_delta_s":SECONDS,"elapsed_s":SECONDS,'
-    rb'"request":"sha256:([0-9a-f]{64})",(?:"line_digest":"sha256:([0-9a-f]{64})",)?(?:"copy":(COUNT),)?'
-    rb'"exit_status":0,"error":null\}\n'
-)
-
-
 def lines_in(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Yield each line of a file of results with its offset, without the BOM that some editors put before the first."""
     offset = 0
@@ -255,21 +244,6 @@ def lines_in(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 def read_result(data: bytes) -> Known | None:
     """Return what a line of results says; None for what is not a result."""
-    return plain_result(data) or _read_any(data)
-
-
-def plain_result(data: bytes) -> Known | None:
-    """Return what a line of results says; None where it is to be read in full."""
-    found = _PLAIN.match(data)
-    if found is None:
-        return None
-    name, number, digest, line, copy = found.groups()
-    line_digest = bytes.fromhex(line.decode()) if line else b""
-    digest = bytes.fromhex(digest.decode())
-    return Known(decoded_id(name), digest, int(copy or 1), int(number), Status.COMPLETE, line_digest)
-
-
-def _read_any(data: bytes) -> Known | None:
     try:
         value = json.loads(data)
         name = value["custom_id"] if _is_openai(value) else value["id"]
