@@ -94,13 +94,13 @@ class Preconnect:
         return made
 
     def _run(self) -> None:
-        context = _Later(lambda: tls_context(self._ca_file))  # parsing a large bundle takes as long as a round trip
-        try:
+        try:  # whatever happens, `take` must not wait for ever
+            context = _Later(lambda: tls_context(self._ca_file))  # parsing a large bundle takes as long as a round trip
             with contextlib.ExitStack() as on_failure:
                 reached = self._connected()
                 on_failure.enter_context(reached.connection)
                 self._shake_hands(reached, context.result())
-        except (OSError, ValueError) as exc:
+        except (OSError, ValueError, RuntimeError, MemoryError) as exc:  # RuntimeError: no thread
             if not self.cancellation.is_cancelled:
                 self._trace(f"no connection ahead: {getattr(exc, 'strerror', None) or exc}")
             self.cancellation.cancel()

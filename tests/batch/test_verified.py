@@ -18,6 +18,7 @@ from batching import Ask, Desk, MakeChaos, MakeDesk, Questions, command, encoded
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from outfolder import names, partial
+from preload import preloaded
 from process import NO_BYTECODE
 
 from smai_cli.batch.feed import Feed
@@ -248,14 +249,7 @@ def test_results_that_another_process_appends_are_not_deleted(tmp_path: Path) ->
 @pytest.fixture(scope="session")
 def no_locks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a process for which every lock succeeds at once, as on NFS with local locks."""
-    folder = tmp_path_factory.mktemp("flock")
-    compiler = shutil.which("cc")
-    if compiler is None:
-        assert "CI" not in os.environ
-        pytest.skip("there is no C compiler")
-    (folder / "flock.c").write_text(FLOCK)
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "flock.so", folder / "flock.c"], check=True)
-    return {"LD_PRELOAD": str(folder / "flock.so"), **NO_BYTECODE}
+    return preloaded(tmp_path_factory.mktemp("flock"), FLOCK) | NO_BYTECODE
 
 
 @pytest.mark.parametrize("attempt", range(3))

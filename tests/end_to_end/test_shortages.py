@@ -8,11 +8,16 @@ from urllib.parse import urlsplit
 
 import pytest
 from conftest import Config, Server
+from preload import preloaded
 from process import SMAI, Result, can_trace
+from rawserver import PLAIN_ANSWER, Serve, certificates, reach
 
 import smai_cli
 from smai_cli.errors import BrokenError, ConnectError, OutputError, Status, UsageError, failure_of
 
+pytest_plugins = ["rawserver"]
+
+LIMIT_S = 20
 EMFILE = "Too many open files; try again later, or raise ulimit -n"
 
 
@@ -177,3 +182,31 @@ def test_a_shortage_is_told_from_a_mistake_and_from_a_defect(exc: BaseException,
     if status == Status.BUSY:
         assert error
         assert error.retryable
+
+
+# Lets a process create one thread and no more, as a limit of processes does (pthread_create(3), EAGAIN).
+ONE_THREAD = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+static int created;
+int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *), void *arg) {
+    static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    if (!real) real = dlsym(RTLD_NEXT, "pthread_create");
+    return created++ ? EAGAIN : real(thread, attr, start, arg);
+}
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--connect-timeout", "0"]])
+def test_a_run_over_tls_without_a_second_thread_ends_with_one_line(
+    serve: Serve, environment: dict[str, str], tmp_path: Path, options: list[str]
+) -> None:
+    server = serve(*PLAIN_ANSWER, tls=certificates().context)
+    env = environment | reach(server) | preloaded(tmp_path, ONE_THREAD)
+    done = subprocess.run(
+        [SMAI, "ask", "-n", *options, "hi"], env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
+    message = "smai: the system gives smai no more threads; try again later, or allow it more processes\n"
+    assert (done.returncode, done.stdout, done.stderr) == (6, "", message)
