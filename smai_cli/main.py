@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from smai_cli.errors import SmaiError
     from smai_cli.http.preconnect import Preconnect
 
-# They load at once what they may need: descriptors may run out, and files may be replaced.
-_LONG_LIVED = (["batch"], ["mock"], ["serve"])
-
 
 def main() -> "NoReturn":
     """Run `smai` with the arguments of the process, and leave it; never returns."""
@@ -76,10 +73,6 @@ def _open_nothing() -> None:
 
 def _run(args: list[str], *, stdout_is_closed: bool) -> int:
     """Run the command line `args`; return the exit status."""
-    if args[:1] not in _LONG_LIVED:
-        from smai_cli.lazy_imports import import_lazily  # noqa: PLC0415
-
-        import_lazily()
     early = None if stdout_is_closed else _begin_early(args)
     import errno  # noqa: PLC0415
     import io  # noqa: PLC0415
@@ -125,11 +118,11 @@ def _print_traceback(exc: BaseException) -> None:
 
 
 def _begin_early(args: list[str]) -> "Preconnect | None":
-    """Begin to connect to the server that the command line `args` is certain to ask; None where that has to wait."""
-    from smai_cli.cli.glance import server_at_a_glance  # noqa: PLC0415
+    """Begin to connect to the server that the command line `args` will most likely ask; None where that is unclear."""
+    from smai_cli.cli.early_connect import likely_server  # noqa: PLC0415
     from smai_cli.config.places import DEFAULT_CONNECT_TIMEOUT_S, ca_file_named  # noqa: PLC0415
 
-    server = server_at_a_glance(args, os.environ, stdin_is_terminal=os.isatty(0))
+    server = likely_server(args, os.environ)
     _, ca_file = ca_file_named(os.environ) or ("", None)
     if server is None or (ca_file and not os.access(ca_file, os.R_OK)):
         return None

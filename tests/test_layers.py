@@ -29,7 +29,7 @@ PACKAGES = {
     "answer": set(),
 }
 SHARED = {"__init__", "errors", "text", "clocks", "files", "frozen", "jsonl", "trace"}
-EDGE = {"main", "__main__", "lazy_imports", "signals"}
+EDGE = {"main", "__main__", "signals"}
 
 
 def package_of(name: str) -> str:

@@ -1,6 +1,5 @@
 """Command lines that a person may get wrong: none of them is read as something else, and sent."""
 
-import itertools
 import json
 import re
 import subprocess
@@ -14,7 +13,6 @@ from process import Result
 
 from smai_cli.cli.command_table import COMMANDS
 from smai_cli.cli.commands.ask import ask
-from smai_cli.cli.glance import server_at_a_glance
 from smai_cli.cli.group import smai as group
 from smai_cli.cli.parsing.words import check_words, options_of
 from smai_cli.errors import UsageError
@@ -145,20 +143,6 @@ def test_an_unset_variable_is_status_2(
     mock = server()
     result = smai("ask", *words, "hi", env={"SMAI_BASE_URL": mock.url, "PWD": str(tmp_path)})
     assert_refused(result, mock, message, "is a variable empty?")
-
-
-def test_no_word_that_a_glance_takes_for_certain_is_refused_later() -> None:
-    words = ["hi", "-", "--", "-n", "-x", "-nx", "-m", "-mo3", "-m o3", "-m=3", "-mode1", "-s", "-s1", "-t1", "-no-3"]
-    words += ["--final", "--system=", "--system=-x", "--extract", "-extract", "\u2014n", "\u2014 3", "-5", "", "--stop"]
-    environ = {"SMAI_BASE_URL": "https://llm.example"}
-    certain = 0
-    for size in range(1, 4):
-        for args in itertools.product(words, repeat=size):
-            if server_at_a_glance(["ask", *args], environ, stdin_is_terminal=True):
-                check_words(ask, args)
-                ask.make_context("ask", list(args), parent=CONTEXT)
-                certain += 1
-    assert certain > 100
 
 
 # Operands.

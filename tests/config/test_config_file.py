@@ -194,7 +194,7 @@ def test_a_home_that_is_not_absolute_is_none(smai: Smai, environment: dict[str, 
     result = smai("ask", "hi", env={"HOME": ".", "XDG_CONFIG_HOME": str(tmp_path / "xdg")})
     assert (result.status, result.stderr) == (
         2,
-        f"smai: there is no home for the key_file ~/key; set HOME, or check {path}:1\n",
+        f"smai: there is no home for the key_file ~/key; set HOME, or check {path}\n",
     )
 
 

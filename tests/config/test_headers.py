@@ -335,7 +335,9 @@ def test_config_shows_the_names_of_headers_and_stays_a_configuration_file(smai: 
     )
     result = smai("config", "-p", "p")
     assert SECRET.encode() not in result.stdout
-    assert re.search(rf'^# headers = {{"X-Key" = "..."}} +# {path}:5$'.encode(), result.stdout, re.MULTILINE)
+    assert re.search(
+        rf'^# headers = {{"X-Key" = "..."}} +# {path} \[profile.p\]$'.encode(), result.stdout, re.MULTILINE
+    )
     assert re.search(rb'^key_header = "api-key" ', result.stdout, re.MULTILINE)
     path.write_bytes(result.stdout)
     assert smai("config").status == 0

@@ -234,7 +234,7 @@ def test_logout_all_forgets_every_key_and_needs_no_configuration(smai: Smai, con
     )
     assert smai("logout", "--all", "--base-url", A).status == 2
     result = smai("logout")  # nobody knows for which server
-    assert (result.status, f"{path}:1: unknown key modle" in result.stderr) == (2, True)
+    assert (result.status, f"{path}: unknown key modle" in result.stderr) == (2, True)
     assert result.stderr.endswith(", or name the server with --base-url\n")
     assert smai("logout", "--base-url", B).status == 0
     assert json.loads(keys.read_text()) == {"": {A: KEY}, "work": {A: KEY}}

@@ -338,7 +338,7 @@ def test_config_lists_all_profiles_with_server_variable_and_state_and_never_a_ke
     result = smai("config", "--profiles", env={"OPENAI_API_KEY": KEY, "TEAM_KEY": " "})
     rows = [re.split(" {2,}", line) for line in result.stdout.decode().splitlines()]
     assert rows[:4] == [
-        ["work", "https://work.example/v1", "-", f"key from key_command ({path}:3)"],
+        ["work", "https://work.example/v1", "-", f"key from key_command ({path} [profile.work])"],
         ["team", "https://team.example/v1?api-key=...", "TEAM_KEY", "not set"],
         ["openai", "https://api.openai.com/v1", "OPENAI_API_KEY", "set"],
         ["anthropic", "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY", "not set"],
@@ -426,4 +426,4 @@ def test_a_parameter_that_no_server_takes_is_refused_with_its_place(
     path = config(f"[profile.role]\n{line}\n")
     result = smai("ask", "-p", "role", "--mock", "hi")
     assert (result.status, result.stderr.count("\n")) == (2, 1)
-    assert f"{path}:2: {words}" in result.stderr
+    assert f"{path} [profile.role]: {words}" in result.stderr

@@ -45,7 +45,9 @@ def test_a_typed_profile_goes_before_an_exported_base_url_and_gets_not_its_key(
     env = {"SMAI_BASE_URL": exported.url, "SMAI_API_KEY": KEY}
     assert smai("ask", "-p", "work", "hi", env=env).status == 0
     assert (len(work.received), sent(work), len(exported.received)) == (1, None, 0)
-    assert f'base_url = "{work.url}"  # {path}:2\n' in smai("config", "-p", "work", env=env).stdout.decode()
+    assert (
+        f'base_url = "{work.url}"  # {path} [profile.work]\n' in smai("config", "-p", "work", env=env).stdout.decode()
+    )
     typed = smai("ask", "-p", "work", "--base-url", exported.url, "hi", env=env)
     assert (typed.status, len(exported.received), sent(exported)) == (0, 1, f"Bearer {KEY}")
 
@@ -82,13 +84,13 @@ def test_config_and_doctor_tell_the_same_order_as_a_run(smai: Smai, server: Serv
     env = {"SMAI_BASE_URL": "http://127.0.0.1:1/v1", "SMAI_API_KEY": "sk-other", "SMAI_MODEL": "mine"}
     shown = smai("config", "-p", "work", env=env).stdout.decode()
     sources = {line.split(" = ")[0]: line.split("  # ")[1] for line in shown.splitlines() if " = " in line}
-    assert (sources["base_url"], sources["model"]) == (f"{path}:2", f"{path}:3")
-    assert shown.endswith(f"# key: set, from key_command ({path}:4)\n")
+    assert (sources["base_url"], sources["model"]) == (f"{path} [profile.work]",) * 2
+    assert shown.endswith(f"# key: set, from key_command ({path} [profile.work])\n")
     result = smai("doctor", "--json", "-p", "work", env=env)
     details = {check["check"]: check["detail"] for check in map(json.loads, result.stdout.splitlines())}
-    assert details["base_url"] == f"{work.url}, from {path}:2"
-    assert details["key"] == f"set, from key_command ({path}:4)"
-    assert details["model"] == f"gpt-4.1, from {path}:3, is listed"
+    assert details["base_url"] == f"{work.url}, from {path} [profile.work]"
+    assert details["key"] == f"set, from key_command ({path} [profile.work])"
+    assert details["model"] == f"gpt-4.1, from {path} [profile.work], is listed"
     assert (result.status, sent(work)) == (0, f"Bearer {KEY}")
 
 
@@ -185,8 +187,8 @@ def test_a_refusal_names_where_the_key_came_from(smai: Smai, server: Server, con
     refused(smai("ask", "hi", env=env), "check the key from SMAI_API_KEY")
     refused(smai("models", env=env), "check the key from SMAI_API_KEY")
     refused(smai("ask", "--key-file", file, "hi", env=env), f"check the key from the file {file}")
-    refused(smai("ask", "-p", "file", "hi"), f"check the key from the file {beside} ({path}:3)")
-    refused(smai("ask", "-p", "command", "hi"), f"check the key from key_command ({path}:6)")
+    refused(smai("ask", "-p", "file", "hi"), f"check the key from the file {beside} ({path} [profile.file])")
+    refused(smai("ask", "-p", "command", "hi"), f"check the key from key_command ({path} [profile.command])")
     refused(smai("ask", "--base-url", url, "hi"), "no key was sent; use --key-file or smai login")
     refused(
         smai("ask", "hi", env={"SMAI_BASE_URL": url}),

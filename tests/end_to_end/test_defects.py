@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -156,3 +157,23 @@ def test_the_mock_answers_http_1_0_and_refuses_what_is_no_request(smai: Smai, se
         )
         assert b"invalid_request" in answer.stdout
     assert smai("mock", "--reply", b"caf\xe9").status == 2
+
+
+def test_a_defect_is_reported_also_where_nothing_can_be_loaded_any_more() -> None:
+    script = """
+import sys
+from smai_cli.cli import group
+from smai_cli.main import main
+
+def fails(*arguments, **more):
+    raise KeyError("a defect")
+
+group.smai.main = fails
+sys.modules["traceback"] = None
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "KeyError('a defect')\nsmai: this is a defect in smai; please report it with the lines above\n"
+    )

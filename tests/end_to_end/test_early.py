@@ -1,4 +1,4 @@
-"""The connection begins before click is imported, where it is certain at a glance which server will be asked.
+"""The connection begins before click is imported, where the command line shows which server will be asked.
 
 No clock is read: a module `click` that is found before the real one waits until the test lets it go on.
 """
@@ -52,7 +52,7 @@ def test_the_connection_is_made_before_click_is_imported(serve: Serve, ask: Ask,
     assert (server.connections, len(server.requests)) == (1, 1)
 
 
-def test_another_server_than_the_one_at_a_glance_gets_the_request_alone(serve: Serve, ask: Ask, tmp_path: Path) -> None:
+def test_another_server_than_the_likely_one_gets_the_request_alone(serve: Serve, ask: Ask, tmp_path: Path) -> None:
     is_left = threading.Event()
 
     def is_told_nothing(connection: socket.socket) -> Request:
@@ -62,7 +62,7 @@ def test_another_server_than_the_one_at_a_glance_gets_the_request_alone(serve: S
 
     seen = serve(*PLAIN_ANSWER, tls=certificates().context, reads=is_told_nothing)
     meant = serve(*PLAIN_ANSWER, tls=certificates().context)
-    # Between the glance and the command line the environment becomes another one.
+    # Between the first look and the parsed command line the environment becomes another one.
     env = stub_click(tmp_path, f"import os; os.environ['SMAI_BASE_URL'] = {meant.url!r}")
     assert ask(seen, env=env) == (0, OUT, "")
     assert is_left.wait(LIMIT_S)
@@ -119,12 +119,11 @@ ROWS = [
         pytest.param(args, env, 0, id=" ".join([*env, *args]), marks=pytest.mark.thorough)
         for args, env in (
             (("ask", "--help"), {}),
-            (("ask", "-n"), {}),
             (("ask", "-nv", "hi"), {}),
             (("ask", "-n", "--dry-run", "hi"), {}),
             (("ask", "-n", "--curl", "hi"), {}),
             (("ask", "-n", "-o", "answer.txt", "hi"), {}),
-            (("ask", "-n", "--mispelt", "hi"), {}),
+            (("ask", "-n", "--misspelt", "hi"), {}),
             (("ask", "-n", "-p", "work", "hi"), {}),
             (("models",), {}),
             ((), {"_SMAI_COMPLETE": "bash_complete", "COMP_WORDS": "smai ask h", "COMP_CWORD": "2"}),

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import click
 
-from smai_cli.cli.glance import DASHES
 from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import say
 from smai_cli.text import one_line
@@ -21,6 +20,8 @@ _SPACE = re.compile(r"\s")
 # A single dash with so many letters after it may be a long option; fewer are several short ones.
 _FEWEST_LETTERS = 3
 _SHOWN = 60
+# What word processors put in place of the dash of ASCII.
+DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
 _WORDS = "smai_cli.words"
 
 
