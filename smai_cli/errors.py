@@ -23,6 +23,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from enum import Enum, IntEnum
 
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without the time to import typing
+if TYPE_CHECKING:
+    from typing import Any, Self
+
 
 class Status(IntEnum):
     """The exit statuses, as the manual lists them; signals are not in it, smai dies by the real ones."""
@@ -109,6 +113,8 @@ class SmaiError(Exception):
     that. `wait_s` is for how many seconds it asks to wait, `reset_s` after how many a rate limit that is used up is
     full again, which is longer than needed. `http_status` and `request_id` are those of its answer.
     `unknown_parameters` are the parameters of the request that it does not know or support.
+
+    Nothing of it changes once it exists; `replaced` returns another one.
     """
 
     status = Status.DEFECT
@@ -144,8 +150,16 @@ class SmaiError(Exception):
         self.request_id = request_id
         self.unknown_parameters = unknown_parameters
 
+    def replaced(self, **changes: "Any") -> "Self":
+        """Return the same failure with some of its attributes changed, by the names of `__init__`."""
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__ | changes)
+        other.args = (other.what,)
+        other.__cause__ = self.__cause__
+        return other
+
     def __str__(self) -> str:
-        """Return `what happened; what to do next`, the text behind `smai: `."""
+        """Return `what happened; what to do next`, the text after `smai: `."""
         return f"{self.what}; {self.hint}" if self.hint else self.what
 
 

@@ -1,12 +1,14 @@
 """Which package may use which: data goes down through them and does not come back up."""
 
 import ast
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import smai_cli
+from smai_cli.errors import SmaiError
 
 PACKAGE = Path(smai_cli.__file__).parent
 MODULES = {
@@ -175,6 +177,27 @@ def test_modules_and_functions_stay_readable() -> None:
             if isinstance(node, ast.FunctionDef):
                 lines = (node.end_lineno or 0) - node.lineno + 1
                 assert lines <= 45, f"{name}.{node.name} has {lines} lines"
+
+
+# What SmaiError.__init__ takes, and `__cause__` apart.
+ERROR_ATTRIBUTES = {*inspect.signature(SmaiError.__init__).parameters} - {"self"}
+ERROR_NAMES = {"error", "failure", "exc", "refusal", "outcome.error"}
+
+
+def test_no_failure_is_changed_after_it_was_made_and_no_condition_compares_its_words() -> None:
+    """A failure is decided about by its kind, status, cause or code: servers change their words."""
+    for name, tree in MODULES.items():
+        for node in ast.walk(tree):
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            targets = [node.target] if isinstance(node, ast.AugAssign | ast.AnnAssign) else targets
+            for target in [leaf for one in targets for leaf in ast.walk(one) if isinstance(leaf, ast.Attribute)]:
+                is_error = ast.unparse(target.value) in ERROR_NAMES
+                assert not (is_error and target.attr in ERROR_ATTRIBUTES), f"{name}: {ast.unparse(node)}"
+            if isinstance(node, ast.Compare):
+                words = [f"{error}.{attribute}" for error in ERROR_NAMES for attribute in ("what", "hint")]
+                words += [f"str({error})" for error in ERROR_NAMES - {"exc"}]
+                sides = [ast.unparse(side) for side in (node.left, *node.comparators)]
+                assert not {*words} & {*sides}, f"{name}: {ast.unparse(node)}"
 
 
 def test_importing_the_pump_needs_no_http_library() -> None:

@@ -26,6 +26,7 @@ _LISTED = 3
 _DEPTH = 3
 # Parameters that not every server knows, and that smai can do without or call by another name.
 _DISPENSABLE = ("max_tokens", "max_completion_tokens")
+_OF_USAGE = ("stream_options", "include_usage")
 # What servers say of a parameter that they do not know, or not for this model.
 _UNKNOWN = re.compile(
     r"(?i)unsupported|unrecogni[sz]ed|unknown|unexpected|extra (inputs|fields)|extra_forbidden|does ?n[o']t support"
@@ -117,15 +118,17 @@ def api_error_of(error: Any, depth: int = 0) -> ApiError:
 def unknown_parameters(api_error: ApiError) -> frozenset[str]:
     """Return those parameters that smai can leave out or rename, and that a refusal blames for being there at all.
 
+    A refusal that names `stream_options` or its member blames it: it has no value that could be wrong.
+
     OpenAI: "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'
     instead.", code unsupported_parameter. Mistral, by FastAPI: "max_completion_tokens: Extra inputs are not permitted"
     (editor-code-assistant/eca#231). LiteLLM: "does not support parameters: {'max_completion_tokens': 4096}"
     (BerriAI/litellm#10910). A value that is too large is another matter: a limit must not be lost.
     """
     text = " ".join((api_error.message, api_error.param, *api_error.kinds))
-    if not _UNKNOWN.search(text) or _OUT_OF_RANGE.search(text):
-        return frozenset()
-    return frozenset(name for name in _DISPENSABLE if re.search(rf"\b{name}\b", text))
+    is_unknown = _UNKNOWN.search(text) and not _OUT_OF_RANGE.search(text)
+    names = (*_OF_USAGE, *_DISPENSABLE) if is_unknown else _OF_USAGE
+    return frozenset(name for name in names if re.search(rf"\b{name}\b", text))
 
 
 def api_error_in_body(body: bytes) -> ApiError:

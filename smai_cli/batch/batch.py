@@ -137,7 +137,8 @@ class Batch:
         if isinstance(failure, _TokenLimitError):
             if not missing and self._schedule.is_exhausted(_END_S):
                 return None  # the last line took the last tokens
-            failure.what += f"; {missing} lines are left" if missing else "; the rest of the input is left"
+            left = f"{missing} lines are left" if missing else "the rest of the input is left"
+            failure = failure.replaced(what=f"{failure.what}; {left}")
         if failure or self._ends_s < math.inf:
             return failure
         if missing:
@@ -209,7 +210,7 @@ class Batch:
         if error and self._deadline.left_s() <= 0:
             self._schedule.close()
         elif self._schedule.end(turn, error):
-            answer.outcome.error = error and as_result(error)
+            answer.outcome.error = error and as_result(error, tries.last_hint)
             self._settle(tries.job, answer, answer.outcome.error)
 
     def _ask(self, line: Line, dialect: pump.Dialect, turn: Turn, post: Post) -> Answer:

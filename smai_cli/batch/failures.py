@@ -109,10 +109,13 @@ def kind_of(failure: SmaiError, *, has_begun: bool) -> Kind:
     return kind
 
 
-def as_result(failure: SmaiError) -> SmaiError:
-    """Return the failure that goes into the result of its line: a 403 of one line is a refusal, status 4."""
+def as_result(failure: SmaiError, hint: str = "") -> SmaiError:
+    """Return the failure that goes into the result of its line: a 403 of one line is a refusal, status 4.
+
+    `hint`, if it is not empty, replaces that of the failure.
+    """
     if not isinstance(failure, AccessError):
-        return failure
+        return failure.replaced(hint=hint or failure.hint)
     return RefusedError(
         failure.what,
         "check what the line asks for; if every line is refused, check the key and the account",

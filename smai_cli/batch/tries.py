@@ -31,10 +31,8 @@ class LineDeadline(Deadline):
         """Return the failure that its end is."""
         if self._run.left_s() <= 0:
             return self._run.error()
-        error = super().error()
-        error.what = f"timed out: the line took {self._timeout_s:g} s in all"
-        error.hint = "raise --timeout, or try again"
-        return error
+        what = f"timed out: the line took {self._timeout_s:g} s in all"
+        return super().error().replaced(what=what, hint="raise --timeout, or try again")
 
 
 class SingleTry(Retries):
@@ -44,9 +42,9 @@ class SingleTry(Retries):
         super().__init__(spent, lambda _: None)
         self.spent = spent
 
-    def wait(self, error: SmaiError, *, holds_back: bool) -> bool:  # noqa: ARG002  # the signature of Retries
-        """Return False: this was the only try."""
-        return False
+    def wait(self, error: SmaiError, *, holds_back: bool) -> SmaiError | None:  # noqa: ARG002  # as Retries
+        """Return the failure: this was the only try."""
+        return error
 
 
 class Tries:
@@ -54,7 +52,8 @@ class Tries:
 
     `spent` counts the retries, `refusals` how often it was refused for a limit since `through_before` requests of the
     run had got through. `is_postponed`: it was moved to the end of the queue. `started_s` (monotonic) and `deadline`
-    are those of the line, None before its first try and again after a wait that does not count.
+    are those of the line, None before its first try and again after a wait that does not count. `last_hint` replaces
+    the hint of the last failure, if it is not empty.
     """
 
     def __init__(self, job: Job) -> None:
@@ -64,6 +63,7 @@ class Tries:
         self.refusals = 0
         self.through_before = 0
         self.is_postponed = False
+        self.last_hint = ""
         self.started_s: float | None = None
         self.deadline: Deadline | None = None
 
@@ -97,17 +97,17 @@ class Tries:
     def next_pause_s(self, failure: SmaiError, limit: int) -> float | None:
         """Return how long the line waits for its next try of at most `limit` retries, and count that one.
 
-        None where there is none: then the failure is final, and its hint says so if the server asks for a longer wait
+        None if it has none: then the failure is final, and `last_hint` says so if the server asks for a longer wait
         than there is time.
         """
         if failure.again is Again.NEVER or self.spent >= limit:
             return None
         if failure.wait_s is not None and failure.wait_s > LONGEST_WAIT_S:
-            failure.hint = f"the server asks to wait {math.ceil(failure.wait_s)} s; try again then"
+            self.last_hint = f"the server asks to wait {math.ceil(failure.wait_s)} s; try again then"
             return None
         pause_s = _doubled_s(self.spent + 1) if failure.wait_s is None else _spread(failure.wait_s)
         if self.deadline and pause_s >= self.deadline.left_s():
-            failure.hint = f"the next try would come in {pause_s:.1f} s, when the time for it is over"
+            self.last_hint = f"the next try would come in {pause_s:.1f} s, when the time for it is over"
             return None
         self.spent += 1
         return pause_s

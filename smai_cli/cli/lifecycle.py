@@ -87,8 +87,7 @@ class Lifecycle:
         self._status = failure.status if failure else Status.COMPLETE
         if failure is None:
             return Status.COMPLETE
-        failure.what, failure.hint = self.without_key(failure.what), self.without_key(failure.hint)
-        say(str(failure))
+        say(self.without_key(str(failure)))
         return failure.status
 
     def say(self, line: str) -> None:

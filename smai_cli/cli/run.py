@@ -170,7 +170,7 @@ class Run:
             names = one_line(", ".join(outcome.calls.names[:_TOOLS_SHOWN]), 200)
             self.life.say(f"the model asks for a tool: {names}; --tool-calls prints the calls")
         if outcome.error and self.endpoint:
-            self.endpoint.explain(outcome.error)
+            outcome.error = self.endpoint.explain(outcome.error)
         self.life.tell(outcome.error)
         if self._tracer:
             self._tracer(f"end: {self._stdout.written} bytes on stdout, exit status {int(outcome.status)}")

@@ -60,12 +60,14 @@ class Endpoint(NamedTuple):
         sent = [secret for header in self.headers for secret in header.secrets]
         return Secrets([*([self.key] if self.key else []), *sent, *map(Secret, values)])
 
-    def explain(self, error: SmaiError) -> None:
-        """Put into the hint of a refusal what is known here: where the key came from, or that /v1 may be missing."""
+    def explain(self, error: SmaiError) -> SmaiError:
+        """Return a refusal with a better hint: where the key came from, or that /v1 may be missing."""
         if error.cause in _ABOUT_THE_KEY and self.key_note:
-            error.hint = hint_for(error.cause, f"the key from {self.key_note}") if self.key else self.key_note
-        elif error.cause is Cause.NOT_FOUND and not urlsplit(self.base_url).path.strip("/"):
-            error.hint = "check --base-url: /v1 may be missing at its end"
+            hint = hint_for(error.cause, f"the key from {self.key_note}") if self.key else self.key_note
+            return error.replaced(hint=hint)
+        if error.cause is Cause.NOT_FOUND and not urlsplit(self.base_url).path.strip("/"):
+            return error.replaced(hint="check --base-url: /v1 may be missing at its end")
+        return error
 
     def for_list(self) -> "Endpoint":
         """Return how GET /models asks this server: a provider may take the key in another header there."""

@@ -290,9 +290,7 @@ class Exchange:
         response = self._begun()
         self.trace(f"headers: {_shown(response)}")
         if not self._is_taken(response):
-            refusal = self._refusal(response)
-            self._endpoint.explain(refusal)
-            raise refusal
+            raise self._endpoint.explain(self._refusal(response))
         if self._sending.malformed and response.status_code == _OK:
             what = f"the server's answer is malformed HTTP: {self._sending.malformed}"
             raise BrokenError(what, "check --base-url, or try again later")
@@ -360,7 +358,7 @@ class Exchange:
             exc, self._route(), connected=sending.connected, is_forwarded=sending.is_forwarded, clocks=self._clocks
         )
         if self._body is None and isinstance(error, BrokenError):  # nothing is billed for a GET
-            error.hint, error.again = "try again", Again.UNANSWERED
+            return error.replaced(hint="try again", again=Again.UNANSWERED)
         return error
 
     def _refusal(self, response: requests.Response) -> SmaiError:

@@ -108,13 +108,13 @@ class Final(Writer):
             try:
                 text = self._fit(text)
             except BrokenError as error:
-                self._keep(text, error)
-                raise
+                raise self._keep(text, error) from error.__cause__
         if text and outcome.error is None:
             self._write(text)
 
-    def _keep(self, text: str, error: BrokenError) -> None:
-        """Keep a text that is not what was asked for, and say in `error` where; stdout gets nothing."""
+    def _keep(self, text: str, error: BrokenError) -> BrokenError:  # noqa: ARG002  # a file keeps it
+        """Keep a text that is not what was asked for; return `error`, which says where. Stdout gets nothing."""
+        return error
 
     def _write(self, text: str) -> None:
         self.out.show((text if text.endswith("\n") else text + "\n").encode())
@@ -127,10 +127,11 @@ class FinalFile(Final):
         super().__init__(out, fit)
         self._name = out.name
 
-    def _keep(self, text: str, error: BrokenError) -> None:
-        if text:
-            self._write(text)
-            error.hint = f"{error.hint}; it is in {self._name}"
+    def _keep(self, text: str, error: BrokenError) -> BrokenError:
+        if not text:
+            return error
+        self._write(text)
+        return error.replaced(hint=f"{error.hint}; it is in {self._name}")
 
 
 WRITERS: dict[str, type[Writer]] = {"text": Text, "raw": Raw, "jsonl": Jsonl, "final": Final}

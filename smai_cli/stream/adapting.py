@@ -45,7 +45,7 @@ class Adaptation:
 
         This happens at most once for each part, so that a server which refuses both names is not asked for ever.
         """
-        if request.include_usage and _blames_usage(error):
+        if request.include_usage and error.unknown_parameters & {"stream_options", "include_usage"}:
             self._include_usage = False
             return True
         sent = dialect.token_limit_name(request.model)
@@ -85,8 +85,3 @@ class Adaptation:
 def _is_unsure(request: Request, name: str) -> bool:
     """Return whether a request has a token limit, which some servers know by another name than `name`."""
     return "max_tokens" in request.options and name in _OTHER_NAMES
-
-
-def _blames_usage(error: SmaiError) -> bool:
-    """Return whether the server refused `stream_options`, which some compatible servers do not know."""
-    return error.http_status in (400, 422) and any(name in error.what for name in ("stream_options", "include_usage"))

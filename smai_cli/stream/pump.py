@@ -129,7 +129,8 @@ def ask(  # noqa: PLR0913  # the parts of a run, each chosen by the edge
         if failure is None:
             return
         is_undelivered = failure.again is Again.UNDELIVERED and not writer.has_delivered
-        if not retries.wait(failure, holds_back=writer.holds_back or is_undelivered):
+        outcome.error = retries.wait(failure, holds_back=writer.holds_back or is_undelivered)
+        if outcome.error:
             return
         outcome.restart()
 

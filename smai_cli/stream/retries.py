@@ -37,8 +37,8 @@ class Retries:
         self._deadline = deadline or Deadline()
         self._sleep = sleep
 
-    def wait(self, error: SmaiError, *, holds_back: bool) -> bool:
-        """Wait for the next try after `error` and return True, or return False at once: then it is final.
+    def wait(self, error: SmaiError, *, holds_back: bool) -> SmaiError | None:
+        """Wait for the next try after `error` and return None, or return the failure at once: then it is final.
 
         Only a failure that `error.again` allows is tried again: one before any answer, or, where nothing was delivered
         (`holds_back`), one in an answer. Where the server asks for more patience than there is, the
@@ -46,19 +46,17 @@ class Retries:
         """
         allowed = error.again is Again.UNANSWERED or (error.again is not Again.NEVER and holds_back)
         if not allowed or self.spent >= self.limit:
-            return False
+            return error
         asked_s = error.reset_s if error.wait_s is None else error.wait_s
         if asked_s is not None and asked_s > LONGEST_WAIT_S:
-            error.hint = f"the server asks to wait {math.ceil(asked_s)} s; try again then"
-            return False
+            return error.replaced(hint=f"the server asks to wait {math.ceil(asked_s)} s; try again then")
         pause_s = self._pause_s(asked_s)
         if pause_s >= self._deadline.left_s():
-            error.hint = f"the next try would come in {pause_s:.1f} s, after --max-time"
-            return False
+            return error.replaced(hint=f"the next try would come in {pause_s:.1f} s, after --max-time")
         self.spent += 1
         self._say(f"{error.what}; try {self.spent + 1} of {self.limit + 1} in {pause_s:.1f} s")
         self._sleep(pause_s)
-        return True
+        return None
 
     def _pause_s(self, asked_s: float | None) -> float:
         """Return what the server asks for and a little more, or 0.5 s doubling, spread by a fifth."""

@@ -32,12 +32,13 @@ class Pauses:
     ],
 )
 def test_what_is_tried_again(error: SmaiError, holds_back: bool, again: bool) -> None:
-    assert Pauses(1).retries.wait(error, holds_back=holds_back) is again
+    assert Pauses(1).retries.wait(error, holds_back=holds_back) is (None if again else error)
 
 
 def test_the_pauses_double_with_jitter_until_the_tries_are_spent() -> None:
     pauses = Pauses(3)
-    assert [pauses.retries.wait(BusyError("503"), holds_back=False) for _ in range(4)] == [True] * 3 + [False]
+    error = BusyError("503")
+    assert [pauses.retries.wait(error, holds_back=False) for _ in range(4)] == [None, None, None, error]
     for pause_s, middle_s in zip(pauses.pauses_s, (0.5, 1.0, 2.0), strict=True):
         assert 0.8 * middle_s <= pause_s <= 1.2 * middle_s
     assert pauses.lines[0].startswith("503; try 2 of 4 in 0.")
@@ -46,17 +47,17 @@ def test_the_pauses_double_with_jitter_until_the_tries_are_spent() -> None:
 
 def test_the_server_decides_the_pause_up_to_two_minutes() -> None:
     pauses = Pauses(5)
-    assert pauses.retries.wait(BusyError("503", wait_s=120), holds_back=False)
+    assert pauses.retries.wait(BusyError("503", wait_s=120), holds_back=False) is None
     (pause_s,) = pauses.pauses_s
     assert 120 <= pause_s <= 125
     error = BusyError("503", "try again later", wait_s=120.5)
-    assert not pauses.retries.wait(error, holds_back=False)
-    assert str(error) == "503; the server asks to wait 121 s; try again then"
+    assert str(pauses.retries.wait(error, holds_back=False)) == "503; the server asks to wait 121 s; try again then"
+    assert str(error) == "503; try again later"
 
 
 def test_a_pause_that_the_server_asks_for_is_spread_upwards_only() -> None:
     pauses = Pauses(100)
-    while pauses.retries.wait(BusyError("503", wait_s=10), holds_back=False):
+    while pauses.retries.wait(BusyError("503", wait_s=10), holds_back=False) is None:
         pass
     assert all(10 <= pause_s <= 11 for pause_s in pauses.pauses_s)
     assert len(set(pauses.pauses_s)) > 50
@@ -64,7 +65,7 @@ def test_a_pause_that_the_server_asks_for_is_spread_upwards_only() -> None:
 
 def test_no_number_of_retries_makes_a_pause_too_long() -> None:
     pauses = Pauses(2000)
-    while pauses.retries.wait(BusyError("503"), holds_back=False):
+    while pauses.retries.wait(BusyError("503"), holds_back=False) is None:
         pass
     assert len(pauses.pauses_s) == 2000
     assert max(pauses.pauses_s) <= 72
@@ -73,6 +74,5 @@ def test_no_number_of_retries_makes_a_pause_too_long() -> None:
 def test_a_pause_that_would_end_after_max_time_is_not_begun() -> None:
     pauses = Pauses(5, Deadline(5))
     error = BusyError("503", wait_s=10)
-    assert not pauses.retries.wait(error, holds_back=False)
-    assert "after --max-time" in str(error)
+    assert "after --max-time" in str(pauses.retries.wait(error, holds_back=False))
     assert pauses.pauses_s == []

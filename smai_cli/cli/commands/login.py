@@ -121,8 +121,7 @@ def _check(endpoint: Endpoint, clocks: Clocks, retries: Retries) -> SmaiError | 
     except SmaiError as error:
         if error.cause is Cause.WEB_PAGE:
             return error
-        error.hint = f"the key was not kept; {error.hint}"
-        raise
+        raise error.replaced(hint=f"the key was not kept; {error.hint}") from error
     return None
 
 

@@ -57,5 +57,4 @@ def _settings(profile: str | None) -> Settings:
     try:
         return find_settings(os.environ, profile, is_typed=is_typed("profile"))
     except UsageError as error:
-        error.hint = f"{error.hint}, or name the server with --base-url"
-        raise
+        raise error.replaced(hint=f"{error.hint}, or name the server with --base-url") from error

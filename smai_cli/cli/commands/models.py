@@ -77,11 +77,9 @@ def ask_for_list(ask: "Callable[[], Listing]", retries: "Retries", endpoint: End
         try:
             return ask()
         except SmaiError as error:
-            if error.cause in _OF_THE_REQUEST:
-                error.hint = "check --base-url"
-            endpoint.explain(error)
-            if not retries.wait(error, holds_back=True):
-                raise
+            known = error.replaced(hint="check --base-url") if error.cause in _OF_THE_REQUEST else error
+            if failure := retries.wait(endpoint.explain(known), holds_back=True):
+                raise failure from error.__cause__  # the same failure may come back
 
 
 def _without_key(listed: "list[Model]", endpoint: Endpoint) -> list[str]:
