@@ -181,7 +181,7 @@ def result_within(limit_s: float, work: Callable[[], _T]) -> _T:
 
     The thread is a daemon: nothing else ends the wait for a name server, or for the writer of a named pipe.
     """
-    import queue  # noqa: PLC0415  # for few runs
+    import queue  # for few runs
 
     news: queue.SimpleQueue[tuple[list[_T], BaseException | None]] = queue.SimpleQueue()
 

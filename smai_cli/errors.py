@@ -263,8 +263,8 @@ def install_hint(package: str) -> str:
 
     pipx marks its environments by a file, and `pip` in them is not the user's; uv makes environments without pip.
     """
-    import importlib.util  # noqa: PLC0415  # for few failures
-    import shlex  # noqa: PLC0415  # as above
+    import importlib.util  # for few failures
+    import shlex
 
     if os.path.exists(os.path.join(sys.prefix, "pipx_metadata.json")):
         return f"pipx inject {shlex.quote(os.path.basename(sys.prefix))} {package}"

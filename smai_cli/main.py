@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def main() -> "NoReturn":
     """Run `smai` with the arguments of the process, and leave it; never returns."""
     if sys.getfilesystemencoding() != "utf-8":
-        from smai_cli.cli.utf8 import run_again  # noqa: PLC0415  # for few locales
+        from smai_cli.cli.utf8 import run_again  # for few locales
 
         run_again()
     is_first = os.getpid() == 1
@@ -74,14 +74,14 @@ def _open_nothing() -> None:
 def _run(args: list[str], *, stdout_is_closed: bool) -> int:
     """Run the command line `args`; return the exit status."""
     early = None if stdout_is_closed else _begin_early(args)
-    import errno  # noqa: PLC0415
-    import io  # noqa: PLC0415
+    import errno
+    import io
 
-    import click  # noqa: PLC0415
+    import click
 
-    from smai_cli.cli.group import smai  # noqa: PLC0415
-    from smai_cli.errors import ReaderGoneError, Status, failure_of  # noqa: PLC0415
-    from smai_cli.output.descriptors import ClickOutput, Output, say, stdout_error  # noqa: PLC0415
+    from smai_cli.cli.group import smai
+    from smai_cli.errors import ReaderGoneError, Status, failure_of
+    from smai_cli.output.descriptors import ClickOutput, Output, say, stdout_error
 
     try:
         if stdout_is_closed:  # a command must not run where nobody can hear it
@@ -94,7 +94,7 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
     except SystemExit as done:  # click leaves so after a shell's completion
         return int(done.code or 0)
     except click.ClickException as error:
-        from smai_cli.cli.parsing.usage import usage_error  # noqa: PLC0415  # for a failure only
+        from smai_cli.cli.parsing.usage import usage_error  # for a failure only
 
         return _fail(usage_error(error), args)
     except BaseException as exc:  # noqa: BLE001  # a defect in smai: the one case in which a traceback is right
@@ -107,10 +107,10 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
 
 def _print_traceback(exc: BaseException) -> None:
     """Print the traceback of an exception, if there is a descriptor left to load what prints it."""
-    from smai_cli.output.descriptors import say_plain  # noqa: PLC0415
+    from smai_cli.output.descriptors import say_plain
 
     try:
-        import traceback  # noqa: PLC0415
+        import traceback
 
         say_plain("".join(traceback.format_exception(exc)).rstrip())
     except (OSError, ImportError):
@@ -119,14 +119,14 @@ def _print_traceback(exc: BaseException) -> None:
 
 def _begin_early(args: list[str]) -> "Preconnect | None":
     """Begin to connect to the server that the command line `args` will most likely ask; None where that is unclear."""
-    from smai_cli.cli.early_connect import likely_server  # noqa: PLC0415
-    from smai_cli.config.places import DEFAULT_CONNECT_TIMEOUT_S, ca_file_named  # noqa: PLC0415
+    from smai_cli.cli.early_connect import likely_server
+    from smai_cli.config.places import DEFAULT_CONNECT_TIMEOUT_S, ca_file_named
 
     server = likely_server(args, os.environ)
     _, ca_file = ca_file_named(os.environ) or ("", None)
     if server is None or (ca_file and not os.access(ca_file, os.R_OK)):
         return None
-    from smai_cli.http.preconnect import Preconnect, is_in_the_way  # noqa: PLC0415  # the first thing that is needed
+    from smai_cli.http.preconnect import Preconnect, is_in_the_way  # the first thing that is needed
 
     if is_in_the_way(os.environ):
         return None
@@ -141,7 +141,7 @@ def _fail_to_load(exc: OSError | ImportError | MemoryError) -> int:
 
     Nothing is imported but what is built into Python: the machine may have no descriptor left.
     """
-    import errno  # noqa: PLC0415
+    import errno
 
     shortages = [*map(os.strerror, (errno.EMFILE, errno.ENFILE, errno.ENOMEM)), "failed to map segment"]
     reason = next((words for words in shortages if words in str(exc)), "there is not enough memory")
@@ -156,14 +156,14 @@ def _fail_to_load(exc: OSError | ImportError | MemoryError) -> int:
 
 def _fail(error: "SmaiError", args: list[str]) -> int:
     """Report a failure that no run could report, as a run does; return its exit status."""
-    from smai_cli.output.descriptors import say, say_plain  # noqa: PLC0415
+    from smai_cli.output.descriptors import say, say_plain
 
     say(str(error))
     # As it was typed: whether click understood the rest of the command line, nobody knows.
     wants_json = "--summary=json" in args or any(args[at : at + 2] == ["--summary", "json"] for at in range(len(args)))
     if args[:1] in (["ask"], ["decode"]) and wants_json:
-        from smai_cli.answer.outcome import Outcome  # noqa: PLC0415
-        from smai_cli.output.summary import summary_json  # noqa: PLC0415
+        from smai_cli.answer.outcome import Outcome
+        from smai_cli.output.summary import summary_json
 
         outcome = Outcome()
         outcome.end(error)

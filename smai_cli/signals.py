@@ -56,7 +56,7 @@ def call_from_thread() -> bool:
     global _has_thread  # noqa: PLW0603  # signals belong to the process, and so does this thread
     if _has_thread:
         return True
-    import threading  # noqa: PLC0415  # not for every run
+    import threading  # not for every run
 
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -89,7 +89,7 @@ def die_by(signum: int) -> "NoReturn":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signum])
     except ValueError:  # only the main thread may ask Python, but any may ask libc
         try:
-            import ctypes  # noqa: PLC0415
+            import ctypes
 
             ctypes.CDLL(None).signal(signum, 0)
         except (ImportError, OSError, AttributeError):

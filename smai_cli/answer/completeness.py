@@ -306,7 +306,7 @@ def _shortfall(reason: str) -> SmaiError:
         return CutShortError("the answer hit the token limit", "raise --max-tokens, or --accept length")
     if word == "content_filter":
         return WithheldError("the answer was withheld by a content filter", "rephrase, or --accept content_filter")
-    from shlex import quote  # noqa: PLC0415  # only for a failure
+    from shlex import quote  # only for a failure
 
     shown = one_line(reason)
     return BrokenError(

@@ -177,7 +177,7 @@ class Outcome:
     def _verdict(self) -> SmaiError | None:
         """Return what the server's own words leave to be desired; None for a complete answer."""
         if self.api_error:
-            from smai_cli.answer.meaning import answer_error  # noqa: PLC0415  # only for a failure
+            from smai_cli.answer.meaning import answer_error  # only for a failure
 
             return answer_error(self.api_error, in_stream=True, has_text=self.first_delta_s is not None)
         reading = Reading(

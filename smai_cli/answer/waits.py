@@ -118,8 +118,8 @@ def _number(value: Any) -> float | None:
 
 
 def _until_date_s(date: str | None) -> float | None:
-    from datetime import UTC  # noqa: PLC0415  # only for a date
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415
+    from datetime import UTC  # only for a date
+    from email.utils import parsedate_to_datetime
 
     try:
         when = parsedate_to_datetime(date or "")

@@ -1,7 +1,5 @@
 """The commands by their names, with what --help says of each. Each is imported when it runs."""
 
-# ruff: noqa: PLC0415
-
 import click
 
 # Here and not in each command, so that --help need not import them all.

@@ -77,8 +77,8 @@ class Run:
 
     def log_to(self, log: "LogFile", command: str, base_url: str | None, profile: str | None) -> None:
         """Have the ledger `log` get a line however the run ends, from now on; `base_url` is None for the mock."""
-        from smai_cli.cli.logbook import Logbook  # noqa: PLC0415  # for those who have one
-        from smai_cli.output.ledger import Asked  # noqa: PLC0415
+        from smai_cli.cli.logbook import Logbook  # for those who have one
+        from smai_cli.output.ledger import Asked
 
         asked = Asked(command=command, base_url=base_url, profile=profile, hide=self.life.without_key)
         self._logbook = Logbook(log, asked, self.outcome, self.life.deadline)
@@ -96,7 +96,7 @@ class Run:
         turn = expected.turn if expected else None
         try:
             if self._options.file or self._options.record:
-                from smai_cli.output import outfile  # noqa: PLC0415  # for those who name one
+                from smai_cli.output import outfile  # for those who name one
 
                 out = outfile.OutFile(self._options.file) if self._options.file else None
                 tape = outfile.Tape(self._options.record) if self._options.record else None
@@ -121,7 +121,7 @@ class Run:
         """Return where the answer goes, and who hears of it."""
         ends = Ends(stdout=self._stdout, file=out.output if out else None, tape=tape)
         if self.summary == "text" and os.isatty(STDERR):  # the summary of a person has the cadence
-            from smai_cli.output.cadence import Cadence  # noqa: PLC0415  # on a terminal only
+            from smai_cli.output.cadence import Cadence  # on a terminal only
 
             self._cadence = Cadence()
             ends = ends.replaced(cadence=self._cadence)
@@ -134,7 +134,7 @@ class Run:
             return ends.replaced(trace=self._tracer)
         if not stderr_can_draw():
             return ends
-        from smai_cli.output.waiting import Waiting  # noqa: PLC0415  # on a terminal only
+        from smai_cli.output.waiting import Waiting  # on a terminal only
 
         # Until the first byte goes to stdout, or until the end.
         self._waiting = Waiting("the first delta" if expected.stream else "the answer")
@@ -192,7 +192,7 @@ class Run:
     def _draw_cadence(self) -> None:
         """Put the cadence of the answer under its summary, on a terminal."""
         if self._cadence:
-            from smai_cli.output.cadence import speaks_utf8  # noqa: PLC0415  # as above
+            from smai_cli.output.cadence import speaks_utf8
 
             line = self._cadence.line(self.outcome.started_s, columns(), is_utf8=speaks_utf8(os.environ))
             if line:

@@ -39,14 +39,14 @@ def written(output: str | None, record: str | None = None, chat: str | None = No
     """Return the files that a run writes, with those beside them. Raises UsageError for what cannot be one of them."""
     uses = []
     if output:
-        from smai_cli.output import outfile  # noqa: PLC0415  # for those who name one
+        from smai_cli.output import outfile  # for those who name one
 
         place = outfile.place_of(output)
         uses += [Use("-o", output, alone=True), Use("the .partial of -o", outfile.partial_of(place), alone=True)]
     if record:
         uses.append(Use("--record", record, alone=True))
     if chat:
-        from smai_cli.prompt import conversation  # noqa: PLC0415  # as above
+        from smai_cli.prompt import conversation
 
         place = conversation.place_of(chat)
         uses.append(Use("--chat", chat, alone=True))

@@ -35,8 +35,8 @@ def read_headers(given: tuple[str, ...], deadline: Deadline) -> "tuple[Header, .
     """Return the headers of the options `-H`. Raises UsageError, or ClockError at the deadline."""
     if not given:
         return ()
-    from smai_cli.config.headers import typed_headers  # noqa: PLC0415  # for those who have some
-    from smai_cli.prompt.prompt import operand_text  # noqa: PLC0415  # as above
+    from smai_cli.config.headers import typed_headers  # for those who have some
+    from smai_cli.prompt.prompt import operand_text
 
     return typed_headers([text if text[:1] == "@" else operand_text(text, "-H/--header") for text in given], deadline)
 
@@ -69,7 +69,7 @@ def approach(
         early.close()
     if endpoint is None or not is_tls:
         return None, None
-    from smai_cli.http.preconnect import preconnect  # noqa: PLC0415  # after usage errors
+    from smai_cli.http.preconnect import preconnect  # after usage errors
 
     return ca_file, preconnect(endpoint.base_url, ca_file, connect_timeout_s, os.environ, trace)
 
@@ -80,7 +80,7 @@ def serving(endpoint: Endpoint | None) -> Iterator[Endpoint]:
     if endpoint is not None:
         yield endpoint
         return
-    from smai_cli.mock.server import Mock  # noqa: PLC0415  # a rehearsal only
+    from smai_cli.mock.server import Mock  # a rehearsal only
 
     with Mock(keeps_received=False) as mock:
         yield Endpoint(mock.url)

@@ -142,7 +142,7 @@ def _read(path: str) -> tuple[str | None, str]:
 
 def _parsed(text: str, path: str) -> tuple[dict[str, Value], dict[str, dict[str, Value]]]:
     """Return the values at the top of the file, and those of each profile. Raises UsageError."""
-    import tomllib  # noqa: PLC0415  # only for those who have a file
+    import tomllib  # only for those who have a file
 
     try:
         content = tomllib.loads(text)
@@ -177,7 +177,7 @@ def _checked(table: dict[str, Any], path: str, profile: str | None = None) -> di
 
 def _header_value(value: Any, source: str) -> Any:
     """Return headers so that none is ever shown, and a name as it is. Raises UsageError for what can be none."""
-    from smai_cli.config.headers import check_name, configured_headers  # noqa: PLC0415  # for those who have some
+    from smai_cli.config.headers import check_name, configured_headers  # for those who have some
 
     if isinstance(value, dict):
         return configured_headers(value, source)

@@ -75,7 +75,7 @@ class Endpoint(NamedTuple):
         names = {header.name.lower() for header in self.headers}
         if provider is None or self.key_header or provider.list_key_header in names:
             return self
-        from smai_cli.config.headers import Header  # noqa: PLC0415  # for one provider
+        from smai_cli.config.headers import Header  # for one provider
 
         more = [(name, value) for name, value in provider.list_headers if name not in names]
         headers = (Header(name=name, value=Secret(value), source=provider.name) for name, value in more)
@@ -99,7 +99,7 @@ class Endpoint(NamedTuple):
         host = urlsplit(self.base_url).hostname or ""
         if host == "localhost":
             return True
-        import ipaddress  # noqa: PLC0415  # for http, and where requests has loaded it anyway
+        import ipaddress  # for http, and where requests has loaded it anyway
 
         try:
             address = ipaddress.ip_address(host)
@@ -139,7 +139,7 @@ def keyless_endpoint(base_url: str, settings: Settings, headers: "tuple[Header, 
     key_header = _bound("key_header", origin, settings)
     configured = _bound("headers", origin, settings)
     if configured:
-        from smai_cli.config.headers import with_configured  # noqa: PLC0415  # for those who have some
+        from smai_cli.config.headers import with_configured  # for those who have some
 
         headers = with_configured(headers, configured.value)
     target = parsed(base_url)

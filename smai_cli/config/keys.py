@@ -155,7 +155,7 @@ def is_open_to_others(path: str, fd: int | None = None) -> bool:
 
 def _read_pipe(path: str, deadline: Deadline) -> bytes:
     """Return what comes through a pipe, up to a limit. Raises OSError, or ClockError at the deadline."""
-    from smai_cli.clocks import result_within  # noqa: PLC0415  # for few runs
+    from smai_cli.clocks import result_within  # for few runs
 
     def read() -> bytes:
         data = b""
@@ -177,7 +177,7 @@ def key_from_stdin(fd: int, notice: Callable[[], None], deadline: Deadline) -> S
 
     Raises UsageError, or ClockError at the deadline.
     """
-    import select  # noqa: PLC0415  # for smai login
+    import select  # for smai login
 
     poller = select.poll()
     poller.register(fd, select.POLLIN)
@@ -209,7 +209,7 @@ def key_from_command(command: str | list[str], source: str, deadline: Deadline) 
 
     The command is over when its process is, whoever still holds its stdout. Raises UsageError, or ClockError.
     """
-    import subprocess  # noqa: PLC0415  # for those who have one
+    import subprocess  # for those who have one
 
     words = command_words(command, source)
     try:
@@ -240,8 +240,8 @@ def key_from_command(command: str | list[str], source: str, deadline: Deadline) 
 
 def _output(child: "subprocess.Popen[bytes]", end_s: float) -> bytes:
     """Return what a command printed until it ended, up to a limit. Raises TimeoutError when `end_s` has come."""
-    import select  # noqa: PLC0415  # as above
-    import subprocess  # noqa: PLC0415
+    import select
+    import subprocess
 
     assert child.stdout  # noqa: S101  # it is a pipe
     with child.stdout as pipe:
@@ -273,7 +273,7 @@ def file_in_shell(path: str) -> str | None:
 
     None for what may be gone when that runs, or would be another one: a pipe, or a descriptor of this process.
     """
-    import shlex  # noqa: PLC0415  # for few runs
+    import shlex  # for few runs
 
     try:
         if os.path.abspath(path).startswith(("/dev/", "/proc/")):
@@ -291,7 +291,7 @@ def command_in_shell(command: str | list[str], source: str) -> str:
 
     The words are those with which smai runs it, whatever they mean to a shell. Raises UsageError.
     """
-    import shlex  # noqa: PLC0415  # for few runs
+    import shlex  # for few runs
 
     first, *others = command_words(command, source)
     quoted = "'" + first.replace("'", "'\"'\"'") + "'" if "=" in first else shlex.quote(first)
@@ -300,7 +300,7 @@ def command_in_shell(command: str | list[str], source: str) -> str:
 
 def command_words(command: str | list[str], source: str) -> list[str]:
     """Return the words of a command, as a shell would split them but for all else. Raises UsageError."""
-    import shlex  # noqa: PLC0415  # for those who have one
+    import shlex  # for those who have one
 
     try:
         words = shlex.split(command) if isinstance(command, str) else command

@@ -97,7 +97,7 @@ class KeyStore:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Let no other run write; the lock is on a file beside it that stays, because the keys are replaced."""
-        import fcntl  # noqa: PLC0415  # for smai login and smai logout
+        import fcntl  # for smai login and smai logout
 
         folder, name = os.path.split(self._real)
         with self._in_order():
@@ -129,7 +129,7 @@ class KeyStore:
             raise UsageError(f"{name}: {exc.strerror}", "smai login makes it anew once it is away") from exc
         if len(data) > _LIMIT_BYTES:
             raise UsageError(f"{name} is larger than 16 MiB", "remove it, and run smai login")
-        import json  # noqa: PLC0415  # for those who have a file of keys
+        import json  # for those who have a file of keys
 
         try:
             stored = json.loads(data)
@@ -141,7 +141,7 @@ class KeyStore:
 
     def _write(self, stored: Mapping[str, object]) -> None:
         """Replace the file in one step, readable for its owner only from the beginning."""
-        import json  # noqa: PLC0415  # as above
+        import json
 
         with self._in_order():
             replace_file(self._real, self._new, (json.dumps(stored, indent=1) + "\n").encode(), 0o600)

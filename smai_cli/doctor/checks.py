@@ -141,10 +141,10 @@ def proxy_hop(url: str) -> Hop:
     if not host or port is None:  # without its words, which may hold a password
         raise ConnectError("the proxy is not a URL that smai can use", hint)
     if parts.scheme.startswith("socks"):
-        import importlib.util  # noqa: PLC0415  # for few
+        import importlib.util  # for few
 
         if importlib.util.find_spec("socks") is None:
-            from smai_cli.http.failures import socks_missing  # noqa: PLC0415  # for few
+            from smai_cli.http.failures import socks_missing  # for few
 
             raise socks_missing()
     return Hop(host, port, parts.scheme == "https", is_proxy=True)
@@ -215,7 +215,7 @@ def _connected(addresses: list[Address], limit_s: float) -> Reached:
 
 def shake_hands(hop: Hop, plain: socket.socket, ca_file: str | None, clocks: Clocks) -> Found:
     """Speak TLS on a connection and close it; tell of the certificate. Raises ConnectError or ClockError."""
-    import ssl  # noqa: PLC0415  # not for http
+    import ssl  # not for http
 
     def shake() -> "tuple[str | None, dict[str, Any]]":
         plain.settimeout(None)  # the clock runs beside it: bytes that dribble in would start this one anew
@@ -226,7 +226,7 @@ def shake_hands(hop: Hop, plain: socket.socket, ca_file: str | None, clocks: Clo
     try:
         protocol, certificate = _within(clocks, f"{hop.title} did not finish the TLS handshake", shake)
     except (OSError, ValueError) as exc:
-        from smai_cli.http.failures import tls_error  # noqa: PLC0415  # the words that a run has for it
+        from smai_cli.http.failures import tls_error  # the words that a run has for it
 
         if isinstance(exc, (ssl.SSLError, ValueError)):
             raise tls_error(_reason(exc), f"http://{hop.host}:{hop.port}") from exc
@@ -245,7 +245,7 @@ def shake_hands(hop: Hop, plain: socket.socket, ca_file: str | None, clocks: Clo
 def trusted(ca_file: str | None) -> "tuple[str, ssl.SSLContext]":
     """Return the bundle of certificates that counts, and a context that trusts it. Raises OSError."""
     if ca_file is None:
-        import certifi  # noqa: PLC0415  # what requests takes
+        import certifi  # what requests takes
 
         ca_file = certifi.where()
     return ca_file, tls_context(ca_file)

@@ -364,7 +364,7 @@ class Adapter(HTTPAdapter):
         """Return what makes the pools for servers behind `proxy`."""
         manager = super().proxy_manager_for(proxy, socket_options=_SOCKET_OPTIONS, **kwargs)
         if proxy.lower().startswith("socks"):
-            from smai_cli.http import socks  # noqa: PLC0415  # for those who have one
+            from smai_cli.http import socks  # for those who have one
 
             manager.pool_classes_by_scheme = socks.pools(self._current)
         else:

@@ -288,6 +288,6 @@ def redirect_refusal(response: requests.Response) -> RefusedError:
 
 def response_failure(response: requests.Response, body: bytes) -> SmaiError:
     """Return the failure that an answer with another HTTP status than 200 is; `body` is as much of it as was read."""
-    from smai_cli.answer.meaning import HttpAnswer, http_error  # noqa: PLC0415  # only for a failure
+    from smai_cli.answer.meaning import HttpAnswer, http_error  # only for a failure
 
     return http_error(HttpAnswer(response.status_code, response.reason or "", response.headers, _legible(body)))

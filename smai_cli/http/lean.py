@@ -22,9 +22,9 @@ def _import_lean() -> None:
     if "requests" in sys.modules:
         return
     with _metadata_later():
-        import urllib3  # noqa: F401, PLC0415
+        import urllib3  # noqa: F401
     with _without_charsets():
-        import requests  # noqa: F401, PLC0415
+        import requests  # noqa: F401
 
 
 @contextlib.contextmanager

@@ -119,7 +119,7 @@ class Preconnect:
         return reached
 
     def _shake_hands(self, reached: Reached, context: "ssl.SSLContext") -> None:
-        import ssl  # noqa: PLC0415  # it was loaded while TCP connected
+        import ssl  # it was loaded while TCP connected
 
         plain = reached.connection
         # Each read of the handshake has this long. The clock of whoever takes it runs beside it.
@@ -182,7 +182,7 @@ def is_in_the_way(environ: Mapping[str, str]) -> bool:
 
 def _server_of(base_url: str) -> tuple[str, int] | None:
     """Return the host and the port of an https base URL; None for http."""
-    from urllib.parse import urlsplit  # noqa: PLC0415  # an early connection begins without it
+    from urllib.parse import urlsplit  # an early connection begins without it
 
     parts = urlsplit(base_url)
     return (parts.hostname, parts.port or 443) if parts.scheme == "https" and parts.hostname else None
@@ -193,10 +193,10 @@ def tls_context(ca_file: str | None, context: "ssl.SSLContext | None" = None) ->
 
     A new one, or `context`, which is a new one of some kind.
     """
-    import ssl  # noqa: PLC0415  # on this thread, while TCP connects
+    import ssl  # on this thread, while TCP connects
 
     if ca_file is None:
-        import certifi  # noqa: PLC0415  # as requests does
+        import certifi  # as requests does
 
         ca_file = certifi.where()
     context = context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

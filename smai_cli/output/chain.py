@@ -45,7 +45,7 @@ def writer_for(options: OutputOptions, ends: Ends) -> Writer:
     if options.reasoning:
         writer = ReasoningToStderr(writer, Aside(), say)
     if ends.cadence:
-        from smai_cli.output.cadence import Paced  # noqa: PLC0415  # on a terminal only
+        from smai_cli.output.cadence import Paced  # on a terminal only
 
         writer = Paced(writer, ends.cadence)
     if ends.keep:
@@ -54,7 +54,7 @@ def writer_for(options: OutputOptions, ends: Ends) -> Writer:
     if ends.trace:
         writer = Traced(writer, ends.trace)
     if ends.waiting:
-        from smai_cli.output.waiting import Counted  # noqa: PLC0415  # on a terminal only
+        from smai_cli.output.waiting import Counted  # on a terminal only
 
         writer = Counted(writer, ends.waiting)
     return writer
@@ -63,7 +63,7 @@ def writer_for(options: OutputOptions, ends: Ends) -> Writer:
 def _mode(options: OutputOptions, out: Output, fit: Callable[[str], str] | None) -> Writer:
     writer: Writer
     if options.mode == EXTRACT:
-        from smai_cli.output.extract import Extract  # noqa: PLC0415  # with -x only
+        from smai_cli.output.extract import Extract  # with -x only
 
         writer = Extract(out, fit, fails_empty=options.fail_empty)
     elif options.mode == "final":

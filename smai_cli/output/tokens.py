@@ -33,7 +33,7 @@ def encoding_for(model: str) -> str | None:
 
 def installed() -> bool:
     """Return whether the package with the tokenizers is there (the extra `tokens`), without loading it."""
-    from importlib.util import find_spec  # noqa: PLC0415  # only where somebody wants a count
+    from importlib.util import find_spec  # only where somebody wants a count
 
     return find_spec(_PACKAGE) is not None
 
@@ -57,7 +57,7 @@ def count(text: str, model: str) -> int | None:
 
 @functools.cache  # a process with many answers loads it once
 def _tokenizer(encoding: str) -> "AnyTokenizer":
-    from splintr import Tokenizer  # noqa: PLC0415  # megabytes of vocabulary, and most runs count nothing
+    from splintr import Tokenizer  # megabytes of vocabulary, and most runs count nothing
 
     return Tokenizer.from_pretrained(encoding)
 

@@ -88,7 +88,7 @@ class Question(Frozen):
         text = compose(words, piped)
         if not self.attachments:
             return text
-        from smai_cli.prompt.attachments import content_with  # noqa: PLC0415  # for few runs
+        from smai_cli.prompt.attachments import content_with  # for few runs
 
         return content_with(self.attachments, text)
 
@@ -107,16 +107,16 @@ def read_question(options: InputOptions, read_stdin: Callable[[int | None], byte
     extra_body: dict[str, Any] = {}
     attachments: tuple[Attachment, ...] = ()
     if options.option:
-        from smai_cli.prompt.extra_body import extra_members  # noqa: PLC0415
+        from smai_cli.prompt.extra_body import extra_members
 
         extra_body = extra_members(options.option, read, takes_one=options.takes_one)
     system = None if options.system is None else text_of(options.system, read, "-s")
     if options.json or options.schema:
-        from smai_cli.prompt.response_format import ResponseFormat  # noqa: PLC0415
+        from smai_cli.prompt.response_format import ResponseFormat
 
         response_format = ResponseFormat(options.schema, read)
     if options.attach:
-        from smai_cli.prompt.attachments import read_attachment  # noqa: PLC0415
+        from smai_cli.prompt.attachments import read_attachment
 
         attachments = tuple(read_attachment(path, read) for path in options.attach)
     earlier = _earlier(options.messages, read) if options.messages else ()
@@ -133,7 +133,7 @@ def read_question(options: InputOptions, read_stdin: Callable[[int | None], byte
 
 def _earlier(path: str, read: Read) -> tuple[Message, ...]:
     """Return the messages in a file. Raises UsageError, also where there are none."""
-    from smai_cli.prompt.messages import parse_messages  # noqa: PLC0415  # for those who have some
+    from smai_cli.prompt.messages import parse_messages  # for those who have some
 
     name = shown_name(path)
     earlier = parse_messages(text_in(read(path, None), name), name)
@@ -153,7 +153,7 @@ def in_conversation(question: Question, options: InputOptions, notice: Callable[
     if not path:
         yield question
         return
-    from smai_cli.prompt.conversation import ConversationFile  # noqa: PLC0415  # for those who have one
+    from smai_cli.prompt.conversation import ConversationFile  # for those who have one
 
     with ConversationFile(path, notice) as chat:
         system = question.system

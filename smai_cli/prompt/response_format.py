@@ -47,7 +47,7 @@ class ResponseFormat:
         """Raise BrokenError for JSON that does not match the schema."""
         if self._validator is None:
             return
-        from jsonschema.exceptions import best_match  # noqa: PLC0415  # beside the validator
+        from jsonschema.exceptions import best_match  # beside the validator
 
         try:
             error = best_match(self._validator.iter_errors(answer))
@@ -82,10 +82,10 @@ def _mismatch(what: str) -> BrokenError:
 def _validator(path: str, read: Read) -> Any:
     """Return the validator of the schema in a file, which refers to nothing outside it. Raises UsageError."""
     try:
-        import jsonschema_specifications  # noqa: PLC0415  # comes with jsonschema
-        from jsonschema import validators  # noqa: PLC0415  # it takes longer to load than all of smai
-        from referencing import Resource  # noqa: PLC0415
-        from referencing.jsonschema import DRAFT202012  # noqa: PLC0415
+        import jsonschema_specifications  # comes with jsonschema
+        from jsonschema import validators  # it takes longer to load than all of smai
+        from referencing import Resource
+        from referencing.jsonschema import DRAFT202012
     except ImportError as exc:
         raise UsageError("--schema needs the package jsonschema", install_hint("jsonschema")) from exc
     schema = _read(path, read)

@@ -184,7 +184,7 @@ class Handler(BaseRequestHandler):
         if is_model_answer and answer.status != HTTPStatus.OK:
             reply.end = End.REFUSED
         elif is_model_answer and self.server.judges:
-            from smai_cli.serve.judge import find_shortfall  # noqa: PLC0415  # for -v only
+            from smai_cli.serve.judge import find_shortfall  # for -v only
 
             shortfall = find_shortfall(pieces, head.path.removeprefix("/v1"), is_framed=answer.is_framed)
             reply.end = reply.end if reply.end is End.CUT else End.INCOMPLETE if shortfall else End.COMPLETE

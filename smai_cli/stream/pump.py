@@ -292,7 +292,7 @@ def _whole_body(pieces: Iterable[bytes], dialect: Parser) -> Chunk:
             raise failure from None
         raise
     if chunk.api_error and not chunk.text:
-        from smai_cli.answer.meaning import answer_error  # noqa: PLC0415  # only for a failure
+        from smai_cli.answer.meaning import answer_error  # only for a failure
 
         raise answer_error(chunk.api_error, in_stream=False, has_text=False)
     return chunk

@@ -60,7 +60,7 @@ class Retries:
 
     def _pause_s(self, asked_s: float | None) -> float:
         """Return what the server asks for and a little more, or 0.5 s doubling, spread by a fifth."""
-        import random  # noqa: PLC0415  # 3 ms that no good run needs
+        import random  # 3 ms that no good run needs
 
         if asked_s is not None:
             return asked_s + random.uniform(0, min(asked_s * _SPREAD, _LONGEST_SPREAD_S))  # noqa: S311

@@ -98,7 +98,7 @@ def served_far_away(round_trip_ms: int, folder: str) -> Iterator[tuple[str, str]
         print("no round trips: they need root, /dev/net/tun and ip(8)")
         yield None
         return
-    import trustme  # noqa: PLC0415  # from the extra `bench`
+    import trustme  # from the extra `bench`
 
     authority = trustme.CA()
     certificate = authority.issue_cert(roundtrip.FAR)
@@ -354,7 +354,7 @@ def until_first_request(folder: str, url: str, path: str) -> float:
 
 def plot(path: str) -> None:
     """Draw each figure beside its budget."""
-    from matplotlib import pyplot as plt  # noqa: PLC0415  # from the extra `bench`
+    from matplotlib import pyplot as plt  # from the extra `bench`
 
     figure, axes = plt.subplots(figsize=(9, 0.5 * len(RESULTS) + 1))
     names = [what for what, _, _ in RESULTS][::-1]

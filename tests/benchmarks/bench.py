@@ -384,14 +384,14 @@ class Bench:
 def far_server(round_trip_ms: int, folder: Path) -> Iterator[tuple[Server, str, str] | None]:
     """Serve over TLS on a host that is a round trip away: the server, its address, its CA; None if it cannot be."""
     try:
-        import trustme  # noqa: PLC0415
+        import trustme
     except ImportError:
         yield None
         return
     if os.geteuid() != 0 or not Path("/dev/net/tun").exists() or not shutil.which("ip"):
         yield None
         return
-    import roundtrip  # noqa: PLC0415
+    import roundtrip
 
     authority = trustme.CA()
     certificate = authority.issue_cert(roundtrip.FAR)
@@ -416,12 +416,12 @@ def far_server(round_trip_ms: int, folder: Path) -> Iterator[tuple[Server, str, 
 def plot(first_ms: dict[str, list[float]], latencies_ms: dict[str, list[float]], path: Path) -> None:
     """Draw spawn to first delta, and the distribution of the delta latency, as SVG."""
     try:
-        import matplotlib as mpl  # noqa: PLC0415
+        import matplotlib as mpl
     except ImportError:
         print("no plot: it needs matplotlib")
         return
     mpl.use("svg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
+    from matplotlib import pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4))
     names = list(first_ms)

@@ -17,7 +17,7 @@ MESSAGES: "list[openai.types.chat.ChatCompletionMessageParam]" = [{"role": "user
 
 @pytest.fixture
 def sdk(server: Server) -> "openai.OpenAI":
-    import openai  # noqa: PLC0415
+    import openai
 
     return openai.OpenAI(base_url=server(require_key="sk-mock").url, api_key="sk-mock", max_retries=0)
 
@@ -54,7 +54,7 @@ def test_the_openai_sdk_lists_the_models(sdk: "openai.OpenAI") -> None:
 
 
 def test_the_openai_sdk_understands_the_errors(server: Server) -> None:
-    import openai  # noqa: PLC0415
+    import openai
 
     url = server(require_key="sk-mock").url
     with (

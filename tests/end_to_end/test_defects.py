@@ -98,7 +98,7 @@ def test_a_limit_longer_than_the_system_can_wait_is_refused(smai: Smai, option: 
 
 
 def test_time_in_which_the_process_was_stopped_is_not_idle(serve: Serve, start: Start) -> None:
-    import threading  # noqa: PLC0415
+    import threading
 
     go_on = threading.Event()
     server = serve(HEAD, chunk(HELLO), until(go_on), chunk(STOP), hold)

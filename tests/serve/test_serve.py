@@ -248,7 +248,7 @@ def test_verbose_prints_a_line_for_each_request_without_any_secret(serve: Serve,
 
 
 def test_other_clients_need_no_key_but_the_token(server: Server, served: Run, smai: Smai) -> None:
-    import openai  # noqa: PLC0415
+    import openai
 
     mock = server(require_key=KEY)
     run = served(env={"SMAI_BASE_URL": mock.url, "SMAI_API_KEY": KEY})

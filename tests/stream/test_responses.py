@@ -195,7 +195,7 @@ def test_effort_reaches_the_server_in_both_dialects(smai: Smai, server: Server) 
 
 
 def test_the_openai_sdk_reads_responses_from_the_mock_to_the_end(server: Server) -> None:
-    import openai  # noqa: PLC0415  # it takes a second, in every process that collects the tests
+    import openai  # it takes a second, in every process that collects the tests
 
     with openai.OpenAI(base_url=server().url, api_key="none", max_retries=0) as sdk:
         with sdk.responses.create(model="o3-pro", input="hi", stream=True) as stream:

@@ -197,7 +197,7 @@ def _become(fds: list[int]) -> NoReturn:
     os.environ.update(request["environment"])
     time.tzset()
     sys.argv = request["arguments"]
-    from smai_cli.main import main  # noqa: PLC0415
+    from smai_cli.main import main
 
     main()
 
@@ -209,7 +209,7 @@ def _received(asked: socket.socket) -> Iterator[bytes]:
 
 def _import_all() -> None:
     """Import smai, and what it imports later; nothing of it starts a thread."""
-    import smai_cli  # noqa: PLC0415
+    import smai_cli
 
     ours = [module.name for module in pkgutil.walk_packages(smai_cli.__path__, "smai_cli.")]
     for name in ["jsonschema", *ours]:

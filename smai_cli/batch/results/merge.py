@@ -176,7 +176,7 @@ def _told_twice(parts: Sequence[Part], keys: set[int]) -> str | None:
 
 def _of_all_shards(path: str) -> list[str]:
     """Return the files of all shards, by the pins that are there. Raises UsageError where there are none."""
-    import glob  # noqa: PLC0415  # it compiles a pattern
+    import glob  # it compiles a pattern
 
     pattern = pin_of("*".join(glob.escape(piece) for piece in path.split(PLACE)))
     for name in sorted(glob.glob(pattern)):

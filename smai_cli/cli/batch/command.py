@@ -120,13 +120,13 @@ def batch(
     A line is "text", {"prompt": "text"}, {"messages": [...]}, or one of OpenAI's batch files.
     """
     if merge or status:
-        from smai_cli.cli.batch.shards import merge_shards, show_status  # noqa: PLC0415  # as below
+        from smai_cli.cli.batch.shards import merge_shards, show_status
 
         if merge:
             return merge_shards(ctx, files, values["output"], values["summary"])
         return show_status(ctx, files, values["summary"])
-    from smai_cli.cli.batch.run import BatchRun  # noqa: PLC0415  # after --help and usage errors
-    from smai_cli.signals import die_by  # noqa: PLC0415
+    from smai_cli.cli.batch.run import BatchRun  # after --help and usage errors
+    from smai_cli.signals import die_by
 
     shard, output = _shard_of(values["shard"], values["output"])
     values["model"] = values["model"] or ""  # then each line has to name one
@@ -147,7 +147,7 @@ def _shard_of(text: str | None, output: str | None) -> "tuple[Shard | None, str 
     """Return the shard that --shard names, and -o with its number in it. Raises UsageError."""
     if text is None and not (output and "{" in output):
         return None, output
-    from smai_cli.batch.input.shard import parse_shard, with_number  # noqa: PLC0415  # for those who have many machines
+    from smai_cli.batch.input.shard import parse_shard, with_number  # for those who have many machines
 
     shard = None if text is None else parse_shard(text, os.environ)
     if shard and shard.source:

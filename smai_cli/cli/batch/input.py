@@ -51,7 +51,7 @@ def _source(typed: BatchValues) -> Input:
     fd, name = _opened(typed.file)
     if typed.shard is None:
         return Input(fd, name)
-    from smai_cli.batch.input.shard_input import ShardInput  # noqa: PLC0415  # for those who have many machines
+    from smai_cli.batch.input.shard_input import ShardInput  # for those who have many machines
 
     return ShardInput(fd, name, typed.shard)
 
@@ -84,7 +84,7 @@ def _text(value: str | None, option: str) -> str | None:
 def _extra_body(typed: BatchValues) -> dict[str, Any]:
     if not typed.option:
         return {}
-    from smai_cli.prompt.extra_body import extra_members  # noqa: PLC0415  # for few runs
+    from smai_cli.prompt.extra_body import extra_members  # for few runs
 
     extra_body = extra_members([prompt.operand_text(text, "-O/--option") for text in typed.option], _read)
     if choices_in(extra_body) > 1:
@@ -95,7 +95,7 @@ def _extra_body(typed: BatchValues) -> dict[str, Any]:
 def _response_format(typed: BatchValues) -> "ResponseFormat | None":
     if not (typed.json or typed.schema):
         return None
-    from smai_cli.prompt.response_format import ResponseFormat  # noqa: PLC0415  # for few runs
+    from smai_cli.prompt.response_format import ResponseFormat  # for few runs
 
     return ResponseFormat(typed.schema, _read)
 

@@ -121,7 +121,7 @@ def ask(*, output: OutputOptions, server: ServerOptions, **values: Any) -> int:
     except SmaiError as error:
         failure = error
     # From here on the connection is being made while the imports run, unless files must be read first.
-    from smai_cli.cli.run import Run  # noqa: PLC0415
+    from smai_cli.cli.run import Run
 
     run = Run(output, deadline, tracer)
     if failure:
@@ -187,10 +187,10 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
     if connecting is None and not options.inputs.chat:
         connecting = approach(target.endpoint, server.clocks.connect_timeout_s, trace)
     # Before stdin is read, so that they load while its producer works.
-    from smai_cli.cli.run import Expected  # noqa: PLC0415
-    from smai_cli.http import transport  # noqa: PLC0415
-    from smai_cli.stream import pump  # noqa: PLC0415
-    from smai_cli.stream.retries import Retries  # noqa: PLC0415
+    from smai_cli.cli.run import Expected
+    from smai_cli.http import transport
+    from smai_cli.stream import pump
+    from smai_cli.stream.retries import Retries
 
     with _request(run, question, options, trace) as (request, question):
         dialect = _dialect(options, server)
@@ -216,7 +216,7 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
 
 def _dialect(options: AskOptions, server: ServerOptions) -> "Dialect":
     """Return the API to ask the model in."""
-    from smai_cli.stream.dialects import dialect_for  # noqa: PLC0415  # after usage errors
+    from smai_cli.stream.dialects import dialect_for  # after usage errors
 
     more = server.settings.get("responses_models")
     return dialect_for(options.api, options.model, more.value if more else ())
@@ -234,9 +234,9 @@ def _preview(run: "Run", options: AskOptions, server: ServerOptions, trace: Trac
 def _print_preview(
     request: Request, dialect: "Dialect", target: "tuple[Endpoint, KeySource | None]", *, as_curl: bool
 ) -> None:
-    from smai_cli.http import transport  # noqa: PLC0415  # for those who look before they ask
-    from smai_cli.output import preview  # noqa: PLC0415  # for those who look before they ask
-    from smai_cli.text import escaped, escaped_in_shell  # noqa: PLC0415  # for those who look before they ask
+    from smai_cli.http import transport  # for those who look before they ask
+    from smai_cli.output import preview  # for those who look before they ask
+    from smai_cli.text import escaped, escaped_in_shell  # for those who look before they ask
 
     output = Output()
     endpoint, source = target

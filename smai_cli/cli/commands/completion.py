@@ -12,7 +12,7 @@ def completion(shell: str) -> int:
 
     eval "$(smai completion bash)"
     """
-    from importlib.resources import files  # noqa: PLC0415  # after --help and usage errors
+    from importlib.resources import files  # after --help and usage errors
 
     Output().show((files("smai_cli") / "shells" / f"smai.{shell}").read_bytes())
     return 0

@@ -26,8 +26,8 @@ def count(file: str, model: str) -> int:
     """
     model = prompt.operand_text(model, "-m/--model")
     text = _text(file)
-    from smai_cli.output import tokens  # noqa: PLC0415  # after --help and usage errors
-    from smai_cli.text import ascii_in, one_line  # noqa: PLC0415
+    from smai_cli.output import tokens  # after --help and usage errors
+    from smai_cli.text import ascii_in, one_line
 
     number = tokens.count(text, model)
     if number is None:

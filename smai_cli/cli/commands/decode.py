@@ -37,9 +37,9 @@ def _decode(run: Run, file: str, output: OutputOptions) -> None:
     source = Use("stdin", STDIN, alone=True) if file == "-" else Use("the file to decode", file, alone=True)
     refuse_clashes([source, *written(output.file)], streams(quiet=output.quiet, reads_stdin=False))
     fd = STDIN if file == "-" else _open(file)
-    from smai_cli.answer.chunk import ForeignAnswerError  # noqa: PLC0415  # as above
-    from smai_cli.stream import pump  # noqa: PLC0415  # after --help and usage errors
-    from smai_cli.stream.dialects import OnTape  # noqa: PLC0415
+    from smai_cli.answer.chunk import ForeignAnswerError
+    from smai_cli.stream import pump  # after --help and usage errors
+    from smai_cli.stream.dialects import OnTape
 
     more = "more follows the end of the answer, as if two streams were in one; decode them one by one"
     notice = functools.cache(lambda: run.life.say(more))

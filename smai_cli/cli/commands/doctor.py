@@ -197,7 +197,7 @@ class _Examination:
         return Found(found, hint if is_open else "")
 
     def _find_hop(self) -> Found:
-        from smai_cli.http import transport  # noqa: PLC0415  # which proxy there is, requests decides
+        from smai_cli.http import transport  # which proxy there is, requests decides
 
         endpoint = Endpoint(self.base_url)
         self.hop = server_hop(self.base_url)
@@ -249,10 +249,10 @@ class _Examination:
         raise NotNeededError("the server is asked over http")
 
     def _list_models(self) -> Found:
-        from smai_cli.cli.commands.models import ask_for_list  # noqa: PLC0415
-        from smai_cli.http import transport  # noqa: PLC0415
-        from smai_cli.stream.models import PATH, read_list, with_query  # noqa: PLC0415
-        from smai_cli.stream.retries import Retries  # noqa: PLC0415
+        from smai_cli.cli.commands.models import ask_for_list
+        from smai_cli.http import transport
+        from smai_cli.stream.models import PATH, read_list, with_query
+        from smai_cli.stream.retries import Retries
 
         # As a run does it: requests itself finds what an http server behind a proxy needs.
         ca_file = self.ca_file if self.endpoint.is_tls else None

@@ -104,8 +104,8 @@ def _check(endpoint: Endpoint, clocks: Clocks, retries: Retries) -> SmaiError | 
 
     Returns the failure where a firewall before the server answers, which says nothing about the key.
     """
-    from smai_cli.http import transport  # noqa: PLC0415  # after --help and usage errors
-    from smai_cli.stream.models import PATH, read_list, with_query  # noqa: PLC0415
+    from smai_cli.http import transport  # after --help and usage errors
+    from smai_cli.stream.models import PATH, read_list, with_query
 
     ca_file = find_ca_file(os.environ)
     try:
@@ -131,7 +131,7 @@ def _notice() -> None:
 
 def _typed(origin: str, deadline: Deadline) -> Secret:
     """Ask for the key on the terminal, without echo; a signal, and the deadline, put the echo back first."""
-    import getpass  # noqa: PLC0415  # for a person only
+    import getpass  # for a person only
 
     before = {number: signal.getsignal(number) for number in ENDING}
     on_signal_in_main_thread(ENDING, _interrupt)

@@ -36,7 +36,7 @@ class _Shares(click.ParamType):  # type: ignore[type-arg]  # not subscriptable i
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return pairs of a kind and its share; a UsageError of click otherwise."""
-        from smai_cli.mock.faults import IN_ANSWER, MIXTURE  # noqa: PLC0415  # after --help
+        from smai_cli.mock.faults import IN_ANSWER, MIXTURE  # after --help
 
         kinds: dict[str, float] = {}
         for item in value.split(",") if "=" in value else [f"{kind}={value}" for kind in MIXTURE]:
@@ -100,8 +100,8 @@ def mock(port: int, log: str | None, **values: Any) -> int:
 
     The first line on stdout is the base URL.
     """
-    from smai_cli.mock.server import Mock  # noqa: PLC0415  # after --help and usage errors
-    from smai_cli.output.descriptors import Output  # noqa: PLC0415
+    from smai_cli.mock.server import Mock  # after --help and usage errors
+    from smai_cli.output.descriptors import Output
 
     gc.enable()
     script = _script(MockValues(**values))
@@ -163,7 +163,7 @@ class MockValues(NamedTuple):
 
 
 def _script(values: MockValues) -> "Script":
-    from smai_cli.mock.script import POEM, Script  # noqa: PLC0415
+    from smai_cli.mock.script import POEM, Script
 
     answers = {"--tape": values.tape is not None, "--reply": values.reply is not None, "--echo": values.echo}
     first, second, *_ = [*(name for name, given in answers.items() if given), "", ""]

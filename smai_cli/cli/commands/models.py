@@ -38,13 +38,13 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
     trace = tracer or silent
     ca_file, preconnect = approach(endpoint, server.clocks.connect_timeout_s, trace)
     # From here on the connection is being made while the imports run.
-    from smai_cli.cli.lifecycle import Lifecycle  # noqa: PLC0415
-    from smai_cli.config.model_ids import keep_ids  # noqa: PLC0415
-    from smai_cli.http import transport  # noqa: PLC0415
-    from smai_cli.output.descriptors import Output  # noqa: PLC0415
-    from smai_cli.stream.models import PATH, read_list, with_query  # noqa: PLC0415
-    from smai_cli.stream.retries import Retries  # noqa: PLC0415
-    from smai_cli.text import on_a_line, one_line  # noqa: PLC0415
+    from smai_cli.cli.lifecycle import Lifecycle
+    from smai_cli.config.model_ids import keep_ids
+    from smai_cli.http import transport
+    from smai_cli.output.descriptors import Output
+    from smai_cli.stream.models import PATH, read_list, with_query
+    from smai_cli.stream.retries import Retries
+    from smai_cli.text import on_a_line, one_line
 
     life = Lifecycle(deadline)
     life.key = endpoint.secrets if endpoint else None

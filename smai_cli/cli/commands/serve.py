@@ -45,7 +45,7 @@ def serve(*, port: int, model: str, system: str | None, verbose: bool, server: S
 
     The first line on stdout is the URL to open. The text after #token= in it is the key for programs.
     """
-    from smai_cli.serve.pages import Settings  # noqa: PLC0415  # after --help and usage errors
+    from smai_cli.serve.pages import Settings  # after --help and usage errors
 
     gc.enable()
     allow_descriptors(MANY_CLIENTS)
@@ -75,7 +75,7 @@ def _system(system: str | None, server: ServerOptions) -> str | None:
 
 def _gateway(endpoint: Endpoint, server: ServerOptions, port: int, settings: "Settings", *, verbose: bool) -> "Gateway":
     """Return the server, which listens already. Raises UsageError."""
-    from smai_cli.serve.gateway import Gateway, Upstream  # noqa: PLC0415  # after --help and usage errors
+    from smai_cli.serve.gateway import Gateway, Upstream  # after --help and usage errors
 
     ca_file = find_ca_file(os.environ) if endpoint.is_tls else None
     upstream = Upstream(endpoint, lambda: server.clocks.clocks(server.clocks.deadline()), ca_file)

@@ -48,7 +48,7 @@ def checked(typed: AskValues, output: OutputOptions, server: ServerOptions, *, s
         _check_log(log, typed, output, server)
     takes_one = output.prints_text or bool(typed.chat)
     if typed.option:
-        from smai_cli.prompt.extra_body import extra_members  # noqa: PLC0415  # for few runs
+        from smai_cli.prompt.extra_body import extra_members  # for few runs
 
         extra_members(typed.option, takes_one=takes_one)
     if not reads_stdin and not typed.messages and not typed.chat:
@@ -100,7 +100,7 @@ def _readings(typed: AskValues, server: ServerOptions) -> list[_Reading]:
         *(("-H", " @", name) for name in _header_files(server)),
     ]
     if typed.option:
-        from smai_cli.prompt.extra_body import files_named  # noqa: PLC0415  # for few runs
+        from smai_cli.prompt.extra_body import files_named  # for few runs
 
         named += [(f"-O {key}", "=@", name) for key, name in files_named(typed.option)]
     return [_Reading(option=option, shown=f"{option}{sign}{name}", file=name) for option, sign, name in named if name]
@@ -160,7 +160,7 @@ def _check_files(
     header_files = _header_files(server)
     if not (output.file or typed.record or typed.chat or server.key_file or header_files):
         return
-    from smai_cli.cli import same_files  # noqa: PLC0415  # for those who have files written, or a key in one
+    from smai_cli.cli import same_files  # for those who have files written, or a key in one
 
     reads_stdin = reads_stdin or any(reading.file == STDIN_NAME for reading in readings)
     if reads_stdin:  # a secret would be a part of the prompt
@@ -177,7 +177,7 @@ def log_of(server: ServerOptions) -> "LogFile | None":
     """Return the ledger, where one is named; one line says so where its place cannot be known."""
     if "SMAI_LOG" not in os.environ and not server.settings.get("log"):
         return None
-    from smai_cli.config.log_file import log_file  # noqa: PLC0415  # for those who have one
+    from smai_cli.config.log_file import log_file  # for those who have one
 
     try:
         return log_file(os.environ, server.settings)
@@ -191,7 +191,7 @@ def _check_log(log: "LogFile", typed: AskValues, output: OutputOptions, server: 
 
     A run may be asked about the ledger itself, by -a, -s and stdin: it is read before it gets its line.
     """
-    from smai_cli.cli import same_files  # noqa: PLC0415  # for those who have one
+    from smai_cli.cli import same_files  # for those who have one
 
     ledger = same_files.Use(log.setting, log.path, alone=True)
     others = same_files.written(output.file, typed.record, typed.chat)
@@ -233,7 +233,7 @@ def configured_options(typed: RequestValues, settings: Settings) -> list[str]:
     found = settings.get("options")
     if found is None:
         return []
-    import json  # noqa: PLC0415  # for those who have some
+    import json  # for those who have some
 
     said = set(parameters_of(typed))
     if not said.isdisjoint(TOKEN_LIMITS):

@@ -26,7 +26,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  # click's
     """Return the ids that begin with `incomplete` in the last list of the server, for a shell: no network, no error."""
-    from smai_cli.config.model_ids import kept_ids  # noqa: PLC0415  # at a TAB only
+    from smai_cli.config.model_ids import kept_ids  # at a TAB only
 
     try:
         settings = ctx.params.get("settings") or find_settings(os.environ, os.environ.get("SMAI_PROFILE"))
@@ -81,7 +81,7 @@ def model_option(help_text: str, *, is_required: bool = True) -> Callable[[_F], 
 
 def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem[str]]":  # noqa: ARG001  # click's
     """Return what tells a shell to offer its own file names; smai itself opens the file, with its own messages."""
-    from click.shell_completion import CompletionItem  # noqa: PLC0415  # at a TAB only
+    from click.shell_completion import CompletionItem  # at a TAB only
 
     return [CompletionItem(incomplete, type="file")]
 

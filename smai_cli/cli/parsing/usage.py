@@ -32,9 +32,9 @@ class EarlyOptionError(click.UsageError):
 
 def usage_error(error: click.ClickException) -> UsageError:
     """Return the failure that click's exception is: what happened, and what was meant or where to look."""
-    from smai_cli.cli.command_table import COMMANDS  # noqa: PLC0415  # for failures only
-    from smai_cli.cli.parsing.suggestions import command_hint, early_option_hint, option_hint  # noqa: PLC0415  # as above
-    from smai_cli.cli.parsing.words import options_of, shown  # noqa: PLC0415  # as above
+    from smai_cli.cli.command_table import COMMANDS  # for failures only
+    from smai_cli.cli.parsing.suggestions import command_hint, early_option_hint, option_hint
+    from smai_cli.cli.parsing.words import options_of, shown
 
     ctx = getattr(error, "ctx", None)
     hint = f"see {ctx.command_path if ctx else 'smai'} --help"

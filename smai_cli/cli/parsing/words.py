@@ -127,7 +127,7 @@ def _check_single_dash(word: str, command: click.Command, options: dict[str, cli
     stem = re.match(r"-[A-Za-z][A-Za-z_-]+(?=[=\s]|\Z)", word)
     if stem is None or len(stem[0]) <= _FEWEST_LETTERS:
         return
-    from smai_cli.cli.parsing.suggestions import option_hint  # noqa: PLC0415  # for few command lines
+    from smai_cli.cli.parsing.suggestions import option_hint  # for few command lines
 
     long = f"-{stem[0]}"
     hint = option_hint(long, command.name or "", options)
@@ -197,7 +197,7 @@ def _text_error(word: str, command: click.Command) -> UsageError:
 
 def shown(word: str) -> str:
     """Return a word as a shell would read it, cut to fit a message."""
-    from shlex import quote  # noqa: PLC0415  # for a message only
+    from shlex import quote  # for a message only
 
     return quote(one_line(word, _SHOWN))
 

@@ -22,10 +22,10 @@ def dialect_for(api: str, model: str, more: Iterable[str] = ()) -> ModuleType:
         api = "responses" if any(fnmatchcase(model, pattern) for pattern in patterns) else "chat"
     # Each import is written out, for programs that follow imports: mypy, and packagers such as PyInstaller.
     if api == "responses":
-        from smai_cli.stream.dialects import responses  # noqa: PLC0415  # one of them is enough for a run
+        from smai_cli.stream.dialects import responses  # one of them is enough for a run
 
         return responses
-    from smai_cli.stream.dialects import chat  # noqa: PLC0415  # as above
+    from smai_cli.stream.dialects import chat
 
     return chat
 
