@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import smai_cli
+from smai_cli.apis import APIS
 from smai_cli.errors import SmaiError
 
 PACKAGE = Path(smai_cli.__file__).parent
@@ -30,7 +31,7 @@ PACKAGES = {
     "config": set(),
     "answer": set(),
 }
-SHARED = {"__init__", "errors", "text", "clocks", "files", "frozen", "jsonl", "trace"}
+SHARED = {"__init__", "apis", "errors", "text", "clocks", "files", "frozen", "jsonl", "trace"}
 EDGE = {"main", "__main__", "signals"}
 
 
@@ -71,6 +72,8 @@ def test_a_package_uses_only_those_below_it(name: str) -> None:
     if package in PACKAGES:
         # Only `signals` ends the process, and only the command line and `main` call it.
         assert used <= PACKAGES[package] | SHARED | ({"signals"} if package == "cli" else set())
+    elif name == "apis":  # the table loads the dialect that is needed, and nobody else does
+        assert own(MODULES[name]) == {f"stream.dialects.{api.name}" for api in APIS}
     elif package in SHARED:
         assert used <= SHARED
 
@@ -209,3 +212,11 @@ def test_importing_the_pump_needs_no_http_library() -> None:
             waiting += own(MODULES[name])
     assert "stream.sse" in reached
     assert not reached & {"http.transport", "http.connections", "http.failures"}
+
+
+def test_no_two_modules_import_each_other() -> None:
+    """Nor longer circles: a module can be read, and tested, after those that it imports."""
+    below = {name: own(tree) - {name} for name, tree in MODULES.items()}
+    while leaves := {name for name, imported in below.items() if not imported}:
+        below = {name: imported - leaves for name, imported in below.items() if name not in leaves}
+    assert below == {}

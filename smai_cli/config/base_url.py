@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from smai_cli.apis import APIS
 from smai_cli.config.config_file import Settings, Value
 from smai_cli.config.places import DEFAULT_BASE_URL
 from smai_cli.errors import UsageError
@@ -11,7 +12,7 @@ from smai_cli.errors import UsageError
 # In a query, what is known to be no secret: the version of the API is a date, and messages are about it.
 OPEN_NAMES = ("api-version",)
 # What the APIs put behind a base URL.
-_REQUEST_PATHS = ("/chat/completions", "/responses")
+_REQUEST_PATHS = tuple(api.path for api in APIS)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from smai_cli.apis import API_NAMES
 from smai_cli.config.places import config_path
 from smai_cli.config.providers import PROVIDERS, Provider
 from smai_cli.errors import UsageError
@@ -266,7 +267,7 @@ KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "top_p": (_number_to(1), "a number from 0 to 1"),
     "effort": (_text, "a text"),
     "options": (_members, f"a table of JSON values, without {', '.join(sorted(_NOT_IN_OPTIONS))}"),
-    "api": (lambda value: value in ("auto", "chat", "responses"), "auto, chat or responses"),
+    "api": (lambda value: value in API_NAMES, f"{', '.join(API_NAMES[:-1])} or {API_NAMES[-1]}"),
     "responses_models": (_texts, "a list of texts"),
     "accept": (_texts, "a list of texts"),
     "connect_timeout": (_seconds, _NUMBER),

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from smai_cli.clocks import Clocks, result_within
 from smai_cli.errors import ClockError, ConnectError, SmaiError, failure_of
-from smai_cli.http.preconnect import tls_context
+from smai_cli.http.tls import tls_context
 from smai_cli.text import escaped, on_a_line, one_line
 
 if TYPE_CHECKING:

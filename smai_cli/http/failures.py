@@ -37,6 +37,12 @@ _NETWORK_HINT = "check the network or --base-url"
 FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 
 
+def answer_timeout(limit_s: float, *, is_forwarded: bool) -> ClockError:
+    """Return the failure of an answer that did not begin within so many seconds, perhaps because of a proxy."""
+    hint = "check HTTP_PROXY" if is_forwarded else "try again"
+    return ClockError(f"timed out: no answer began within {limit_s:g} s", f"raise --idle-timeout, or {hint}")
+
+
 def connect_timeout(limit_s: float) -> ClockError:
     """Return the failure of a connection that was not there after so many seconds."""
     return ClockError(

@@ -17,21 +17,17 @@ What is left is the race of every client: a request that crosses the server's cl
 dropped without an answer. It may have been billed, and is not sent twice (RFC 9110, section 9.2.2).
 """
 
-import functools
-import os
 import queue
-import ssl
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
-import requests
 from urllib3.util import wait_for_read
 
 from smai_cli.clocks import HURRY_S
-from smai_cli.http.connections import Adapter, Current, Sending, Session
-from smai_cli.http.preconnect import Preconnect, tls_context
+from smai_cli.http.preconnect import Preconnect
+from smai_cli.http.sending import Sending
+from smai_cli.http.session import KeptSession
 from smai_cli.http.tcp import Cancellation
 
 # uvicorn (its --timeout-keep-alive) and node close a connection that was idle for 5 s, and a request that crosses the
@@ -207,113 +203,3 @@ class _Thread:
     def _run(self) -> None:
         while job := self._jobs.get():
             job.run()
-
-
-class KeptSession(Session):
-    """A session of many requests to one server that differ in their bodies only; what else they say is found once.
-
-    Cookies do not travel from one request to the next.
-    """
-
-    def __init__(self, serves: tuple[str, str | None], sending: Sending, preconnect: Preconnect | None) -> None:
-        super().__init__()
-        self.serves = serves
-        self.current = Current(sending)
-        self.is_used_again = False
-        self._adapter = _KeptAdapter(preconnect, self.current)
-        self._settings: dict[str, Any] | None = None
-        self._prepared: dict[tuple[Any, Any], requests.PreparedRequest] = {}
-        for prefix in ("http://", "https://"):
-            self.mount(prefix, self._adapter)
-
-    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
-        """Return the request ready to be sent."""
-        what = request.method, request.url
-        if what not in self._prepared:
-            bare = requests.Request(request.method, request.url, headers=request.headers, auth=_no_auth)
-            self._prepared[what] = super().prepare_request(bare)
-        ready = self._prepared[what].copy()
-        if request.data:
-            ready.body = request.data
-            ready.prepare_content_length(request.data)
-        ready.prepare_auth(request.auth)
-        return ready
-
-    def merge_environment_settings(self, *args: Any) -> Any:
-        """Return what the environment says on proxies, besides what was asked for."""
-        if self._settings is None:
-            self._settings = dict(super().merge_environment_settings(*args))
-        return self._settings
-
-    def send(self, request: requests.PreparedRequest, **settings: Any) -> requests.Response:
-        """Send it. There is no redirect to follow, no hook, and no cookie to keep."""
-        settings.pop("allow_redirects", None)
-        return self._adapter.send(request, **settings)
-
-
-class _KeptAdapter(Adapter):
-    """An adapter that finds its pool once, and shares its TLS settings with all other workers."""
-
-    def __init__(self, preconnect: Preconnect | None, current: Current) -> None:
-        super().__init__(preconnect, current)
-        self._pool: Any = None
-        self._tls: ssl.SSLContext | None = None
-
-    def get_connection_with_tls_context(
-        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
-    ) -> Any:
-        if self._pool is None:
-            proxy = requests.utils.select_proxy(request.url or "", proxies) or ""
-            # TLS to a proxy is urllib3's own.
-            if (request.url or "").startswith("https:") and not proxy.lower().startswith("https:"):
-                self._tls = shared_tls(None if verify is True else verify)
-            self._pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
-        return self._pool
-
-    def build_connection_pool_key_attributes(
-        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
-    ) -> Any:
-        host, tls = super().build_connection_pool_key_attributes(request, True if self._tls else verify, cert)
-        return host, ({**tls, "ssl_context": self._tls} if self._tls else tls)
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        if not self._tls:
-            super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
-
-
-class _SharedContext(ssl.SSLContext):
-    """A context that threads share. urllib3 tells it the protocols for each connection, and the others are reading."""
-
-    _is_told = False
-
-    def set_alpn_protocols(self, alpn_protocols: Any) -> None:
-        if not self._is_told:
-            super().set_alpn_protocols(alpn_protocols)
-            self._is_told = True
-
-
-_SHARED_LOCK = threading.Lock()
-
-
-def shared_tls(ca_file: str | None) -> ssl.SSLContext | None:
-    """Return the one context for all connections of a run; None for a bundle that cannot be read: urllib3 says so.
-
-    To load the bundle takes some ten times as long as a handshake.
-    """
-    with _SHARED_LOCK:
-        return _made_tls(ca_file)
-
-
-@functools.lru_cache
-def _made_tls(ca_file: str | None) -> ssl.SSLContext | None:
-    try:
-        context = tls_context(ca_file, _SharedContext(ssl.PROTOCOL_TLS_CLIENT))
-    except OSError:
-        return None
-    if keys := os.path.expandvars(os.environ.get("SSLKEYLOGFILE", "")):  # as urllib3 does
-        context.keylog_filename = keys
-    return context
-
-
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request

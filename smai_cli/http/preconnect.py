@@ -12,10 +12,8 @@ package (python/cpython issue 83065), and certifi imports a part of importlib, w
 import contextlib
 import importlib  # noqa: F401  # whole before there is a second thread
 import math
-import os
 import select
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -95,7 +93,7 @@ class Preconnect:
 
     def _run(self) -> None:
         try:  # whatever happens, `take` must not wait for ever
-            context = _Later(lambda: tls_context(self._ca_file))  # parsing a large bundle takes as long as a round trip
+            context = _Later(self._make_context)  # parsing a large bundle takes as long as a round trip
             with contextlib.ExitStack() as on_failure:
                 reached = self._connected()
                 on_failure.enter_context(reached.connection)
@@ -106,6 +104,11 @@ class Preconnect:
             self.cancellation.cancel()
         finally:
             self._over.set()
+
+    def _make_context(self) -> "ssl.SSLContext":
+        from smai_cli.http.tls import tls_context  # on this thread, while TCP connects
+
+        return tls_context(self._ca_file)
 
     def _connected(self) -> Reached:
         """Return a connection to the first address that takes one. Raises OSError where none does."""
@@ -186,32 +189,6 @@ def _server_of(base_url: str) -> tuple[str, int] | None:
 
     parts = urlsplit(base_url)
     return (parts.hostname, parts.port or 443) if parts.scheme == "https" and parts.hostname else None
-
-
-def tls_context(ca_file: str | None, context: "ssl.SSLContext | None" = None) -> "ssl.SSLContext":
-    """Return a context as strict as the one of urllib3; `ca_file` may be a folder. Raises OSError for a bad one.
-
-    A new one, or `context`, which is a new one of some kind.
-    """
-    import ssl  # on this thread, while TCP connects
-
-    if ca_file is None:
-        import certifi  # as requests does
-
-        ca_file = certifi.where()
-    context = context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
-    context.post_handshake_auth = True
-    context.hostname_checks_common_name = False
-    if sys.version_info >= (3, 13):
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
-    context.set_alpn_protocols(["http/1.1"])
-    if os.path.isdir(ca_file):  # as requests takes it
-        context.load_verify_locations(capath=ca_file)
-    else:
-        context.load_verify_locations(ca_file)
-    return context
 
 
 def _is_gone(made: socket.socket) -> bool:

@@ -8,7 +8,8 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection
 from urllib3.exceptions import HTTPError, ProxyError
 
-from smai_cli.http.connections import Connection, Current, TlsConnection
+from smai_cli.http.connections import Connection, TlsConnection
+from smai_cli.http.sending import Current
 
 
 class _ViaProxy(Connection):

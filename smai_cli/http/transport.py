@@ -1,57 +1,29 @@
-"""A request -> HTTP -> pieces of bytes, as they arrive.
+"""A request -> HTTP -> pieces of bytes. The two ways to send one, and what would be sent."""
 
-Kept out here are two things that requests does and a streaming tool must not: reads that wait for more than has
-arrived, and timeouts that start anew with every byte. `connections` and `failures` see to the others.
-"""
-
-import contextlib
-import functools
-import math
-import queue
-import threading
-import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from smai_cli.http import lean  # noqa: F401  # before anything imports requests
 
 # isort: split
 import requests
 
-from smai_cli import __version__
-from smai_cli.clocks import SLICE_S, Clocks, IdleClock
+from smai_cli.clocks import Clocks
 from smai_cli.config.endpoint import Endpoint
-from smai_cli.errors import Again, BrokenError, ClockError, SmaiError, UsageError
-from smai_cli.http.connections import Credentials, Sending, Session, Upload, session
+from smai_cli.errors import UsageError
+from smai_cli.http.exchange import Exchange
 from smai_cli.http.failures import (
     FAILURES,
     causes,
-    connect_timeout,
-    proxy_refusal,
-    proxy_timeout,
     reason_of,
-    redirect_refusal,
-    response_failure,
-    route_to,
-    translated,
 )
 from smai_cli.http.preconnect import Preconnect
-from smai_cli.text import one_line
+from smai_cli.http.request import HEADERS, POST_HEADERS
+from smai_cli.http.response_body import ResponseBody
+from smai_cli.http.session import Credentials, Session
 from smai_cli.trace import Trace, silent
 
 if TYPE_CHECKING:
-    from smai_cli.http.keepalive import Job, KeepAlive, KeptSession
-
-PIECE_BYTES = 65536
-# How much of the body of an HTTP error is read, and for how long: enough for the server's words.
-_ERROR_BODY_BYTES = 65536
-_ERROR_BODY_S = 5.0
-# How much of an answer that nobody wants any more is read, for the sake of its connection.
-_REST_BYTES = 65536
-# How long a thread may take to let go, once what it waits for was ended: no time at all, as a rule.
-_QUICK_S = 1.0
-_OK = 200
-_PROXY_AUTHENTICATION = 407
+    from smai_cli.http.keepalive import KeepAlive
 
 
 def post(  # noqa: PLR0913  # where, what, how long, two things about TLS, and who hears of it
@@ -64,7 +36,7 @@ def post(  # noqa: PLR0913  # where, what, how long, two things about TLS, and w
     preconnect: Preconnect | None = None,
     trace: Trace = silent,
     keep_alive: "KeepAlive | None" = None,
-) -> "ResponseBody":
+) -> ResponseBody:
     """POST `body` (JSON) and return the ResponseBody, whose HTTP status is 200.
 
     `ca_file` vouches for the server (None: the bundle of requests), `preconnect` may hold a connection to it, `trace`
@@ -84,7 +56,7 @@ def get(  # noqa: PLR0913  # as above
     ca_file: str | None = None,
     preconnect: Preconnect | None = None,
     trace: Trace = silent,
-) -> "ResponseBody":
+) -> ResponseBody:
     """GET what is at `path` and return the ResponseBody; the rest is as for `post`.
 
     Nothing is billed: a request that was dropped without an answer may be sent again.
@@ -99,7 +71,7 @@ def prepared(endpoint: Endpoint, path: str, body: bytes) -> tuple[str, dict[str,
 
     Raises UsageError for a base URL that cannot be asked.
     """
-    request = requests.Request("POST", endpoint.url(path), headers=_HEADERS | _POST_HEADERS, data=body)
+    request = requests.Request("POST", endpoint.url(path), headers=HEADERS | POST_HEADERS, data=body)
     request.auth = Credentials(Endpoint(endpoint.base_url))
     try:
         ready = Session().prepare_request(request)
@@ -115,349 +87,3 @@ def proxy_for(endpoint: Endpoint) -> str | None:
         return None
     proxies = requests.utils.get_environ_proxies(endpoint.base_url)
     return requests.utils.select_proxy(endpoint.base_url, proxies)
-
-
-def _where(endpoint: Endpoint, path: str, clocks: Clocks, ca_file: str | None) -> dict[str, Any]:
-    """Return what a request to `path` says to requests, whatever it asks."""
-    return {
-        "url": endpoint.url(path),
-        "auth": Credentials(endpoint),
-        "stream": True,
-        "allow_redirects": False,
-        "timeout": (clocks.connect_timeout_s or None, None),
-        "verify": ca_file or True,
-        "proxies": _NO_PROXIES if endpoint.is_loopback else None,
-    }
-
-
-class ResponseBody:
-    """The body of a 200 answer. Iterating yields pieces of at most PIECE_BYTES, each as soon as it is there.
-
-    `status` is that of HTTP, another one only where the exchange `takes_any`.
-    """
-
-    def __init__(self, raw: Any, exchange: "Exchange") -> None:
-        self.clock = exchange.clock
-        self.status: int = raw.status
-        self._raw = raw
-        self._exchange = exchange
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Yield the pieces, content encoding undone. Raises ClockError (idle) or BrokenError.
-
-        Where it ends, or breaks, or is left, the connection is closed.
-        """
-        try:
-            while piece := self._exchange.read():
-                yield piece
-            self._exchange.trace("end of the body")
-        finally:
-            self.close()
-
-    @property
-    def is_framed(self) -> bool:
-        """Whether the body has an end of its own (RFC 9112, section 6.3), so that one that was cut raises."""
-        return bool(self._raw.chunked) or self._raw.length_remaining is not None
-
-    def header(self, name: str) -> str | None:
-        """Return a header of the answer; None without it."""
-        value: str | None = self._raw.headers.get(name)
-        return value
-
-    def close(self) -> None:
-        """Let go of the connection and of the thread, from any thread; a read that waits fails with BrokenError."""
-        self._exchange.close()
-
-
-class Exchange:
-    """One request and its answer: `open` sends and waits, `close` ends it, whatever it is at; made without any I/O.
-
-    `body` is that of a POST, None for a GET; the rest is as for `post`. It runs on a thread of its own, so that no
-    name server and no dribbled header can hold the caller. The thread owns the connection: it makes it, reads
-    the body of an error or stands guard over the idle clock of an answer, and lets go of it at the end.
-    With `takes_any`, `open` returns the answer also where its status is that of an error; a redirect is raised even
-    then, and so is the word of a proxy.
-    """
-
-    def __init__(  # noqa: PLR0913  # as for post
-        self,
-        endpoint: Endpoint,
-        path: str,
-        body: bytes | None,
-        clocks: Clocks,
-        *,
-        ca_file: str | None = None,
-        preconnect: Preconnect | None = None,
-        trace: Trace = silent,
-        keep_alive: "KeepAlive | None" = None,
-        takes_any: bool = False,
-    ) -> None:
-        self.clock = IdleClock(clocks.idle_timeout_s, clocks.deadline)
-        self._clocks = clocks
-        self._body = body
-        self._endpoint = endpoint
-        asked = endpoint.for_list() if body is None else endpoint
-        self._route = functools.partial(route_to, endpoint)
-        self._where = functools.partial(_where, asked, path, clocks, ca_file)
-        what = f"{'GET' if body is None else 'POST'} {_shown_url(endpoint, path)}"
-        self._sending = Sending(what if body is None else f"{what}, {len(body)} bytes", trace, is_whole=body is None)
-        self._preconnect = preconnect
-        self._keep_alive = keep_alive
-        self._takes_any = takes_any
-        self._session: KeptSession | None = None
-        self._serves = endpoint.base_url, ca_file
-        self._owner = 0
-        self._raw: Any = None
-        self._is_coded = False
-        self._has_ended = False
-        self._thread: threading.Thread | Job | None = None
-        self._thread_lock = threading.Lock()
-        self._use = threading.Lock()
-        self._is_closed = False
-        self._is_answered = False
-        self._response: requests.Response | None = None
-        self._news: queue.SimpleQueue[requests.Response | BaseException | None] = queue.SimpleQueue()
-        self._sending.report = functools.partial(self._news.put, None)
-        self._error_body = bytearray()
-
-    def open(self) -> ResponseBody:
-        """Send the request and return the ResponseBody, whose HTTP status is 200; once.
-
-        Raises as `post` does, the connection being closed by then; BrokenError where `close` was called.
-        """
-        self._owner = threading.get_ident()
-        try:
-            response = self._accepted()
-        except BaseException:
-            self.close()  # a retry is not to run beside the exchange that it replaces
-            raise
-        self._raw, self._is_coded = response.raw, "content-encoding" in response.headers
-        self._is_answered = True
-        return ResponseBody(response.raw, self)
-
-    def read(self) -> bytes:
-        """Return the next piece of the body, as soon as it is there; none at its end. Raises as ResponseBody does."""
-        # read1 with a size is the one call of urllib3 that returns what has arrived, whatever the framing, and
-        # that notices a Content-Length cut short. A proxy may compress although told not to.
-        self.clock.start()
-        try:
-            with self._use:  # the thread does not let go of the response while it is read
-                self._sending.cancellation.check()
-                piece: bytes = self._raw.read1(PIECE_BYTES, decode_content=self._is_coded)
-        except FAILURES as exc:
-            self.clock.check()
-            self.check()
-            raise BrokenError(
-                f"the connection broke before the answer was complete: {reason_of(list(causes(exc)))}",
-                "what came is not the whole answer",
-            ) from exc
-        self.clock.check()
-        self.check()
-        self.clock.silent = False
-        self._has_ended = not piece
-        return piece
-
-    def close(self) -> None:
-        """End the exchange, whatever it waits for, and let go of all that it holds; from any thread, at any time.
-
-        The server sees the end at once. Only a name that is being looked up keeps its thread until that is over.
-        With `keep_alive`, the thread that opened the exchange reads the rest of the answer first, if that is quick.
-        """
-        if self._keep_alive and self._is_answered and not self._is_closed and self._owner == threading.get_ident():
-            self._drain(self._keep_alive)
-        self._is_closed = True
-        # An answer that nobody reads from right now may have said all that it has to: then a FIN will do.
-        if not (self._keep_alive and self._has_ended):
-            self._sending.cancel(aborts=not self._is_answered or self._use.locked())
-        self.clock.close()
-        self._news.put(None)
-        with self._thread_lock:
-            thread = self._thread
-        if thread and thread.ident != threading.get_ident() and not self._sending.cancellation.is_deaf:
-            thread.join(_QUICK_S)
-
-    def trace(self, what: str) -> None:
-        """Trace what happens, until the exchange is closed."""
-        self._sending.trace(what)
-
-    def check(self) -> None:
-        """Raise BrokenError once it was closed."""
-        if self._is_closed:
-            raise BrokenError("the answer was given up before it was complete", "ask again", again=Again.NEVER)
-
-    def _accepted(self) -> requests.Response:
-        """Return the response, if its status is one to return, its body unread. Raises SmaiError."""
-        response = self._begun()
-        self.trace(f"headers: {_shown(response)}")
-        if not self._is_taken(response):
-            raise self._endpoint.explain(self._refusal(response))
-        if self._sending.malformed and response.status_code == _OK:
-            what = f"the server's answer is malformed HTTP: {self._sending.malformed}"
-            raise BrokenError(what, "check --base-url, or try again later")
-        self.check()
-        return response
-
-    def _is_taken(self, response: requests.Response) -> bool:
-        """Return whether `open` returns the answer, and does not raise what it is."""
-        status = response.status_code
-        if status == _OK or not self._takes_any:
-            return status == _OK
-        is_of_proxy = status == _PROXY_AUTHENTICATION and self._sending.is_forwarded
-        return status // 100 in (2, 4, 5) and not is_of_proxy
-
-    def _begun(self) -> requests.Response:
-        """Return the response, its body unread. Raises SmaiError."""
-        self._sending.connect_end_s = time.monotonic() + (self._clocks.connect_timeout_s or math.inf)
-        with self._thread_lock:
-            self.check()
-            self._thread = (self._keep_alive.start if self._keep_alive else _started)(self._run)
-        limit_s = self._clocks.connect_timeout_s
-        try:
-            while (news := self._next(limit_s)) is None:  # the head, or a part of the body, is sent; or it was closed
-                self.check()
-                limit_s = self._clocks.idle_timeout_s
-                self.clock.wind()
-                self.clock.start()
-        except queue.Empty:
-            is_at_proxy = self._sending.is_at_proxy  # before the thread hears of the end, and takes it for the proxy's
-            connected = self._sending.cancel(timed_out=True)
-            raise self._timed_out(limit_s, connected=connected, is_at_proxy=is_at_proxy) from None
-        if not isinstance(news, BaseException):
-            return news
-        self.check()
-        if isinstance(news, FAILURES):
-            raise self._failure(news) from news
-        raise news
-
-    def _next(self, limit_s: float) -> requests.Response | BaseException | None:
-        """Return the next news from the thread. Raises queue.Empty after `limit_s` (0: never) or at the deadline.
-
-        Time in which the process was stopped does not count: a slice of the wait is never longer than it should be.
-        """
-        left_s = limit_s or math.inf
-        while True:
-            slice_s = max(0.0, min(SLICE_S, left_s, self._clocks.deadline.left_s()))
-            try:
-                return self._news.get(timeout=slice_s)
-            except queue.Empty:
-                left_s -= slice_s
-                if left_s <= 0 or self._clocks.deadline.left_s() <= 0:
-                    raise
-
-    def _timed_out(self, limit_s: float, *, connected: bool, is_at_proxy: bool) -> SmaiError:
-        if self._clocks.deadline.left_s() <= 0:
-            return self._clocks.deadline.error()
-        if not connected:
-            return proxy_timeout(self._route(), limit_s) if is_at_proxy else connect_timeout(limit_s)
-        hint = "check HTTP_PROXY" if self._sending.is_forwarded else "try again"
-        return ClockError(f"timed out: no answer began within {limit_s:g} s", f"raise --idle-timeout, or {hint}")
-
-    def _failure(self, exc: Exception) -> SmaiError:
-        sending = self._sending
-        error = translated(
-            exc, self._route(), connected=sending.connected, is_forwarded=sending.is_forwarded, clocks=self._clocks
-        )
-        if self._body is None and isinstance(error, BrokenError):  # nothing is billed for a GET
-            return error.replaced(hint="try again", again=Again.UNANSWERED)
-        return error
-
-    def _refusal(self, response: requests.Response) -> SmaiError:
-        """Return the failure that another status than 200 is, after its body was read within its limits."""
-        if response.status_code == _PROXY_AUTHENTICATION and self._sending.is_forwarded:
-            return proxy_refusal(
-                self._route(), f"{response.status_code} {one_line(response.reason or '', 60)}".rstrip()
-            )
-        if response.status_code in range(300, 400):
-            return redirect_refusal(response)
-        with contextlib.suppress(queue.Empty):
-            self._next(_ERROR_BODY_S)
-        self.check()
-        return response_failure(response, bytes(self._error_body))
-
-    def _run(self) -> None:
-        failure = None
-        try:
-            self._response = self._send()
-            self._news.put(self._response)
-            if self._is_taken(self._response):
-                self.clock.watch(functools.partial(self._sending.cancellation.cancel, aborts=True))
-            else:
-                self._read_error_body(self._response)
-        except BaseException as exc:  # noqa: BLE001  # it is raised again where the caller waits
-            failure = exc
-        self._let_go()
-        self._news.put(failure)
-
-    def _send(self) -> requests.Response:
-        if self._keep_alive:
-            self._sending.cancellation.check()
-            self._session = self._keep_alive.acquire(*self._serves, self._sending, self._preconnect)
-        made = self._session or session(self._preconnect, self._sending)
-        if self._body is None:
-            return made.get(headers=_HEADERS | _GET_HEADERS, **self._where())
-        return made.post(data=Upload(self._body, self._sending), headers=_HEADERS | _POST_HEADERS, **self._where())
-
-    def _read_error_body(self, response: requests.Response) -> None:
-        with contextlib.suppress(*FAILURES):
-            while len(self._error_body) < _ERROR_BODY_BYTES and (
-                piece := response.raw.read1(_ERROR_BODY_BYTES, decode_content=True)
-            ):
-                self._error_body += piece
-            self._has_ended = len(self._error_body) < _ERROR_BODY_BYTES
-
-    def _drain(self, keep_alive: "KeepAlive") -> None:
-        """Read the rest of an answer of which nobody wants more, such as the last chunk behind `[DONE]`."""
-        self.clock.finish(keep_alive.drain_s)
-        left = _REST_BYTES
-        try:
-            while left > 0 and not self._has_ended:
-                left -= len(self.read())
-        except ClockError:
-            keep_alive.drains(in_time=False)
-        except SmaiError:  # it was cancelled, or is broken
-            return
-        else:
-            keep_alive.drains(in_time=True)
-
-    def _let_go(self) -> None:
-        """Close the connection, once nobody reads from it any more, unless it is kept."""
-        if self._keep_alive and self._session and self._has_ended:
-            with self._use:
-                if self._keep_alive.release(self._session, self._sending):
-                    return
-        self._sending.cancellation.cancel()
-        with self._use, contextlib.suppress(*FAILURES):
-            if self._response is not None:
-                self._response.raw.close()
-            while self._sending.connections:
-                self._sending.connections.pop().close()
-
-
-_HEADERS = {
-    "User-Agent": f"smai/{__version__}",
-    # A proxy that compresses holds deltas back until a block is full.
-    "Accept-Encoding": "identity",
-}
-_POST_HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
-_GET_HEADERS = {"Accept": "application/json"}
-# On this machine no proxy is in the way, and a key in plain http must not go to one.
-_NO_PROXIES: Any = {"http": None, "https": None, "all": None}
-
-
-def _started(work: Callable[[], None]) -> threading.Thread:
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    return thread
-
-
-def _shown_url(endpoint: Endpoint, path: str) -> str:
-    """Return the URL without its query, in which some put a key."""
-    return endpoint.url(path).split("?", 1)[0]
-
-
-def _shown(response: requests.Response) -> str:
-    """Return the status of an answer, and the headers by which a server or a proxy in between is found."""
-    parts = [f"{response.status_code} {response.reason or ''}".rstrip()]
-    shown = ("content-type", "content-encoding", "server", "via", "retry-after", "x-request-id", "request-id")
-    parts += [f"{name} {response.headers[name]}" for name in shown if name in response.headers]
-    return one_line(", ".join(parts))

@@ -5,10 +5,11 @@ import json
 import math
 import re
 import select
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from smai_cli.mock import script as answers
 from smai_cli.mock.body import Body
@@ -17,8 +18,8 @@ from smai_cli.mock.received import PATHS, Dialect, Received, Refusal, usable_req
 from smai_cli.mock.script import Script
 
 if TYPE_CHECKING:
-    from smai_cli.mock.request_log import Value
-    from smai_cli.mock.server import Mock
+    from smai_cli.mock.faults import RateLimit
+    from smai_cli.mock.request_log import RequestLog, Value
 
 _REQUEST_LIMIT = 64 * 1024 * 1024
 _OK, _BUSY = 200, 429
@@ -34,18 +35,42 @@ class _OverError(Exception):
     """The server ends, and this answer with it."""
 
 
+class MockState(Protocol):
+    """What all connections share: the script, the limit, the log, the counts and the end of the server."""
+
+    script: Script
+    limit: "RateLimit | None"
+    log: "RequestLog | None"
+    over: threading.Event
+
+    def count_connection(self) -> int:
+        """Return which connection a new one is, from 1."""
+
+    def note(self, received: Received, /) -> int:
+        """Take note of a request; return which one it is, from 1."""
+
+    def check(self, received: Received, /) -> None:
+        """Raise Refusal for a request that is not to be answered."""
+
+    def count_answer(self) -> None:
+        """Count an answer that was given."""
+
+
 class Handler(BaseHTTPRequestHandler):
     """A connection of a client, for as long as the client keeps it."""
 
     protocol_version = "HTTP/1.1"
-    server: "Mock"
     # A person's rehearsal sees deltas when they are sent, so small writes do not wait for each other.
     disable_nagle_algorithm = True
+
+    def __init__(self, state: MockState, *connection: Any) -> None:
+        self._state = state
+        super().__init__(*connection)
 
     def setup(self) -> None:
         """Count the connection, for the log."""
         super().setup()
-        self._connection = self.server.count_connection()
+        self._connection = self._state.count_connection()
         self._entry: dict[str, Value] | None = None
 
     def do_POST(self) -> None:
@@ -71,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def end_headers(self) -> None:
         """End the head; with --allow-origin every head says which pages may read what follows."""
-        if self.server.script.allow_origins:
+        if self._state.script.allow_origins:
             self.send_header("Vary", "Origin")
             if self._origin_allowed:
                 self.send_header("Access-Control-Allow-Origin", self.headers["Origin"])
@@ -81,17 +106,17 @@ class Handler(BaseHTTPRequestHandler):
     @property
     def _origin_allowed(self) -> bool:
         # A request that cannot be read has no headers.
-        return hasattr(self, "headers") and self.headers.get("Origin") in self.server.script.allow_origins
+        return hasattr(self, "headers") and self.headers.get("Origin") in self._state.script.allow_origins
 
     def _answer(self) -> None:
         received = self._received()
-        number = self.server.note(received)
+        number = self._state.note(received)
         self._begin_entry(number)
         counts = True
         try:
             try:
                 self._check(received, number)
-                counts = self._serve(received, fault_of(self.server.script, number))
+                counts = self._serve(received, fault_of(self._state.script, number))
             except Refusal as refusal:
                 body = refusal.body or answers.error_object(refusal.status)
                 self._send_whole(refusal.status, body, headers=refusal.headers)
@@ -102,7 +127,7 @@ class Handler(BaseHTTPRequestHandler):
             raise
         finally:
             if counts:
-                self.server.count_answer()
+                self._state.count_answer()
 
     def _received(self) -> Received:
         length = self.headers.get("Content-Length") or "0"
@@ -113,20 +138,20 @@ class Handler(BaseHTTPRequestHandler):
         return Received(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body)
 
     def _check(self, received: Received, number: int) -> None:
-        script = self.server.script
+        script = self._state.script
         if script.require_key is not None and received.headers.get("authorization") != f"Bearer {script.require_key}":
             raise Refusal(401)
         if self.path not in (PATHS if self.command == "POST" else (_MODELS_PATH,)):
             raise Refusal(404, answers.invalid_url(self.command, self.path))
-        if self.server.limit and (wait_s := self.server.limit.wait_s()):
+        if self._state.limit and (wait_s := self._state.limit.wait_s()):
             wait_ms = math.ceil(wait_s * 1000)
-            body = answers.limit_object(self.server.limit.per_s, wait_ms)
+            body = answers.limit_object(self._state.limit.per_s, wait_ms)
             # Both, as OpenAI sends them: the older one knows whole seconds only (RFC 9110, section 10.2.3).
             raise Refusal(_BUSY, body, {"Retry-After": str(math.ceil(wait_s)), "retry-after-ms": str(wait_ms)})
         if script.status is not None and (script.fail_first is None or number <= script.fail_first):
             raise Refusal(script.status)
         if self.command == "POST":
-            self.server.check(received)
+            self._state.check(received)
 
     def _serve(self, received: Received, fault: Fault | None) -> bool:
         """Answer a request that passed, or as far as `fault` lets it; return whether that is an answer."""
@@ -138,7 +163,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._send_whole(200, {"object": "list", "data": models}, fault)
         dialect = PATHS[self.path]
         request = usable_request(received, dialect)
-        script = self.server.script
+        script = self._state.script
         if self._entry is not None:
             self._entry["prompt"] = answers.prompt_of(request)
         if script.echo:
@@ -167,8 +192,8 @@ class Handler(BaseHTTPRequestHandler):
         return True
 
     def _send_head(self, status: int, head: dict[str, str], more: dict[str, str]) -> None:
-        if status != _OK and self.server.script.retry_after is not None:
-            more = {"Retry-After": self.server.script.retry_after}
+        if status != _OK and self._state.script.retry_after is not None:
+            more = {"Retry-After": self._state.script.retry_after}
         self.send_response(status)
         for name, value in {**head, "x-request-id": "req-mock", **more}.items():
             self.send_header(name, value)
@@ -214,16 +239,16 @@ class Handler(BaseHTTPRequestHandler):
             return True
         poll = select.poll()
         poll.register(self.connection, select.POLLIN)
-        while not self.server.over.wait(_LOOK_S) and not poll.poll(0):
+        while not self._state.over.wait(_LOOK_S) and not poll.poll(0):
             pass  # the client is still there
         return False
 
     def _body(self, *, chunked: bool) -> Body:
-        return Body(self.wfile.write, chunked=chunked, split_bytes=self.server.script.split_bytes, pause=self._pause)
+        return Body(self.wfile.write, chunked=chunked, split_bytes=self._state.script.split_bytes, pause=self._pause)
 
     def _pause(self) -> None:
-        delay_s = self.server.script.delay_s
-        if self.server.over.wait(delay_s) if delay_s else self.server.over.is_set():
+        delay_s = self._state.script.delay_s
+        if self._state.over.wait(delay_s) if delay_s else self._state.over.is_set():
             raise _OverError
 
     @property
@@ -232,7 +257,7 @@ class Handler(BaseHTTPRequestHandler):
         return self.request_version != "HTTP/1.0"
 
     def _begin_entry(self, number: int) -> None:
-        log = self.server.log
+        log = self._state.log
         if log is None:
             return
         self._entry = {
@@ -247,6 +272,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def _log(self, outcome: str) -> None:
         """Log how the request ended, unless that is logged: before its last bytes, so that who has them finds it."""
-        if self._entry is not None and self.server.log:
-            self.server.log.write({**self._entry, "outcome": outcome})
+        if self._entry is not None and self._state.log:
+            self._state.log.write({**self._entry, "outcome": outcome})
             self._entry = None

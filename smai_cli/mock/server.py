@@ -3,6 +3,7 @@
 What `smai mock` serves, what `smai ask --mock` asks, and the double that the tests ask.
 """
 
+import functools
 import itertools
 import socket
 import threading
@@ -40,7 +41,7 @@ class Mock(ThreadingHTTPServer):
         log_fd: int | None = None,
         keeps_received: bool = True,
     ) -> None:
-        super().__init__((_HOST, port), Handler)
+        super().__init__((_HOST, port), functools.partial(Handler, self))
         self.script = script or Script()
         self.limit = None if self.script.limit_per_s is None else RateLimit(self.script.limit_per_s)
         self.log = None if log_fd is None else RequestLog(log_fd, self.fail)

@@ -12,7 +12,7 @@ from http import HTTPStatus
 
 from smai_cli.config.keys import Secrets
 from smai_cli.errors import Again, ClockError, SmaiError
-from smai_cli.http.transport import ResponseBody
+from smai_cli.http.response_body import ResponseBody
 from smai_cli.serve.head import Refusal
 from smai_cli.serve.hiding import Hider
 

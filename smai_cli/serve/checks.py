@@ -10,6 +10,7 @@ import re
 from http import HTTPStatus
 from typing import NamedTuple
 
+from smai_cli.apis import APIS
 from smai_cli.serve.head import Head, Refusal
 
 BODY_LIMIT_BYTES = 64 * 1024 * 1024
@@ -18,7 +19,7 @@ _API = "/v1"
 # The page asks for its settings there. The system prompt among them is private.
 SETTINGS_PATH = "/config.json"
 # The endpoints of the API, each with its method.
-API_METHODS = {"/v1/chat/completions": "POST", "/v1/responses": "POST", "/v1/models": "GET"}
+API_METHODS = {**{f"{_API}{api.path}": "POST" for api in APIS}, f"{_API}/models": "GET"}
 _KNOWN_METHODS = ("GET", "HEAD", "POST")
 _BEARER = re.compile(r"(?i:bearer) +(\S+) *")
 

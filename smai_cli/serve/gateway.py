@@ -1,5 +1,6 @@
 """The server of `smai serve` on 127.0.0.1: its limits, its connections and its upstream server."""
 
+import functools
 import socket
 import sys
 import threading
@@ -10,11 +11,12 @@ from typing import Any, NamedTuple, Self
 from smai_cli.clocks import Clocks
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.config.keys import Secret, Secrets
-from smai_cli.http.transport import Exchange
+from smai_cli.http.exchange import Exchange
 from smai_cli.serve.checks import Access
 from smai_cli.serve.connections import Connections
 from smai_cli.serve.handler import Handler
 from smai_cli.serve.hiding import Hider, secrets_of
+from smai_cli.serve.limits import Limits
 from smai_cli.serve.pages import Settings, load_pages
 from smai_cli.serve.watch import Watch
 from smai_cli.trace import Trace, silent
@@ -28,24 +30,6 @@ class Upstream(NamedTuple):
     endpoint: Endpoint
     clocks: Callable[[], Clocks]
     ca_file: str | None = None
-
-
-class Limits(NamedTuple):
-    """What a client may use.
-
-    A connection may wait `idle_s` for its next request. A head must arrive within `head_s`, a body within `body_s`, and
-    the client must take a page or an error within `write_s`. After a refusal, the rest of the request is read for
-    `linger_s`. At most `streams` answers stream at once, because browsers open six connections to a host and the next
-    page needs one. At most `connections` are open, because each has a thread.
-    """
-
-    idle_s: float = 60.0
-    head_s: float = 10.0
-    body_s: float = 60.0
-    write_s: float = 10.0
-    linger_s: float = 2.0
-    streams: int = 5
-    connections: int = 128
 
 
 class Gateway(ThreadingHTTPServer):
@@ -72,7 +56,7 @@ class Gateway(ThreadingHTTPServer):
         report: Callable[[BaseException], None] = lambda _: None,
         limits: Limits | None = None,
     ) -> None:
-        super().__init__((_HOST, port), Handler)
+        super().__init__((_HOST, port), functools.partial(Handler, self))
         self.pages = load_pages()
         self.settings = settings
         self.limits = limits or Limits()

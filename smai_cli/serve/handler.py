@@ -4,14 +4,15 @@ import contextlib
 import io
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from socketserver import BaseRequestHandler
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from smai_cli.errors import BrokenError, SmaiError
-from smai_cli.http.transport import ResponseBody
+from smai_cli.http.response_body import ResponseBody
 from smai_cli.serve.answers import End, Reply, UnreadError, headers_from, refusal_of
 from smai_cli.serve.checks import API_METHODS, SETTINGS_PATH, body_length, check
 from smai_cli.serve.head import Head, Refusal, read_head, too_large_head
@@ -19,9 +20,14 @@ from smai_cli.serve.inbox import FloodError, Inbox
 from smai_cli.text import one_line
 
 if TYPE_CHECKING:
-    from smai_cli.serve.gateway import Gateway
-    from smai_cli.serve.pages import Page
-    from smai_cli.serve.watch import WatchedClient
+    from smai_cli.config.keys import Secrets
+    from smai_cli.http.exchange import Exchange
+    from smai_cli.serve.checks import Access
+    from smai_cli.serve.connections import Connections
+    from smai_cli.serve.hiding import Hider
+    from smai_cli.serve.limits import Limits
+    from smai_cli.serve.pages import Page, Settings
+    from smai_cli.serve.watch import Watch, WatchedClient
 
 _HEAD_BYTES = 65536
 _BUFFER_BYTES = 65536
@@ -38,11 +44,41 @@ class _GoneError(Exception):
     """The client left before its answer was complete."""
 
 
+class Site(Protocol):
+    """What all connections share: what is served, to whom, within which limits, and where it is reported."""
+
+    limits: "Limits"
+    access: "Access"
+    pages: "dict[str, Page]"
+    settings: "Settings"
+    connections: "Connections"
+    streams: threading.BoundedSemaphore
+    watch: "Watch"
+    secrets: "Secrets"
+    hidden: "list[str]"
+    judges: bool
+
+    def exchange(self, path: str, body: bytes | None, /) -> "Exchange":
+        """Return a request to the upstream server, which is not sent yet."""
+
+    def hider(self) -> "Hider":
+        """Return what hides the key in one answer."""
+
+    def trace(self, what: str, /) -> None:
+        """Print what happened to a request, without any secret."""
+
+    def report(self, error: BaseException, /) -> None:
+        """Report a defect."""
+
+
 class Handler(BaseRequestHandler):
     """A connection of a client, for as long as the client keeps it."""
 
-    server: "Gateway"
     request: socket.socket
+
+    def __init__(self, site: Site, *connection: Any) -> None:
+        self._site = site
+        super().__init__(*connection)
 
     def setup(self) -> None:
         """Send each piece at once."""
@@ -59,12 +95,12 @@ class Handler(BaseRequestHandler):
 
     def _wait_for_request(self) -> bool:
         """Wait for the next request; return False if the client ends the connection instead."""
-        self._inbox.allow(self.server.limits.idle_s, _HEAD_BYTES)
+        self._inbox.allow(self._site.limits.idle_s, _HEAD_BYTES)
         return bool(self._file.peek(1))
 
     def _answer_next(self) -> bool:
         """Answer a request; return whether the connection stays open."""
-        reply = Reply(self.request, lambda: self.server.limits.write_s)
+        reply = Reply(self.request, lambda: self._site.limits.write_s)
         begun_s = time.monotonic()
         head = None
         try:
@@ -80,11 +116,11 @@ class Handler(BaseRequestHandler):
         except (_GoneError, OSError):
             reply.end = End.STOPPED
         except Exception as error:  # noqa: BLE001  # one request fails, and the others go on
-            self.server.report(error)
+            self._site.report(error)
             reply.fail()
         what = one_line(f"{head.method} {head.path}", 100) if head else "a request that cannot be read"
         figures = f"{reply.sent} bytes in {time.monotonic() - begun_s:.3f} s"
-        self.server.trace(f"{what}: {reply.summary}, {figures}, {reply.end.value}")
+        self._site.trace(f"{what}: {reply.summary}, {figures}, {reply.end.value}")
         if reply.resets:
             self.request.close()
         elif reply.has_unread_request:
@@ -93,7 +129,7 @@ class Handler(BaseRequestHandler):
 
     def _read_head(self) -> Head | None:
         """Return the head of the next request, None at the end of the connection. Raises Refusal."""
-        self._inbox.allow(self.server.limits.head_s, _HEAD_BYTES)
+        self._inbox.allow(self._site.limits.head_s, _HEAD_BYTES)
         try:
             return read_head(self._file)
         except TimeoutError:
@@ -105,13 +141,13 @@ class Handler(BaseRequestHandler):
         """Answer a request whose head was read. Raises Refusal."""
         reply.keeps = not (head.has_body or head.has("connection", "close") or head.is_old)
         reply.has_no_body = head.method == "HEAD"
-        has_token = check(head, self.server.access)
+        has_token = check(head, self._site.access)
         if not has_token:
-            self._send_page(self.server.pages[head.path], reply)
+            self._send_page(self._site.pages[head.path], reply)
             return
-        with self.server.connections.busy(self.request):
+        with self._site.connections.busy(self.request):
             if head.path == SETTINGS_PATH:
-                self._send_page(self.server.settings.page(), reply)
+                self._send_page(self._site.settings.page(), reply)
             elif API_METHODS[head.path] == "GET":
                 self._forward(head.path.removeprefix("/v1"), None, head, reply)
             else:
@@ -125,14 +161,14 @@ class Handler(BaseRequestHandler):
         if not _STREAM.search(body):
             self._forward(path, body, head, reply)
             return
-        if not self.server.streams.acquire(timeout=_PLACE_S):
-            limit = self.server.limits.streams
+        if not self._site.streams.acquire(timeout=_PLACE_S):
+            limit = self._site.limits.streams
             what = f"{limit} answers stream already, and a browser opens no more connections; stop one of them, or wait"
             raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too_many_streams", what, kind="rate_limit_error")
         try:
             self._forward(path, body, head, reply)
         finally:
-            self.server.streams.release()
+            self._site.streams.release()
 
     def _send_page(self, page: "Page", reply: Reply) -> None:
         fields = [("Content-Type", page.content_type), ("Content-Length", str(len(page.body)))]
@@ -143,7 +179,7 @@ class Handler(BaseRequestHandler):
         """Return the body of a request. Raises Refusal, and _GoneError if the client leaves."""
         if head.has("expect", "100-continue") and not head.is_old:
             reply.ask_for_body()
-        self._inbox.allow(self.server.limits.body_s, length + _BUFFER_BYTES)
+        self._inbox.allow(self._site.limits.body_s, length + _BUFFER_BYTES)
         try:
             body = self._file.read(length)
         except TimeoutError:
@@ -154,15 +190,15 @@ class Handler(BaseRequestHandler):
 
     def _forward(self, path: str, body: bytes | None, head: Head, reply: Reply) -> None:
         """Ask the upstream server, for as long as the client waits for the answer."""
-        exchange = self.server.exchange(path, body)
+        exchange = self._site.exchange(path, body)
         try:
-            with self.server.watch.over(self.request, exchange.close) as client:
+            with self._site.watch.over(self.request, exchange.close) as client:
                 try:
                     answer = exchange.open()
                 except SmaiError as error:
                     if client.has_left:
                         raise _GoneError from error
-                    raise refusal_of(error, self.server.secrets) from error
+                    raise refusal_of(error, self._site.secrets) from error
                 self._pass_on(answer, client, head, reply)
         finally:
             exchange.close()
@@ -178,12 +214,12 @@ class Handler(BaseRequestHandler):
             reply.set_reset(resets=True)
         answer.clock.wind()
         reply.limit_s = answer.clock.left_s  # the idle clock, or the deadline if that is sooner
-        reply.begin(answer.status, headers_from(answer, self.server.hidden))
+        reply.begin(answer.status, headers_from(answer, self._site.hidden))
         pieces = self._sent_pieces(answer, client, reply)
         is_model_answer = head.method == "POST"
         if is_model_answer and answer.status != HTTPStatus.OK:
             reply.end = End.REFUSED
-        elif is_model_answer and self.server.judges:
+        elif is_model_answer and self._site.judges:
             from smai_cli.serve.judge import find_shortfall  # for -v only
 
             shortfall = find_shortfall(pieces, head.path.removeprefix("/v1"), is_framed=answer.is_framed)
@@ -198,7 +234,7 @@ class Handler(BaseRequestHandler):
 
     def _sent_pieces(self, answer: ResponseBody, client: "WatchedClient", reply: Reply) -> Iterator[bytes]:
         """Send each piece of the body and yield it; note a cut in `reply`. Raises _GoneError, and what `send` does."""
-        hider = self.server.hider()
+        hider = self._site.hider()
         try:
             for piece in answer:
                 answer.clock.wind()
@@ -219,6 +255,6 @@ class Handler(BaseRequestHandler):
     def _drain(self) -> None:
         """Read the rest of a refused request: to close before would destroy the answer on its way to the client."""
         self.request.shutdown(socket.SHUT_WR)
-        self._inbox.allow(self.server.limits.linger_s, _DRAINED_BYTES)
+        self._inbox.allow(self._site.limits.linger_s, _DRAINED_BYTES)
         while self._file.read1(_BUFFER_BYTES):
             pass

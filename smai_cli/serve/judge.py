@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from smai_cli.answer.chunk import Chunk, Unread
 from smai_cli.answer.outcome import Outcome
+from smai_cli.apis import api_at
 from smai_cli.clocks import IdleClock
 from smai_cli.errors import SmaiError
-from smai_cli.stream.dialects import dialect_for
 from smai_cli.stream.pump import pump
 
 
@@ -16,7 +16,7 @@ def find_shortfall(pieces: Iterator[bytes], path: str, *, is_framed: bool) -> Sm
     `path` is that of the request. `is_framed` says whether the body has an end of its own, as for pump.Source.
     """
     outcome = Outcome()
-    dialect = dialect_for("responses" if path == "/responses" else "chat", "")
+    dialect = api_at(path).load()
     pump(_Passing(pieces, is_framed=is_framed), dialect, _Silent(), outcome)
     return outcome.error
 

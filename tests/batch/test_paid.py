@@ -18,7 +18,7 @@ from smai_cli.batch.input.lines import FLAT, OPENAI
 from smai_cli.batch.results.collector import Collector
 from smai_cli.batch.results.result import Asked, encode_result, read_result
 from smai_cli.stream import pump
-from smai_cli.stream.dialects import dialect_for
+from smai_cli.stream.dialects.selection import dialect_for
 
 pytest_plugins = ["batching"]
 

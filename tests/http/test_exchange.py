@@ -41,8 +41,8 @@ from rawserver import (
 from smai_cli.clocks import Clocks
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import BrokenError, SmaiError
+from smai_cli.http.exchange import Exchange
 from smai_cli.http.preconnect import preconnect
-from smai_cli.http.transport import Exchange
 
 pytest_plugins = ["rawserver"]
 

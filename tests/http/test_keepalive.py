@@ -41,8 +41,8 @@ from smai_cli.clocks import HURRY_S, Clocks
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import Again, BrokenError, BusyError, ClockError, ConnectError, SmaiError
 from smai_cli.http import transport
+from smai_cli.http.exchange import Exchange
 from smai_cli.http.keepalive import KeepAlive
-from smai_cli.http.transport import Exchange
 
 pytest_plugins = ["rawserver"]
 

@@ -28,7 +28,8 @@ from rawserver import (
 from rawserver import tls_context as tls_context_of_server
 from urllib3.util.ssl_ import ALPN_PROTOCOLS, create_urllib3_context
 
-from smai_cli.http.preconnect import Preconnect, preconnect, tls_context
+from smai_cli.http.preconnect import Preconnect, preconnect
+from smai_cli.http.tls import tls_context
 
 pytest_plugins = ["rawserver"]
 
@@ -186,7 +187,10 @@ class Finder:
 sys.modules.pop("importlib", None)
 import smai_cli.http.preconnect as ours
 sys.meta_path.insert(0, Finder())
-ours._Later(lambda: ours.tls_context(None)).result()
+def make():
+    from smai_cli.http.tls import tls_context
+    return tls_context(None)
+ours._Later(make).result()
 print("importlib.resources" in names, "importlib" in names)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -9,7 +9,8 @@ from conftest import Server
 from smai_cli.clocks import Clocks, Deadline
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import ClockError
-from smai_cli.http import connections, transport
+from smai_cli.http import transport
+from smai_cli.http.sending import Sending, Upload
 from smai_cli.prompt.request import Request, conversation
 from smai_cli.stream.dialects import chat
 
@@ -34,8 +35,8 @@ def test_nobody_is_asked_to_compress(server: Server) -> None:
 
 
 def test_a_request_that_was_given_up_is_not_sent_when_its_connection_comes_after_all() -> None:
-    sending = connections.Sending()
-    upload = connections.Upload(BODY, sending)
+    sending = Sending()
+    upload = Upload(BODY, sending)
     assert sending.cancel() is False
     with pytest.raises(OSError, match="cancel"):
         upload.read(10)
@@ -43,8 +44,8 @@ def test_a_request_that_was_given_up_is_not_sent_when_its_connection_comes_after
 
 
 def test_a_request_that_was_begun_is_known_to_be_begun() -> None:
-    sending = connections.Sending()
-    assert connections.Upload(BODY, sending).read(10) == BODY[:10]
+    sending = Sending()
+    assert Upload(BODY, sending).read(10) == BODY[:10]
     assert sending.cancel() is True
 
 

@@ -6,7 +6,8 @@ import pytest
 from gateways import ALONE, CHAT, QUESTION, TOKEN, Answer, Client, Start, ask, request
 from rawserver import HEAD, HELLO, Serve, chunk, hold, http
 
-from smai_cli.serve.gateway import Gateway, Limits
+from smai_cli.serve.gateway import Gateway
+from smai_cli.serve.limits import Limits
 
 pytest_plugins = ["rawserver", "gateways"]
 

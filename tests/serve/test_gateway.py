@@ -52,8 +52,9 @@ from smai_cli.clocks import Clocks, Deadline
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.config.headers import Header
 from smai_cli.config.keys import Secret
-from smai_cli.serve.gateway import Gateway, Limits, Upstream
+from smai_cli.serve.gateway import Gateway, Upstream
 from smai_cli.serve.hiding import Hider, secrets_of
+from smai_cli.serve.limits import Limits
 from smai_cli.serve.pages import Settings
 from smai_cli.serve.watch import Watch
 

@@ -22,7 +22,7 @@ from smai_cli.answer.completeness import canonical
 from smai_cli.answer.outcome import Outcome
 from smai_cli.errors import BrokenError, Status
 from smai_cli.output.writers import WRITERS
-from smai_cli.stream.dialects import dialect_for
+from smai_cli.stream.dialects.selection import dialect_for
 from smai_cli.stream.pump import pump
 
 pytestmark = pytest.mark.thorough

@@ -16,7 +16,7 @@ from smai_cli.batch.results.collector import Collector
 from smai_cli.output.wrappers import SavedTurn, WithCalls
 from smai_cli.output.writers import WRITERS, Text
 from smai_cli.stream import pump
-from smai_cli.stream.dialects import dialect_for
+from smai_cli.stream.dialects.selection import dialect_for
 
 
 def named(content: Content) -> str:

@@ -13,7 +13,8 @@ from smai_cli.answer.chunk import Repeated, Usage
 from smai_cli.errors import BrokenError, RefusedError
 from smai_cli.mock.script import POEM, Script, responses_events
 from smai_cli.prompt.request import Message, Request
-from smai_cli.stream.dialects import dialect_for, responses
+from smai_cli.stream.dialects import responses
+from smai_cli.stream.dialects.selection import dialect_for
 from smai_cli.stream.sse import events
 
 pytestmark = pytest.mark.preloaded

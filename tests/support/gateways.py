@@ -20,7 +20,8 @@ from smai_cli.clocks import Clocks
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.config.headers import Header
 from smai_cli.config.keys import Secret
-from smai_cli.serve.gateway import Gateway, Limits, Upstream
+from smai_cli.serve.gateway import Gateway, Upstream
+from smai_cli.serve.limits import Limits
 from smai_cli.serve.pages import Settings
 
 TOKEN = "tok-8c1f5a3e9b7d2460"

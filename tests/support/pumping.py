@@ -8,7 +8,7 @@ from smai_cli.clocks import HURRY_S, IdleClock
 from smai_cli.output.descriptors import Output
 from smai_cli.output.writers import WRITERS
 from smai_cli.stream import pump
-from smai_cli.stream.dialects import dialect_for
+from smai_cli.stream.dialects.selection import dialect_for
 
 
 class Sink(Output):

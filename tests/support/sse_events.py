@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from smai_cli.answer.chunk import Chunk
-from smai_cli.stream.dialects import dialect_for
+from smai_cli.stream.dialects.selection import dialect_for
 from smai_cli.stream.sse import events
 
 

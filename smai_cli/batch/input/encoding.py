@@ -11,7 +11,7 @@ from smai_cli.batch.input.canonical import canonical_json
 from smai_cli.batch.input.lines import Line
 from smai_cli.errors import UsageError
 from smai_cli.prompt.request import Message, Request
-from smai_cli.stream.dialects import dialect_for
+from smai_cli.stream.dialects.selection import dialect_for
 
 # A system text and a prompt.
 _MOST = 2

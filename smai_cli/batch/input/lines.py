@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from smai_cli.apis import APIS, CHAT
 from smai_cli.batch.input.template import Template
 from smai_cli.errors import UsageError
 from smai_cli.files import utf8_in
@@ -37,7 +38,7 @@ _OPENAI_MEMBERS = ("body", "method", "url")
 _NONE: frozenset[str] = frozenset()
 _LINE_ENDS = ("", "\n", "\r\n")
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-_PATHS = {"/chat/completions": "chat", "/responses": "responses"}
+_PATHS = {prefix + api.path: api.name for api in APIS for prefix in ("", "/v1")}
 _MODEL_HINT = "name one with -m; smai models lists them"
 _HINT = 'a line is "text", {"prompt": "text"}, {"messages": [...]} or {"custom_id": "...", "body": {...}}'
 
@@ -226,11 +227,11 @@ def _of_openai(head: _Head, value: dict[str, Any], _: str, defaults: Defaults) -
 def _api_of(url: Any, body: dict[str, Any], defaults: Defaults) -> str:
     """Return the API that a line names. Its url is a path, and never chooses the server. Raises UsageError."""
     if url is None:
-        return "responses" if "input" in body and "messages" not in body else defaults.api
-    for path, api in _PATHS.items():
-        if url in (path, f"/v1{path}"):
-            return api
-    hint = "a url is /v1/chat/completions or /v1/responses; --base-url names the server"
+        named = [api.name for api in APIS if api.prompt_member in body]
+        return named[0] if named and CHAT.prompt_member not in body else defaults.api
+    if isinstance(url, str) and url in _PATHS:
+        return _PATHS[url]
+    hint = f"a url is {' or '.join(f'/v1{api.path}' for api in APIS)}; --base-url names the server"
     raise UsageError(f"its url is {one_line(str(url), 60)}", hint)
 
 

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from smai_cli.apis import API_NAMES
 from smai_cli.cli.parsing.command_line import checked, read_stdin, read_stdin_of_option
 from smai_cli.cli.parsing.help import GroupedCommand
 from smai_cli.cli.parsing.options import AskOptions, AskValues, ServerOptions
 from smai_cli.cli.parsing.server_options import server_options, verbose_option
 from smai_cli.cli.parsing.shared_options import (
-    APIS,
     complete_file,
     is_typed,
     model_option,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from smai_cli.cli.run import Run
     from smai_cli.config.key_source import KeySource
     from smai_cli.http.preconnect import Preconnect
+    from smai_cli.http.response_body import ResponseBody
     from smai_cli.stream.pump import Dialect
 
 
@@ -90,7 +91,7 @@ if TYPE_CHECKING:
 )
 @click.option("--reasoning", is_flag=True, help="Show the model's reasoning on stderr.")
 @click.option(
-    "--api", type=click.Choice(APIS), default="auto", show_default=True, help="The API to use; auto: by the model."
+    "--api", type=click.Choice(API_NAMES), default="auto", show_default=True, help="The API to use; auto: by the model."
 )
 @click.option("--no-stream", is_flag=True, help="Ask for the whole answer in one response.")
 @click.option("-n", "--no-stdin", is_flag=True, help="Do not read stdin.  [env: SMAI_NO_STDIN=1]")
@@ -206,7 +207,7 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
         with run.delivery(expected) as writer, serving(target.endpoint) as endpoint:
             ca_file, preconnect = connecting or approach(target.endpoint, server.clocks.connect_timeout_s, trace)
 
-            def post(body: bytes) -> transport.ResponseBody:
+            def post(body: bytes) -> "ResponseBody":
                 return transport.post(
                     endpoint, dialect.PATH, body, clocks, ca_file=ca_file, preconnect=preconnect, trace=trace
                 )
@@ -216,7 +217,7 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
 
 def _dialect(options: AskOptions, server: ServerOptions) -> "Dialect":
     """Return the API to ask the model in."""
-    from smai_cli.stream.dialects import dialect_for  # after usage errors
+    from smai_cli.stream.dialects.selection import dialect_for  # after usage errors
 
     more = server.settings.get("responses_models")
     return dialect_for(options.api, options.model, more.value if more else ())

@@ -42,6 +42,7 @@ from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import Output
 
 if TYPE_CHECKING:
+    from smai_cli.http.response_body import ResponseBody
     from smai_cli.stream.models import Model
 
 # A list of models comes at once, and nobody waits ten minutes for a doctor.
@@ -258,7 +259,7 @@ class _Examination:
         ca_file = self.ca_file if self.endpoint.is_tls else None
         begun_s = headed_s = 0.0
 
-        def page(query: str) -> transport.ResponseBody:
+        def page(query: str) -> "ResponseBody":
             nonlocal begun_s, headed_s
             place = self.endpoint._replace(base_url=with_query(self.endpoint.base_url, query))
             sent_s = time.monotonic()

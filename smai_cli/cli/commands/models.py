@@ -16,6 +16,7 @@ from smai_cli.trace import Tracer, silent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from smai_cli.http.response_body import ResponseBody
     from smai_cli.stream.models import Listing, Model
     from smai_cli.stream.retries import Retries
 
@@ -54,7 +55,7 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
     def work() -> None:
         with serving(endpoint) as target:
 
-            def page(query: str) -> "transport.ResponseBody":
+            def page(query: str) -> "ResponseBody":
                 place = target._replace(base_url=with_query(target.base_url, query))
                 return transport.get(place, PATH, clocks, ca_file=ca_file, preconnect=preconnect, trace=trace)
 

@@ -17,8 +17,6 @@ from smai_cli.errors import UsageError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-# The APIs that dialects.py knows; named here too, so that --help needs no dialect.
-APIS = ("auto", "chat", "responses")
 # What OpenAI's API reference has for reasoning_effort; which of them a model takes, the server says.
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 _F = TypeVar("_F", bound=Callable[..., Any])

@@ -1,0 +1,179 @@
+"""The sessions of requests that smai uses: with its own connections, its key and no redirects."""
+
+import functools
+import socket
+from typing import TYPE_CHECKING, Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3.connection import HTTPConnection
+
+from smai_cli.config.endpoint import Endpoint
+from smai_cli.http.connections import Connection, TlsConnection
+from smai_cli.http.preconnect import Preconnect
+from smai_cli.http.sending import Current, Sending
+from smai_cli.http.tls import shared_tls
+
+if TYPE_CHECKING:
+    import ssl
+
+# A peer that vanished behind a NAT while the model thinks is noticed after 30 s plus the system's probes.
+_SOCKET_OPTIONS = [
+    *HTTPConnection.default_socket_options,
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *([(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)] if hasattr(socket, "TCP_KEEPIDLE") else []),
+]
+
+
+class Session(requests.Session):
+    """A session that never follows a redirect.
+
+    requests reads the whole body of a redirect to compute the next request, even where it is not to follow.
+    """
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
+        """Return None: nothing is a redirect."""
+        return None
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = Connection
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = TlsConnection
+
+
+class Adapter(HTTPAdapter):
+    """The adapter of requests, with our connections. Its own retries stay off: they send twice and hide answers."""
+
+    def __init__(self, preconnect: Preconnect | None, current: Current) -> None:
+        self._current = current
+        self._pools: Any = {
+            "http": functools.partial(_Pool, current=current),
+            "https": functools.partial(_TlsPool, current=current, preconnect=preconnect),
+        }
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pools for the servers."""
+        super().init_poolmanager(*args, socket_options=_SOCKET_OPTIONS, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """Return what makes the pools for servers behind `proxy`."""
+        manager = super().proxy_manager_for(proxy, socket_options=_SOCKET_OPTIONS, **kwargs)
+        if proxy.lower().startswith("socks"):
+            from smai_cli.http import socks  # for those who have one
+
+            manager.pool_classes_by_scheme = socks.pools(self._current)
+        else:
+            manager.pool_classes_by_scheme = self._pools
+        return manager
+
+
+class Credentials(AuthBase):
+    """The key of the endpoint, or none, and its headers: those of the server, of which no proxy hears in a CONNECT.
+
+    As a callable it keeps ~/.netrc and a URL's user from taking the key's place.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Put the key into the request, in place of any other, and the headers, in UTF-8 as curl does it."""
+        request.headers.pop("Authorization", None)
+        for header in self._endpoint.headers:
+            # requests would have to be told the encoding; http.client takes bytes as they are.
+            request.headers[header.name] = header.value.reveal().encode()  # type: ignore[assignment]
+        if key := self._endpoint.key:
+            name = self._endpoint.key_header
+            request.headers[name or "Authorization"] = key.reveal() if name else f"Bearer {key.reveal()}"
+        return request
+
+
+def session(preconnect: Preconnect | None, sending: Sending) -> requests.Session:
+    """Return a session with our connections, the first over TLS from `preconnect`; `sending` hears of them."""
+    session = Session()
+    for prefix in ("http://", "https://"):
+        session.mount(prefix, Adapter(preconnect, Current(sending)))
+    return session
+
+
+class KeptSession(Session):
+    """A session of many requests to one server that differ in their bodies only; what else they say is found once.
+
+    Cookies do not travel from one request to the next.
+    """
+
+    def __init__(self, serves: tuple[str, str | None], sending: Sending, preconnect: Preconnect | None) -> None:
+        super().__init__()
+        self.serves = serves
+        self.current = Current(sending)
+        self.is_used_again = False
+        self._adapter = _KeptAdapter(preconnect, self.current)
+        self._settings: dict[str, Any] | None = None
+        self._prepared: dict[tuple[Any, Any], requests.PreparedRequest] = {}
+        for prefix in ("http://", "https://"):
+            self.mount(prefix, self._adapter)
+
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        """Return the request ready to be sent."""
+        what = request.method, request.url
+        if what not in self._prepared:
+            bare = requests.Request(request.method, request.url, headers=request.headers, auth=_no_auth)
+            self._prepared[what] = super().prepare_request(bare)
+        ready = self._prepared[what].copy()
+        if request.data:
+            ready.body = request.data
+            ready.prepare_content_length(request.data)
+        ready.prepare_auth(request.auth)
+        return ready
+
+    def merge_environment_settings(self, *args: Any) -> Any:
+        """Return what the environment says on proxies, besides what was asked for."""
+        if self._settings is None:
+            self._settings = dict(super().merge_environment_settings(*args))
+        return self._settings
+
+    def send(self, request: requests.PreparedRequest, **settings: Any) -> requests.Response:
+        """Send it. There is no redirect to follow, no hook, and no cookie to keep."""
+        settings.pop("allow_redirects", None)
+        return self._adapter.send(request, **settings)
+
+
+class _KeptAdapter(Adapter):
+    """An adapter that finds its pool once, and shares its TLS settings with all other workers."""
+
+    def __init__(self, preconnect: Preconnect | None, current: Current) -> None:
+        super().__init__(preconnect, current)
+        self._pool: Any = None
+        self._tls: ssl.SSLContext | None = None
+
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        if self._pool is None:
+            proxy = requests.utils.select_proxy(request.url or "", proxies) or ""
+            # TLS to a proxy is urllib3's own.
+            if (request.url or "").startswith("https:") and not proxy.lower().startswith("https:"):
+                self._tls = shared_tls(None if verify is True else verify)
+            self._pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+        return self._pool
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
+    ) -> Any:
+        host, tls = super().build_connection_pool_key_attributes(request, True if self._tls else verify, cert)
+        return host, ({**tls, "ssl_context": self._tls} if self._tls else tls)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        if not self._tls:
+            super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
+
+
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request

@@ -1,0 +1,68 @@
+"""What smai demands of TLS: contexts as strict as those of urllib3, for one connection or for all of a run."""
+
+import functools
+import os
+import ssl
+import sys
+import threading
+from typing import Any
+
+
+def tls_context(ca_file: str | None, context: "ssl.SSLContext | None" = None) -> "ssl.SSLContext":
+    """Return a context as strict as the one of urllib3; `ca_file` may be a folder. Raises OSError for a bad one.
+
+    A new one, or `context`, which is a new one of some kind.
+    """
+    import ssl  # on this thread, while TCP connects
+
+    if ca_file is None:
+        import certifi  # as requests does
+
+        ca_file = certifi.where()
+    context = context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
+    context.post_handshake_auth = True
+    context.hostname_checks_common_name = False
+    if sys.version_info >= (3, 13):
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
+    context.set_alpn_protocols(["http/1.1"])
+    if os.path.isdir(ca_file):  # as requests takes it
+        context.load_verify_locations(capath=ca_file)
+    else:
+        context.load_verify_locations(ca_file)
+    return context
+
+
+class _SharedContext(ssl.SSLContext):
+    """A context that threads share. urllib3 tells it the protocols for each connection, and the others are reading."""
+
+    _is_told = False
+
+    def set_alpn_protocols(self, alpn_protocols: Any) -> None:
+        if not self._is_told:
+            super().set_alpn_protocols(alpn_protocols)
+            self._is_told = True
+
+
+_SHARED_LOCK = threading.Lock()
+
+
+def shared_tls(ca_file: str | None) -> ssl.SSLContext | None:
+    """Return the one context for all connections of a run; None for a bundle that cannot be read: urllib3 says so.
+
+    To load the bundle takes some ten times as long as a handshake.
+    """
+    with _SHARED_LOCK:
+        return _made_tls(ca_file)
+
+
+@functools.lru_cache
+def _made_tls(ca_file: str | None) -> ssl.SSLContext | None:
+    try:
+        context = tls_context(ca_file, _SharedContext(ssl.PROTOCOL_TLS_CLIENT))
+    except OSError:
+        return None
+    if keys := os.path.expandvars(os.environ.get("SSLKEYLOGFILE", "")):  # as urllib3 does
+        context.keylog_filename = keys
+    return context

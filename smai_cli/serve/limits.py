@@ -1,0 +1,21 @@
+"""How much of the gateway one client may use."""
+
+from typing import NamedTuple
+
+
+class Limits(NamedTuple):
+    """What a client may use.
+
+    A connection may wait `idle_s` for its next request. A head must arrive within `head_s`, a body within `body_s`, and
+    the client must take a page or an error within `write_s`. After a refusal, the rest of the request is read for
+    `linger_s`. At most `streams` answers stream at once, because browsers open six connections to a host and the next
+    page needs one. At most `connections` are open, because each has a thread.
+    """
+
+    idle_s: float = 60.0
+    head_s: float = 10.0
+    body_s: float = 60.0
+    write_s: float = 10.0
+    linger_s: float = 2.0
+    streams: int = 5
+    connections: int = 128
