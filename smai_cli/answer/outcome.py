@@ -59,7 +59,7 @@ class Outcome:
         self._has_ended = False
         self._is_blank = True
         self._needs_text = True
-        self._has_reasoning = False
+        self.has_reasoning = False
         self.is_final = False
         self.is_several = False
         self.characters = 0
@@ -117,7 +117,7 @@ class Outcome:
         self.api_error = chunk.api_error or self.api_error
         self.refusal = (self.refusal + chunk.refusal)[:_REFUSAL_LIMIT]
         self.is_several = self.is_several or bool(chunk.others)
-        self._has_reasoning = self._has_reasoning or bool(chunk.reasoning)
+        self.has_reasoning = self.has_reasoning or bool(chunk.reasoning)
         if chunk.calls:
             self.calls.add(chunk.calls)
 
@@ -182,7 +182,7 @@ class Outcome:
             return answer_error(self.api_error, in_stream=True, has_text=self.first_delta_s is not None)
         reading = Reading(
             has_text=self.characters > 0,
-            has_reasoning=self._has_reasoning,
+            has_reasoning=self.has_reasoning,
             calls=len(self.calls),
             has_nameless_call=self.calls.is_nameless,
             refusal=self.refusal,

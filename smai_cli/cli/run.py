@@ -10,7 +10,7 @@ from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.clocks import Deadline
 from smai_cli.errors import Again, BrokenError, SmaiError
 from smai_cli.frozen import Frozen
-from smai_cli.output.chain import Ends, writer_for
+from smai_cli.output.delivery import Ends, writer_for
 from smai_cli.output.descriptors import STDERR, Output, columns, say_plain, stderr_can_draw
 from smai_cli.output.options import OutputOptions
 from smai_cli.output.summary import summary_json, summary_text
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from smai_cli.output.cadence import Cadence
     from smai_cli.output.outfile import OutFile, Tape
     from smai_cli.output.waiting import Waiting
-    from smai_cli.output.writers import Writer
+    from smai_cli.output.writers import Listener
     from smai_cli.prompt.inputs import Turn
 
 # How many names of tools a notice has at most.
@@ -85,7 +85,7 @@ class Run:
         self._logbook.write_on_signals()
 
     @contextlib.contextmanager
-    def delivery(self, expected: Expected | None = None) -> "Iterator[Writer]":
+    def delivery(self, expected: Expected | None = None) -> "Iterator[Listener]":
         """Provide the writer for the answer, with the files open that were named.
 
         They, and a conversation, get the answer if it is complete. To be entered when nothing but the answer is
@@ -169,6 +169,8 @@ class Run:
         if outcome.calls.names and self._tells_tools and not outcome.error:
             names = one_line(", ".join(outcome.calls.names[:_TOOLS_SHOWN]), 200)
             self.life.say(f"the model asks for a tool: {names}; --tool-calls prints the calls")
+        if self._options.reasoning and outcome.is_complete and not outcome.has_reasoning:
+            self.life.say("the API sent no reasoning; not every API shows what a model reasons")
         if outcome.error and self.endpoint:
             outcome.error = self.endpoint.explain(outcome.error)
         self.life.tell(outcome.error)

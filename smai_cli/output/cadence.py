@@ -4,9 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from smai_cli.answer.chunk import Chunk
-from smai_cli.answer.outcome import Outcome
-from smai_cli.output.wrappers import Around
-from smai_cli.output.writers import Writer
+from smai_cli.output.writers import Listener
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _ASCII = " .:-=+*#@"
@@ -77,27 +75,20 @@ class Cadence:
         return [sum(self._counts[place : place + width]) for place in range(0, used, width)]
 
 
-class Paced(Around):
-    """A mode, and the times of its deltas noted in `cadence`."""
+class Pace(Listener):
+    """The times of the deltas, noted in `cadence`."""
 
-    def __init__(self, writer: Writer, cadence: Cadence) -> None:
-        super().__init__(writer)
+    def __init__(self, cadence: Cadence) -> None:
         self._cadence = cadence
-        self._ended = False
+
+    def begin(self) -> None:
+        """Forget the deltas of a broken answer."""
+        self._cadence.clear()
 
     def chunk(self, chunk: Chunk) -> None:
-        """Note the delta, and pass the chunk on."""
-        if self._ended:  # another try
-            self._cadence.clear()
-            self._ended = False
+        """Note the delta."""
         if chunk.text:
             self._cadence.note()
-        super().chunk(chunk)
-
-    def end(self, outcome: Outcome) -> None:
-        """Pass the end on."""
-        self._ended = True
-        super().end(outcome)
 
 
 def speaks_utf8(environ: Mapping[str, str]) -> bool:

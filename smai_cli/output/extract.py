@@ -70,19 +70,23 @@ class Extract(Text):
         self._fails_empty = fails_empty
         self._pieces: list[str] = []
 
+    def begin(self) -> None:
+        """Forget the text of a broken answer."""
+        super().begin()
+        self._pieces = []
+
     def chunk(self, chunk: Chunk) -> None:
         """Keep the delta."""
         self._pieces.append(chunk.text)
 
     def end(self, outcome: Outcome) -> None:
-        """Write the block of a complete answer; forget the text of a broken one, which may be asked for again.
+        """Write the block of a complete answer.
 
         Raises BrokenError where there is no block, and what `fit` raises.
         """
-        text, self._pieces = "".join(self._pieces), []
         if outcome.error:
             return
-        block = code_block(text)
+        block = code_block("".join(self._pieces))
         if self._fit:
             block = self._fit(block)
         if self._fails_empty and not block.strip():

@@ -1,22 +1,18 @@
 """What the options of a command say of its output, as one value."""
 
 from smai_cli.frozen import Frozen
-
-EXTRACT = "extract"
-# The modes that print the text of one answer, or a part of it.
-_OF_TEXT = ("text", "final", EXTRACT)
+from smai_cli.output.modes import MODES, TEXT
 
 
 class OutputOptions(Frozen):
     """How an answer is delivered, and what is told of it.
 
-    `mode` is a name in WRITERS, or EXTRACT for the first code block; `summary` is text, json
-    or none. `accept` are the finish reasons that count as a success.
+    `mode` is a name in MODES; `summary` is text, json or none. `accept` are the finish reasons that count as a success.
     With `fail_empty`, an answer of white space alone is none. `file` and `record` are the names of files for the answer
     and for its bytes; `quiet` leaves stdout empty.
     """
 
-    mode: str = "text"
+    mode: str = TEXT
     summary: str = "none"
     accept: tuple[str, ...] = ()
     fail_empty: bool = False
@@ -29,4 +25,4 @@ class OutputOptions(Frozen):
     @property
     def prints_text(self) -> bool:
         """Whether the mode prints the text of one answer, or a part of it."""
-        return self.mode in _OF_TEXT
+        return MODES[self.mode].one_answer

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from smai_cli.answer.chunk import Chunk
 from smai_cli.answer.outcome import Outcome
 from smai_cli.output.descriptors import StatusLine, columns
-from smai_cli.output.wrappers import Around
-from smai_cli.output.writers import Writer
+from smai_cli.output.writers import Listener
 
 # A quick run shows nothing.
 _APPEARS_AFTER_S = 1.0
@@ -65,23 +64,24 @@ class Waiting:
                 shown = (line, width)
 
 
-class Counted(Around):
-    """A mode, and its deltas counted for the line."""
+class Count(Listener):
+    """The deltas, counted for the line."""
 
-    def __init__(self, writer: Writer, waiting: Waiting) -> None:
-        super().__init__(writer)
+    def __init__(self, waiting: Waiting) -> None:
         self._waiting = waiting
 
+    def begin(self) -> None:
+        """Forget the deltas of a broken answer."""
+        self._waiting.deltas = self._waiting.thoughts = 0
+
     def chunk(self, chunk: Chunk) -> None:
-        """Count the delta, and pass the chunk on."""
+        """Count the delta."""
         if chunk.text:
             self._waiting.deltas += 1
         elif chunk.reasoning:
             self._waiting.thoughts += 1
-        super().chunk(chunk)
 
     def end(self, outcome: Outcome) -> None:
-        """Forget the deltas of an answer that may be asked for again, and pass the end on."""
+        """Forget the deltas of an answer that may be asked for again."""
         if outcome.error:
-            self._waiting.deltas = self._waiting.thoughts = 0
-        super().end(outcome)
+            self.begin()

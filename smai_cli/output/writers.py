@@ -1,7 +1,7 @@
-"""The modes: what each makes of pieces, chunks and the end. One is chosen, by name, once."""
+"""What takes an answer as it comes: the modes, of which a run has one, and the list of all that take it."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from smai_cli.answer.chunk import Chunk, Unread
 from smai_cli.answer.outcome import TEXT_NEEDS, Outcome
@@ -9,19 +9,77 @@ from smai_cli.errors import BrokenError
 from smai_cli.output.descriptors import FileOutput, Output
 
 
-class Writer:
-    """A mode. Its three hooks do nothing; a mode overrides what it needs.
+class Listener:
+    """What takes an answer as it comes, and delivers nothing itself. Its four hooks do nothing.
 
-    `holds_back` says that nothing is delivered before the answer is complete, so a broken one may be asked
-    for again; `takes_all` that bytes after the end of the answer are wanted as well. `needs` are the kinds of parts
-    that it has to deliver, so that an answer is a failure if one of them could not be read: text and media, the second
-    of which text never delivers. Hooks raise what Output.write raises, and `end` also the SmaiError that a complete
-    answer can be.
+    `holds_back` says that nothing is delivered before the answer is complete, so that a broken one may be asked for
+    again; `takes_all` that bytes after the end of the answer are wanted as well. `needs` are the kinds of parts that it
+    has to deliver, so that an answer is a failure if one of them could not be read. Hooks raise what Output.write
+    raises, and `end` also the SmaiError that a complete answer can be.
     """
 
-    holds_back = False
+    holds_back = True
     takes_all = False
-    needs: frozenset[Unread] = TEXT_NEEDS
+    needs: frozenset[Unread] = frozenset()
+
+    @property
+    def has_delivered(self) -> bool:
+        """Whether anything went to an output."""
+        return False
+
+    def begin(self) -> None:
+        """Forget the try before, if there was one: another answer begins."""
+
+    def piece(self, data: bytes) -> None:
+        """Take bytes of the body as they came from the network."""
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Take one chunk; its text is whole code points."""
+
+    def end(self, outcome: Outcome) -> None:
+        """Take the end; `outcome.error` says whether the answer is complete."""
+
+
+class Writers(Listener):
+    """Several listeners, each of which has all of a piece or a chunk before the next one has any of it."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self.holds_back = all(one.holds_back for one in listeners)
+        self.takes_all = any(one.takes_all for one in listeners)
+        self.needs = frozenset[Unread]().union(*(one.needs for one in listeners))
+        self._listeners = tuple(listeners)
+
+    @property
+    def has_delivered(self) -> bool:
+        """Whether anything went to one of the outputs."""
+        return any(one.has_delivered for one in self._listeners)
+
+    def begin(self) -> None:
+        """Pass the begin on."""
+        for one in self._listeners:
+            one.begin()
+
+    def piece(self, data: bytes) -> None:
+        """Pass the bytes on."""
+        for one in self._listeners:
+            one.piece(data)
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Pass the chunk on."""
+        for one in self._listeners:
+            one.chunk(chunk)
+
+    def end(self, outcome: Outcome) -> None:
+        """Pass the end on."""
+        for one in self._listeners:
+            one.end(outcome)
+
+
+class Writer(Listener):
+    """A mode, which delivers to `out`; it needs the text, and media, which a mode of text cannot deliver."""
+
+    holds_back = False
+    needs = TEXT_NEEDS
 
     def __init__(self, out: Output) -> None:
         self.out = out
@@ -31,21 +89,16 @@ class Writer:
         """Whether anything went to the output."""
         return self.out.written > 0
 
-    def piece(self, data: bytes) -> None:
-        """Take bytes of the body as they came from the network."""
-
-    def chunk(self, chunk: Chunk) -> None:
-        """Take one chunk; its text is whole code points."""
-
-    def end(self, outcome: Outcome) -> None:
-        """Take the end; `outcome.error` tells whether the answer is complete."""
-
 
 class Text(Writer):
     """The text, one write a delta, and a newline at the end if the text lacks one."""
 
     def __init__(self, out: Output) -> None:
         super().__init__(out)
+        self._last = ""
+
+    def begin(self) -> None:
+        """Begin a line."""
         self._last = ""
 
     def chunk(self, chunk: Chunk) -> None:
@@ -96,14 +149,17 @@ class Final(Writer):
         self._fit = fit
         self._text = io.StringIO()
 
+    def begin(self) -> None:
+        """Forget the text of a broken answer."""
+        self._text = io.StringIO()
+
     def chunk(self, chunk: Chunk) -> None:
         """Keep the delta."""
         self._text.write(chunk.text)
 
     def end(self, outcome: Outcome) -> None:
-        """Write the text of a complete answer; forget that of a broken one, which may be asked for again."""
+        """Write the text of a complete answer."""
         text = self._text.getvalue()
-        self._text = io.StringIO()
         if outcome.error is None and self._fit and not outcome.calls:  # a tool call is not text
             try:
                 text = self._fit(text)
@@ -132,6 +188,3 @@ class FinalFile(Final):
             return error
         self._write(text)
         return error.replaced(hint=f"{error.hint}; it is in {self._name}")
-
-
-WRITERS: dict[str, type[Writer]] = {"text": Text, "raw": Raw, "jsonl": Jsonl, "final": Final}

@@ -47,6 +47,9 @@ class _Silent:
     has_delivered = True
     needs: frozenset[Unread] = frozenset()
 
+    def begin(self) -> None:
+        """Do nothing: there is one try."""
+
     def piece(self, data: bytes, /) -> None:
         """Ignore bytes."""
 

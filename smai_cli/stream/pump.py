@@ -61,6 +61,9 @@ class Writer(Protocol):
     def has_delivered(self) -> bool:
         """Whether anything of an answer went out."""
 
+    def begin(self) -> None:
+        """Forget the try before, if there was one: another answer begins."""
+
     def piece(self, data: bytes, /) -> None:
         """Take bytes of the body as they came from the network."""
 
@@ -150,6 +153,7 @@ def pump(
     Raises ReaderGoneError only.
     """
     outcome.needs = writer.needs
+    writer.begin()
     pieces = _tapped(source, writer, outcome)
     try:
         failure = _pump(pieces, source, dialect, writer, outcome, on_more=on_more)

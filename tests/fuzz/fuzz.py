@@ -21,7 +21,7 @@ with atheris.instrument_imports(include=["smai_cli", "sseclient", "json"]):
     from smai_cli.errors import Status, UsageError
     from smai_cli.files import text_in
     from smai_cli.output.descriptors import Output
-    from smai_cli.output.writers import WRITERS
+    from smai_cli.output.modes import MODES
     from smai_cli.prompt import prompt
     from smai_cli.stream import pump
     from smai_cli.stream.dialects import chat
@@ -58,7 +58,7 @@ class _Pieces:
 
 def _pumped(pieces: list[bytes], mode: str) -> tuple[Status, bytes]:
     sink, outcome = _Sink(), Outcome()
-    pump.pump(_Pieces(pieces), chat, WRITERS[mode](sink), outcome)
+    pump.pump(_Pieces(pieces), chat, MODES[mode].make(sink), outcome)
     return outcome.status, bytes(sink.got)
 
 
@@ -67,7 +67,7 @@ def one_input(data: bytes) -> None:
     size = data[0] % 64 + 1 if data else 1
     tape = data[1:]
     pieces = [tape[start : start + size] for start in range(0, len(tape), size)]
-    for mode in WRITERS:
+    for mode in MODES:
         whole, cut = _pumped([tape] if tape else [], mode), _pumped(pieces, mode)
         if whole != cut:
             raise AssertionError(f"{mode}: whole {whole}, in pieces of {size} {cut}")

@@ -313,7 +313,7 @@ def test_config_shows_the_ledger(smai: Smai, config: Config) -> None:
         (line,) = [one for one in smai("config", env=env).stdout.decode().splitlines() if "log" in one.split()[:2]]
         return " ".join(line.split())
 
-    assert shown() == f'log = "~/top.jsonl" # {path}:1'
+    assert shown() == f'log = "~/top.jsonl" # {path}'
     assert shown(SMAI_LOG="/x") == 'log = "/x" # SMAI_LOG'
     assert shown(SMAI_LOG="") == 'log = "" # SMAI_LOG'
     assert shown(SMAI_LOG="x") == f'log = "{Path("x").absolute()}" # SMAI_LOG'

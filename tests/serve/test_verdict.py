@@ -21,7 +21,7 @@ from tapes import TAPES
 from smai_cli.answer.completeness import canonical
 from smai_cli.answer.outcome import Outcome
 from smai_cli.errors import BrokenError, Status
-from smai_cli.output.writers import WRITERS
+from smai_cli.output.modes import MODES
 from smai_cli.stream.dialects.selection import dialect_for
 from smai_cli.stream.pump import pump
 
@@ -88,7 +88,7 @@ def pumped(body: bytes, choices: int | None, *, is_framed: bool, is_cut: bool) -
         outcome = Outcome(keep_text=True)
         outcome.choices = choices
         source = Pieces(body, failure=BrokenError("it broke") if is_cut else None, is_framed=is_framed)
-        pump(source, dialect_for("chat", ""), WRITERS[mode](Sink()), outcome)
+        pump(source, dialect_for("chat", ""), MODES[mode].make(Sink()), outcome)
         return outcome
 
     outcome = pump_in("text")

@@ -9,12 +9,13 @@ from conftest import Smai
 from contents import CALLS, CONTENTS, MEDIA, NUMBERS, TEXTS, UNREAD, Content
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pumping import Pieces, Sink, pumped
+from pumping import WHOLE_MODES, Pieces, Sink, pumped
 
 from smai_cli.answer.outcome import Outcome
 from smai_cli.batch.results.collector import Collector
-from smai_cli.output.wrappers import SavedTurn, WithCalls
-from smai_cli.output.writers import WRITERS, Text
+from smai_cli.output.listeners import Calls, SavedTurn
+from smai_cli.output.modes import MODES
+from smai_cli.output.writers import Text, Writers
 from smai_cli.stream import pump
 from smai_cli.stream.dialects.selection import dialect_for
 
@@ -37,7 +38,7 @@ def judged(body: bytes, writer: pump.Writer, dialect: str = "chat") -> Outcome:
 @pytest.mark.parametrize("content", CONTENTS, ids=named)
 def test_the_text_of_a_content_is_printed_and_what_is_unread_is_a_failure(content: Content) -> None:
     for body in bodies(content):
-        for mode in WRITERS:
+        for mode in WHOLE_MODES:
             outcome, writes = pumped(Pieces(body), mode, due=1)
             written = b"".join(writes).decode()
             if mode in ("raw", "jsonl"):
@@ -47,11 +48,16 @@ def test_the_text_of_a_content_is_printed_and_what_is_unread_is_a_failure(conten
             assert written.removesuffix("\n") == ("" if mode == "final" and content.status else content.text)
 
 
+def with_calls() -> Writers:
+    sink = Sink()
+    return Writers([Text(sink), Calls(sink)])
+
+
 @pytest.mark.parametrize("content", CONTENTS, ids=named)
 def test_an_output_that_keeps_calls_needs_each_of_them(content: Content) -> None:
     for body in bodies(content):
-        assert judged(body, WithCalls(Text(Sink()))).status == content.calls_status, body
-        assert judged(body, SavedTurn(Text(Sink()), lambda _: None)).status == content.calls_status, body
+        assert judged(body, with_calls()).status == content.calls_status, body
+        assert judged(body, Writers([Text(Sink()), SavedTurn(lambda _: None)])).status == content.calls_status, body
         assert judged(body, Collector()).status == content.batch_status, body
 
 
@@ -138,8 +144,8 @@ def test_an_item_next_to_a_text_is_delivered_or_a_failure(item: dict[str, Any], 
         sink = Sink()
         assert judged(answer, Text(sink), "responses").status == status
         assert b"".join(sink.writes) == b"a\n"
-        assert judged(answer, WithCalls(Text(Sink())), "responses").status == calls_status
-        assert judged(answer, WRITERS["raw"](Sink()), "responses").status == 0
+        assert judged(answer, with_calls(), "responses").status == calls_status
+        assert judged(answer, MODES["raw"].make(Sink()), "responses").status == 0
 
 
 # Whatever the order.

@@ -1,25 +1,28 @@
 """The pump: from pieces to an outcome, without a process or a network."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pumping import Pieces, Sink, pumped
+from pumping import WHOLE_MODES, Pieces, Sink, pumped
 from tapes import BY_NAME, GOOD, TAPES, Tape, printed
 
 from smai_cli.answer.outcome import Outcome
 from smai_cli.clocks import HURRY_S
 from smai_cli.errors import Again, BrokenError, BusyError, ConnectError, OutputError, RefusedError, Status
-from smai_cli.output.writers import WRITERS, Writer
+from smai_cli.output.modes import MODES
 from smai_cli.prompt.request import Request, conversation
 from smai_cli.stream import pump
 from smai_cli.stream.dialects import chat
 from smai_cli.stream.retries import Retries
 
+if TYPE_CHECKING:
+    from smai_cli.output.writers import Writer
 
-@given(data=st.data(), tape=st.sampled_from(TAPES), mode=st.sampled_from(sorted(WRITERS)))
+
+@given(data=st.data(), tape=st.sampled_from(TAPES), mode=st.sampled_from(sorted(WHOLE_MODES)))
 def test_any_cut_of_any_tape_into_pieces_delivers_the_same(data: st.DataObject, tape: Tape, mode: str) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(tape.bytes)), max_size=12)))
     # An empty read is the end of a body, so no source yields an empty piece.
@@ -35,7 +38,7 @@ def test_any_cut_of_any_tape_into_pieces_delivers_the_same(data: st.DataObject, 
 
 @given(st.binary(max_size=300).map(lambda noise: noise.replace(b"x", b'\ndata: {"choices":[').replace(b"y", b"\n\n")))
 def test_arbitrary_bytes_end_in_a_documented_status(noise: bytes) -> None:
-    for mode in WRITERS:
+    for mode in WHOLE_MODES:
         outcome, _ = pumped(Pieces(noise) if noise else Pieces(), mode)
         assert outcome.status in (Status.COMPLETE, Status.REFUSED, Status.BROKEN)
 
@@ -83,7 +86,7 @@ class Server:
 def asked(server: Server, mode: str = "text", **more: Any) -> tuple[Outcome, list[bytes]]:
     sink = Sink()
     outcome = Outcome()
-    writer: Writer = WRITERS[mode](sink)
+    writer: Writer = MODES[mode].make(sink)
     request = Request("m", conversation("hi", None), **more)
     retries = Retries(2, lambda _: None, sleep=lambda _: None)
     pump.ask(request, server, chat, writer=writer, outcome=outcome, retries=retries)
@@ -145,12 +148,12 @@ class FullDisk(Sink):
         super().write(data)
 
 
-@pytest.mark.parametrize("mode", sorted(WRITERS))
+@pytest.mark.parametrize("mode", sorted(WHOLE_MODES))
 def test_a_disk_that_fills_at_any_write_is_told_also_behind_the_finish_reason(mode: str) -> None:
     pieces = (event("a"), event("b", "stop"), event("c"), b"data: [DONE]\n\n", b": bye\n\n")
     for takes in range(len(pumped(Pieces(*pieces), mode)[1])):
         outcome = Outcome()
-        pump.pump(Pieces(*pieces), chat, WRITERS[mode](FullDisk(takes)), outcome)
+        pump.pump(Pieces(*pieces), chat, MODES[mode].make(FullDisk(takes)), outcome)
         assert outcome.status == Status.OUTPUT, takes
 
 

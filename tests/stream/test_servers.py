@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 from conftest import Smai
-from pumping import Pieces, pumped
+from pumping import WHOLE_MODES, Pieces, pumped
 from rawserver import CLOSE_HEAD, HEAD, LAST_CHUNK, OLD_HEAD, Ask, Serve, Step, chunk, http, length_head, reset
 from servers import SERVER_STREAMS, SERVER_TAPES, SERVERS, ServerTape
 from tapes import printed
-
-from smai_cli.output.writers import WRITERS
 
 pytest_plugins = ["rawserver"]
 pytestmark = pytest.mark.preloaded
@@ -38,7 +36,7 @@ def test_every_tape_has_its_expectation_and_its_source_and_the_other_way_round()
 
 @of(*SERVER_TAPES)
 def test_the_pump_gives_an_ending_what_it_is_worth_in_every_mode(tape: ServerTape) -> None:
-    for mode in WRITERS:
+    for mode in WHOLE_MODES:
         outcome, writes = pumped(Pieces(tape.bytes), mode, dialect=tape.dialect)
         assert outcome.status == tape.status, mode
         assert outcome.characters == len(tape.text), mode

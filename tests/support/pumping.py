@@ -6,9 +6,12 @@ from collections.abc import Collection, Iterator
 from smai_cli.answer.outcome import Outcome
 from smai_cli.clocks import HURRY_S, IdleClock
 from smai_cli.output.descriptors import Output
-from smai_cli.output.writers import WRITERS
+from smai_cli.output.modes import EXTRACT, MODES
 from smai_cli.stream import pump
 from smai_cli.stream.dialects.selection import dialect_for
+
+# Every mode that delivers all of an answer.
+WHOLE_MODES = [name for name in MODES if name != EXTRACT]
 
 
 class Sink(Output):
@@ -72,5 +75,5 @@ def pumped(
     outcome = Outcome(accept)
     outcome.choices = due
     outcome.output_limit = output_limit
-    pump.pump(source, dialect_for(dialect, ""), WRITERS[mode](sink), outcome)
+    pump.pump(source, dialect_for(dialect, ""), MODES[mode].make(sink), outcome)
     return outcome, sink.writes

@@ -56,11 +56,11 @@ class Collector:
         self._extract = extract
         self._on_begin = on_begin
         self._on_tokens = on_tokens
-        self._begin()
+        self.begin()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Forget the try before, if there was one: another answer begins."""
         self._has_begun = False
-        self._has_ended = False
         self._pieces: list[str] = []
         self._refusal: list[str] = []
         self._reasoning: list[str] = []
@@ -70,9 +70,7 @@ class Collector:
         """Take nothing of the bytes: the text is in the chunks."""
 
     def chunk(self, chunk: Chunk) -> None:
-        """Keep what is in a chunk; the first chunk of another try begins anew."""
-        if self._has_ended:
-            self._begin()
+        """Keep what is in a chunk."""
         if not self._has_begun and not chunk.api_error:
             self._has_begun = True
             self._on_begin()
@@ -88,7 +86,6 @@ class Collector:
 
     def end(self, outcome: Outcome) -> None:
         """Count the tokens of the try. Of a complete answer, take the code block if asked to, and check the text."""
-        self._has_ended = True
         if self._has_begun:
             self._on_tokens(count_tokens(outcome)[0])
         if outcome.error is None and self._extract:

@@ -11,10 +11,11 @@ from smai_cli.cli.parsing.help import GroupedCommand
 from smai_cli.cli.parsing.numbers import SECONDS, Number, WholeNumber
 from smai_cli.cli.parsing.options import BatchValues, ServerOptions
 from smai_cli.cli.parsing.server_options import server_options, verbose_option
-from smai_cli.cli.parsing.shared_options import complete_file, extract_option, model_option, request_options
+from smai_cli.cli.parsing.shared_options import complete_file, mode_option, model_option, request_options
 from smai_cli.errors import UsageError
 from smai_cli.files import STDIN_NAME
 from smai_cli.output.descriptors import say
+from smai_cli.output.modes import EXTRACT, MODES
 
 if TYPE_CHECKING:
     from smai_cli.batch.input.shard import Shard
@@ -98,7 +99,7 @@ def _checked_share(ctx: click.Context, param: click.Parameter, value: str | None
     multiple=True,
     help="Set any parameter of each request; @FILE reads VALUE; repeatable.",
 )
-@extract_option
+@mode_option(MODES[EXTRACT])
 @click.option("--accept", metavar="WORD", multiple=True, help="Take this finish_reason as a success; repeatable.")
 @click.option("--fail-empty", is_flag=True, help="Fail lines whose answer is empty, or nothing but white space.")
 @click.option(

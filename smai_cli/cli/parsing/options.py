@@ -8,7 +8,8 @@ from smai_cli.clocks import Clocks, Deadline
 from smai_cli.config.config_file import Settings
 from smai_cli.errors import UsageError
 from smai_cli.frozen import Frozen
-from smai_cli.output.options import EXTRACT, OutputOptions
+from smai_cli.output.modes import EXTRACT, FINAL, MODES, TEXT
+from smai_cli.output.options import OutputOptions
 
 if TYPE_CHECKING:
     from smai_cli.batch.input.shard import Shard
@@ -132,38 +133,36 @@ class AskOptions(Frozen):
 
 def output_options(  # noqa: PLR0913  # the options that choose a mode, by their names
     *,
-    raw: bool,
-    jsonl: bool,
-    final: bool,
-    extract: bool,
     summary: str | None,
     accept: tuple[str, ...],
     fail_empty: bool,
     tool_calls: bool,
     output: str | None,
     quiet: bool,
+    **modes: bool,
 ) -> OutputOptions:
-    """Return what click's values say of the output.
+    """Return what click's values say of the output; `modes` are those of the options that choose a mode.
 
     --extract goes together with --final, which then adds the summary only. Raises UsageError for two other modes at
     once, and for tool calls in a mode that prints them already, or that prints a code block only.
     """
-    modes = (("raw", raw), ("jsonl", jsonl), ("final", final and not extract), (EXTRACT, extract))
-    chosen = [name for name, is_chosen in modes if is_chosen]
+    chosen = [MODES[name] for name, is_chosen in modes.items() if is_chosen]
+    if modes[EXTRACT] and modes[FINAL]:
+        chosen.remove(MODES[FINAL])
     if len(chosen) > 1:
-        raise UsageError(f"--{chosen[0]} and --{chosen[1]} exclude each other", "choose one mode")
+        raise UsageError(f"--{chosen[0].name} and --{chosen[1].name} exclude each other", "choose one mode")
     if quiet and not output:
         raise UsageError("-q without -o would show the answer to nobody", "name a file with -o")
     if output == "-":
         raise UsageError("-o names no file", "leave -o out, the answer goes to stdout anyway")
-    if tool_calls and (raw or jsonl):
-        raise UsageError(f"--tool-calls and --{chosen[0]} exclude each other", "the calls are in it already")
-    if tool_calls and extract:
+    mode = chosen[0] if chosen else MODES[TEXT]
+    if tool_calls and mode.has_calls:
+        raise UsageError(f"--tool-calls and --{mode.name} exclude each other", "the calls are in it already")
+    if tool_calls and modes[EXTRACT]:
         raise UsageError("--tool-calls and --extract exclude each other", "choose what to print")
-    told = summary or ("text" if final else "none")
     return OutputOptions(
-        mode=chosen[0] if chosen else "text",
-        summary=told,
+        mode=mode.name,
+        summary=summary or ("text" if modes[FINAL] else "none"),
         accept=tuple(accept),
         fail_empty=fail_empty,
         tool_calls=tool_calls,

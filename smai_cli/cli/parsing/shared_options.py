@@ -13,6 +13,7 @@ from smai_cli.config.base_url import find_base_url
 from smai_cli.config.config_file import Settings, find_settings, no_model
 from smai_cli.config.endpoint import DEFAULT_MODEL
 from smai_cli.errors import UsageError
+from smai_cli.output.modes import MODES, Mode
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -94,22 +95,20 @@ def _complete_effort(ctx: click.Context, param: click.Parameter, incomplete: str
     return [word for word in EFFORTS if word.startswith(incomplete)]
 
 
-extract_option = click.option(
-    "-x", "--extract", is_flag=True, help="Keep only the first code block of a complete answer."
-)
+def mode_option(mode: Mode) -> Callable[[_F], _F]:
+    """Return the option that chooses a mode."""
+    letters = [f"-{mode.letter}"] if mode.letter else []
+    return click.option(*letters, f"--{mode.name}", is_flag=True, help=mode.help)
 
 
 def output_options(command: _F) -> _F:
     """Add the options that say how an answer is delivered; the command gets them as one value, `output`."""
-    names = ("raw", "jsonl", "final", "extract", "summary", "accept", "fail_empty", "tool_calls", "output", "quiet")
+    modes = [mode for mode in MODES.values() if mode.help]
+    names = [mode.name for mode in modes]
+    names += ["summary", "accept", "fail_empty", "tool_calls", "output", "quiet"]
     return add(
         compose_value(command, "output", options.output_options, *names),
-        click.option("--raw", is_flag=True, help="Print the response body, byte for byte."),
-        click.option("--jsonl", is_flag=True, help="Print the JSON of each event on a line of its own."),
-        click.option(
-            "--final", is_flag=True, help="Print nothing before the answer is complete; add a summary on stderr."
-        ),
-        extract_option,
+        *map(mode_option, modes),
         click.option(
             "--summary",
             type=click.Choice(["text", "json", "none"]),

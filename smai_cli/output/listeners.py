@@ -1,0 +1,126 @@
+"""What takes an answer in addition to a mode: a recording, reasoning on stderr, lines of -v, tool calls, a turn."""
+
+import io
+import json
+from collections.abc import Callable
+
+from smai_cli.answer.chunk import Chunk, Unread
+from smai_cli.answer.outcome import TEXT_NEEDS, Outcome
+from smai_cli.output.descriptors import FileOutput, Output
+from smai_cli.output.writers import Listener
+from smai_cli.prompt.request import Message
+from smai_cli.text import one_line
+from smai_cli.trace import Trace
+
+
+class Recording(Listener):
+    """The pieces of the body, written to `tape`; the first one of another try replaces those of the try before."""
+
+    def __init__(self, tape: FileOutput) -> None:
+        self._tape = tape
+        self._is_new = False
+
+    def begin(self) -> None:
+        """Note that the next bytes are those of another try."""
+        self._is_new = self._tape.written > 0
+
+    def piece(self, data: bytes) -> None:
+        """Keep the bytes."""
+        if self._is_new:
+            self._tape.restart()
+            self._is_new = False
+        self._tape.write(data)
+
+
+class Reasoning(Listener):
+    """The model's reasoning, written to `aside` (stderr) piece by piece, with a line end after it."""
+
+    def __init__(self, aside: Callable[[str], None]) -> None:
+        self._aside = aside
+        self._last = ""
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Write the reasoning."""
+        if chunk.reasoning:
+            self._last = chunk.reasoning
+            self._aside(chunk.reasoning)
+        elif chunk.text:
+            self._finish()
+
+    def end(self, outcome: Outcome) -> None:  # noqa: ARG002  # as every listener
+        """Finish the line of the reasoning."""
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._last and not self._last.endswith("\n"):
+            self._aside("\n")
+        self._last = ""
+
+
+class Steps(Listener):
+    """The steps of the answer, passed to `trace` as they come."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._seen: set[str] = set()
+
+    def begin(self) -> None:
+        """Begin anew with the first of each kind."""
+        self._seen.clear()
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Trace what is the first of its kind, and how the answer ends."""
+        if chunk.reasoning:
+            self._once("first delta of reasoning")
+        if chunk.text:
+            self._once("first delta")
+        if chunk.finish_reason:
+            self._trace(f"finished: {one_line(chunk.finish_reason, 40)}")
+        if chunk.done:
+            self._trace("end of the events")
+
+    def _once(self, what: str) -> None:
+        if what not in self._seen:
+            self._seen.add(what)
+            self._trace(what)
+
+
+class Calls(Listener):
+    """The tool calls of a complete answer, each as JSON on a line of `out`, after what the mode has written to it."""
+
+    needs = frozenset({Unread.CALL})
+
+    def __init__(self, out: Output) -> None:
+        self._out = out
+
+    def end(self, outcome: Outcome) -> None:
+        """Write the calls of a complete answer."""
+        if outcome.error is None:
+            for call in outcome.calls.as_json():
+                self._out.show(json.dumps(call).encode() + b"\n")
+
+
+class SavedTurn(Listener):
+    """The complete answer, passed to `keep` as a message. It comes last: by then the answer was delivered."""
+
+    needs = TEXT_NEEDS | {Unread.CALL}
+
+    def __init__(self, keep: Callable[[Message], None]) -> None:
+        self._keep = keep
+        self._text = io.StringIO()
+
+    def begin(self) -> None:
+        """Forget the text of a broken answer."""
+        self._text = io.StringIO()
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Keep the text."""
+        self._text.write(chunk.text)
+
+    def end(self, outcome: Outcome) -> None:
+        """Pass a complete answer on."""
+        if outcome.error is None:
+            text, calls = self._text.getvalue(), outcome.calls.as_json()
+            self._keep(
+                Message("assistant", text or None, {"tool_calls": calls}) if calls else Message("assistant", text)
+            )
