@@ -54,6 +54,12 @@ def section(page: str, name: str) -> str:
     return found[1]
 
 
+def displays(page: str, name: str) -> list[str]:
+    """Return each literal display in a section of a page, as a reader copies it."""
+    found = re.findall(r"^\.Bd -literal.*\n((?:(?!\.Ed$).*\n)*)\.Ed$", section(page, name), re.MULTILINE)
+    return [text.replace("\\e", "\\") for text in found]
+
+
 def items(text: str) -> list[tuple[str, str]]:
     """Return each item of the lists in `text`: what stands behind `.It`, and the lines below it."""
     return re.findall(r"^\.It (.*)\n((?:(?!\.It |\.El).*\n)*)", text, re.MULTILINE)

@@ -10,6 +10,7 @@ import click
 import pytest
 from conftest import Server, Smai, assert_refused
 from process import Result
+from test_docs import GUIDES, PAGES, displays
 
 from smai_cli.cli.command_table import COMMANDS
 from smai_cli.cli.commands.ask import ask
@@ -243,12 +244,10 @@ HOSTILE = [
 
 def loops() -> list[str]:
     """Return the loops over lines of a list that the README and the manual show."""
-    readme = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    found = [block for block in readme if re.search(r"< list.txt|:::: list.txt", block) and "smai ask" in block]
-    for page in sorted((ROOT / "man").iterdir()):
-        blocks = re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed$", page.read_text(), re.MULTILINE | re.DOTALL)
-        found += [block for block in blocks if "while read" in block or "xargs" in block]
-    return found
+    blocks = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    for page in [*PAGES, *GUIDES]:
+        blocks += displays(page, "EXAMPLES")
+    return [block for block in blocks if re.search(r"(<|:::: ?) ?(list.txt|words)\b", block) and "smai ask" in block]
 
 
 def test_every_loop_that_is_shown_is_tried() -> None:
@@ -267,7 +266,7 @@ def test_a_loop_sends_every_line_of_its_list_as_text(
         (folder / name).write_text("".join(f"{line}\n" for line in HOSTILE))
     mock = server(reply="ok")
 
-    result = in_folder(folder, environment, mock, loop.replace("\\e", "\\"))
+    result = in_folder(folder, environment, mock, loop)
 
     prompts = [prompt_of(received.json) for received in mock.received]
     assert sorted(re.sub(r"^Define[\w ]*: ", "", prompt) for prompt in prompts) == sorted(HOSTILE)

@@ -4,7 +4,6 @@ import base64
 import functools
 import itertools
 import random
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from playwright.sync_api import Page, Request
 from pumping import Pieces, Sink
 from servers import SERVER_TAPES
 from tapes import TAPES
+from test_docs import displays
 
 from smai_cli.answer.completeness import canonical
 from smai_cli.answer.outcome import Outcome
@@ -353,9 +353,9 @@ ROOT = Path(__file__).parents[2]
         ("length", "incomplete", "Hello  [incomplete: the answer hit the token limit]"),
     ],
 )
-def test_the_page_of_the_readme_streams(reader_page: Page, tape: str, verdict: str, shown: str) -> None:
+def test_the_page_in_the_manual_streams(reader_page: Page, tape: str, verdict: str, shown: str) -> None:
     page = reader_page
-    (script,) = re.findall(r"^```js\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    (script,) = [text for text in displays("smai-serve", "DESCRIPTION") if text.startswith("import ")]
     asked: list[Request] = []
     page.on("request", lambda request: asked.append(request))  # noqa: PLW0108  # Playwright marks its handlers
     page.route(f"{ORIGIN}/own.js", lambda route: route.fulfill(body=script, content_type="text/javascript"))
