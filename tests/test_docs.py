@@ -321,3 +321,13 @@ def test_the_readme_uses_no_option_that_does_not_exist(name: str) -> None:
     calls = re.findall(rf"\bsmai {name}\b[^|;&`\n]*", readme)
     used = {option for call in calls for option in re.findall(r"(?<=\s)--[a-z][a-z-]*", call)}
     assert used <= set(all_names(f"smai-{name}"))
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", ".github/CONTRIBUTING.md", ".github/SECURITY.md", "tests/benchmarks/README.md"]
+)
+def test_every_link_to_a_file_leads_to_one(name: str) -> None:
+    file = ROOT / name
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", file.read_text(encoding="utf-8"))
+    assert links
+    assert [link for link in links if not (file.parent / link).exists()] == []
