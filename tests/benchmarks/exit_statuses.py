@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "support")]
 
-from process import SMAI, clean_environment  # noqa: E402  # the folder of the tests has to be named first
+from process import SMAI, clean_environment  # noqa: E402  # the folders of the tests have to be named first
 from rawserver import DONE, HEAD, HELLO, LAST_CHUNK, STOP, WORLD, RawServer, answer, chunk, data, event  # noqa: E402
 
 LIMIT_S = 60
