@@ -1,4 +1,4 @@
-"""Takes the pictures of the README: the page of `smai serve`, light and dark, an answer complete and one that was cut.
+"""Takes the pictures of the page of `smai serve`, light and dark, with a complete answer and one that was cut.
 
 python tests/serve/screenshots.py [FOLDER]
 """
