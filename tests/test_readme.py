@@ -25,13 +25,14 @@ BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 IN_TABLE = re.findall(r"\| `(smai .*)` \|$", README, re.MULTILINE)
 SET_UP, COMMANDS = BLOCKS[:2], [*BLOCKS[2:], *IN_TABLE]
 # The scripts in the examples of these pages, and the single commands in those of smai-ask(1).
+PAGES = ("smai", "smai-ask", "smai-batch", "smai-count", "smai-decode", "smai-models")
 EXAMPLES = [
-    *(text for page in ("smai", "smai-ask", "smai-batch", "smai-models") for text in displays(page, "EXAMPLES")),
+    *(text for page in PAGES for text in displays(page, "EXAMPLES")),
     *re.findall(r"^\.Dl \$ (.*)$", section("smai-ask", "EXAMPLES"), re.MULTILINE),
 ]
-# A crontab and a rule for make are not for a shell; others need a password manager or a screen, or the file of a run
-# that has failed, or show no answer.
-NOT_RUN = r"MAILTO=|answers\.jsonl:|jq -r 'select\(\.error|.*pass show|import png|.*--dry-run|smai ask -v"
+# A crontab and a rule for make are not for a shell. Others need a password manager, a screen, a certain server, or the
+# file of a run that has failed, or they show no answer.
+NOT_RUN = r"MAILTO=|answers\.jsonl:|jq -r 'select\(\.error|.*pass show|import png|curl -sN|.*--dry-run|smai ask -v"
 
 
 def test_the_first_two_blocks_do_their_own_set_up_in_one_command_each() -> None:
