@@ -323,6 +323,15 @@ def test_the_readme_uses_no_option_that_does_not_exist(name: str) -> None:
     assert used <= set(all_names(f"smai-{name}"))
 
 
+def test_the_contributor_guide_names_every_package_and_only_files_that_exist() -> None:
+    guide = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    paths = set(re.findall(r"\b(?:smai_cli|tests|man)/[\w./-]*\w", guide))
+    packages = set(re.findall(r"^\| `(\w+)/` \|", guide, re.MULTILINE))
+    assert len(paths) > 30
+    assert sorted(path for path in paths if not (ROOT / path).exists()) == []
+    assert packages == {file.parent.name for file in (ROOT / "smai_cli").glob("*/__init__.py")}
+
+
 @pytest.mark.parametrize(
     "name", ["README.md", ".github/CONTRIBUTING.md", ".github/SECURITY.md", "tests/benchmarks/README.md"]
 )
