@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-from smai_cli.signals import ENDING, call_from_thread, die_by, leave, on_signal
+from smai_cli.common.signals import ENDING, call_from_thread, die_by, leave, on_signal
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without the time to import typing
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
     import click
 
     from smai_cli.cli.group import smai
-    from smai_cli.errors import ReaderGoneError, Status, failure_of
+    from smai_cli.common.shortages import failure_of
+    from smai_cli.errors import ReaderGoneError, Status
     from smai_cli.output.descriptors import ClickOutput, Output, say, stdout_error
 
     try:

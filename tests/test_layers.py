@@ -31,8 +31,8 @@ PACKAGES = {
     "config": set(),
     "answer": set(),
 }
-SHARED = {"__init__", "apis", "errors", "text", "clocks", "files", "frozen", "jsonl", "trace"}
-EDGE = {"main", "__main__", "signals"}
+SHARED = {"__init__", "apis", "errors", "common"}
+EDGE = {"main", "__main__"}
 
 
 def package_of(name: str) -> str:
@@ -70,8 +70,9 @@ def test_a_package_uses_only_those_below_it(name: str) -> None:
     package = package_of(name)
     used = {package_of(other) for other in own(MODULES[name])} - {package}
     if package in PACKAGES:
-        # Only `signals` ends the process, and only the command line and `main` call it.
-        assert used <= PACKAGES[package] | SHARED | ({"signals"} if package == "cli" else set())
+        assert used <= PACKAGES[package] | SHARED
+        # What ends the process, only the command line and `main` may call.
+        assert package == "cli" or "common.signals" not in own(MODULES[name])
     elif name == "apis":  # the table loads the dialect that is needed, and nobody else does
         assert own(MODULES[name]) == {f"stream.dialects.{api.name}" for api in APIS}
     elif package in SHARED:
@@ -108,18 +109,23 @@ def test_one_package_imports_each_library(library: str, package: str) -> None:
 def test_one_module_ends_the_process() -> None:
     for name, tree in MODULES.items():
         calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-        assert name == "signals" or not calls & {"sys.exit", "os._exit", "exit", "quit", "os.kill"}, name
+        assert name == "common.signals" or not calls & {"sys.exit", "os._exit", "exit", "quit", "os.kill"}, name
 
 
 def test_only_the_edge_names_the_standard_streams_and_signals() -> None:
     for name, tree in MODULES.items():
         names = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        assert package_of(name) in {"cli", *EDGE} or not names & {
-            "sys.stdin",
-            "sys.stdout",
-            "sys.stderr",
-            "signal.signal",
-        }, name
+        assert (
+            package_of(name) in {"cli", *EDGE}
+            or name == "common.signals"
+            or not names
+            & {
+                "sys.stdin",
+                "sys.stdout",
+                "sys.stderr",
+                "signal.signal",
+            }
+        ), name
 
 
 # What JSON from outside is called, of a server or of a user, and what a library gives; `facts` goes into such.

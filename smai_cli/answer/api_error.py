@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from smai_cli.answer.waits import wait_in
-from smai_cli.text import one_line
+from smai_cli.common.text import one_line
 
 # Members by which a JSON object can be an error; `object` and `type` are in every chunk, and their value decides.
 MARKS = frozenset({"error", "errors", "detail", "error_code", "error_message", "base_resp", "x_groq"})

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from smai_cli.answer.chunk import ChoicePart, Chunk, Place, Repeated, Unread, UnreadPart
 from smai_cli.answer.repetition import AnswerText
 from smai_cli.answer.tool_calls import ToolCalls
+from smai_cli.common.text import Joiner
 from smai_cli.errors import ANSWER_FAILURES
-from smai_cli.text import Joiner
 
 # How many plain deltas are collected before they are added to the text so far: hashing each by itself takes 2 % of the
 # time of a decode (tests/benchmarks/bench.py, decode).

@@ -4,8 +4,8 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from smai_cli.answer.api_error import ApiError
+from smai_cli.common.frozen import Frozen
 from smai_cli.errors import Cause, RefusedError
-from smai_cli.frozen import Frozen
 
 
 class ForeignAnswerError(RefusedError):

@@ -19,9 +19,9 @@ Both dialects, streams and answers in one piece, `ask`, `decode` and `batch` are
 from collections.abc import Callable, Collection, Iterable
 
 from smai_cli.answer.chunk import Chunk, Unread
+from smai_cli.common.frozen import Frozen
+from smai_cli.common.text import one_line
 from smai_cli.errors import Again, BrokenError, CutShortError, RefusedError, SmaiError, WithheldError
-from smai_cli.frozen import Frozen
-from smai_cli.text import one_line
 
 # What --accept takes in addition to a finish_reason: `[DONE]` instead of one.
 DONE_WORD = "done"

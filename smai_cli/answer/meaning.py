@@ -10,8 +10,8 @@ from typing import NamedTuple
 from smai_cli.answer.api_error import ApiError, api_error_in_body, request_id_in, unknown_parameters
 from smai_cli.answer.causes import cause_of
 from smai_cli.answer.waits import reset_s, retry_after_s, should_retry
+from smai_cli.common.text import one_line
 from smai_cli.errors import AccessError, Again, BrokenError, BusyError, Cause, RefusedError, SmaiError, hint_for
-from smai_cli.text import one_line
 
 # 520 to 525 are Cloudflare's, for a server that it does not reach (developers.cloudflare.com/support, 5xx errors).
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 529})

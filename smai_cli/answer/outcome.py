@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from smai_cli.answer.chunk import Chunk, Unread, Usage
 from smai_cli.answer.completeness import Completeness, Reading, emptiness
 from smai_cli.answer.tool_calls import ToolCalls
+from smai_cli.common.text import ascii_in
 from smai_cli.errors import SmaiError, Status
-from smai_cli.text import ascii_in
 
 if TYPE_CHECKING:
     from smai_cli.answer.api_error import ApiError

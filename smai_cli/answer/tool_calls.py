@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from smai_cli.answer.chunk import CallPart
-from smai_cli.text import Joiner
+from smai_cli.common.text import Joiner
 
 _PARTS_OF_ONE = 2
 

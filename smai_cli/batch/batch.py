@@ -22,9 +22,9 @@ from smai_cli.batch.schedule import Limits, Schedule, Turn
 from smai_cli.batch.spaced import Spaced
 from smai_cli.batch.tally import Tally
 from smai_cli.batch.tries import SingleTry
-from smai_cli.clocks import Deadline, RunningClock
+from smai_cli.common.clocks import Deadline, RunningClock
+from smai_cli.common.frozen import Frozen
 from smai_cli.errors import RefusedError, SmaiError, Status, UsageError
-from smai_cli.frozen import Frozen
 from smai_cli.stream import pump
 from smai_cli.stream.adapting import Adaptation
 

@@ -2,8 +2,8 @@
 
 import re
 
+from smai_cli.common.frozen import Frozen
 from smai_cli.errors import UsageError
-from smai_cli.frozen import Frozen
 
 _WORDS = re.compile(r"(soon|now),fail=(\d+)(%?)")
 # A share says nothing of the first few.

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from smai_cli.batch.feed import Job
 from smai_cli.batch.schedule import LoadNotices
-from smai_cli.clocks import Deadline
+from smai_cli.common.clocks import Deadline
 from smai_cli.errors import SmaiError
 from smai_cli.stream import pump
 

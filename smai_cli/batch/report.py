@@ -13,9 +13,9 @@ from smai_cli.batch.input.lines import shown_line
 from smai_cli.batch.load.control import Episode
 from smai_cli.batch.results.plan import Plan
 from smai_cli.batch.tally import Tally
+from smai_cli.common.text import one_line
 from smai_cli.errors import KINDS, SmaiError
 from smai_cli.output.descriptors import StatusLine, columns
-from smai_cli.text import one_line
 
 # How many ids of a kind are reported at the end.
 _IDS = 5

@@ -20,8 +20,8 @@ from smai_cli.batch.load.outage import Outage
 from smai_cli.batch.model_queue import ModelQueue
 from smai_cli.batch.run_failures import long_wait, no_success
 from smai_cli.batch.tries import Tries
+from smai_cli.common.frozen import Frozen
 from smai_cli.errors import SmaiError
-from smai_cli.frozen import Frozen
 
 # So many lines for each request at once are read ahead. While all of them wait for a limit, more are read, to find
 # lines of another model.

@@ -6,7 +6,7 @@ With 128 streams of 50 deltas a second, a read for each delta keeps a processor 
 import time
 from collections.abc import Callable, Iterator
 
-from smai_cli.clocks import IdleClock
+from smai_cli.common.clocks import IdleClock
 from smai_cli.stream.pump import Source
 
 # So many at once cost nothing that anybody notices.

@@ -4,7 +4,7 @@ import math
 import random
 
 from smai_cli.batch.feed import Job
-from smai_cli.clocks import Deadline
+from smai_cli.common.clocks import Deadline
 from smai_cli.errors import Again, SmaiError
 from smai_cli.stream.retries import LONGEST_WAIT_S, Retries
 

@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from smai_cli.clocks import Deadline, result_within
-from smai_cli.errors import ReaderGoneError, SmaiError, Status, failure_of
+from smai_cli.common.clocks import Deadline, result_within
+from smai_cli.common.shortages import failure_of
+from smai_cli.common.signals import die_by, leave
+from smai_cli.errors import ReaderGoneError, SmaiError, Status
 from smai_cli.output.descriptors import STDOUT, say
-from smai_cli.signals import die_by, leave
 
 if TYPE_CHECKING:
     from smai_cli.config.keys import Secrets

@@ -5,12 +5,12 @@ import signal
 import threading
 
 from smai_cli.answer.outcome import Outcome
-from smai_cli.clocks import Deadline
+from smai_cli.common.clocks import Deadline
+from smai_cli.common.signals import ENDING, call_from_thread, die_by, on_signal
 from smai_cli.config.log_file import LogFile
 from smai_cli.errors import ReaderGoneError, SmaiError
 from smai_cli.output import ledger
 from smai_cli.output.descriptors import say
-from smai_cli.signals import ENDING, call_from_thread, die_by, on_signal
 
 # How long a run that is over by a clock or a signal may wait for the ledger.
 _HURRY_S = 0.5

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from smai_cli.answer.outcome import Outcome
 from smai_cli.cli.lifecycle import Lifecycle
-from smai_cli.clocks import Deadline
+from smai_cli.common.clocks import Deadline
+from smai_cli.common.frozen import Frozen
+from smai_cli.common.text import one_line
+from smai_cli.common.trace import Tracer
 from smai_cli.errors import Again, BrokenError, SmaiError
-from smai_cli.frozen import Frozen
 from smai_cli.output.delivery import Ends, writer_for
 from smai_cli.output.descriptors import STDERR, Output, columns, say_plain, stderr_can_draw
 from smai_cli.output.options import OutputOptions
 from smai_cli.output.summary import summary_json, summary_text
 from smai_cli.output.tokens import installed
-from smai_cli.text import one_line
-from smai_cli.trace import Tracer
 
 if TYPE_CHECKING:
     from smai_cli.cli.logbook import Logbook

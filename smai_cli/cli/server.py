@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from smai_cli.cli.parsing.options import ServerOptions
-from smai_cli.clocks import Deadline
+from smai_cli.common.clocks import Deadline
+from smai_cli.common.trace import Trace, silent
 from smai_cli.config.base_url import find_base_url
 from smai_cli.config.endpoint import Endpoint, find_ca_file, find_endpoint, find_private_key, keyless_endpoint
 from smai_cli.config.key_source import KeySource
 from smai_cli.errors import UsageError
-from smai_cli.trace import Trace, silent
 
 if TYPE_CHECKING:
     from smai_cli.config.headers import Header

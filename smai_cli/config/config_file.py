@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from smai_cli.apis import API_NAMES
+from smai_cli.common.files import open_regular
+from smai_cli.common.text import one_line
 from smai_cli.config.places import config_path
 from smai_cli.config.providers import PROVIDERS, Provider
 from smai_cli.errors import UsageError
-from smai_cli.files import open_regular
-from smai_cli.text import one_line
 
 MOST_SECONDS = 1_000_000
 _LIMIT_BYTES = 1024 * 1024

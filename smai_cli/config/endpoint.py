@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import SplitResult, unquote_plus, urlsplit, urlunsplit
 
-from smai_cli.clocks import Deadline
+from smai_cli.common.clocks import Deadline
 from smai_cli.config.base_url import OPEN_NAMES, find_base_url, origin_in, origin_of, parsed, query_in
 from smai_cli.config.config_file import NO_SETTINGS, Settings, Value
 from smai_cli.config.key_source import (

@@ -6,11 +6,11 @@ import stat
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from smai_cli.clocks import Deadline, result_within
+from smai_cli.common.clocks import Deadline, result_within
+from smai_cli.common.files import read_file, text_in, too_large
+from smai_cli.common.frozen import Frozen
 from smai_cli.config.keys import Secret, read_private
 from smai_cli.errors import UsageError
-from smai_cli.files import read_file, text_in, too_large
-from smai_cli.frozen import Frozen
 
 _LIMIT_BYTES = 1024 * 1024
 # RFC 9110, section 5.6.2.

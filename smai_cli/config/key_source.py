@@ -5,7 +5,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn
 
-from smai_cli.clocks import Deadline
+from smai_cli.common.clocks import Deadline
+from smai_cli.common.files import STDIN_NAME
 from smai_cli.config.base_url import origin_of, parsed
 from smai_cli.config.config_file import Settings, Value
 from smai_cli.config.keys import (
@@ -22,7 +23,6 @@ from smai_cli.config.keystore import KeyStore
 from smai_cli.config.places import DEFAULT_BASE_URL, config_folder, home_folder
 from smai_cli.config.providers import PROVIDERS, provider_with_key
 from smai_cli.errors import UsageError
-from smai_cli.files import STDIN_NAME
 
 FOREIGN_KEY_HINT = "use --key-file, SMAI_BASE_URL or smai login"
 KEY_FILE_VARIABLE = "SMAI_KEY_FILE"

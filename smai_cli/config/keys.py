@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from smai_cli.clocks import Deadline
+from smai_cli.common.clocks import Deadline
+from smai_cli.common.files import open_regular
 from smai_cli.errors import ShortageError, UsageError
-from smai_cli.files import open_regular
 
 if TYPE_CHECKING:
     import subprocess
@@ -155,7 +155,7 @@ def is_open_to_others(path: str, fd: int | None = None) -> bool:
 
 def _read_pipe(path: str, deadline: Deadline) -> bytes:
     """Return what comes through a pipe, up to a limit. Raises OSError, or ClockError at the deadline."""
-    from smai_cli.clocks import result_within  # for few runs
+    from smai_cli.common.clocks import result_within  # for few runs
 
     def read() -> bytes:
         data = b""

@@ -5,9 +5,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from smai_cli.common.files import replace_file
+from smai_cli.common.shortages import opening_failure
 from smai_cli.config.keys import Secret, checked_key, read_private
-from smai_cli.errors import UsageError, opening_failure
-from smai_cli.files import replace_file
+from smai_cli.errors import UsageError
 
 _LIMIT_BYTES = 16 * 1024 * 1024
 

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from smai_cli.clocks import Clocks, result_within
-from smai_cli.errors import ClockError, ConnectError, SmaiError, failure_of
+from smai_cli.common.clocks import Clocks, result_within
+from smai_cli.common.shortages import failure_of
+from smai_cli.common.text import escaped, on_a_line, one_line
+from smai_cli.errors import ClockError, ConnectError, SmaiError
 from smai_cli.http.tls import tls_context
-from smai_cli.text import escaped, on_a_line, one_line
 
 if TYPE_CHECKING:
     import ssl

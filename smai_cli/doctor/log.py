@@ -3,11 +3,11 @@
 import os
 from collections.abc import Mapping
 
+from smai_cli.common.jsonl import check_appendable
 from smai_cli.config.config_file import Settings
 from smai_cli.config.log_file import find_log, log_file
 from smai_cli.doctor.checks import Found
 from smai_cli.errors import OutputError
-from smai_cli.jsonl import check_appendable
 
 
 def is_named(environ: Mapping[str, str], settings: Settings) -> bool:

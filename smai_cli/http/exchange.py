@@ -18,7 +18,9 @@ from smai_cli.http import lean  # noqa: F401  # before anything imports requests
 # isort: split
 import requests
 
-from smai_cli.clocks import SLICE_S, Clocks, IdleClock
+from smai_cli.common.clocks import SLICE_S, Clocks, IdleClock
+from smai_cli.common.text import one_line
+from smai_cli.common.trace import Trace, silent
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import Again, BrokenError, ClockError, SmaiError
 from smai_cli.http.failures import (
@@ -39,8 +41,6 @@ from smai_cli.http.request import GET_HEADERS, HEADERS, POST_HEADERS, request_se
 from smai_cli.http.response_body import ResponseBody
 from smai_cli.http.sending import Sending, Upload
 from smai_cli.http.session import session
-from smai_cli.text import one_line
-from smai_cli.trace import Trace, silent
 
 if TYPE_CHECKING:
     from smai_cli.http.keepalive import Job, KeepAlive

@@ -13,7 +13,9 @@ import requests
 import urllib3
 
 from smai_cli.answer.api_error import request_id_in
-from smai_cli.clocks import Clocks
+from smai_cli.common.clocks import Clocks
+from smai_cli.common.shortages import shortage_among
+from smai_cli.common.text import one_line
 from smai_cli.config.base_url import shown_url
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import (
@@ -26,9 +28,7 @@ from smai_cli.errors import (
     SmaiError,
     UsageError,
     install_hint,
-    shortage_among,
 )
-from smai_cli.text import one_line
 
 # The words of http.client for a proxy that does not connect to the server.
 _TUNNEL_REFUSED = "Tunnel connection failed: "

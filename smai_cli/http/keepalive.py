@@ -24,7 +24,7 @@ from collections.abc import Callable
 
 from urllib3.util import wait_for_read
 
-from smai_cli.clocks import HURRY_S
+from smai_cli.common.clocks import HURRY_S
 from smai_cli.http.preconnect import Preconnect
 from smai_cli.http.sending import Sending
 from smai_cli.http.session import KeptSession

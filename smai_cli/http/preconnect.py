@@ -18,8 +18,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from smai_cli.common.trace import Trace, silent
 from smai_cli.http.tcp import Cancellation, Reached, connect, limit, note, resolve
-from smai_cli.trace import Trace, silent
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without the time to import typing
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from typing import Any
 import requests
 
 from smai_cli import __version__
-from smai_cli.clocks import Clocks
+from smai_cli.common.clocks import Clocks
+from smai_cli.common.text import one_line
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.http.session import Credentials
-from smai_cli.text import one_line
 
 HEADERS = {
     "User-Agent": f"smai/{__version__}",

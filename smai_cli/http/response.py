@@ -4,9 +4,9 @@ import http
 import http.client
 import re
 
+from smai_cli.common.text import one_line
 from smai_cli.http.early_answer import ResponseFile
 from smai_cli.http.sending import Sending
-from smai_cli.text import one_line
 
 _HTTP_1_1 = 11
 # The end of a chunk, the size of the next one, which is not the last, and something of it (RFC 9112, section 7.1).

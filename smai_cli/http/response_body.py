@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from smai_cli.clocks import IdleClock
+from smai_cli.common.clocks import IdleClock
 
 
 class PieceSource(Protocol):

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from smai_cli.common.trace import Trace, silent
 from smai_cli.http.tcp import Cancellation
-from smai_cli.trace import Trace, silent
 
 
 class HeldConnection(Protocol):

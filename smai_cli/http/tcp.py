@@ -13,8 +13,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from smai_cli.frozen import Frozen
-from smai_cli.trace import Trace, silent
+from smai_cli.common.frozen import Frozen
+from smai_cli.common.trace import Trace, silent
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without the time to import typing
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from smai_cli.http import lean  # noqa: F401  # before anything imports requests
 # isort: split
 import requests
 
-from smai_cli.clocks import Clocks
+from smai_cli.common.clocks import Clocks
+from smai_cli.common.trace import Trace, silent
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import UsageError
 from smai_cli.http.exchange import Exchange
@@ -20,7 +21,6 @@ from smai_cli.http.preconnect import Preconnect
 from smai_cli.http.request import HEADERS, POST_HEADERS
 from smai_cli.http.response_body import ResponseBody
 from smai_cli.http.session import Credentials, Session
-from smai_cli.trace import Trace, silent
 
 if TYPE_CHECKING:
     from smai_cli.http.keepalive import KeepAlive

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from smai_cli.frozen import Frozen
+from smai_cli.common.frozen import Frozen
+from smai_cli.common.trace import Trace
 from smai_cli.output.descriptors import Aside, FileOutput, Output
 from smai_cli.output.listeners import Calls, Reasoning, Recording, SavedTurn, Steps
 from smai_cli.output.modes import MODES
 from smai_cli.output.options import OutputOptions
 from smai_cli.output.writers import Listener, Writers
 from smai_cli.prompt.request import Message
-from smai_cli.trace import Trace
 
 if TYPE_CHECKING:
     from smai_cli.output.cadence import Cadence

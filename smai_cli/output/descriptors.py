@@ -8,8 +8,8 @@ import select
 import threading
 from collections.abc import Callable
 
+from smai_cli.common.text import on_a_line, visible
 from smai_cli.errors import OutputError, ReaderGoneError
-from smai_cli.text import on_a_line, visible
 
 STDOUT, STDERR = 1, 2
 # How long a line on stderr may wait for a reader who is not reading a non-blocking pipe.

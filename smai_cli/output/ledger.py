@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from smai_cli import __version__
 from smai_cli.answer.outcome import Outcome
-from smai_cli.frozen import Frozen
-from smai_cli.jsonl import append_line
+from smai_cli.common.frozen import Frozen
+from smai_cli.common.jsonl import append_line
 from smai_cli.output.summary import summary_fields
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from smai_cli.answer.chunk import Chunk, Unread
 from smai_cli.answer.outcome import TEXT_NEEDS, Outcome
+from smai_cli.common.text import one_line
+from smai_cli.common.trace import Trace
 from smai_cli.output.descriptors import FileOutput, Output
 from smai_cli.output.writers import Listener
 from smai_cli.prompt.request import Message
-from smai_cli.text import one_line
-from smai_cli.trace import Trace
 
 
 class Recording(Listener):

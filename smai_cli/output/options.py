@@ -1,6 +1,6 @@
 """What the options of a command say of its output, as one value."""
 
-from smai_cli.frozen import Frozen
+from smai_cli.common.frozen import Frozen
 from smai_cli.output.modes import MODES, TEXT
 
 

@@ -5,8 +5,9 @@ import fcntl
 import os
 import stat
 
-from smai_cli.errors import Again, BusyError, OutputError, UsageError, opening_failure
-from smai_cli.files import PRIVATE, keep_owner_and_mode, move_into_place, real_place
+from smai_cli.common.files import PRIVATE, keep_owner_and_mode, move_into_place, real_place
+from smai_cli.common.shortages import opening_failure
+from smai_cli.errors import Again, BusyError, OutputError, UsageError
 from smai_cli.output.descriptors import FileOutput, write_hint
 
 _HINT = "choose another -o, or use > for what is no file"

@@ -5,9 +5,9 @@ from typing import Any
 
 from smai_cli.answer.chunk import Usage
 from smai_cli.answer.outcome import Outcome
+from smai_cli.common.text import one_line
 from smai_cli.errors import SmaiError
 from smai_cli.output import tokens
-from smai_cli.text import one_line
 
 
 def count_tokens(outcome: Outcome) -> tuple[Usage, str]:

@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from smai_cli.common.files import Read, read_named, shown_name, text_in
+from smai_cli.common.text import on_a_line
 from smai_cli.errors import UsageError
-from smai_cli.files import Read, read_named, shown_name, text_in
-from smai_cli.text import on_a_line
 
 LIMIT_BYTES = 20 * 1024 * 1024
 _WEBP = re.compile(rb"RIFF.{4}WEBP", re.DOTALL)

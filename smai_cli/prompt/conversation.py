@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
-from smai_cli.errors import OutputError, UsageError, shortage_among
-from smai_cli.files import move_into_place, read_open, real_place, text_in, write_all, write_beside
+from smai_cli.common.files import move_into_place, read_open, real_place, text_in, write_all, write_beside
+from smai_cli.common.shortages import shortage_among
+from smai_cli.errors import OutputError, UsageError
 from smai_cli.prompt.messages import is_array, parse_messages
 from smai_cli.prompt.request import Message
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from smai_cli.common.files import Read, file_named_in, read_named, text_of
 from smai_cli.errors import UsageError
-from smai_cli.files import Read, file_named_in, read_named, text_of
 from smai_cli.prompt.request import JSON, TOO_LARGE, choices_in
 
 _NAME = "-O/--option"

@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from smai_cli.common.files import STDIN_NAME, Read, file_named_in, read_named, shown_name, text_in, text_of
+from smai_cli.common.frozen import Frozen
 from smai_cli.errors import UsageError
-from smai_cli.files import STDIN_NAME, Read, file_named_in, read_named, shown_name, text_in, text_of
-from smai_cli.frozen import Frozen
 from smai_cli.prompt.prompt import compose
 from smai_cli.prompt.request import Message, Request, conversation
 

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from smai_cli.common.text import one_line
 from smai_cli.errors import UsageError
 from smai_cli.prompt.request import JSON, TOO_LARGE, Message
-from smai_cli.text import one_line
 
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _WHITE_SPACE = " \t\r\n"

@@ -8,8 +8,8 @@ import stat
 import sys
 from collections.abc import Callable, Sequence
 
+from smai_cli.common.files import too_large, utf8_in
 from smai_cli.errors import UsageError
-from smai_cli.files import too_large, utf8_in
 
 NOTICE_AFTER_S = 3.0
 _PIECE = 65536

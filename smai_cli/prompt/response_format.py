@@ -3,10 +3,10 @@
 import re
 from typing import Any
 
+from smai_cli.common.files import Read, read_named, shown_name, text_in
+from smai_cli.common.text import one_line
 from smai_cli.errors import Again, BrokenError, UsageError, install_hint
-from smai_cli.files import Read, read_named, shown_name, text_in
 from smai_cli.prompt.request import JSON, TOO_LARGE
-from smai_cli.text import one_line
 
 
 class ResponseFormat:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from http.server import ThreadingHTTPServer
 from typing import Any, NamedTuple, Self
 
-from smai_cli.clocks import Clocks
+from smai_cli.common.clocks import Clocks
+from smai_cli.common.trace import Trace, silent
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.config.keys import Secret, Secrets
 from smai_cli.http.exchange import Exchange
@@ -19,7 +20,6 @@ from smai_cli.serve.hiding import Hider, secrets_of
 from smai_cli.serve.limits import Limits
 from smai_cli.serve.pages import Settings, load_pages
 from smai_cli.serve.watch import Watch
-from smai_cli.trace import Trace, silent
 
 _HOST = "127.0.0.1"
 

@@ -11,13 +11,13 @@ from http import HTTPStatus
 from socketserver import BaseRequestHandler
 from typing import TYPE_CHECKING, Any, Protocol
 
+from smai_cli.common.text import one_line
 from smai_cli.errors import BrokenError, SmaiError
 from smai_cli.http.response_body import ResponseBody
 from smai_cli.serve.answers import End, Reply, UnreadError, headers_from, refusal_of
 from smai_cli.serve.checks import API_METHODS, SETTINGS_PATH, body_length, check
 from smai_cli.serve.head import Head, Refusal, read_head, too_large_head
 from smai_cli.serve.inbox import FloodError, Inbox
-from smai_cli.text import one_line
 
 if TYPE_CHECKING:
     from smai_cli.config.keys import Secrets

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from smai_cli.answer.chunk import Chunk, Unread
 from smai_cli.answer.outcome import Outcome
 from smai_cli.apis import api_at
-from smai_cli.clocks import IdleClock
+from smai_cli.common.clocks import IdleClock
 from smai_cli.errors import SmaiError
 from smai_cli.stream.pump import pump
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from smai_cli.answer.chunk import CallPart, Unread, UnreadPart
+from smai_cli.common.text import one_line
 from smai_cli.stream.json_text import dump_exact, number_text
-from smai_cli.text import one_line
 
 # Types of parts that are the model's thoughts: OpenAI, Anthropic, Mistral, OpenRouter.
 THOUGHTS = frozenset(

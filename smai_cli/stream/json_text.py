@@ -5,8 +5,8 @@ import math
 from typing import Any, NoReturn
 
 from smai_cli.answer.api_error import error_of_array
+from smai_cli.common.text import one_line
 from smai_cli.errors import BrokenError, RefusedError
-from smai_cli.text import one_line
 
 _SIGNS_OF_LIFE = ("", "ping", "pong", "keepalive", "keep-alive", "heartbeat")
 _SERVER = "the server does not speak the chat API as documented"

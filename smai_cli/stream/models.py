@@ -8,9 +8,9 @@ from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit, urlunspli
 
 from smai_cli.answer.api_error import ApiError, error_in, error_of_array
 from smai_cli.answer.meaning import answer_error
+from smai_cli.common.text import escaped, one_line
 from smai_cli.errors import Again, BrokenError, Cause, RefusedError
 from smai_cli.stream.json_text import LENIENT
-from smai_cli.text import escaped, one_line
 
 PATH = "/models"
 _MAX_BYTES = 16 * 1024 * 1024

@@ -12,7 +12,7 @@ from typing import Protocol
 from smai_cli.answer.choice import chunks_of_answer
 from smai_cli.answer.chunk import Chunk, ForeignAnswerError, Unread
 from smai_cli.answer.outcome import Outcome
-from smai_cli.clocks import FINISHED_GRACE_S, HURRY_S, IdleClock
+from smai_cli.common.clocks import FINISHED_GRACE_S, HURRY_S, IdleClock
 from smai_cli.errors import ANSWER_FAILURES, Again, BrokenError, Cause, SmaiError
 from smai_cli.prompt.request import Request
 from smai_cli.stream.adapting import Adaptation

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 
-from smai_cli.clocks import Deadline
+from smai_cli.common.clocks import Deadline
 from smai_cli.errors import Again, SmaiError
 
 # The longest wait that a server may ask for; smai gives up at once where it asks for more.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from smai_cli.batch.spaced import Spaced
-from smai_cli.clocks import IdleClock
+from smai_cli.common.clocks import IdleClock
 
 
 class Pieces:

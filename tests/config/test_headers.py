@@ -12,7 +12,7 @@ import pytest
 from conftest import Config, Server, Smai
 from rawserver import CLOSE_HEAD, KEY, Ask, RawServer, Request, Serve, Start, data, error_body, http, payload, until
 
-from smai_cli.clocks import Deadline
+from smai_cli.common.clocks import Deadline
 from smai_cli.config.config_file import find_settings
 from smai_cli.config.endpoint import find_endpoint, keyless_endpoint
 from smai_cli.config.headers import typed_headers

@@ -13,7 +13,8 @@ from process import SMAI, Result, can_trace
 from rawserver import PLAIN_ANSWER, Serve, certificates, reach
 
 import smai_cli
-from smai_cli.errors import BrokenError, ConnectError, OutputError, Status, UsageError, failure_of
+from smai_cli.common.shortages import failure_of
+from smai_cli.errors import BrokenError, ConnectError, OutputError, Status, UsageError
 
 pytest_plugins = ["rawserver"]
 

@@ -17,9 +17,9 @@ import atheris
 
 with atheris.instrument_imports(include=["smai_cli", "sseclient", "json"]):
     from smai_cli.answer.outcome import Outcome
-    from smai_cli.clocks import IdleClock
+    from smai_cli.common.clocks import IdleClock
+    from smai_cli.common.files import text_in
     from smai_cli.errors import Status, UsageError
-    from smai_cli.files import text_in
     from smai_cli.output.descriptors import Output
     from smai_cli.output.modes import MODES
     from smai_cli.prompt import prompt

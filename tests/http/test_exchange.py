@@ -38,7 +38,7 @@ from rawserver import (
     reset,
 )
 
-from smai_cli.clocks import Clocks
+from smai_cli.common.clocks import Clocks
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import BrokenError, SmaiError
 from smai_cli.http.exchange import Exchange
@@ -50,7 +50,7 @@ pytest_plugins = ["rawserver"]
 MANY = """
 import gc, json, os, sys, threading
 from smai_cli.http import transport
-from smai_cli.clocks import Clocks
+from smai_cli.common.clocks import Clocks
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import SmaiError
 
@@ -283,7 +283,7 @@ def late(*arguments, **more):
 
 socket.getaddrinfo = late
 from smai_cli.http import transport
-from smai_cli.clocks import Clocks
+from smai_cli.common.clocks import Clocks
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import SmaiError
 

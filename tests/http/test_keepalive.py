@@ -37,7 +37,7 @@ from rawserver import (
     until,
 )
 
-from smai_cli.clocks import HURRY_S, Clocks
+from smai_cli.common.clocks import HURRY_S, Clocks
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import Again, BrokenError, BusyError, ClockError, ConnectError, SmaiError
 from smai_cli.http import transport

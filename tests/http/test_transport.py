@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from conftest import Server
 
-from smai_cli.clocks import Clocks, Deadline
+from smai_cli.common.clocks import Clocks, Deadline
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import ClockError
 from smai_cli.http import transport

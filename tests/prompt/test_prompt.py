@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smai_cli.common.files import text_in
 from smai_cli.errors import UsageError
-from smai_cli.files import text_in
 from smai_cli.prompt import prompt
 
 

@@ -48,7 +48,7 @@ from rawserver import (
     single_bytes,
 )
 
-from smai_cli.clocks import Clocks, Deadline
+from smai_cli.common.clocks import Clocks, Deadline
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.config.headers import Header
 from smai_cli.config.keys import Secret

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smai_cli.answer.chunk import Usage
+from smai_cli.common.text import Joiner
 from smai_cli.errors import BrokenError, RefusedError
 from smai_cli.mock.script import Script, chat_events, reply_deltas
 from smai_cli.prompt.request import Message, Request, conversation
 from smai_cli.stream.dialects import chat
 from smai_cli.stream.sse import events as read_events
-from smai_cli.text import Joiner
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

@@ -10,7 +10,7 @@ from pumping import WHOLE_MODES, Pieces, Sink, pumped
 from tapes import BY_NAME, GOOD, TAPES, Tape, printed
 
 from smai_cli.answer.outcome import Outcome
-from smai_cli.clocks import HURRY_S
+from smai_cli.common.clocks import HURRY_S
 from smai_cli.errors import Again, BrokenError, BusyError, ConnectError, OutputError, RefusedError, Status
 from smai_cli.output.modes import MODES
 from smai_cli.prompt.request import Request, conversation

@@ -2,7 +2,7 @@
 
 import pytest
 
-from smai_cli.clocks import Deadline
+from smai_cli.common.clocks import Deadline
 from smai_cli.errors import Again, BrokenError, BusyError, ClockError, ConnectError, RefusedError, SmaiError
 from smai_cli.stream.retries import Retries
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 import pytest
 from rawserver import KEY, PATIENCE_S, certificates
 
-from smai_cli.clocks import Clocks
+from smai_cli.common.clocks import Clocks
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.config.headers import Header
 from smai_cli.config.keys import Secret

@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Iterator
 
 from smai_cli.answer.outcome import Outcome
-from smai_cli.clocks import HURRY_S, IdleClock
+from smai_cli.common.clocks import HURRY_S, IdleClock
 from smai_cli.output.descriptors import Output
 from smai_cli.output.modes import EXTRACT, MODES
 from smai_cli.stream import pump

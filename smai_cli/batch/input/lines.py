@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from smai_cli.apis import APIS, CHAT
 from smai_cli.batch.input.template import Template
+from smai_cli.common.files import utf8_in
+from smai_cli.common.frozen import Frozen
+from smai_cli.common.text import one_line
 from smai_cli.errors import UsageError
-from smai_cli.files import utf8_in
-from smai_cli.frozen import Frozen
 from smai_cli.prompt.messages import message_of
 from smai_cli.prompt.request import JSON, TOKEN_LIMITS, TOO_LARGE, Message, Request, choices_in, conversation
-from smai_cli.text import one_line
 
 # Members of a line that go into its request, beside prompt and messages: parameters of both APIs, and what servers
 # that people run know besides. All others are the user's own, and come back in the result.

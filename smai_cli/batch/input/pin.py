@@ -10,8 +10,9 @@ import os
 from typing import NamedTuple
 
 from smai_cli.batch.input.shard import Shard
-from smai_cli.errors import UsageError, opening_failure
-from smai_cli.files import move_into_place
+from smai_cli.common.files import move_into_place
+from smai_cli.common.shortages import opening_failure
+from smai_cli.errors import UsageError
 
 _PIECE_BYTES = 1024 * 1024
 # More than any pin has.

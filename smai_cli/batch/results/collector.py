@@ -6,7 +6,7 @@ from typing import Any
 from smai_cli.answer.chunk import Chunk, Unread, Usage
 from smai_cli.answer.outcome import Outcome
 from smai_cli.batch.results.assembly import Assembly
-from smai_cli.frozen import Frozen
+from smai_cli.common.frozen import Frozen
 from smai_cli.output.extract import code_block
 from smai_cli.output.summary import count_tokens
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from smai_cli.batch.results.result import lines_in
+from smai_cli.common.files import PRIVATE
+from smai_cli.common.jsonl import mend_tail
 from smai_cli.errors import UsageError
-from smai_cli.files import PRIVATE
-from smai_cli.jsonl import mend_tail
 from smai_cli.output.descriptors import output_error
 
 _FLUSH_BYTES = 256 * 1024

@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable
 
 from smai_cli.batch.results.partial import PartialFile
+from smai_cli.common.text import escaped
 from smai_cli.output.descriptors import Output
-from smai_cli.text import escaped
 
 # How far a line may be ahead of the first that is not answered yet, with -k: its result waits in memory.
 _AHEAD = 1000

@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterable, Iterator
 from smai_cli.batch.results.line_file import LineWriter, appending, check_content, copy_file, read_lines
 from smai_cli.batch.results.line_index import LineIndex
 from smai_cli.batch.results.result import read_result, renumbered
-from smai_cli.errors import BusyError, OutputError, UsageError, opening_failure
-from smai_cli.files import PRIVATE, keep_owner_and_mode, move_into_place, real_place
-from smai_cli.jsonl import mend_tail, wait_for_lock
+from smai_cli.common.files import PRIVATE, keep_owner_and_mode, move_into_place, real_place
+from smai_cli.common.jsonl import mend_tail, wait_for_lock
+from smai_cli.common.shortages import opening_failure
+from smai_cli.errors import BusyError, OutputError, UsageError
 from smai_cli.output.descriptors import output_error, write_hint
 from smai_cli.output.outfile import partial_of
 

@@ -12,8 +12,8 @@ from smai_cli.cli.parsing.numbers import SECONDS, Number, WholeNumber
 from smai_cli.cli.parsing.options import BatchValues, ServerOptions
 from smai_cli.cli.parsing.server_options import server_options, verbose_option
 from smai_cli.cli.parsing.shared_options import complete_file, mode_option, model_option, request_options
+from smai_cli.common.files import STDIN_NAME
 from smai_cli.errors import UsageError
-from smai_cli.files import STDIN_NAME
 from smai_cli.output.descriptors import say
 from smai_cli.output.modes import EXTRACT, MODES
 
@@ -128,7 +128,7 @@ def batch(
             return merge_shards(ctx, files, values["output"], values["summary"])
         return show_status(ctx, files, values["summary"])
     from smai_cli.cli.batch.run import BatchRun  # after --help and usage errors
-    from smai_cli.signals import die_by
+    from smai_cli.common.signals import die_by
 
     shard, output = _shard_of(values["shard"], values["output"])
     values["model"] = values["model"] or ""  # then each line has to name one

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 from smai_cli.batch.interfaces import Exchange, Post
 from smai_cli.cli.parsing.options import ServerOptions
-from smai_cli.clocks import Clocks, Deadline
+from smai_cli.common.clocks import Clocks, Deadline
+from smai_cli.common.trace import Tracer, silent
 from smai_cli.config.endpoint import Endpoint, find_ca_file
 from smai_cli.http import transport
 from smai_cli.http.keepalive import KeepAlive
-from smai_cli.trace import Tracer, silent
 
 
 def connector(endpoint: Endpoint, server: ServerOptions, tracer: Tracer | None) -> Callable[[], Post]:

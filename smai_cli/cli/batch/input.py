@@ -11,10 +11,10 @@ from smai_cli.batch.input.template import Template
 from smai_cli.cli import same_files
 from smai_cli.cli.parsing.command_line import configured_options, log_of, parameters_of, read_stdin_of_option
 from smai_cli.cli.parsing.options import BatchValues, ServerOptions
+from smai_cli.common.files import STDIN_NAME, file_named_in, read_named, text_of
+from smai_cli.common.frozen import Frozen
 from smai_cli.config.endpoint import files_to_read
 from smai_cli.errors import UsageError
-from smai_cli.files import STDIN_NAME, file_named_in, read_named, text_of
-from smai_cli.frozen import Frozen
 from smai_cli.prompt import prompt
 from smai_cli.prompt.request import choices_in
 

@@ -9,14 +9,14 @@ from smai_cli.batch.input.encoding import Encoding
 from smai_cli.batch.input.lines import Line
 from smai_cli.cli.parsing.options import ServerOptions
 from smai_cli.cli.server import previewed_endpoint
-from smai_cli.clocks import Deadline
+from smai_cli.common.clocks import Deadline
+from smai_cli.common.text import escaped
 from smai_cli.config.base_url import shown_url
 from smai_cli.errors import UsageError
 from smai_cli.http import transport
 from smai_cli.output import preview, tokens
 from smai_cli.output.descriptors import Output
 from smai_cli.stream.content import text_of
-from smai_cli.text import escaped
 
 # So many names of members that are not sent are shown.
 _NAMES = 100

@@ -30,13 +30,13 @@ from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.cli.parsing.command_line import log_of
 from smai_cli.cli.parsing.options import BatchValues, ServerOptions
 from smai_cli.cli.server import chosen_endpoint, serving
-from smai_cli.clocks import RunningClock
+from smai_cli.common.clocks import RunningClock
+from smai_cli.common.signals import die_by, on_signal_in_main_thread
+from smai_cli.common.trace import Tracer
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import SmaiError, Status, UsageError
 from smai_cli.output import ledger
 from smai_cli.output.descriptors import STDERR, Output, say, say_plain, stderr_can_draw
-from smai_cli.signals import die_by, on_signal_in_main_thread
-from smai_cli.trace import Tracer
 
 # The signals with which a person, a terminal or an engine ends a run; some engines warn with the last three.
 _ORDERLY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)

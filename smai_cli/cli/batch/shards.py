@@ -9,10 +9,10 @@ from smai_cli.batch.results.status import as_json, as_table, progress_of
 from smai_cli.cli import same_files
 from smai_cli.cli.descriptor_limit import allow_descriptors
 from smai_cli.cli.lifecycle import Lifecycle
+from smai_cli.common.text import escaped
 from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import Output, say
 from smai_cli.output.outfile import OutFile
-from smai_cli.text import escaped
 
 _FDS_BESIDE = 32
 _WRITE_BYTES = 256 * 1024

@@ -19,17 +19,17 @@ from smai_cli.cli.parsing.shared_options import (
 )
 from smai_cli.cli.parsing.words import check_operands, words_of
 from smai_cli.cli.server import approach, chosen_endpoint, previewed_endpoint, serving
-from smai_cli.clocks import Deadline
+from smai_cli.common.clocks import Deadline
+from smai_cli.common.files import text_in
+from smai_cli.common.frozen import Frozen
+from smai_cli.common.trace import Trace, Tracer, silent
 from smai_cli.config.base_url import shown_url
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import SmaiError
-from smai_cli.files import text_in
-from smai_cli.frozen import Frozen
 from smai_cli.output.descriptors import Output, say
 from smai_cli.output.options import OutputOptions
 from smai_cli.prompt.inputs import Question, in_conversation, read_question
 from smai_cli.prompt.request import Request, choices_in
-from smai_cli.trace import Trace, Tracer, silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -235,9 +235,9 @@ def _preview(run: "Run", options: AskOptions, server: ServerOptions, trace: Trac
 def _print_preview(
     request: Request, dialect: "Dialect", target: "tuple[Endpoint, KeySource | None]", *, as_curl: bool
 ) -> None:
+    from smai_cli.common.text import escaped, escaped_in_shell  # for those who look before they ask
     from smai_cli.http import transport  # for those who look before they ask
     from smai_cli.output import preview  # for those who look before they ask
-    from smai_cli.text import escaped, escaped_in_shell  # for those who look before they ask
 
     output = Output()
     endpoint, source = target

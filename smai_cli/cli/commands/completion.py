@@ -14,5 +14,5 @@ def completion(shell: str) -> int:
     """
     from importlib.resources import files  # after --help and usage errors
 
-    Output().show((files("smai_cli") / "shells" / f"smai.{shell}").read_bytes())
+    Output().show((files("smai_cli.cli") / "shells" / f"smai.{shell}").read_bytes())
     return 0

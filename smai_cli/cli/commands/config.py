@@ -10,6 +10,7 @@ import click
 from smai_cli.cli.commands.ask import ask
 from smai_cli.cli.parsing.server_options import profile_name_option
 from smai_cli.cli.parsing.shared_options import is_typed
+from smai_cli.common.text import escaped, on_a_line
 from smai_cli.config.base_url import find_base_url, shown_url
 from smai_cli.config.config_file import KEYS, Settings, find_settings
 from smai_cli.config.key_source import FOREIGN_KEY_HINT, expected_variable, find_key, foreign_key
@@ -17,7 +18,6 @@ from smai_cli.config.log_file import VARIABLE, find_log
 from smai_cli.config.places import config_path
 from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import Output, say
-from smai_cli.text import escaped, on_a_line
 
 _VARIABLES = {"model": "SMAI_MODEL"}
 _KEYS_OF_KEYS = ("key_file", "key_command", "key_env")

@@ -6,8 +6,8 @@ import os
 import click
 
 from smai_cli.cli.parsing.shared_options import complete_file, model_option
+from smai_cli.common.files import read_open, text_in
 from smai_cli.errors import UsageError, install_hint
-from smai_cli.files import read_open, text_in
 from smai_cli.output.descriptors import Output, say
 from smai_cli.prompt import prompt
 
@@ -26,8 +26,8 @@ def count(file: str, model: str) -> int:
     """
     model = prompt.operand_text(model, "-m/--model")
     text = _text(file)
+    from smai_cli.common.text import ascii_in, one_line
     from smai_cli.output import tokens  # after --help and usage errors
-    from smai_cli.text import ascii_in, one_line
 
     number = tokens.count(text, model)
     if number is None:

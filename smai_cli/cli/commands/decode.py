@@ -10,7 +10,7 @@ import click
 from smai_cli.cli.parsing.shared_options import complete_file, output_options
 from smai_cli.cli.run import Run
 from smai_cli.cli.same_files import Use, refuse_clashes, streams, written
-from smai_cli.clocks import IdleClock
+from smai_cli.common.clocks import IdleClock
 from smai_cli.errors import BrokenError, RefusedError, UsageError
 from smai_cli.output.options import OutputOptions
 

@@ -12,7 +12,9 @@ from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.cli.parsing.options import ClockOptions
 from smai_cli.cli.parsing.server_options import base_url_option, clock_options, header_option, profile_option
 from smai_cli.cli.server import read_headers
-from smai_cli.clocks import Clocks, Deadline
+from smai_cli.common.clocks import Clocks, Deadline
+from smai_cli.common.signals import ENDING, die_by, on_signal_in_main_thread
+from smai_cli.common.text import on_a_line
 from smai_cli.config.base_url import find_base_url, origin_of
 from smai_cli.config.config_file import Settings
 from smai_cli.config.endpoint import Endpoint, endpoint_for, find_ca_file
@@ -21,9 +23,7 @@ from smai_cli.config.keystore import KeyStore
 from smai_cli.config.places import config_folder
 from smai_cli.errors import Cause, SmaiError, UsageError
 from smai_cli.output.descriptors import Output, say
-from smai_cli.signals import ENDING, die_by, on_signal_in_main_thread
 from smai_cli.stream.retries import Retries
-from smai_cli.text import on_a_line
 
 _STDIN = 0
 # A timer of 0 s never rings.

@@ -8,10 +8,10 @@ import click
 from smai_cli.cli.parsing.options import ServerOptions
 from smai_cli.cli.parsing.server_options import server_options, verbose_option
 from smai_cli.cli.server import approach, chosen_endpoint, serving
+from smai_cli.common.trace import Tracer, silent
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import Cause, SmaiError
 from smai_cli.output.descriptors import say
-from smai_cli.trace import Tracer, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,12 +40,12 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
     ca_file, preconnect = approach(endpoint, server.clocks.connect_timeout_s, trace)
     # From here on the connection is being made while the imports run.
     from smai_cli.cli.lifecycle import Lifecycle
+    from smai_cli.common.text import on_a_line, one_line
     from smai_cli.config.model_ids import keep_ids
     from smai_cli.http import transport
     from smai_cli.output.descriptors import Output
     from smai_cli.stream.models import PATH, read_list, with_query
     from smai_cli.stream.retries import Retries
-    from smai_cli.text import on_a_line, one_line
 
     life = Lifecycle(deadline)
     life.key = endpoint.secrets if endpoint else None

@@ -17,12 +17,13 @@ from smai_cli.cli.parsing.options import ServerOptions
 from smai_cli.cli.parsing.server_options import gateway_options, verbose_option
 from smai_cli.cli.parsing.shared_options import model_option
 from smai_cli.cli.server import chosen_endpoint, serving
+from smai_cli.common.files import STDIN_NAME, file_named_in, read_named, text_of
+from smai_cli.common.shortages import failure_of
+from smai_cli.common.trace import Tracer, silent
 from smai_cli.config.endpoint import Endpoint, find_ca_file
-from smai_cli.errors import UsageError, failure_of
-from smai_cli.files import STDIN_NAME, file_named_in, read_named, text_of
+from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import Output, say, say_plain
 from smai_cli.prompt.prompt import operand_text
-from smai_cli.trace import Tracer, silent
 
 if TYPE_CHECKING:
     from smai_cli.serve.gateway import Gateway

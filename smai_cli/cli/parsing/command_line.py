@@ -5,11 +5,11 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from smai_cli.cli.parsing.options import AskOptions, AskValues, RequestValues, ServerOptions
+from smai_cli.common.files import STDIN_NAME, file_named_in
+from smai_cli.common.frozen import Frozen
 from smai_cli.config.config_file import Settings
 from smai_cli.config.endpoint import files_to_read
 from smai_cli.errors import UsageError
-from smai_cli.files import STDIN_NAME, file_named_in
-from smai_cli.frozen import Frozen
 from smai_cli.output.descriptors import say
 from smai_cli.output.options import OutputOptions
 from smai_cli.prompt import prompt

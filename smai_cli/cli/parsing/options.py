@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from smai_cli.clocks import Clocks, Deadline
+from smai_cli.common.clocks import Clocks, Deadline
+from smai_cli.common.frozen import Frozen
 from smai_cli.config.config_file import Settings
 from smai_cli.errors import UsageError
-from smai_cli.frozen import Frozen
 from smai_cli.output.modes import EXTRACT, FINAL, MODES, TEXT
 from smai_cli.output.options import OutputOptions
 

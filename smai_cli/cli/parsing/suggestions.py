@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from smai_cli.text import one_line
+from smai_cli.common.text import one_line
 
 _CLOSE = 0.8
 _FEWEST_LETTERS = 3

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import click
 
+from smai_cli.common.text import one_line
 from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import say
-from smai_cli.text import one_line
 
 _LONG = re.compile(r"--[A-Za-z][\w-]*(=.*)?", re.DOTALL)
 _SPACE = re.compile(r"\s")

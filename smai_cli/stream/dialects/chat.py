@@ -5,12 +5,12 @@ from typing import Any
 
 from smai_cli.answer.api_error import MARKS, ApiError, api_error_of, error_in, unmarked_error_in
 from smai_cli.answer.chunk import ChoicePart, Chunk, ForeignAnswerError, Unread, UnreadPart, usage_in
+from smai_cli.common.text import one_line
 from smai_cli.prompt.request import Request, encode
 from smai_cli.stream.dialects.chat_choice import read_choice
 from smai_cli.stream.dialects.error_event import parse_error_event
 from smai_cli.stream.json_text import EXACT, NumberAsTextError, load_body, load_event, load_object
 from smai_cli.stream.sse import DONE
-from smai_cli.text import one_line
 
 PATH = "/chat/completions"
 # How the names of the models begin that take max_completion_tokens only.

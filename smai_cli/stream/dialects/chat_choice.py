@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from smai_cli.answer.chunk import CallPart, ChoicePart, Repeated, Unread, UnreadPart
+from smai_cli.common.text import one_line
 from smai_cli.stream.content import Content, media_name, read_arguments, read_content, read_thoughts
-from smai_cli.text import one_line
 
 _REASON_LIMIT = 100
 # What servers write where an answer goes on, in addition to null (DashScope).

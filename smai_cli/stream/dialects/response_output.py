@@ -3,8 +3,8 @@
 from typing import Any, NamedTuple
 
 from smai_cli.answer.chunk import CallPart, Place, Unread, UnreadPart
+from smai_cli.common.text import one_line
 from smai_cli.stream.content import read_arguments, read_content, read_thoughts, text_of
-from smai_cli.text import one_line
 
 # Items of an output that are not part of the answer.
 _NOT_ANSWERS = frozenset(

@@ -9,13 +9,13 @@ from typing import Any
 from smai_cli.answer.api_error import MARKS, api_error_of, error_in
 from smai_cli.answer.chunk import Chunk, ForeignAnswerError, Place, Repeated, Unread, UnreadPart, usage_of
 from smai_cli.answer.completeness import worst
+from smai_cli.common.text import one_line
 from smai_cli.prompt.request import Message, Request, encode
 from smai_cli.stream.content import read_content, read_thoughts, text_of
 from smai_cli.stream.dialects.error_event import parse_error_event
 from smai_cli.stream.dialects.response_output import Output, read_item, read_output, read_part
 from smai_cli.stream.json_text import EXACT, NumberAsTextError, load_body, load_event
 from smai_cli.stream.sse import DONE
-from smai_cli.text import one_line
 
 PATH = "/responses"
 # What the reasons of an incomplete response are called in the other dialect, and in smai's statuses.

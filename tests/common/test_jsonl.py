@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from smai_cli.jsonl import append_line, check_appendable, mend_tail
+from smai_cli.common.jsonl import append_line, check_appendable, mend_tail
 
 ONE, TWO = b'{"a": 1}\n', b'{"b": "\xc3\xa9"}\n'
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from smai_cli.clocks import Deadline, IdleClock
+from smai_cli.common.clocks import Deadline, IdleClock
 from smai_cli.errors import ClockError
 
 

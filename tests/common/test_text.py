@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smai_cli.text import Joiner, one_line, visible
+from smai_cli.common.text import Joiner, one_line, visible
 
 
 def joined(*deltas: str) -> str:

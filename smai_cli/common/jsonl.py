@@ -11,7 +11,7 @@ import os
 import stat
 import time
 
-from smai_cli.files import PRIVATE
+from smai_cli.common.files import PRIVATE
 
 _PIECE_BYTES = 64 * 1024
 _PAUSE_S = 0.005

@@ -1,0 +1,1 @@
+"""What every package may use: clocks, files, text, signals, the lines of -v."""

@@ -1,0 +1,69 @@
+"""A machine that is short of descriptors, threads, processes or memory: the failure that this is."""
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+
+from smai_cli.errors import ConnectError, OutputError, ShortageError, SmaiError, UsageError
+
+# What the system says when it has no more of something (errno(3)), and what to do in addition to waiting.
+_SHORTAGES = {
+    errno.EMFILE: "raise ulimit -n",
+    errno.ENFILE: "allow the system more open files",
+    errno.ENOMEM: "allow the process more memory",
+    errno.ENOBUFS: "allow the system more memory for sockets",
+}
+
+
+def failure_of(exc: BaseException) -> SmaiError | None:
+    """Return what an exception means to a user; None for a defect.
+
+    An input that cannot be read, or a connection that cannot be made, because of a shortage of the machine is a
+    ShortageError with the same words: nothing was sent. Any other failure stays what it is.
+    """
+    if not isinstance(exc, SmaiError):
+        return shortage_among([exc])
+    shortage = shortage_among(_causes(exc)) if isinstance(exc, UsageError | ConnectError) else None
+    return ShortageError(exc.what, shortage.hint) if shortage else exc
+
+
+def opening_failure(name: str, exc: OSError, hint: str) -> SmaiError:
+    """Return the failure of a file that cannot be opened for writing, before anything was asked.
+
+    `name` is what a message calls the file. It is an OutputError with `hint`, or a ShortageError.
+    """
+    shortage = shortage_among([exc])
+    what = f"{name}: {exc.strerror}"
+    return ShortageError(what, shortage.hint) if shortage else OutputError(what, hint)
+
+
+def shortage_among(causes: Iterable[BaseException]) -> ShortageError | None:
+    """Return the failure that the first shortage of this machine among `causes` is; None where there is none."""
+    for cause in causes:
+        if isinstance(cause, MemoryError):
+            return ShortageError(
+                "there is not enough memory", "try again later, send less, or allow the process more memory"
+            )
+        if isinstance(cause, RuntimeError) and str(cause) == "can't start new thread":  # Python has no type for it
+            return ShortageError("the system gives smai no more threads", "try again later, or allow it more processes")
+        if number := _shortage_number(cause):
+            return ShortageError(
+                f"the system refuses smai a resource: {os.strerror(number)}",
+                f"try again later, or {_SHORTAGES[number]}",
+            )
+    return None
+
+
+def _shortage_number(exc: BaseException) -> int | None:
+    """Return the errno of a shortage, None where there is none; an ImportError has the words of dlopen(3) only."""
+    if isinstance(exc, ImportError):
+        words = {os.strerror(number): number for number in _SHORTAGES} | {"failed to map segment": errno.ENOMEM}
+        return next((number for word, number in words.items() if word in str(exc)), None)
+    return exc.errno if isinstance(exc, OSError) and exc.errno in _SHORTAGES else None
+
+
+def _causes(exc: BaseException) -> Iterator[BaseException]:
+    cause = exc.__cause__
+    while cause:
+        yield cause
+        cause = cause.__cause__
