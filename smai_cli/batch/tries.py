@@ -6,11 +6,8 @@ import random
 from smai_cli.batch.feed import Job
 from smai_cli.common.clocks import Deadline
 from smai_cli.errors import Again, SmaiError
-from smai_cli.stream.retries import LONGEST_WAIT_S, Retries
+from smai_cli.stream.retries import LONGEST_WAIT_S, Retries, doubled_pause_s
 
-_FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 60.0
-_DOUBLINGS = 7
 # Some servers say `Retry-After: 0` to every request: a line believes it once.
 _SHORTEST_PAUSE_S = 0.1
 
@@ -114,7 +111,7 @@ class Tries:
 
 
 def _doubled_s(count: int) -> float:
-    return _spread(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(count - 1, _DOUBLINGS)))
+    return _spread(doubled_pause_s(count - 1))
 
 
 def _spread(pause_s: float) -> float:

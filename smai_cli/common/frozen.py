@@ -18,7 +18,18 @@ else:
 class Frozen:
     """A value whose fields are the annotations of its class, given by name, and never change."""
 
+    _names: "frozenset[str]" = frozenset()
+    _required: "frozenset[str]" = frozenset()
+
+    def __init_subclass__(cls) -> None:
+        """Note the names of the fields, and those without a default."""
+        cls._names |= cls.__annotations__.keys()
+        cls._required = frozenset(name for name in cls._names if not hasattr(cls, name))
+
     def __init__(self, **fields: "Any") -> None:
+        wrong = (fields.keys() - self._names) | (self._required - fields.keys())
+        if wrong:
+            raise TypeError(f"{type(self).__name__} has other fields: {', '.join(sorted(wrong))}")
         vars(self).update(fields)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -38,8 +49,7 @@ class Frozen:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._fields().items())})"
 
     def _fields(self) -> "dict[str, Any]":
-        kinds = reversed(type(self).__mro__[:-1])
-        return {name: getattr(self, name) for kind in kinds for name in kind.__annotations__}
+        return {name: getattr(self, name) for name in sorted(self._names)}
 
     def replaced(self, **fields: "Any") -> "Self":
         """Return a copy in which these fields are others."""

@@ -5,16 +5,15 @@ The lock of a file is flock(2) on the file itself: nothing lies beside it, and i
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import stat
 import time
 
 from smai_cli.common.files import PRIVATE
+from smai_cli.common.locks import open_locked, wait_for_lock
 
 _PIECE_BYTES = 64 * 1024
-_PAUSE_S = 0.005
 _FOLDER_MODE = 0o700  # as the XDG base directory specification has it for what it names
 
 
@@ -25,7 +24,8 @@ def append_line(path: str, line: bytes, wait_s: float) -> None:
     locked, it is waited for `wait_s` at most. A device is written to as it is. Raises OSError, and the file has
     nothing of the line.
     """
-    fd = _locked(path, time.monotonic() + wait_s)
+    until_s = time.monotonic() + wait_s
+    fd = open_locked(path, lambda: _open_or_make(path), lambda fd: wait_for_lock(fd, until_s))
     try:
         if stat.S_ISREG(os.fstat(fd).st_mode):
             mend_tail(fd)
@@ -81,35 +81,6 @@ def _is_object(line: bytes) -> bool:
         return isinstance(json.loads(line.decode("utf-8-sig")), dict)  # some editors put a BOM before the first line
     except (ValueError, RecursionError):  # no JSON, or no UTF-8
         return False
-
-
-def _locked(path: str, until_s: float) -> int:
-    """Return the file `path`, open and locked. Raises OSError."""
-    while True:
-        fd = _open_or_make(path)
-        try:
-            wait_for_lock(fd, until_s)
-            with contextlib.suppress(FileNotFoundError):  # it was moved away meanwhile, as logrotate does
-                if os.path.samestat(os.stat(path), os.fstat(fd)):
-                    return fd
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(fd)
-
-
-def wait_for_lock(fd: int, until_s: float) -> None:
-    """Lock a regular file for this process, until `until_s` on the monotonic clock.
-
-    Raises BlockingIOError where another one still has it then, OSError.
-    """
-    while stat.S_ISREG(os.fstat(fd).st_mode):  # a device has nothing to mend
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        if time.monotonic() >= until_s:
-            raise BlockingIOError(errno.EWOULDBLOCK, "another process has it locked")
-        time.sleep(_PAUSE_S)
 
 
 def _open_or_make(path: str) -> int:

@@ -18,7 +18,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 def origin_of(base_url: str) -> str:
     """Return scheme, host and port of a base URL (RFC 6454, section 4). Raises UsageError."""
-    scheme, host, port = origin_in(parsed(base_url))
+    scheme, host, port = origin_parts(parsed(base_url))
     return f"{scheme}://{host}:{port}"
 
 
@@ -101,6 +101,6 @@ def _base_path(path: str) -> str:
     return path
 
 
-def origin_in(parts: SplitResult) -> tuple[str, str | None, int]:
+def origin_parts(parts: SplitResult) -> tuple[str, str | None, int]:
     """Return scheme, host and port (RFC 6454, section 4)."""
     return parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme]

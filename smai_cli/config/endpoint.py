@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import SplitResult, unquote_plus, urlsplit, urlunsplit
 
 from smai_cli.common.clocks import Deadline
-from smai_cli.config.base_url import OPEN_NAMES, find_base_url, origin_in, origin_of, parsed, query_in
+from smai_cli.config.base_url import OPEN_NAMES, find_base_url, origin_of, origin_parts, parsed, query_in
 from smai_cli.config.config_file import NO_SETTINGS, Settings, Value
 from smai_cli.config.key_source import (
     KEY_FILE_VARIABLE,
@@ -175,7 +175,7 @@ def find_private_key(
     source = find_key(base_url, key_file, environ, settings)
     if source:
         _check_private(target, settings)
-    elif origin_in(target) == origin_in(parsed(DEFAULT_BASE_URL)) or expected_variable(base_url, settings):
+    elif origin_parts(target) == origin_parts(parsed(DEFAULT_BASE_URL)) or expected_variable(base_url, settings):
         return missing_key(base_url, environ, settings)
     return source
 
@@ -193,7 +193,7 @@ def _is_private(target: SplitResult, settings: Settings) -> bool:
     if target.scheme == "https" or Endpoint(urlunsplit(target)).is_loopback:
         return True
     allowed, of = settings.profile.get("allow_http"), settings.profile.get("base_url")
-    return bool(allowed and allowed.value and of and origin_in(parsed(of.value)) == origin_in(target))
+    return bool(allowed and allowed.value and of and origin_parts(parsed(of.value)) == origin_parts(target))
 
 
 def _check_private(target: SplitResult, settings: Settings) -> None:

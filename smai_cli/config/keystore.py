@@ -1,6 +1,7 @@
 """The file in which `smai login` keeps keys, and which many runs may write at once."""
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -98,16 +99,15 @@ class KeyStore:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Let no other run write; the lock is on a file beside it that stays, because the keys are replaced."""
-        import fcntl  # for smai login and smai logout
+        from smai_cli.common.locks import open_locked, wait_for_lock  # for smai login and smai logout
 
         folder, name = os.path.split(self._real)
+        path = os.path.join(folder, f".{name}.lock")
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         with self._in_order():
             os.makedirs(folder, 0o700, exist_ok=True)
-            path = os.path.join(folder, f".{name}.lock")
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+            lock = open_locked(path, lambda: os.open(path, flags, 0o600), lambda fd: wait_for_lock(fd, math.inf))
         try:
-            with self._in_order():
-                fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         finally:
             os.close(lock)

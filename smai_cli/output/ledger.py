@@ -57,14 +57,14 @@ def append_facts(path: str, asked: Asked, facts: dict[str, Any], *, wait_s: floa
     head = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": asked.command,
-        "origin": origin_in(asked.base_url) if asked.base_url else None,
+        "origin": shown_origin(asked.base_url) if asked.base_url else None,
         "profile": asked.profile,
         "version": __version__,
     }
     append_line(path, f"{json.dumps(head | facts)}\n".encode(), wait_s)
 
 
-def origin_in(base_url: str) -> str:
+def shown_origin(base_url: str) -> str:
     """Return scheme, host and port of a base URL that was checked, without a port that goes without saying."""
     parts = urlsplit(base_url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname

@@ -1,11 +1,11 @@
 """The files of `--output` and `--record`: an answer put into its file whole or not at all, and the tape of its body."""
 
 import contextlib
-import fcntl
 import os
 import stat
 
 from smai_cli.common.files import PRIVATE, keep_owner_and_mode, move_into_place, real_place
+from smai_cli.common.locks import open_locked, wait_for_lock
 from smai_cli.common.shortages import opening_failure
 from smai_cli.errors import Again, BusyError, OutputError, UsageError
 from smai_cli.output.descriptors import FileOutput, write_hint
@@ -70,14 +70,23 @@ class OutFile:
 
         One that an earlier run left is not used again: its mode was for another umask, and it may have a second name.
         """
-        while True:
+        is_new = False
+
+        def open_file() -> int:
+            nonlocal is_new
             fd, is_new = _new_or_old(self._partial, os.O_NOFOLLOW | os.O_NONBLOCK, mode)
+            return fd
+
+        def lock(fd: int) -> None:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise UsageError(f"{self._partial} is no regular file", "move it away, or choose another -o")
-            if _is_locked(fd, self._partial, self._name):
-                if is_new:
-                    return fd
-                os.unlink(self._partial)
+            _lock(fd, self._name)
+
+        while True:
+            fd = open_locked(self._partial, open_file, lock)
+            if is_new:
+                return fd
+            os.unlink(self._partial)
             os.close(fd)
 
 
@@ -107,11 +116,14 @@ class Tape(FileOutput):
                 os.unlink(self.name)
 
     def _open(self, path: str) -> tuple[int, bool]:
-        while True:
+        is_new = False
+
+        def open_file() -> int:
+            nonlocal is_new
             fd, is_new = _new_or_old(path)
-            if not stat.S_ISREG(os.fstat(fd).st_mode) or _is_locked(fd, path, path):
-                return fd, is_new
-            os.close(fd)
+            return fd
+
+        return open_locked(path, open_file, lambda fd: _lock(fd, path)), is_new
 
 
 def _new_or_old(path: str, flags: int = 0, mode: int = 0o666) -> tuple[int, bool]:
@@ -122,18 +134,11 @@ def _new_or_old(path: str, flags: int = 0, mode: int = 0o666) -> tuple[int, bool
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, mode), False
 
 
-def _is_locked(fd: int, path: str, name: str) -> bool:
-    """Lock the file at `path`, which a message calls `name`, for this run; return whether it still is there.
-
-    Raises BusyError if another run has it.
-    """
+def _lock(fd: int, name: str) -> None:
+    """Lock a regular file, which a message calls `name`, for this run. Raises BusyError if another run has it."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        wait_for_lock(fd)
     except BlockingIOError as exc:
-        os.close(fd)
         raise BusyError(
             f"another run is writing {name}", "wait for it, or choose another file", again=Again.NEVER
         ) from exc
-    with contextlib.suppress(FileNotFoundError):  # its last user has renamed or removed it
-        return os.path.samestat(os.stat(path), os.fstat(fd))
-    return False

@@ -95,6 +95,8 @@ class Text(Writer):
 
     def __init__(self, out: Output) -> None:
         super().__init__(out)
+        # Chosen once, and not for each delta, which costs 2 % of a burst (tests/benchmarks/bench.py).
+        self._deliver = out.show if out.is_terminal else out.write
         self._last = ""
 
     def begin(self) -> None:
@@ -105,7 +107,7 @@ class Text(Writer):
         """Write the delta at once."""
         if chunk.text:
             self._last = chunk.text
-            self.out.show(chunk.text.encode())
+            self._deliver(chunk.text.encode())
 
     def end(self, outcome: Outcome) -> None:  # noqa: ARG002
         """Finish the line, so that a message or a prompt begins on its own."""

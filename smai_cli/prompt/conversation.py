@@ -2,8 +2,8 @@
 
 import codecs
 import contextlib
-import fcntl
 import json
+import math
 import os
 import stat
 from collections.abc import Callable, Iterable
@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from smai_cli.common.files import move_into_place, read_open, real_place, text_in, write_all, write_beside
+from smai_cli.common.locks import open_locked, wait_for_lock
 from smai_cli.common.shortages import shortage_among
 from smai_cli.errors import OutputError, UsageError
 from smai_cli.prompt.messages import is_array, parse_messages
@@ -166,18 +167,15 @@ class ConversationFile:
 
     def _acquire(self) -> None:
         """Lock a file beside it; the conversation itself is replaced, and a lock on it would go with the old one."""
-        while True:
-            self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._notice(f"waiting for another run that has {self._name}")
-                fcntl.flock(self._lock, fcntl.LOCK_EX)
-            with contextlib.suppress(FileNotFoundError):  # its last holder took it away
-                if os.path.samestat(os.stat(self._lock_path), os.fstat(self._lock)):
-                    return
-            os.close(self._lock)
-            self._lock = -1
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._lock = open_locked(self._lock_path, lambda: os.open(self._lock_path, flags, 0o600), self._wait_for_lock)
+
+    def _wait_for_lock(self, fd: int) -> None:
+        try:
+            wait_for_lock(fd)
+        except BlockingIOError:
+            self._notice(f"waiting for another run that has {self._name}")
+            wait_for_lock(fd, math.inf)
 
     def _release(self) -> None:
         if self._lock >= 0:

@@ -64,5 +64,9 @@ class Retries:
 
         if asked_s is not None:
             return asked_s + random.uniform(0, min(asked_s * _SPREAD, _LONGEST_SPREAD_S))  # noqa: S311
-        pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(self.spent, _DOUBLINGS))
-        return pause_s * random.uniform(0.8, 1.2)  # noqa: S311  # no secret hangs on it
+        return doubled_pause_s(self.spent) * random.uniform(0.8, 1.2)  # noqa: S311  # no secret hangs on it
+
+
+def doubled_pause_s(count: int) -> float:
+    """Return the pause after `count` earlier ones, in seconds: 0.5 s, and twice as long each time, up to 60 s."""
+    return min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(count, _DOUBLINGS))

@@ -19,7 +19,8 @@ from smai_cli.batch.results.line_file import LineWriter, appending, check_conten
 from smai_cli.batch.results.line_index import LineIndex
 from smai_cli.batch.results.result import read_result, renumbered
 from smai_cli.common.files import PRIVATE, keep_owner_and_mode, move_into_place, real_place
-from smai_cli.common.jsonl import mend_tail, wait_for_lock
+from smai_cli.common.jsonl import mend_tail
+from smai_cli.common.locks import open_locked, wait_for_lock
 from smai_cli.common.shortages import opening_failure
 from smai_cli.errors import BusyError, OutputError, UsageError
 from smai_cli.output.descriptors import output_error, write_hint
@@ -295,18 +296,11 @@ class PartialFile:
 
     def _open_locked(self, until_s: float) -> int:
         """Open the file, make it if need be, and lock it. Raises UsageError, BusyError, OSError."""
-        while True:
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-            fd = os.open(self.name, flags, PRIVATE if self._old else 0o666)
-            try:
-                self._wait_for_lock(fd, until_s)
-                with contextlib.suppress(FileNotFoundError):  # the run that had it has published it
-                    if os.path.samestat(os.stat(self.name), os.fstat(fd)):
-                        return fd
-            except BaseException:
-                os.close(fd)
-                raise
-            os.close(fd)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        mode = PRIVATE if self._old else 0o666
+        return open_locked(
+            self.name, lambda: os.open(self.name, flags, mode), lambda fd: self._wait_for_lock(fd, until_s)
+        )
 
     def _wait_for_lock(self, fd: int, until_s: float) -> None:
         if not stat.S_ISREG(os.fstat(fd).st_mode):

@@ -126,9 +126,7 @@ def _simple(payload: dict[str, Any], line: str) -> Chunk | None:
     if not (text and isinstance(text, str) and isinstance(index, int) and isinstance(model, str)):
         return None
     is_plain = not has_role and text.isascii()
-    return Chunk._make(
-        (line, text, None, None, model, "", "", (), (), None, False, index, has_role, None, (), is_plain, None, None)
-    )
+    return Chunk(line, text, model=model, choice_index=index, names_role=has_role, is_plain=is_plain)
 
 
 def _chunk(payload: dict[str, Any], line: str, part: str, *, is_message: bool = True) -> Chunk:
@@ -144,19 +142,18 @@ def _chunk(payload: dict[str, Any], line: str, part: str, *, is_message: bool = 
     return Chunk(
         line,
         first.text,
-        first.finish_reason,
-        usage_in(payload),
-        model if isinstance(model, str) else "",
-        first.refusal,
-        first.reasoning,
-        first.calls,
-        others,
-        api_error or _error_of(choices),
-        False,
-        first.choice_index,
-        first.names_role,
-        first.repeated,
-        first.unread,
+        finish_reason=first.finish_reason,
+        usage=usage_in(payload),
+        model=model if isinstance(model, str) else "",
+        refusal=first.refusal,
+        reasoning=first.reasoning,
+        calls=first.calls,
+        others=others,
+        api_error=api_error or _error_of(choices),
+        choice_index=first.choice_index,
+        names_role=first.names_role,
+        repeated=first.repeated,
+        unread=first.unread,
     )
 
 

@@ -138,8 +138,10 @@ def _plain(payload: dict[str, Any], line: str) -> Chunk | None:
         return None  # the word may make the payload an error
     if not MARKS.isdisjoint(payload):
         return None
-    place = _place(payload)
-    return Chunk._make((line, text, None, None, "", "", "", (), (), None, False, 0, False, None, (), True, place, None))
+    item, part = payload.get("output_index"), payload.get("content_index")
+    if not isinstance(item, int) or not isinstance(part, int):
+        return None
+    return Chunk(line, text, choice_index=0, is_plain=True, part=(item, part))
 
 
 def _view(payload: dict[str, Any], line: str, name: str) -> Chunk:
