@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from smai_cli.answer.api_error import MARKS, ApiError, api_error_of, error_in, unmarked_error_in
-from smai_cli.answer.chunk import ChoicePart, Chunk, ForeignAnswerError, Unread, UnreadPart, usage_in
+from smai_cli.answer.chunk import ChoicePart, Chunk, ForeignAnswerError, Unread, UnreadPart, text_chunk, usage_in
 from smai_cli.common.text import one_line
 from smai_cli.prompt.request import Request, encode
 from smai_cli.stream.dialects.chat_choice import read_choice
@@ -126,7 +126,7 @@ def _simple(payload: dict[str, Any], line: str) -> Chunk | None:
     if not (text and isinstance(text, str) and isinstance(index, int) and isinstance(model, str)):
         return None
     is_plain = not has_role and text.isascii()
-    return Chunk(line, text, model=model, choice_index=index, names_role=has_role, is_plain=is_plain)
+    return text_chunk(line, text, model, index, has_role, is_plain, None)
 
 
 def _chunk(payload: dict[str, Any], line: str, part: str, *, is_message: bool = True) -> Chunk:

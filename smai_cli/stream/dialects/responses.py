@@ -7,7 +7,7 @@ incomplete, failed, cancelled, done and error ends the stream. `[DONE]`, which s
 from typing import Any
 
 from smai_cli.answer.api_error import MARKS, api_error_of, error_in
-from smai_cli.answer.chunk import Chunk, ForeignAnswerError, Place, Repeated, Unread, UnreadPart, usage_of
+from smai_cli.answer.chunk import Chunk, ForeignAnswerError, Place, Repeated, Unread, UnreadPart, text_chunk, usage_of
 from smai_cli.answer.completeness import worst
 from smai_cli.common.text import one_line
 from smai_cli.prompt.request import Message, Request, encode
@@ -141,7 +141,7 @@ def _plain(payload: dict[str, Any], line: str) -> Chunk | None:
     item, part = payload.get("output_index"), payload.get("content_index")
     if not isinstance(item, int) or not isinstance(part, int):
         return None
-    return Chunk(line, text, choice_index=0, is_plain=True, part=(item, part))
+    return text_chunk(line, text, "", 0, False, True, (item, part))
 
 
 def _view(payload: dict[str, Any], line: str, name: str) -> Chunk:
