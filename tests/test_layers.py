@@ -180,7 +180,13 @@ def test_no_value_of_options_is_of_any_type_below_the_command_line() -> None:
                 assert not [field for field in fields if "Any" in field or "object" in field], node.name
 
 
-def test_modules_and_functions_stay_readable() -> None:
+def test_packages_modules_and_functions_stay_readable() -> None:
+    folders = [PACKAGE, *(path for path in PACKAGE.rglob("*") if path.is_dir() and path.name != "__pycache__")]
+    assert len([path for path in PACKAGE.iterdir() if path.name != "__pycache__"]) <= 18
+    for folder in folders:
+        assert len([path for path in folder.glob("*.py") if path.stem != "__init__"]) <= 16, folder
+    for path in PACKAGE.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 320, path
     for name, tree in MODULES.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef):

@@ -1,7 +1,8 @@
-"""--halt: after how many failed lines a run ends, in the words of GNU parallel."""
+"""--halt and --allow-failed: how many lines may fail before a run ends, and before it counts as failed."""
 
 import re
 
+from smai_cli.batch.results.plan import Plan
 from smai_cli.common.frozen import Frozen
 from smai_cli.errors import UsageError
 
@@ -37,3 +38,12 @@ def parse_halt(text: str) -> Halt:
         raise UsageError(f"--halt {text!r} says nothing", "for example soon,fail=10 or now,fail=5%")
     number = int(match[2])
     return Halt(is_at_once=match[1] == "now", count=None if match[3] else number, percent=number if match[3] else None)
+
+
+def is_allowed(plan: Plan, allowed: str | None) -> bool:
+    """Return whether at most as many lines have failed as --allow-failed says: a number, a share with %, or None."""
+    failed = sum(plan.failures().values())
+    if not failed or allowed is None:
+        return not failed
+    number = float(allowed.removesuffix("%"))
+    return failed * _ALL <= number * len(plan) if allowed.endswith("%") else failed <= number

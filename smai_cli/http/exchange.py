@@ -19,25 +19,21 @@ from smai_cli.http import lean  # noqa: F401  # before anything imports requests
 import requests
 
 from smai_cli.common.clocks import SLICE_S, Clocks, IdleClock
-from smai_cli.common.text import one_line
 from smai_cli.common.trace import Trace, silent
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import Again, BrokenError, ClockError, SmaiError
-from smai_cli.http.failures import (
-    FAILURES,
-    answer_timeout,
-    causes,
-    connect_timeout,
-    proxy_refusal,
-    proxy_timeout,
-    reason_of,
-    redirect_refusal,
-    response_failure,
-    route_to,
-    translated,
-)
+from smai_cli.http import failures
+from smai_cli.http.failures import FAILURES
 from smai_cli.http.preconnect import Preconnect
-from smai_cli.http.request import GET_HEADERS, HEADERS, POST_HEADERS, request_settings, shown_head, shown_url_of
+from smai_cli.http.request import (
+    GET_HEADERS,
+    HEADERS,
+    POST_HEADERS,
+    request_settings,
+    shown_head,
+    shown_url_of,
+    status_line,
+)
 from smai_cli.http.response_body import ResponseBody
 from smai_cli.http.sending import Sending, Upload
 from smai_cli.http.session import session
@@ -86,7 +82,7 @@ class Exchange:
         self._body = body
         self._endpoint = endpoint
         asked = endpoint.for_list() if body is None else endpoint
-        self._route = functools.partial(route_to, endpoint)
+        self._route = functools.partial(failures.route_to, endpoint)
         self._where = functools.partial(request_settings, asked, path, clocks, ca_file)
         what = f"{'GET' if body is None else 'POST'} {shown_url_of(endpoint, path)}"
         self._sending = Sending(what if body is None else f"{what}, {len(body)} bytes", trace, is_whole=body is None)
@@ -136,10 +132,9 @@ class Exchange:
         except FAILURES as exc:
             self.clock.check()
             self.check()
-            raise BrokenError(
-                f"the connection broke before the answer was complete: {reason_of(list(causes(exc)))}",
-                "what came is not the whole answer",
-            ) from exc
+            reason = failures.reason_of(list(failures.causes(exc)))
+            what = f"the connection broke before the answer was complete: {reason}"
+            raise BrokenError(what, "what came is not the whole answer") from exc
         self.clock.check()
         self.check()
         self.clock.silent = False
@@ -213,8 +208,10 @@ class Exchange:
             if self._clocks.deadline.left_s() <= 0:
                 raise self._clocks.deadline.error() from None
             if connected:
-                raise answer_timeout(limit_s, is_forwarded=self._sending.is_forwarded) from None
-            raise (proxy_timeout(self._route(), limit_s) if is_at_proxy else connect_timeout(limit_s)) from None
+                raise failures.answer_timeout(limit_s, is_forwarded=self._sending.is_forwarded) from None
+            raise (
+                failures.proxy_timeout(self._route(), limit_s) if is_at_proxy else failures.connect_timeout(limit_s)
+            ) from None
         if not isinstance(news, BaseException):
             return news
         self.check()
@@ -239,7 +236,7 @@ class Exchange:
 
     def _failure(self, exc: Exception) -> SmaiError:
         sending = self._sending
-        error = translated(
+        error = failures.translated(
             exc, self._route(), connected=sending.connected, is_forwarded=sending.is_forwarded, clocks=self._clocks
         )
         if self._body is None and isinstance(error, BrokenError):  # nothing is billed for a GET
@@ -249,15 +246,13 @@ class Exchange:
     def _refusal(self, response: requests.Response) -> SmaiError:
         """Return the failure that another status than 200 is, after its body was read within its limits."""
         if response.status_code == _PROXY_AUTHENTICATION and self._sending.is_forwarded:
-            return proxy_refusal(
-                self._route(), f"{response.status_code} {one_line(response.reason or '', 60)}".rstrip()
-            )
+            return failures.proxy_refusal(self._route(), status_line(response))
         if response.status_code in range(300, 400):
-            return redirect_refusal(response)
+            return failures.redirect_refusal(response)
         with contextlib.suppress(queue.Empty):
             self._next(_ERROR_BODY_S)
         self.check()
-        return response_failure(response, bytes(self._error_body))
+        return failures.response_failure(response, bytes(self._error_body))
 
     def _run(self) -> None:
         failure = None

@@ -41,7 +41,12 @@ def shown_url_of(endpoint: Endpoint, path: str) -> str:
 
 def shown_head(response: requests.Response) -> str:
     """Return the status of an answer, and the headers by which a server or a proxy in between is found."""
-    parts = [f"{response.status_code} {response.reason or ''}".rstrip()]
+    parts = [status_line(response)]
     shown = ("content-type", "content-encoding", "server", "via", "retry-after", "x-request-id", "request-id")
     parts += [f"{name} {response.headers[name]}" for name in shown if name in response.headers]
     return one_line(", ".join(parts))
+
+
+def status_line(response: requests.Response) -> str:
+    """Return the status of an answer and its words, as in `407 Proxy Authentication Required`."""
+    return f"{response.status_code} {one_line(response.reason or '', 60)}".rstrip()

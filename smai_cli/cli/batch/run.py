@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from smai_cli.batch import report
 from smai_cli.batch.batch import Batch, BatchOptions
 from smai_cli.batch.feed import Feed, no_lines
-from smai_cli.batch.halt import parse_halt
+from smai_cli.batch.halt import is_allowed, parse_halt
 from smai_cli.batch.input.encoding import Encoding
 from smai_cli.batch.input.pin import check_pin, check_piped_input, pinned_input, read_pin, write_pin
 from smai_cli.batch.results.earlier import Found, Stale
@@ -43,7 +43,6 @@ _ORDERLY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal
 # Descriptors: of one request under way, and of the process beside them.
 _FDS_EACH = 3
 _FDS_BESIDE = 32
-_ALL = 100
 _MINUTE_S = 60.0
 # How long after the grace a run may take to end.
 _LATE_S = 5.0
@@ -187,7 +186,7 @@ class BatchRun:
     def _finish(self, plan: Plan) -> None:
         """Put the file into place, if every line has what it needs; nothing of it changes otherwise."""
         partial, typed = self._partial, self.typed
-        if partial is None or plan.missing() or not _is_allowed(plan, typed.allow_failed):
+        if partial is None or plan.missing() or not is_allowed(plan, typed.allow_failed):
             return
         if not (partial.is_published and plan.is_in_place()):
             partial.begin()
@@ -282,7 +281,7 @@ class BatchRun:
         if not plan:
             return status
         tally = self._batch.tally if self._batch else Tally()
-        if failure is None and not _is_allowed(plan, typed.allow_failed):
+        if failure is None and not is_allowed(plan, typed.allow_failed):
             status = plan.status()
         is_told = typed.summary == "text" or (
             typed.summary is None and (status or self.signum is not None or os.isatty(STDERR))
@@ -318,12 +317,3 @@ class BatchRun:
 def _encoding(server: ServerOptions, typed: BatchValues) -> Encoding:
     more = server.settings.get("responses_models")
     return Encoding(more.value if more else (), extract=typed.extract)
-
-
-def _is_allowed(plan: Plan, allowed: str | None) -> bool:
-    """Return whether no more lines have failed than may."""
-    failed = sum(plan.failures().values())
-    if not failed or allowed is None:
-        return not failed
-    number = float(allowed.removesuffix("%"))
-    return failed * _ALL <= number * len(plan) if allowed.endswith("%") else failed <= number

@@ -10,9 +10,10 @@ from smai_cli.answer.api_error import MARKS, api_error_of, error_in
 from smai_cli.answer.chunk import Chunk, ForeignAnswerError, Place, Repeated, Unread, UnreadPart, text_chunk, usage_of
 from smai_cli.answer.completeness import worst
 from smai_cli.common.text import one_line
-from smai_cli.prompt.request import Message, Request, encode
+from smai_cli.prompt.request import Request, encode
 from smai_cli.stream.content import read_content, read_thoughts, text_of
 from smai_cli.stream.dialects.error_event import parse_error_event
+from smai_cli.stream.dialects.response_input import input_items
 from smai_cli.stream.dialects.response_output import Output, read_item, read_output, read_part
 from smai_cli.stream.json_text import EXACT, NumberAsTextError, load_body, load_event
 from smai_cli.stream.sse import DONE
@@ -59,7 +60,7 @@ def encode_request(request: Request) -> bytes:
     system = [text_of(message.content) for message in request.messages if message.role == "system"]
     if system:
         body["instructions"] = "\n\n".join(system)
-    body["input"] = [item for message in request.messages if message.role != "system" for item in _items(message)]
+    body["input"] = [item for message in request.messages if message.role != "system" for item in input_items(message)]
     if "max_tokens" in options:
         body[token_limit_name(request.model)] = options.pop("max_tokens")
     if "reasoning_effort" in options:
@@ -280,46 +281,3 @@ def _place(payload: dict[str, Any]) -> Place:
 def _model(response: Any) -> str:
     model = response.get("model") if isinstance(response, dict) else None
     return model if isinstance(model, str) else ""
-
-
-def _items(message: Message) -> list[dict[str, Any]]:
-    """Return the items of the input that stand for one message: itself, and its tool calls or a tool's answer."""
-    if message.role == "tool":
-        return [
-            {
-                "type": "function_call_output",
-                "call_id": message.fields.get("tool_call_id"),
-                "output": text_of(message.content),
-            }
-        ]
-    items: list[dict[str, Any]] = []
-    if message.content is not None:
-        kind = "output_text" if message.role == "assistant" else "input_text"
-        content = message.content
-        items.append(
-            {
-                "role": message.role,
-                "content": content if isinstance(content, str) else [_part(part, kind) for part in content],
-            }
-        )
-    calls = message.fields.get("tool_calls")
-    items += [
-        {"type": "function_call", "call_id": call.get("id"), **call["function"]}
-        for call in (calls if isinstance(calls, list) else ())
-        if isinstance(call, dict) and isinstance(call.get("function"), dict)
-    ]
-    return items
-
-
-def _part(part: dict[str, Any], text_kind: str) -> dict[str, Any]:
-    """Return what this API calls a part of a content of the chat API."""
-    if part["type"] == "text":
-        return {**part, "type": text_kind}
-    if part["type"] == "image_url" and isinstance(part.get("image_url"), dict):
-        image = part["image_url"]
-        return {"type": "input_image", "image_url": image.get("url"), **_kept(image, "detail")}
-    return part
-
-
-def _kept(part: dict[str, Any], name: str) -> dict[str, Any]:
-    return {name: part[name]} if name in part else {}
