@@ -25,7 +25,7 @@ CONTEXT = click.Context(smai, info_name="smai", **smai.context_settings)
 NAMES = smai.list_commands(CONTEXT)
 PAGES = ["smai", *(f"smai-{name}" for name in NAMES)]
 # Pages about no command of their own, in section 7, each with the pages that it is about.
-GUIDES = {"smai-servers": ["smai", "smai-ask", "smai-decode"], "smai-engines": ["smai", "smai-batch"]}
+GUIDES = {"smai-servers": ["smai", "smai-ask", "smai-decode", "smai-doctor"], "smai-engines": ["smai", "smai-batch"]}
 SECTIONS = [
     "NAME",
     "SYNOPSIS",

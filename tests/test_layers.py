@@ -22,7 +22,7 @@ PACKAGES = {
     "cli": {"answer", "config", "prompt", "http", "stream", "output", "mock", "doctor", "batch", "serve"},
     "batch": {"answer", "prompt", "http", "stream", "output"},
     "serve": {"answer", "config", "http", "stream"},
-    "doctor": {"config", "http"},
+    "doctor": {"answer", "config", "prompt", "http", "stream"},
     "mock": set(),
     "output": {"answer", "config", "prompt", "http", "stream"},
     "stream": {"answer", "prompt"},

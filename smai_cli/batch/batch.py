@@ -306,4 +306,4 @@ _NO_FAILURE = RefusedError("there is no answer", "ask the line again")
 def _halted(job: Job, error: SmaiError) -> SmaiError:
     """Return the failure that --halt makes the end of the run."""
     name = shown_line(job.asked.number, job.asked.id)
-    return type(error)(f"halted: {name}: {error.what}", "--halt said so; with -o, --resume goes on")
+    return error.replaced(what=f"halted: {name}: {error.what}", hint="--halt said so; with -o, --resume goes on")

@@ -68,28 +68,41 @@ class Check(NamedTuple):
         return escaped(json.dumps({name: fields[name] for name in order}, ensure_ascii=False))
 
 
-class Checks:
-    """Makes checks, and gives each to `tell` as soon as it is known; `failures` are the errors of those that failed."""
+class ProbeLine(Check):
+    """A check of the probe, for which `ok` is None where the answer of the server did not say."""
 
-    def __init__(self, tell: Callable[[Check], None]) -> None:
+    def text(self) -> str:
+        """Return the check as one line of text; the hint of a verdict follows it, line for line."""
+        word = {True: "ok", False: "no", None: "unknown"}[self.ok]
+        is_verdict = self.name == "verdict"
+        rest = f"; {self.hint}" if self.hint and not is_verdict else ""
+        line = on_a_line(f"{word:7}  {self.name:15}  {self.detail}{rest}")
+        lines = [on_a_line(text) for text in self.hint.splitlines()] if is_verdict else []
+        return "\n".join([line, *lines])
+
+
+class Checks:
+    """Makes checks, and gives each to `report` as soon as it is made; `failures` are the errors of the failed ones."""
+
+    def __init__(self, report: Callable[[Check], None]) -> None:
         self.failures: list[SmaiError] = []
-        self._tell = tell
+        self._report = report
         self._made = 0
         self._blocked: dict[str, str] = {}
 
     def make(self, name: str, work: Callable[[], Found], *needs: str) -> None:
-        """Make the check that `work` is, unless one of those that it `needs` has failed. Raises what `tell` raises."""
-        reason = next((self._blocked[need] for need in needs if need in self._blocked), None)
+        """Make the check that `work` is, unless one that it `needs` has failed. Raises what `report` raises."""
+        reason = self.find_obstacle(*needs)
         if reason:
             self._blocked[name] = reason
-            self._tell(Check(name, None, f"not checked, because {reason}"))
+            self._report(Check(name, None, f"not checked, because {reason}"))
             return
         begun_s = time.monotonic()
         try:
             detail, hint = work()
             made = Check(name, ok=True, detail=detail, hint=hint, exit_status=0)
         except NotNeededError as why:
-            self._tell(Check(name, None, f"not checked, because {why}"))
+            self._report(Check(name, None, f"not checked, because {why}"))
             return
         except SmaiError as exc:
             error = failure_of(exc) or exc
@@ -97,13 +110,17 @@ class Checks:
             self._blocked[name] = f"{name} failed"
             made = Check(name, ok=False, detail=error.what, hint=error.hint, exit_status=int(error.status))
         self._made += 1
-        self._tell(made._replace(elapsed_s=round(time.monotonic() - begun_s, 3)))
+        self._report(made._replace(elapsed_s=round(time.monotonic() - begun_s, 3)))
+
+    def find_obstacle(self, *needs: str) -> str | None:
+        """Return why a check that needs others cannot be made; None if it can."""
+        return next((self._blocked[need] for need in needs if need in self._blocked), None)
 
     def end(self) -> None:
         """Raise the failure that the run ends with, which is of the kind of the first, if a check has failed."""
         if self.failures:
             first = self.failures[0]
-            raise type(first)(f"{len(self.failures)} of {self._made} checks failed", first.hint)
+            raise first.replaced(what=f"{len(self.failures)} of {self._made} checks failed")
 
 
 class Hop(NamedTuple):

@@ -7,7 +7,6 @@ import re
 import select
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +14,7 @@ from smai_cli.mock import script as answers
 from smai_cli.mock.body import Body
 from smai_cli.mock.faults import IN_ANSWER, Fault, fault_of, within
 from smai_cli.mock.received import PATHS, Dialect, Received, Refusal, usable_request
+from smai_cli.mock.request_fit import fit_script
 from smai_cli.mock.script import Script
 
 if TYPE_CHECKING:
@@ -163,11 +163,9 @@ class Handler(BaseHTTPRequestHandler):
             return self._send_whole(200, {"object": "list", "data": models}, fault)
         dialect = PATHS[self.path]
         request = usable_request(received, dialect)
-        script = self._state.script
         if self._entry is not None:
             self._entry["prompt"] = answers.prompt_of(request)
-        if script.echo:
-            script = replace(script, reply=answers.prompt_of(request))
+        script = fit_script(self._state.script, request)
         if request.get("stream"):
             return self._stream(script, dialect, request, fault)
         return self._send_whole(200, dialect.whole(script, request), fault)
@@ -202,9 +200,10 @@ class Handler(BaseHTTPRequestHandler):
             self._entry["status"] = status
 
     def _stream(self, script: Script, dialect: Dialect, request: dict[str, Any], fault: Fault | None) -> bool:
-        chunked = {"Transfer-Encoding": "chunked"} if self._knows_chunks else {}
-        self._send_head(200, {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", **chunked}, {})
-        body = self._body(chunked=self._knows_chunks)
+        is_chunked = self._knows_chunks and "close" not in script.lies
+        frame = {"Transfer-Encoding": "chunked"} if is_chunked else {"Connection": "close"}
+        self._send_head(200, {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", **frame}, {})
+        body = self._body(chunked=is_chunked)
         if script.tape is None:
             parts, lead = dialect.events(script, request), dialect.lead
             places = len(answers.reply_deltas(script.reply)) + 1
@@ -213,6 +212,7 @@ class Handler(BaseHTTPRequestHandler):
             parts, lead, places = iter(blocks), 0, len(blocks)
         if fault:
             script = within(script, fault, places)
+        held = bytearray()
         for deltas, part in enumerate(parts, -lead):
             if deltas > 0 and script.split_bytes is None:
                 self._pause()
@@ -225,7 +225,12 @@ class Handler(BaseHTTPRequestHandler):
                 self._log("error")
                 body.end()
                 return True
-            body.send(part)
+            if "buffer" in script.lies:
+                held += part
+            else:
+                body.send(part)
+        if held:
+            body.send(bytes(held))
         self._log("complete")
         body.end()
         return True

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from smai_cli.mock import responses
 from smai_cli.mock import script as answers
 from smai_cli.mock.script import Script
 
@@ -45,7 +46,7 @@ class Dialect(NamedTuple):
 
 PATHS = {
     "/v1/chat/completions": Dialect("messages", (list,), answers.chat_events, answers.chat_whole, 1),
-    "/v1/responses": Dialect("input", (list, str), answers.responses_events, answers.responses_whole, 4),
+    "/v1/responses": Dialect("input", (list, str), responses.responses_events, responses.responses_whole, 4),
 }
 
 

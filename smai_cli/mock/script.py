@@ -15,6 +15,18 @@ mud on its boots, and light on the floor.
 It asks for nothing, it stays for tea,
 and hangs a green coat on the apple tree.
 """
+# How real servers and gateways misreport an answer, see smai-servers(7).
+LIES = {
+    "buffer": "a stream is sent in one piece at its end",
+    "choices": "only the first of several answers has a finish_reason",
+    "close": "the body of a stream ends with the connection",
+    "errors": "an unknown model is an error with HTTP status 200",
+    "limit": "an answer that the token limit cut has the finish_reason stop",
+    "numbers": "pieces of text that look like numbers are JSON numbers",
+    "responses": "a response that the token limit cut is completed",
+    "tools": "the finish_reason is tool_calls, and the call is missing",
+    "usage": "no token counts are sent",
+}
 MODELS = ("gpt-4.1", "gpt-4.1-mini", "gpt-4o", "gpt-4o-mini", "o3-mini", "o3-pro")
 DELAY_S = 0.015
 # Made once: dumps makes one for each call that wants something.
@@ -38,7 +50,8 @@ class Script:
     (None: all) with that HTTP status. `finish_reason` "none" sends null. The mock closes after `max_requests`.
     With `echo` the reply is the prompt. `flaky` has kinds of failures and the share of requests that each befalls,
     `seed` says which. `limit_per_s` is a rate limit. Bodies are written in pieces of `split_bytes`. Pages of
-    `allow_origins` may read the answers.
+    `allow_origins` may read the answers. `lies` are words of LIES: how the mock misreports an answer. `choices` is the
+    number of answers, and `tool` the function to call instead of an answer (empty: none); a request asks for them.
     """
 
     reply: str = POEM
@@ -60,6 +73,9 @@ class Script:
     limit_per_s: float | None = None
     split_bytes: int | None = None
     allow_origins: tuple[str, ...] = ()
+    lies: frozenset[str] = frozenset()
+    choices: int = 1
+    tool: str = ""
 
 
 def prompt_of(request: dict[str, Any]) -> str:
@@ -87,34 +103,67 @@ def reply_deltas(reply: str) -> list[str]:
 def chat_events(script: Script, request: dict[str, Any]) -> Iterator[bytes]:
     """Yield the events of a streamed answer to `request` (the JSON of its body): one, then the deltas, then the end."""
     base = _base(request, "chat.completion.chunk")
-    usage = bool((request.get("stream_options") or {}).get("include_usage"))
+    usage = bool((request.get("stream_options") or {}).get("include_usage")) and "usage" not in script.lies
     if usage:
         base["usage"] = None
-    yield event({**base, "choices": [_choice({"role": "assistant", "content": ""}, None)]})
-    for delta in reply_deltas(script.reply):
-        yield event({**base, "choices": [_choice({"content": delta}, None)]})
-    finish_reason = None if script.finish_reason == "none" else script.finish_reason
-    yield event({**base, "choices": [_choice({}, finish_reason)]})
+    indexes = range(script.choices)
+    for index in indexes:
+        yield event({**base, "choices": [_choice({"role": "assistant", "content": ""}, None, index)]})
+    for delta in _chat_deltas(script):
+        for index in indexes:
+            yield event({**base, "choices": [_choice(delta, None, index)]})
+    for index in indexes if "choices" not in script.lies else (0,):
+        yield event({**base, "choices": [_choice({}, _finish_reason(script), index)]})
     if usage:
-        yield event({**base, "choices": [], "usage": _usage(script, request)})
+        yield event({**base, "choices": [], "usage": count_usage(script, request)})
     if script.done:
         yield b"data: [DONE]\n\n"
 
 
 def chat_whole(script: Script, request: dict[str, Any]) -> dict[str, Any]:
     """Return the answer to `request` in one piece."""
-    finish_reason = None if script.finish_reason == "none" else script.finish_reason
-    message = {"role": "assistant", "content": script.reply}
-    choice = {"index": 0, "message": message, "finish_reason": finish_reason}
-    return {**_base(request, "chat.completion"), "choices": [choice], "usage": _usage(script, request)}
+    message: dict[str, Any] = {"role": "assistant", "content": None if script.tool else script.reply}
+    if script.tool and "tools" not in script.lies:
+        message["tool_calls"] = [_chat_call(script.tool)]
+    choices = [
+        {"index": index, "message": message, "finish_reason": _finish_reason(script)} for index in range(script.choices)
+    ]
+    usage = {} if "usage" in script.lies else {"usage": count_usage(script, request)}
+    return {**_base(request, "chat.completion"), "choices": choices, **usage}
+
+
+def _chat_deltas(script: Script) -> list[dict[str, Any]]:
+    """Return the deltas of an answer of the chat API: its text, or a call in two parts."""
+    if not script.tool:
+        return [{"content": _content(script, delta)} for delta in reply_deltas(script.reply)]
+    if "tools" in script.lies:
+        return []
+    call = _chat_call(script.tool)
+    begun = {**call, "index": 0, "function": {**call["function"], "arguments": ""}}
+    return [{"tool_calls": [part]} for part in (begun, {"index": 0, "function": {"arguments": "{}"}})]
+
+
+def _chat_call(tool: str) -> dict[str, Any]:
+    return {"id": "call-mock", "type": "function", "function": {"name": tool, "arguments": "{}"}}
+
+
+def _content(script: Script, delta: str) -> str | int:
+    is_number = re.fullmatch(r"0|[1-9]\d*", delta, re.ASCII)
+    return int(delta) if is_number and "numbers" in script.lies else delta
+
+
+def _finish_reason(script: Script) -> str | None:
+    if script.tool and script.finish_reason == "stop":
+        return "tool_calls"
+    return None if script.finish_reason == "none" else script.finish_reason
 
 
 def _base(request: dict[str, Any], kind: str) -> dict[str, Any]:
     return {"id": "chatcmpl-mock", "object": kind, "created": int(time.time()), "model": request.get("model")}
 
 
-def _choice(delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
-    return {"index": 0, "delta": delta, "finish_reason": finish_reason}
+def _choice(delta: dict[str, Any], finish_reason: str | None, index: int) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "finish_reason": finish_reason}
 
 
 def event(payload: dict[str, Any]) -> bytes:
@@ -124,12 +173,12 @@ def event(payload: dict[str, Any]) -> bytes:
     return f"{name}data: {_ENCODER.encode(payload)}\n\n".encode(errors="replace")
 
 
-def _usage(script: Script, request: dict[str, Any]) -> dict[str, int]:
+def count_usage(script: Script, request: dict[str, Any]) -> dict[str, int]:
     """Return token counts by the mock's own rule: a delta is a token."""
     messages = request.get("messages") or request.get("input") or []
     texts = [messages] if isinstance(messages, str) else [_text(message.get("content")) for message in messages]
     asked = sum(len(reply_deltas(text)) for text in [*texts, request.get("instructions") or ""])
-    answered = len(reply_deltas(script.reply))
+    answered = script.choices * len(_chat_deltas(script))
     return {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}
 
 
@@ -149,65 +198,3 @@ def limit_object(per_s: float, wait_ms: int) -> dict[str, Any]:
     """Return the body of an answer to a request beyond the rate limit, in the words of the service."""
     message = f"Rate limit reached on requests per second: Limit {per_s:g}. Please try again in {wait_ms}ms."
     return {"error": {"message": message, "type": "requests", "param": None, "code": "rate_limit_exceeded"}}
-
-
-def responses_events(script: Script, request: dict[str, Any]) -> Iterator[bytes]:
-    """Yield the events of a streamed response to `request`: four, then the deltas, then the end.
-
-    The finish reason "none" leaves out the last event, by which the API ends an answer.
-    """
-    whole = responses_whole(script, request)
-    begun = {**whole, "status": "in_progress", "output": [], "usage": None, "incomplete_details": None}
-    item = {"id": "msg-mock", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
-    part = {"type": "output_text", "text": "", "annotations": []}
-    place = {"item_id": "msg-mock", "output_index": 0, "content_index": 0}
-    done = {**part, "text": script.reply}
-    payloads: list[dict[str, Any]] = [
-        {"type": "response.created", "response": begun},
-        {"type": "response.in_progress", "response": begun},
-        {"type": "response.output_item.added", "output_index": 0, "item": item},
-        {"type": "response.content_part.added", **place, "part": part},
-        *(
-            {"type": "response.output_text.delta", **place, "delta": delta, "logprobs": []}
-            for delta in reply_deltas(script.reply)
-        ),
-        {"type": "response.output_text.done", **place, "text": script.reply, "logprobs": []},
-        {"type": "response.content_part.done", **place, "part": done},
-        {"type": "response.output_item.done", "output_index": 0, "item": whole["output"][0]},
-    ]
-    if script.finish_reason != "none":
-        payloads.append({"type": f"response.{whole['status']}", "response": whole})
-    for number, payload in enumerate(payloads):
-        yield event({**payload, "sequence_number": number})
-
-
-def responses_whole(script: Script, request: dict[str, Any]) -> dict[str, Any]:
-    """Return the response to `request` in one piece."""
-    reasons = {"length": "max_output_tokens", "content_filter": "content_filter"}
-    reason = reasons.get(script.finish_reason)
-    status = "incomplete" if reason else "completed"
-    part = {"type": "output_text", "text": script.reply, "annotations": []}
-    usage = _usage(script, request)
-    return {
-        "id": "resp-mock",
-        "object": "response",
-        "created_at": int(time.time()),
-        "status": status,
-        "error": None,
-        "incomplete_details": {"reason": reason} if reason else None,
-        "instructions": request.get("instructions"),
-        "model": request.get("model"),
-        "output": [
-            {"id": "msg-mock", "type": "message", "role": "assistant", "status": status, "content": [part]},
-        ],
-        "parallel_tool_calls": True,
-        "tool_choice": "auto",
-        "tools": [],
-        "usage": {
-            "input_tokens": usage["prompt_tokens"],
-            "input_tokens_details": {"cached_tokens": 0},
-            "output_tokens": usage["completion_tokens"],
-            "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": usage["total_tokens"],
-        },
-    }

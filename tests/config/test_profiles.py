@@ -371,7 +371,7 @@ def test_the_shell_completes_the_built_in_profiles_and_the_words_of_effort(smai:
 def test_a_profile_sets_the_parameters_of_a_role_and_a_typed_option_goes_before(
     smai: Smai, server: Server, config: Config
 ) -> None:
-    mock = server()
+    mock = server(reply="ok")
     config(
         f'base_url = "{mock.url}"\n[profile.critic]\nsystem = "Be strict."\ntemperature = 0.1\nmax_tokens = 70\n'
         'top_p = 0.9\neffort = "xhigh"\noptions = {seed = 7, presence_penalty = 0.5, thinking = {type = "on"}}\n'

@@ -58,7 +58,7 @@ def test_two_megabytes_of_prompt_arrive_whole(smai: Smai, server: Server) -> Non
 
 
 def test_options_are_sent_by_their_names_in_the_api_and_others_are_not(smai: Smai, server: Server) -> None:
-    mock = server()
+    mock = server(reply="ok")
     options = ["-m", "m1", "-s", "Be brief.", "-t", "0.5", "--max-tokens", "7", "--top-p", "0.25"]
     assert smai("ask", "--base-url", mock.url, *options, "hi").status == 0
     assert mock.received[0].json == {

@@ -116,7 +116,7 @@ def test_stream_options_and_max_tokens_may_both_be_refused(smai: Smai) -> None:
                 raise Refusal(400, {"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs"}]})
             super().check(received)
 
-    with Picky(Script(delay_s=0.0)) as mock:
+    with Picky(Script(reply="ok", delay_s=0.0)) as mock:
         result = smai("ask", "--base-url", mock.url, "-m", "m", "--max-tokens", "5", "--summary", "text", "hi")
         assert result.status == 0
         assert len(mock.received) == 3
@@ -194,7 +194,7 @@ def test_lines_do_not_wait_for_ever_for_one_that_gets_no_answer(smai: Smai) -> N
             for _ in range(3):
                 assert self.others.acquire(timeout=20)
 
-    with Stuck(Script(delay_s=0.0)) as mock:
+    with Stuck(Script(reply="ok", delay_s=0.0)) as mock:
         lines = b'"one"\n"two"\n"three"\n"four"\n'
         result = smai("batch", "--base-url", mock.url, "-m", "m", "--max-tokens", "5", stdin=lines)
         assert (result.status, len(mock.received)) == (0, 4)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from smai_cli.answer.chunk import Repeated, Usage
 from smai_cli.errors import BrokenError, RefusedError
-from smai_cli.mock.script import POEM, Script, responses_events
+from smai_cli.mock.responses import responses_events
+from smai_cli.mock.script import POEM, Script
 from smai_cli.prompt.request import Message, Request
 from smai_cli.stream.dialects import responses
 from smai_cli.stream.dialects.selection import dialect_for

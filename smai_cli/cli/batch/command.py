@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smai_cli.apis import API_NAMES
 from smai_cli.cli.parsing.help import GroupedCommand
 from smai_cli.cli.parsing.numbers import SECONDS, Number, WholeNumber
 from smai_cli.cli.parsing.options import BatchValues, ServerOptions
 from smai_cli.cli.parsing.server_options import server_options, verbose_option
-from smai_cli.cli.parsing.shared_options import complete_file, mode_option, model_option, request_options
+from smai_cli.cli.parsing.shared_options import api_option, complete_file, mode_option, model_option, request_options
 from smai_cli.common.files import STDIN_NAME
 from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import say
@@ -102,9 +101,7 @@ def _checked_share(ctx: click.Context, param: click.Parameter, value: str | None
 @mode_option(MODES[EXTRACT])
 @click.option("--accept", metavar="WORD", multiple=True, help="Take this finish_reason as a success; repeatable.")
 @click.option("--fail-empty", is_flag=True, help="Fail lines whose answer is empty, or nothing but white space.")
-@click.option(
-    "--api", type=click.Choice(API_NAMES), default="auto", show_default=True, help="The API to use; auto: by the model."
-)
+@api_option("The API to use; auto: by the model.")
 @click.option("--no-stream", is_flag=True, help="Ask for each whole answer in one response.")
 @server_options
 @click.option("--progress", is_flag=True, help="Print progress once a minute, also if stderr is not a terminal.")

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smai_cli.apis import API_NAMES
 from smai_cli.cli.parsing.command_line import checked, read_stdin, read_stdin_of_option
 from smai_cli.cli.parsing.help import GroupedCommand
 from smai_cli.cli.parsing.options import AskOptions, AskValues, ServerOptions
 from smai_cli.cli.parsing.server_options import server_options, verbose_option
 from smai_cli.cli.parsing.shared_options import (
+    api_option,
     complete_file,
     is_typed,
     model_option,
@@ -90,9 +90,7 @@ if TYPE_CHECKING:
     help="Keep the response body in FILE, byte for byte, complete or not.",
 )
 @click.option("--reasoning", is_flag=True, help="Show the model's reasoning on stderr.")
-@click.option(
-    "--api", type=click.Choice(API_NAMES), default="auto", show_default=True, help="The API to use; auto: by the model."
-)
+@api_option("The API to use; auto: by the model.")
 @click.option("--no-stream", is_flag=True, help="Ask for the whole answer in one response.")
 @click.option("-n", "--no-stdin", is_flag=True, help="Do not read stdin.  [env: SMAI_NO_STDIN=1]")
 @server_options

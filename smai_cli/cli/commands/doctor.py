@@ -1,27 +1,25 @@
-"""`smai doctor`: everything that a run needs, one check after the other, each told with the next step."""
+"""`smai doctor`: checks everything that a run needs, and prints each result with the next step."""
 
 import contextlib
-import importlib.metadata
 import os
-import platform
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
 
-from smai_cli import __version__
+from smai_cli.cli.commands.doctor_probe import Target, failure_of_verdict, probe, skip, with_probe
 from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.cli.parsing.options import ServerOptions
 from smai_cli.cli.parsing.server_options import load_settings, server_options
-from smai_cli.cli.parsing.shared_options import is_typed
+from smai_cli.cli.parsing.shared_options import api_option, is_typed, model_option
 from smai_cli.cli.server import chosen_endpoint, read_headers, serving
 from smai_cli.config.base_url import find_base_url, shown_url
-from smai_cli.config.config_file import NO_SETTINGS, Settings
+from smai_cli.config.config_file import NO_SETTINGS, Settings, Value, no_model
 from smai_cli.config.endpoint import DEFAULT_MODEL, Endpoint, find_ca_file, find_endpoint
 from smai_cli.config.key_source import FOREIGN_KEY_HINT, find_key, foreign_key, variable_of_smai
-from smai_cli.config.keys import is_open_to_others
-from smai_cli.config.places import CA_VARIABLES, config_path
+from smai_cli.config.places import CA_VARIABLES
 from smai_cli.doctor.checks import (
     Address,
     Check,
@@ -38,7 +36,8 @@ from smai_cli.doctor.checks import (
     trusted,
 )
 from smai_cli.doctor.log import check_log, is_named
-from smai_cli.errors import UsageError
+from smai_cli.doctor.setup import find_configuration, find_versions
+from smai_cli.errors import SmaiError, UsageError
 from smai_cli.output.descriptors import Output
 
 if TYPE_CHECKING:
@@ -72,14 +71,26 @@ def _found_or_failed(ctx: click.Context, param: click.Parameter, value: str | No
         return NO_SETTINGS._replace(is_typed=is_typed(param.name or "", ctx))
 
 
-@click.command(cls=_Command, epilog="Manual: man smai-doctor. Exit status 0 means: no check has failed.")
+@click.command(
+    cls=_Command,
+    epilog="Manual: man smai-doctor. Exit status 0: no check has failed, or with --probe: the verdict is ok.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print each check as JSON on a line.")
+@click.option(
+    "--probe",
+    "probes",
+    is_flag=True,
+    help="Also send up to 9 short requests, 300 tokens in all, to find out how the server ends its answers.",
+)
+@model_option("The model to look for, and to probe.", is_required=False)
+@api_option("With --probe: the API to use, as in ask.")
 @server_options
-def doctor(*, as_json: bool, server: ServerOptions) -> int:
+def doctor(*, as_json: bool, probes: bool, model: str | None, api: str, server: ServerOptions) -> int:
     """Check what a run needs, from the key to the list of models, and print a line for each check.
 
-    A line says ok, or what happened and what to do next. Nothing is billed.
+    A line says ok, or what happened and what to do next. Nothing is billed, except with --probe.
     """
+    server = with_probe(server, probes=probes)
     deadline = server.clocks.deadline()
     if server.mock:
         chosen_endpoint(server, deadline)  # raises where the command line contradicts itself
@@ -88,7 +99,7 @@ def doctor(*, as_json: bool, server: ServerOptions) -> int:
     unusable = click.get_current_context().meta.get(_UNUSABLE)
     output = Output()
 
-    def tell(check: Check) -> None:
+    def report(check: Check) -> None:
         check = check._replace(detail=life.without_key(check.detail), hint=life.without_key(check.hint))
         line = check.json() if as_json else check.text()
         # Half a surrogate pair, from a path or a server, stays escaped.
@@ -97,9 +108,17 @@ def doctor(*, as_json: bool, server: ServerOptions) -> int:
     def work() -> None:
         with contextlib.ExitStack() as stack:
             mock = stack.enter_context(serving(None)) if server.mock else None
-            checks = Checks(tell)
-            _Examination(server, unusable, life, checks, mock).make()
-        checks.end()
+            checks = Checks(report)
+            examination = _Examination(server, unusable, life, checks, mock)
+            examination.typed_model = Value(model, "-m/--model") if model and is_typed("model") else None
+            examination.make()
+            failure = examination.probe(api, report) if probes else None
+        if deadline.left_s() <= 0:
+            raise deadline.error()
+        if failure:
+            raise failure
+        if not examination.has_verdict:
+            checks.end()
 
     return life.deliver(work)
 
@@ -114,6 +133,8 @@ class _Examination:
     reached: Reached
     addresses: list[Address]
     models: "list[Model]"
+    typed_model: Value | None = None
+    has_verdict = False
 
     def __init__(
         self,
@@ -131,7 +152,7 @@ class _Examination:
         """Make them all. What a broken configuration could say is not known, unless something goes before it."""
         environ, given = os.environ, self._options
         make = self._checks.make
-        make("version", _version)
+        make("version", find_versions)
         make("configuration", self._configuration)
         in_environ = {} if self._settings.is_typed else environ  # which goes behind a typed profile
         if is_named(environ, self._settings):
@@ -146,27 +167,37 @@ class _Examination:
         make("tcp", self._connect, "dns")
         make("tls", self._shake_hands, "tcp", "ca")
         make("models", self._list_models, "key", "tls")
-        make("model", self._find_model, "models", *([] if in_environ.get("SMAI_MODEL") else ["configuration"]))
+        is_model_given = self.typed_model or in_environ.get("SMAI_MODEL")
+        self._model_needs = () if is_model_given else ("configuration",)
+        make("model", self._find_model, "models", *self._model_needs)
+
+    def probe(self, api: str, report: Callable[[Check], None]) -> SmaiError | None:
+        """Probe the server, unless a check failed that it needs; return the failure that the verdict is.
+
+        Without a verdict, the failed checks count.
+        """
+        obstacle = self._checks.find_obstacle("key", "tls", *self._model_needs)
+        model = self._model
+        if obstacle is None and model is None:
+            obstacle = "no model is set"
+        if obstacle or model is None:
+            skip(obstacle or "", "chat" if api == "auto" else api, report)
+            return None if self._checks.failures else no_model(self._settings)
+        target = Target(self.endpoint, model.value, api, self.ca_file)
+        verdict = probe(target, self._options, self._life, report)
+        self.has_verdict = verdict.is_good is not None
+        return failure_of_verdict(verdict) if self.has_verdict or not self._checks.failures else None
+
+    @property
+    def _model(self) -> Value | None:
+        """The model that a run would ask, and where it is named; None where the user has to name one."""
+        found = self.typed_model or self._settings.find("model", os.environ, "SMAI_MODEL")
+        return found or (None if self._settings.needs_model else Value(DEFAULT_MODEL, "default"))
 
     def _configuration(self) -> Found:
         if self._unusable:
             raise self._unusable
-        path = config_path(os.environ)
-        if path is None:
-            return Found("none, for there is no home")
-        if self._settings.notice:
-            return Found(f"none, for {path} is out of reach")
-        built_in = f", built-in profile {self._settings.name}" if self._settings.built_in else ""
-        if self._settings.path is None:
-            return Found(f"none, it would be {path}{built_in}")
-        tables = (self._settings.top, self._settings.profile)
-        has_headers = any(table["headers"].value for table in tables if "headers" in table)
-        is_open = has_headers and is_open_to_others(path)
-        profile = f", profile {self._settings.name}" if self._settings.name else ", no profile"
-        return Found(
-            f"{path}{built_in or profile}",
-            f"others can read it, and it has headers: run chmod 600 {path}" if is_open else "",
-        )
+        return find_configuration(self._settings)
 
     def _find_base_url(self) -> Found:
         if self._mock:
@@ -277,27 +308,12 @@ class _Examination:
         return Found(f"status 200, {count}, the head after {headed_s - begun_s:.3f} s")
 
     def _find_model(self) -> Found:
-        found = self._settings.find("model", os.environ, "SMAI_MODEL")
-        if found is None and self._settings.needs_model:
+        if self._model is None:
             return Found("not set, and the profile has no default", "name one with -m; smai models prints them")
-        name, source = found or (DEFAULT_MODEL, "default")
+        name, source = self._model
         if any(name == model.id for model in self.models):
             return Found(f"{name}, from {source}, is listed")
         return Found(f"{name}, from {source}, is not listed", "smai models prints those that are; -m chooses one")
 
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
-_PACKAGES = ("requests", "urllib3", "sseclient-py")
-
-
-def _version() -> Found:
-    system = os.uname()  # not platform.platform, which may start a process
-    parts = [f"smai {__version__}", f"Python {platform.python_version()}", *map(_package, _PACKAGES)]
-    return Found(f"{', '.join(parts)}, {system.sysname} {system.release} {system.machine}")
-
-
-def _package(name: str) -> str:
-    try:
-        return f"{name} {importlib.metadata.version(name)}"
-    except importlib.metadata.PackageNotFoundError:
-        return f"{name} of an unknown version"

@@ -60,6 +60,20 @@ class _Shares(click.ParamType):  # type: ignore[type-arg]  # not subscriptable i
         return share
 
 
+class _Lie(click.ParamType):  # type: ignore[type-arg]  # as above
+    """A way to misreport an answer."""
+
+    name = "lie"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the word; a UsageError of click for one that the mock does not know."""
+        from smai_cli.mock.script import LIES  # after --help
+
+        if value not in LIES:
+            self.fail(f"{value!r} is not one of {', '.join(LIES)}", param, ctx)
+        return str(value)
+
+
 class _Origin(click.ParamType):  # type: ignore[type-arg]  # as above
     """What a browser sends as Origin: a scheme, a host and perhaps a port; null is that of a file."""
 
@@ -93,6 +107,9 @@ class _Origin(click.ParamType):  # type: ignore[type-arg]  # as above
 @click.option("--error-after", type=_COUNT, metavar="N", help="Send an error event after N deltas.")
 @click.option("--no-done", is_flag=True, help="Leave out [DONE].")
 @click.option("--finish-reason", metavar="R", default="stop", show_default=True, help="The finish_reason; none: null.")
+@click.option(
+    "--lie", type=_Lie(), metavar="KIND", multiple=True, help="Misreport answers as real servers do; repeatable."
+)
 @click.option("--allow-origin", type=_Origin(), multiple=True, help="Let pages of this origin ask; repeatable.")
 @click.option("--log", metavar="FILE", shell_complete=complete_file, help="Append a line of JSON a request to FILE.")
 def mock(port: int, log: str | None, **values: Any) -> int:
@@ -159,6 +176,7 @@ class MockValues(NamedTuple):
     error_after: int | None
     no_done: bool
     finish_reason: str
+    lie: tuple[str, ...]
     allow_origin: tuple[str, ...]
 
 
@@ -188,6 +206,7 @@ def _script(values: MockValues) -> "Script":
         seed=values.seed,
         limit_per_s=values.limit,
         split_bytes=values.split,
+        lies=frozenset(values.lie),
         allow_origins=values.allow_origin,
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from smai_cli.apis import API_NAMES, AUTO
 from smai_cli.cli.parsing import options
 from smai_cli.cli.parsing.numbers import Number, WholeNumber
 from smai_cli.config.base_url import find_base_url
@@ -76,6 +77,11 @@ def model_option(help_text: str, *, is_required: bool = True) -> Callable[[_F], 
         callback=_require_model if is_required else None,
         help=f"{help_text}  [default: {DEFAULT_MODEL}; env: SMAI_MODEL]",
     )
+
+
+def api_option(help_text: str) -> Callable[[_F], _F]:
+    """Return the option that chooses the API."""
+    return click.option("--api", type=click.Choice(API_NAMES), default=AUTO, show_default=True, help=help_text)
 
 
 def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem[str]]":  # noqa: ARG001  # click's
