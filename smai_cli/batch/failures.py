@@ -129,6 +129,10 @@ def as_result(failure: SmaiError, hint: str = "") -> SmaiError:
 class History:
     """What has happened in a run so far, as far as it decides whose a failure is.
 
+    Requests have numbers, from 1, in the order in which they started. What is in a row is decided by these numbers
+    and not by the order of the ends: a refusal comes at once and an answer late, so ten refusals may come before the
+    first answer although most requests succeed.
+
     `has_answered` is as in Past. `through` counts the requests that the server let through: those with an answer,
     complete or not, and those that it refused for what they ask. `waiting_since_s` is when a failure came after which
     nothing got through, None if there was none.
@@ -138,72 +142,88 @@ class History:
         self.has_answered = has_answered
         self.through = 0
         self.waiting_since_s: float | None = None
-        self._refusals = _Row()
-        self._failures = _Row()
-        self._failed: dict[int, int] = {}  # the line of each request that failed because of the server, by its number
-
-    @property
-    def in_a_row(self) -> int:
-        """How many failures are in a row that may be those of every line."""
-        return max(self._refusals.length, self._failures.length)
+        self._row = _Row()  # the last failure, and those in a row with it
+        self._last_reply = 0  # the last request to which the server said something else
+        self._failed: dict[int, _Failed] = {}  # the requests after that one which failed, by their numbers
 
     @property
     def is_server_away(self) -> bool:
         """Whether so many requests of several lines, started one after the other, failed because of the server."""
-        return self._failures.length >= IN_A_ROW and self._failures.is_of_several
+        return self._row.what is Kind.SERVER and self._row.length >= IN_A_ROW and self._row.is_of_several
 
-    def add_answer(self) -> None:
-        """Count the beginning of an answer, or one that is complete."""
+    def may_all_fail(self, started: int) -> bool:
+        """Return whether the last ten of `started` requests have failed alike or still run, before any success."""
+        if self.has_answered or not self._row.length or started - self._last_reply < IN_A_ROW:
+            return False
+        last = (self._failed.get(number) for number in range(started - IN_A_ROW + 1, started + 1))
+        return all(it is None or it.what == self._row.what for it in last)
+
+    def add_answer(self, number: int) -> None:
+        """Count the beginning of an answer to the request `number`, or one that is complete."""
         self.has_answered = True
         self.waiting_since_s = None
-        self._refusals = _Row()
-        self._forget_failures()
+        self._add_reply(number)
 
     def add_failure(self, failure: SmaiError, kind: Kind, number: int, place: int, now_s: float) -> Past:
         """Count a failure of the request `number`, of the line at `place`; return what the run knows with it."""
-        row = _Row(1)
+        row = _Row()
         if kind is Kind.SERVER:
-            row = self._failures = self._row_of(number, place)
-        else:
-            self._forget_failures()
-        if kind is Kind.REFUSAL:
+            row = self._row_of(number, _Failed(place, kind))
+        elif kind is Kind.REFUSAL and not self.has_answered:
             what = (failure.status, failure.http_status, failure.cause, failure.code)
-            length = self._refusals.length + 1 if what == self._refusals.what else 1
-            row = self._refusals = _Row(length, is_of_several=length > 1, what=what)
+            row = self._row_of(number, _Failed(place, what))
+        else:
+            self._add_reply(number)
         if kind in (Kind.SERVER, Kind.LIMIT):
             self.waiting_since_s = now_s if self.waiting_since_s is None else self.waiting_since_s
         else:
             self.waiting_since_s = None
             self.through += 1
-        return Past(self.has_answered, row.length, row.is_of_several)
+        return Past(self.has_answered, max(1, row.length), row.is_of_several)
 
     def postpone_patience(self, now_s: float) -> None:
         """Begin to wait anew: the server is answering a request, so that a success is in sight."""
         if self.waiting_since_s is not None:
             self.waiting_since_s = now_s
 
-    def _row_of(self, number: int, place: int) -> "_Row":
-        """Return the failures of the requests that started right before and after this one.
-
-        Those that come one after the other are not enough: a busy server refuses at once, and its answers take longer.
-        """
-        self._failed[number] = place
+    def _row_of(self, number: int, failed: "_Failed") -> "_Row":
+        """Return the failures like this one of the requests that started right before and after it."""
+        if number < self._last_reply:  # the server has answered a later request since
+            return _Row()
+        self._failed[number] = failed
         first = last = number
-        while first - 1 in self._failed and last - first < IN_A_ROW:
+        while self._is_like(first - 1, failed) and last - first < IN_A_ROW:
             first -= 1
-        while last + 1 in self._failed and last - first < IN_A_ROW:
+        while self._is_like(last + 1, failed) and last - first < IN_A_ROW:
             last += 1
-        places = {self._failed[it] for it in range(first, last + 1)}
-        return _Row(last - first + 1, len(places) > 1)
+        places = {self._failed[it].place for it in range(first, last + 1)}
+        self._row = _Row(last - first + 1, len(places) > 1, failed.what, first)
+        return self._row
 
-    def _forget_failures(self) -> None:
-        self._failures = _Row()
-        self._failed.clear()
+    def _is_like(self, number: int, failed: "_Failed") -> bool:
+        other = self._failed.get(number)
+        return other is not None and other.what == failed.what
+
+    def _add_reply(self, number: int) -> None:
+        """Forget the failures of the requests that started before this one, to which the server replied."""
+        self._last_reply = max(self._last_reply, number)
+        if self._failed:
+            self._failed = {it: failed for it, failed in self._failed.items() if it > number}
+        if number > self._row.first:
+            self._row = _Row()
+
+
+class _Failed(NamedTuple):
+    """A request that failed: the place of its line, and what it has in common with those that failed alike."""
+
+    place: int
+    what: object
 
 
 class _Row(NamedTuple):
-    """Failures in a row that are alike: how many, whether of more than one line, and what they have in common."""
+    """Failures in a row that are alike: how many, whether of more than one line, what they share, and the first."""
 
     length: int = 0
     is_of_several: bool = False
     what: object = None
+    first: int = 0

@@ -52,9 +52,9 @@ class Judge:
         self._retries = retries
         self._patience_s = patience_s
 
-    def success(self) -> Verdict:
-        """Count a complete answer."""
-        self.history.add_answer()
+    def success(self, number: int) -> Verdict:
+        """Count a complete answer to the request `number`."""
+        self.history.add_answer(number)
         self.history.through += 1
         return Verdict(Step.SETTLE, End.ANSWERED)
 

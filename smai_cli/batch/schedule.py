@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from smai_cli.batch.failures import IN_A_ROW
 from smai_cli.batch.feed import Job
 from smai_cli.batch.judge import Judge, Step, Verdict
 from smai_cli.batch.load.control import Episode, LoadControl, Ticket
@@ -161,8 +160,11 @@ class Schedule:
         """Note that the server begins to answer: until that has ended, a success is in sight."""
         with self._lock:
             self._begun.add(turn.tries)
-            self._history.add_answer()
-            self._end_outage(self._now())
+            now_s = self._now()
+            self._history.add_answer(turn.number)
+            self._outage.note_reply(now_s)
+            if not self._history.is_server_away:
+                self._end_outage(now_s)
             self._changed.notify()
 
     def end(self, turn: Turn, failure: SmaiError | None) -> bool:
@@ -174,7 +176,7 @@ class Schedule:
             self._begun.discard(tries)
             self.running -= 1
             if failure is None:
-                verdict = self._judge.success()
+                verdict = self._judge.success(turn.number)
             else:
                 verdict = self._judge.failure(
                     tries,
@@ -210,6 +212,8 @@ class Schedule:
     def _follow_outage(self, turn: Turn, failure: SmaiError | None, now_s: float) -> None:
         """Begin, prolong or end the outage."""
         outage = self._outage
+        if failure is None:
+            outage.note_reply(now_s)
         if not self._history.is_server_away:
             self._end_outage(now_s)
         if not self._history.is_server_away or self.is_closed:
@@ -258,9 +262,7 @@ class Schedule:
     def _soonest(self, now_s: float) -> tuple[ModelQueue | None, float]:
         """Return the queue from which a line may start first, and in how many seconds."""
         queues = [queue for queue in self._queues.values() if len(queue)]
-        history = self._history
-        may_all_fail = history.in_a_row and not history.has_answered
-        if not queues or (may_all_fail and self.running and self.running + history.in_a_row >= IN_A_ROW):
+        if not queues or (self.running and self._history.may_all_fail(self._started)):
             return None, math.inf  # those that run show whether all others would fail like them
         if self._outage.is_on:
             return min(queues, key=lambda it: it.first_place), self._outage.wait_s(now_s)

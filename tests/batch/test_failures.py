@@ -87,8 +87,9 @@ def test_a_failure_has_one_owner(failure: SmaiError, past: Past, owner: Owner) -
 # What is in a row.
 
 
-def added(history: History, failure: SmaiError, place: int) -> Past:
-    return history.add_failure(failure, kind_of(failure, has_begun=False), place, place, 0.0)
+def add(history: History, failure: SmaiError, number: int) -> Past:
+    """Add the failure of the request `number`, which is the first of its line."""
+    return history.add_failure(failure, kind_of(failure, has_begun=False), number, number, 0.0)
 
 
 def refusal(message: str, code: str = "a", http_status: int = 400) -> RefusedError:
@@ -97,18 +98,18 @@ def refusal(message: str, code: str = "a", http_status: int = 400) -> RefusedErr
 
 def test_refusals_are_equal_by_status_and_code_and_not_by_their_words() -> None:
     history = History(has_answered=False)
-    assert [added(history, refusal(f"request {place}"), place).in_a_row for place in range(3)] == [1, 2, 3]
-    assert added(history, refusal("request 3", code="b"), 3).in_a_row == 1
-    assert added(history, refusal("request 4", http_status=404), 4).in_a_row == 1
+    assert [add(history, refusal(f"request {number}"), number).in_a_row for number in (1, 2, 3)] == [1, 2, 3]
+    assert add(history, refusal("request 4", code="b"), 4).in_a_row == 1
+    assert add(history, refusal("request 5", http_status=404), 5).in_a_row == 1
 
 
 @pytest.mark.parametrize("between", [LIMIT, NOT_FOUND, CutShortError("?")])
 def test_server_failures_are_in_a_row_whatever_their_kind_until_the_server_says_something(between: SmaiError) -> None:
     history = History(has_answered=True)
-    counts = [added(history, failure, place).in_a_row for place, failure in enumerate(SERVER_FAILURES)]
+    counts = [add(history, failure, number).in_a_row for number, failure in enumerate(SERVER_FAILURES, 1)]
     assert counts == list(range(1, len(SERVER_FAILURES) + 1))
-    added(history, between, 0)
-    assert added(history, CONNECT, 0).in_a_row == 1
+    add(history, between, len(counts) + 1)
+    assert add(history, CONNECT, len(counts) + 2).in_a_row == 1
 
 
 def fail(history: History, number: int, place: int) -> None:
@@ -117,33 +118,81 @@ def fail(history: History, number: int, place: int) -> None:
 
 def test_failures_of_one_line_are_not_an_outage_and_those_of_two_are() -> None:
     history = History(has_answered=True)
-    for number in range(12):
+    for number in range(1, 13):
         fail(history, number, place=7)
     assert not history.is_server_away
     for number in range(20, 30):
         fail(history, number, place=number % 2)
     assert history.is_server_away
-    history.add_answer()
+    history.add_answer(30)
     assert not history.is_server_away
 
 
-def test_failures_in_a_row_are_those_of_requests_that_started_in_a_row_in_whatever_order_they_end() -> None:
+# In any order of the ends, the numbers of the requests decide what is in a row.
+IN_A_ROW_IN_SOME_ORDER = (105, 100, 103, 101, 104, 109, 102, 107, 106, 108)
+
+
+def test_ten_server_failures_with_an_answer_between_their_requests_are_not_an_outage() -> None:
     """At 30 % random failures and 64 at once, ten fail before the first answer begins, and that is not an outage."""
     history = History(has_answered=True)
-    for number in range(0, 60, 3):
+    for number in range(1, 60, 3):
         fail(history, number, place=number)
         assert not history.is_server_away
-    for number in (105, 100, 103, 101, 104, 109, 102, 107, 106):
-        fail(history, number, place=number)
+    for number in IN_A_ROW_IN_SOME_ORDER:
         assert not history.is_server_away
-    fail(history, 108, place=108)
+        fail(history, number, place=number)
     assert history.is_server_away
+
+
+@pytest.mark.parametrize(("number", "is_away"), [(99, True), (110, False)])
+def test_only_an_answer_to_a_later_request_shows_that_the_server_is_back(number: int, *, is_away: bool) -> None:
+    history = History(has_answered=True)
+    for count, failed in enumerate(IN_A_ROW_IN_SOME_ORDER):
+        if count == 5:
+            history.add_answer(99)
+        fail(history, failed, place=failed)
+    assert history.is_server_away
+    history.add_answer(number)
+    assert history.is_server_away == is_away
+
+
+def test_failures_that_come_after_an_answer_to_a_later_request_are_not_an_outage() -> None:
+    history = History(has_answered=True)
+    history.add_answer(110)
+    for number in IN_A_ROW_IN_SOME_ORDER:
+        fail(history, number, place=number)
+    assert not history.is_server_away
+
+
+def test_ten_equal_refusals_are_in_a_row_by_their_requests() -> None:
+    """Of 256 at once every twentieth is refused: the refusals come first, and the requests between them still run."""
+    history = History(has_answered=False)
+    assert {add(history, refusal("?"), number).in_a_row for number in range(20, 401, 20)} == {1}
+    rows = [add(history, refusal("?"), 1000 + number).in_a_row for number in IN_A_ROW_IN_SOME_ORDER]
+    assert (max(rows[:-1]) < 10, rows[-1]) == (True, 10)
+
+
+def test_no_more_than_ten_start_while_all_may_fail_alike() -> None:
+    history = History(has_answered=False)
+    assert not history.may_all_fail(20)  # nothing has failed yet
+    add(history, refusal("?"), 3)
+    assert not history.may_all_fail(9)
+    assert history.may_all_fail(10)
+    add(history, refusal("?", code="b"), 4)  # the others may fail as this one did, but 3 did not
+    assert not history.may_all_fail(12)
+    assert history.may_all_fail(13)
+    add(history, LIMIT, 5)
+    assert not history.may_all_fail(13)
+    add(history, refusal("?", code="b"), 6)
+    assert history.may_all_fail(15)
+    history.add_answer(7)
+    assert not history.may_all_fail(30)
 
 
 def test_a_refusal_for_what_a_line_asks_is_not_a_wait_for_the_server() -> None:
     history = History(has_answered=True)
-    history.add_failure(LIMIT, Kind.LIMIT, 0, 0, 5.0)
-    history.add_failure(CONNECT, Kind.SERVER, 1, 1, 6.0)
+    history.add_failure(LIMIT, Kind.LIMIT, 1, 0, 5.0)
+    history.add_failure(CONNECT, Kind.SERVER, 2, 1, 6.0)
     assert history.waiting_since_s == 5.0
-    history.add_failure(NOT_FOUND, Kind.REFUSAL, 2, 2, 7.0)
+    history.add_failure(NOT_FOUND, Kind.REFUSAL, 3, 2, 7.0)
     assert history.waiting_since_s is None

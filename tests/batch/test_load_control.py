@@ -319,6 +319,36 @@ def test_a_cut_that_does_not_help_is_undone() -> None:
     assert levels[-1] == 20
 
 
+def test_refusals_of_requests_that_all_started_in_the_round_before_make_a_cut() -> None:
+    """The round ends while sixteen requests run, and all of these are refused before another one starts."""
+    server = Manual(64)
+    server.end(server.start()[:16], End.ANSWERED)
+    tickets = server.start()
+    server.end(tickets[:4], End.ANSWERED)  # with these four, as many have succeeded as may run
+    assert (server.load.running, server.load.jobs) == (16, 40)
+    announced = server.end(tickets[4:], End.UNWELL)
+    assert [(it.before, it.after < it.before) for it in announced] == [(40, True)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_order_of_ends_takes_it_out_of_its_bounds_or_stops_it(seed: int) -> None:
+    chance = random.Random(seed)
+    server = Manual(jobs := chance.choice((1, 2, 8, 64, 512)))
+    tickets: list[Ticket] = []
+    for _ in range(400):
+        tickets += server.start(chance.randint(1, jobs))
+        chance.shuffle(tickets)
+        ends = chance.choices(list(End), (5, 1, 1, 1), k=chance.randint(0, len(tickets)))
+        for end in ends:
+            server.end([tickets.pop()], end, chance.choice((None, None, 0.0, 0.5)))
+        assert server.load.running == len(tickets) <= jobs
+        assert 1 <= server.load.jobs <= jobs
+        assert (server.load.wait_s(server.now_s) == math.inf) == (server.load.running >= server.load.jobs)
+        if chance.random() < 0.05:
+            server.load.restart(server.now_s)
+        server.now_s += chance.choice((0.0, 0.01, 10.0))
+
+
 def test_it_never_falls_below_one_and_grows_again_from_there() -> None:
     server = Manual(8)
     for _ in range(30):

@@ -135,19 +135,45 @@ def test_each_kind_of_failure_is_reported_in_one_line_with_five_names(
     assert json.loads(said[4])["failed"] == {"refused": 20}
 
 
-def test_probes_come_after_pauses_that_double_to_thirty_seconds() -> None:
-    outage, now_s, pauses = Outage(lambda: 0.0), 0.0, []
+def probe_times(outage: Outage, until_s: float) -> list[float]:
+    """Return when the requests probe a server that is away from 0 on for so many seconds."""
+    now_s, times = 0.0, []
     outage.begin(now_s)
-    for _ in range(9):
-        wait_s = outage.wait_s(now_s)
-        pauses.append(wait_s)
-        now_s += wait_s
+    while now_s < until_s:
+        now_s += outage.wait_s(now_s)
         outage.probe = object()
         assert outage.wait_s(now_s) == float("inf")
-        outage.fail_probe(now_s, last_s=float("inf"))
-    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
-    assert outage.end(now_s) == sum(pauses)
+        times.append(now_s)
+        if now_s < until_s:
+            outage.fail_probe(now_s, last_s=float("inf"))
+    return times
+
+
+def test_the_pause_before_a_probe_is_a_quarter_of_the_outage_so_far_and_at_most_thirty_seconds() -> None:
+    times = probe_times(Outage(lambda: 0.0), 600.0)
+    assert times[:6] == [0.5, 1.0, 1.5, 2.0, 2.5, 3.125]
+    assert [later - earlier for earlier, later in itertools.pairwise(times[-3:])] == [30.0, 30.0]
+    assert len(times) < 40
+
+
+@pytest.mark.parametrize("away_s", [1.0, 3.0, 6.0, 20.0, 120.0, 3600.0])
+def test_the_end_of_an_outage_is_noticed_soon(away_s: float) -> None:
+    outage = Outage(lambda: 1.0)  # the longest pauses
+    last_s = probe_times(outage, away_s)[-1]
+    assert last_s - away_s <= min(33.0, max(0.55, 0.275 * away_s))
+    assert outage.end(last_s) == last_s
     assert not outage.is_on
+
+
+def test_an_answer_to_an_older_request_brings_the_next_probe_forward() -> None:
+    """The server may have refused what was beyond its limit of requests at once: now one of them has ended."""
+    outage = Outage(lambda: 0.0)
+    outage.begin(0.0)
+    outage.fail_probe(20.0, last_s=float("inf"))
+    assert outage.wait_s(20.0) == 5.0
+    outage.note_reply(21.0)
+    assert outage.wait_s(21.0) == 0.5
+    assert outage.is_on
 
 
 def test_the_last_probe_comes_when_the_patience_ends() -> None:

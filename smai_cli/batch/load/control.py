@@ -1,7 +1,9 @@
-"""The load of one model: how many of its requests run at once, and when the next one may start. No threads, no waiting.
+"""The load of one model: how many of its requests run at once, and when the next one may start.
 
 A 429 says that requests come too fast: many of them space the starts. Any other refusal says that something on the
-server is unwell: only a large share of them changes how many run at once. A Retry-After holds all starts of the model.
+server is unwell: only a large share of them changes how many run at once. A Retry-After delays all starts of the model.
+
+Nothing here waits or knows threads.
 """
 
 import math
@@ -66,9 +68,9 @@ class LoadControl:
 
     def wait_s(self, now_s: float) -> float:
         """Return in how many seconds one more may start; infinite if not before one has ended."""
-        if not self._concurrency.has_room:
+        if self._concurrency.running >= self._concurrency.level:
             return math.inf
-        return max(self._opens_s - now_s, self._spacing.wait_s(now_s) if self._adapts else 0.0)
+        return self._spacing.wait_s(now_s) if self._adapts else self._opens_s - now_s
 
     def start(self, now_s: float) -> Ticket:
         """Count a request that starts."""
@@ -82,7 +84,8 @@ class LoadControl:
         if end is End.ANSWERED:
             self._concurrency.succeed(ticket.cuts)
             return None
-        self._spacing.refuse()
+        if end is End.TOO_MANY:  # the others came at a rate that was allowed
+            self._spacing.refuse()
         if end is End.UNRELATED:
             self._concurrency.running -= 1
             return None
@@ -117,8 +120,8 @@ class LoadControl:
 
     def _announce(self, pause_s: float, before: int, rate: float | None) -> Episode | None:
         """Return the episode; a level that hardly falls is not worth one: the refusals may be chance."""
-        if not self._is_announced and self.jobs <= self._level_before * KEPT:
-            self._is_announced, before = True, self._level_before
-        elif not pause_s and rate is None:
+        has_fallen = not self._is_announced and self.jobs <= self._level_before * KEPT
+        if not (has_fallen or pause_s or rate is not None):
             return None
-        return Episode(pause_s, before, self.jobs, rate)
+        self._is_announced = True  # what follows from the same cut is not another episode
+        return Episode(pause_s, self._level_before if has_fallen else before, self.jobs, rate)

@@ -1,16 +1,19 @@
-"""The time in which the server is away: one request at a time probes it, with pauses that double."""
+"""The time in which the server is away: one request at a time probes it, with pauses that grow."""
 
 import math
 from collections.abc import Callable
 
-_FIRST_PAUSE_S = 0.5
+# A pause takes this share of the outage so far. So the end of an outage of 6 s is noticed within 2 s, and one of ten
+# minutes still takes less than 40 probes. Pauses that double notice the end only after twice the time.
+_SHARE = 0.25
+_SHORTEST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
-# By how much a pause is longer at most, so that several batches do not probe together.
+# By how much a pause may be longer, so that several batches do not probe together.
 _SPREAD = 0.1
 
 
 class Outage:
-    """Whether the server is away, since when, and when the next request may probe it. Times are in seconds.
+    """An outage: whether the server is away, since when, and when the next request may probe it. Times are in seconds.
 
     `probe` is the request that probes it now, `has_failed` says that one has failed, `is_reported` that the user knows.
     `spread` returns a number from 0 to 1. Not for several threads at once: the schedule has the lock.
@@ -22,7 +25,7 @@ class Outage:
         self.is_reported = False
         self._spread = spread
         self._since_s: float | None = None
-        self._pause_s = 0.0
+        self._last_reply_s = 0.0
         self._probe_s = math.inf
 
     @property
@@ -32,15 +35,22 @@ class Outage:
 
     def begin(self, now_s: float) -> None:
         """Note that the server is away from now on."""
-        self._since_s, self._pause_s, self.is_reported = now_s, _FIRST_PAUSE_S, False
-        self.has_failed = False
-        self._plan(now_s, math.inf)
+        self._since_s, self.is_reported, self.has_failed = now_s, False, False
+        self._probe_s = math.inf
+        self.note_reply(now_s)
+
+    def note_reply(self, now_s: float) -> None:
+        """Note an answer to a request that started before the outage: the pauses begin anew.
+
+        If the server has a limit of requests at once and is not away, it may accept another one after an answer.
+        """
+        self._last_reply_s = now_s
+        self._probe_s = min(self._probe_s, now_s + self._pause_s(now_s))
 
     def fail_probe(self, now_s: float, last_s: float) -> None:
-        """Note that a probe has failed: the next one comes after twice the pause, but not later than `last_s`."""
-        self.has_failed = True
-        self._pause_s = min(_LONGEST_PAUSE_S, self._pause_s * 2)
-        self._plan(now_s, last_s)
+        """Note that a probe has failed: the next one comes after a pause, but not later than `last_s`."""
+        self.has_failed, self.probe = True, None
+        self._probe_s = min(now_s + self._pause_s(now_s), max(now_s, last_s))
 
     def wait_s(self, now_s: float) -> float:
         """Return in how many seconds a request may probe the server; infinite while one does."""
@@ -52,7 +62,6 @@ class Outage:
         self._since_s, self.probe = None, None
         return away_s
 
-    def _plan(self, now_s: float, last_s: float) -> None:
-        self.probe = None
-        pause_s = self._pause_s * (1 + self._spread() * _SPREAD)
-        self._probe_s = min(now_s + pause_s, max(now_s, last_s))
+    def _pause_s(self, now_s: float) -> float:
+        pause_s = min(_LONGEST_PAUSE_S, max(_SHORTEST_PAUSE_S, (now_s - self._last_reply_s) * _SHARE))
+        return pause_s * (1 + self._spread() * _SPREAD)

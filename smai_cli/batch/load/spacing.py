@@ -1,7 +1,8 @@
 """When the next request may start: as fast as the server lets requests through, and a little faster to try.
 
-Additive increase and multiplicative decrease (Chiu and Jain 1989; TCP, RFC 5681) of starts a second in place of bytes
-under way. The increase goes by starts, so that one start a second and a hundred are cut equally often.
+Additive increase and multiplicative decrease (Chiu and Jain 1989; TCP, RFC 5681), of starts a second instead of bytes
+under way. The increase goes by starts, so that limits of one start a second and of a hundred are exceeded equally
+often.
 """
 
 import math
@@ -9,11 +10,15 @@ from collections import deque
 
 from smai_cli.batch.load.concurrency import FIRST, KEPT, SAMPLE
 
-# A shorter time says nothing about a rate: the first answers come in a burst.
+# A shorter time does not show a rate: the first answers come in a burst.
 _SHORTEST_S = 0.25
-# Of several batches on one limit, the one that got less must gain on the others (Chiu and Jain). A second raises its
-# rate as much as so many starts do; and far below its best rate, of which each cut takes a twentieth, it rises faster.
-_BY_TIME = 0.5
+# Before the first cut a start may come this many times as fast as the last ones were accepted, so that a limit is not
+# found by a burst of refusals. TCP in Linux paces slow start by the same factor (tcp_pacing_ss_ratio).
+_SEARCH_GAIN = 2.0
+# A second raises the rate as much as this many starts do, or a limit of one start a second takes too long to find.
+_BY_TIME = 0.25
+# The best rate that was measured is remembered, and each cut takes a twentieth of it. Far below it the rate rises
+# faster: of several batches on one limit, the one that got less must gain on the others (Chiu and Jain).
 _REMEMBERED = 0.95
 
 
@@ -21,10 +26,11 @@ class Spacing:
     """The time between two starts. All times are in seconds, on a clock of the caller."""
 
     def __init__(self) -> None:
+        self.rate = 2.0 * FIRST  # how many requests may start in a second
         self._next_s = 0.0
-        self._limit = 2.0 * FIRST  # the rate, in starts a second, that was too fast; at first one to begin with
-        self._is_searching = True
-        self._least = 0.0  # no lower limit is believed at the first cut, when little was measured
+        self._limit = self.rate  # the rate that was too fast, by the last cut
+        self._is_searching = True  # until the first cut
+        self._least = 0  # no lower limit is believed at the first cut, when little was measured
         self._best = 0.0  # the best rate that many starts have proved, and less after each cut
         self._cycle = 2.0 * SAMPLE  # starts after a cut until the rate is that limit again
         self._step = 0.0  # starts since the cut that the spacing delayed
@@ -35,30 +41,27 @@ class Spacing:
         self._asked_s = 0.0
         self._moments: deque[tuple[float, int, float]] = deque()
 
-    @property
-    def rate(self) -> float:
-        """How many requests may start in a second."""
-        if self._is_searching:  # until the first cut each start raises it by as much as a cut takes
-            return self._limit * math.pow(1 / KEPT, min(self._step, 100.0))
-        return self._limit * (KEPT + (1 - KEPT) * self._step / self._cycle)
-
     def wait_s(self, now_s: float) -> float:
         """Return in how many seconds one more may start."""
-        self._was_delayed = self._was_delayed or self._next_s > now_s
+        if self._next_s > now_s:
+            self._was_delayed = True
         return self._next_s - now_s
 
     def start(self, now_s: float) -> int:
         """Count a request that starts; return its number."""
         self._number += 1
-        if self._was_delayed or self._is_searching:  # a rate that is not used up is not proved
-            self._step += 1 + _BY_TIME / self.rate
         moments = self._moments
         if not moments:
             moments.append((now_s, 0, 0.0))
         self._accepted += 1
         moments.append((now_s, self._accepted, self._asked_s))
-        while len(moments) > 1 and now_s - moments[1][0] >= _SHORTEST_S and self._accepted - moments[1][1] >= SAMPLE:
+        while self._accepted - moments[1][1] >= SAMPLE and now_s - moments[1][0] >= _SHORTEST_S:
             moments.popleft()
+        if self._is_searching:
+            self.rate = max(self._limit, _SEARCH_GAIN * self._measure(now_s))
+        elif self._was_delayed:  # a rate that is not used up is not proved
+            self._step += 1 + _BY_TIME / self.rate
+            self._follow_cycle()
         # A late wake-up is made up for.
         is_due = self._was_delayed and now_s - self._next_s < _SHORTEST_S
         self._next_s = (self._next_s if is_due else now_s) + 1 / self.rate
@@ -79,11 +82,11 @@ class Spacing:
 
         `pause_s` is how long the server asks to wait; None if it does not.
         """
-        rate, measured = self.rate, self._measure(now_s)
+        measured = self._measure(now_s)
         is_new = number > self.last_cut
         if is_new:
-            self._least = 2.0 * FIRST if self._is_searching else 0.0
-            self._limit = self._find_limit(rate, max(measured, self._least), pause_s)
+            self._least = FIRST if self._is_searching else 0
+            self._limit = self._find_limit(max(measured, self._least), pause_s)
             if self._accepted - self._moments[0][1] >= SAMPLE / 2:
                 self._best = max(self._best, measured)
             if self._best:
@@ -92,19 +95,25 @@ class Spacing:
             # A pause costs no more than the cut.
             pause = (pause_s or 0.0) * self._limit / (1 - KEPT)
             self._cycle = 2 * SAMPLE * (max(0.25, self._limit / self._best) if self._best else 1.0) + pause
-        elif pause_s is None and self._step == 0 and self._limit > measured * 4 / 3:
+        elif pause_s is None and self._number == self.last_cut and self._limit > measured / KEPT:
             self._limit = max(measured, self._least)  # more of the same burst were refused
+        self._follow_cycle()
         self._next_s = max(self._next_s, now_s + 1 / self.rate)
         return is_new
 
-    def _find_limit(self, rate: float, measured: float, pause_s: float | None) -> float:
-        """Return the rate that the server lets through, as far as `rate` and what was `measured` show it."""
-        if rate > measured * 4 / 3:  # a cut would not be enough
+    def _follow_cycle(self) -> None:
+        """Raise the rate after a cut: to the limit in a cycle, and beyond it faster (CUBIC, RFC 9438)."""
+        x = self._step / self._cycle
+        self.rate = self._limit * (KEPT + (1 - KEPT) * (x if x < 1 else x * x))
+
+    def _find_limit(self, measured: float, pause_s: float | None) -> float:
+        """Return the rate that the server lets through, as far as the present rate and what was `measured` show it."""
+        if self.rate > measured / KEPT:  # a cut would not be enough
             # With a Retry-After one refusal is enough for a cut, and little was measured by then.
-            return measured if pause_s is None or self._is_searching else math.sqrt(rate * measured)
-        if rate < self._limit and not self._is_searching:  # sooner than last time (RFC 9438, section 4.7)
-            return rate * 7 / 8
-        return rate
+            return measured if pause_s is None or self._is_searching else math.sqrt(self.rate * measured)
+        if self.rate < self._limit and not self._is_searching:  # sooner than last time: fast convergence, RFC 9438
+            return self.rate * (1 + KEPT) / 2
+        return self.rate
 
     def _measure(self, now_s: float) -> float:
         """Return how many starts a second were accepted lately, without the pauses that the server asked for."""
