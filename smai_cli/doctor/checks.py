@@ -16,6 +16,7 @@ from smai_cli.common.clocks import Clocks, result_within
 from smai_cli.common.shortages import failure_of
 from smai_cli.common.text import escaped, on_a_line, one_line
 from smai_cli.errors import ClockError, ConnectError, SmaiError
+from smai_cli.http import tcp
 from smai_cli.http.tls import tls_context
 
 if TYPE_CHECKING:
@@ -168,67 +169,28 @@ def proxy_hop(url: str) -> Hop:
     return Hop(host, port, parts.scheme == "https", is_proxy=True)
 
 
-class Address(NamedTuple):
-    """One of the addresses of a host, as the socket module has it."""
-
-    family: int
-    place: Any
-
-    @property
-    def host(self) -> str:
-        """The address without its port."""
-        return str(self.place[0])
-
-
-def resolve(hop: Hop, clocks: Clocks) -> list[Address]:
+def resolve(hop: Hop, clocks: Clocks) -> list[tcp.Address]:
     """Return the addresses of the host, at least one. Raises ConnectError or ClockError."""
     try:
-        found = _within(
+        return _within(
             clocks,
             f"no name server told where {hop.title} is",
-            lambda: socket.getaddrinfo(hop.host, hop.port, type=socket.SOCK_STREAM),
+            lambda: tcp.resolve(hop.host, hop.port, tcp.Cancellation()),
         )
     except (OSError, ValueError) as exc:  # a name that IDNA does not know is a ValueError
-        raise ConnectError(f"could not resolve {hop.title}: {_reason(exc)}", hop.hint) from exc
-    return list(dict.fromkeys(Address(family, place) for family, _, _, _, place in found))
+        raise ConnectError(f"could not resolve {hop.title}: {reason_of(exc)}", hop.hint) from exc
 
 
-class Reached(NamedTuple):
-    """A TCP connection, its address, and what was wrong with those that were tried before."""
-
-    connection: socket.socket
-    address: Address
-    others: list[str]
-
-
-def connect(hop: Hop, addresses: list[Address], clocks: Clocks) -> Reached:
+def connect(hop: Hop, addresses: list[tcp.Address], clocks: Clocks) -> tcp.Reached:
     """Connect to the first address that answers. Raises ConnectError or ClockError."""
     to = f"{hop.title} port {hop.port}"
+    end_s = time.monotonic() + _limit_s(clocks)
     try:
-        return _within(clocks, f"{to} did not answer", lambda: _connected(addresses, _limit_s(clocks)))
+        return _within(clocks, f"{to} did not answer", lambda: tcp.connect(addresses, end_s, tcp.Cancellation()))
     except OSError as exc:
-        hint = hop.hint if hop.is_proxy else "check --base-url and whether the server runs"
-        raise ConnectError(f"could not connect to {to}: {_reason(exc)}", hint) from exc
-
-
-def _connected(addresses: list[Address], limit_s: float) -> Reached:
-    """Try the addresses in turn, each for its share of what is left of the time. Raises OSError of the last."""
-    end_s = time.monotonic() + limit_s
-    others = []
-    for number, address in enumerate(addresses, 1):
-        share_s = (end_s - time.monotonic()) / (len(addresses) - number + 1)
-        plain = socket.socket(address.family, socket.SOCK_STREAM)
-        try:
-            plain.settimeout(None if share_s == math.inf else max(share_s, 0.001))
-            plain.connect(address.place)
-        except OSError as exc:
-            plain.close()
-            if number == len(addresses):
-                raise
-            others.append(f"{address.host}: {_reason(exc)}")
-        else:
-            return Reached(plain, address, others)
-    raise OSError("no address")
+        is_refused = isinstance(exc, ConnectionRefusedError) and not hop.is_proxy
+        hint = "is the server running?" if is_refused else hop.hint
+        raise ConnectError(f"could not connect to {to}: {reason_of(exc)}", hint) from exc
 
 
 def shake_hands(hop: Hop, plain: socket.socket, ca_file: str | None, clocks: Clocks) -> Found:
@@ -247,8 +209,8 @@ def shake_hands(hop: Hop, plain: socket.socket, ca_file: str | None, clocks: Clo
         from smai_cli.http.failures import tls_error  # the words that a run has for it
 
         if isinstance(exc, (ssl.SSLError, ValueError)):
-            raise tls_error(_reason(exc), f"http://{hop.host}:{hop.port}") from exc
-        raise ConnectError(f"{hop.title} dropped the TLS handshake: {_reason(exc)}", hop.hint) from exc
+            raise tls_error(reason_of(exc), f"http://{hop.host}:{hop.port}") from exc
+        raise ConnectError(f"{hop.title} dropped the TLS handshake: {reason_of(exc)}", hop.hint) from exc
     expires_s = ssl.cert_time_to_seconds(certificate["notAfter"])
     days = int((expires_s - time.time()) // _DAY_S)
     until = time.strftime("%Y-%m-%d", time.gmtime(expires_s))
@@ -304,6 +266,6 @@ def _within(clocks: Clocks, late: str, work: Callable[[], _T]) -> _T:
     )
 
 
-def _reason(exc: Exception) -> str:
+def reason_of(exc: Exception) -> str:
     """Return the system's words."""
     return one_line((exc.strerror if isinstance(exc, OSError) else None) or str(exc) or type(exc).__name__, 200)

@@ -121,10 +121,11 @@ class Address(Frozen):
 
 
 class Reached(Frozen):
-    """A TCP connection, and the address that it came from."""
+    """A TCP connection, its address, and why those that were tried before took none."""
 
     connection: socket.socket
     address: Address
+    others: "tuple[tuple[Address, OSError], ...]" = ()
 
 
 # Which addresses have answered in this process, and which have not. Only the order of the tries hangs on it.
@@ -163,7 +164,7 @@ def connect(
     Each address but the last gets half of the time that is left, so that a dead one leaves enough for the next.
     `options` are set on the socket. Raises the OSError of the last address, a TimeoutError where it did not answer.
     """
-    failure = OSError("no address")
+    others: list[tuple[Address, OSError]] = []
     for number, address in enumerate(addresses, 1):
         left_s = end_s - time.monotonic()
         trace(f"connecting to {address.host} port {address.place[1]}")
@@ -172,13 +173,13 @@ def connect(
         except OSError as exc:
             note(address, cancellation, answered=False)
             cancellation.check()
-            failure = exc
+            others.append((address, exc))
             if number < len(addresses):
                 trace(f"no connection to {address.host}: {exc.strerror or exc}")
         else:
             note(address, cancellation, answered=True)
-            return Reached(connection=connection, address=address)
-    raise failure
+            return Reached(connection=connection, address=address, others=tuple(others))
+    raise others[-1][1] if others else OSError("no address")
 
 
 def note(address: Address, cancellation: Cancellation, *, answered: bool) -> None:

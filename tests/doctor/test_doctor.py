@@ -179,8 +179,8 @@ def test_a_refused_port_is_3(doctor: Doctor) -> None:
     told = doctor(None, "--base-url", NOWHERE)
     assert (told.status, told.failed, told.unchecked) == (3, ["tcp"], ["ca", "tls", "models", "model"])
     what = "could not connect to 127.0.0.1 port 1: Connection refused"
-    assert told.lines["tcp"] == f"FAIL  tcp: {what}; check --base-url and whether the server runs"
-    assert told.stderr == "smai: 1 of 7 checks failed; check --base-url and whether the server runs\n"
+    assert told.lines["tcp"] == f"FAIL  tcp: {what}; is the server running?"
+    assert told.stderr == "smai: 1 of 7 checks failed; is the server running?\n"
 
 
 @pytest.mark.parametrize("host", ["nosuch.invalid", f"{'a' * 63}.{'b' * 63}.invalid", "caf\u00e9.invalid"])

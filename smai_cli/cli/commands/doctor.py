@@ -21,15 +21,14 @@ from smai_cli.config.endpoint import DEFAULT_MODEL, Endpoint, find_ca_file, find
 from smai_cli.config.key_source import FOREIGN_KEY_HINT, find_key, foreign_key, variable_of_smai
 from smai_cli.config.places import CA_VARIABLES
 from smai_cli.doctor.checks import (
-    Address,
     Check,
     Checks,
     Found,
     Hop,
     NotNeededError,
-    Reached,
     connect,
     proxy_hop,
+    reason_of,
     resolve,
     server_hop,
     shake_hands,
@@ -38,6 +37,7 @@ from smai_cli.doctor.checks import (
 from smai_cli.doctor.log import check_log, is_named
 from smai_cli.doctor.setup import find_configuration, find_versions
 from smai_cli.errors import SmaiError, UsageError
+from smai_cli.http import tcp
 from smai_cli.output.descriptors import Output
 
 if TYPE_CHECKING:
@@ -130,8 +130,8 @@ class _Examination:
     endpoint: Endpoint
     hop: Hop
     ca_file: str | None = None
-    reached: Reached
-    addresses: list[Address]
+    reached: tcp.Reached
+    addresses: list[tcp.Address]
     models: "list[Model]"
     typed_model: Value | None = None
     has_verdict = False
@@ -268,7 +268,8 @@ class _Examination:
         self.reached = connect(self.hop, self.addresses, self._clocks)
         if not self.hop.is_tls:
             self.reached.connection.close()
-        others = f"; before it {', '.join(self.reached.others)}" if self.reached.others else ""
+        tried = [f"{address.host}: {reason_of(exc)}" for address, exc in self.reached.others]
+        others = f"; before it {', '.join(tried)}" if tried else ""
         return Found(
             f"{self.reached.address.host} port {self.hop.port}{' of the proxy' if self.hop.is_proxy else ''}{others}"
         )
