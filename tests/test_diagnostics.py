@@ -1,6 +1,6 @@
 """Every message that can reach a user, in one table: its exit status, what happened, and what to do next.
 
-The table is diagnostics.txt beside this file. After a change of a message: python tests/test_diagnostics.py
+The table is diagnostics.txt, next to this file. After a change of a message: python tests/test_diagnostics.py
 """
 
 import ast

@@ -24,7 +24,7 @@ SOURCES = sorted((ROOT / "smai_cli").rglob("*.py"))
 CONTEXT = click.Context(smai, info_name="smai", **smai.context_settings)
 NAMES = smai.list_commands(CONTEXT)
 PAGES = ["smai", *(f"smai-{name}" for name in NAMES)]
-# Pages about no command of their own, in section 7, each with the pages that it is about.
+# Pages in section 7, which are not about one command, each with the pages that it belongs to.
 GUIDES = {"smai-servers": ["smai", "smai-ask", "smai-decode", "smai-doctor"], "smai-engines": ["smai", "smai-batch"]}
 SECTIONS = [
     "NAME",
@@ -61,7 +61,7 @@ def displays(page: str, name: str) -> list[str]:
 
 
 def items(text: str) -> list[tuple[str, str]]:
-    """Return each item of the lists in `text`: what stands behind `.It`, and the lines below it."""
+    """Return each item of the lists in `text`: the text after `.It`, and the lines below it."""
     return re.findall(r"^\.It (.*)\n((?:(?!\.It |\.El).*\n)*)", text, re.MULTILINE)
 
 
@@ -121,7 +121,7 @@ OPTIONS = [
 ]
 
 
-def test_every_command_has_a_page_and_no_page_is_left_over() -> None:
+def test_every_command_has_a_page_and_there_is_no_other_page() -> None:
     assert set((ROOT / "man").iterdir()) == {file_of(page) for page in [*PAGES, *GUIDES]}
 
 
@@ -139,7 +139,7 @@ def test_smai_1_lists_every_command_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_help_says_of_a_command_what_the_command_says_of_itself(name: str) -> None:
+def test_the_summary_of_a_command_is_the_first_line_of_its_help(name: str) -> None:
     assert COMMANDS[name] == command_of(f"smai-{name}").get_short_help_str(limit=200)
 
 
@@ -149,7 +149,7 @@ def test_a_page_refers_to_every_other_page(page: str) -> None:
 
 
 @pytest.mark.parametrize(("guide", "page"), [(guide, page) for guide, pages in GUIDES.items() for page in pages])
-def test_a_guide_and_the_pages_that_it_is_about_refer_to_each_other(guide: str, page: str) -> None:
+def test_a_guide_and_its_pages_refer_to_each_other(guide: str, page: str) -> None:
     assert f"{guide} 7" in re.findall(r"^\.Xr (\S+ \d)", section(page, "SEE ALSO"), re.MULTILINE)
     assert f"{page} 1" in re.findall(r"^\.Xr (\S+ \d)", section(guide, "SEE ALSO"), re.MULTILINE)
 
@@ -162,7 +162,7 @@ def test_a_page_has_the_sections_of_a_manual_in_their_order(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", [*PAGES, *GUIDES])
-def test_mandoc_has_nothing_to_warn_of(page: str) -> None:
+def test_mandoc_prints_no_warning(page: str) -> None:
     mandoc = shutil.which("mandoc")
     if mandoc is None:
         pytest.skip("mandoc is not installed")
@@ -180,7 +180,7 @@ def test_every_option_is_described_in_the_page_of_its_command(page: str, option:
 
 
 @pytest.mark.parametrize(("page", "option"), OPTIONS)
-def test_every_option_stands_in_the_synopsis(page: str, option: click.Option) -> None:
+def test_every_option_is_in_the_synopsis(page: str, option: click.Option) -> None:
     assert set(names_of(option)) & set(flags(section(page, "SYNOPSIS")))
 
 
@@ -220,14 +220,14 @@ def test_the_options_of_a_page_are_in_the_groups_of_help(page: str) -> None:
 
 
 @pytest.mark.parametrize(("page", "option"), OPTIONS)
-def test_an_option_takes_an_argument_in_the_page_exactly_if_it_does(page: str, option: click.Option) -> None:
+def test_the_page_shows_an_argument_exactly_for_options_that_take_one(page: str, option: click.Option) -> None:
     head = next(head for head, _ in items(section(page, "DESCRIPTION")) if flags(head) == names_of(option))
     takes_one = not (option.is_flag or option.count)
     assert (" Ar " in head) == takes_one
 
 
 @pytest.mark.parametrize(("page", "option"), OPTIONS)
-def test_the_default_in_help_stands_in_the_page(page: str, option: click.Option) -> None:
+def test_the_default_in_help_is_in_the_page(page: str, option: click.Option) -> None:
     body = description(page, option)
     shown = re.findall(r"\[default: ([^\];]+)", option.help or "")
     if option.show_default:
@@ -237,12 +237,12 @@ def test_the_default_in_help_stands_in_the_page(page: str, option: click.Option)
 
 
 @pytest.mark.parametrize(("page", "option"), OPTIONS)
-def test_the_words_that_an_option_takes_stand_in_the_page(page: str, option: click.Option) -> None:
+def test_the_words_that_an_option_takes_are_in_the_page(page: str, option: click.Option) -> None:
     words = option.type.choices if isinstance(option.type, click.Choice) else ()
     assert set(words) <= set(re.findall(r"^\.Cm (\S+)", description(page, option), re.MULTILINE))
 
 
-def test_the_default_server_stands_in_the_page() -> None:
+def test_the_default_server_is_in_the_page() -> None:
     base_url = next(option for option in options("smai-ask") if "--base-url" in option.opts)
     assert f".Lk {DEFAULT_BASE_URL} .\n" in description("smai-ask", base_url)
 
@@ -274,7 +274,7 @@ def test_a_page_says_how_a_shell_shows_death_by_a_signal(page: str) -> None:
     assert all(word in text for word in ("SIGINT", "SIGPIPE", "SIGTERM", "130", "141", "143"))
 
 
-def test_every_environment_variable_in_the_code_stands_in_smai_ask_1_and_no_other() -> None:
+def test_every_environment_variable_in_the_code_is_in_smai_ask_1_and_no_other() -> None:
     in_code = {name for path in SOURCES for name in VARIABLE.findall(path.read_text(encoding="utf-8"))}
     heads = [head for head, _ in items(section("smai-ask", "ENVIRONMENT")) if head.startswith("Ev ")]
     in_page = {name for head in heads for name in VARIABLE.findall(head)}
@@ -283,7 +283,7 @@ def test_every_environment_variable_in_the_code_stands_in_smai_ask_1_and_no_othe
     assert {name for name in in_page if name.startswith("SMAI_")} <= in_code
 
 
-def test_every_field_of_the_json_summary_stands_in_smai_ask_1() -> None:
+def test_every_field_of_the_json_summary_is_in_smai_ask_1() -> None:
     outcome = Outcome()
     outcome.end(UsageError("no"))
     summary = json.loads(summary_json(outcome))
@@ -296,7 +296,7 @@ def test_every_field_of_the_json_summary_stands_in_smai_ask_1() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_message_under_diagnostics_is_one_that_smai_says(page: str) -> None:
+def test_every_message_under_diagnostics_is_in_the_code(page: str) -> None:
     said = literals()
     for head, _ in items(section(page, "DIAGNOSTICS")):
         assert head.startswith("smai: ")
@@ -335,7 +335,7 @@ def test_the_contributor_guide_names_every_package_and_only_files_that_exist() -
 @pytest.mark.parametrize(
     "name", ["README.md", ".github/CONTRIBUTING.md", ".github/SECURITY.md", "tests/benchmarks/README.md"]
 )
-def test_every_link_to_a_file_leads_to_one(name: str) -> None:
+def test_every_link_to_a_file_works(name: str) -> None:
     file = ROOT / name
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", file.read_text(encoding="utf-8"))
     assert links

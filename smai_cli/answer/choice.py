@@ -11,7 +11,7 @@ from smai_cli.errors import ANSWER_FAILURES
 # How many plain deltas are collected before they are added to the text so far: hashing each by itself takes 2 % of the
 # time of a decode (tests/benchmarks/bench.py, decode).
 _COLLECTED = 256
-_OTHER_CHOICE = UnreadPart(Unread.TEXT, "a second answer, where one was asked for,")
+_OTHER_CHOICE = UnreadPart(Unread.TEXT, "a second answer, although one was requested,")
 _CONTRADICTION = UnreadPart(Unread.TEXT, "a repetition of the text that differs from it")
 _LOST_TEXT = UnreadPart(Unread.TEXT, "a part of the text that was announced and did not arrive")
 _LOST_CALL = UnreadPart(Unread.CALL, "a tool call without its end")

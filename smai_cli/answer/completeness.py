@@ -247,11 +247,11 @@ class Completeness:
     def _undelivered(self, reading: Reading, needs: Collection[Unread]) -> SmaiError | None:
         """Return the failure of an answer that ended well and of which a part could not be read or delivered."""
         if lost := self._lost(reading, needs):
-            what = f"the server says that the answer is complete, and smai cannot read a part of it: {lost[0]}"
+            what = f"the server says that the answer is complete, but smai cannot read a part of it: {lost[0]}"
             return BrokenError(what, "--raw shows what came", again=Again.NEVER)
         if Unread.MEDIA in needs and Unread.MEDIA in self._unread:
             media = self._unread[Unread.MEDIA]
-            return RefusedError(f"the answer holds {media}, which is not text", "--raw or --jsonl delivers it")
+            return RefusedError(f"the answer contains {media}, which is not text", "--raw or --jsonl delivers it")
         return None
 
     def _lost(self, reading: Reading, needs: Collection[Unread]) -> list[str]:
@@ -274,7 +274,7 @@ class Completeness:
 
     def _unannounced(self) -> BrokenError:
         """Return the failure of an answer whose end the server did not say, or not so that it can be believed."""
-        hint = "what came is not the whole answer"
+        hint = "the output is not the whole answer"
         if self._is_in_one_piece:
             what = "the answer has no finish_reason"
         elif any(choice.has_ended and not choice.is_final for choice in self._choices()):
@@ -286,7 +286,7 @@ class Completeness:
         else:
             what = "the stream ended with [DONE], but without finish_reason"
         if self._is_done and self._has_delta:
-            hint = "it may not be complete; --accept done takes the answers of a server that never says more"
+            hint = "it may be incomplete; --accept done is for a server that never sends a reason"
         return BrokenError(what, hint)
 
 
@@ -295,7 +295,7 @@ def emptiness(characters: int) -> BrokenError:
 
     It was billed: whether it is worth another one is not for smai to decide.
     """
-    what = "the answer is nothing but white space" if characters else "the answer is empty"
+    what = "the answer is only white space" if characters else "the answer is empty"
     return BrokenError(what, "ask again, or leave --fail-empty out", again=Again.NEVER)
 
 
@@ -311,6 +311,6 @@ def _shortfall(reason: str) -> SmaiError:
     shown = one_line(reason)
     return BrokenError(
         f"the answer ended with finish_reason {shown}",
-        f"that does not mean complete; --accept {quote(shown)} takes it",
+        f"that does not mean complete; --accept {quote(shown)} accepts it",
         again=Again.HELD_BACK if word == "error" else Again.NEVER,
     )

@@ -143,7 +143,7 @@ class Batch:
             return failure
         if missing:
             return UsageError(
-                f"the input has changed while it was read: {missing} lines were not asked", "run it again with --resume"
+                f"the input changed during the run: {missing} lines were not sent", "run again with --resume"
             )
         return None
 
@@ -283,7 +283,7 @@ class Batch:
         if limit is not None and used >= limit:
             self._schedule.close(
                 _TokenLimitError(
-                    f"{used} tokens are used, and --token-limit is {limit}", "with -o, --resume asks the rest"
+                    f"{used} tokens are used, and --token-limit is {limit}", "with -o, --resume sends the rest"
                 )
             )
 
@@ -300,10 +300,12 @@ class _TokenLimitError(SmaiError):
     status, kind = Status.USAGE, "usage"
 
 
-_NO_FAILURE = RefusedError("there is no answer", "ask the line again")
+_NO_FAILURE = RefusedError("the line has no answer", "ask it again")
 
 
 def _halted(job: Job, error: SmaiError) -> SmaiError:
     """Return the failure that --halt makes the end of the run."""
     name = shown_line(job.asked.number, job.asked.id)
-    return error.replaced(what=f"halted: {name}: {error.what}", hint="--halt said so; with -o, --resume goes on")
+    return error.replaced(
+        what=f"halted: {name}: {error.what}", hint="--halt ended the run; with -o, --resume continues it"
+    )

@@ -88,7 +88,7 @@ class Feed:
                         bad.append(_told(number, error))
             if bad:
                 more = f"; {count - len(bad)} more" if count > len(bad) else ""
-                raise UsageError(f"{self._source.name}: {'; '.join(bad)}{more}", "nothing was asked; mend the lines")
+                raise UsageError(f"{self._source.name}: {'; '.join(bad)}{more}", "nothing was sent; fix the lines")
             if not len(self.plan) and not self._source.may_be_empty:
                 raise no_lines(self._source)
         self._jobs = self._all()
@@ -114,7 +114,7 @@ class Feed:
             if place == len(self._contents):
                 return
             if self._is_changed(place, number, data):
-                raise _changed(f"line {number} is another one")
+                raise _changed(f"line {number} differs")
         if place + 1 < len(self._contents):
             raise _changed(f"it ends after line {number}")
 
@@ -133,7 +133,7 @@ class Feed:
                 return  # it has grown since
             if is_planned and self._is_changed(place, number, data):
                 self._compare()  # the first change may be in a line that was read before
-                raise _changed(f"line {number} is another one")
+                raise _changed(f"line {number} differs")
             if is_planned and self.plan.is_settled(place):
                 continue
             job = self._job(place, number, data, is_planned=is_planned)
@@ -186,12 +186,12 @@ def _checksum(number: int, data: bytes) -> int:
 
 
 def _changed(what: str) -> UsageError:
-    return UsageError(f"the input has changed while it was read: {what}", "run it again with --resume")
+    return UsageError(f"the input changed during the run: {what}", "run again with --resume")
 
 
 def no_lines(source: Input) -> UsageError:
     """Return the failure of an input with nothing in it."""
-    return UsageError(f"{source.name} has no line to ask", "give it one prompt a line")
+    return UsageError(f"{source.name} has no lines", "give it one prompt a line")
 
 
 def _told(number: int, error: UsageError) -> str:

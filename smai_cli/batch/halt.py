@@ -35,7 +35,7 @@ def parse_halt(text: str) -> Halt:
         return Halt()
     match = _WORDS.fullmatch(text)
     if not match or int(match[2]) < 1 or (match[3] and int(match[2]) > _ALL):
-        raise UsageError(f"--halt {text!r} says nothing", "for example soon,fail=10 or now,fail=5%")
+        raise UsageError(f"--halt {text!r} is not valid", "write for example soon,fail=10 or now,fail=5%")
     number = int(match[2])
     return Halt(is_at_once=match[1] == "now", count=None if match[3] else number, percent=number if match[3] else None)
 

@@ -21,7 +21,7 @@ class Step(Enum):
     """What happens to a line after a try."""
 
     SETTLE = "it has its result"
-    AGAIN = "it is asked again after a pause"
+    AGAIN = "it is sent again after a pause"
     POSTPONE = "it moves to the end of the queue"
     STOP = "it has no result: the run ends before"
 

@@ -1,21 +1,21 @@
-"""The commands by their names, with what --help says of each. Each is imported when it runs."""
+"""The commands, each with its line in --help. A command is imported only when it runs."""
 
 import click
 
-# Here and not in each command, so that --help need not import them all.
+# Here and not in each command, so that --help does not import them all.
 COMMANDS = {
     "ask": "Send PROMPT to the model and print the answer as it arrives.",
-    "batch": "Send each line of FILE, or of stdin, as a prompt, and print a result for each as a line of JSON.",
+    "batch": "Send each line of FILE or stdin as a prompt, and print each result as a line of JSON.",
     "completion": "Print a script that lets a shell complete commands, options, models, profiles and files.",
     "config": "Show the effective settings and their sources, or list the profiles.",
-    "count": "Count the tokens of the text in FILE, or on stdin.",
-    "decode": "Print the answer in a server-sent event stream from FILE, or from stdin.",
+    "count": "Count the tokens of the text in FILE or stdin.",
+    "decode": "Print the answer in a server-sent event stream from FILE or stdin.",
     "doctor": "Check what a run needs, from the key to the list of models, and print a line for each check.",
-    "login": "Keep a key for a server, after trying it.",
+    "login": "Keep a key for a server, after checking it.",
     "logout": "Remove a key that smai login kept.",
     "mock": "Serve the chat API on 127.0.0.1 for tests: no key, no model, no network.",
-    "models": "Print the ids of the server's models, sorted, one on each line.",
-    "serve": "Serve a web page to ask from, and the API for programs on this machine; they never get the key.",
+    "models": "Print the ids of the server's models, sorted, one per line.",
+    "serve": "Serve a chat page and an API for local programs, without giving them the key.",
 }
 
 

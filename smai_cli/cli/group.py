@@ -52,7 +52,7 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="smai help COMMAND and man smai-COMMAND say more. Exit status 0: the answer is complete and was delivered.",
+    epilog="More: smai help COMMAND, man smai-COMMAND. Exit status 0: the answer is complete and was delivered.",
     invoke_without_command=True,
 )
 @click.version_option(__version__, "-V", "--version", message="smai %(version)s")

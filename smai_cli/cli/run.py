@@ -104,7 +104,7 @@ class Run:
         except MemoryError as exc:
             raise BrokenError(
                 "there is not enough memory for the rest of the answer",
-                "what came is not the whole answer",
+                "the output is not the whole answer",
                 again=Again.NEVER,
                 retryable=False,
             ) from exc
@@ -168,9 +168,9 @@ class Run:
             self._logbook.write()
         if outcome.calls.names and self._tells_tools and not outcome.error:
             names = one_line(", ".join(outcome.calls.names[:_TOOLS_SHOWN]), 200)
-            self.life.say(f"the model asks for a tool: {names}; --tool-calls prints the calls")
+            self.life.say(f"the model calls a tool: {names}; --tool-calls prints the calls")
         if self._options.reasoning and outcome.is_complete and not outcome.has_reasoning:
-            self.life.say("the API sent no reasoning; not every API shows what a model reasons")
+            self.life.say("the API sent no reasoning; not every API shows the reasoning")
         if outcome.error and self.endpoint:
             outcome.error = self.endpoint.explain(outcome.error)
         self.life.tell(outcome.error)

@@ -48,7 +48,7 @@ def text_of(value: str, read: Read, option: str) -> str:
     if path is None:
         return value[1:] if value.startswith("@@") else value
     if not path:
-        raise UsageError(f"{option} @ names no file", "give its name behind the @, or write @@ for the sign itself")
+        raise UsageError(f"{option} @ needs a file name", "put the name after the @, or write @@ for a literal @")
     return text_in(read(path, None), shown_name(path))
 
 
@@ -133,7 +133,7 @@ def real_place(path: str, hint: str) -> tuple[str, os.stat_result | None]:
         raise UsageError(f"{path}: {getattr(exc, 'strerror', None) or exc}", hint) from exc
     # A name below /dev/fd may be that of a pipe, or of a file that has been removed: there is no place for another.
     if not stat.S_ISREG(old.st_mode) or not os.path.exists(real):
-        raise UsageError(f"{path} is no regular file", hint)
+        raise UsageError(f"{path} is not a regular file", hint)
     if not os.access(real, os.W_OK):
         raise UsageError(f"{path} may not be written", hint)
     return real, old
@@ -148,7 +148,7 @@ def open_regular(path: str) -> BinaryIO:
     opened = os.fstat(file.fileno())
     if not stat.S_ISREG(opened.st_mode) and not _is_null_device(opened):
         file.close()
-        raise OSError(errno.EINVAL, "it is no regular file")
+        raise OSError(errno.EINVAL, "it is not a regular file")
     return file
 
 

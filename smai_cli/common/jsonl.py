@@ -110,9 +110,9 @@ def _open(path: str, flags: int) -> int:
 def _check_kind(fd: int) -> None:
     mode = os.fstat(fd).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISCHR(mode):
-        raise OSError(errno.EINVAL, "it is no regular file")
+        raise OSError(errno.EINVAL, "it is not a regular file")
     if stat.S_ISREG(mode) and not _is_ours(fd):
-        raise OSError(errno.EINVAL, "it holds something else than JSON Lines")
+        raise OSError(errno.EINVAL, "it does not contain JSON Lines")
 
 
 def _is_ours(fd: int) -> bool:

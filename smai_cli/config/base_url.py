@@ -68,7 +68,7 @@ def parsed(base_url: str, source: str = "--base-url and SMAI_BASE_URL") -> Split
     """
     shown = shown_url(base_url)
     if not base_url.isprintable() or " " in base_url:
-        raise UsageError("the base URL holds a space or a control character", f"check {source}")
+        raise UsageError("the base URL contains a space or a control character", f"check {source}")
     try:
         parts = urlsplit(base_url)
         port = parts.port

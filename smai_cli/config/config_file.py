@@ -150,12 +150,14 @@ def _parsed(text: str, path: str) -> tuple[dict[str, Value], dict[str, dict[str,
     except tomllib.TOMLDecodeError as exc:
         line = re.search(r" \(at line (\d+), column \d+\)$", str(exc))
         what = f"{path}:{line[1]}: {str(exc)[: line.start()]}" if line else f"{path}: {exc}"
-        raise UsageError(what, "mend it, or move it away") from exc
+        raise UsageError(what, "fix it, or move it away") from exc
     except (ValueError, RecursionError) as exc:
-        raise UsageError(f"{path}: a number, or a nesting, that is too large", "mend it, or move it away") from exc
+        raise UsageError(
+            f"{path}: a number is too large, or the nesting is too deep", "fix it, or move it away"
+        ) from exc
     tables = content.pop("profile", {})
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
-        raise UsageError(f"{path}: profile is no table", "write [profile.NAME]")
+        raise UsageError(f"{path}: profile is not a table", "write [profile.NAME]")
     return _checked(content, path), {name: _checked(table, path, name) for name, table in tables.items()}
 
 
@@ -168,7 +170,7 @@ def _checked(table: dict[str, Any], path: str, profile: str | None = None) -> di
             raise UsageError(f"{source}: unknown key {key}", f"the keys are {', '.join(KEYS)}, and [profile.NAME]")
         is_fit, wanted = KEYS[key]
         if not is_fit(value):
-            raise UsageError(f"{source}: {key} is not {wanted}", "mend it")
+            raise UsageError(f"{source}: {key} is not {wanted}", "fix it")
         if key in ("headers", "key_header"):
             value = _header_value(value, source)  # noqa: PLW2901  # the same, with nothing to be seen
         values[key] = Value(value, source)
@@ -195,7 +197,7 @@ def _check_http(values: dict[str, Value], *, is_profile: bool) -> None:
             "put it into [profile.NAME], with a base_url",
         )
     if found and "base_url" not in values:
-        raise UsageError(f"{found.source}: allow_http without a base_url", "put the one that it is for beside it")
+        raise UsageError(f"{found.source}: allow_http without a base_url", "add the base_url that it is for")
 
 
 def _text(value: Any) -> bool:

@@ -133,7 +133,7 @@ def find_endpoint(  # noqa: PLR0913  # what may say where to ask, and with what
 def keyless_endpoint(base_url: str, settings: Settings, headers: "tuple[Header, ...]" = ()) -> Endpoint:
     """Return the Endpoint of a server without a key: with the typed `headers`, and what the configuration has for it.
 
-    Raises UsageError for headers to a server that none may go to, and for one that is where the key goes.
+    Raises UsageError for headers to a server that none may go to, and for one that is reserved for the key.
     """
     origin = origin_of(base_url)
     key_header = _bound("key_header", origin, settings)
@@ -150,7 +150,7 @@ def keyless_endpoint(base_url: str, settings: Settings, headers: "tuple[Header, 
         )
     name = key_header.value if key_header else None
     if name and name.lower() in [header.name.lower() for header in headers]:
-        raise UsageError(f"the header {name} is where the key goes", "give the key as a key, and leave the header out")
+        raise UsageError(f"the header {name} is reserved for the key", "set it as the key, not as a header")
     return Endpoint(urlunsplit(target), headers=headers, key_header=name)
 
 

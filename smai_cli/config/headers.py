@@ -89,14 +89,14 @@ def with_configured(typed: tuple[Header, ...], configured: Iterable[Header]) -> 
 def check_name(name: str, source: str) -> None:
     """Raise UsageError for what is no name of a header, or one whose value smai itself has to choose."""
     if not _TOKEN.fullmatch(name):  # which is not shown, for it may be a secret in the wrong place
-        raise UsageError(f"{source}: what stands before the colon is no name of a header", "write 'Name: value'")
+        raise UsageError(f"{source}: the text before the colon is not a header name", "write 'Name: value'")
     if hint := _HINTS.get(name.lower()):
         raise UsageError(f"{source}: the header {name} is smai's own", hint)
 
 
 def _in_file(path: str, deadline: Deadline) -> list[Header]:
     if path in ("", "-"):
-        raise UsageError(f"-H @{path} names no file", "give its name behind the @, @./- for a file called -")
+        raise UsageError(f"-H @{path} needs a file name", "put the name after the @; @./- is a file called -")
     name = f"the header file {path}"
     try:
         if stat.S_ISREG(os.stat(path).st_mode):
@@ -141,8 +141,8 @@ def _checked(name: str, value: str, source: str, file: str | None = None) -> Hea
         )
     if not value.replace("\t", " ").isprintable():
         raise UsageError(
-            f"{source}: the value of the header {name} holds a line end, or another character that cannot be seen",
-            "take it out",
+            f"{source}: the value of the header {name} contains a line end or another invisible character",
+            "remove it",
         )
     return Header(name=name, value=Secret(value), source=source, file=file)
 
@@ -151,6 +151,6 @@ def _each_once(headers: list[Header]) -> tuple[Header, ...]:
     seen: set[str] = set()
     for header in headers:
         if header.name.lower() in seen:
-            raise UsageError(f"{header.source}: the header {header.name} is there twice", "give it once")
+            raise UsageError(f"{header.source}: the header {header.name} is given twice", "give it once")
         seen.add(header.name.lower())
     return tuple(headers)

@@ -200,7 +200,7 @@ def _key_words(command: Value, environ: Mapping[str, str]) -> list[str]:
 def _in_home(name: str, key: str, found: Value, environ: Mapping[str, str]) -> str:
     home = home_folder(environ)
     if home is None:
-        raise UsageError(f"there is no home for the {key} {name}", f"set HOME, or check {found.source}")
+        raise UsageError(f"no home directory for the {key} {name}", f"set HOME, or check {found.source}")
     return home + name[1:]
 
 

@@ -105,7 +105,7 @@ def checked_key(value: str, source: str) -> Secret:
         )
     if not re.fullmatch(r"[\x21-\x7e]+", key):
         raise UsageError(
-            f"{source} holds a character that no key has (a line end, a space, or one outside ASCII)",
+            f"{source} contains a character that a key cannot have (a line end, a space, or one outside ASCII)",
             "put the key there, alone",
         )
     return Secret(key)
@@ -220,7 +220,7 @@ def key_from_command(command: str | list[str], source: str, deadline: Deadline) 
     except OSError as exc:
         raise UsageError(f"key_command cannot be run: {exc.strerror}", f"check {source}") from exc
     except ValueError as exc:  # a NUL in a word
-        raise UsageError(f"key_command is no command: {exc}", f"check {source}") from exc
+        raise UsageError(f"key_command is not a valid command: {exc}", f"check {source}") from exc
     assert child.stdin  # noqa: S101  # it is a pipe
     child.stdin.close()
     try:
@@ -305,7 +305,7 @@ def command_words(command: str | list[str], source: str) -> list[str]:
     try:
         words = shlex.split(command) if isinstance(command, str) else command
     except ValueError as exc:
-        raise UsageError(f"key_command is no command: {exc}", f"check {source}") from exc
+        raise UsageError(f"key_command is not a valid command: {exc}", f"check {source}") from exc
     if not words:
-        raise UsageError("key_command is no command: it is empty", f"check {source}")
+        raise UsageError("key_command is not a valid command: it is empty", f"check {source}")
     return words

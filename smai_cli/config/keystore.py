@@ -34,7 +34,7 @@ class KeyStore:
     def check(self) -> None:
         """Raise UsageError where no key can be kept."""
         if self.path is None:
-            raise UsageError("there is no home to keep a key in", "set HOME or XDG_CONFIG_HOME, or use SMAI_API_KEY")
+            raise UsageError("no home directory to keep a key in", "set HOME or XDG_CONFIG_HOME, or use SMAI_API_KEY")
         self._read()
 
     def find(self, profiles: Iterable[str], origin: str) -> Secret | None:
@@ -118,7 +118,7 @@ class KeyStore:
         try:
             yield
         except OSError as exc:
-            raise opening_failure(str(self.path), exc, "check the folder; the keys are as they were") from exc
+            raise opening_failure(str(self.path), exc, "check the folder; the keys are unchanged") from exc
 
     def _read(self) -> dict[str, dict[str, object]]:
         if self.path is None or not os.path.lexists(self.path):
@@ -127,7 +127,7 @@ class KeyStore:
         try:
             data = read_private(self.path, f"others can read the file of keys {self.path}", _LIMIT_BYTES)
         except OSError as exc:
-            raise UsageError(f"{name}: {exc.strerror}", "smai login makes it anew once it is away") from exc
+            raise UsageError(f"{name}: {exc.strerror}", "remove it; smai login creates a new one") from exc
         if len(data) > _LIMIT_BYTES:
             raise UsageError(f"{name} is larger than 16 MiB", "remove it, and run smai login")
         import json  # for those who have a file of keys

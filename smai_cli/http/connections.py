@@ -142,7 +142,7 @@ class TlsConnection(Connection, HTTPSConnection):
         if made is None:
             super().connect()
             return
-        self.sending.trace("taking the connection that was made ahead")
+        self.sending.trace("using the connection that was opened early")
         made.settimeout(self.timeout)
         for option in self.socket_options or ():
             made.setsockopt(*option)

@@ -203,7 +203,7 @@ def _unconnected(chain: list[BaseException], route: Route, limit_s: float, *, ti
 def _lost(chain: list[BaseException], limit_s: float, *, timed_out: bool) -> SmaiError:
     """Return the failure of a connection on which the request, or a part of it, was sent."""
     if timed_out:
-        what = f"timed out: the server took no more of the request for {limit_s:g} s"
+        what = f"timed out: the server did not read the request for {limit_s:g} s"
         return ClockError(what, "raise --connect-timeout, or try again")
     return BrokenError(
         f"the server dropped the request without an answer: {reason_of(chain)}",
@@ -232,7 +232,7 @@ def tls_error(reason: str, without_tls: str) -> ConnectError:
     what, retryable = f"TLS failed: {reason}", False
     if "ALERT" in told and "CERTIFICATE" in told:  # the server's word; what smai finds is no alert
         what = f"TLS failed: the server wants a client certificate ({reason})"
-        hint = "smai has none to give; ask whoever runs the server for another way"
+        hint = "smai cannot give one; ask whoever runs the server for another way"
     elif "HANDSHAKE_FAILURE" in told:
         hint = "it may want a client certificate, which smai cannot give, or a cipher that is no longer safe"
     elif "PROTOCOL_VERSION" in told or "UNSUPPORTED_PROTOCOL" in told:

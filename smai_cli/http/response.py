@@ -64,7 +64,7 @@ class Response(http.client.HTTPResponse):
         found = list(dict.fromkeys(length.strip() for field in lengths for length in field.split(",")))
         wrong = [length for length in found if not _is_length(length)]
         if wrong:
-            self.sending.malformed = f"a length that is no number: {one_line(wrong[0], 40)}"
+            self.sending.malformed = f"a length that is not a number: {one_line(wrong[0], 40)}"
         elif len(found) > 1:
             self.sending.malformed = f"two lengths: {found[0]} and {found[1]}"
         else:

@@ -32,7 +32,7 @@ DELAY_S = 0.015
 # Made once: dumps makes one for each call that wants something.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _ERROR_CODES = {
-    400: ("invalid_request_error", "invalid_request", "the mock was told to refuse"),
+    400: ("invalid_request_error", "invalid_request", "smai mock was set to refuse"),
     401: ("authentication_error", "invalid_api_key", "Incorrect API key provided"),
     403: ("permission_error", "permission_denied", "the key may not do this"),
     404: ("invalid_request_error", "model_not_found", "The model does not exist"),
@@ -190,7 +190,7 @@ def invalid_url(method: str, path: str) -> dict[str, Any]:
 
 def error_object(code: int) -> dict[str, Any]:
     """Return the body of an HTTP error."""
-    kind, name, message = _ERROR_CODES.get(code, ("server_error", "mock_error", "the mock was told to fail"))
+    kind, name, message = _ERROR_CODES.get(code, ("server_error", "mock_error", "smai mock was set to fail"))
     return {"error": {"message": message, "type": kind, "param": None, "code": name}}
 
 

@@ -74,7 +74,7 @@ def _make_extract(out: "Output", fit: Fit | None = None, *, fail_empty: bool = F
 _ROWS = (
     Mode(TEXT, "", _make_text, one_answer=True),
     Mode("raw", "Print the response body, byte for byte.", _make_raw, has_calls=True),
-    Mode("jsonl", "Print the JSON of each event on a line of its own.", _make_jsonl, has_calls=True),
+    Mode("jsonl", "Print the JSON of each event, one per line.", _make_jsonl, has_calls=True),
     Mode(FINAL, "Print nothing before the answer is complete; add a summary on stderr.", _make_final, one_answer=True),
     Mode(EXTRACT, "Keep only the first code block of a complete answer.", _make_extract, letter="x", one_answer=True),
 )

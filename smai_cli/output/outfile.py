@@ -10,7 +10,7 @@ from smai_cli.common.shortages import opening_failure
 from smai_cli.errors import Again, BusyError, OutputError, UsageError
 from smai_cli.output.descriptors import FileOutput, write_hint
 
-_HINT = "choose another -o, or use > for what is no file"
+_HINT = "choose another -o, or use > for a device or a pipe"
 
 
 def place_of(path: str) -> str:
@@ -79,7 +79,7 @@ class OutFile:
 
         def lock(fd: int) -> None:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise UsageError(f"{self._partial} is no regular file", "move it away, or choose another -o")
+                raise UsageError(f"{self._partial} is not a regular file", "move it away, or choose another -o")
             _lock(fd, self._name)
 
         while True:

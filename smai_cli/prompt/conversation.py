@@ -108,8 +108,8 @@ class ConversationFile:
             write_beside(self._path, self._new_path, before + end + self._turn)
         except OSError as exc:
             raise OutputError(
-                f"{self._name}: {exc.strerror}; the conversation is as it was, without this turn",
-                "make room, or check the folder",
+                f"{self._name}: {exc.strerror}; the conversation is unchanged, without this turn",
+                "free some space, or check the folder",
             ) from exc
 
     def _check_change(self) -> None:
@@ -119,7 +119,7 @@ class ConversationFile:
         except OSError as exc:
             raise self._kept_beside(f": {exc.strerror}") from exc
         if not has_only_grown:
-            raise self._kept_beside(" was changed by someone else meanwhile, and is left so")
+            raise self._kept_beside(" was changed by another program and is left unchanged")
         self._before = self._seen.data
 
     def _has_only_grown(self) -> bool:
@@ -152,8 +152,8 @@ class ConversationFile:
                 os.close(fd)
         except OSError as exc:
             return OutputError(
-                f"{self._name}{why}; nor could the turn be put into {self._turn_path}: {exc.strerror}",
-                "the turn is lost, but for what was printed",
+                f"{self._name}{why}, and the turn could not be written to {self._turn_path}: {exc.strerror}",
+                "the turn is lost, except for what was printed",
             )
         return OutputError(f"{self._name}{why}", f"the turn is in {self._turn_path}")
 
@@ -174,7 +174,7 @@ class ConversationFile:
         try:
             wait_for_lock(fd)
         except BlockingIOError:
-            self._notice(f"waiting for another run that has {self._name}")
+            self._notice(f"waiting for another run that uses {self._name}")
             wait_for_lock(fd, math.inf)
 
     def _release(self) -> None:
@@ -196,7 +196,7 @@ class _Seen:
         self._version: tuple[int, ...] | None = None
 
     def read(self, name: str) -> None:
-        """Read it. Raises OSError, and UsageError for what is no regular file, or too large."""
+        """Read it. Raises OSError, and UsageError for what is not a regular file, or too large."""
         self._close()
         self.data, self._version = b"", None
         try:
@@ -206,7 +206,7 @@ class _Seen:
         self._fd = fd
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"{name} is no regular file", _HINT)
+            raise UsageError(f"{name} is not a regular file", _HINT)
         self.mode, self._version = stat.S_IMODE(status.st_mode), _version_of(status)
         with open(fd, "rb", buffering=0, closefd=False) as file:
             self.data = read_open(file, name, _LIMIT_BYTES)

@@ -37,10 +37,12 @@ def extra_members(pairs: Iterable[str], read: Read | None = None, *, takes_one: 
         for name in names[:-1]:
             inner = inner.setdefault(name, {})
             if not isinstance(inner, dict):
-                raise UsageError(f"{_NAME} {key}: {name} is no object", "give each key once")
+                raise UsageError(f"{_NAME} {key}: {name} is not an object", "give each key once")
         inner[names[-1]] = _value(key, value, read)
     if takes_one and choices_in(members) > 1:
-        raise UsageError("-O n asks for several answers, and the text is one", "use --jsonl or --raw, without --chat")
+        raise UsageError(
+            "-O n requests several answers, but text output has one", "use --jsonl or --raw, without --chat"
+        )
     return members
 
 
@@ -61,5 +63,5 @@ def _value(key: str, value: str, read: Read | None) -> Any:
         # A slip in a file that says what it is would reach the server as a text.
         if path and path.lower().endswith(_JSON_NAME):
             place, said = getattr(exc, "lineno", 1), getattr(exc, "msg", TOO_LARGE)
-            raise UsageError(f"{path}, line {place}: not JSON: {said}", f"mend it, or check -O {key}") from exc
+            raise UsageError(f"{path}, line {place}: not JSON: {said}", f"fix it, or check -O {key}") from exc
         return text

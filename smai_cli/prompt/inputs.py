@@ -83,7 +83,7 @@ class Question(Frozen):
         is_answered = self.chat is not None and self.earlier[-1:] and self.earlier[-1].role == "assistant"
         if self.earlier and not is_answered and not words and not (piped or "").strip():
             if self.attachments:
-                raise UsageError("nothing is asked about the attachment", "give a prompt")
+                raise UsageError("there is an attachment, but no prompt", "give a prompt")
             return None
         text = compose(words, piped)
         if not self.attachments:
@@ -138,7 +138,7 @@ def _earlier(path: str, read: Read) -> tuple[Message, ...]:
     name = shown_name(path)
     earlier = parse_messages(text_in(read(path, None), name), name)
     if not earlier:
-        raise UsageError(f"{name} holds no message", "check --messages")
+        raise UsageError(f"{name} contains no message", "check --messages")
     return earlier
 
 

@@ -18,7 +18,7 @@ class _NumberError(ValueError):
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise _NumberError(f"{constant} is no number")
+    raise _NumberError(f"{constant} is not a number")
 
 
 def _finite(number: str) -> float:
@@ -29,7 +29,7 @@ def _finite(number: str) -> float:
 
 
 # What there is to say where the parser of JSON gives no place.
-TOO_LARGE = "a number, or a nesting, that is too large"
+TOO_LARGE = "a number is too large, or the nesting is too deep"
 # JSON as users give it: by the standard, without NaN and infinity (RFC 8259, section 6).
 JSON = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -86,7 +86,7 @@ def encode(body: dict[str, Any], extra_body: Mapping[str, Any]) -> bytes:
         text = json.dumps(_merged(body, extra_body), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode()
     except UnicodeEncodeError as exc:
-        raise UsageError("the request holds half of a surrogate pair", r"check the \u escapes in the JSON") from exc
+        raise UsageError("the request contains half of a surrogate pair", r"check the \u escapes in the JSON") from exc
     except RecursionError as exc:
         raise UsageError("the request is nested too deep", "check the JSON that was given") from exc
 

@@ -130,7 +130,7 @@ class Reply:
         if self._has_begun:
             self.cut("a defect in smai")
             return
-        what = "there is a defect in smai; its terminal says more"
+        what = "there is a defect in smai; see its terminal"
         self.refuse(Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "defect", what, kind="server_error"))
 
     def give_up(self) -> None:

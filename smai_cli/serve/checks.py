@@ -48,7 +48,7 @@ def check(head: Head, access: Access) -> bool:
     _check_origin(head, access)
     is_private = head.path in (_API, SETTINGS_PATH) or head.path.startswith(f"{_API}/")
     if is_private and not all(value in ("same-origin", "none") for value in head.all("sec-fetch-site")):
-        raise _forbidden("cross_site", "a page of another site may not ask here")
+        raise _forbidden("cross_site", "requests from pages of another site are refused")
     _check_path(head, access)
     if is_private and not is_token(head, access.token):
         raise Refusal(
@@ -67,7 +67,7 @@ def _check_origin(head: Head, access: Access) -> None:
         raise _forbidden("foreign_host", f"the host must be {access.hosts[0]}")
     origins = head.all("origin")
     if len(origins) > 1 or not all(origin in [f"http://{host}" for host in access.hosts] for origin in origins):
-        raise _forbidden("foreign_origin", "a page of another origin may not ask here")
+        raise _forbidden("foreign_origin", "requests from pages of another origin are refused")
 
 
 def _check_path(head: Head, access: Access) -> None:

@@ -159,8 +159,8 @@ class _Reader:
                 self._parameter = query.split("=")[0]
                 return page
         raise BrokenError(
-            "the list of models is cut: the server says that there is more, and does not send it",
-            "a model that is not listed can be named with -m all the same",
+            "the list of models is cut: the server says that there is more, but does not send it",
+            "-m also takes a model that is not listed",
             again=Again.NEVER,
             retryable=False,
         )

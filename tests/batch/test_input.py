@@ -95,7 +95,7 @@ def test_an_input_without_a_line_is_told_and_makes_no_file(
     batch: Ask, desk: MakeDesk, tmp_path: Path, stdin: Any
 ) -> None:
     result = batch(desk(), "-o", tmp_path / "results.jsonl", stdin=stdin)
-    assert (result.status, result.stderr) == (2, "smai: stdin has no line to ask; give it one prompt a line\n")
+    assert (result.status, result.stderr) == (2, "smai: stdin has no lines; give it one prompt a line\n")
     assert not [path.name for path in tmp_path.iterdir() if path.name != "home"]
 
 
@@ -270,10 +270,10 @@ def test_a_template_comes_from_a_file_as_well(
 @pytest.mark.parametrize(
     ("template", "flags", "words"),
     [
-        ("{", [], "a { alone"),
-        ("a } b", [], "a } alone"),
-        ("no place", [], "no place for a line"),
-        ("{word}", ["--lines"], "with --lines a line has none"),
+        ("{", [], "an unmatched {"),
+        ("a } b", [], "an unmatched }"),
+        ("no place", [], "does not use the line"),
+        ("{word}", ["--lines"], "with --lines a line is plain text"),
         ("{word}", [], "line 1: it has no word"),
     ],
 )
@@ -291,23 +291,23 @@ def test_a_template_that_cannot_be_filled_is_refused_before_anything_is_asked(
 BAD: list[tuple[Any, str]] = [
     (b"not json\n", "it is not JSON"),
     (b'{"prompt": "torn\n', "it is not JSON"),
-    (b"5\n", "neither a text nor an object"),
-    (b"null\n", "neither a text nor an object"),
-    (b"[]\n", "neither a text nor an object"),
+    (b"5\n", "neither a string nor an object"),
+    (b"null\n", "neither a string nor an object"),
+    (b"[]\n", "neither a string nor an object"),
     (b'"\xff"\n', "not UTF-8: byte 0xff at byte offset 1"),
     ({}, "it has no prompt"),
     ("", "its prompt is empty"),
-    (b'{"prompt": "\\ud83d", "id": "half"}\n', "the request holds half of a surrogate pair"),
-    ({"prompt": 5}, "its prompt is no text"),
-    ({"prompt": "a", "messages": HELLO}, "it has messages beside prompt"),
-    ({"messages": []}, "its messages are no list, or an empty one"),
+    (b'{"prompt": "\\ud83d", "id": "half"}\n', "the request contains half of a surrogate pair"),
+    ({"prompt": 5}, "its prompt is not a string"),
+    ({"prompt": "a", "messages": HELLO}, "it has messages as well as prompt"),
+    ({"messages": []}, "its messages are not a list, or the list is empty"),
     ({"messages": [{"role": "user"}]}, "its message 1"),
-    ({"prompt": "a", "id": True}, "its id is neither a text nor a whole number"),
-    ({"prompt": "a", "id": 1.5}, "its id is neither a text nor a whole number"),
-    ({"prompt": "a", "model": 5}, "its model is no text"),
-    ({"prompt": "a", "system": 5}, "its system is no text"),
-    ({"prompt": "a", "n": 2}, "it asks for several answers"),
-    ({"custom_id": "a", "body": 5}, "its body is no object"),
+    ({"prompt": "a", "id": True}, "its id is neither a string nor a whole number"),
+    ({"prompt": "a", "id": 1.5}, "its id is neither a string nor a whole number"),
+    ({"prompt": "a", "model": 5}, "its model is not a string"),
+    ({"prompt": "a", "system": 5}, "its system is not a string"),
+    ({"prompt": "a", "n": 2}, "it requests several answers"),
+    ({"custom_id": "a", "body": 5}, "its body is not an object"),
     ({"custom_id": "a", "body": {}}, "its body has no messages"),
     ({"custom_id": "a", "body": {"messages": HELLO}, "method": "GET"}, "its method is GET"),
     (b"[" * 100_000 + b"\n", "it is not JSON"),
@@ -325,7 +325,7 @@ def test_a_file_is_checked_whole_and_the_first_ten_bad_lines_are_named_with_noth
         assert f"line {number}" in told
         assert words in told
     assert "line 12:" not in told
-    assert told.endswith("; 2 more; nothing was asked; mend the lines")
+    assert told.endswith("; 2 more; nothing was sent; fix the lines")
 
 
 @pytest.mark.parametrize("flags", [(), ("--dry-run",), ("--shard", "1/1")])
@@ -335,7 +335,7 @@ def test_a_bad_line_is_told_wherever_it_stands(
     for lines in ([b"5\n", "good"], [b"\n", b"\xff\n", "good"], ["good", b"5\n"], [b"5\n", b"5\n", "good", b"5\n"]):
         result = batch(desk(), *flags, questions(*lines))
         assert (result.status, result.stdout) == (2, b"")
-        assert "; nothing was asked; mend the lines" in result.stderr
+        assert "; nothing was sent; fix the lines" in result.stderr
 
 
 def test_in_a_pipe_a_bad_line_is_a_failed_result_and_the_rest_goes_on(batch: Ask, desk: MakeDesk) -> None:
@@ -355,7 +355,7 @@ def test_an_id_may_be_there_once(batch: Ask, desk: MakeDesk, questions: Question
     server = desk()
     result = batch(server, questions({"prompt": "a", "id": "x"}, {"prompt": "b", "custom_id": "x"}))
     assert (result.status, server.received) == (2, [])
-    assert 'line 2 ("x"): the id was there before' in result.stderr
+    assert 'line 2 ("x"): the id is used twice' in result.stderr
 
 
 def test_ids_that_only_look_alike_are_different_ones(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
@@ -386,17 +386,17 @@ def test_same_prompts_are_asked_as_often_as_they_are_there(batch: Ask, desk: Mak
         (["--drop-stale"], "--drop-stale needs -o"),
         (["-o", "x.jsonl", "--drop-stale"], "give --resume as well"),
         (["-o", "x.jsonl", "-k"], "-k is for stdout"),
-        (["-o", "-"], "-o names no file"),
-        (["-o", ""], "-o names no file"),
-        (["--json", "--schema", "x"], "exclude each other"),
+        (["-o", "-"], "-o needs a file name"),
+        (["-o", ""], "-o needs a file name"),
+        (["--json", "--schema", "x"], "cannot be combined"),
         (["-j", "0"], "-j"),
         (["-j", "513"], "-j"),
-        (["--halt", "later"], "--halt 'later' says nothing"),
-        (["--halt", "now,fail=0"], "says nothing"),
-        (["--halt", "now,fail=101%"], "says nothing"),
+        (["--halt", "later"], "--halt 'later' is not valid"),
+        (["--halt", "now,fail=0"], "is not valid"),
+        (["--halt", "now,fail=101%"], "is not valid"),
         (["--allow-failed", "x"], "--allow-failed"),
         (["--rpm", "-1"], "--rpm"),
-        (["-O", "n=2"], "-O n asks for several answers"),
+        (["-O", "n=2"], "-O n requests several answers"),
     ],
 )
 def test_options_that_make_no_sense_are_one_line_with_nothing_asked(

@@ -105,11 +105,11 @@ def test_the_page_names_every_member_of_a_result_in_its_order_and_no_other(
     assert all(list(one) == error for one in failed)
 
     complete = every_result["openai"][0]
-    behind = re.search(r"Behind them stand (complete,.*?)as in\s+the\s+flat form", subsection("Results"), re.DOTALL)
-    assert behind
-    beside = re.findall(r"[a-z_]+", behind[1].replace(" and ", " "))
-    assert [*openai, *(name for name in beside if name in complete)] == list(complete)
-    assert merged(every_result["openai"]) == {*openai, *beside, "line"}
+    after = re.search(r"Then follow (complete,.*?)as in\s+the\s+flat form", subsection("Results"), re.DOTALL)
+    assert after
+    shared = re.findall(r"[a-z_]+", after[1].replace(" and ", " "))
+    assert [*openai, *(name for name in shared if name in complete)] == list(complete)
+    assert merged(every_result["openai"]) == {*openai, *shared, "line"}
     assert merged([result["error"] or {} for result in every_result["openai"]]) == {"code", *error}
 
 
@@ -141,9 +141,9 @@ def test_the_page_lists_the_members_of_a_line_that_are_sent_and_no_other() -> No
 
 def test_the_page_names_every_member_of_the_dry_run_and_of_the_json_summary(smai: Smai) -> None:
     shown = smai("batch", "--dry-run", "--mock", stdin=b'"a"\n')
-    assert lists("Looking first") == [list(json.loads(shown.stdout))]
-    told = smai("batch", "--summary", "json", "--mock", stdin=b'"a"\n')
-    assert lists("What is told meanwhile") == [list(json.loads(told.stderr))]
+    assert lists("Previewing a run") == [list(json.loads(shown.stdout))]
+    done = smai("batch", "--summary", "json", "--mock", stdin=b'"a"\n')
+    assert lists("Progress and summary") == [list(json.loads(done.stderr))]
 
 
 def examples() -> list[str]:
@@ -158,8 +158,9 @@ def examples() -> list[str]:
 def test_every_example_of_the_page_runs(
     environment: dict[str, str], server: Server, tmp_path: Path, command: str
 ) -> None:
-    if shutil.which("jq") is None and "jq" in command:
-        pytest.skip("jq is not installed")
+    for tool in ("jq", "make"):
+        if shutil.which(tool) is None and tool in command:
+            pytest.skip(f"{tool} is not installed")
     files = {"words": "apple\nbread\n", "questions.jsonl": QUESTIONS, "requests.jsonl": f"{BODY}\n"}
     for name, text in {**files, "answers.jsonl.partial": ""}.items():
         (tmp_path / name).write_text(text)

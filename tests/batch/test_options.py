@@ -37,7 +37,7 @@ def test_a_token_limit_does_not_wait_for_an_open_pipe(desk: MakeDesk, environmen
 def test_a_token_limit_says_how_many_lines_are_left(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
     result = batch(desk(), "-j1", "--token-limit", "3", questions("one two three", "b", "c"))
     assert result.status == 2
-    assert "--token-limit is 3; 2 lines are left; with -o, --resume asks the rest" in result.stderr
+    assert "--token-limit is 3; 2 lines are left; with -o, --resume sends the rest" in result.stderr
 
 
 @pytest.mark.preloaded
@@ -77,7 +77,7 @@ def test_with_k_one_notice_says_that_many_results_wait_for_a_line() -> None:
     for place in range(1, 620):
         results.append(place, b"%d\n" % place)
         assert len(notices) == (place >= 500)
-    assert notices == ["500 results wait for that of line 3; without -k each comes at once"]
+    assert notices == ["500 results wait for line 3; without -k each is printed at once"]
     results.append(0, b"0\n")
     assert b"".join(sink.writes) == b"".join(b"%d\n" % place for place in range(620))
 
@@ -86,7 +86,7 @@ def test_with_k_one_notice_says_that_many_results_wait_for_a_line() -> None:
 def test_a_message_names_its_line_once(batch: Ask, desk: MakeDesk) -> None:
     result = batch(desk(), stdin=encoded([{"id": "x", "prompt": "a"}, {"id": "x", "prompt": "b"}]))
     assert result.status == 2
-    assert "smai: line 2: the id was there before\n" in result.stderr or 'smai: line 2 ("x"): the id' in result.stderr
+    assert "smai: line 2: the id is used twice\n" in result.stderr or 'smai: line 2 ("x"): the id' in result.stderr
     assert result.stderr.count("line 2") == 1
 
 

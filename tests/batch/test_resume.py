@@ -70,7 +70,7 @@ def test_results_of_an_earlier_run_are_not_touched_without_resume(
     partial(out).write_bytes(b'{"a whole line": 1}\n{"torn')
     result = batch(server, "-o", out, questions("a"))
     assert (result.status, server.received) == (2, [])
-    assert "has results of an earlier run; --resume goes on with it" in result.stderr
+    assert "has results of an earlier run; --resume continues it" in result.stderr
     assert partial(out).read_bytes() == b'{"a whole line": 1}\n{"torn'
 
 
@@ -82,7 +82,7 @@ def test_a_file_of_somebody_else_is_never_mended_or_appended_to(
     server = desk()
     result = batch(server, "-o", out, *flags, questions("a"))
     assert (result.status, server.received) == (2, [])
-    assert "holds something else than results" in result.stderr
+    assert "contains lines, but no results" in result.stderr
     assert partial(out).read_text() == "The answer that `smai ask -o` has left,\nwithout a newline"
 
 
@@ -342,7 +342,7 @@ def test_lines_that_are_no_results_are_told_counted_and_not_done(
     stay(out, *strange[:3], second, *strange[3:])
     result = batch(server, "-o", out, "--resume", file)
     assert (result.status, server.prompts) == (0, ["a"])
-    assert f"lines that are not results: {len(strange)}; they count as not asked" in result.stderr
+    assert f"lines that are not results: {len(strange)}; they are sent again" in result.stderr
     assert [it["text"] for it in results_in(out)] == ["a", "b"]
 
 
@@ -455,7 +455,7 @@ def test_an_input_that_shrinks_while_it_is_read_is_told_and_never_taken_for_whol
     server.open.set()
     _, stderr = run.communicate(timeout=30)
     assert run.returncode == 2
-    assert "the input has changed while it was read" in stderr
+    assert "the input changed during the run" in stderr
     assert names(out) == ["answers.jsonl.partial"]
 
 
@@ -471,7 +471,7 @@ def test_an_input_that_is_another_one_when_it_is_read_again_is_not_asked(tmp_pat
         feed = Feed(source, defaults, Encoding(), Plan(found))
         feed.check()
         file.write_text("# first\nsecond\nthird")
-        with pytest.raises(UsageError, match="the input has changed while it was read"):
+        with pytest.raises(UsageError, match="the input changed during the run"):
             feed.take()
 
 
@@ -484,7 +484,7 @@ def test_a_resumed_input_whose_new_lines_are_bad_is_refused_and_nothing_is_asked
     server.received.clear()
     result = batch(server, "-o", out, "--resume", questions("a", b"5\n", "c"))
     assert (result.status, server.received) == (2, [])
-    assert "line 2: it is JSON, but neither a text nor an object" in result.stderr
+    assert "line 2: it is JSON, but neither a string nor an object" in result.stderr
 
 
 def test_an_input_that_grows_while_it_is_read_is_asked_as_it_was_checked(

@@ -55,21 +55,21 @@ REFUSED = {
     "LSF without an array": ("auto/8", {"LSB_JOBINDEX": "0"}, "LSB_JOBINDEX=0"),
     "two engines": ("auto/8", SLURM | PARALLEL, "Slurm (SLURM_ARRAY_TASK_ID=3) and GNU parallel (PARALLEL_SEQ=3)"),
     "several tasks of srun in an array": ("auto/8", SLURM | STEP, "Slurm (SLURM_ARRAY_TASK_ID=3) and srun"),
-    "no number": ("auto/8", {"JOB_COMPLETION_INDEX": "3rd"}, "JOB_COMPLETION_INDEX='3rd' is no number"),
-    "an empty number": ("auto/8", {"JOB_COMPLETION_INDEX": ""}, "JOB_COMPLETION_INDEX='' is no number"),
-    "a negative number": ("auto/8", {"PBS_ARRAY_INDEX": "-1"}, "PBS_ARRAY_INDEX='-1' is no number"),
+    "no number": ("auto/8", {"JOB_COMPLETION_INDEX": "3rd"}, "JOB_COMPLETION_INDEX='3rd' is not a number"),
+    "an empty number": ("auto/8", {"JOB_COMPLETION_INDEX": ""}, "JOB_COMPLETION_INDEX='' is not a number"),
+    "a negative number": ("auto/8", {"PBS_ARRAY_INDEX": "-1"}, "PBS_ARRAY_INDEX='-1' is not a number"),
     "an index behind the last": ("auto/2", KUBERNETES, "JOB_COMPLETION_INDEX=3 is more than 2"),
     "an index behind the count": ("auto", {"BATCH_TASK_INDEX": "9", "BATCH_TASK_COUNT": "8"}, "BATCH_TASK_INDEX=9"),
-    "no count": ("auto", KUBERNETES, "JOB_COMPLETION_INDEX=3, but Kubernetes tells no count"),
+    "no count": ("auto", KUBERNETES, "JOB_COMPLETION_INDEX=3, but Kubernetes gives no count"),
     "no count where there should be one": ("auto", {"BATCH_TASK_INDEX": "3"}, "BATCH_TASK_COUNT is not set"),
     "a count that is no number": ("auto", {"BATCH_TASK_INDEX": "3", "BATCH_TASK_COUNT": "x"}, "BATCH_TASK_COUNT='x'"),
     "a count of 1": ("auto", {"CLOUD_RUN_TASK_INDEX": "0", "CLOUD_RUN_TASK_COUNT": "1"}, "CLOUD_RUN_TASK_COUNT=1"),
     "a part of an array": (
         "auto",
         SLURM | {"SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_TASK_MIN": "2", "SLURM_ARRAY_TASK_MAX": "3"},
-        "SLURM_ARRAY_TASK_MIN=2: it is a part of an array",
+        "SLURM_ARRAY_TASK_MIN=2: this is only part of an array",
     ),
-    "an array with gaps": ("auto", SLURM | {"SLURM_ARRAY_TASK_COUNT": "3"}, "it is a part of an array"),
+    "an array with gaps": ("auto", SLURM | {"SLURM_ARRAY_TASK_COUNT": "3"}, "this is only part of an array"),
     "an array in steps": ("auto", SLURM | {"SLURM_ARRAY_TASK_STEP": "2"}, "SLURM_ARRAY_TASK_STEP=2"),
     "a part of Grid Engine's": ("auto", GRID_ENGINE | {"SGE_TASK_FIRST": "3"}, "SGE_TASK_FIRST=3"),
     "LSF in steps": ("auto", LSF | {"LSB_JOBINDEX_STEP": "2"}, "LSB_JOBINDEX_STEP=2"),
@@ -199,7 +199,7 @@ def test_an_input_without_lines_is_refused_to_every_shard(tmp_path: Path) -> Non
     done = batch(tmp_path, "--shard", "3/3", "-o", str(tmp_path / "out"), str(source))
 
     assert (done.status, list(tmp_path.iterdir())) == (2, [source])
-    assert "has no line to ask" in done.stderr
+    assert "has no lines" in done.stderr
 
 
 def test_a_shard_of_a_pipe_without_lines_for_it_is_done(tmp_path: Path) -> None:
@@ -226,8 +226,8 @@ def test_the_results_of_a_shard_are_refused_to_every_other_run(tmp_path: Path) -
         return done.stderr
 
     assert "has results of shard 2/3, and this is 2/4; N must stay 3" in told("--shard", "2/4")
-    assert "and this is 3/3; each shard needs a file of its own: put {shard} into -o" in told("--shard", "3/3")
-    assert "has results of shard 2/3; --shard 2/3 goes on with it" in told()
+    assert "and this is 3/3; each shard needs its own file: put {shard} into -o" in told("--shard", "3/3")
+    assert "has results of shard 2/3; --shard 2/3 continues it" in told()
     Path(source).write_text(Path(source).read_text().replace("p1", "p0"))
     assert "has results of shard 2/3 of another input" in told("--shard", "2/3")
 

@@ -390,5 +390,5 @@ def test_few_descriptors_are_few_at_once_and_no_failure(
         ["bash", "-c", line], env=environment | reach(server), capture_output=True, check=False, timeout=60
     )
     assert (done.returncode, len(results_in(done.stdout))) == (0, 200)
-    assert b"at once, and not 512: there are 128 descriptors; raise ulimit -n" in done.stderr
+    assert b"at once, not 512: there are only 128 descriptors; raise ulimit -n" in done.stderr
     assert server.stats()["most"] <= 32

@@ -210,7 +210,7 @@ def test_whatever_others_do_to_it_during_a_run_status_0_means_that_the_file_is_r
             assert out.exists() == (status == 0)
             if status:  # what somebody has made another result of is taken for one, and what has none is refused
                 again = batch(desk(), "-o", out, "--resume", "--drop-stale", "--drop-stale", file)
-                assert again.status == 0 or "holds something else than results" in again.stderr
+                assert again.status == 0 or "contains lines, but no results" in again.stderr
                 assert not out.exists() or [it["index"] for it in results_in(out)] == list(range(1, len(LINES) + 1))
             else:
                 assert [it["text"] for it in results_in(out)] == LINES
@@ -395,7 +395,7 @@ def test_what_was_validated_is_what_is_sent_or_the_run_ends_and_names_the_line(
             except UsageError as error:
                 failure = error.what
             if failure:
-                assert "the input has changed while it was read: " in failure or "is not there any more" in failure
+                assert "the input changed during the run: " in failure or "is gone" in failure
                 assert "line " in failure
             else:
                 now = path.read_bytes().rstrip(b"\n")
@@ -427,7 +427,7 @@ def test_an_input_edited_in_place_ends_the_run_with_2_and_the_line(
     server.open.set()
     _, stderr = run.communicate(timeout=30)
     assert run.returncode == 2
-    assert f"smai: the input has changed while it was read: line {number} is another one" in stderr
+    assert f"smai: the input changed during the run: line {number} differs" in stderr
     assert names(out) == ["answers.jsonl.partial"]
     assert not any("more" in prompt or "y" in prompt for prompt in server.prompts)
 

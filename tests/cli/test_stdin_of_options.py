@@ -75,9 +75,9 @@ def test_a_dash_is_stdin_where_a_file_is_read_and_stdin_is_not_the_prompt_then(
         ([*WORDS["--key-file"], "a", "-"], "--key-file - and the operand - both read stdin"),
         (["-", "-"], "the operand - and the operand - both read stdin"),
         ([*WORDS["-a"], "-s", "@/dev/stdin", "hi"], "-a - and -s @/dev/stdin both read stdin"),
-        (["-n", *WORDS["-s"], "hi"], "-n and - exclude each other"),
-        (["-n", *WORDS["--key-file"], "hi"], "-n and - exclude each other"),
-        (["-s", "@", "hi"], "-s @ names no file"),
+        (["-n", *WORDS["-s"], "hi"], "-n and - cannot be combined"),
+        (["-n", *WORDS["--key-file"], "hi"], "-n and - cannot be combined"),
+        (["-s", "@", "hi"], "-s @ needs a file name"),
     ],
 )
 def test_stdin_is_read_once(smai: Smai, server: Server, words: list[str], both: str) -> None:
@@ -99,7 +99,7 @@ def test_a_pipe_by_its_path_is_not_the_prompt_either_and_a_file_on_stdin_may_be_
 @pytest.mark.parametrize("words", [["-o", "-"], ["--record", "-"], ["--chat", "-"]], ids=lambda words: words[0])
 def test_a_dash_is_no_file_to_write(smai: Smai, server: Server, words: list[str]) -> None:
     mock = server()
-    assert_refused(smai("ask", "--base-url", mock.url, *words, "hi", stdin=b"x"), mock, " names no file; ")
+    assert_refused(smai("ask", "--base-url", mock.url, *words, "hi", stdin=b"x"), mock, " needs a file name; ")
 
 
 @pytest.mark.parametrize(

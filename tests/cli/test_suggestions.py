@@ -89,7 +89,7 @@ HABITS = [
     ("ask --extract-last", "did you mean -x?"),
     ("ask --code", "did you mean -x?"),
     ("decode --code", "did you mean -x?"),
-    ("ask --log", "SMAI_LOG names a file that gets a line for each run; unset, there is none"),
+    ("ask --log", "SMAI_LOG names a file to which each run adds a line"),
     ("ask --temp", "did you mean -t N?"),
     ("ask --max_tokens", "did you mean --max-tokens?"),
     ("ask --max-output-tokens", "did you mean --max-tokens N?"),

@@ -65,9 +65,9 @@ def test_a_tail_is_found_where_the_pieces_that_are_read_meet(tmp_path: Path, siz
 def test_a_file_that_holds_something_else_is_not_touched(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "file"
     path.write_bytes(content)
-    with pytest.raises(OSError, match="it holds something else than JSON Lines"):
+    with pytest.raises(OSError, match="it does not contain JSON Lines"):
         append_line(str(path), ONE, 0)
-    with pytest.raises(OSError, match="it holds something else than JSON Lines"):
+    with pytest.raises(OSError, match="it does not contain JSON Lines"):
         check_appendable(str(path))
     assert path.read_bytes() == content
 
@@ -112,7 +112,7 @@ def test_what_cannot_be_written_is_an_oserror_with_words(path: str) -> None:
 
 def test_a_pipe_keeps_nobody_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OSError, match="it is no regular file"):
+    with pytest.raises(OSError, match="it is not a regular file"):
         append_line(str(tmp_path / "pipe"), ONE, 0)
 
 

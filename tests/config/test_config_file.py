@@ -94,13 +94,13 @@ def test_the_clocks_of_the_file_run(smai: Smai, server: Server, config: Config) 
         ("system = @@@\nretries = -1\n@@@\nretries = -1 # @@@ \n".replace("@", "'"), ": retries is not"),
         ('responses_models = [\n  "a", # ]\n  "]",\n]\nretries = -1\n', ": retries is not"),
         ("\ufeffmodel = 3\n", ": model is not a text"),
-        ("model = " + "[" * 100_000, ": a number, or a nesting, that is too large"),
-        ("retries = " + "9" * 5000, ": a number, or a nesting, that is too large"),
+        ("model = " + "[" * 100_000, ": a number is too large, or the nesting is too deep"),
+        ("retries = " + "9" * 5000, ": a number is too large, or the nesting is too deep"),
         ("max_time = " + "9" * 4000, ": max_time is not a number of seconds"),
         ("model = 'x'\r\n\r\nretries = -1\r\n", ": retries is not"),
         ("[other]\nmodel = 'x'\n", ": unknown key other"),
-        ("profile = 3\n", "profile is no table"),
-        ("[profile]\na = 3\n", "profile is no table"),
+        ("profile = 3\n", "profile is not a table"),
+        ("[profile]\na = 3\n", "profile is not a table"),
         ("model = \n", ":1: Invalid value"),
         ("model 'x'\n", ":1: Expected '='"),
         ("base_url = 'localhost:11434'\n", "does not begin with http:// or https://"),
@@ -141,7 +141,7 @@ def test_a_file_that_cannot_be_read_is_told(smai: Smai, config: Config) -> None:
     assert "Is a directory" in smai("ask", "hi").stderr
     path.rmdir()
     os.mkfifo(path)
-    assert smai("ask", "hi").stderr == f"smai: {path}: it is no regular file; check the configuration file\n"
+    assert smai("ask", "hi").stderr == f"smai: {path}: it is not a regular file; check the configuration file\n"
     path.unlink()
     path.write_text("#" * 1024 * 1024 + "#")
     assert "is larger than 1 MiB" in smai("ask", "hi").stderr
@@ -186,7 +186,7 @@ def test_a_home_that_is_not_absolute_is_none(smai: Smai, environment: dict[str, 
         ["sh", "-c", script, tmp_path], env=environment, input=KEY.encode(), capture_output=True, check=False
     )
     assert done.returncode == 0
-    assert b"there is no home to keep a key in" in done.stderr
+    assert b"no home directory to keep a key in" in done.stderr
     assert os.listdir(tmp_path) == ["home"]
     path = tmp_path / "xdg" / "smai" / "config.toml"
     path.parent.mkdir(parents=True)
@@ -194,7 +194,7 @@ def test_a_home_that_is_not_absolute_is_none(smai: Smai, environment: dict[str, 
     result = smai("ask", "hi", env={"HOME": ".", "XDG_CONFIG_HOME": str(tmp_path / "xdg")})
     assert (result.status, result.stderr) == (
         2,
-        f"smai: there is no home for the key_file ~/key; set HOME, or check {path}\n",
+        f"smai: no home directory for the key_file ~/key; set HOME, or check {path}\n",
     )
 
 
@@ -334,7 +334,7 @@ def test_the_home_in_a_key_command_is_found_without_a_shell(
     assert sent(mock) == f"Bearer {KEY}"
     result = smai("ask", "hi", env=env | {"HOME": ""})
     assert (result.status, result.stderr.count("\n")) == (2, 1)
-    assert "there is no home for the key_command ~/" in result.stderr
+    assert "no home directory for the key_command ~/" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -343,9 +343,9 @@ def test_the_home_in_a_key_command_is_found_without_a_shell(
         ("false", "key_command failed: exit status 1"),
         ("sh -c 'kill -9 $$'", "key_command failed: died by signal 9"),
         ("/nonexistent/x", "key_command cannot be run: No such file or directory"),
-        ("'", "key_command is no command"),
+        ("'", "key_command is not a valid command"),
         ("true", "the output of key_command is empty"),
-        ("printf 'a b'", "holds a character that no key has"),
+        ("printf 'a b'", "contains a character that a key cannot have"),
     ],
 )
 def test_a_key_command_that_fails_is_status_2_before_any_request(
@@ -377,7 +377,7 @@ def test_login_checks_the_key_and_keeps_it_for_its_origin(
     keys.chmod(0o644)
     assert "others can read the file of keys" in smai("ask", "hi", env=home).stderr
     keys.chmod(0o600)
-    assert smai("logout", env=home).stderr == f"smai: the key for {origin_of(mock.url)} is forgotten\n"
+    assert smai("logout", env=home).stderr == f"smai: the key for {origin_of(mock.url)} is removed\n"
     assert smai("logout", env=home)[::2] == (0, "smai: there was no key\n")
     assert smai("ask", "hi", env=home).status == 5
 
@@ -413,8 +413,8 @@ def test_each_profile_has_its_key(smai: Smai, server: Server, config: Config) ->
     ("stdin", "env", "words"),
     [
         (b"", {}, "stdin is empty"),
-        (b"two words", {}, "holds a character that no key has"),
-        (KEY.encode(), {"HOME": ""}, "there is no home to keep a key in"),
+        (b"two words", {}, "contains a character that a key cannot have"),
+        (KEY.encode(), {"HOME": ""}, "no home directory to keep a key in"),
         (KEY.encode(), {"SMAI_BASE_URL": "http://192.0.2.1/v1"}, "a key never goes over plain http to 192.0.2.1"),
     ],
 )

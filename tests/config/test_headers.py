@@ -358,16 +358,16 @@ def test_config_shows_the_names_of_headers_and_stays_a_configuration_file(smai: 
         ("Connection: close", "smai's own"),
         ("Proxy-Authorization: x", "put user and password into HTTPS_PROXY"),
         ("hush-hush", "-H: a header without a colon"),
-        ("hush hush: x", "is no name of a header"),
-        ("hush\u00e9: x", "is no name of a header"),
-        (": hush", "is no name of a header"),
+        ("hush hush: x", "is not a header name"),
+        ("hush\u00e9: x", "is not a header name"),
+        (": hush", "is not a header name"),
         ("X-A:  ", "the header X-A has no value; write 'Name: value', in quotes; is a variable empty?"),
-        ("X-A: hush\r\nX-Evil: 1", "the value of the header X-A holds a line end"),
-        ("X-A: hush\nX-Evil: 1", "holds a line end"),
-        ("X-A: hush\x00", "holds a line end"),
-        ("X-A: hush\u200b", "cannot be seen"),
-        ("@", "-H @ names no file"),
-        ("@-", "-H @- names no file"),
+        ("X-A: hush\r\nX-Evil: 1", "the value of the header X-A contains a line end"),
+        ("X-A: hush\nX-Evil: 1", "contains a line end"),
+        ("X-A: hush\x00", "contains a line end"),
+        ("X-A: hush\u200b", "invisible character"),
+        ("@", "-H @ needs a file name"),
+        ("@-", "-H @- needs a file name"),
     ],
 )
 def test_what_is_no_header_to_send_is_one_line_that_shows_nothing_of_it(header: str, words: str) -> None:
@@ -379,7 +379,7 @@ def test_what_is_no_header_to_send_is_one_line_that_shows_nothing_of_it(header: 
 
 
 def test_a_header_given_twice_is_refused() -> None:
-    with pytest.raises(UsageError, match="-H number 2: the header x-a is there twice"):
+    with pytest.raises(UsageError, match="-H number 2: the header x-a is given twice"):
         typed_headers(["X-A: 1", "x-a: 2"], Deadline())
 
 
@@ -387,7 +387,7 @@ def test_a_header_given_twice_is_refused() -> None:
     ("flags", "words"),
     [
         (["-H", "Authorization: hush"], "the header Authorization is smai's own"),
-        (["--mock", "-H", "X-A: hush"], "--mock and --header exclude each other"),
+        (["--mock", "-H", "X-A: hush"], "--mock and --header cannot be combined"),
         (["--base-url", "http://192.0.2.1/v1", "-H", "X-A: hush"], "a header of -H never goes over plain http to"),
     ],
 )
@@ -407,9 +407,9 @@ def test_a_header_that_cannot_be_sent_is_2(smai: Smai, command: tuple[str], flag
         (None, "No such file"),
         ("", "is empty; put lines into it"),
         ("X-A: 1\nhush", ":2: a header without a colon"),
-        ("X-A: 1\n X-B: hush\n", ":2: what stands before the colon is no name"),
-        ("X-A: a\rhush\n", ":1: the value of the header X-A holds a line end"),
-        ("X-A: 1\nX-a: hush\n", ":2: the header X-a is there twice"),
+        ("X-A: 1\n X-B: hush\n", ":2: the text before the colon is not a header name"),
+        ("X-A: a\rhush\n", ":1: the value of the header X-A contains a line end"),
+        ("X-A: 1\nX-a: hush\n", ":2: the header X-a is given twice"),
         ("Host: hush\n", ":1: the header Host is smai's own"),
     ],
 )
@@ -455,12 +455,12 @@ def test_a_file_of_headers_is_no_part_of_the_prompt_and_is_not_written(smai: Sma
         ('headers = "X-A: hush"\n', ": headers is not a table of texts"),
         ("[headers]\n\nX-A = 1\n", ": headers is not a table of texts"),
         ('[headers]\n\nHost = "hush"\n', ": the header Host is smai's own; leave it out"),
-        ('[headers]\n"X A" = "hush"\n', ": what stands before the colon is no name of a header"),
-        ('[profile.p.headers]\n\nX-A = "hush\\n"\n', " [profile.p]: the value of the header X-A holds a line end"),
+        ('[headers]\n"X A" = "hush"\n', ": the text before the colon is not a header name"),
+        ('[profile.p.headers]\n\nX-A = "hush\\n"\n', " [profile.p]: the value of the header X-A contains a line end"),
         ('[headers]\nX-A = ""\n', ": the header X-A has no value"),
-        ('[headers]\nX-A = "1"\nx-a = "hush"\n', ": the header x-a is there twice"),
+        ('[headers]\nX-A = "1"\nx-a = "hush"\n', ": the header x-a is given twice"),
         ('key_header = "Authorization"\n', ": the header Authorization is smai's own"),
-        ('key_header = "a b"\n', ": what stands before the colon is no name of a header"),
+        ('key_header = "a b"\n', ": the text before the colon is not a header name"),
         ('base_url = "http://x.example"\nallow_http = true\n', ": allow_http at the top would be for every server"),
         ("[profile.p]\nallow_http = true\n", " [profile.p]: allow_http without a base_url"),
         ('[profile.p]\nbase_url = "http://x"\nallow_http = 1\n', " [profile.p]: allow_http is not true or false"),
@@ -479,7 +479,7 @@ def test_a_header_where_the_key_goes_is_refused(smai: Smai, config: Config) -> N
     config('base_url = "https://x.example/v1"\nkey_header = "api-key"\n')
     result = smai("ask", "-H", "Api-Key: 1", "hi")
     assert result[:2] == (2, b"")
-    assert "the header api-key is where the key goes" in result.stderr
+    assert "the header api-key is reserved for the key" in result.stderr
 
 
 # Plain http.

@@ -74,7 +74,7 @@ def test_a_file_of_keys_that_is_none_is_told(smai: Smai, keys: Path) -> None:
     keys.unlink()
     os.mkfifo(keys, 0o600)
     result = smai("ask", "hi")
-    assert (result.status, "it is no regular file" in result.stderr) == (2, True)
+    assert (result.status, "it is not a regular file" in result.stderr) == (2, True)
 
 
 def test_a_key_of_a_killed_login_is_gone_after_logout(smai: Smai, environment: dict[str, str], keys: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_key_of_a_killed_login_is_gone_after_logout(smai: Smai, environment: d
     done = subprocess.run(command, env=env, input=KEY.encode(), capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL
     assert KEY in new.read_text()
-    assert smai("logout") == (0, b"", "smai: what a killed login left is removed\n")
+    assert smai("logout") == (0, b"", "smai: removed what an interrupted login had left\n")
     assert not new.exists()
     assert smai("logout") == (0, b"", "smai: there was no key\n")
 
@@ -96,7 +96,7 @@ def test_a_key_of_a_killed_login_is_gone_after_logout(smai: Smai, environment: d
 def test_the_keys_of_a_profile_that_is_gone_can_be_removed(smai: Smai, keys: Path) -> None:
     entry = {"https://x.example:443": KEY, "https://y.example:443": KEY}
     keep(keys, {"": entry, "gone": entry})
-    assert smai("logout", "-p", "gone") == (0, b"", "smai: the keys of the profile gone are forgotten\n")
+    assert smai("logout", "-p", "gone") == (0, b"", "smai: the keys of the profile gone are removed\n")
     assert json.loads(keys.read_text()) == {"": entry}
     none = "smai: there was no key; smai login --list names those that are kept\n"
     assert smai("logout", "-p", "gone") == (0, b"", none)
@@ -158,7 +158,7 @@ def test_a_profile_has_keys_of_its_own_for_the_same_server(smai: Smai, server: S
     for options, key in ([], "sk-own-1"), (["-p", "work"], "sk-work-2"):
         assert smai("models", *options).status == 0
         assert mock.received[-1].headers["authorization"] == f"Bearer {key}"
-    assert smai("logout", "-p", "work").stderr == f"smai: the key for {origin_of(mock.url)} is forgotten\n"
+    assert smai("logout", "-p", "work").stderr == f"smai: the key for {origin_of(mock.url)} is removed\n"
     assert smai("models", "-p", "work").status == 0
     assert mock.received[-1].headers["authorization"] == "Bearer sk-own-1"
 
@@ -218,7 +218,7 @@ def test_logout_forgets_the_key_of_one_server(smai: Smai, config: Config, keys: 
         (["-p", "work", "--base-url", A], {}, "work", A),
     ):
         keep(keys, stored)
-        assert smai("logout", *options, env=env) == (0, b"", f"smai: the key for {origin} is forgotten\n")
+        assert smai("logout", *options, env=env) == (0, b"", f"smai: the key for {origin} is removed\n")
         left = {name: dict(table) for name, table in stored.items()}
         del left[profile][origin]
         assert json.loads(keys.read_text()) == left
@@ -230,7 +230,7 @@ def test_logout_all_forgets_every_key_and_needs_no_configuration(smai: Smai, con
     path = config("modle = 1\n")
     keep(keys, {"": {A: KEY, B: KEY}, "work": {A: KEY}})
     assert smai("logout", "--all", "-p", "work").stderr == (
-        "smai: --all and -p/--profile exclude each other; choose one of the two\n"
+        "smai: --all and -p/--profile cannot be combined; choose one of the two\n"
     )
     assert smai("logout", "--all", "--base-url", A).status == 2
     result = smai("logout")  # nobody knows for which server
@@ -238,7 +238,7 @@ def test_logout_all_forgets_every_key_and_needs_no_configuration(smai: Smai, con
     assert result.stderr.endswith(", or name the server with --base-url\n")
     assert smai("logout", "--base-url", B).status == 0
     assert json.loads(keys.read_text()) == {"": {A: KEY}, "work": {A: KEY}}
-    assert smai("logout", "--all", env={"SMAI_PROFILE": "work"}) == (0, b"", "smai: all keys are forgotten\n")
+    assert smai("logout", "--all", env={"SMAI_PROFILE": "work"}) == (0, b"", "smai: all keys are removed\n")
     assert KEY not in keys.read_text()
     assert smai("logout", "--all") == (0, b"", "smai: there was no key\n")
 
@@ -343,7 +343,7 @@ def test_a_key_command_gives_its_whole_first_line_or_none(
     mock = server()
     config(f"base_url = \"{mock.url}\"\nkey_command = ['printf', '{KEY}{sign}{KEY}\\n']\n")
     result = smai("ask", "hi")
-    assert_refused(result, mock, "the output of key_command holds a character that no key has")
+    assert_refused(result, mock, "the output of key_command contains a character that a key cannot have")
 
 
 # Where they are never shown.
@@ -353,7 +353,7 @@ def test_a_key_that_is_typed_as_an_operand_of_login_is_not_repeated(smai: Smai) 
     for words in ([KEY], ["--no-check", "--", KEY, KEY]):
         result = smai("login", *words)
         assert result.status == 2
-        assert result.stderr == "smai: the command line takes no key, for ps would show it; see smai login --help\n"
+        assert result.stderr == "smai: a key on the command line would be visible in ps; see smai login --help\n"
 
 
 URLS = [

@@ -322,8 +322,7 @@ def test_a_profile_without_a_default_model_needs_one(smai: Smai, proxy: Recordin
     result = smai("batch", "-p", "groq", lines, env=env)
     assert (result.status, proxy.tunnels) == (2, [])
     assert (
-        result.stderr
-        == "smai: line 2 names no model, and nor does an option; name one with -m; smai models lists them\n"
+        result.stderr == "smai: line 2 names no model, and no option does; name one with -m; smai models lists them\n"
     )
     lines.write_text('{"prompt": "one", "model": "the-model"}\n')
     assert smai("batch", "-p", "groq", lines, env=env).status == 0

@@ -31,7 +31,7 @@ def messages(server: Any) -> list[Message]:
         pytest.param(["before", "-", "after"], b"data", "before\n\ndata\n\nafter", id="- places stdin"),
         pytest.param(["-"], b"data\n", "data\n", id="- alone"),
         pytest.param(["hi"], b"", "hi", id="empty stdin adds nothing"),
-        pytest.param(["-n", "hi"], b"data", "hi", id="-n leaves stdin alone"),
+        pytest.param(["-n", "hi"], b"data", "hi", id="-n does not read stdin"),
         pytest.param(["--", "-n"], None, "-n", id="an operand that looks like an option"),
         pytest.param([], "\ufeffcafé".encode(), "café", id="a UTF-8 BOM is dropped"),
         pytest.param([], "café 😀".encode("utf-16"), "café 😀", id="UTF-16 with a BOM"),

@@ -189,7 +189,7 @@ def test_fail_empty_is_about_the_block(smai: Smai, server: Server, reply: str, s
 def test_it_excludes_the_modes_that_print_something_else(smai: Smai, command: str, mode: str) -> None:
     result = smai(command, "-x", mode, *(["--mock", "hi"] if command == "ask" else []), stdin=stream(ANSWER))
     assert (result.status, result.stdout) == (2, b"")
-    assert f"{mode} and --extract exclude each other" in result.stderr
+    assert f"{mode} and --extract cannot be combined" in result.stderr
 
 
 def test_a_tool_call_has_no_block(smai: Smai, server: Server) -> None:

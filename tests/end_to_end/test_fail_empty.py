@@ -24,7 +24,7 @@ def answer(*texts: str, reason: str = "stop") -> bytes:
 
 
 EMPTY, BLANK = answer(), answer(" \n", "\t", "\u00a0", "\u3000")
-WHAT = {EMPTY: "the answer is empty", BLANK: "the answer is nothing but white space"}
+WHAT = {EMPTY: "the answer is empty", BLANK: "the answer is only white space"}
 
 
 @pytest.mark.parametrize("tape", WHAT, ids=["empty", "blank"])

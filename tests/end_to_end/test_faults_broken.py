@@ -284,10 +284,10 @@ def test_an_answer_without_any_event_is_broken(serve: Serve, ask: Ask, steps: li
     [
         pytest.param([b"Content-Length: 10", b"Content-Length: 20"], "two lengths: 10 and 20", id="two"),
         pytest.param([b"Content-Length: 10, 20"], "two lengths: 10 and 20", id="two-in-one"),
-        pytest.param([b"Content-Length: ten"], "a length that is no number: ten", id="word"),
-        pytest.param([b"Content-Length: -5"], "a length that is no number: -5", id="negative"),
-        pytest.param([b"Content-Length: +5"], "a length that is no number: +5", id="plus"),
-        pytest.param([b"Content-Length:"], "a length that is no number", id="empty"),
+        pytest.param([b"Content-Length: ten"], "a length that is not a number: ten", id="word"),
+        pytest.param([b"Content-Length: -5"], "a length that is not a number: -5", id="negative"),
+        pytest.param([b"Content-Length: +5"], "a length that is not a number: +5", id="plus"),
+        pytest.param([b"Content-Length:"], "a length that is not a number", id="empty"),
     ],
 )
 def test_an_answer_whose_length_cannot_be_told_is_broken(

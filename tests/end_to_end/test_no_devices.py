@@ -67,5 +67,5 @@ def test_a_configuration_that_is_a_pipe_is_one_message(environment: dict[str, st
     (tmp_path / "smai").mkdir()
     path = tmp_path / "smai" / "config.toml"
     os.mkfifo(path, 0o600)
-    says = f"smai: {path}: it is no regular file; check the configuration file\n"
+    says = f"smai: {path}: it is not a regular file; check the configuration file\n"
     assert run_without_devices("$smai ask hi", environment) == (2, b"", says)

@@ -256,7 +256,7 @@ def test_stdin_that_never_ends_is_said_after_3_seconds_and_waited_for(
         assert process.stdout
         assert process.stderr
         assert process.stderr.readline() == (
-            b"smai: waiting for the prompt on stdin, nothing has come for 3 s; -n leaves stdin alone\n"
+            b"smai: waiting for the prompt on stdin, nothing has come for 3 s; -n does not read stdin\n"
         )
         assert mock.received == []
         os.write(writing, b"late")

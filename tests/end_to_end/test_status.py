@@ -138,10 +138,10 @@ USAGE = [
         ["ask", b"caf\xe9"], {}, "operand 1 is not UTF-8: byte 0xe9 at byte offset 3", id="undecodable operand"
     ),
     pytest.param(["ask", "-s", b"\xff", "hi"], {}, "-s/--system is not UTF-8", id="undecodable system"),
-    pytest.param(["ask", "--raw", "--jsonl", "hi"], {}, "--raw and --jsonl exclude each other", id="two modes"),
-    pytest.param(["ask", "--mock", "--base-url", "http://x", "hi"], {}, "exclude each other", id="two servers"),
-    pytest.param(["ask", "--mock", "--key-file", "k", "hi"], {}, "exclude each other", id="a key for the mock"),
-    pytest.param(["ask", "-n", "-"], {}, "-n and - exclude each other", id="-n and -"),
+    pytest.param(["ask", "--raw", "--jsonl", "hi"], {}, "--raw and --jsonl cannot be combined", id="two modes"),
+    pytest.param(["ask", "--mock", "--base-url", "http://x", "hi"], {}, "cannot be combined", id="two servers"),
+    pytest.param(["ask", "--mock", "--key-file", "k", "hi"], {}, "cannot be combined", id="a key for the mock"),
+    pytest.param(["ask", "-n", "-"], {}, "-n and - cannot be combined", id="-n and -"),
     pytest.param(["ask", "-", "-"], {}, "both read stdin", id="- twice"),
     pytest.param(["ask", "-t", "nan", "hi"], {}, "is not a number from 0 to 2", id="NaN"),
     pytest.param(["ask", "--idle-timeout", "inf", "hi"], {}, "is not a number from 0 to 1000000", id="infinite clock"),
@@ -157,9 +157,14 @@ USAGE = [
     ),
     pytest.param(["ask", "hi"], {"SMAI_API_KEY": " "}, "no API key", id="blank key"),
     pytest.param(
-        ["ask", "hi"], {"SMAI_API_KEY": "sk-A\nB"}, "holds a character that no key has", id="key with a newline"
+        ["ask", "hi"],
+        {"SMAI_API_KEY": "sk-A\nB"},
+        "contains a character that a key cannot have",
+        id="key with a newline",
     ),
-    pytest.param(["ask", "hi"], {"SMAI_API_KEY": "sk-Ä"}, "holds a character that no key has", id="key beyond ASCII"),
+    pytest.param(
+        ["ask", "hi"], {"SMAI_API_KEY": "sk-Ä"}, "contains a character that a key cannot have", id="key beyond ASCII"
+    ),
     pytest.param(
         ["ask", "--base-url", "localhost:1/v1", "hi"], {}, "did you mean http://localhost:1/v1", id="no scheme"
     ),
@@ -167,10 +172,10 @@ USAGE = [
     pytest.param(["ask", "--base-url", "http://", "hi"], {}, "has no valid host", id="no host"),
     pytest.param(["ask", "--base-url", "http://" + "a" * 64 + "/v1", "hi"], {}, "has no valid host", id="long label"),
     pytest.param(["ask", "--base-url", "http://x:99999/", "hi"], {}, "is not a URL", id="port out of range"),
-    pytest.param(["ask", "--base-url", "http://a b/", "hi"], {}, "holds a space", id="space in the URL"),
+    pytest.param(["ask", "--base-url", "http://a b/", "hi"], {}, "contains a space", id="space in the URL"),
     pytest.param(["ask", "hi"], {"SMAI_BASE_URL": "nonsense"}, "does not begin with http", id="bad SMAI_BASE_URL"),
     pytest.param(["mock", "--tape", "/nonexistent"], {}, "No such file or directory", id="no tape"),
-    pytest.param(["mock", "--tape", "/x", "--reply", "y"], {}, "exclude each other", id="tape and reply"),
+    pytest.param(["mock", "--tape", "/x", "--reply", "y"], {}, "cannot be combined", id="tape and reply"),
     pytest.param(
         ["mock", "--status", "200"], {}, "is not a whole number from 300 to 599", id="status that is no failure"
     ),
@@ -193,7 +198,7 @@ def test_bad_input_is_one_line_and_status_2(smai: Smai, arguments: list[Any], en
     [
         pytest.param(["ask", "--summary", "json", "--nope", "hi"], "no such option", id="no such option"),
         pytest.param(["ask", "hi", "--summary=json", "-t", "x"], "is not a number from 0 to 2", id="a bad value"),
-        pytest.param(["ask", "--summary", "json", "--raw", "--jsonl", "hi"], "exclude each other", id="two modes"),
+        pytest.param(["ask", "--summary", "json", "--raw", "--jsonl", "hi"], "cannot be combined", id="two modes"),
         pytest.param(["ask", "--summary", "json", "-p", "x", "hi"], "there is no profile x", id="no such profile"),
         pytest.param(["decode", "--summary", "json", "--nope"], "no such option", id="decode"),
         pytest.param(["ask", "--summary", "json", "hi"], ":1: unknown key modle", id="a broken configuration"),
@@ -235,8 +240,8 @@ def test_undecodable_stdin_is_status_2_with_the_offset_and_nothing_is_sent(
     [
         pytest.param(None, 0o600, "No such file or directory; check --key-file", id="missing"),
         pytest.param(b"", 0o600, "is empty; ", id="empty"),
-        pytest.param(b"sk-1\nsk-2\n", 0o600, "holds a character", id="two lines"),
-        pytest.param(b"sk-\xc3\xa4\n", 0o600, "holds a character", id="beyond ASCII"),
+        pytest.param(b"sk-1\nsk-2\n", 0o600, "contains a character", id="two lines"),
+        pytest.param(b"sk-\xc3\xa4\n", 0o600, "contains a character", id="beyond ASCII"),
         pytest.param(b"sk-secret\n", 0o644, "others can read the key file", id="readable by all"),
         pytest.param(b"sk-secret\n", 0o640, "others can read the key file", id="readable by the group"),
     ],

@@ -169,7 +169,7 @@ def test_otherwise_stdout_has_the_text_alone_and_one_line_names_the_tools(
     smai: Smai, tape: bytes, text: str, calls: list[dict[str, Any]]
 ) -> None:
     names = ", ".join(dict.fromkeys(call["function"]["name"] for call in calls))
-    told = f"smai: the model asks for a tool: {names}; --tool-calls prints the calls\n"
+    told = f"smai: the model calls a tool: {names}; --tool-calls prints the calls\n"
     assert smai("decode", stdin=tape) == (0, printed(text), told)
 
 
@@ -239,7 +239,7 @@ def test_an_answer_without_calls_is_the_same_with_the_option(smai: Smai, server:
 def test_modes_that_print_everything_have_the_calls_already(smai: Smai, command: str, mode: str) -> None:
     result = smai(command, "--tool-calls", mode, stdin=b"hi")
     assert (result.status, result.stdout) == (2, b"")
-    assert result.stderr == f"smai: --tool-calls and {mode} exclude each other; the calls are in it already\n"
+    assert result.stderr == f"smai: --tool-calls and {mode} cannot be combined; the calls are in it already\n"
 
 
 def test_names_of_tools_forge_no_line(smai: Smai) -> None:

@@ -39,14 +39,14 @@ def test_a_run_over_tls_tells_each_step(serve: Serve, ask: Ask) -> None:
     port = server.url.rsplit(":", 1)[1].removesuffix("/v1")
     lines = told(result)
     assert len(lines) == result.stderr.count("\n")
-    lines.remove("stdin is left alone")  # while another thread connects
+    lines.remove("stdin is not read")  # while another thread connects
     assert lines == [
         "resolving 127.0.0.1",
         "resolved: 127.0.0.1",
         f"connecting to 127.0.0.1 port {port}",
         "connected",
         "TLS is up: TLSv1.3",
-        "taking the connection that was made ahead",
+        "using the connection that was opened early",
         f"request sent: POST {server.url}/chat/completions, {len(server.requests[0].body)} bytes",
         "headers: 200 OK, content-type text/event-stream",
         "first delta",
@@ -61,7 +61,7 @@ def test_what_cannot_be_told_apart_is_told_as_one(serve: Serve, ask: Ask) -> Non
     result = ask(server, "--verbose", "-n", "--raw")
     port = server.url.rsplit(":", 1)[1].removesuffix("/v1")
     assert told(result) == [
-        "stdin is left alone",
+        "stdin is not read",
         f"connecting to 127.0.0.1 port {port}",
         "connected",
         f"request sent: POST {server.url}/chat/completions, {len(server.requests[0].body)} bytes",
@@ -92,7 +92,7 @@ def test_a_retry_is_told_with_its_time_and_the_steps_begin_anew(serve: Serve, as
     lines = told(result)
     assert len(lines) == result.stderr.count("\n")
     assert [line.split(":")[0].split(" 127")[0] for line in lines] == [
-        "stdin is left alone", "connecting to", "connected", "request sent", "headers",
+        "stdin is not read", "connecting to", "connected", "request sent", "headers",
         "the server answered 503 Service Unavailable",
         "connecting to", "connected", "request sent", "headers", "first delta", "finished", "end of the events", "end",
     ]  # fmt: skip

@@ -94,7 +94,7 @@ def test_a_refusal_is_an_answer_and_not_in_a_line(smai: Smai, server: Server, lo
 def test_the_words_of_a_server_are_left_out_of_a_failure(smai: Smai, server: Server, log: Path) -> None:
     result = smai("ask", "-n", "--base-url", server(status=400).url, "hi")
     (line,) = lines(log)
-    assert "the mock was told to refuse" in result.stderr
+    assert "smai mock was set to refuse" in result.stderr
     assert list(line["error"]) == ["kind", "http_status", "retryable", "request_id"]
     assert (line["error"]["kind"], line["error"]["http_status"], line["exit_status"]) == ("refused", 400, 4)
 
@@ -218,8 +218,8 @@ def test_a_signal_that_the_caller_ignores_stays_ignored(environment: dict[str, s
     [
         ("/dev/full", "No space left on device"),
         ("folder", "Is a directory"),
-        ("pipe", "it is no regular file"),
-        ("script", "it holds something else than JSON Lines"),
+        ("pipe", "it is not a regular file"),
+        ("script", "it does not contain JSON Lines"),
         ("script/log.jsonl", "Not a directory"),
     ],
 )
@@ -323,7 +323,7 @@ def test_config_shows_the_ledger(smai: Smai, config: Config) -> None:
 
 def test_without_a_home_one_line_says_so_and_the_run_goes_on(smai: Smai) -> None:
     result = smai("ask", "-n", "--mock", "hi", env={"HOME": "", "SMAI_LOG": "~/log.jsonl"})
-    says = "smai: there is no home for the ledger ~/log.jsonl; set HOME, or check SMAI_LOG\n"
+    says = "smai: no home directory for the ledger ~/log.jsonl; set HOME, or check SMAI_LOG\n"
     assert (result.status, result.stderr) == (0, says)
 
 

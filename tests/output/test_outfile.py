@@ -100,13 +100,13 @@ def test_mode_and_symbolic_link_are_respected(smai: Smai, server: Server, file: 
     ("name", "status", "words"),
     [
         ("missing/answer", 11, "No such file or directory"),
-        (".", 2, "is no regular file"),
-        ("/dev/null", 2, "is no regular file"),
-        ("-", 2, "-o names no file"),
-        ("fifo", 2, "is no regular file"),
+        (".", 2, "is not a regular file"),
+        ("/dev/null", 2, "is not a regular file"),
+        ("-", 2, "-o needs a file name"),
+        ("fifo", 2, "is not a regular file"),
         ("new/", 2, "is the name of a folder"),
         ("new/.", 2, "is the name of a folder"),
-        ("/dev/stdout", 2, "is no regular file"),
+        ("/dev/stdout", 2, "is not a regular file"),
     ],
 )
 def test_a_place_that_cannot_be_used_is_told_before_any_request(
@@ -125,7 +125,7 @@ def test_a_pipe_of_the_shell_is_no_file(server: Server, environment: dict[str, s
     done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"/dev/fd/" in done.stderr
-    assert b" is no regular file; " in done.stderr
+    assert b" is not a regular file; " in done.stderr
 
 
 def test_what_an_earlier_run_left_gives_the_file_neither_its_mode_nor_its_second_name(

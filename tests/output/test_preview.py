@@ -180,7 +180,7 @@ def test_the_curl_command_has_no_key_that_a_shell_cannot_read_and_a_line_says_so
         assert done.returncode == 0
         assert b"Authorization" not in done.stdout
         assert done.stderr.count(b"\n") == 1
-        assert done.stderr.startswith(b"smai: the command has no key, for a shell cannot read it from ")
+        assert done.stderr.startswith(b"smai: the command has no key, because a shell cannot read it from ")
 
 
 def test_what_ask_refuses_to_send_no_look_shows(smai: Smai, tmp_path: Path) -> None:

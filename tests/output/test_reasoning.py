@@ -5,7 +5,7 @@ from conftest import Server, Smai
 
 pytestmark = pytest.mark.preloaded
 
-NOTICE = "smai: the API sent no reasoning; not every API shows what a model reasons\n"
+NOTICE = "smai: the API sent no reasoning; not every API shows the reasoning\n"
 STREAM = (
     b'data: {"choices":[{"delta":{"reasoning":"Hm"}}]}\n\ndata: {"choices":[{"delta":{"content":"42"}}]}\n\n'
     b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'

@@ -193,7 +193,7 @@ def test_what_cannot_be_sent_is_refused_by_its_name(
         ("/", "/: Is a directory"),
         ("/dev/null", "/dev/null is empty"),
         ("/dev/zero", "/dev/zero is larger than 20 MiB"),
-        ("", "-a names no file"),
+        ("", "-a needs a file name"),
     ],
 )
 def test_what_is_no_file_is_refused(smai: Smai, server: Server, path: str, words: str) -> None:

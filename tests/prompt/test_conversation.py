@@ -329,12 +329,12 @@ def test_a_file_that_is_no_conversation_is_refused_and_stays_as_it_is(
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        pytest.param(lambda path: path.mkdir(), "is no regular file", id="folder"),
-        pytest.param(os.mkfifo, "is no regular file", id="FIFO"),
-        pytest.param(lambda path: path.symlink_to("/dev/null"), "is no regular file", id="device"),
+        pytest.param(lambda path: path.mkdir(), "is not a regular file", id="folder"),
+        pytest.param(os.mkfifo, "is not a regular file", id="FIFO"),
+        pytest.param(lambda path: path.symlink_to("/dev/null"), "is not a regular file", id="device"),
         pytest.param(lambda path: path.symlink_to("/nonexistent/x"), "No such file", id="link into no folder"),
         pytest.param(lambda path: path.symlink_to(path), "ymbolic link", id="link to itself"),
-        pytest.param(lambda path: path.symlink_to("/dev/stdout"), "is no regular file", id="link to a pipe"),
+        pytest.param(lambda path: path.symlink_to("/dev/stdout"), "is not a regular file", id="link to a pipe"),
     ],
 )
 def test_what_cannot_hold_a_conversation_is_refused(
@@ -472,7 +472,7 @@ def test_what_was_changed_meanwhile_is_never_touched_and_the_turn_is_put_beside_
 
     result = while_it_is_answered(serve, start, chat, meddle_and_look)
     beside = Path(f"{chat}.turn")
-    line = f"smai: {chat} was changed by someone else meanwhile, and is left so; the turn is in {beside}\n"
+    line = f"smai: {chat} was changed by another program and is left unchanged; the turn is in {beside}\n"
     assert result == (11, b"world\n", line)
     assert look() == seen[0]
     assert (turns(beside), stat.S_IMODE(beside.stat().st_mode)) == (TURN, 0o600)
@@ -512,7 +512,7 @@ def assert_not_kept(done: "subprocess.CompletedProcess[bytes]", chat: Path, befo
     assert (done.returncode, done.stdout) == (11, b"ok\n")
     assert done.stderr.startswith(b"smai: " + os.fsencode(chat))
     assert words in done.stderr
-    assert b"the conversation is as it was" in done.stderr
+    assert b"the conversation is unchanged" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert chat.read_bytes() == before
     assert_alone(chat)
@@ -568,7 +568,7 @@ def test_two_runs_at_once_follow_one_another_and_the_second_says_that_it_waits(
     one = start(server, "--chat", str(chat))
     assert one.out(6) == b"Hello "
     other = start(server, "--chat", str(chat))
-    assert other.err_line() == f"smai: waiting for another run that has {chat}\n"
+    assert other.err_line() == f"smai: waiting for another run that uses {chat}\n"
     assert len(server.requests) == 1
     go_on.set()
     assert one.end() == (0, b"\n", "")

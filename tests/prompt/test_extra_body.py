@@ -203,9 +203,9 @@ def test_a_value_behind_an_at_sign_is_that_of_the_file_and_two_are_the_sign(smai
         pytest.param(["a=@nothing.JSON"], "nothing.JSON, line 1: not JSON: ", id="empty JSON"),
         pytest.param(["a=@latin"], "latin is not UTF-8: byte 0xe9 at byte offset 3; ", id="not UTF-8"),
         pytest.param(["a=@/dev/zero"], "/dev/zero is larger than 64 MiB; ", id="endless"),
-        pytest.param(["a=@"], "-O/--option a @ names no file; ", id="no name"),
-        pytest.param(["n=@number"], "-O n asks for several answers", id="several answers"),
-        pytest.param(["a=@number", "a.b=1"], "a is no object", id="into a number"),
+        pytest.param(["a=@"], "-O/--option a @ needs a file name; ", id="no name"),
+        pytest.param(["n=@number"], "-O n requests several answers", id="several answers"),
+        pytest.param(["a=@number", "a.b=1"], "a is not an object", id="into a number"),
         pytest.param(["messages=@tools.json"], "cannot set messages", id="messages"),
     ],
 )
@@ -241,7 +241,7 @@ def test_the_file_of_a_value_is_not_written(smai: Smai, server: Server) -> None:
 )
 def test_several_answers_are_refused_where_one_is_due(smai: Smai, server: Server, flags: list[str]) -> None:
     mock = server()
-    assert_refused(smai("ask", "--base-url", mock.url, *flags, "hi"), mock, "-O n asks for several answers")
+    assert_refused(smai("ask", "--base-url", mock.url, *flags, "hi"), mock, "-O n requests several answers")
 
 
 def test_one_answer_may_be_asked_for_in_words(smai: Smai, server: Server) -> None:

@@ -258,9 +258,9 @@ def test_a_malformed_message_is_one_line_and_nothing_is_sent(
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        pytest.param(b"", "holds no message", id="empty"),
-        pytest.param(b" \r\n", "holds no message", id="blank"),
-        pytest.param(b"[]", "holds no message", id="empty array"),
+        pytest.param(b"", "contains no message", id="empty"),
+        pytest.param(b" \r\n", "contains no message", id="blank"),
+        pytest.param(b"[]", "contains no message", id="empty array"),
         pytest.param(b"[\n" + GOOD_LINE + GOOD_LINE + b"]", "line 3: neither a comma nor the end", id="no comma"),
         pytest.param(b"[\n,\n" + GOOD_LINE + b"]", "line 2: not JSON", id="leading comma"),
         pytest.param(b"[\n" + GOOD_LINE + b",\n", "line 3", id="array without its end"),
@@ -312,12 +312,12 @@ def test_nesting_of_any_depth_is_sent_or_refused_and_no_traceback(smai: Smai, se
     [
         pytest.param(["--messages", "-", "-"], "both read stdin", id="- twice"),
         pytest.param(["--messages", "-", "a", "-", "b"], "both read stdin", id="- among words"),
-        pytest.param(["-n", "--messages", "-"], "-n and - exclude each other", id="- with -n"),
+        pytest.param(["-n", "--messages", "-"], "-n and - cannot be combined", id="- with -n"),
         pytest.param(["--messages", "/nonexistent", "hi"], "/nonexistent: No such file or directory", id="missing"),
         pytest.param(["--messages", "/", "hi"], "/: Is a directory", id="folder"),
         pytest.param(["--messages", "/dev/zero", "hi"], "/dev/zero is larger than 64 MiB", id="endless"),
-        pytest.param(["--messages", "/dev/null", "hi"], "/dev/null holds no message", id="nothing"),
-        pytest.param(["--messages", "x", "--chat", "y", "hi"], "--chat and --messages exclude each other", id="chat"),
+        pytest.param(["--messages", "/dev/null", "hi"], "/dev/null contains no message", id="nothing"),
+        pytest.param(["--messages", "x", "--chat", "y", "hi"], "--chat and --messages cannot be combined", id="chat"),
         pytest.param(["--messages", "", "hi"], "--messages", id="empty name"),
     ],
 )

@@ -292,7 +292,7 @@ def test_a_schema_nested_just_so_deep_is_no_traceback(smai: Smai, server: Server
         (["--schema", "/nonexistent"], "/nonexistent: No such file or directory"),
         (["--schema", "/"], "/: Is a directory"),
         (["--schema", "/dev/zero"], "/dev/zero is larger than 64 MiB"),
-        (["--json", "--schema", "/nonexistent"], "--json and --schema exclude each other"),
+        (["--json", "--schema", "/nonexistent"], "--json and --schema cannot be combined"),
         (["--schema", ""], "--schema"),
     ],
 )

@@ -155,7 +155,7 @@ def test_the_page_gets_the_model_and_the_system_text(served: Run, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--mock", "--base-url", "http://x.test/v1"], "--mock and --base-url exclude each other"),
+        (["--mock", "--base-url", "http://x.test/v1"], "--mock and --base-url cannot be combined"),
         (["--port", "70000", "--mock"], "--port"),
         (["--mock", "--host", "0.0.0.0"], "--host"),
         ([], "no API key"),

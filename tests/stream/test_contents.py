@@ -68,7 +68,7 @@ def test_the_message_names_what_was_not_delivered(smai: Smai, content: Content) 
     if content.status == 8:
         assert re.fullmatch(r"smai: .*cannot read a part of it: \S.*; --raw shows what came\n", result.stderr)
     elif content.status == 4:
-        expected = r"smai: the answer holds (an image|audio|a video|a file), which is not text; .*--jsonl.*\n"
+        expected = r"smai: the answer contains (an image|audio|a video|a file), which is not text; .*--jsonl.*\n"
         assert re.fullmatch(expected, result.stderr)
     else:
         assert result.stderr == ""

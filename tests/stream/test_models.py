@@ -273,7 +273,7 @@ def test_a_list_whose_rest_does_not_come_is_8_and_no_part_of_it_is_printed(
     server = serve(http("200 OK", body))
     result = models(server)
     assert (result.status, result.stdout) == (8, b"")
-    assert result.stderr.startswith("smai: the list of models is cut: the server says that there is more, and does not")
+    assert result.stderr.startswith("smai: the list of models is cut: the server says that there is more, but does not")
     assert len(server.requests) == asked
 
 
@@ -362,7 +362,7 @@ def test_the_mock_lists_its_models_without_a_key(models: Models) -> None:
     ("flags", "words"),
     [
         ([], "no API key for https://api.smai.ai; run"),
-        (["--mock", "--base-url", "http://127.0.0.1:1"], "--mock and --base-url exclude each other"),
+        (["--mock", "--base-url", "http://127.0.0.1:1"], "--mock and --base-url cannot be combined"),
         (["--base-url", "localhost:1/v1"], "does not begin with http:// or https://"),
         (["--key-file", "/nonexistent"], "the key file /nonexistent: No such file"),
         (["gpt-4.1"], "unexpected extra argument (gpt-4.1); see smai models --help"),

@@ -17,7 +17,7 @@ DEFAULTS: dict[str, Any] = {
     "busy": 0.0,  # the share of requests that get 429 or 503
     "cut": 0.0,  # the share of answers that break in the middle
     "status": 0,  # the HTTP status of all answers, 0: 200
-    "message": "the mock was told to refuse",
+    "message": "smai mock was set to refuse",
     "code": "error",
     "deltas": 3,
     "delay_s": 0.0,  # before each delta

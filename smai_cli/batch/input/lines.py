@@ -107,7 +107,7 @@ def read_line(number: int, data: bytes, defaults: Defaults) -> Line:
         if isinstance(value, str):
             return _of_text(head, value, defaults)
         if not isinstance(value, dict):
-            raise UsageError("it is JSON, but neither a text nor an object", _HINT)  # noqa: TRY301  # as all others
+            raise UsageError("it is JSON, but neither a string nor an object", _HINT)  # noqa: TRY301  # as all others
         is_openai = "body" in value
         head = _Head(number, None, defaults.form or (OPENAI if is_openai else FLAT), _NOTHING)
         head = _Head(number, _name(value), head.form, _NOTHING)
@@ -144,7 +144,7 @@ def _name(value: dict[str, Any]) -> str | int | None:
     key = "id" if value.get("custom_id") is None else "custom_id"
     name: Any = value.get(key)
     if name is not None and type(name) is not str and type(name) is not int:
-        raise UsageError(f"its {key} is neither a text nor a whole number", "give each line an id of its own")
+        raise UsageError(f"its {key} is neither a string nor a whole number", "give each line its own id")
     return name
 
 
@@ -168,16 +168,16 @@ def _of_object(head: _Head, value: dict[str, Any], text: str, defaults: Defaults
     head = _Head(head.number, head.id, head.form, handed)
     if "system" in value and "system" not in names:
         if not isinstance(value["system"], str):
-            raise UsageError("its system is no text", _HINT)
+            raise UsageError("its system is not a string", _HINT)
         defaults = defaults.replaced(system=value["system"])
     if "messages" in value and "messages" not in names:
         if template or "prompt" in value:
             beside = "--template" if template else "prompt"
-            raise UsageError(f"it has messages beside {beside}", "leave one of them out")
+            raise UsageError(f"it has messages as well as {beside}", "leave one of them out")
         return _line(head, _messages(value["messages"], defaults), given, defaults)
     prompt = template.filled(text, value) if template else value.get("prompt")
     if not isinstance(prompt, str):
-        raise UsageError("its prompt is no text" if "prompt" in value else "it has no prompt", _HINT)
+        raise UsageError("its prompt is not a string" if "prompt" in value else "it has no prompt", _HINT)
     return _line(head, _prompt(prompt, defaults), given, defaults)
 
 
@@ -204,12 +204,12 @@ def _prompt(text: str, defaults: Defaults) -> tuple[Message, ...]:
 def _of_openai(head: _Head, value: dict[str, Any], _: str, defaults: Defaults) -> Line:
     """Return what a line of OpenAI's batch file asks (API reference, "The request input object")."""
     if defaults.template:
-        raise UsageError("it has a body beside --template", "leave one of them out")
+        raise UsageError("it has a body, but --template was given", "leave one of them out")
     body = value["body"]
     if not isinstance(body, dict):
-        raise UsageError("its body is no object", _HINT)
+        raise UsageError("its body is not an object", _HINT)
     if value.get("method", "POST") != "POST":
-        raise UsageError(f"its method is {one_line(str(value['method']), 20)}", "a request is a POST")
+        raise UsageError(f"its method is {one_line(str(value['method']), 20)}", "it must be POST")
     not_own = (*_OPENAI_MEMBERS, *_names_of_line(value))
     head = head._replace(handed={key: member for key, member in value.items() if key not in not_own})
     defaults = defaults.replaced(api=_api_of(value.get("url"), body, defaults))
@@ -237,7 +237,7 @@ def _api_of(url: Any, body: dict[str, Any], defaults: Defaults) -> str:
 
 def _messages(value: Any, defaults: Defaults) -> tuple[Message, ...]:
     if not isinstance(value, list) or not value:
-        raise UsageError("its messages are no list, or an empty one", _HINT)
+        raise UsageError("its messages are not a list, or the list is empty", _HINT)
     messages = tuple(message_of(item, f"its message {number}") for number, item in enumerate(value, 1))
     has_system = any(message.role in ("system", "developer") for message in messages)
     return messages if has_system else conversation(None, defaults.system, messages)
@@ -251,14 +251,14 @@ def _line(head: _Head, messages: tuple[Message, ...], given: dict[str, Any], def
     if given:  # in few lines
         request = _with_members(request, given)
     if not request.model:
-        raise NoModelError(f"{shown_line(head.number, head.id)} names no model, and nor does an option", _MODEL_HINT)
+        raise NoModelError(f"{shown_line(head.number, head.id)} names no model, and no option does", _MODEL_HINT)
     return Line(head.number, head.id, request, defaults.api, head.form, head.handed)
 
 
 def _with_members(request: Request, given: dict[str, Any]) -> Request:
     model = given.pop("model", request.model)
     if not isinstance(model, str) or not model:
-        raise UsageError("its model is no text", _HINT)
+        raise UsageError("its model is not a string", _HINT)
     parameters, extra_body = dict(request.options), dict(request.extra_body)
     if not given.keys().isdisjoint(TOKEN_LIMITS):  # a line that sets one does not get the default of the others
         for key in TOKEN_LIMITS:
@@ -269,7 +269,7 @@ def _with_members(request: Request, given: dict[str, Any]) -> Request:
         extra_body.pop(key, None)
         (parameters if key in _PARAMETERS else extra_body)[key] = member
     if choices_in(extra_body) > 1:
-        raise UsageError("it asks for several answers, and a result has one", "leave n out, or repeat the line")
+        raise UsageError("it requests several answers, but a result has one", "leave n out, or repeat the line")
     return request._replace(model=model, options=parameters, extra_body=extra_body)
 
 

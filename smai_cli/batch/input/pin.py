@@ -71,13 +71,15 @@ def check_pin(path: str, shard: Shard | None, fd: int | None, *, has_results: bo
         return
     its = f"{path} has results of shard {pin.number}/{pin.total}"
     if shard is None:
-        raise UsageError(its, f"--shard {pin.number}/{pin.total} goes on with it")
+        raise UsageError(its, f"--shard {pin.number}/{pin.total} continues it")
     if pin.total != shard.total:
-        raise UsageError(f"{its}, and this is {shard}", f"N must stay {pin.total}; to begin anew, choose another -o")
+        raise UsageError(f"{its}, and this is {shard}", f"N must stay {pin.total}; to start over, choose another -o")
     if pin.number != shard.number:
-        raise UsageError(f"{its}, and this is {shard}", "each shard needs a file of its own: put {shard} into -o")
+        raise UsageError(f"{its}, and this is {shard}", "each shard needs its own file: put {shard} into -o")
     if pin.input and fd is not None and not _has_only_grown(fd, pin.input):
-        raise UsageError(f"{its} of another input", "name the input of before, which may grow; or choose another -o")
+        raise UsageError(
+            f"{its} of another input", "name the same input, which may only have grown; or choose another -o"
+        )
 
 
 def check_piped_input(path: str, shard: Shard, found: InputId) -> None:
@@ -87,7 +89,7 @@ def check_piped_input(path: str, shard: Shard, found: InputId) -> None:
     if before and (found.size < before.size or (found.size == before.size and found != before)):
         raise UsageError(
             f"{path} has results of shard {shard} of another input",
-            "name the input of before, which may grow; or choose another -o",
+            "name the same input, which may only have grown; or choose another -o",
         )
 
 

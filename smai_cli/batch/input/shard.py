@@ -84,13 +84,13 @@ def parse_shard(text: str, environ: Mapping[str, str]) -> Shard:
     """
     number, slash, count = text.partition("/")
     if (slash and not _DIGITS.fullmatch(count)) or (not slash and text != _AUTO):
-        raise UsageError(f"--shard {text!r} is no shard", "write K/N, auto/N or auto")
+        raise UsageError(f"--shard {text!r} is not a shard", "write K/N, auto/N or auto")
     if slash and not int(count):
-        raise UsageError(f"--shard {text} has no shards", "N is 1 or more")
+        raise UsageError(f"--shard {text} is not a shard", "N is at least 1")
     if number == _AUTO:
         return _found(int(count) if slash else None, environ)
     if not _DIGITS.fullmatch(number):
-        raise UsageError(f"--shard {text!r} is no shard", "write K/N, auto/N or auto")
+        raise UsageError(f"--shard {text!r} is not a shard", "write K/N, auto/N or auto")
     if not 1 <= int(number) <= int(count):
         raise UsageError(f"--shard {text} does not exist", "K is from 1 to N")
     return Shard(int(number), int(count))
@@ -99,7 +99,7 @@ def parse_shard(text: str, environ: Mapping[str, str]) -> Shard:
 def with_number(name: str, shard: Shard | None) -> str:
     """Return the name of a file with the number of the shard in it. Raises UsageError where there is none to put in."""
     if shard is None and PLACE in name:
-        raise UsageError(f"{name} has a {PLACE} in it, and there is no shard", "give --shard as well")
+        raise UsageError(f"{name} contains {PLACE}, but there is no shard", "give --shard as well")
     return name.replace(PLACE, str(shard.number)) if shard else name
 
 
@@ -119,10 +119,10 @@ def _found(count: int | None, environ: Mapping[str, str]) -> Shard:
 def _engine(form: str, environ: Mapping[str, str]) -> _Engine:
     found = [engine for engine in _ENGINES if _has_array(engine, environ)]
     if not found:
-        raise UsageError(f"{form} finds no array: {_seen(environ)}", f"start it in one, or {_FORM}")
+        raise UsageError(f"{form} found no array: {_seen(environ)}", f"start it in one, or {_FORM}")
     if len(found) > 1:
         both = " and ".join(f"{engine.name} ({engine.its_index}={environ[engine.its_index]})" for engine in found)
-        raise UsageError(f"{form} finds {both}", f"unset what is not meant, or {_FORM}")
+        raise UsageError(f"{form} found {both}", f"unset the ones that do not apply, or {_FORM}")
     return found[0]
 
 
@@ -137,13 +137,15 @@ def _has_array(engine: _Engine, environ: Mapping[str, str]) -> bool:
 def _seen(environ: Mapping[str, str]) -> str:
     names = [name or "" for engine in _ENGINES for name in (engine.its_index, engine.its_count) if name in environ]
     return (
-        f"seen were {', '.join(f'{name}={environ[name]}' for name in names)}" if names else "no variable of one is set"
+        f"set are only {', '.join(f'{name}={environ[name]}' for name in names)}"
+        if names
+        else "no variable of one is set"
     )
 
 
 def _number(name: str, environ: Mapping[str, str]) -> int:
     if not _DIGITS.fullmatch(environ[name]):
-        raise UsageError(f"{name}={environ[name]!r} is no number", _FORM)
+        raise UsageError(f"{name}={environ[name]!r} is not a number", _FORM)
     return int(environ[name])
 
 
@@ -152,18 +154,18 @@ def _whole_count(engine: _Engine, environ: Mapping[str, str]) -> int:
     again = f"--shard {_AUTO}/N says how many shards there are"
     seen = f"{engine.its_index}={environ[engine.its_index]}"
     if engine.its_count is None or not environ.get(engine.its_count):
-        missing = f"{engine.its_count} is not set" if engine.its_count else f"{engine.name} tells no count"
+        missing = f"{engine.its_count} is not set" if engine.its_count else f"{engine.name} gives no count"
         raise UsageError(f"{seen}, but {missing}", again)
     total = _number(engine.its_count, environ)
     seen = f"{seen}, {engine.its_count}={total}"
     for name, values in engine.whole:
         if environ.get(name, values[0]) not in values:
-            raise UsageError(f"{seen}, {name}={environ[name]}: it is a part of an array", again)
+            raise UsageError(f"{seen}, {name}={environ[name]}: this is only part of an array", again)
     if total <= 1:
-        raise UsageError(f"{seen}: one task is no array", again)
+        raise UsageError(f"{seen}: a single task is not an array", again)
     if engine.ends and all(name in environ for name in engine.ends):
         first, last = (_number(name, environ) for name in engine.ends)
         if last - first + 1 != total:
             told = ", ".join(f"{name}={environ[name]}" for name in engine.ends)
-            raise UsageError(f"{seen}, {told}: it is a part of an array", again)
+            raise UsageError(f"{seen}, {told}: this is only part of an array", again)
     return total

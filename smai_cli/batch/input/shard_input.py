@@ -61,5 +61,5 @@ class ShardInput(Input):
         except OSError as exc:
             raise UsageError(f"{self.name}: {exc.strerror}", "check where the lines come from") from exc
         if len(data) < length:
-            raise UsageError(f"{self.name}: line {number} is not there any more", "leave it alone while it is asked")
+            raise UsageError(f"{self.name}: line {number} is gone", "do not change the file during the run")
         return data

@@ -21,13 +21,13 @@ class Template:
             self._parts.append((False, text[at : match.start()]))
             at = match.end()
             if match[0] in ("{", "}"):
-                raise UsageError(f"--template has a {match[0]} alone, at character {match.start() + 1}", _HINT)
+                raise UsageError(f"--template has an unmatched {match[0]} at character {match.start() + 1}", _HINT)
             is_brace = match[0] in ("{{", "}}")
             self._parts.append((False, match[0][0]) if is_brace else (True, match[1]))
         self._parts.append((False, text[at:]))
         self.names = frozenset(part for is_place, part in self._parts if is_place and part)
         if not any(is_place for is_place, _ in self._parts):
-            raise UsageError("--template has no place for a line", _HINT)
+            raise UsageError("--template does not use the line", _HINT)
 
     def filled(self, line: str, members: Mapping[str, Any]) -> str:
         """Return the prompt for a line, as it stands there or as the text that it is, and the members of its object.

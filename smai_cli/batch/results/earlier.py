@@ -109,9 +109,8 @@ class Found:
             return None
         if name is not None and self._digest(row) != digest[:_DIGEST_BYTES] and not self._is_same(row, line_digest):
             raise ChangedError(
-                f"{shown_line(number, name)}: the prompt, the model or an option is another one than that of "
-                "its result",
-                "--drop-stale puts that result aside and asks again",
+                f"{shown_line(number, name)}: the prompt, the model or an option differs from that of its result",
+                "--drop-stale moves that result away and asks again",
             )
         self._used[row] = 1
         status = self._statuses[row]

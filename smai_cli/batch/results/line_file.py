@@ -20,9 +20,9 @@ def check_content(fd: int, name: str, *, resumes: bool) -> None:
     """Raise UsageError for a file that this run must not continue; nothing of it is touched."""
     head = os.pread(fd, _HEAD_BYTES, 0).removeprefix(codecs.BOM_UTF8)
     if head and not any(line.startswith(b"{") for line in head.split(b"\n")):
-        raise UsageError(f"{name} holds something else than results", "move it away, or choose another -o")
+        raise UsageError(f"{name} contains lines, but no results", "move it away, or choose another -o")
     if head and not resumes:
-        raise UsageError(f"{name} has results of an earlier run", "--resume goes on with it; to begin anew, remove it")
+        raise UsageError(f"{name} has results of an earlier run", "--resume continues it; to start over, remove it")
 
 
 def read_lines(fd: int) -> Iterator[tuple[int, bytes]]:

@@ -22,7 +22,7 @@ _READ_BYTES = 64 * 1024
 _HEAPS = 1024
 # How many shards a message names.
 _TOLD = 10
-_MORE = "run it once more with --resume"
+_MORE = "run it again with --resume"
 
 
 class Part(NamedTuple):
@@ -81,10 +81,10 @@ def merge(parts: Sequence[Part], write: Callable[[bytes], object]) -> Merged:
     for part in parts:
         found = counts.get(part.pin.number % part.pin.total, 0)
         if part.pin.lines is not None and found != part.pin.lines:
-            raise UsageError(f"{part.path} has results of {found} lines, and its shard has {part.pin.lines}", _MORE)
+            raise UsageError(f"{part.path} has results of {found} lines, but its shard has {part.pin.lines}", _MORE)
     twice = ids.twice()
     if twice and (told := _told_twice(parts, twice)):
-        raise UsageError(told, "give each line an id of its own; cat joins what there is")
+        raise UsageError(told, "give each line its own id; cat joins the files as they are")
     return Merged(lines, complete)
 
 
@@ -105,7 +105,7 @@ def _rows(part: Part) -> Iterator[_Row]:
             for _, data in lines_in(file):
                 known = read_result(data)
                 if known is None or not data.endswith(b"\n"):
-                    raise UsageError(f"{part.path} has a line that is no result, behind that of line {before}", _MORE)
+                    raise UsageError(f"{part.path} has a line that is not a result, after line {before}", _MORE)
                 if known.number < before:
                     raise UsageError(f"{part.path} is not in the order of its lines at line {known.number}", _MORE)
                 if (known.number - part.pin.number) % part.pin.total:
@@ -128,7 +128,7 @@ def _chosen(rows: Iterator[_Row]) -> Iterator[_Row]:
             held = row
         elif row.digest != held.digest or row.name != held.name:
             raise UsageError(
-                f"line {row.number} is another one in {held.path} than in {row.path}", "name the results of one input"
+                f"line {row.number} differs between {held.path} and {row.path}", "name the results of one input"
             )
         elif row.is_complete and not held.is_complete:
             held = row
@@ -183,19 +183,21 @@ def _of_all_shards(path: str) -> list[str]:
         pin = read_pin(name.removesuffix(".shard"))
         if pin:
             return [path.replace(PLACE, str(number)) for number in range(1, pin.total + 1)]
-    raise UsageError(f"{path}: no shard has begun", "name the files as -o of the shards did")
+    raise UsageError(f"{path}: no shard has begun", "use the same name as in -o of the shards")
 
 
 def _part(path: str) -> Part:
     if path.endswith(".partial"):
-        raise UsageError(f"{path} is not whole", f"{_MORE}; --status tells how far it is")
-    for name, what in ((path, "is not there"), (pin_of(path), "is not there, which says which shard it is")):
+        raise UsageError(f"{path} is not complete", f"{_MORE}; --status shows its progress")
+    for name, what in ((path, "is missing"), (pin_of(path), "is missing, which identifies the shard")):
         if not os.path.exists(name):
             if name == path and os.path.exists(partial_of(path)):
                 break
-            raise UsageError(f"{name} {what}", "name the results of the shards, with their .shard files beside them")
+            raise UsageError(f"{name} {what}", "name the results of the shards, and keep each .shard file next to them")
     if os.path.exists(partial_of(os.path.realpath(path))):
-        raise UsageError(f"{path} is not whole: there is {partial_of(path)}", f"{_MORE}; --status tells how far it is")
+        raise UsageError(
+            f"{path} is not complete: there is {partial_of(path)}", f"{_MORE}; --status shows its progress"
+        )
     pin = read_pin(path)
     if pin is None:
         raise UsageError(f"{pin_of(path)} is gone", "name the results of the shards")
@@ -205,7 +207,7 @@ def _part(path: str) -> Part:
 def _check_alike(one: Part, other: Part) -> None:
     if one.pin.total != other.pin.total:
         its, others = (f"{part.pin.number}/{part.pin.total}" for part in (one, other))
-        raise UsageError(f"{one.path} is shard {its}, and {other.path} is {others}", "name the shards of one N")
+        raise UsageError(f"{one.path} is shard {its}, and {other.path} is {others}", "name shards with the same N")
     if one.pin.input == other.pin.input:
         return
     sizes = [part.pin.input.size if part.pin.input else 0 for part in (one, other)]
@@ -213,6 +215,6 @@ def _check_alike(one: Part, other: Part) -> None:
         behind = one if sizes[0] < sizes[1] else other
         raise UsageError(
             f"the input of {one.path} had {sizes[0]} bytes, and that of {other.path} {sizes[1]}",
-            f"if it has grown, run shard {behind.pin.number} once more with --resume",
+            f"if it has grown, run shard {behind.pin.number} again with --resume",
         )
-    raise UsageError(f"{one.path} and {other.path} are of different inputs", "name the results of one input")
+    raise UsageError(f"{one.path} and {other.path} belong to different inputs", "name the results of one input")

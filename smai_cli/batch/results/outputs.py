@@ -64,7 +64,7 @@ class InOrder:
             self._has_said = self._has_said or is_due
             number = self._numbers.get(self._next)
         if is_due:
-            self._say(f"{_MANY} results wait for that of line {number}; without -k each comes at once")
+            self._say(f"{_MANY} results wait for line {number}; without -k each is printed at once")
         return -1
 
     def sync(self) -> None:

@@ -114,7 +114,7 @@ class PartialFile:
             offset = self._write(line)
             if offset < self._end:
                 raise OutputError(
-                    f"{self.name}: another process has cut it", "run it with --resume: it asks what is missing"
+                    f"{self.name}: another process has truncated it", "run again with --resume: it asks what is missing"
                 )
             if offset > self._end:
                 if not self._has_reported:
@@ -148,7 +148,7 @@ class PartialFile:
             if not is_ours():
                 raise OutputError(
                     f"{self._path_given}: another process has replaced it",
-                    f"all results are in {self.name}; run it with --resume",
+                    f"all results are in {self.name}; run again with --resume",
                 )
             if self._has_reported or os.fstat(self._fd).st_size != self._end:
                 self._put_changed_aside()
@@ -156,7 +156,7 @@ class PartialFile:
         except OSError as exc:
             raise OutputError(
                 f"{self._path_given}: {exc.strerror}",
-                f"all results are in {self.name}; mend it, then run it with --resume",
+                f"all results are in {self.name}; fix the problem, then run again with --resume",
             ) from exc
         finally:
             with contextlib.suppress(OSError):
@@ -208,20 +208,22 @@ class PartialFile:
                 if not os.path.isdir(folder):
                     raise self._lost_folder(folder) from None
                 self._replace(lambda kept: copy_file(self._fd, kept))
-                self._say(f"{self.name}: it was removed while the run wrote to it; it is there again")
+                self._say(f"{self.name}: it was removed while the run wrote to it, and has been restored")
                 return
             copy = f"{self.name}.{os.getpid()}"
             with appending(copy) as kept:
                 copy_file(self._fd, kept)
             raise OutputError(
                 f"{self.name}: another process has replaced it",
-                f"the results of this run are in {copy}: put them at its end, then run it with --resume",
+                f"the results of this run are in {copy}: append them to it, then run again with --resume",
             )
 
     def _lost_folder(self, folder: str) -> OutputError:
         if os.fstat(self._fd).st_nlink:
             return OutputError(f"{folder} was moved away while the run wrote to it", "move it back, then use --resume")
-        return OutputError(f"{folder} was removed while the run wrote to it, and the results with it", "make it again")
+        return OutputError(
+            f"{folder} was removed while the run wrote to it, and the results with it", "create it again"
+        )
 
     def _replace(self, fill: Callable[[LineWriter], None]) -> None:
         """Replace the partial file, in one step, by another one with what `fill` writes. Raises OutputError."""
@@ -291,7 +293,7 @@ class PartialFile:
     def _changed_results(self, count: int) -> OutputError:
         return OutputError(
             f"{self.name}: another process has changed results in it: {count}",
-            "run it with --resume: it asks these lines again",
+            "run again with --resume: it asks these lines again",
         )
 
     def _open_locked(self, until_s: float) -> int:
@@ -304,7 +306,7 @@ class PartialFile:
 
     def _wait_for_lock(self, fd: int, until_s: float) -> None:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise UsageError(f"{self.name} is no regular file", f"move it away, or {_HINT}")
+            raise UsageError(f"{self.name} is not a regular file", f"move it away, or {_HINT}")
         try:
             wait_for_lock(fd, until_s)
         except BlockingIOError as exc:

@@ -110,7 +110,7 @@ class Plan:
             many = f"{count} results belong" if count > 1 else "one result belongs"
             raise UsageError(
                 f"{many} to no line of the input, such as that of line {stale.first_number} before",
-                "was the prompt, the model or an option changed? --drop-stale puts them aside and goes on",
+                "was the prompt, the model or an option changed? --drop-stale moves them away and continues",
             )
         if stale and self._drops_stale < _SURELY and stale.complete * 2 > stale.all_complete:
             raise UsageError(
@@ -139,7 +139,7 @@ class Plan:
     def _next_copy(self, key: int, name: str | int | None) -> int:
         """Return which copy of a line that was there before comes next. Raises TwiceError."""
         if name is not None:
-            raise TwiceError("the id was there before", "give each line its own", name)
+            raise TwiceError("the id is used twice", "give each line its own", name)
         self._copies[key] = self._copies.get(key, 1) + 1
         return self._copies[key]
 

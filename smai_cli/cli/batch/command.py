@@ -1,4 +1,4 @@
-"""`smai batch`: many prompts in, one true result each."""
+"""`smai batch`: many prompts, one result for each."""
 
 import os
 import re
@@ -46,15 +46,21 @@ def _checked_share(ctx: click.Context, param: click.Parameter, value: str | None
     shell_complete=complete_file,
     help="Write the results to FILE when all are complete, and to FILE.partial until then.",
 )
-@click.option("--resume", is_flag=True, help="Continue with FILE.partial; ask again what may succeed now.")
-@click.option("--resume-failed", is_flag=True, help="Keep complete answers; ask all others as the options are now.")
-@click.option("--drop-stale", count=True, help="Move results of changed lines to FILE.stale; twice: even if most are.")
-@click.option("--shard", metavar="K/N", help="Ask only lines K, K+N, ...; auto/N or auto: as the engine says.")
+@click.option("--resume", is_flag=True, help="Continue from FILE.partial; retry lines that may succeed now.")
+@click.option(
+    "--resume-failed", is_flag=True, help="Keep complete answers; retry all other lines with the current options."
+)
+@click.option(
+    "--drop-stale", count=True, help="Move results of changed lines to FILE.stale; give it twice to move most of them."
+)
+@click.option("--shard", metavar="K/N", help="Send only lines K, K+N, ...; auto/N or auto: take K from the job engine.")
 @click.option("--merge", is_flag=True, help="Join the results of all shards, FILE..., in input order.")
 @click.option("--status", is_flag=True, help="Print the progress of the shards whose results are in FILE...")
 @click.option("-k", "--keep-order", is_flag=True, help="Print the results in the order of the input.")
-@click.option("--format", "form", type=click.Choice(["flat", "openai"]), help="The form of a result.  [default: as in]")
-@click.option("--lines", is_flag=True, help="Each line is a prompt as it is, not JSON.")
+@click.option(
+    "--format", "form", type=click.Choice(["flat", "openai"]), help="The form of a result.  [default: that of the line]"
+)
+@click.option("--lines", is_flag=True, help="Take each line as plain text, not JSON.")
 @click.option("--template", metavar="TEXT", help="The prompt: {} is the line, {name} a member of it; @FILE reads TEXT.")
 @click.option(
     "-j",
@@ -62,16 +68,16 @@ def _checked_share(ctx: click.Context, param: click.Parameter, value: str | None
     type=WholeNumber(1, _MOST_JOBS),
     default=8,
     show_default=True,
-    help="Ask at most N lines at once.",
+    help="Send at most N lines at once.",
 )
-@click.option("--no-adapt", is_flag=True, help="Keep that number, however many are refused.")
+@click.option("--no-adapt", is_flag=True, help="Keep concurrency fixed at that number.")
 @click.option("--rpm", type=Number(0), help="Start at most N requests a minute.")
 @click.option(
     "--patience",
     type=SECONDS,
     default=300,
     show_default=True,
-    help="End the run when nothing succeeds for so many seconds; 0: no limit.",
+    help="End the run if nothing succeeds for this long; 0: no limit.",
 )
 @click.option("--timeout", type=SECONDS, default=0, help="Limit for one line, with all its tries.  [default: no limit]")
 @click.option(
@@ -86,7 +92,7 @@ def _checked_share(ctx: click.Context, param: click.Parameter, value: str | None
 )
 @click.option("--token-limit", type=WholeNumber(1), metavar="N", help="Start no more lines after N tokens.")
 @click.option(
-    "--grace", type=SECONDS, default=20, show_default=True, help="After a signal, wait so long for running requests."
+    "--grace", type=SECONDS, default=20, show_default=True, help="After a signal, time for running requests to finish."
 )
 @model_option("The model to ask.", is_required=False)
 @click.option("-s", "--system", metavar="TEXT", help="The system message; @FILE reads it.")
@@ -99,22 +105,20 @@ def _checked_share(ctx: click.Context, param: click.Parameter, value: str | None
     help="Set any parameter of each request; @FILE reads VALUE; repeatable.",
 )
 @mode_option(MODES[EXTRACT])
-@click.option("--accept", metavar="WORD", multiple=True, help="Take this finish_reason as a success; repeatable.")
-@click.option("--fail-empty", is_flag=True, help="Fail lines whose answer is empty, or nothing but white space.")
-@api_option("The API to use; auto: by the model.")
+@click.option("--accept", metavar="WORD", multiple=True, help="Count this finish_reason as a success; repeatable.")
+@click.option("--fail-empty", is_flag=True, help="Fail lines whose answer is empty or only white space.")
+@api_option("The API to use; auto chooses by the model.")
 @click.option("--no-stream", is_flag=True, help="Ask for each whole answer in one response.")
 @server_options
 @click.option("--progress", is_flag=True, help="Print progress once a minute, also if stderr is not a terminal.")
-@click.option(
-    "--summary", type=click.Choice(["text", "json", "none"]), help="Print the end of the run in numbers on stderr."
-)
+@click.option("--summary", type=click.Choice(["text", "json", "none"]), help="Print a summary of the run on stderr.")
 @click.option("--dry-run", is_flag=True, help="Check and count the lines, print the first request; send nothing.")
 @verbose_option
 @click.pass_context
 def batch(
     ctx: click.Context, /, *, server: ServerOptions, files: tuple[str, ...], merge: bool, status: bool, **values: Any
 ) -> int:
-    """Send each line of FILE, or of stdin, as a prompt, and print a result for each as a line of JSON.
+    """Send each line of FILE or stdin as a prompt, and print each result as a line of JSON.
 
     A line is "text", {"prompt": "text"}, {"messages": [...]}, or one of OpenAI's batch files.
     """
@@ -138,7 +142,7 @@ def batch(
 
 def _only(files: tuple[str, ...]) -> str:
     if len(files) > 1:
-        raise UsageError("there are several inputs", "one at a time; or join them: cat FILE... | smai batch")
+        raise UsageError("several inputs were given", "name one, or join them: cat FILE... | smai batch")
     return files[0] if files else STDIN_NAME
 
 

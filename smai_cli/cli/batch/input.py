@@ -38,7 +38,7 @@ def read_input(typed: BatchValues, server: ServerOptions) -> BatchInput:
     _check_names(typed, server)
     _check_files(typed, server)
     if typed.file == STDIN_NAME and os.isatty(STDIN):
-        raise UsageError("no lines to ask", "name a file, or pipe them in")
+        raise UsageError("no input lines", "name a file, or pipe them in")
     form = _response_format(typed)
     return BatchInput(
         source=_source(typed),
@@ -63,7 +63,7 @@ def _defaults(typed: BatchValues, form: "ResponseFormat | None") -> Defaults:
     system, text = _text(typed.system, "-s/--system"), _text(typed.template, "--template")
     template = None if text is None else Template(text)
     if typed.lines and template and template.names:
-        raise UsageError("--template names a member, and with --lines a line has none", "write {} for the line")
+        raise UsageError("--template names a member, but with --lines a line is plain text", "write {} for the line")
     return Defaults(
         model=prompt.operand_text(typed.model, "-m/--model"),
         api=typed.api,
@@ -88,7 +88,7 @@ def _extra_body(typed: BatchValues) -> dict[str, Any]:
 
     extra_body = extra_members([prompt.operand_text(text, "-O/--option") for text in typed.option], _read)
     if choices_in(extra_body) > 1:
-        raise UsageError("-O n asks for several answers, and a result has one", "repeat the lines instead")
+        raise UsageError("-O n requests several answers, but a result has one", "repeat the lines instead")
     return extra_body
 
 
@@ -114,13 +114,13 @@ def _check_names(typed: BatchValues, server: ServerOptions) -> None:
     if typed.output and typed.keep_order:
         raise UsageError("-k is for stdout", "-o FILE is in the order of the input anyway")
     if typed.json and typed.schema:
-        raise UsageError("--json and --schema exclude each other", "choose one")
+        raise UsageError("--json and --schema cannot be combined", "choose one")
     for option, path in {"-o": typed.output, "FILE": typed.file, "--schema": typed.schema}.items():
         if path == "" or (option == "-o" and path == STDIN_NAME):
-            raise UsageError(f"{option} names no file", "give its name; is a variable empty?")
+            raise UsageError(f"{option} needs a file name", "give one; is a variable empty?")
     taking = [option for option, name in _files_read(typed, server) if name == STDIN_NAME]
     if len(taking) > 1:
-        raise UsageError(f"{' and '.join(taking)} both read stdin", "it can be read once")
+        raise UsageError(f"{' and '.join(taking)} both read stdin", "it can be read only once")
 
 
 def _files_read(typed: BatchValues, server: ServerOptions) -> list[tuple[str, str]]:

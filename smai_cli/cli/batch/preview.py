@@ -49,7 +49,7 @@ def print_batch(
             count += tokens.estimate_of(text) if exact is None else exact
             is_exact = is_exact and exact is not None
     if first is None:
-        raise UsageError("no line can be asked", "give one prompt a line")
+        raise UsageError("no line is valid", "give one prompt a line")
     whole = {
         "lines": lines,
         "characters": characters,

@@ -143,9 +143,7 @@ class BatchRun:
             stale = plan.stale() if given.source.is_file else None
             if not stale or self._partial is None:
                 if found and found.unreadable:
-                    self.life.say(
-                        f"{self._place}: lines that are not results: {found.unreadable}; they count as not asked"
-                    )
+                    self.life.say(f"{self._place}: lines that are not results: {found.unreadable}; they are sent again")
                 return feed
             self._partial.drop(stale.offsets, f"{typed.output}.stale")
             self._say_stale(stale)
@@ -233,7 +231,7 @@ class BatchRun:
         if jobs < 1:
             raise UsageError(f"{count} descriptors are too few", "raise ulimit -n")
         if jobs < self.typed.jobs:
-            self.life.say(f"{jobs} at once, and not {self.typed.jobs}: there are {count} descriptors; raise ulimit -n")
+            self.life.say(f"{jobs} at once, not {self.typed.jobs}: there are only {count} descriptors; raise ulimit -n")
         return jobs
 
     def _shown_progress(self, batch: Batch, feed: Feed, *, is_known: bool) -> report.Progress | None:

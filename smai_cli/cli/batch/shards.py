@@ -22,7 +22,7 @@ def merge_shards(ctx: click.Context, files: Sequence[str], output: str | None, s
     """Join the results of all shards into `output`, or on stdout; return the exit status."""
     _check_alone(ctx, "--merge", files, ("output", "summary"))
     if output in ("", "-"):
-        raise UsageError("-o names no file", "leave -o out for stdout; is a variable empty?")
+        raise UsageError("-o needs a file name", "leave -o out for stdout; is a variable empty?")
     life = Lifecycle(watches_stdout=not output)
     return life.deliver(lambda: _merge(life, expanded(files), output, summary))
 
@@ -97,6 +97,6 @@ def _check_alone(ctx: click.Context, option: str, files: Sequence[str], allowed:
         and ctx.get_parameter_source(param.name or "") == click.core.ParameterSource.COMMANDLINE
     ]
     if typed:
-        raise UsageError(f"{option} asks nothing, and {typed[0]} means nothing beside it", "leave one of them out")
+        raise UsageError(f"{option} sends nothing, so {typed[0]} has no effect", "leave one of them out")
     if not files:
-        raise UsageError(f"{option} names no file", "name the results of the shards, such as 'out.{shard}.jsonl'")
+        raise UsageError(f"{option} needs a file name", "name the results of the shards, such as 'out.{shard}.jsonl'")

@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     shell_complete=complete_file,
     envvar="SMAI_CHAT",
-    help="Continue the conversation in FILE, and keep it there.  [env: SMAI_CHAT]",
+    help="Continue the conversation in FILE, and add to it.  [env: SMAI_CHAT]",
 )
 @click.option(
     "--messages",
@@ -87,10 +87,10 @@ if TYPE_CHECKING:
     "--record",
     metavar="FILE",
     shell_complete=complete_file,
-    help="Keep the response body in FILE, byte for byte, complete or not.",
+    help="Save the response body in FILE, byte for byte, complete or not.",
 )
 @click.option("--reasoning", is_flag=True, help="Show the model's reasoning on stderr.")
-@api_option("The API to use; auto: by the model.")
+@api_option("The API to use; auto chooses by the model.")
 @click.option("--no-stream", is_flag=True, help="Ask for the whole answer in one response.")
 @click.option("-n", "--no-stdin", is_flag=True, help="Do not read stdin.  [env: SMAI_NO_STDIN=1]")
 @server_options
@@ -100,9 +100,8 @@ if TYPE_CHECKING:
 def ask(*, output: OutputOptions, server: ServerOptions, **values: Any) -> int:
     """Send PROMPT to the model and print the answer as it arrives.
 
-    Piped stdin is the prompt, or follows PROMPT after a blank line; the operand - places it elsewhere. An option that
-    reads a FILE reads stdin for the name -. What follows -- is text, also where it begins with a dash:
-    smai ask -n -- "$line"
+    Piped stdin is the prompt, or follows PROMPT after a blank line; the operand - inserts it elsewhere. Where an option
+    reads a FILE, - is stdin. Everything after -- is text, even if it begins with a dash: smai ask -n -- "$line"
     """
     typed = AskValues(**values)
     if typed.messages and not is_typed("chat"):  # a typed option goes before SMAI_CHAT
@@ -163,7 +162,7 @@ def _request(run: "Run", question: Question, options: AskOptions, trace: Trace) 
     The conversation is locked as long as the context lasts. Raises UsageError.
     """
     piped = text_in(read_stdin()) if options.reads_stdin else None
-    trace("stdin is read" if options.reads_stdin else "stdin is left alone")
+    trace("stdin is read" if options.reads_stdin else "stdin is not read")
     with in_conversation(question, options.inputs, run.life.say) as asked:
         request = Request(
             options.model,
@@ -250,7 +249,7 @@ def _print_preview(
         return
     in_shell = source.in_shell() if source else None
     if source and in_shell is None:
-        say(f"the command has no key, for a shell cannot read it from {source.where}; name a file with --key-file")
+        say(f"the command has no key, because a shell cannot read it from {source.where}; name a file with --key-file")
     if output.is_terminal:  # every shell understands the escapes of JSON
         body = escaped(body.decode()).encode()
     command, missing = preview.as_curl(preview.Preview(url, headers, body, given, key_in_shell=in_shell))

@@ -10,7 +10,7 @@ from smai_cli.output.descriptors import Output
 def completion(shell: str) -> int:
     """Print a script that lets a shell complete commands, options, models, profiles and files.
 
-    eval "$(smai completion bash)"
+    For bash: eval "$(smai completion bash)"
     """
     from importlib.resources import files  # after --help and usage errors
 

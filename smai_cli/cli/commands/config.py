@@ -25,18 +25,18 @@ _KEYS_OF_KEYS = ("key_file", "key_command", "key_env")
 
 @click.command(epilog="Manual: man smai-config.")
 @profile_name_option
-@click.option("--path", is_flag=True, help="Print where the configuration file is, or would be.")
+@click.option("--path", is_flag=True, help="Print the path of the configuration file.")
 @click.option("--profiles", is_flag=True, help="List all profiles: server, variable of the key, and whether it is set.")
 def config(profile: str | None, *, path: bool, profiles: bool) -> int:
     """Show the effective settings and their sources, or list the profiles.
 
-    The output is a configuration file itself. The key, and the values of headers, are not in it.
+    The output is a valid configuration file, without the key and the values of headers.
     """
     output = Output()
     if path:
         found = config_path(os.environ)
         if found is None:
-            raise UsageError("there is no home, so no configuration file", "set HOME or XDG_CONFIG_HOME")
+            raise UsageError("no home directory, so no configuration file", "set HOME or XDG_CONFIG_HOME")
         output.show(os.fsencode(f"{found}\n"))  # a script needs the very name
         return 0
     if profiles:

@@ -18,9 +18,9 @@ LIMIT_BYTES = 256 * 1024 * 1024
 
 @click.command(epilog="Manual: man smai-count.")
 @click.argument("file", metavar="[FILE]", default="-", shell_complete=complete_file)
-@model_option("The model whose tokenizer counts.")
+@model_option("The model whose tokenizer to use.")
 def count(file: str, model: str) -> int:
-    """Count the tokens of the text in FILE, or on stdin.
+    """Count the tokens of the text in FILE or stdin.
 
     git diff | smai count
     """

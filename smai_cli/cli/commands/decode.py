@@ -22,7 +22,7 @@ _PIECE_BYTES = 65536
 @click.argument("file", metavar="[FILE]", default="-", shell_complete=complete_file)
 @output_options
 def decode(file: str, *, output: OutputOptions) -> int:
-    """Print the answer in a server-sent event stream from FILE, or from stdin.
+    """Print the answer in a server-sent event stream from FILE or stdin.
 
     curl -sN ... | smai decode
     """
@@ -41,7 +41,7 @@ def _decode(run: Run, file: str, output: OutputOptions) -> None:
     from smai_cli.stream import pump  # after --help and usage errors
     from smai_cli.stream.dialects.selection import OnTape
 
-    more = "more follows the end of the answer, as if two streams were in one; decode them one by one"
+    more = "more data follows the end of the answer, as if two streams were joined; decode them one by one"
     notice = functools.cache(lambda: run.life.say(more))
     tape = _Tape(fd, file)
     with run.delivery() as writer:

@@ -39,7 +39,7 @@ class _Command(click.Command):
         except click.UsageError as error:
             if "extra argument" not in error.message:
                 raise
-            raise click.UsageError("the command line takes no key, for ps would show it", ctx) from None
+            raise click.UsageError("a key on the command line would be visible in ps", ctx) from None
 
 
 def _list(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001  # click's
@@ -63,17 +63,17 @@ def _list(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # n
     is_eager=True,
     expose_value=False,
     callback=_list,
-    help="Print the servers for which a key is kept, a line each, and exit.",
+    help="List the servers for which a key is kept.",
 )
 @profile_option
 @base_url_option
 @header_option
 @clock_options
-@click.option("--no-check", is_flag=True, help="Keep the key without asking the server whether it is good.")
+@click.option("--no-check", is_flag=True, help="Keep the key without checking it.")
 def login(
     *, settings: Settings, base_url: str | None, header: tuple[str, ...], no_check: bool, clocks: ClockOptions
 ) -> int:
-    """Keep a key for a server, after trying it.
+    """Keep a key for a server, after checking it.
 
     The key is asked for on a terminal, without echo, or is read from stdin.
     """

@@ -19,29 +19,29 @@ _OTHERS = "smai login --list names those that are kept"
 @click.command(epilog="Manual: man smai-logout.")
 @profile_name_option
 @base_url_option
-@click.option("--all", "is_all", is_flag=True, help="Forget every key that is kept.")
+@click.option("--all", "is_all", is_flag=True, help="Remove every key.")
 def logout(profile: str | None, base_url: str | None, *, is_all: bool) -> int:
     """Remove a key that smai login kept.
 
-    It is the key for the server that smai ask would ask with the same options.
+    This is the key for the server that smai ask would use with the same options.
     """
     if is_all and (base_url or is_typed("profile")):
         other = "--base-url" if base_url else "-p/--profile"
-        raise UsageError(f"--all and {other} exclude each other", "choose one of the two")
+        raise UsageError(f"--all and {other} cannot be combined", "choose one of the two")
     store = KeyStore(config_folder(os.environ))
     was_left = store.clean()
     if not store.kept():
-        say("what a killed login left is removed" if was_left else "there was no key")
+        say("removed what an interrupted login had left" if was_left else "there was no key")
     elif is_all:
         store.remove(lambda _: True)
-        say("all keys are forgotten")
+        say("all keys are removed")
     elif profile and not base_url and profile not in _settings(None).profiles:
         is_done = store.remove(lambda one: one.profile == profile)
-        say(f"the keys of the profile {profile} are forgotten" if is_done else f"there was no key; {_OTHERS}")
+        say(f"the keys of the profile {profile} are removed" if is_done else f"there was no key; {_OTHERS}")
     else:
         meant = Kept(profile or "", _origin(profile, base_url))
         is_done = store.remove(lambda one: one == meant)
-        say(f"the key for {meant.origin} is forgotten" if is_done else f"there was no key; {_OTHERS}")
+        say(f"the key for {meant.origin} is removed" if is_done else f"there was no key; {_OTHERS}")
     return 0
 
 

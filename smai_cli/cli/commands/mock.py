@@ -44,7 +44,7 @@ class _Shares(click.ParamType):  # type: ignore[type-arg]  # not subscriptable i
             if not re.fullmatch(r"[3-5]\d\d", kind, re.ASCII) and kind not in IN_ANSWER:
                 self.fail(f"{kind!r} is not an HTTP status from 300 to 599, nor {', '.join(IN_ANSWER)}", param, ctx)
             if kind in kinds:
-                self.fail(f"{kind} is there twice", param, ctx)
+                self.fail(f"{kind} is given twice", param, ctx)
             kinds[kind] = self._share(share, param, ctx)
         if "=" not in value:
             kinds = {kind: share / len(MIXTURE) for kind, share in kinds.items()}
@@ -89,7 +89,7 @@ class _Origin(click.ParamType):  # type: ignore[type-arg]  # as above
 
 @click.command(epilog="Manual: man smai-mock.")
 @click.option("--port", type=WholeNumber(0, 65535), default=0, help="The port on 127.0.0.1.  [default: a free one]")
-@click.option("--reply", metavar="TEXT", help="What to answer.  [default: a short poem]")
+@click.option("--reply", metavar="TEXT", help="The text of the answer.  [default: a short poem]")
 @click.option("--echo", is_flag=True, help="Answer with the prompt.")
 @click.option("--tape", metavar="FILE", shell_complete=complete_file, help="Replay the stream in FILE; - is stdin.")
 @click.option("--delay", type=SECONDS, metavar="MS", default=15, show_default=True, help="Milliseconds between deltas.")
@@ -97,21 +97,29 @@ class _Origin(click.ParamType):  # type: ignore[type-arg]  # as above
 @click.option("--require-key", metavar="KEY", help="Answer 401 to any other key.")
 @click.option("--max-requests", type=WholeNumber(1), help="Exit after so many answers.")
 @click.option("--status", type=WholeNumber(300, 599), help="Answer with this HTTP status.")
-@click.option("--retry-after", metavar="S", help="Send Retry-After with it.")
-@click.option("--fail-first", type=_COUNT, metavar="N", help="Fail the first N requests only, with --status or 503.")
+@click.option("--retry-after", metavar="S", help="Send this Retry-After with an error.")
+@click.option("--fail-first", type=_COUNT, metavar="N", help="Fail only the first N requests, with --status or 503.")
 @click.option("--limit", type=Number(0.001), metavar="N", help="Answer 429 beyond N requests a second.")
-@click.option("--flaky", type=_Shares(), metavar="P", help="Fail this share of the requests: 0.1, 10%, 429=5%,cut=5%.")
-@click.option("--seed", type=WholeNumber(), default=0, show_default=True, help="Which requests --flaky fails.")
-@click.option("--cut-after", type=_COUNT, metavar="N", help="Break the connection after N deltas.")
-@click.option("--stall-after", type=_COUNT, metavar="N", help="Fall silent after N deltas.")
+@click.option("--flaky", type=_Shares(), metavar="P", help="Fail a share of the requests: 0.1, 10%, 429=5%,cut=5%.")
+@click.option(
+    "--seed",
+    type=WholeNumber(),
+    default=0,
+    show_default=True,
+    help="The seed that decides which requests --flaky fails.",
+)
+@click.option("--cut-after", type=_COUNT, metavar="N", help="Close the connection after N deltas.")
+@click.option("--stall-after", type=_COUNT, metavar="N", help="Stop sending after N deltas, but stay connected.")
 @click.option("--error-after", type=_COUNT, metavar="N", help="Send an error event after N deltas.")
 @click.option("--no-done", is_flag=True, help="Leave out [DONE].")
 @click.option("--finish-reason", metavar="R", default="stop", show_default=True, help="The finish_reason; none: null.")
 @click.option(
     "--lie", type=_Lie(), metavar="KIND", multiple=True, help="Misreport answers as real servers do; repeatable."
 )
-@click.option("--allow-origin", type=_Origin(), multiple=True, help="Let pages of this origin ask; repeatable.")
-@click.option("--log", metavar="FILE", shell_complete=complete_file, help="Append a line of JSON a request to FILE.")
+@click.option("--allow-origin", type=_Origin(), multiple=True, help="Allow web pages of this origin; repeatable.")
+@click.option(
+    "--log", metavar="FILE", shell_complete=complete_file, help="Append a line of JSON for each request to FILE."
+)
 def mock(port: int, log: str | None, **values: Any) -> int:
     """Serve the chat API on 127.0.0.1 for tests: no key, no model, no network.
 
@@ -135,7 +143,7 @@ def mock(port: int, log: str | None, **values: Any) -> int:
             Output().show(f"{server.url}\n".encode())
             server.over.wait()
         if server.failure:
-            raise OutputError(f"{log}: {server.failure.strerror}", "make room, or choose another --log")
+            raise OutputError(f"{log}: {server.failure.strerror}", "free some space, or choose another --log")
     return 0
 
 
@@ -186,7 +194,7 @@ def _script(values: MockValues) -> "Script":
     answers = {"--tape": values.tape is not None, "--reply": values.reply is not None, "--echo": values.echo}
     first, second, *_ = [*(name for name, given in answers.items() if given), "", ""]
     if second:
-        raise UsageError(f"{first} and {second} exclude each other", "choose one answer")
+        raise UsageError(f"{first} and {second} cannot be combined", "choose one answer")
     return Script(
         reply=POEM if values.reply is None else operand_text(values.reply, "--reply"),
         echo=values.echo,

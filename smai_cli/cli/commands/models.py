@@ -25,13 +25,13 @@ _OF_THE_REQUEST = (Cause.PROMPT_SIZE, Cause.MODEL, Cause.CONTENT, Cause.NOT_FOUN
 
 
 @click.command(epilog="Manual: man smai-models. Exit status 0 means: the list is complete and was delivered.")
-@click.option("--json", "as_json", is_flag=True, help="Print the server's JSON for each model on a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print the server's JSON for each model, one per line.")
 @server_options
 @verbose_option
 def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
-    """Print the ids of the server's models, sorted, one on each line.
+    """Print the ids of the server's models, sorted, one per line.
 
-    The completion of smai ask -m offers the ids that were printed last.
+    Shell completion of smai ask -m offers the ids of the last list.
     """
     deadline = server.clocks.deadline()
     endpoint = chosen_endpoint(server, deadline)

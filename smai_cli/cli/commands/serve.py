@@ -37,14 +37,14 @@ _LOOK_S = 3600.0
 
 @click.command(epilog="Manual: man smai-serve.")
 @click.option("--port", type=WholeNumber(0, 65535), default=0, help="The port on 127.0.0.1.  [default: a free one]")
-@model_option("The model that the page begins with.")
-@click.option("-s", "--system", metavar="TEXT", help="The system message that the page begins with; @FILE reads it.")
+@model_option("The model that the page starts with.")
+@click.option("-s", "--system", metavar="TEXT", help="The system message that the page starts with; @FILE reads it.")
 @gateway_options
 @verbose_option
 def serve(*, port: int, model: str, system: str | None, verbose: bool, server: ServerOptions) -> int:
-    """Serve a web page to ask from, and the API for programs on this machine; they never get the key.
+    """Serve a chat page and an API for local programs, without giving them the key.
 
-    The first line on stdout is the URL to open. The text after #token= in it is the key for programs.
+    The first line on stdout is the URL to open. Programs use the text after #token= as their key.
     """
     from smai_cli.serve.pages import Settings  # after --help and usage errors
 
@@ -66,7 +66,7 @@ def _system(system: str | None, server: ServerOptions) -> str | None:
     if system is None:
         return None
     if server.key_file == STDIN_NAME and file_named_in(system) == STDIN_NAME:
-        raise UsageError("--key-file - and -s @- both read stdin", "it can be read once")
+        raise UsageError("--key-file - and -s @- both read stdin", "it can be read only once")
 
     def read(path: str, limit_bytes: int | None) -> bytes:
         return read_stdin_of_option(limit_bytes) if path == STDIN_NAME else read_named(path, limit_bytes)

@@ -122,17 +122,17 @@ def _check_names(typed: AskValues, output: OutputOptions) -> None:
     """Raise UsageError for a dash as the name of a file that is written."""
     for option, name in {"chat": typed.chat, "output": output.file, "record": typed.record}.items():
         if name == STDIN_NAME:
-            raise UsageError(f"--{option} - names no file", "write ./- for a file of that name")
+            raise UsageError(f"--{option} - needs a file name", "write ./- for a file of that name")
 
 
 def _exclude(typed: AskValues, output: OutputOptions) -> None:
-    """Raise UsageError for options that exclude each other."""
+    """Raise UsageError for options that cannot be combined."""
     given = {name: bool(value) for name, value in vars(typed).items()} | {"output": bool(output.file)}
     previews = tuple((preview, file) for preview in ("dry_run", "curl") for file in ("output", "record"))
     for one, other in (*_EXCLUDED, *previews):
         if given[one] and given[other]:
             names = f"--{one} and --{other}".replace("_", "-")
-            raise UsageError(f"{names} exclude each other", "choose one")
+            raise UsageError(f"{names} cannot be combined", "choose one")
 
 
 def _reads_stdin(words: list[str], typed: AskValues, readings: list[_Reading]) -> bool:
@@ -140,15 +140,15 @@ def _reads_stdin(words: list[str], typed: AskValues, readings: list[_Reading]) -
     taken = [reading for reading in readings if reading.is_stdin]
     takers = [reading.shown for reading in taken] + ["the operand -"] * words.count("-")
     if len(takers) > 1:
-        raise UsageError(f"{takers[0]} and {takers[1]} both read stdin", "it can be read once")
+        raise UsageError(f"{takers[0]} and {takers[1]} both read stdin", "it can be read only once")
     if typed.no_stdin and ("-" in words or any(reading.file == STDIN_NAME for reading in taken)):
-        raise UsageError("-n and - exclude each other", "drop one of them")
+        raise UsageError("-n and - cannot be combined", "drop one of them")
     if takers:
         return "-" in words
     if typed.no_stdin or os.environ.get("SMAI_NO_STDIN", "0") not in ("", "0") or os.isatty(STDIN):
         return False
     if words and prompt.is_begun_file(STDIN):
-        say("stdin is being read by another program, so smai leaves it alone; use - to read it, -n to silence this")
+        say("another program is reading stdin, so smai does not; use - to read it, -n to silence this")
         return False
     return True
 
@@ -246,4 +246,4 @@ def _notice_of_option() -> None:
 
 
 def _notice() -> None:
-    say(f"waiting for the prompt on stdin, nothing has come for {prompt.NOTICE_AFTER_S:g} s; -n leaves stdin alone")
+    say(f"waiting for the prompt on stdin, nothing has come for {prompt.NOTICE_AFTER_S:g} s; -n does not read stdin")

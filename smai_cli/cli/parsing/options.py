@@ -150,16 +150,16 @@ def output_options(  # noqa: PLR0913  # the options that choose a mode, by their
     if modes[EXTRACT] and modes[FINAL]:
         chosen.remove(MODES[FINAL])
     if len(chosen) > 1:
-        raise UsageError(f"--{chosen[0].name} and --{chosen[1].name} exclude each other", "choose one mode")
+        raise UsageError(f"--{chosen[0].name} and --{chosen[1].name} cannot be combined", "choose one mode")
     if quiet and not output:
-        raise UsageError("-q without -o would show the answer to nobody", "name a file with -o")
+        raise UsageError("-q without -o would discard the answer", "name a file with -o")
     if output == "-":
-        raise UsageError("-o names no file", "leave -o out, the answer goes to stdout anyway")
+        raise UsageError("-o needs a file name", "leave -o out, the answer goes to stdout anyway")
     mode = chosen[0] if chosen else MODES[TEXT]
     if tool_calls and mode.has_calls:
-        raise UsageError(f"--tool-calls and --{mode.name} exclude each other", "the calls are in it already")
+        raise UsageError(f"--tool-calls and --{mode.name} cannot be combined", "the calls are in it already")
     if tool_calls and modes[EXTRACT]:
-        raise UsageError("--tool-calls and --extract exclude each other", "choose what to print")
+        raise UsageError("--tool-calls and --extract cannot be combined", "choose what to print")
     return OutputOptions(
         mode=mode.name,
         summary=summary or ("text" if modes[FINAL] else "none"),

@@ -85,7 +85,7 @@ def _profile_option(name: str, **more: Any) -> Callable[[_F], _F]:
         metavar="NAME",
         envvar="SMAI_PROFILE",
         shell_complete=_complete_profile,
-        help="Use the profile NAME, built in or of the configuration file.  [env: SMAI_PROFILE]",
+        help="Use the profile NAME, built in or from the configuration file.  [env: SMAI_PROFILE]",
         **more,
     )
 
@@ -103,7 +103,7 @@ header_option = click.option(
     "--header",
     metavar="LINE",
     multiple=True,
-    help="Add a header 'Name: value'; @FILE reads such lines; repeatable.",
+    help="Send the header 'Name: value'; @FILE reads headers; repeatable.",
 )
 _SERVER = ("settings", "base_url", "key_file", "header", "mock")
 
@@ -129,7 +129,7 @@ def _server_options(command: _F, clock_options: Callable[[_F], _F]) -> _F:
             "--key-file",
             metavar="FILE",
             shell_complete=complete_file,
-            help="Read the key from FILE (chmod 600); without it, the key in SMAI_API_KEY.",
+            help="Read the key from FILE (chmod 600), not from SMAI_API_KEY.",
         ),
         header_option,
         clock_options,
@@ -137,7 +137,7 @@ def _server_options(command: _F, clock_options: Callable[[_F], _F]) -> _F:
             "--mock",
             is_flag=True,
             callback=_tell_unusable,
-            help="Ask a test server inside smai: no key, no network.",
+            help="Use a test server inside smai: no key, no network.",
         ),
     )
 
@@ -165,14 +165,14 @@ def _answer_clock_options(command: _F, of: str = "a whole answer") -> _F:
             type=SECONDS,
             default=DEFAULT_CONNECT_TIMEOUT_S,
             show_default=True,
-            help="Limit for connecting; 0: none.",
+            help="Limit for connecting; 0: no limit.",
         ),
         click.option(
             "--idle-timeout",
             type=SECONDS,
             default=600,
             show_default=True,
-            help="Limit between two events; 0: none.",
+            help="Limit between two events; 0: no limit.",
         ),
         click.option("--max-time", type=SECONDS, default=0, help=f"Limit for {of}.  [default: no limit]"),
     )

@@ -69,7 +69,7 @@ _OPTIONS = (
     _Habit(
         "--log --logs --no-log --logging --database --save-log",
         "--dry-run",
-        "SMAI_LOG names a file that gets a line for each run; unset, there is none",
+        "SMAI_LOG names a file to which each run adds a line",
     ),
     _Habit("--host --hostname --address --bind", "--port", "it serves on 127.0.0.1 only"),
     _instead(

@@ -77,8 +77,8 @@ def _check_option(word: str, rest: list[str], command: click.Command, options: d
         value = rest.pop()
         _check_value(name, value, options)
     if not (value if option.metavar == "TEXT" else value.strip()):  # --stop may take a space
-        what = f"{name} names no file" if option.metavar == "FILE" else f"{name} has an empty value"
-        raise UsageError(what, "give it one, or leave it out; is a variable empty?")
+        what = f"{name} needs a file name" if option.metavar == "FILE" else f"{name} has an empty value"
+        raise UsageError(what, "give one, or leave the option out; is a variable empty?")
     return name if option.metavar == "FILE" else ""
 
 
@@ -154,7 +154,7 @@ def _check_operand(word: str, options: dict[str, click.Option]) -> None:
     letters = word.lstrip(DASHES + "-")
     name = f"{'-' if len(letters.partition('=')[0]) == 1 else '--'}{letters}"
     if name.partition("=")[0] in options:
-        raise UsageError(f"the dash of {word} is not that of an option", f"did you mean {name}?")
+        raise UsageError(f"{word} begins with a dash that is not ASCII", f"did you mean {name}?")
 
 
 def _one_word(name: str) -> UsageError:
@@ -162,8 +162,8 @@ def _one_word(name: str) -> UsageError:
 
     It may be a prompt, or what a shell has not split.
     """
-    hint = f"put the value of {name} into a word of its own, and -- before text that begins with a dash"
-    return UsageError(f"{name} and text with white space are in one word", hint)
+    hint = f"separate them: {name} takes one argument; -- goes before text that begins with a dash"
+    return UsageError(f"{name} and text with white space are one argument", hint)
 
 
 def check_operands(operands: Sequence[str], words: Words, *, attaches: bool) -> None:

@@ -751,7 +751,7 @@ class Answer {
       isSeveral ||= other.text || other.repeated?.text;
       if (!calls.length && !this.#calls.length) calls = other.calls;
     }
-    if (isSeveral) this.#note(unread("text", "a second answer, where one was asked for,"));
+    if (isSeveral) this.#note(unread("text", "a second answer, although one was requested,"));
     return { ...main, calls };
   }
 
@@ -825,7 +825,7 @@ class Answer {
     const lost = this.#lost();
     if (lost) return incomplete(`the server says that it is complete, but a part of it cannot be read: ${lost}`);
     const media = this.#unread.get("media");
-    if (media) return incomplete(`the answer holds ${media}, which is not text`);
+    if (media) return incomplete(`the answer contains ${media}, which is not text`);
     return { verdict: "complete", message: "" };
   }
 
