@@ -1,6 +1,6 @@
-"""The APIs that smai speaks: one row for each, and nothing else of smai lists them.
+"""The APIs that smai supports: one row for each; nothing else in smai lists them.
 
-To add one, write a row here, the module of its dialect in stream/dialects, and the events with which the mock answers.
+To add one, write a row here, the module of its dialect in stream/dialects, and the events of the mock server.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -8,15 +8,15 @@ from fnmatch import fnmatchcase
 from types import ModuleType
 from typing import Any, NamedTuple
 
-# In place of a name: the API that the model's name chooses.
+# Choose the API by the name of the model.
 AUTO = "auto"
 
 
 class Api(NamedTuple):
     """One API.
 
-    `name` is that of --api, `path` that of its requests below the base URL. `prompt_member` is the member of a request
-    that holds the prompt. `models` are patterns (fnmatch) of the models that are asked in it by default. `has_sent`
+    `name` is its value of --api, `path` the path of its requests below the base URL. `prompt_member` is the member of
+    a request that holds the prompt. `models` are patterns (fnmatch) of the models that use it by default. `has_sent`
     takes an event, or a whole answer, and the event's name; it returns whether only this API sends such a thing. `load`
     imports the dialect: a module as `stream.pump.Dialect` describes it.
     """
@@ -30,7 +30,7 @@ class Api(NamedTuple):
 
 
 def _load_chat() -> ModuleType:
-    # Each import is written out, for programs that follow imports: mypy, and packagers such as PyInstaller.
+    # Each import is written out for tools that follow imports: mypy, and packagers such as PyInstaller.
     import smai_cli.stream.dialects.chat as dialect
 
     return dialect
@@ -52,18 +52,18 @@ RESPONSES = Api(
     "responses",
     "/responses",
     "input",
-    # The models that OpenAI's documentation sends to /responses, because /chat/completions refuses them.
+    # According to OpenAI's documentation, /chat/completions refuses these models.
     ("gpt-5*-pro*", "o1-mini*", "o1-pro*", "o3-mini*", "o3-pro*"),
     _is_of_responses,
     _load_responses,
 )
-# The first one is asked where nothing chooses another.
+# The first one is the default.
 APIS = (CHAT, RESPONSES)
 API_NAMES = (AUTO, *(api.name for api in APIS))
 
 
 def choose_api(name: str, model: str, more: Iterable[str] = ()) -> Api:
-    """Return the API that `name`, of API_NAMES, and the model choose; `more` are patterns of models for responses."""
+    """Return the API for `name` (one of API_NAMES) and a model; `more` are patterns of models that use responses."""
     if name != AUTO:
         return next(api for api in APIS if api.name == name)
     if any(fnmatchcase(model, pattern) for pattern in more):
@@ -72,7 +72,7 @@ def choose_api(name: str, model: str, more: Iterable[str] = ()) -> Api:
 
 
 def recognize_api(payload: Mapping[str, Any], name: str) -> Api:
-    """Return the API that has sent an event of this name, or an answer; chat for what no other API sends."""
+    """Return the API that sent the event `payload` called `name`, or the answer `payload`; chat if unclear."""
     return next((api for api in APIS if api.has_sent(payload, name)), CHAT)
 
 

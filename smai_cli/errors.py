@@ -12,9 +12,9 @@
         CutShortError      9   the answer hit the token limit
         WithheldError     10   the answer was withheld
         OutputError       11   stdout or a file could not be written
-    ReaderGoneError            nobody reads stdout any more: die by SIGPIPE
+    ReaderGoneError            the reader of stdout is gone: die by SIGPIPE
 
-This module imports nothing of smai, so that every stage can fail in these words.
+This module imports nothing from smai, so every other module can import it.
 """
 
 import os
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Status(IntEnum):
-    """The exit statuses, as the manual lists them; signals are not in it, smai dies by the real ones."""
+    """The exit statuses, as the manual lists them. Signals are not among them: smai dies by the real signal."""
 
     COMPLETE = 0
     DEFECT = 1
@@ -44,37 +44,37 @@ class Status(IntEnum):
 
 
 class Again(Enum):
-    """When smai may send the same request once more by itself."""
+    """When smai may retry a request by itself."""
 
     NEVER = "never"
     UNANSWERED = "the server did not begin an answer, and nothing was billed"
-    UNDELIVERED = "the server refused inside its answer, before any text, and nothing was delivered"
-    HELD_BACK = "an answer broke, and the mode has delivered none of it"
+    UNDELIVERED = "the server reported an error in its answer, before any text was delivered"
+    HELD_BACK = "the answer broke, and the output mode had not delivered any of it"
 
 
 class Cause(Enum):
-    """Why a server refused a request, or failed at it; `http.meaning` finds it in what the server sent."""
+    """Why a server refused a request, or failed to answer it; `answer.causes` derives it from the server's error."""
 
     MONEY = "no money is left in the account"
     SPENDING_LIMIT = "a limit on spending is reached"
     KEY = "the key is wrong"
     EXPIRED_KEY = "the key has expired"
-    MISSING_KEY = "no key arrived"
+    MISSING_KEY = "the server received no key"
     ACCOUNT = "the account or its permissions, or HTTP status 401 without a reason"
     REGION = "the server does not serve this country or region"
-    FORBIDDEN = "HTTP status 403 that names neither key, account nor money"
-    WEB_PAGE = "HTTP status 403 from a firewall before the API, with a web page"
+    FORBIDDEN = "HTTP status 403 without a reason"
+    WEB_PAGE = "HTTP status 403 with a web page, from a firewall in front of the API"
     PROMPT_SIZE = "the prompt is too long"
-    MODEL = "there is no such model"
+    MODEL = "the model does not exist"
     CONTENT = "a content policy"
-    NOT_FOUND = "nothing of the API is at this URL"
+    NOT_FOUND = "the API is not at this URL"
     REQUEST = "something else in the request"
     RATE_LIMIT = "a rate limit, or HTTP status 429 without a reason"
     OVERLOAD = "the server is overloaded"
-    SERVER = "the server failed, or the connection to one that it asks"
+    SERVER = "the server, or its upstream, failed"
 
 
-# What to do next about each cause; `hint_for` fills in `{key}`.
+# The next step for each cause; `hint_for` fills in `{key}`.
 _HINTS = {
     Cause.MONEY: "top up the account",
     Cause.SPENDING_LIMIT: "raise the limit of the account",
@@ -82,7 +82,7 @@ _HINTS = {
     Cause.EXPIRED_KEY: "replace {key}, it has expired",
     Cause.MISSING_KEY: "check that {key} reaches the server",
     Cause.ACCOUNT: "check {key} and the account",
-    Cause.REGION: "ask a server that serves this country",
+    Cause.REGION: "use a server that serves this country",
     Cause.FORBIDDEN: "check {key} and the account",
     Cause.WEB_PAGE: "a firewall or a proxy blocks the request: try another network, or ask whoever runs the server",
     Cause.PROMPT_SIZE: "shorten the prompt",
@@ -97,22 +97,22 @@ _HINTS = {
 
 
 def hint_for(cause: Cause, key: str = "the key") -> str:
-    """Return the next step after a failure of this cause; `key` is what to call the key."""
+    """Return the next step after a failure of this cause; `key` is the name of the key in the message."""
     return _HINTS[cause].format(key=key)
 
 
 class SmaiError(Exception):
-    """A failure with an exit status; never raised as itself.
+    """A failure with an exit status; only subclasses are raised.
 
-    `what` happened and what to do next (`hint`) make the one line on stderr. `retryable` says whether the
-    same command is worth trying later, `again` whether smai itself may try within its retries.
+    `what` (what happened) and `hint` (what to do next) make the one line on stderr. `retryable` says whether the
+    same command may succeed later, `again` whether smai itself may retry.
 
     The rest comes from the server, or is None. `cause` is why it refused or failed, `code` its own name or number for
-    that. `wait_s` is for how many seconds it asks to wait, `reset_s` after how many a rate limit that is used up is
-    full again, which is longer than needed. `http_status` and `request_id` are those of its answer.
+    that. `wait_s` is how many seconds it asks to wait, `reset_s` how many until an exhausted rate limit is fully
+    restored, which is longer than needed. `http_status` and `request_id` are those of its answer.
     `unknown_parameters` are the parameters of the request that it does not know or support.
 
-    Nothing of it changes once it exists; `replaced` returns another one.
+    An error does not change; `replaced` returns a copy.
     """
 
     status = Status.DEFECT
@@ -120,7 +120,7 @@ class SmaiError(Exception):
     retryable = False
     again = Again.NEVER
 
-    def __init__(  # noqa: PLR0913  # what can be known of a failure, all by name
+    def __init__(  # noqa: PLR0913  # keyword-only
         self,
         what: str,
         hint: str = "",
@@ -149,7 +149,7 @@ class SmaiError(Exception):
         self.unknown_parameters = unknown_parameters
 
     def replaced(self, **changes: "Any") -> "Self":
-        """Return the same failure with some of its attributes changed, by the names of `__init__`."""
+        """Return a copy with some attributes changed, named as in `__init__`."""
         other = type(self).__new__(type(self))
         other.__dict__.update(self.__dict__ | changes)
         other.args = (other.what,)
@@ -168,13 +168,13 @@ class UsageError(SmaiError):
 
 
 class ConnectError(SmaiError):
-    """No connection came about, so nothing was sent."""
+    """The connection could not be made, so nothing was sent."""
 
     status, kind, retryable, again = Status.CONNECT, "connect", True, Again.UNANSWERED
 
 
 class RefusedError(SmaiError):
-    """The server refused this request, or answered something that is no completion."""
+    """The server refused this request, or its answer is not a completion."""
 
     status, kind = Status.REFUSED, "refused"
 
@@ -192,9 +192,9 @@ class BusyError(SmaiError):
 
 
 class ShortageError(BusyError):
-    """The machine is short of something that a run needs; the same command may succeed later.
+    """The machine lacks a resource that a run needs; the same command may succeed later.
 
-    A full disk is an OutputError: nobody frees it by waiting.
+    A full disk is an OutputError: waiting does not free it.
     """
 
     again = Again.NEVER
@@ -230,11 +230,11 @@ class OutputError(SmaiError):
     status, kind = Status.OUTPUT, "output"
 
 
-# What reading and understanding an answer can fail with; writing it fails with an OutputError.
+# The failures of reading and parsing an answer; writing it fails with an OutputError.
 ANSWER_FAILURES = (UsageError, ConnectError, RefusedError, AccessError, BusyError, ClockError, BrokenError)
 
 
-# What each exit status is called, as the kind of a failure.
+# The kind of failure of each exit status.
 KINDS: dict[int, str] = {
     error.status: error.kind
     for error in (
@@ -253,13 +253,13 @@ KINDS: dict[int, str] = {
 
 
 class ReaderGoneError(Exception):
-    """The reader of stdout is gone; no message is due, only death by SIGPIPE."""
+    """The reader of stdout is gone: die by SIGPIPE, without a message."""
 
 
 def install_hint(package: str) -> str:
-    """Return the command that installs a package of the index where this smai can import it.
+    """Return the shell command that installs `package` where this smai can import it.
 
-    pipx marks its environments by a file, and `pip` in them is not the user's; uv makes environments without pip.
+    pipx marks its environments with a file, and `pip` there is not the user's; uv makes environments without pip.
     """
     import importlib.util  # for few failures
     import shlex

@@ -1,7 +1,7 @@
-"""The edge of the process: run the command; a failure becomes one message and one exit status.
+"""The entry point: run the command, and turn a failure into one message and one exit status.
 
-Nothing is imported at the top but what the interpreter has loaded already, so that Ctrl-C during the imports is
-as quiet as any other.
+The top of the module imports only what the interpreter has loaded already, so that Ctrl-C is quiet even during the
+imports.
 """
 
 import gc
@@ -20,35 +20,35 @@ if TYPE_CHECKING:
 
 
 def main() -> "NoReturn":
-    """Run `smai` with the arguments of the process, and leave it; never returns."""
+    """Run `smai` with the arguments of the process, and exit; never returns."""
     if sys.getfilesystemencoding() != "utf-8":
         from smai_cli.cli.utf8 import run_again  # for few locales
 
         run_again()
-    is_first = os.getpid() == 1
-    if is_first:
+    is_process_1 = os.getpid() == 1
+    if is_process_1:
         # The kernel drops a signal that ends any other process for process 1 of a PID namespace, unless that has a
         # handler (pid_namespaces(7)): `docker stop` would wait for its SIGKILL.
         on_signal(ENDING, lambda number: leave(128 + number))
     elif signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # Die by the real signal, at once, also while a name server does not answer: a shell loop sees it and
-        # stops. Where SIGINT is ignored (nohup, `trap '' INT`, a background job of a script) it stays ignored.
+        # Die by the real signal, at once, even while a name server does not answer: a shell loop sees it and
+        # stops. If SIGINT is ignored (nohup, `trap '' INT`, a background job of a script), it stays ignored.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # The imports make many objects and no garbage: collecting it is a tenth of the way to the first byte. A run
-    # is over before it matters; a server turns it on again.
+    # The imports make many objects and no garbage: the collector takes a tenth of the time to the first byte. A run
+    # ends before it matters; a server turns it on again.
     gc.disable()
     closed = _fill_closed_descriptors()
-    if is_first:
+    if is_process_1:
         call_from_thread()
     try:
         status = _run(sys.argv[1:], stdout_is_closed=1 in closed)
-    except (OSError, ImportError, MemoryError) as exc:  # while smai was loaded: _run reports what comes later
+    except (OSError, ImportError, MemoryError) as exc:  # while smai was loading; _run reports later failures
         status = _fail_to_load(exc)
     leave(status)
 
 
 def _fill_closed_descriptors() -> list[int]:
-    """Open a file that is empty and takes nothing where a standard descriptor is closed; return which were.
+    """Open /dev/null, or a substitute, for each standard descriptor that is closed; return those descriptors.
 
     Otherwise the socket to the server would become descriptor 1, and the answer would be sent to the server.
     """
@@ -58,12 +58,12 @@ def _fill_closed_descriptors() -> list[int]:
             os.fstat(fd)
         except OSError:
             closed.append(fd)
-            _open_nothing()
+            _open_devnull()
     return closed
 
 
-def _open_nothing() -> None:
-    """Open /dev/null as the lowest descriptor that is closed, or a pipe without a writer where there is no /dev."""
+def _open_devnull() -> None:
+    """Open /dev/null as the lowest closed descriptor; without /dev, a pipe that has no writer."""
     try:
         os.open(os.devnull, os.O_RDWR)
     except OSError:  # a chroot, or a container without devices
@@ -73,7 +73,7 @@ def _open_nothing() -> None:
 
 def _run(args: list[str], *, stdout_is_closed: bool) -> int:
     """Run the command line `args`; return the exit status."""
-    early = None if stdout_is_closed else _begin_early(args)
+    early = None if stdout_is_closed else _connect_early(args)
     import errno
     import io
 
@@ -85,20 +85,20 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
     from smai_cli.output.descriptors import ClickOutput, Output, say, stdout_error
 
     try:
-        if stdout_is_closed:  # a command must not run where nobody can hear it
+        if stdout_is_closed:  # do not run a command whose answer cannot be delivered
             say(str(stdout_error(OSError(errno.EBADF, os.strerror(errno.EBADF)))))
             return Status.OUTPUT
         sys.stdout = io.TextIOWrapper(io.BufferedWriter(ClickOutput(Output()), 1), "utf-8", write_through=True)
         return int(smai.main(args, prog_name="smai", standalone_mode=False, obj=early) or 0)
     except ReaderGoneError:
         die_by(signal.SIGPIPE)
-    except SystemExit as done:  # click leaves so after a shell's completion
+    except SystemExit as done:  # click exits so after shell completion
         return int(done.code or 0)
     except click.ClickException as error:
         from smai_cli.cli.parsing.usage import usage_error  # for a failure only
 
         return _fail(usage_error(error), args)
-    except BaseException as exc:  # noqa: BLE001  # a defect in smai: the one case in which a traceback is right
+    except BaseException as exc:  # noqa: BLE001  # a defect in smai: the only case for a traceback
         if failure := failure_of(exc):
             return _fail(failure, args)
         _print_traceback(exc)
@@ -107,7 +107,7 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
 
 
 def _print_traceback(exc: BaseException) -> None:
-    """Print the traceback of an exception, if there is a descriptor left to load what prints it."""
+    """Print the traceback of an exception; without a descriptor to load the traceback module, only its repr."""
     from smai_cli.output.descriptors import say_plain
 
     try:
@@ -118,8 +118,8 @@ def _print_traceback(exc: BaseException) -> None:
         say_plain(repr(exc))
 
 
-def _begin_early(args: list[str]) -> "Preconnect | None":
-    """Begin to connect to the server that the command line `args` will most likely ask; None where that is unclear."""
+def _connect_early(args: list[str]) -> "Preconnect | None":
+    """Begin to connect to the server that the command line `args` will most likely use; None if that is unclear."""
     from smai_cli.cli.early_connect import likely_server
     from smai_cli.config.places import DEFAULT_CONNECT_TIMEOUT_S, ca_file_named
 
@@ -127,20 +127,20 @@ def _begin_early(args: list[str]) -> "Preconnect | None":
     _, ca_file = ca_file_named(os.environ) or ("", None)
     if server is None or (ca_file and not os.access(ca_file, os.R_OK)):
         return None
-    from smai_cli.http.preconnect import Preconnect, is_in_the_way  # the first thing that is needed
+    from smai_cli.http.preconnect import Preconnect, prevents_preconnect  # the first thing that is needed
 
-    if is_in_the_way(os.environ):
+    if prevents_preconnect(os.environ):
         return None
     try:
         return Preconnect(*server, ca_file, DEFAULT_CONNECT_TIMEOUT_S)
-    except (RuntimeError, MemoryError):  # no thread for it: the usual way meets the same, and says so
+    except (RuntimeError, MemoryError):  # no thread: the regular connection fails in the same way, and reports it
         return None
 
 
 def _fail_to_load(exc: OSError | ImportError | MemoryError) -> int:
     """Report that smai could not be loaded, and return the exit status. Raises `exc` for a defect.
 
-    Nothing is imported but what is built into Python: the machine may have no descriptor left.
+    Only modules built into Python are imported: the process may have no descriptor left.
     """
     import errno
 
@@ -156,11 +156,11 @@ def _fail_to_load(exc: OSError | ImportError | MemoryError) -> int:
 
 
 def _fail(error: "SmaiError", args: list[str]) -> int:
-    """Report a failure that no run could report, as a run does; return its exit status."""
+    """Report a failure outside of a run, as a run does; return its exit status."""
     from smai_cli.output.descriptors import say, say_plain
 
     say(str(error))
-    # As it was typed: whether click understood the rest of the command line, nobody knows.
+    # Search the arguments themselves: click may not have parsed the command line.
     wants_json = "--summary=json" in args or any(args[at : at + 2] == ["--summary", "json"] for at in range(len(args)))
     if args[:1] in (["ask"], ["decode"]) and wants_json:
         from smai_cli.answer.outcome import Outcome

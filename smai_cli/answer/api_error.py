@@ -1,6 +1,6 @@
-"""Read what a server reports of its own failure, in any form; `meaning` says what follows from it.
+"""Read the error that a server reports, in any form; `meaning` decides what follows from it.
 
-OpenAI's `error` object is one form among many: a string, Gemini's array, FastAPI's `detail`, `errors` of Cloudflare,
+OpenAI's `error` object is one form among many: a string, Gemini's array, FastAPI's `detail`, Cloudflare's `errors`,
 an error in place of a chunk (vLLM, FastChat), MiniMax's `base_resp`, Groq's `x_groq`.
 """
 
@@ -12,27 +12,27 @@ from typing import Any, NamedTuple
 from smai_cli.answer.waits import wait_in
 from smai_cli.common.text import one_line
 
-# Members by which a JSON object can be an error; `object` and `type` are in every chunk, and their value decides.
+# Members that can mark a JSON object as an error. `object` and `type` are in every chunk: there, the value decides.
 MARKS = frozenset({"error", "errors", "detail", "error_code", "error_message", "base_resp", "x_groq"})
-# An object with one of these is not an error of FastAPI, whatever its `detail` is.
+# An object with one of these is not an error of FastAPI, even if it has a `detail`.
 _CONTENTS = frozenset({"choices", "data", "object", "output", "response"})
 _MESSAGES = ("message", "msg", "status_msg", "error_msg", "error_message", "detail", "title", "text")
-# Where servers put the name or the number of an error, in the order of what is shown.
+# Where servers put the name or the number of an error; the first one found is shown.
 _KINDS = ("code", "type", "error_code", "status_code", "statusCode", "http_code", "status", "error_type", "reason")
 _NO_ERROR = (None, 0, "0", "")
-# A number that is, or begins with, an HTTP status. What another one means, each server says for itself.
+# A number that is, or begins with, an HTTP status. Any other number means something else at each server.
 _HTTP_LIKE = "[45][0-9]{2}([0-9]{2})?"
 _LISTED = 3
 _DEPTH = 3
-# Parameters that not every server knows, and that smai can do without or call by another name.
+# Parameters that some servers do not know, and that smai can leave out or rename.
 _DISPENSABLE = ("max_tokens", "max_completion_tokens")
 _OF_USAGE = ("stream_options", "include_usage")
-# What servers say of a parameter that they do not know, or not for this model.
+# How servers reject a parameter that they do not know, or do not support for this model.
 _UNKNOWN = re.compile(
     r"(?i)unsupported|unrecogni[sz]ed|unknown|unexpected|extra (inputs|fields)|extra_forbidden|does ?n[o']t support"
     r"|not (be )?(support|permit|allow|recogni[sz]|accept)|\binstead\b"
 )
-# And what they say of a value that they do not take.
+# How they reject a value.
 _OUT_OF_RANGE = re.compile(
     r"(?i)(unsupported|invalid)[ _]value|too (large|high|big|small|low|many)|at (most|least)|between|maximum|minimum"
     r"|(less|greater|smaller|larger|more|fewer) than|exceed|out of range|[<>]"
@@ -40,11 +40,11 @@ _OUT_OF_RANGE = re.compile(
 
 
 class ApiError(NamedTuple):
-    """An error in the server's own words: `{"error": {"message": ..., "type": ..., "code": ...}}`; empty without any.
+    """An error as the server reports it: `{"error": {"message": ..., "type": ..., "code": ...}}`; fields may be empty.
 
-    `kinds` are all the names and numbers by which the server classes it, `code` the one to show. `upstream` is the
-    message of the server that a gateway asked, if the gateway has one of its own. `wait_s` is how many seconds the
-    error object asks to wait, None where it does not say.
+    `kinds` are all names and numbers by which the server classifies it, `code` the one to show. `upstream` is the
+    message of a gateway's upstream server, if the gateway adds a message to it. `wait_s` is how many seconds the
+    error object asks to wait, None if it does not say.
     """
 
     message: str = ""
@@ -55,14 +55,14 @@ class ApiError(NamedTuple):
     wait_s: float | None = None
 
     def __str__(self) -> str:
-        """Return message, code and the field that is to blame, fit for one line."""
+        """Return the message, the code and the rejected parameter, on one line."""
         message = ": ".join(filter(None, (self.message, self.upstream))) or "no message"
         details = [detail for detail in (self.code, self.param) if detail and detail not in message]
         return one_line(f"{message} ({', '.join(details)})" if details else message)
 
 
 def error_in(payload: dict[str, Any]) -> ApiError | None:
-    """Return the ApiError that an event, or a body with HTTP status 200, is; None for an ordinary one.
+    """Return the ApiError in an event, or in a body with HTTP status 200; None without one.
 
     `{"error": {}}` is an error. null, an empty list and the code 0 are not.
     """
@@ -73,13 +73,13 @@ def error_in(payload: dict[str, Any]) -> ApiError | None:
 
 
 def error_of_array(payload: Any) -> dict[str, Any] | None:
-    """Return the first object of an array if that is an error, as Gemini sends them; None for anything else."""
+    """Return the first object of an array if it is an error, as Gemini sends them; None for anything else."""
     first = payload[0] if isinstance(payload, list) and payload else None
     return first if isinstance(first, dict) and error_in(first) else None
 
 
 def unmarked_error_in(payload: dict[str, Any]) -> ApiError | None:
-    """Return the ApiError for an object that is not a chunk, if its values alone show that it is an error.
+    """Return the ApiError for an object that is not a chunk, if its values show that it is an error; None otherwise.
 
     Examples: `{"code": 500, "msg": ...}`, `{"success": false, "message": ...}`, `{"status": "error", ...}`.
     """
@@ -91,7 +91,7 @@ def unmarked_error_in(payload: dict[str, Any]) -> ApiError | None:
 
 
 def request_id_in(headers: Mapping[str, str]) -> str | None:
-    """Return the name that a server gave to a request, in the headers of its answer; None without one."""
+    """Return the request id in the headers of an answer; None without one."""
     return headers.get("x-request-id") or headers.get("request-id")
 
 
@@ -103,7 +103,7 @@ def is_http_like(number: str) -> bool:
 def api_error_of(error: Any, depth: int = 0) -> ApiError:
     """Return the ApiError for the value of `error` in a server's JSON: an object, a list of them, or a string.
 
-    Gateways wrap an error in another one, also as JSON in its message; `depth` is how many were opened.
+    Gateways wrap an error in another one, also as JSON in its message; `depth` is how many were unwrapped.
     """
     if isinstance(error, list):
         return _api_error_of_list(error, depth)
@@ -111,19 +111,19 @@ def api_error_of(error: Any, depth: int = 0) -> ApiError:
         wrapped = _wrapped_in(error, depth)
         return wrapped or ApiError(error, kinds=() if " " in error else (error,))
     if not isinstance(error, dict):
-        return ApiError(_dumped(error))
+        return ApiError(_dump(error))
     return _with_wait(_api_error_of_object(error, depth), error)
 
 
 def unknown_parameters(api_error: ApiError) -> frozenset[str]:
-    """Return those parameters that smai can leave out or rename, and that a refusal blames for being there at all.
+    """Return the parameters that a server does not know, as far as smai can leave them out or rename them.
 
-    A refusal that names `stream_options` or its member blames it: it has no value that could be wrong.
+    A refusal that names `stream_options` or its member always counts: its value cannot be wrong.
 
     OpenAI: "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'
     instead.", code unsupported_parameter. Mistral, by FastAPI: "max_completion_tokens: Extra inputs are not permitted"
     (editor-code-assistant/eca#231). LiteLLM: "does not support parameters: {'max_completion_tokens': 4096}"
-    (BerriAI/litellm#10910). A value that is too large is another matter: a limit must not be lost.
+    (BerriAI/litellm#10910). A value that is too large does not count: the user's limit must not be lost.
     """
     text = " ".join((api_error.message, api_error.param, *api_error.kinds))
     is_unknown = _UNKNOWN.search(text) and not _OUT_OF_RANGE.search(text)
@@ -132,7 +132,7 @@ def unknown_parameters(api_error: ApiError) -> frozenset[str]:
 
 
 def api_error_in_body(body: bytes) -> ApiError:
-    """Return the ApiError in the body of an HTTP error: JSON, an event with it, or plain text; nothing of HTML."""
+    """Return the ApiError in the body of an HTTP error: JSON, an event, or plain text; an empty one for HTML."""
     text = body.decode("utf-8-sig", "replace").strip()
     event = re.search(r"^data:(.*)", text, re.MULTILINE) if text.startswith(("data:", "event:")) else None
     if event:  # a gateway that promised a stream
@@ -154,7 +154,7 @@ def _api_error_of_object(error: dict[str, Any], depth: int) -> ApiError:
         return api_error_of(inner, depth + 1)
     wrapped = _wrapped_in(message or "", depth)
     if message is None:
-        message = _dumped(error) if error else ""
+        message = _dump(error) if error else ""
     values = [*_kinds(error)]
     kinds = tuple(str(value) for value in values if isinstance(value, str) or is_http_like(str(value)))
     param = error.get("param")
@@ -176,7 +176,7 @@ def _api_error_of_object(error: dict[str, Any], depth: int) -> ApiError:
 
 
 def _wrapped_in(message: str, depth: int) -> ApiError | None:
-    """Return the ApiError that stands as JSON in the message of another one; None for an ordinary message."""
+    """Return the ApiError that the message of another one contains as JSON; None for an ordinary message."""
     if not message.lstrip().startswith(("{", "[")) or depth >= _DEPTH:
         return None
     try:
@@ -223,7 +223,7 @@ def _error_in(payload: dict[str, Any]) -> ApiError | None:  # noqa: PLR0911  # o
 
 
 def _with_the_rest(payload: dict[str, Any], error: str | bool) -> ApiError:
-    """Return the ApiError of a payload whose `error` is a word, a sentence or true, with what its other members say."""
+    """Return the ApiError of a payload whose `error` is a word, a sentence or true; its other members add to it."""
     rest = api_error_of({name: value for name, value in payload.items() if name != "error"})
     if not isinstance(error, str):
         return rest
@@ -235,10 +235,10 @@ def _with_the_rest(payload: dict[str, Any], error: str | bool) -> ApiError:
 
 
 def _api_error_of_list(errors: list[Any], depth: int) -> ApiError:
-    """Return the ApiError of the first object, or what FastAPI says of each field, without the input it repeats."""
+    """Return the ApiError of the first object, or FastAPI's message for each field, without the input it repeats."""
     entries = [entry for entry in errors if isinstance(entry, dict)]
     if not entries:
-        return ApiError(errors[0]) if errors and isinstance(errors[0], str) else ApiError(_dumped(errors))
+        return ApiError(errors[0]) if errors and isinstance(errors[0], str) else ApiError(_dump(errors))
     if "msg" not in entries[0]:
         return api_error_of(entries[0], depth + 1)
     lines = []
@@ -259,8 +259,8 @@ def _kinds(error: dict[str, Any]) -> Iterator[str | int]:
                 yield value
 
 
-def _dumped(error: Any) -> str:
+def _dump(error: Any) -> str:
     try:
         return json.dumps(error)
-    except RecursionError:  # what could just be parsed may be nested too deep to be written
+    except RecursionError:  # JSON that can be parsed may still be nested too deep to be written
         return "an error nested too deep to be shown"

@@ -1,7 +1,7 @@
-"""Find out why a server refused a request, or failed at it: one table for the errors of all servers.
+"""Find out why a server refused a request, or failed to answer it: one table for the errors of all servers.
 
-Names go before numbers, and money before all: many servers answer 429, 400 or 500 for an empty account, and another
-try is in vain.
+Names take precedence over numbers, and money over everything: many servers answer 429, 400 or 500 for an empty
+account, and then a retry cannot succeed.
 """
 
 import re
@@ -13,7 +13,7 @@ from smai_cli.errors import Cause
 _RATE_LIMIT = 429
 _TOO_LARGE = 413
 _FAILING = 500
-# These count wherever they are: as the HTTP status, or as a number in the error object. 529 is Anthropic's.
+# These mean the same as the HTTP status and as a number in the error object. 529 is Anthropic's.
 _NUMBERS = {
     401: Cause.ACCOUNT,
     402: Cause.MONEY,
@@ -28,22 +28,23 @@ _STATUSES = {
     _TOO_LARGE: Cause.PROMPT_SIZE,
     503: Cause.OVERLOAD,
 }
-# How many characters of a name or a text are searched, so that no server keeps the expressions busy.
+# How many characters of a name or a text are searched, so that no server can make the search slow.
 _SEARCHED = 1000
-# With these, a name of a rate limit does not mean that a later try may succeed.
+# With these, even an error named after a rate limit cannot be retried.
 _FINAL = {401, 402, _TOO_LARGE}
 _PASSING = (Cause.RATE_LIMIT, Cause.OVERLOAD)
-# What a gateway passes on of the server that it asked is looked at for these only: the key and the account, and the
-# limits, may be the gateway's own.
+# The upstream error that a gateway passes on counts for these causes only: the key, the account and the limits that it
+# is about may be the gateway's.
 _ABOUT_THE_REQUEST = (Cause.PROMPT_SIZE, Cause.MODEL, Cause.CONTENT)
 _NEVER = r"(?!)"
 
 
 class _Row(NamedTuple):
-    """A row of the table: `kinds` is searched in each name of an error, in lower case, its letters and digits only.
+    """A row of the table: two regular expressions for a cause.
 
-    `message` is searched in the text of the error, in lower case, for servers whose names do not say it. Numbers of
-    four digits are those of Z.ai (docs.z.ai/api-reference/api-code) or, after `baseresp`, of MiniMax
+    `kinds` is searched in each name of an error, reduced to lower-case letters and digits; `message` in the text of
+    the error, in lower case, for servers whose names do not give the cause. Numbers of four digits are those of Z.ai
+    (docs.z.ai/api-reference/api-code) or, after `baseresp`, of MiniMax
     (platform.minimax.io/docs/api-reference/errorcode), those of five FastChat's (fastchat/constants.py, ErrorCode).
     """
 
@@ -61,7 +62,7 @@ _ROWS = (
     # (anthropics/claude-quickstarts#229); "used all available credits" with 429, xAI (continuedev/continue#10373),
     # which also says "doesn't have any credits"; "prepayment credits are depleted" with 429, Gemini; the Chinese for
     # an insufficient balance with 429, Zhipu (continuedev/continue#11823).
-    # Not "exceeded your current quota": Gemini says it of its limits a minute, too (Jeffser/Alpaca#951).
+    # Not "exceeded your current quota": Gemini also says this of its limits per minute (Jeffser/Alpaca#951).
     _Row(
         Cause.MONEY,
         r"insufficient(user|token|account)?(quota|balance|credit|fund)|exceededcurrentquota|preconsumetokenquota"
@@ -84,7 +85,7 @@ _ROWS = (
     _Row(Cause.MISSING_KEY, r"missing.*apikey|noapikey|^1001$", r"^you didn't provide an api key"),
     # Gemini has API_KEY_INVALID in the details of its 400, INVALID_ARGUMENT. "No connected db." with 400 is what
     # LiteLLM without a database says of a key that is not its master key (litellm/proxy/auth/user_api_key_auth.py).
-    # Its type, no_db_connection, is also that of a database that is away, with 503.
+    # Its type, no_db_connection, also means, with 503, that the database cannot be reached.
     _Row(
         Cause.KEY,
         r"(invalid|incorrect)(api|auth)key|apikeyinvalid|invalidtoken$|^100[024]$|^4010[12]$|^baseresp(1004|2049)$",
@@ -97,8 +98,8 @@ _ROWS = (
         r"|(account|organi[sz]ation|user).*(deactivated|disabled|suspended|locked|restricted|notactive|inactive)"
         r"|^(111[0-2]|1121|1220|1311)$|^40103$",
     ),
-    # Too large for what an account may send in a minute, so never to be answered: 413 by Groq, whose name for it is
-    # rate_limit_exceeded (assafelovic/gpt-researcher#985), 429 by OpenAI (vanna-ai/vanna-flask#11).
+    # A prompt larger than the account's limit per minute is never answered: 413 from Groq, which calls it
+    # rate_limit_exceeded (assafelovic/gpt-researcher#985), 429 from OpenAI (vanna-ai/vanna-flask#11).
     # exceed_context_size_error: llama.cpp (tools/server). By text only, in this order: OpenAI's compatibles, xAI,
     # vLLM and SGLang and LM Studio, OpenAI's Responses API and llama.cpp and Anthropic, MiniMax, Gemini, GitHub
     # Copilot, Moonshot, Groq and Cerebras, DashScope, TGI, Cohere, Bedrock.
@@ -125,7 +126,7 @@ _ROWS = (
         r"content(policy|filter)|moderation|datainspectionfailed|sensitive(content|word)|responsibleaipolicy"
         r"|prohibitedcontent|safetycheck|^1301$|^baseresp102[67]$",
     ),
-    # LM Studio answers 200 to a path that it does not know (lmstudio-ai/lmstudio-bug-tracker#618).
+    # LM Studio answers an unknown path with 200 (lmstudio-ai/lmstudio-bug-tracker#618).
     _Row(Cause.NOT_FOUND, message=r"^unexpected endpoint or method"),
     _Row(Cause.REQUEST, r"^40302$|^baseresp2013$"),
     _Row(
@@ -139,14 +140,14 @@ _ROWS = (
         r"overload|capacity|serverbusy|^(service)?unavailable$|^(1120|1312)$",
         r"overloaded|(over|at|out of) capacity|server is (too )?busy",
     ),
-    # With 400 all the same: vLLM whose engine has died, OpenRouter for a stream of the server that it asked.
+    # Sent with 400 nevertheless: by vLLM after its engine died, by OpenRouter for an upstream stream.
     _Row(
         Cause.SERVER,
         message=r"^enginecore encountered an issue|engine ?dead ?error|background loop has errored"
         r"|^json error injected into sse stream",
     ),
 )
-# What says less than an HTTP status, and counts only where there is none. The one goes before the other.
+# These say less than an HTTP status, and are searched only without one, in this order.
 _VAGUE_ROWS = (
     _Row(
         Cause.REQUEST,
@@ -164,26 +165,26 @@ _VAGUE_ROWS = (
 
 
 def cause_of(api_error: ApiError, http_status: int | None = None) -> Cause | None:
-    """Return what `api_error` means, `http_status` being that of its answer, if it was an HTTP error.
+    """Return the cause of `api_error`; `http_status` is that of its answer, if it was an HTTP error.
 
-    Returns None for an error in an answer with HTTP status 200 that says nothing which is known here.
+    None for an error in an answer with HTTP status 200 that no row of the table matches.
     """
     kinds = [re.sub(r"[^a-z0-9]", "", kind[:_SEARCHED].lower()) for kind in api_error.kinds]
     numbers = {int(kind[:3]) for kind in kinds if is_http_like(kind)}
     known = numbers | ({http_status} if http_status else set())
     is_final = http_status in _FINAL or _TOO_LARGE in numbers
-    cause = next((row.cause for row in _ROWS if _fits(row, kinds, api_error)), None)
+    cause = next((row.cause for row in _ROWS if _matches(row, kinds, api_error)), None)
     if cause in _PASSING:
         if is_final:
             cause = None
         elif _RATE_LIMIT in known:
             return Cause.RATE_LIMIT
     cause = cause or _cause_of_numbers(numbers, http_status)
-    return cause or next((row.cause for row in _VAGUE_ROWS if _fits(row, kinds, api_error)), None)
+    return cause or next((row.cause for row in _VAGUE_ROWS if _matches(row, kinds, api_error)), None)
 
 
-def _fits(row: _Row, kinds: list[str], api_error: ApiError) -> bool:
-    """Return whether an error is of a row, by one of its normalized `kinds` or by its text."""
+def _matches(row: _Row, kinds: list[str], api_error: ApiError) -> bool:
+    """Return whether a row matches an error, by one of the normalized `kinds` or by its text."""
     if any(re.search(row.kinds, kind) for kind in kinds):
         return True
     texts = (api_error.message, api_error.upstream if row.cause in _ABOUT_THE_REQUEST else "")
@@ -191,9 +192,9 @@ def _fits(row: _Row, kinds: list[str], api_error: ApiError) -> bool:
 
 
 def _cause_of_numbers(numbers: set[int], http_status: int | None) -> Cause | None:
-    """Return what the HTTP status of an answer means, and the numbers in its error object, which count as one does.
+    """Return the cause by the HTTP status of an answer, and by the numbers in its error object that look like one.
 
-    Gemini's and OpenRouter's objects have such a `code`, MiniMax's an `http_code`.
+    Gemini's and OpenRouter's objects have such a `code`, MiniMax's an `http_code`. None without any number.
     """
     known = numbers | ({http_status} if http_status else set())
     if cause := next((cause for number, cause in _NUMBERS.items() if number in known), None):

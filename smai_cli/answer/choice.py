@@ -1,37 +1,37 @@
-"""Chunks as a dialect gives them -> the chunks of one answer: of one choice, its text once and in code points."""
+"""The chunks from a dialect -> the chunks of one answer: one choice, without repetitions, in whole code points."""
 
 from collections.abc import Iterable, Iterator
 
-from smai_cli.answer.chunk import ChoicePart, Chunk, Place, Repeated, Unread, UnreadPart
+from smai_cli.answer.chunk import ChoicePart, Chunk, Place, Repetition, Unread, UnreadPart
 from smai_cli.answer.repetition import AnswerText
 from smai_cli.answer.tool_calls import ToolCalls
 from smai_cli.common.text import Joiner
 from smai_cli.errors import ANSWER_FAILURES
 
-# How many plain deltas are collected before they are added to the text so far: hashing each by itself takes 2 % of the
-# time of a decode (tests/benchmarks/bench.py, decode).
+# How many plain deltas are collected before they are added to the text so far: hashing each one separately takes 2 % of
+# the time of a decode (tests/benchmarks/bench.py, decode).
 _COLLECTED = 256
-_OTHER_CHOICE = UnreadPart(Unread.TEXT, "a second answer, although one was requested,")
+_OTHER_CHOICE = UnreadPart(Unread.TEXT, "a second answer, although one was requested")
 _CONTRADICTION = UnreadPart(Unread.TEXT, "a repetition of the text that differs from it")
-_LOST_TEXT = UnreadPart(Unread.TEXT, "a part of the text that was announced and did not arrive")
+_LOST_TEXT = UnreadPart(Unread.TEXT, "a part of the text that was announced but did not arrive")
 _LOST_CALL = UnreadPart(Unread.CALL, "a tool call without its end")
 
 
 def chunks_of_answer(chunks: Iterable[Chunk], due: int | None) -> Iterator[Chunk]:
     """Yield `chunks` with the text, reasons and calls of the one choice that is the answer.
 
-    `due` choices were asked for; None where nobody knows.
+    `due` is how many choices were requested; None if unknown.
 
-    The answer is choice 0. A server whose only choice has another index means that one. What a server sends once more
-    of the answer is used as far as no delta brought it. The halves of a surrogate pair that two deltas brought become
-    one character, and one that stays alone becomes U+FFFD, before a failure too.
+    The answer is choice 0, or the only choice if it has another index. A repetition of the answer adds only what no
+    delta contained. The halves of a surrogate pair in two deltas are joined, and a lone half becomes U+FFFD, also
+    before a failure. Raises what iterating `chunks` raises.
     """
     answer = _Answer(due)
     collected = answer.collected
     failure = None
     try:
         for chunk in chunks:
-            # Most are a delta of ASCII text like the one before, and are used as they are.
+            # Most chunks are a delta of ASCII text like the one before, and need no change.
             if chunk.is_plain and chunk.choice_index == answer.plain_index and chunk.part == answer.collected_part:
                 collected.append(chunk.text)
                 yield chunk
@@ -48,10 +48,10 @@ def chunks_of_answer(chunks: Iterable[Chunk], due: int | None) -> Iterator[Chunk
 
 
 class _Answer:
-    """What has come of an answer, as far as it decides about what comes.
+    """The answer so far, as far as the next chunk depends on it.
 
-    `plain_index` is the index of a choice whose plain chunks need no view, None where all need one. The texts of deltas
-    are put into `collected`, as long as they belong to one part of the answer, `collected_part`.
+    `plain_index` is the index of the choice whose plain chunks need no view, None if all chunks need one. `collected`
+    has the texts of deltas, as long as they belong to one part of the answer, `collected_part`.
     """
 
     def __init__(self, due: int | None) -> None:
@@ -74,7 +74,7 @@ class _Answer:
             self.collected.clear()
 
     def view(self, chunk: Chunk) -> Chunk:
-        """Return `chunk` as what it is for the answer."""
+        """Return what `chunk` means for the answer."""
         if chunk.choice_index is not None and chunk.choice_index != self._choice_index:
             if self._choice_index is not None and self._due != 1:
                 return _as_other(chunk)
@@ -85,27 +85,26 @@ class _Answer:
                 self.collected_part = chunk.part
             self.collected.append(chunk.text)
         if self._due == 1 and (chunk.others or chunk.choice_index or self._highest_index):
-            chunk = self._with_the_only_choice(chunk)
+            chunk = self._merge_only_choice(chunk)
         if chunk.calls:
             self._calls.add(chunk.calls)
         if chunk.repeated is not None:
-            chunk = self._with_what_is_new(chunk, chunk.repeated)
+            chunk = self._add_repetition(chunk, chunk.repeated)
         if chunk.refusal:
             self._has_refusal = True
         text = self.joiner.whole(chunk.text)
-        if chunk.done or chunk.api_error:  # the last one that anybody looks at
+        if chunk.done or chunk.api_error:  # the last chunk that is read
             text += self.joiner.rest()
-            chunk = self._with_what_is_lost(chunk)
+            chunk = self._add_lost_parts(chunk)
         is_alike = chunk.text and chunk.repeated is None and not self.joiner.held
         self.plain_index = self._choice_index if is_alike else None
         return chunk if text is chunk.text else chunk._replace(text=text)
 
-    def _with_the_only_choice(self, chunk: Chunk) -> Chunk:
-        """Return a chunk of an answer of one choice: whatever index it has, a lone choice is about that.
+    def _merge_only_choice(self, chunk: Chunk) -> Chunk:
+        """Return a chunk of an answer of one choice; a lone choice belongs to it, whatever its index is.
 
-        Foundry Local and old TGI count tokens in the index. An index that comes back after a higher one shows that
-        there are several choices, and so do two texts in one event. Copilot's servers send the calls of the answer in
-        a choice of their own.
+        Foundry Local and old TGI count tokens in the index. An index that is lower than an earlier one means several
+        choices, and so do two texts in one event. Copilot's servers send the calls of the answer in a separate choice.
         """
         index = chunk.choice_index or 0
         is_several = bool(chunk.text) and index < self._highest_index
@@ -117,7 +116,7 @@ class _Answer:
                 chunk = chunk._replace(calls=other.calls)
         return chunk._replace(unread=(*chunk.unread, _OTHER_CHOICE), is_plain=False) if is_several else chunk
 
-    def _with_what_is_new(self, chunk: Chunk, repeated: Repeated) -> Chunk:
+    def _add_repetition(self, chunk: Chunk, repeated: Repetition) -> Chunk:
         self.add_collected()
         self._pending_calls.update(repeated.pending_calls)
         calls = tuple(call for call in repeated.calls if not self._calls.is_known(call))
@@ -130,8 +129,8 @@ class _Answer:
             unread=(*chunk.unread, _CONTRADICTION) if self._text.is_contradicted else chunk.unread,
         )
 
-    def _with_what_is_lost(self, chunk: Chunk) -> Chunk:
-        """Return the last chunk, with a record of the text and the calls that may have been lost before it."""
+    def _add_lost_parts(self, chunk: Chunk) -> Chunk:
+        """Return the last chunk; its `unread` names text and calls that may be missing before it."""
         self.add_collected()
         unread = list(chunk.unread)
         if self._text.is_doubtful:
@@ -142,7 +141,7 @@ class _Answer:
 
 
 def _as_other(chunk: Chunk) -> Chunk:
-    """Return `chunk` as what it says of a choice that is not the answer."""
+    """Return `chunk` with its choice, which is not the answer, moved to `others`."""
     other = ChoicePart(
         choice_index=chunk.choice_index or 0,
         finish_reason=chunk.finish_reason,

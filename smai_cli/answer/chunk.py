@@ -1,4 +1,4 @@
-"""The types of an answer: what each step of it brings, and what of it smai cannot read."""
+"""The types of an answer: the content of each event, and the parts that smai cannot read."""
 
 from enum import Enum
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from smai_cli.errors import Cause, RefusedError
 
 
 class ForeignAnswerError(RefusedError):
-    """What came is not an answer of a chat API; `on_tape` is what to say of it where it was recorded."""
+    """The data is not an answer of a chat API; `on_tape` replaces the message `what` for a recording."""
 
     def __init__(self, what: str, hint: str, on_tape: str, cause: Cause | None = None) -> None:
         super().__init__(what, hint, cause=cause)
@@ -17,7 +17,7 @@ class ForeignAnswerError(RefusedError):
 
 
 class Usage(NamedTuple):
-    """Token counts; None where nobody counted."""
+    """Token counts; None if not counted."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -26,9 +26,9 @@ class Usage(NamedTuple):
 
 
 class CallPart(NamedTuple):
-    """A part of a tool call: which call of the answer it belongs to, and what it adds.
+    """A part of a tool call: the call that it belongs to, and what it adds.
 
-    `number` is None where the server does not number its calls. `type` is function, or custom, whose input is in
+    `number` is None if the server does not number its calls. `type` is `function`, or `custom` with its input in
     `arguments`.
     """
 
@@ -40,34 +40,34 @@ class CallPart(NamedTuple):
 
 
 class Unread(Enum):
-    """The kinds of what smai cannot read, or cannot deliver as text."""
+    """The kinds of parts that smai cannot read, or cannot deliver as text."""
 
-    TEXT = "something in the place of a text"
+    TEXT = "something in place of a text"
     CALL = "a tool call"
     MEDIA = "an image, audio, a video or a file"
-    # These count only if nothing else of the answer was read.
+    # These count only if nothing else in the answer could be read.
     FOREIGN = "an event that is not of this API"
     STRAY = "text in a member that the API does not have"
 
 
 class UnreadPart(NamedTuple):
-    """A part that could not be read: its kind, what a message calls it, and how many characters of text it holds."""
+    """A part that could not be read: its kind, its name in a message, and how many characters of text it contains."""
 
     kind: Unread
     name: str
     characters: int = 0
 
 
-# The place of a part in an output of several: the number of its item (None: the server does not say), and its own.
+# The place of a part in an output: the index of its item (None: the server does not say), and its index in the item.
 Place = tuple[int | None, int]
 
 
-class Repeated(Frozen):
-    """Text, a refusal and calls that an event has in full, and that deltas may have brought before.
+class Repetition(Frozen):
+    """Text, a refusal and calls that an event contains in full, and that earlier deltas may have contained.
 
     An answer of one part has `text`. An answer of several has the texts of its parts in `parts`: all of them if
-    `is_all`. `announced` are parts that are still to come, with the text that they have so far, and `pending_calls`
-    names calls that are still to come as a whole.
+    `is_all`. `announced` are parts whose complete text is still to come, and `pending_calls` names calls that are still
+    to come in full.
     """
 
     text: str = ""
@@ -80,7 +80,7 @@ class Repeated(Frozen):
 
 
 class ChoicePart(NamedTuple):
-    """What one event brings of one choice."""
+    """The content of one event for one choice."""
 
     choice_index: int = 0
     finish_reason: str | None = None
@@ -89,28 +89,27 @@ class ChoicePart(NamedTuple):
     reasoning: str = ""
     calls: tuple[CallPart, ...] = ()
     unread: tuple[UnreadPart, ...] = ()
-    repeated: Repeated | None = None
+    repeated: Repetition | None = None
     names_role: bool = False
 
     @property
     def has_text(self) -> bool:
-        """Whether it brings something of the answer itself: text, a call, a refusal."""
+        """Whether it contains a part of the answer itself: text, a call, a refusal."""
         repeated = self.repeated
         return bool(self.text or self.calls or self.refusal or (repeated and (repeated.text or repeated.calls)))
 
 
 class Chunk(NamedTuple):
-    """One step of an answer: the view of one event that every dialect gives.
+    """The content of one event, in the same form for every dialect.
 
-    `data` is the event's JSON on one line, the server's own characters where they were one line already
-    (empty for text that no event of its own brought). `choice_index` is the choice that the event is about; it is None
-    for an event that carries nothing of an answer: a ping, usage alone. `text` is its delta, `refusal` the model's
-    words instead of an answer, `reasoning` its thoughts before one, `calls` parts of the tools it asks for, `unread`
-    what it brings that smai cannot read; `names_role` is true where its role is named, `repeated` has what it brings
-    once more or for the first time of the entire answer. `others` are the other choices in the event. `api_error` is an
-    error in place of a chunk, `done` says that nothing follows. `is_plain` is true where there is nothing but ASCII
-    text, as in most of them. `part` is where the text belongs in an answer of parts. `output_limit` is the token limit
-    that the server says it kept.
+    `data` is the event's JSON on one line: the server's own characters if they were one line, empty for text without
+    its own event. `choice_index` is the choice that the event is about; None for an event without any part of
+    the answer, such as a ping or usage alone. `text` is its delta, `refusal` the model's refusal to answer,
+    `reasoning` its thoughts, `calls` parts of tool calls, `unread` the parts that smai cannot read. `names_role` says
+    whether it gives the role. `repeated` has text, a refusal and calls in full. `others` are the other choices in the
+    event. `api_error` is an error in place of a chunk, `done` says that nothing follows. `is_plain` is true if there is
+    only ASCII text, as in most chunks. `part` is the place of the text in an answer of parts. `output_limit` is the
+    token limit that the server reports.
     """
 
     data: str = ""
@@ -126,7 +125,7 @@ class Chunk(NamedTuple):
     done: bool = False
     choice_index: int | None = None
     names_role: bool = False
-    repeated: Repeated | None = None
+    repeated: Repetition | None = None
     unread: tuple[UnreadPart, ...] = ()
     is_plain: bool = False
     part: Place | None = None
@@ -146,7 +145,7 @@ def text_chunk(  # noqa: PLR0913, PLR0917  # by position, as its caller is the f
 
 
 def usage_of(usage: Any, prompt: str, completion: str) -> Usage | None:
-    """Return the counts in a server's usage object, whose dialect calls them `prompt` and `completion`."""
+    """Return the counts in a server's usage object, in members named `prompt` and `completion`; None if not a dict."""
     if not isinstance(usage, dict):
         return None
     details = usage.get(f"{completion}_details")
@@ -156,10 +155,10 @@ def usage_of(usage: Any, prompt: str, completion: str) -> Usage | None:
 
 
 def usage_in(payload: dict[str, Any]) -> Usage | None:
-    """Return the counts in a chat completion or a chunk of one, wherever its server puts them; None for no count.
+    """Return the counts in a chat completion or a chunk of one, wherever its server puts them; None without any.
 
-    The API has them under `usage`; Moonshot streams them in the choice, Groq under `x_groq`. The look into all three
-    takes as long as a tenth of parsing a delta: make it where the word is in the line.
+    The API has them under `usage`; Moonshot streams them in the choice, Groq under `x_groq`. Searching all three takes
+    a tenth of the time to parse a delta.
     """
     choices, groq = payload.get("choices"), payload.get("x_groq")
     choice = choices[0] if isinstance(choices, list) and choices else None
@@ -172,7 +171,7 @@ def usage_in(payload: dict[str, Any]) -> Usage | None:
 
 
 _NOTHING = Usage()
-# JSON of another language may write an integer as 12.0; above this a float is not exact.
+# Other languages may write an integer as 12.0 in JSON; above this a float is not exact.
 _EXACT = 2.0**53
 
 

@@ -1,19 +1,20 @@
-"""Whether an answer is complete: what the server said of its end, and what could be read of it -> one verdict.
+"""Decide whether an answer is complete, from what the server said about its end and from what could be read.
 
-Complete is what the server said to be complete, where nothing that it said contradicts that, and nothing was dropped:
+An answer is complete if the server says so, does not contradict itself, and nothing was dropped:
 
-- a normal finish_reason, for its choice, each choice that is due its own. Text after it withdraws it;
+- each requested choice needs a normal finish_reason. Text after it withdraws it;
 - of several reasons the worst counts: error, content_filter, length, an unknown word, a normal one. Gateways append
   a reason of their own;
-- a reason in the first chunk that brings text, or that names the role, may be in every chunk of that server (gcli2api
-  issue 403, LiteLLM issue 2195): it counts once `[DONE]` or the framed end of the body confirms it. Where text has
-  come after a normal reason, only `[DONE]` does: proxies turn a cut body into a clean end;
+- a reason in the first chunk with text, or in one that gives the role, may be in every chunk of that server (gcli2api
+  issue 403, LiteLLM issue 2195): it counts once `[DONE]` or the framed end of the body confirms it. If text came after
+  a normal reason, only `[DONE]` confirms it: proxies turn a cut body into a clean end;
 - a reason for tool calls is confirmed by `[DONE]` or by the end of the body: some servers run the tool and go on;
-- `[DONE]` alone is not enough: gateways (one-api, new-api) write it also where their own upstream was cut;
-- an error, in any form, is worse than all of it;
-- what smai could not read, and what the chosen output cannot deliver, is a failure even so.
+- `[DONE]` alone is not enough: gateways (one-api, new-api) send it even if their upstream was cut;
+- an error, in any form, overrides all of this;
+- a part that smai could not read, or that the chosen output cannot deliver, is a failure in any case.
 
-Both dialects, streams and answers in one piece, `ask`, `decode` and `batch` are judged here and nowhere else.
+This is the only place that decides it: for all dialects, for streams and answers in one piece, for `ask`, `decode` and
+`batch`.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -23,22 +24,21 @@ from smai_cli.common.frozen import Frozen
 from smai_cli.common.text import one_line
 from smai_cli.errors import Again, BrokenError, CutShortError, RefusedError, SmaiError, WithheldError
 
-# What --accept takes in addition to a finish_reason: `[DONE]` instead of one.
+# The value of --accept that takes `[DONE]` instead of a finish_reason.
 DONE_WORD = "done"
-# What other servers call the reasons by which the API reference ends a complete answer, stop and tool_calls: TGI,
-# Together, Anthropic, Cohere; for calls the API before tools, Bifrost (maximhq/bifrost#617) and mlx-lm
-# (ml-explore/mlx-lm PR 782).
+# Other names of the normal reasons in the API reference, stop and tool_calls: TGI, Together, Anthropic, Cohere; for
+# calls the API before tools, Bifrost (maximhq/bifrost#617) and mlx-lm (ml-explore/mlx-lm PR 782).
 _STOP = frozenset({"eos", "eos_token", "end", "end_turn", "stop_sequence", "complete"})
 _CALLS = frozenset({"function_call", "tool_use", "tool_call"})
-# What other servers call length and content_filter: Anthropic, Gemini, the Responses API, Mistral, Zhipu.
+# Other names of length and content_filter: Anthropic, Gemini, the Responses API, Mistral, Zhipu.
 _LENGTH = frozenset({"max_tokens", "max_output_tokens", "model_length"})
 _FILTERED = frozenset({"safety", "recitation", "prohibited_content", "blocklist", "spii", "sensitive"})
-# From bad to worse; a word that is not here is between a normal one and the first.
+# From bad to worse; an unknown word is between a normal one and the first.
 _WORSE = ("length", "content_filter", "error")
 _NORMAL = ("stop", "tool_calls")
 _ENUM_PREFIX = "finishreason."  # the name of Google's enum
 _CHOICES_LIMIT = 1000
-# Text in unknown members counts from this length on: shorter strings are names and numbers.
+# Text in unknown members counts from this length: shorter strings are names and numbers.
 _STRAY_LIMIT = 16
 
 
@@ -55,7 +55,7 @@ def canonical(reason: str) -> str:
 
 
 def rank(reason: str) -> int:
-    """Return how bad a finish_reason is: 0 for a normal one, 1 for an unknown word, more for what is worse."""
+    """Return how bad a finish_reason is: 0 for a normal one, 1 for an unknown word, more for a worse one."""
     word = canonical(reason)
     if word in _NORMAL:
         return 0
@@ -68,9 +68,9 @@ def worst(reasons: Iterable[str]) -> str:
 
 
 class Reading(Frozen):
-    """What was read of an answer: whether any text and any reasoning, and how many tool calls; the refusal's words.
+    """What an answer contains: whether text and reasoning, how many tool calls, and the text of a refusal.
 
-    `has_nameless_call` is true for a call that does not say which tool it is for.
+    `has_nameless_call` is true if a call does not name its tool.
     """
 
     has_text: bool = False
@@ -81,15 +81,15 @@ class Reading(Frozen):
 
 
 class Choice:
-    """What the server has said of the end of one choice.
+    """What the server has said about the end of one choice.
 
-    `reasons` are its finish reasons. `has_ended` says that nothing came after the last one, `is_believable` that this
-    one is not in every chunk of the server, `is_final` that it counts however the connection ends. `needs_care` says
-    that the next delta may change something: where it need not be recorded, a stream is faster.
+    `reasons` are its finish reasons. `has_ended` says that nothing came after the last one, `is_believable` that the
+    server does not send this one in every chunk, `is_final` that it counts however the connection ends. `needs_care`
+    says whether the next delta must be recorded: skipping the others makes a stream faster.
     """
 
     def __init__(self) -> None:
-        self.reasons: dict[str, None] = {}  # a set in their order
+        self.reasons: dict[str, None] = {}  # an ordered set
         self.has_ended = False
         self.is_believable = False
         self.is_for_calls = False
@@ -97,7 +97,7 @@ class Choice:
         self.needs_care = True
         self.has_resumed = False
         self._is_new = True
-        self._goes_without = False
+        self._has_text_without_reason = False
 
     @property
     def reason(self) -> str | None:
@@ -110,33 +110,33 @@ class Choice:
         return self.is_believable and not self.is_for_calls
 
     def record(self, reason: str | None, *, has_content: bool, has_text: bool, names_role: bool) -> None:
-        """Record one chunk: its reason, whether it brings anything, whether that is text, and whether it has the role.
+        """Record one chunk: its reason, and whether it has any content, text, and the role.
 
         A call and a refusal count as text here, reasoning does not.
         """
         if has_content and self.has_ended:
             self.is_untrusted = any(canonical(known) == "stop" for known in self.reasons)
             self.has_resumed = self.is_for_calls and has_text
-            self.has_ended = self.is_believable = self._goes_without = False
+            self.has_ended = self.is_believable = self._has_text_without_reason = False
         if reason is not None:
             if reason not in self.reasons:
                 self.reasons[reason] = None
             may_be_in_every_chunk = has_content or self.is_untrusted or (names_role and self._is_new)
             self.has_ended = True
-            self.is_believable = self._goes_without or not may_be_in_every_chunk
+            self.is_believable = self._has_text_without_reason or not may_be_in_every_chunk
             self.is_for_calls = canonical(reason) == "tool_calls"
         elif has_text:
-            self._goes_without = True
+            self._has_text_without_reason = True
         self._is_new = False
-        self.needs_care = self.has_ended or not self._goes_without
+        self.needs_care = self.has_ended or not self._has_text_without_reason
 
 
 class Completeness:
-    """What the server has said of the end of an answer; `accept` holds the reasons that the user takes for a success.
+    """What the server has said about the end of an answer; `accept` are the reasons that the user accepts as success.
 
-    `due` is how many choices were asked for, each of which needs its own end; None where nobody knows: then each that
-    comes. The choice that is the answer is `main`. An answer of `output_limit` tokens was cut by that limit; None where
-    there is none, or where the server says it better.
+    `due` is how many choices were requested, each of which needs its own end; None if unknown: then every choice
+    that arrives does. The choice that is the answer is `main`. An answer of `output_limit` tokens was cut by that
+    limit; None if there is none, or if the finish_reason says so itself.
     """
 
     def __init__(self, accept: Collection[str] = (), due: int | None = None, output_limit: int | None = None) -> None:
@@ -156,7 +156,7 @@ class Completeness:
         self._is_in_one_piece = False
 
     def record(self, chunk: Chunk) -> None:
-        """Record one chunk. One of plain text, where `main.needs_care` is false, need not be recorded."""
+        """Record one chunk. Plain text need not be recorded while `main.needs_care` is false."""
         has_text = bool(chunk.text or chunk.calls or chunk.refusal)
         self._has_delta = self._has_delta or has_text
         for part in chunk.unread:
@@ -183,30 +183,30 @@ class Completeness:
         self.is_final = self.main.is_final and self._final_others >= self._due_others
 
     def end_body(self, *, is_framed: bool) -> None:
-        """Record the end of the body; `is_framed` says that it is the last chunk of HTTP, or its full length."""
+        """Record the end of the body; `is_framed` says that HTTP marks it, with the last chunk or the length."""
         self._has_ended = True
         self._is_framed = is_framed
 
     @property
     def is_announced(self) -> bool:
-        """Whether the server has said how each choice ends, in a way that can be believed."""
+        """Whether the server has reliably said how each choice ends."""
         return self._all_due(self._has_announced)
 
     def verdict(self, reading: Reading, needs: Collection[Unread]) -> SmaiError | None:
-        """Return what is missing of a complete answer; None if nothing is.
+        """Return why the answer is not complete; None if it is.
 
-        `needs` are the kinds of parts that the output has to deliver: what is unread of another kind is not missed.
+        `needs` are the kinds of parts that the output has to deliver: unread parts of other kinds do not count.
         """
         if not self.is_announced and not self._is_done_enough:
-            return self._unannounced()
+            return self._unannounced_failure()
         reasons = [reason for choice in self._choices() for reason in choice.reasons if not self._accepts(reason)]
         reason = worst(reasons) if reasons else "stop"
         if reading.refusal and not self._accepts_end and rank(reason) <= 1:
             return WithheldError(f"the model refused: {one_line(reading.refusal)}", "rephrase the prompt")
-        return _shortfall(reason) if rank(reason) else self._undelivered(reading, needs)
+        return _finish_reason_failure(reason) if rank(reason) else self._undelivered_failure(reading, needs)
 
     def _with_limit(self, chunk: Chunk) -> str | None:
-        """Return the finish_reason of a chunk: length where the answer used up its token limit, whatever it says."""
+        """Return the finish_reason of a chunk; `length` for any reason once the answer used up its token limit."""
         limit = chunk.output_limit if self.output_limit is None else self.output_limit
         tokens = chunk.usage.completion_tokens if chunk.usage else None
         if limit is None or tokens is None or tokens < limit or chunk.finish_reason is None:
@@ -216,7 +216,7 @@ class Completeness:
     def _has_announced(self, choice: Choice) -> bool:
         is_framed = self._is_framed and not any(known.is_untrusted for known in self._choices())
         if choice.has_ended:
-            is_at_end = choice.is_believable and self._has_ended  # which a reason for calls needs
+            is_at_end = choice.is_believable and self._has_ended  # required for calls
             return choice.is_final or self._is_done or is_framed or is_at_end
         return choice.has_resumed and (self._is_done or is_framed)
 
@@ -240,13 +240,13 @@ class Completeness:
 
     @property
     def _is_done_enough(self) -> bool:
-        """Whether `[DONE]` may replace the reasons that are missing: the user accepts it, and nothing contradicts."""
+        """Whether `[DONE]` may replace missing reasons: the user accepts it, and nothing contradicts it."""
         is_good = self._has_delta and Unread.FOREIGN not in self._unread and self._all_due(lambda _: True)
         return DONE_WORD in self._accept and self._is_done and is_good
 
-    def _undelivered(self, reading: Reading, needs: Collection[Unread]) -> SmaiError | None:
-        """Return the failure of an answer that ended well and of which a part could not be read or delivered."""
-        if lost := self._lost(reading, needs):
+    def _undelivered_failure(self, reading: Reading, needs: Collection[Unread]) -> SmaiError | None:
+        """Return the failure of an answer that ended normally, but has a part that cannot be read or delivered."""
+        if lost := self._lost_parts(reading, needs):
             what = f"the server says that the answer is complete, but smai cannot read a part of it: {lost[0]}"
             return BrokenError(what, "--raw shows what came", again=Again.NEVER)
         if Unread.MEDIA in needs and Unread.MEDIA in self._unread:
@@ -254,8 +254,8 @@ class Completeness:
             return RefusedError(f"the answer contains {media}, which is not text", "--raw or --jsonl delivers it")
         return None
 
-    def _lost(self, reading: Reading, needs: Collection[Unread]) -> list[str]:
-        """Return what a message calls the parts that could not be read, and that the output has to deliver."""
+    def _lost_parts(self, reading: Reading, needs: Collection[Unread]) -> list[str]:
+        """Return the names of the parts that could not be read, and that the output has to deliver."""
         if not needs:
             return []
         has_answer = reading.has_text or reading.calls > 0
@@ -272,8 +272,8 @@ class Completeness:
             lost.append("a tool call without a name")
         return lost
 
-    def _unannounced(self) -> BrokenError:
-        """Return the failure of an answer whose end the server did not say, or not so that it can be believed."""
+    def _unannounced_failure(self) -> BrokenError:
+        """Return the failure of an answer whose end the server did not announce reliably."""
         hint = "the output is not the whole answer"
         if self._is_in_one_piece:
             what = "the answer has no finish_reason"
@@ -290,17 +290,17 @@ class Completeness:
         return BrokenError(what, hint)
 
 
-def emptiness(characters: int) -> BrokenError:
-    """Return the failure of an answer that is complete, and has nothing but so many characters of white space.
+def empty_answer_error(characters: int) -> BrokenError:
+    """Return the failure of a complete answer that has only so many characters of white space.
 
-    It was billed: whether it is worth another one is not for smai to decide.
+    It was billed, so smai does not decide to retry it.
     """
     what = "the answer is only white space" if characters else "the answer is empty"
     return BrokenError(what, "ask again, or leave --fail-empty out", again=Again.NEVER)
 
 
-def _shortfall(reason: str) -> SmaiError:
-    """Return what an answer that ended with this finish_reason, which is not a normal one, lacks to be complete."""
+def _finish_reason_failure(reason: str) -> SmaiError:
+    """Return the failure of an answer that ended with `reason`, a finish_reason that is not normal."""
     word = canonical(reason)
     if word == "length":
         return CutShortError("the answer hit the token limit", "raise --max-tokens, or --accept length")

@@ -1,6 +1,6 @@
-"""What follows from an error of a server: the cause, and with it the exit status, the next step, and another try.
+"""What follows from a server's error: the cause, and with it the exit status, the next step, and whether to retry.
 
-HTTP errors, error events in a stream, answers in one piece and both APIs have one meaning.
+The rules are the same for HTTP errors, error events in a stream, answers in one piece, and both APIs.
 """
 
 import re
@@ -13,12 +13,12 @@ from smai_cli.answer.waits import reset_s, retry_after_s, should_retry
 from smai_cli.common.text import one_line
 from smai_cli.errors import AccessError, Again, BrokenError, BusyError, Cause, RefusedError, SmaiError, hint_for
 
-# 520 to 525 are Cloudflare's, for a server that it does not reach (developers.cloudflare.com/support, 5xx errors).
+# 520 to 525 are Cloudflare's, for a server that it cannot reach (developers.cloudflare.com/support, 5xx errors).
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 529})
 
 # The statuses with which a server refuses a parameter.
 _UNPROCESSED = (400, 422)
-# The kind of failure of each cause, and with it the exit status.
+# The kind of failure of each cause, which has the exit status.
 ERRORS: dict[Cause, type[SmaiError]] = {
     Cause.MONEY: AccessError,
     Cause.SPENDING_LIMIT: AccessError,
@@ -41,7 +41,7 @@ ERRORS: dict[Cause, type[SmaiError]] = {
 
 
 class HttpAnswer(NamedTuple):
-    """An answer with another HTTP status than 200; `body` is as much of it as was read, empty if it is not text."""
+    """An answer with an HTTP status other than 200; `body` is as much of it as was read, empty if it is not text."""
 
     status: int
     reason: str
@@ -50,9 +50,9 @@ class HttpAnswer(NamedTuple):
 
 
 def http_error(answer: HttpAnswer) -> SmaiError:
-    """Return the failure that an answer with another HTTP status than 200 is, with the server's words in it.
+    """Return the failure for an answer with an HTTP status other than 200, with the server's message in it.
 
-    x-should-retry counts more than the status, but nothing is tried again without money or a key.
+    x-should-retry overrides the status, but a request without money or a valid key is never retried.
     """
     api_error = api_error_in_body(answer.body)
     cause = cause_of(api_error, answer.status) or Cause.REQUEST
@@ -88,11 +88,11 @@ def http_error(answer: HttpAnswer) -> SmaiError:
 
 
 def answer_error(api_error: ApiError, *, in_stream: bool, has_text: bool) -> SmaiError:
-    """Return the failure that an error object in an answer with HTTP status 200 is.
+    """Return the failure for an error object in an answer with HTTP status 200.
 
     `in_stream` says that it came as an event, not as the whole body, `has_text` that text came before it: then it is a
-    broken answer, whatever it says. A server that is busy is asked again if nothing was delivered, as it is after an
-    HTTP error. A broken answer may have been billed: it is asked for again only by a mode that holds it back.
+    broken answer, whatever the error says. If the server is busy and nothing was delivered, smai may retry, as after an
+    HTTP error. A broken answer may have been billed: only an output mode that holds it back retries it.
     """
     what = f"the server answered with an error: {api_error}"
     if in_stream:
@@ -115,10 +115,10 @@ def answer_error(api_error: ApiError, *, in_stream: bool, has_text: bool) -> Sma
 
 
 def _is_web_page(answer: HttpAnswer) -> bool:
-    """Return whether an answer is from a firewall before the API, such as Cloudflare, and not from the API.
+    """Return whether an answer is from a firewall in front of the API, such as Cloudflare, and not from the API.
 
     Cloudflare marks its challenge (developers.cloudflare.com/cloudflare-challenges, detect a challenge page response);
-    a client that takes no HTML gets the number of its error as text or as JSON (cth9191/higgsfield-api-skill#1).
+    a client that does not accept HTML gets its error number as text or as JSON (cth9191/higgsfield-api-skill#1).
     """
     body = answer.body.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if answer.headers.get("cf-mitigated", "").strip().lower() == "challenge":

@@ -1,4 +1,4 @@
-"""Chunks -> an Outcome: what the answer was, whether the server said that it is complete, and what it lacks."""
+"""Chunks -> an Outcome: a summary of the answer, whether it is complete, and why not."""
 
 import io
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from smai_cli.answer.chunk import Chunk, Unread, Usage
-from smai_cli.answer.completeness import Completeness, Reading, emptiness
+from smai_cli.answer.completeness import Completeness, Reading, empty_answer_error
 from smai_cli.answer.tool_calls import ToolCalls
 from smai_cli.common.text import ascii_in
 from smai_cli.errors import SmaiError, Status
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from smai_cli.answer.api_error import ApiError
 
 _REFUSAL_LIMIT = 1000
-# What an output of text has to deliver.
+# The kinds of parts that text output has to deliver.
 TEXT_NEEDS = frozenset({Unread.TEXT, Unread.MEDIA})
 
 
 class Outcome:
-    """One answer as it grows. It keeps counts, not the text, so a long stream needs no more memory than a short one.
+    """The summary of one answer as it arrives: counts, not the text, so a long stream needs no more memory.
 
-    With `keep_text`, which only a count of tokens needs, it keeps the text too. `accept` holds finish reasons that
-    the user takes as a success; with `fail_empty` an answer of nothing but white space is a failure. `needs` are the
-    kinds of parts that the output has to deliver. Times are seconds from `started_s`, on the clock `now`. `error` is
-    None for a complete answer, once the stream has ended. `choices` is how many answers are due, `output_limit` the
-    token limit that proves an answer of as many tokens to be cut (None: it proves nothing), `calls` has the tools that
-    the model asks for, `is_several` says that other choices came in addition to the first.
+    With `keep_text`, which only a count of tokens needs, it keeps the text too. `accept` are finish reasons that the
+    user accepts as success; with `fail_empty` an answer of only white space is a failure. `needs` are the kinds of
+    parts that the output has to deliver. Times are seconds since `started_s`, on the clock `now`. `error` is None for a
+    complete answer, once the stream has ended. `choices` is how many answers were requested; an answer of
+    `output_limit` tokens was cut by that limit (None: unknown). `calls` are the tool calls, and `is_several` says that
+    other choices came in addition to the first.
     """
 
-    def __init__(  # noqa: PLR0913  # what a restart carries over
+    def __init__(  # noqa: PLR0913  # what a restart keeps
         self,
         accept: Collection[str] = (),
         now: Callable[[], float] = time.monotonic,
@@ -52,7 +52,7 @@ class Outcome:
         self._begin(due=None, output_limit=None)
 
     def _begin(self, due: int | None, output_limit: int | None) -> None:
-        """Begin with nothing: what belongs to one try."""
+        """Reset what belongs to one try."""
         self._text = io.StringIO()
         self._completeness = Completeness(self.accept, due, output_limit)
         self._main = self._completeness.main
@@ -74,7 +74,7 @@ class Outcome:
 
     @property
     def choices(self) -> int | None:
-        """How many answers are due; None where nobody knows."""
+        """How many answers were requested; None if unknown."""
         return self._completeness.due
 
     @choices.setter
@@ -82,7 +82,7 @@ class Outcome:
         self._completeness.due = due
 
     def add(self, chunk: Chunk) -> None:
-        """Fold one chunk in. Then `is_final` says whether anything that follows can still be waited for at length."""
+        """Add one chunk. Once `is_final` is true, what follows can no longer change how the answer ended."""
         if chunk.is_plain and not self._main.needs_care:
             self.characters += len(chunk.text)
             if self._needs_text:
@@ -100,10 +100,10 @@ class Outcome:
         if model:
             self.model = model
         if self._main.needs_care or reason or usage or refusal or calls or others or api_error or done or unread:
-            self._add_rest(chunk)  # few chunks have any of it
+            self._add_rest(chunk)  # for few chunks
 
     def _add_text(self, text: str) -> None:
-        """Add text where more than its length is needed: for a count of tokens, and until there is more than blanks."""
+        """Add text if more than its length is needed: to count tokens, and until there is more than white space."""
         if self.keep_text:
             self._text.write(text)
         if self._is_blank and text.strip():
@@ -122,7 +122,7 @@ class Outcome:
             self.calls.add(chunk.calls)
 
     def end_body(self, *, is_framed: bool) -> None:
-        """Record the end of the body; `is_framed` says that it is one that the body has of its own."""
+        """Record the end of the body; `is_framed` says that HTTP marks it, with the last chunk or the length."""
         self._completeness.end_body(is_framed=is_framed)
 
     @property
@@ -132,12 +132,12 @@ class Outcome:
 
     @property
     def finish_reason(self) -> str | None:
-        """The finish_reason of the answer, the worst of several."""
+        """The finish_reason of the answer, the worst if there are several."""
         return self._main.reason
 
     @property
     def output_limit(self) -> int | None:
-        """The token limit that proves an answer of as many tokens to be cut."""
+        """An answer of this many tokens was cut by the token limit; None if unknown."""
         return self._completeness.output_limit
 
     @output_limit.setter
@@ -146,12 +146,12 @@ class Outcome:
 
     @property
     def text(self) -> str:
-        """The text so far, where it is kept; empty otherwise."""
+        """The text so far with `keep_text`, empty otherwise."""
         return self._text.getvalue()
 
     @property
-    def finished(self) -> bool:
-        """Whether the server has said, in a way that can be believed, how the answer ends."""
+    def is_finished(self) -> bool:
+        """Whether the server has reliably said how the answer ends."""
         return self._completeness.is_announced or self.is_complete
 
     @property
@@ -160,22 +160,22 @@ class Outcome:
         return self._has_ended and self.error is None
 
     def end(self, failure: SmaiError | None) -> None:
-        """Note the end of the stream; `failure` is what stopped it, None where nothing did or where it is moot."""
+        """Record the end of the stream; `failure` is what stopped it, or None if nothing did or it does not matter."""
         self.elapsed_s = self.now() - self.started_s
         self._has_ended = True
         self.error = failure or self._verdict()
 
     def restart(self) -> None:
-        """Forget the answer for another try; the start and the retries of the run stay."""
+        """Forget the answer for a retry; the start time and the number of retries stay."""
         self._begin(self.choices, self.output_limit)
 
     @property
     def status(self) -> Status:
-        """The exit status of the run that gave this answer."""
+        """The exit status for this answer."""
         return self.error.status if self.error else Status.COMPLETE
 
     def _verdict(self) -> SmaiError | None:
-        """Return what the server's own words leave to be desired; None for a complete answer."""
+        """Return the failure of an answer that nothing stopped; None for a complete answer."""
         if self.api_error:
             from smai_cli.answer.meaning import answer_error  # only for a failure
 
@@ -184,10 +184,10 @@ class Outcome:
             has_text=self.characters > 0,
             has_reasoning=self.has_reasoning,
             calls=len(self.calls),
-            has_nameless_call=self.calls.is_nameless,
+            has_nameless_call=self.calls.has_nameless_call,
             refusal=self.refusal,
         )
         shortfall = self._completeness.verdict(reading, self.needs)
         if shortfall is None and self._fail_empty and self._is_blank and not self.calls:
-            return emptiness(self.characters)
+            return empty_answer_error(self.characters)
         return shortfall

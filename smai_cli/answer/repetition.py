@@ -1,27 +1,27 @@
-"""What a server says once more of a text that it has sent before: nothing new, the rest of it, or something else."""
+"""Find what is new when a server repeats text: nothing, the rest of it, or a different text."""
 
 from enum import Enum, auto
 from hashlib import blake2b
 
-from smai_cli.answer.chunk import Place, Repeated
+from smai_cli.answer.chunk import Place, Repetition
 
-# White space at the end is kept as it is up to this length, so that a trimmed repetition is recognised.
+# White space at the end is kept up to this length, so that a trimmed repetition is recognised.
 _MOST_BLANK = 256
 
 
 class Relation(Enum):
-    """What a text is, compared with one that arrived before."""
+    """How a text relates to an earlier one."""
 
-    SAME = auto()  # or trimmed at its end
-    LONGER = auto()  # and it begins with the other
-    SHORTER = auto()  # or of the same length, and different
+    SAME = auto()  # perhaps trimmed at its end
+    LONGER = auto()  # begins with the earlier one
+    SHORTER = auto()  # or of the same length, but different
     DIFFERENT = auto()  # and longer
 
 
 class RunningText:
     """The length and a hash of a text that arrives in pieces: enough to recognise a repetition of it.
 
-    It counts in UTF-16, because two deltas may bring the halves of one character.
+    It counts in UTF-16, because two deltas may contain the halves of one character.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class RunningText:
         self._blank = text[end:]
 
     def compare(self, text: str) -> tuple[Relation, str]:
-        """Return what `text` is compared with this one, and its rest if it is longer and begins with this one."""
+        """Return how `text` relates to this one, and its rest if it is longer and begins with this one."""
         data = _utf16(text)
         blank = _utf16(self._blank)
         length = self._length + len(blank)
@@ -70,22 +70,22 @@ def _utf16(text: str) -> bytes:
 
 
 class AnswerText:
-    """The text of an answer so far, of which an event may repeat all or a part.
+    """The text of an answer so far; an event may repeat all or a part of it.
 
-    `is_contradicted` becomes true when an event repeats a text that is longer and different.
+    `is_contradicted` becomes true when an event repeats it with a text that is longer and different.
     """
 
     def __init__(self) -> None:
         self._all = RunningText()
         self._has_deltas = False
-        self._parts: dict[Place, _Part] = {}  # also under the places by which repetitions name them
+        self._parts: dict[Place, _Part] = {}  # also under the places that repetitions use
         self._order: list[_Part] = []
         self._doubtful: set[Place] = set()
         self.is_contradicted = False
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether a part was announced, or repeated under an unknown place, and its text did not arrive."""
+        """Whether a part was announced, or repeated under an unknown place, but its text did not arrive."""
         return bool(self._doubtful)
 
     def add(self, text: str, place: Place | None) -> None:
@@ -98,7 +98,7 @@ class AnswerText:
             part.is_open = True
             self._doubtful.discard(place)
 
-    def new_in(self, repeated: Repeated) -> str:
+    def new_in(self, repeated: Repetition) -> str:
         """Return what is new in the text, or in the parts, that an event repeats."""
         new = self._new_in_message(repeated.text) if repeated.text else self._new_in_parts(repeated)
         self._all.add(new)
@@ -107,7 +107,7 @@ class AnswerText:
     def _new_in_message(self, text: str) -> str:
         """Return what is new in the text of an entire answer of one part.
 
-        Where no delta brings anything, servers send all so far again and again, or one further piece after the other.
+        Without deltas, some servers send the text so far each time, others only the next piece.
         """
         relation, rest = self._all.compare(text)
         if relation is Relation.DIFFERENT and self._has_deltas:
@@ -116,11 +116,10 @@ class AnswerText:
         is_piece = not self._has_deltas and relation in (Relation.DIFFERENT, Relation.SHORTER)
         return text if is_piece else rest
 
-    def _new_in_parts(self, repeated: Repeated) -> str:
+    def _new_in_parts(self, repeated: Repetition) -> str:
         """Return what is new in the texts of parts.
 
-        Servers number the parts of deltas in one way, and those of repetitions in another: where the places do not
-        agree, the texts decide.
+        Servers may number parts differently in deltas and in repetitions: if the places do not agree, the texts decide.
         """
         self._doubtful.update(place for place in repeated.announced if place not in self._parts)
         texts = [(place, text) for place, text in repeated.parts if text]
@@ -144,7 +143,7 @@ class AnswerText:
         self._doubtful.discard(place)
         part = self._partner(place, text)
         if part is None and any(known.is_open for known in self._order):
-            # It may be a part whose deltas have another place: the end of the answer decides.
+            # It may be a part whose deltas use another place: the end of the answer decides.
             self._doubtful.add(place)
             return ""
         if part is None:
@@ -182,7 +181,7 @@ class AnswerText:
         return partners
 
     def _rest(self, part: "_Part", text: str) -> str:
-        """Return what `text` adds to `part`; a text that others have come after cannot be added to."""
+        """Return what `text` adds to `part`; only the last part can grow."""
         relation, rest = part.text.compare(text)
         if relation is Relation.DIFFERENT or (rest and part is not self._order[-1]):
             self.is_contradicted = True

@@ -1,4 +1,4 @@
-"""Tool calls, put together from the parts in which they arrive."""
+"""Tool calls, assembled from the parts in which they arrive."""
 
 import json
 from collections.abc import Iterable
@@ -38,7 +38,7 @@ class ToolCalls:
             call.arguments.append(part.arguments)
 
     def is_known(self, call: CallPart) -> bool:
-        """Return whether an entire call has arrived before, in parts or as a whole."""
+        """Return whether a complete call has arrived before, in parts or as a whole."""
         return any(
             known.id == call.id if known.id and call.id else (known.name, known.text) == (call.name, call.arguments)
             for known in self._calls
@@ -46,16 +46,16 @@ class ToolCalls:
 
     @property
     def names(self) -> list[str]:
-        """The names of the tools that are called, each once."""
+        """The names of the called tools, each once."""
         return list(dict.fromkeys(call.name for call in self._calls if call.name))
 
     @property
-    def is_nameless(self) -> bool:
-        """Whether there is a call that does not say which tool it is for."""
+    def has_nameless_call(self) -> bool:
+        """Whether a call does not name its tool."""
         return not all(call.name for call in self._calls)
 
     def as_json(self) -> list[dict[str, Any]]:
-        """Return the calls as the chat API has them in a message; halves of a surrogate pair are joined or U+FFFD."""
+        """Return the calls in the form of the chat API; halves of a surrogate pair are joined, a lone one is U+FFFD."""
         return [call.as_json() for call in self._distinct()]
 
     def _call_of(self, part: CallPart) -> "_Call":
@@ -74,13 +74,13 @@ class ToolCalls:
         return call
 
     def _begins_another(self, part: CallPart, call: "_Call") -> bool:
-        """Return whether a part begins another call under the number of `call`: servers use a number again."""
+        """Return whether a part begins another call under the number of `call`: servers reuse numbers."""
         if part.id and call.id:
             return part.id != call.id
-        return bool(part.name and call.name) and call.came_at_once()
+        return bool(part.name and call.name) and call.has_complete_arguments()
 
     def _distinct(self) -> "list[_Call]":
-        """Return the calls, those that are equal (id, name, arguments) only once. Without an id, none are equal."""
+        """Return the calls without duplicates (same id, name and arguments). Calls without an id are all distinct."""
         seen: dict[Any, _Call] = {}
         for call in self._calls:
             seen.setdefault((call.id, call.name, call.text) if call.id else id(call), call)
@@ -101,8 +101,8 @@ class _Call:
         """The arguments so far."""
         return "".join(self.arguments)
 
-    def came_at_once(self) -> bool:
-        """Return whether its arguments were complete after its first parts, the name and the arguments."""
+    def has_complete_arguments(self) -> bool:
+        """Return whether its arguments are complete JSON after at most two parts, the name and the arguments."""
         if len(self.arguments) > _PARTS_OF_ONE:
             return False
         try:
@@ -112,7 +112,7 @@ class _Call:
         return True
 
     def as_json(self) -> dict[str, Any]:
-        """Return the call as the chat API has it: a function with arguments, or a custom tool with an input."""
+        """Return the call in the form of the chat API: a function with arguments, or a custom tool with an input."""
         input_name = "arguments" if self.type == "function" else "input"
         tool = {"name": _code_points(self.name), input_name: _code_points(self.text)}
         return {"id": _code_points(self.id), "type": self.type, self.type: tool}

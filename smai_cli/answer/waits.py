@@ -1,18 +1,18 @@
-"""How long a server asks to wait before the next try: the headers of its answer, or its error object -> seconds."""
+"""How long a server asks to wait before a retry: the headers of its answer, or its error object -> seconds."""
 
 import re
 import time
 from collections.abc import Mapping
 from typing import Any
 
-# LiteLLM passes on the headers of the server that it asks with this before their names.
+# LiteLLM passes on the headers of its upstream with this prefix.
 _UPSTREAM = "llm_provider-"
 _UNITS_S = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "\u00b5s": 1e-6, "ns": 1e-9}
 _PART = r"(\d+(?:\.\d+)?)(ms|us|\u00b5s|ns|[dhms])"
-# A number of seconds above the first is a time since 1970, above the second one in milliseconds.
+# A number above the first is a time in seconds since 1970, above the second a time in milliseconds.
 _EPOCH_S = 1e9
 _EPOCH_MS = 1e11
-# What is left of each limit, and when it is full again.
+# How much of each limit remains, and when it is restored.
 _LIMITS = (
     ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
     ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
@@ -21,11 +21,11 @@ _LIMITS = (
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Return how many seconds the server asks to wait; None where it does not say, or says what cannot be read.
+    """Return how many seconds the server asks to wait; None if it does not say, or not in a known form.
 
     Retry-After is a number of seconds or an HTTP date (RFC 9110, section 10.2.3); OpenAI adds retry-after-ms, which
-    goes first. Behind LiteLLM its own word goes before that of the server that it asks. A date without a zone, such as
-    that of asctime, is in UTC (section 5.6.7).
+    takes precedence. LiteLLM's own header takes precedence over that of its upstream. A date without a zone, as
+    asctime writes it, is in UTC (section 5.6.7).
     """
     if "retry-after" not in headers and "retry-after-ms" not in headers:
         headers = _of_upstream(headers)
@@ -37,11 +37,11 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 
 def reset_s(headers: Mapping[str, str]) -> float | None:
-    """Return after how many seconds every rate limit of which nothing is left is full again; None without one.
+    """Return how many seconds until every exhausted rate limit is restored; None if none is exhausted.
 
     The headers are OpenAI's (platform.openai.com/docs/guides/rate-limits), which many servers send: the time is 1s,
-    6m0s or 20ms, as Go writes it, a number of seconds, or a time since 1970. Azure says -1 where it does not know what
-    is left (openai/openai-dotnet#838).
+    6m0s or 20ms, as Go writes it, a number of seconds, or a time since 1970. Azure says -1 if it does not know what
+    remains (openai/openai-dotnet#838).
     """
     waits = []
     for of in (headers, _of_upstream(headers)):
@@ -53,15 +53,15 @@ def reset_s(headers: Mapping[str, str]) -> float | None:
 
 
 def should_retry(headers: Mapping[str, str]) -> bool | None:
-    """Return what the server says in x-should-retry, which OpenAI and Anthropic send; None where it says nothing."""
+    """Return the value of x-should-retry, which OpenAI and Anthropic send; None without it."""
     return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
 
 
 def wait_in(error: dict[str, Any]) -> float | None:
-    """Return how many seconds an error object asks to wait; None where it does not say.
+    """Return how many seconds an error object asks to wait; None if it does not say.
 
-    Google says it in `details` (google.rpc.RetryInfo: `"retryDelay": "45.8s"`), OpenRouter in the headers that it
-    repeats in `metadata`, where X-RateLimit-Reset is in milliseconds since 1970, Cloudflare in `retry_after`.
+    Google puts it into `details` (google.rpc.RetryInfo: `"retryDelay": "45.8s"`), Cloudflare into `retry_after`,
+    OpenRouter into the headers in `metadata`, where X-RateLimit-Reset is in milliseconds since 1970.
     """
     details, metadata = error.get("details"), error.get("metadata")
     for detail in details if isinstance(details, list) else [details]:
@@ -74,7 +74,7 @@ def wait_in(error: dict[str, Any]) -> float | None:
 
 
 def _wait_of(members: dict[str, Any]) -> float | None:
-    """Return the wait in a member of its own, or in a copy of headers."""
+    """Return the wait in `retry_after`, or in a copy of headers."""
     for name in ("retry_after", "retry_after_seconds"):
         if (seconds := _span_s(members.get(name))) is not None:
             return seconds
@@ -90,7 +90,7 @@ def _of_upstream(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _span_s(value: Any) -> float | None:
-    """Return the seconds in a number, in `6m0s`, or in Google's `{"seconds": 6, "nanos": 0}`; until a time since 1970.
+    """Return the seconds in a number, in `6m0s`, in Google's `{"seconds": 6, "nanos": 0}`, or until a time since 1970.
 
     None for anything else.
     """
@@ -109,7 +109,7 @@ def _span_s(value: Any) -> float | None:
 
 
 def _number(value: Any) -> float | None:
-    """Return a number from 0 on, also one in a string; None for anything else."""
+    """Return a finite number that is not negative, also from a string; None for anything else."""
     try:
         number = float(value) if isinstance(value, (str, int, float)) else -1.0
     except (ValueError, OverflowError):

@@ -178,7 +178,7 @@ class Run:
             self._tracer(f"end: {self._stdout.written} bytes on stdout, exit status {int(outcome.status)}")
         if self.summary == "json":
             say_plain(self.life.without_key(summary_json(outcome)))
-        elif self.summary == "text" and outcome.finished:
+        elif self.summary == "text" and outcome.is_finished:
             self.life.say(summary_text(outcome))
             self._draw_cadence()
         return outcome.status

@@ -50,7 +50,7 @@ def written(output: str | None, record: str | None = None, chat: str | None = No
 
         place = conversation.place_of(chat)
         uses.append(Use("--chat", chat, alone=True))
-        uses += [Use("a file next to that of --chat", name, alone=True) for name in conversation.names_beside(place)]
+        uses += [Use("a file next to that of --chat", name, alone=True) for name in conversation.side_paths(place)]
     return uses
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from smai_cli.errors import ConnectError, OutputError, ShortageError, SmaiError, UsageError
 
-# What the system says when it has no more of something (errno(3)), and what to do in addition to waiting.
+# The errors of the system for an exhausted resource (errno(3)), and what to do besides waiting.
 _SHORTAGES = {
     errno.EMFILE: "raise ulimit -n",
     errno.ENFILE: "allow the system more open files",
@@ -16,10 +16,10 @@ _SHORTAGES = {
 
 
 def failure_of(exc: BaseException) -> SmaiError | None:
-    """Return what an exception means to a user; None for a defect.
+    """Return the failure that an exception means to a user; None for a defect.
 
-    An input that cannot be read, or a connection that cannot be made, because of a shortage of the machine is a
-    ShortageError with the same words: nothing was sent. Any other failure stays what it is.
+    If the machine lacks the resources to read the input or to connect, it is a ShortageError with the same message:
+    nothing was sent. Any other SmaiError is returned as it is.
     """
     if not isinstance(exc, SmaiError):
         return shortage_among([exc])
@@ -28,9 +28,9 @@ def failure_of(exc: BaseException) -> SmaiError | None:
 
 
 def opening_failure(name: str, exc: OSError, hint: str) -> SmaiError:
-    """Return the failure of a file that cannot be opened for writing, before anything was asked.
+    """Return the failure of a file that cannot be opened for writing, before any request was sent.
 
-    `name` is what a message calls the file. It is an OutputError with `hint`, or a ShortageError.
+    `name` is the file in the message. It is an OutputError with `hint`, or a ShortageError.
     """
     shortage = shortage_among([exc])
     what = f"{name}: {exc.strerror}"
@@ -38,14 +38,14 @@ def opening_failure(name: str, exc: OSError, hint: str) -> SmaiError:
 
 
 def shortage_among(causes: Iterable[BaseException]) -> ShortageError | None:
-    """Return the failure that the first shortage of this machine among `causes` is; None where there is none."""
+    """Return the failure for the first exception in `causes` that shows a lack of resources; None if none does."""
     for cause in causes:
         if isinstance(cause, MemoryError):
             return ShortageError(
                 "there is not enough memory", "try again later, send less, or allow the process more memory"
             )
         if isinstance(cause, RuntimeError) and str(cause) == "can't start new thread":  # Python has no type for it
-            return ShortageError("the system gives smai no more threads", "try again later, or allow it more processes")
+            return ShortageError("the system cannot start a thread", "try again later, or allow more processes")
         if number := _shortage_number(cause):
             return ShortageError(
                 f"the system refuses smai a resource: {os.strerror(number)}",
@@ -55,7 +55,7 @@ def shortage_among(causes: Iterable[BaseException]) -> ShortageError | None:
 
 
 def _shortage_number(exc: BaseException) -> int | None:
-    """Return the errno of a shortage, None where there is none; an ImportError has the words of dlopen(3) only."""
+    """Return the errno of a shortage, or None; an ImportError has only the message of dlopen(3)."""
     if isinstance(exc, ImportError):
         words = {os.strerror(number): number for number in _SHORTAGES} | {"failed to map segment": errno.ENOMEM}
         return next((number for word, number in words.items() if word in str(exc)), None)

@@ -1,1 +1,1 @@
-"""What is set outside of a command line: the configuration file, the endpoint and its key, the models last listed."""
+"""The settings outside of the command line: the configuration file, the endpoint and its key, recent model ids."""

@@ -1,4 +1,4 @@
-"""Base URLs: found, checked, compared and shown."""
+"""Find, check, compare and show base URLs."""
 
 import re
 from collections.abc import Mapping
@@ -9,39 +9,39 @@ from smai_cli.config.config_file import Settings, Value
 from smai_cli.config.places import DEFAULT_BASE_URL
 from smai_cli.errors import UsageError
 
-# In a query, what is known to be no secret: the version of the API is a date, and messages are about it.
+# Query parameters that are not secret: the API version is a date, and messages show it.
 OPEN_NAMES = ("api-version",)
-# What the APIs put behind a base URL.
+# What the APIs append to a base URL.
 _REQUEST_PATHS = tuple(api.path for api in APIS)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def origin_of(base_url: str) -> str:
     """Return scheme, host and port of a base URL (RFC 6454, section 4). Raises UsageError."""
-    scheme, host, port = origin_parts(parsed(base_url))
+    scheme, host, port = origin_parts(parse_base_url(base_url))
     return f"{scheme}://{host}:{port}"
 
 
 def find_base_url(base_url: str | None, environ: Mapping[str, str], settings: Settings) -> tuple[str, str]:
-    """Return the base URL that counts, and where it comes from. Raises UsageError."""
+    """Return the effective base URL and its source, as a message names it. Raises UsageError."""
     default = Value(DEFAULT_BASE_URL, "default")
     typed = Value(base_url, "--base-url") if base_url else None
     found, source = typed or settings.find("base_url", environ, "SMAI_BASE_URL") or default
-    return urlunsplit(parsed(found, source)), source
+    return urlunsplit(parse_base_url(found, source)), source
 
 
 def shown_url(url: str) -> str:
-    """Return a URL, or what was meant to be one, as messages show it.
+    """Return a URL, valid or not, as messages show it.
 
-    It has no user and no password, of its query the names only, and no fragment: any of them can be a secret. What
-    stands in the place of a port and is none is the beginning of a password.
+    User, password, fragment and the values in the query are left out: any of them can be secret. So is anything in
+    place of the port that is not a number: it may be the beginning of a password.
     """
     before, _, query = url.partition("#")[0].partition("?")
     scheme = re.match(r"(?i)https?:/*|[a-z][a-z0-9+.-]*://|", before)
     head = scheme[0] if scheme else ""
     host, slash, path = before[len(head) :].partition("/")
     host = host.rpartition("@")[2]
-    if "@" in path:  # a password with a slash in it, perhaps
+    if "@" in path:  # perhaps a password with a slash
         path = f"...@{path.rpartition('@')[2]}"
     if not re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:[0-9]*)?", host):
         host = f"{host.partition(':')[0]}:..."
@@ -55,16 +55,16 @@ def _shown_pair(name: str, value: str) -> str:
 
 
 def query_in(query: str) -> list[tuple[str, str]]:
-    """Return the names and the values in a query; what has no sign between them is all value."""
+    """Return the names and values in a query; a part without `=` is a value without a name."""
     pairs = [part.partition("=") for part in query.split("&") if part]
     return [(name, value) if sign else ("", name) for name, sign, value in pairs]
 
 
-def parsed(base_url: str, source: str = "--base-url and SMAI_BASE_URL") -> SplitResult:
-    """Split and check a base URL.
+def parse_base_url(base_url: str, source: str = "--base-url and SMAI_BASE_URL") -> SplitResult:
+    """Split and check a base URL; `source` is where it comes from, for messages. Raises UsageError.
 
-    Credentials in it are dropped, because only a key is ever sent, and so is the path that a request puts behind it:
-    documentation shows the whole URL, and that is what is copied.
+    Credentials in it are dropped, because only a key is ever sent. So is the path of a request at its end, because
+    users copy the whole URL from documentation.
     """
     shown = shown_url(base_url)
     if not base_url.isprintable() or " " in base_url:
@@ -88,7 +88,7 @@ def parsed(base_url: str, source: str = "--base-url and SMAI_BASE_URL") -> Split
 
 
 def _is_on_this_machine(place: str) -> bool:
-    """Return whether what follows a scheme in a URL seems to name this machine, or one in its network."""
+    """Return whether a URL without its scheme seems to name this machine, or one in its network."""
     host = place.partition("/")[0].rpartition(":")[0] or place.partition("/")[0]
     return host == "localhost" or "." not in host or host.replace(".", "").isdigit()
 

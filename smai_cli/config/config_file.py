@@ -1,12 +1,12 @@
-"""The configuration file and the built-in profiles -> Settings: values checked, each with the place it came from.
+"""The configuration file and the built-in profiles -> Settings: checked values, each with its source.
 
     model = "gpt-4.1"
 
     [profile.local]
     base_url = "http://localhost:11434/v1"
 
-A profile's values go before those at the top of the file. A table [profile.openai] overrides the built-in profile of
-that name, key by key.
+A profile's values take precedence over those at the top of the file. A table [profile.openai] overrides the built-in
+profile of that name, key by key.
 """
 
 import math
@@ -27,19 +27,19 @@ _LIMIT_BYTES = 1024 * 1024
 
 
 class Value(NamedTuple):
-    """A value, and its source: the file, and the table of a profile."""
+    """A value and its source, as messages name it: an option, a variable, or the file with the table of a profile."""
 
     value: Any
     source: str
 
 
 class Settings(NamedTuple):
-    """What a configuration file says: `top` at its top, `profile` in the chosen profile, by the names in KEYS.
+    """The values of a configuration file, by the names in KEYS: `top` at its top, `profile` in the chosen profile.
 
     `profiles` are the names of all profiles, `name` is that of the chosen one or None. `built_in` is the built-in
-    profile of that name, or None; its base URL is in `profile` unless the file has another one. `notice` is what a
-    user has to know although nothing failed, or empty. `is_typed` says that the profile was chosen on the command
-    line: then it goes before the environment. `path` is the file that was read, None where there is none.
+    profile of that name, or None; its base URL is in `profile` unless the file overrides it. `notice` is a notice for
+    the user, or empty. `is_typed` says that the profile was chosen on the command line: then it takes precedence over
+    the environment. `path` is the file that was read, or None.
     """
 
     top: dict[str, Value]
@@ -52,21 +52,21 @@ class Settings(NamedTuple):
     path: str | None = None
 
     def get(self, key: str) -> Value | None:
-        """Return the effective value, or None. The model of a built-in profile goes after the file."""
+        """Return the effective value, or None. The file takes precedence over the model of a built-in profile."""
         return self.profile.get(key) or self.top.get(key) or self._built_in_value(key)
 
     def get_typed(self, key: str) -> Value | None:
-        """Return the value that a typed profile has, or None."""
+        """Return the value in the profile if that was chosen on the command line, or None."""
         return self.profile.get(key) if self.is_typed else None
 
     def find(self, key: str, environ: Mapping[str, str], variable: str) -> Value | None:
-        """Return the effective value, which may be that of an environment variable, or None."""
+        """Return the effective value of a key or of its environment variable, or None."""
         found = environ.get(variable)
         return self.get_typed(key) or (Value(found, variable) if found else self.get(key))
 
     @property
     def needs_model(self) -> bool:
-        """Whether the user has to name a model: the built-in profile has no default, and the file names none."""
+        """Whether the user has to name a model: neither the built-in profile nor the file has a default."""
         return self.built_in is not None and self.get("model") is None
 
     def _built_in_value(self, key: str) -> Value | None:
@@ -78,9 +78,9 @@ NO_SETTINGS = Settings({}, {})
 
 
 def find_settings(environ: Mapping[str, str], profile: str | None, *, is_typed: bool = False) -> Settings:
-    """Return the settings with the profile of that name; those of the built-in profiles where there is no file.
+    """Return the settings with the profile of that name; without a file, those of the built-in profiles.
 
-    `is_typed` says that the name is from the command line, and not from the environment.
+    `is_typed` says that the name is from the command line, not from the environment.
 
     Raises UsageError, with path and line, for a file that is not TOML, an unknown key, a value of the wrong type, and
     a profile that does not exist.
@@ -89,19 +89,19 @@ def find_settings(environ: Mapping[str, str], profile: str | None, *, is_typed: 
     text, notice = (None, "") if path is None else _read(path)
     if path is None or text is None:
         return _with_profile(Settings({}, {}, notice=notice), profile, {}, is_typed=is_typed)
-    top, tables = _parsed(text, path)
+    top, tables = _parse(text, path)
     return _with_profile(Settings(top, {}, path=path), profile, tables, is_typed=is_typed)
 
 
 def _with_profile(
     settings: Settings, name: str | None, tables: Mapping[str, dict[str, Value]], *, is_typed: bool
 ) -> Settings:
-    """Return the settings with the profile `name` chosen, of the file's `tables` or built in. Raises UsageError."""
+    """Return the settings with the profile `name`, from the file's `tables` or built in. Raises UsageError."""
     settings = settings._replace(profiles=tuple({**tables, **PROVIDERS}), is_typed=is_typed)
     if not name:
         return settings
     if name not in settings.profiles:
-        raise UsageError(f"there is no profile {name}", '"smai config --profiles" lists the profiles')
+        raise UsageError(f"no such profile: {name}", '"smai config --profiles" lists the profiles')
     built_in = PROVIDERS.get(name)
     table = tables.get(name, {})
     if built_in:
@@ -109,8 +109,8 @@ def _with_profile(
     return settings._replace(profile=table, name=name, built_in=built_in)
 
 
-def no_model(settings: Settings) -> UsageError:
-    """Return the failure of a run with a profile that has no default model, where the user names none."""
+def missing_model_error(settings: Settings) -> UsageError:
+    """Return the failure of a run without a model, if the profile has no default."""
     return UsageError(
         f"the profile {settings.name} has no default model",
         f'name a model with -m; "smai models -p {settings.name}" lists them',
@@ -122,28 +122,28 @@ def _source_of(built_in: Provider) -> str:
 
 
 def _read(path: str) -> tuple[str | None, str]:
-    """Return the text of the file, None where there is none, and a notice where nobody can know. Raises UsageError."""
+    """Return the text of the file, or None, and a notice if its folder cannot be read. Raises UsageError."""
     try:
         with open_regular(path) as file:
             data = file.read(_LIMIT_BYTES + 1)
         if len(data) > _LIMIT_BYTES:
             raise UsageError(f"{path} is larger than 1 MiB", "check the configuration file")
-        return data.decode("utf-8-sig"), ""  # editors on Windows begin a file with a byte order mark
+        return data.decode("utf-8-sig"), ""  # editors on Windows add a byte order mark
     except (FileNotFoundError, NotADirectoryError):
         return None, ""
     except OSError as exc:
         if isinstance(exc, PermissionError) and not os.path.lexists(path):
-            # The home of somebody else, as after sudo -u: there is no file for this user. One that is there and
-            # cannot be read is another matter, for it may say which server the prompt is for.
+            # The home directory of another user, as after sudo -u: this user has no file. A file that exists but
+            # cannot be read is an error, because it may say which server the prompt is for.
             return None, f"{path}: {exc.strerror}; going on without a configuration file"
         raise UsageError(f"{path}: {exc.strerror}", "check the configuration file") from exc
     except UnicodeDecodeError as exc:
         raise UsageError(f"{path} is not UTF-8", "convert it with iconv") from exc
 
 
-def _parsed(text: str, path: str) -> tuple[dict[str, Value], dict[str, dict[str, Value]]]:
+def _parse(text: str, path: str) -> tuple[dict[str, Value], dict[str, dict[str, Value]]]:
     """Return the values at the top of the file, and those of each profile. Raises UsageError."""
-    import tomllib  # only for those who have a file
+    import tomllib  # only with a file
 
     try:
         content = tomllib.loads(text)
@@ -158,10 +158,10 @@ def _parsed(text: str, path: str) -> tuple[dict[str, Value], dict[str, dict[str,
     tables = content.pop("profile", {})
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise UsageError(f"{path}: profile is not a table", "write [profile.NAME]")
-    return _checked(content, path), {name: _checked(table, path, name) for name, table in tables.items()}
+    return _check_table(content, path), {name: _check_table(table, path, name) for name, table in tables.items()}
 
 
-def _checked(table: dict[str, Any], path: str, profile: str | None = None) -> dict[str, Value]:
+def _check_table(table: dict[str, Any], path: str, profile: str | None = None) -> dict[str, Value]:
     """Return the values of the table of a profile, or of those at the top of the file. Raises UsageError."""
     source = path if profile is None else f"{path} [profile.{one_line(profile, 40)}]"
     values = {}
@@ -172,15 +172,18 @@ def _checked(table: dict[str, Any], path: str, profile: str | None = None) -> di
         if not is_fit(value):
             raise UsageError(f"{source}: {key} is not {wanted}", "fix it")
         if key in ("headers", "key_header"):
-            value = _header_value(value, source)  # noqa: PLW2901  # the same, with nothing to be seen
+            value = _header_value(value, source)  # noqa: PLW2901  # the same, but hidden
         values[key] = Value(value, source)
     _check_http(values, is_profile=profile is not None)
     return values
 
 
 def _header_value(value: Any, source: str) -> Any:
-    """Return headers so that none is ever shown, and a name as it is. Raises UsageError for what can be none."""
-    from smai_cli.config.headers import check_name, configured_headers  # for those who have some
+    """Return the value of `headers` as Headers, whose values are never shown, and that of `key_header` unchanged.
+
+    Raises UsageError for an invalid header.
+    """
+    from smai_cli.config.headers import check_name, configured_headers  # only if configured
 
     if isinstance(value, dict):
         return configured_headers(value, source)
@@ -189,7 +192,7 @@ def _header_value(value: Any, source: str) -> Any:
 
 
 def _check_http(values: dict[str, Value], *, is_profile: bool) -> None:
-    """Raise UsageError for leave to use plain http that is not for one server."""
+    """Raise UsageError for an allow_http that is not for one server."""
     found = values.get("allow_http")
     if found and not is_profile:
         raise UsageError(
@@ -200,81 +203,83 @@ def _check_http(values: dict[str, Value], *, is_profile: bool) -> None:
         raise UsageError(f"{found.source}: allow_http without a base_url", "add the base_url that it is for")
 
 
-def _text(value: Any) -> bool:
+def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _seconds(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and _in_range(value)
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and _is_in_range(value)
 
 
-def _in_range(value: float) -> bool:
-    return 0 <= value <= MOST_SECONDS  # which NaN is not, and infinity
+def _is_in_range(value: float) -> bool:
+    return 0 <= value <= MOST_SECONDS  # false for NaN and infinity
 
 
-def _count(value: Any) -> bool:
+def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _number_to(most: float) -> Callable[[Any], bool]:
+def _is_number_up_to(most: float) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
 
 
-def _variable(value: Any) -> bool:
-    """Return whether a value can name a variable that holds a key; most keys themselves have small letters.
+def _is_key_variable(value: Any) -> bool:
+    """Return whether a value can be the name of a variable with a key; most keys have lower-case letters.
 
-    SMAI_API_KEY and SMAI_KEY_FILE belong to SMAI_BASE_URL, and so to no profile.
+    SMAI_API_KEY and SMAI_KEY_FILE belong to SMAI_BASE_URL, not to a profile.
     """
     is_name = isinstance(value, str) and re.fullmatch(r"[A-Z_][A-Z0-9_]*", value)
     return bool(is_name) and value not in ("SMAI_API_KEY", "SMAI_KEY_FILE")
 
 
-def _members(value: Any) -> bool:
-    """Return whether a value is a table of members for a request, none of which smai sets otherwise."""
-    return isinstance(value, dict) and _json(value) and _NOT_IN_OPTIONS.isdisjoint(value) and "=" not in "".join(value)
+def _is_members_table(value: Any) -> bool:
+    """Return whether a value is a table of members for a request, without those that smai sets itself."""
+    return (
+        isinstance(value, dict) and _is_json(value) and _NOT_IN_OPTIONS.isdisjoint(value) and "=" not in "".join(value)
+    )
 
 
-def _json(value: Any) -> bool:
-    """Return whether JSON can have a value: TOML has dates and times as well, NaN and infinity."""
+def _is_json(value: Any) -> bool:
+    """Return whether JSON can represent a value: TOML also has dates, times, NaN and infinity."""
     if isinstance(value, dict):
-        return all(value) and all(map(_json, value.values()))
+        return all(value) and all(map(_is_json, value.values()))
     if isinstance(value, list):
-        return all(map(_json, value))
+        return all(map(_is_json, value))
     return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
-def _named_texts(value: Any) -> bool:
+def _is_text_table(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_text, value))
+def _is_text_list(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_text, value))
 
 
 _NOT_IN_OPTIONS = frozenset(("input", "messages", "model", "stream"))
 _NUMBER = f"a number of seconds from 0 to {MOST_SECONDS}"
-# Each key: what it must be, in code and in words.
+# Each key: the check of its value, and a description of valid values.
 KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "model": (_text, "a text"),
-    "base_url": (_text, "a text"),
-    "key_file": (_text, "a text"),
-    "key_command": (lambda value: _text(value) or _texts(value), "a text or a list of texts"),
-    "key_env": (_variable, "the name of a variable in capital letters, other than SMAI_API_KEY"),
-    "key_header": (_text, "a text"),
-    "headers": (_named_texts, "a table of texts"),
+    "model": (_is_text, "a text"),
+    "base_url": (_is_text, "a text"),
+    "key_file": (_is_text, "a text"),
+    "key_command": (lambda value: _is_text(value) or _is_text_list(value), "a text or a list of texts"),
+    "key_env": (_is_key_variable, "the name of a variable in capital letters, other than SMAI_API_KEY"),
+    "key_header": (_is_text, "a text"),
+    "headers": (_is_text_table, "a table of texts"),
     "allow_http": (lambda value: isinstance(value, bool), "true or false"),
-    "system": (_text, "a text"),
-    "temperature": (_number_to(2), "a number from 0 to 2"),
-    "max_tokens": (lambda value: _count(value) and value > 0, "a whole number from 1 up"),
-    "top_p": (_number_to(1), "a number from 0 to 1"),
-    "effort": (_text, "a text"),
-    "options": (_members, f"a table of JSON values, without {', '.join(sorted(_NOT_IN_OPTIONS))}"),
+    "system": (_is_text, "a text"),
+    "temperature": (_is_number_up_to(2), "a number from 0 to 2"),
+    "max_tokens": (lambda value: _is_count(value) and value > 0, "a whole number from 1 up"),
+    "top_p": (_is_number_up_to(1), "a number from 0 to 1"),
+    "effort": (_is_text, "a text"),
+    "options": (_is_members_table, f"a table of JSON values, without {', '.join(sorted(_NOT_IN_OPTIONS))}"),
     "api": (lambda value: value in API_NAMES, f"{', '.join(API_NAMES[:-1])} or {API_NAMES[-1]}"),
-    "responses_models": (_texts, "a list of texts"),
-    "accept": (_texts, "a list of texts"),
-    "connect_timeout": (_seconds, _NUMBER),
-    "idle_timeout": (_seconds, _NUMBER),
-    "max_time": (_seconds, _NUMBER),
-    "retries": (_count, "a number from 0 up"),
-    "log": (lambda value: isinstance(value, str), "a text"),  # an empty one turns that at the top off
+    "responses_models": (_is_text_list, "a list of texts"),
+    "accept": (_is_text_list, "a list of texts"),
+    "connect_timeout": (_is_seconds, _NUMBER),
+    "idle_timeout": (_is_seconds, _NUMBER),
+    "max_time": (_is_seconds, _NUMBER),
+    "retries": (_is_count, "a number from 0 up"),
+    "log": (lambda value: isinstance(value, str), "a text"),  # empty turns it off
 }

@@ -1,6 +1,6 @@
-"""Flags, environment and configuration -> the Endpoint: where the request goes, and what may go with it.
+"""Options, environment and configuration -> the Endpoint: the server, and the key and headers that may go to it.
 
-A key, and a header of the configuration, belong to an origin (scheme, host, port) and are never sent to another one.
+A key, and a configured header, belong to an origin (scheme, host, port) and are never sent to another one.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import SplitResult, unquote_plus, urlsplit, urlunsplit
 
 from smai_cli.common.clocks import Deadline
-from smai_cli.config.base_url import OPEN_NAMES, find_base_url, origin_of, origin_parts, parsed, query_in
+from smai_cli.config.base_url import OPEN_NAMES, find_base_url, origin_of, origin_parts, parse_base_url, query_in
 from smai_cli.config.config_file import NO_SETTINGS, Settings, Value
 from smai_cli.config.key_source import (
     KEY_FILE_VARIABLE,
@@ -19,7 +19,7 @@ from smai_cli.config.key_source import (
     find_key,
     key_hint,
     key_path,
-    missing_key,
+    missing_key_source,
 )
 from smai_cli.config.keys import Secret, Secrets
 from smai_cli.config.keystore import KeyStore
@@ -35,10 +35,10 @@ _ABOUT_THE_KEY = (Cause.KEY, Cause.EXPIRED_KEY, Cause.MISSING_KEY, Cause.ACCOUNT
 
 
 class Endpoint(NamedTuple):
-    """A base URL (no credentials in it), and what goes to its origin: the key, or None, and headers.
+    """A base URL (without credentials), and what is sent to its origin: the key, or None, and headers.
 
-    The key goes in the header `key_header`, without one as `Authorization: Bearer`. `key_note` says where it came from,
-    or without one what to do about that; it may be empty.
+    The key is sent in the header `key_header`, or as `Authorization: Bearer` if that is None. `key_note` says where the
+    key came from, or how to get one; it may be empty.
     """
 
     base_url: str
@@ -48,13 +48,13 @@ class Endpoint(NamedTuple):
     key_note: str = ""
 
     def url(self, path: str) -> str:
-        """Return the URL of `path` (`/chat/completions`) below the base URL; a query of the base URL stays."""
+        """Return the URL of `path` (`/chat/completions`) below the base URL, with the query of the base URL."""
         parts = urlsplit(self.base_url)
         return urlunsplit(parts._replace(path=parts.path.rstrip("/") + path))
 
     @property
     def secrets(self) -> Secrets:
-        """What no message may show: key, headers, and the values of the URL's query, as they are and decoded."""
+        """What no message may show: key, headers, and the values in the URL's query, encoded and decoded."""
         values = [value for name, value in query_in(urlsplit(self.base_url).query) if name not in OPEN_NAMES]
         values = sorted({*values, *map(unquote_plus, values)} - {""}, key=len, reverse=True)
         sent = [secret for header in self.headers for secret in header.secrets]
@@ -70,7 +70,7 @@ class Endpoint(NamedTuple):
         return error
 
     def for_list(self) -> "Endpoint":
-        """Return how GET /models asks this server: a provider may take the key in another header there."""
+        """Return the Endpoint for GET /models, for which a provider may use another header for the key."""
         provider = next((row for row in PROVIDERS.values() if row.list_key_header and self._is_at(row)), None)
         names = {header.name.lower() for header in self.headers}
         if provider is None or self.key_header or provider.list_key_header in names:
@@ -86,15 +86,15 @@ class Endpoint(NamedTuple):
 
     @property
     def is_tls(self) -> bool:
-        """Whether it is asked over https."""
+        """Whether the base URL is https."""
         return self.base_url.startswith("https:")
 
     @property
     def is_loopback(self) -> bool:
         """Whether the server is on this machine: localhost, 127.0.0.0/8 or ::1, written out in full.
 
-        Names below .localhost are none of it: RFC 6761 (section 6.3) asks resolvers to keep them here, but not
-        every getaddrinfo does, and a name that is asked of a name server may lead anywhere.
+        Names below .localhost do not count: RFC 6761 (section 6.3) asks resolvers to resolve them to this machine, but
+        not every getaddrinfo does, and the answer of a name server may lead anywhere.
         """
         host = urlsplit(self.base_url).hostname or ""
         if host == "localhost":
@@ -108,7 +108,7 @@ class Endpoint(NamedTuple):
         return address in ipaddress.ip_network("127.0.0.0/8") or host == "::1"
 
 
-def find_endpoint(  # noqa: PLR0913  # what may say where to ask, and with what
+def find_endpoint(  # noqa: PLR0913  # all sources of settings
     base_url: str | None,
     key_file: str | None,
     environ: Mapping[str, str],
@@ -117,10 +117,10 @@ def find_endpoint(  # noqa: PLR0913  # what may say where to ask, and with what
     *,
     headers: "tuple[Header, ...]" = (),
 ) -> Endpoint:
-    """Return the Endpoint that `--base-url`, `--key-file`, `-H`, the environment and the configuration choose.
+    """Return the Endpoint according to `--base-url`, `--key-file`, `-H`, the environment and the configuration.
 
-    Raises UsageError for a base URL, a key or a header that cannot be used, and where the default service has no key;
-    ClockError for a key that is not there at the deadline.
+    Raises UsageError for a base URL, a key or a header that cannot be used, and if the default service has no key;
+    ClockError if the key cannot be read before the deadline.
     """
     chosen, _ = find_base_url(base_url, environ, settings)
     keyless = keyless_endpoint(chosen, settings, headers)
@@ -131,18 +131,18 @@ def find_endpoint(  # noqa: PLR0913  # what may say where to ask, and with what
 
 
 def keyless_endpoint(base_url: str, settings: Settings, headers: "tuple[Header, ...]" = ()) -> Endpoint:
-    """Return the Endpoint of a server without a key: with the typed `headers`, and what the configuration has for it.
+    """Return the Endpoint of a server, without a key: with the typed `headers` and the configured ones.
 
-    Raises UsageError for headers to a server that none may go to, and for one that is reserved for the key.
+    Raises UsageError for headers that would go over plain http, and for one with the name of the key's header.
     """
     origin = origin_of(base_url)
-    key_header = _bound("key_header", origin, settings)
-    configured = _bound("headers", origin, settings)
+    key_header = _configured_value("key_header", origin, settings)
+    configured = _configured_value("headers", origin, settings)
     if configured:
-        from smai_cli.config.headers import with_configured  # for those who have some
+        from smai_cli.config.headers import merge_headers  # only if configured
 
-        headers = with_configured(headers, configured.value)
-    target = parsed(base_url)
+        headers = merge_headers(headers, configured.value)
+    target = parse_base_url(base_url)
     if headers and not _is_private(target, settings):
         raise UsageError(
             f"a header of {headers[0].source} never goes over plain http to {target.hostname}",
@@ -154,11 +154,14 @@ def keyless_endpoint(base_url: str, settings: Settings, headers: "tuple[Header, 
     return Endpoint(urlunsplit(target), headers=headers, key_header=name)
 
 
-def _bound(name: str, origin: str, settings: Settings) -> Value | None:
-    """Return what the configuration says for the server of `origin`: beside its base_url, or below it."""
-    home = settings.top.get("base_url", (DEFAULT_BASE_URL, ""))[0]
+def _configured_value(name: str, origin: str, settings: Settings) -> Value | None:
+    """Return the configured value of `name` if its table is for the server of `origin`, or None.
+
+    A table is for its own base_url, else for that at the top of the file, else for the default service.
+    """
+    default = settings.top.get("base_url", (DEFAULT_BASE_URL, ""))[0]
     for table in (settings.profile, settings.top):
-        if name in table and origin == origin_of(table.get("base_url", (home, ""))[0]):
+        if name in table and origin == origin_of(table.get("base_url", (default, ""))[0]):
             return table[name]
     return None
 
@@ -166,34 +169,36 @@ def _bound(name: str, origin: str, settings: Settings) -> Value | None:
 def find_private_key(
     base_url: str, key_file: str | None, environ: Mapping[str, str], settings: Settings
 ) -> KeySource | None:
-    """Return where the key is that goes with a request to `base_url`, None where it goes without one.
+    """Return the source of the key for `base_url`, or None if requests are sent without one.
 
-    For the default service there is always one, and for a server whose profile names a variable; where that is not
-    set, reading it raises UsageError. Raises UsageError for a server that no key may go to.
+    The default service, and a server whose profile names a variable, need a key: if it is missing, reading the source
+    raises UsageError. Raises UsageError for a server to which a key would go over plain http.
     """
-    target = parsed(base_url)
+    target = parse_base_url(base_url)
     source = find_key(base_url, key_file, environ, settings)
     if source:
         _check_private(target, settings)
-    elif origin_parts(target) == origin_parts(parsed(DEFAULT_BASE_URL)) or expected_variable(base_url, settings):
-        return missing_key(base_url, environ, settings)
+    elif origin_parts(target) == origin_parts(parse_base_url(DEFAULT_BASE_URL)) or expected_variable(
+        base_url, settings
+    ):
+        return missing_key_source(base_url, environ, settings)
     return source
 
 
 def endpoint_for(
     base_url: str, key: Secret, settings: Settings = NO_SETTINGS, headers: "tuple[Header, ...]" = ()
 ) -> Endpoint:
-    """Return the Endpoint of a server and a key for it. Raises UsageError for a server that no key may go to."""
-    _check_private(parsed(base_url), settings)
+    """Return the Endpoint of a server with a key. Raises UsageError if the key would go over plain http."""
+    _check_private(parse_base_url(base_url), settings)
     return keyless_endpoint(base_url, settings, headers)._replace(key=key)
 
 
 def _is_private(target: SplitResult, settings: Settings) -> bool:
-    """Return whether a secret may go to a server: over TLS, on this machine, or where the profile of it says so."""
+    """Return whether a secret may go to a server: over TLS, on this machine, or if its profile has allow_http."""
     if target.scheme == "https" or Endpoint(urlunsplit(target)).is_loopback:
         return True
     allowed, of = settings.profile.get("allow_http"), settings.profile.get("base_url")
-    return bool(allowed and allowed.value and of and origin_parts(parsed(of.value)) == origin_parts(target))
+    return bool(allowed and allowed.value and of and origin_parts(parse_base_url(of.value)) == origin_parts(target))
 
 
 def _check_private(target: SplitResult, settings: Settings) -> None:
@@ -205,21 +210,21 @@ def _check_private(target: SplitResult, settings: Settings) -> None:
 
 
 def files_to_read(environ: Mapping[str, str], settings: Settings) -> list[tuple[str, str]]:
-    """Return the files that a run may read although no option names them, each behind what a message calls it."""
+    """Return the files that a run may read although no option names them, as (name in messages, path)."""
     files = [
         ("the configuration file", config_path(environ)),
         ("the file of keys", KeyStore(config_folder(environ)).path),
     ]
     for table in (settings.profile, settings.top):
         if file := table.get("key_file"):
-            with contextlib.suppress(UsageError):  # whoever reads it will say so
+            with contextlib.suppress(UsageError):  # reported when it is read
                 files.append(("key_file", key_path(file, environ)))
     files += [(name, environ.get(name)) for name in (KEY_FILE_VARIABLE, *CA_VARIABLES)]
     return [(name, path) for name, path in files if path and os.path.exists(path)]
 
 
 def find_ca_file(environ: Mapping[str, str]) -> str | None:
-    """Return the file of certificates that the environment names, or None. Raises UsageError if it cannot be read."""
+    """Return the file of certificates in the environment, or None. Raises UsageError if it cannot be read."""
     named = ca_file_named(environ)
     if named is None:
         return None

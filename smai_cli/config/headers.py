@@ -1,4 +1,4 @@
-"""Headers for what stands before a server: typed, in a file or configured -> names, and values that nothing shows."""
+"""Headers for a server or its gateway: typed, in a file or configured -> names, and values that are never shown."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from smai_cli.errors import UsageError
 _LIMIT_BYTES = 1024 * 1024
 # RFC 9110, section 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# What smai itself has to say: of the body, of the answer that it can read, of the connection, and the key.
+# Headers that smai sets itself: for the body, the answer, the connection, and the key.
 _OWN = (
     "accept",
     "accept-encoding",
@@ -36,14 +36,14 @@ _HINTS = dict.fromkeys(_OWN, "leave it out") | {
     "authorization": "give the key with --key-file, SMAI_API_KEY or smai login",
     "proxy-authorization": "put user and password into HTTPS_PROXY or HTTP_PROXY",
 }
-# What stands before a secret and is none: half of all messages would begin with it.
+# A prefix of a secret that is not secret itself: hiding it would spoil many messages.
 _BEFORE_SECRET = re.compile(r"(?i)(bearer|basic|token|key|api-?key)\s+|https?://")
 _SIGNS = re.compile(r"""[\s,;="'{}\[\]]+""")
 _LONG_PART = 8
 
 
 class Header(Frozen):
-    """A header to send; `source` is what a message calls it, `file` the file of `-H @FILE` that it stands in."""
+    """A header to send; `source` is its origin in messages, `file` the file of `-H @FILE` that contains it."""
 
     name: str
     value: Secret
@@ -52,7 +52,7 @@ class Header(Frozen):
 
     @property
     def secrets(self) -> list[Secret]:
-        """What no message may show: the value, and each long part of it, which a server may repeat alone."""
+        """What no message may show: the value, and each long part of it, which a server may repeat separately."""
         whole = self.value.reveal()
         parts = (part for part in _SIGNS.split(whole) if len(part) >= _LONG_PART and not part.isalpha())
         bare = (
@@ -61,37 +61,37 @@ class Header(Frozen):
         return [Secret(text) for text in sorted({*bare} - {""}, key=len, reverse=True)]
 
 
-def typed_headers(given: Sequence[str], deadline: Deadline) -> tuple[Header, ...]:
+def typed_headers(options: Sequence[str], deadline: Deadline) -> tuple[Header, ...]:
     """Return the headers of the options `-H`, each `Name: value`, or `@FILE` for a file of such lines.
 
-    Raises UsageError, which shows nothing of a value, or ClockError for a file that is not there at the deadline.
+    Raises UsageError, which does not show values, or ClockError for a pipe that does not end before the deadline.
     """
     headers: list[Header] = []
-    for number, text in enumerate(given, 1):
+    for number, text in enumerate(options, 1):
         if text.startswith("@"):
             headers += _in_file(text[1:], deadline)
         else:
-            headers.append(_header_in(text, "-H" if len(given) == 1 else f"-H number {number}"))
-    return _each_once(headers)
+            headers.append(_header_in(text, "-H" if len(options) == 1 else f"-H number {number}"))
+    return _check_unique(headers)
 
 
 def configured_headers(table: Mapping[str, Any], source: str) -> tuple[Header, ...]:
     """Return the headers in a table of the configuration; `source` is the file and the table. Raises UsageError."""
-    return _each_once([_checked(name, value, source) for name, value in table.items()])
+    return _check_unique([_make_header(name, value, source) for name, value in table.items()])
 
 
-def with_configured(typed: tuple[Header, ...], configured: Iterable[Header]) -> tuple[Header, ...]:
-    """Return those that were typed, and of the configured ones those with another name (RFC 9110, section 5.1)."""
+def merge_headers(typed: tuple[Header, ...], configured: Iterable[Header]) -> tuple[Header, ...]:
+    """Return the typed headers, and the configured ones with other names (compared as in RFC 9110, section 5.1)."""
     names = {header.name.lower() for header in typed}
     return (*typed, *(header for header in configured if header.name.lower() not in names))
 
 
 def check_name(name: str, source: str) -> None:
-    """Raise UsageError for what is no name of a header, or one whose value smai itself has to choose."""
-    if not _TOKEN.fullmatch(name):  # which is not shown, for it may be a secret in the wrong place
+    """Raise UsageError for an invalid header name, or a header that smai sets itself."""
+    if not _TOKEN.fullmatch(name):  # not shown, because it may be a secret in the wrong place
         raise UsageError(f"{source}: the text before the colon is not a header name", "write 'Name: value'")
     if hint := _HINTS.get(name.lower()):
-        raise UsageError(f"{source}: the header {name} is smai's own", hint)
+        raise UsageError(f"{source}: smai sets the header {name} itself", hint)
 
 
 def _in_file(path: str, deadline: Deadline) -> list[Header]:
@@ -129,10 +129,10 @@ def _header_in(text: str, source: str, file: str | None = None) -> Header:
     name, colon, value = text.partition(":")
     if not colon:
         raise UsageError(f"{source}: a header without a colon", "write 'Name: value'; @FILE reads such lines")
-    return _checked(name, value, source, file)
+    return _make_header(name, value, source, file)
 
 
-def _checked(name: str, value: str, source: str, file: str | None = None) -> Header:
+def _make_header(name: str, value: str, source: str, file: str | None = None) -> Header:
     check_name(name, source)
     value = value.strip(" \t")
     if not value:
@@ -147,7 +147,7 @@ def _checked(name: str, value: str, source: str, file: str | None = None) -> Hea
     return Header(name=name, value=Secret(value), source=source, file=file)
 
 
-def _each_once(headers: list[Header]) -> tuple[Header, ...]:
+def _check_unique(headers: list[Header]) -> tuple[Header, ...]:
     seen: set[str] = set()
     for header in headers:
         if header.name.lower() in seen:

@@ -1,4 +1,4 @@
-"""Options, environment and configuration -> where the key for a server is. A key belongs to one origin."""
+"""Options, environment and configuration -> the source of the key for a server. A key belongs to one origin."""
 
 import contextlib
 import os
@@ -7,11 +7,11 @@ from typing import NoReturn
 
 from smai_cli.common.clocks import Deadline
 from smai_cli.common.files import STDIN_NAME
-from smai_cli.config.base_url import origin_of, parsed
+from smai_cli.config.base_url import origin_of, parse_base_url
 from smai_cli.config.config_file import Settings, Value
 from smai_cli.config.keys import (
     Secret,
-    checked_key,
+    check_key,
     command_in_shell,
     command_words,
     file_in_shell,
@@ -30,11 +30,11 @@ _STDIN = 0
 
 
 class KeySource:
-    """Where the key for a server is: `where` in words, and `read`, which returns it.
+    """The source of the key for a server: its name `where`, and `read`, which returns the key.
 
     `read` raises UsageError, or ClockError at the deadline.
-    `in_shell` returns what stands for the key between the double quotes of a shell command, None where a shell
-    cannot read it. `place`, for a key that was read, returns `where` with the path of its file.
+    `in_shell` returns the expression for the key within double quotes in a shell command, None if a shell cannot read
+    the key. `place`, for a key that was read, returns `where` with the path of its file.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class KeySource:
 
 
 def find_key(base_url: str, key_file: str | None, environ: Mapping[str, str], settings: Settings) -> KeySource | None:
-    """Return where the key for the server of `base_url` is, or None. Nothing is read but the file of keys.
+    """Return the source of the key for the server of `base_url`, or None. Only the file of keys is read.
 
-    A configured key belongs to the server that is configured beside it, or above it. The key of a typed profile goes
-    before that of the environment. Raises UsageError.
+    A configured key belongs to the base_url in the same table, or else to that at the top of the file. The key of a
+    typed profile takes precedence over the environment. Raises UsageError.
     """
     origin = origin_of(base_url)
     if key_file == STDIN_NAME:
@@ -69,21 +69,21 @@ def find_key(base_url: str, key_file: str | None, environ: Mapping[str, str], se
     store = KeyStore(config_folder(environ))
     if settings.is_typed and settings.name:
         typed = _configured_key_for(origin, settings, (settings.profile,), environ)
-        typed = typed or _kept_key(store, store.find([settings.name], origin))
+        typed = typed or _stored_key(store, store.find([settings.name], origin))
         if typed or (typed := _built_in_key(origin, settings, environ)):
             return typed
     source = _key_of_smai(environ)
     if source and origin == origin_of(environ.get("SMAI_BASE_URL") or DEFAULT_BASE_URL):
         return source
     source = _configured_key_for(origin, settings, (settings.profile, settings.top), environ)
-    source = source or _kept_key(store, store.find([settings.name or "", ""], origin))
+    source = source or _stored_key(store, store.find([settings.name or "", ""], origin))
     return source or _built_in_key(origin, settings, environ)
 
 
 def _key_of_smai(environ: Mapping[str, str]) -> KeySource | None:
-    """Return where the key is that belongs to SMAI_BASE_URL: in SMAI_API_KEY, or in the file that SMAI_KEY_FILE names.
+    """Return the source of the key for SMAI_BASE_URL: SMAI_API_KEY, else the file that SMAI_KEY_FILE names, or None.
 
-    The variable goes first. A name in the other one that begins with `~/` is in the home, as in a shell.
+    `~/` at the beginning of SMAI_KEY_FILE is the home directory.
     """
     variable = variable_of_smai(environ)
     if variable != KEY_FILE_VARIABLE:
@@ -103,26 +103,26 @@ def _key_of_smai(environ: Mapping[str, str]) -> KeySource | None:
 
 
 def variable_of_smai(environ: Mapping[str, str]) -> str | None:
-    """Return which of SMAI_API_KEY and SMAI_KEY_FILE counts, None where neither is set."""
+    """Return which of SMAI_API_KEY and SMAI_KEY_FILE is used, None if neither is set."""
     return next((name for name in ("SMAI_API_KEY", KEY_FILE_VARIABLE) if environ.get(name, "").strip()), None)
 
 
 def _key_of_variable(name: str, where: str, environ: Mapping[str, str]) -> KeySource:
-    return KeySource(where, lambda _: checked_key(environ[name], name), lambda: f"${name}")
+    return KeySource(where, lambda _: check_key(environ[name], name), lambda: f"${name}")
 
 
-def _kept_key(store: KeyStore, key: Secret | None) -> KeySource | None:
+def _stored_key(store: KeyStore, key: Secret | None) -> KeySource | None:
     return KeySource(f"smai login ({store.path})", lambda _: key) if key else None
 
 
 def _built_in_key(origin: str, settings: Settings, environ: Mapping[str, str]) -> KeySource | None:
-    """Return the key that a built-in profile has in a variable, for its own origin alone."""
+    """Return the variable with the key of the built-in profile as a source, if it is set and for this origin."""
     name = _built_in_variable(origin, settings)
     return _key_of_variable(name, name, environ) if name and environ.get(name, "").strip() else None
 
 
 def _built_in_variable(origin: str, settings: Settings) -> str | None:
-    """Return the variable of the built-in profile for its own origin; a key_env in its table replaces it."""
+    """Return the variable of the built-in profile, only for its own origin; a key_env in its table replaces it."""
     built_in = settings.built_in
     if built_in is None or "key_env" in settings.profile or origin != origin_of(built_in.base_url):
         return None
@@ -151,15 +151,15 @@ def _check_key_env(variable: Value | None, origin: str) -> None:
 
 
 def _origin_of_table(table: Mapping[str, Value], settings: Settings) -> str:
-    """Return the server that a table is for: that of its own base_url, or that at the top, or the default service."""
-    home = settings.top.get("base_url", (DEFAULT_BASE_URL, ""))[0]
-    return origin_of(table.get("base_url", (home, ""))[0])
+    """Return the origin for which a table is: that of its base_url, or of that at the top, or the default service."""
+    default = settings.top.get("base_url", (DEFAULT_BASE_URL, ""))[0]
+    return origin_of(table.get("base_url", (default, ""))[0])
 
 
 def _key_on_stdin(deadline: Deadline) -> Secret:
     if os.isatty(_STDIN):
-        raise UsageError("the key would be seen on the terminal", "pipe it in, or run smai login once")
-    # In a pipeline the key comes when it comes: that is no reason for a notice.
+        raise UsageError("the key would be visible on the terminal", "pipe it in, or run smai login once")
+    # No notice while waiting: the command before the pipe may take its time.
     return key_from_stdin(_STDIN, lambda: None, deadline)
 
 
@@ -184,7 +184,7 @@ def _configured_key(table: Mapping[str, Value], environ: Mapping[str, str]) -> K
 
 
 def key_path(file: Value, environ: Mapping[str, str]) -> str:
-    """Return the path of a configured key file. Raises UsageError where it is in a home, and there is none."""
+    """Return the path of a configured key file. Raises UsageError for `~/` without a home directory."""
     name: str = file.value
     if not name.startswith("~/"):
         return os.path.join(config_folder(environ) or "", name)
@@ -192,7 +192,7 @@ def key_path(file: Value, environ: Mapping[str, str]) -> str:
 
 
 def _key_words(command: Value, environ: Mapping[str, str]) -> list[str]:
-    """Return the words of a configured key command, `~/` before one as a shell takes it. Raises UsageError."""
+    """Return the words of a configured key command, with `~/` expanded as in a shell. Raises UsageError."""
     words = command_words(command.value, command.source)
     return [_in_home(word, "key_command", command, environ) if word.startswith("~/") else word for word in words]
 
@@ -205,21 +205,24 @@ def _in_home(name: str, key: str, found: Value, environ: Mapping[str, str]) -> s
 
 
 def foreign_key(base_url: str, environ: Mapping[str, str]) -> str:
-    """Return that smai's own key is set and not for the server of `base_url`, or nothing. Raises UsageError."""
+    """Return a sentence if smai's own key is set, but for another server than `base_url`; else empty.
+
+    Raises UsageError.
+    """
     variable = variable_of_smai(environ)
-    home = environ.get("SMAI_BASE_URL") or DEFAULT_BASE_URL
-    if not variable or origin_of(home) == origin_of(base_url):
+    owner = environ.get("SMAI_BASE_URL") or DEFAULT_BASE_URL
+    if not variable or origin_of(owner) == origin_of(base_url):
         return ""
-    return f"{variable} is set, but belongs to {_shown_origin(home)}"
+    return f"{variable} is set, but belongs to {_shown_origin(owner)}"
 
 
 def _shown_origin(base_url: str) -> str:
-    parts = parsed(base_url)
+    parts = parse_base_url(base_url)
     return f"{parts.scheme}://{parts.netloc}"
 
 
 def expected_variable(base_url: str, settings: Settings) -> str | None:
-    """Return the variable from which the configuration, or a built-in profile, has the key for a server, or None."""
+    """Return the variable that the configuration, or a built-in profile, names for the key of a server, or None."""
     origin = origin_of(base_url)
     for table in (settings.profile, settings.top):
         if "key_env" in table and origin == _origin_of_table(table, settings):
@@ -228,7 +231,7 @@ def expected_variable(base_url: str, settings: Settings) -> str | None:
 
 
 def key_hint(base_url: str, environ: Mapping[str, str], settings: Settings) -> str:
-    """Return how a server that was asked without a key can get one."""
+    """Return the hint for giving a key to a server that got none."""
     if foreign := foreign_key(base_url, environ):
         return f"{foreign}; {FOREIGN_KEY_HINT}"
     origin = origin_of(base_url)
@@ -236,14 +239,14 @@ def key_hint(base_url: str, environ: Mapping[str, str], settings: Settings) -> s
         is_set = environ.get(provider.key_env or "", "").strip()
         if is_set and provider != settings.built_in and origin == origin_of(provider.base_url):
             return f"{provider.key_env} is set: -p {provider.name} uses it"
-    with contextlib.suppress(UsageError):  # a variable that is no URL counts for nothing here
+    with contextlib.suppress(UsageError):  # an invalid URL in the variable is ignored here
         if origin_of(environ.get("SMAI_BASE_URL") or DEFAULT_BASE_URL) == origin:
             return "set SMAI_API_KEY, or use --key-file or smai login"
     return "use --key-file or smai login"
 
 
-def missing_key(base_url: str, environ: Mapping[str, str], settings: Settings) -> KeySource:
-    """Return what takes the place of the key of a server that needs one and has none; reading it raises UsageError."""
+def missing_key_source(base_url: str, environ: Mapping[str, str], settings: Settings) -> KeySource:
+    """Return the source for a missing key of a server that needs one; reading it raises UsageError."""
     server = _shown_origin(base_url)
     variable = expected_variable(base_url, settings)
     if variable is None and (foreign := foreign_key(base_url, environ)):

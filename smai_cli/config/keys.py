@@ -1,4 +1,4 @@
-"""Where keys come from: the environment, a file, a command, stdin; and how they are kept out of every message."""
+"""Read keys from the environment, a file, a command or stdin, and keep them out of messages."""
 
 import contextlib
 import errno
@@ -17,24 +17,24 @@ from smai_cli.errors import ShortageError, UsageError
 if TYPE_CHECKING:
     import subprocess
 
-# What servers take as one header, all in all.
+# Servers accept no longer header.
 _KEY_LIMIT_BYTES = 8192
-# White space around a key is dropped, but not without an end.
+# White space around a key is dropped, up to a limit.
 _READ_LIMIT_BYTES = 65536
 _KEY_START = 8
 _SHORT_KEY = 4
-# A person may have to type a passphrase; a job must not hang.
+# The user may have to type a passphrase; a job must not hang.
 COMMAND_LIMIT_S = 60
 _NOTICE_AFTER_S = 3.0
-# A file from Windows ends its line with one, which a shell keeps and no header may have.
+# Files from Windows end lines with CR LF; a shell keeps the CR, which is not allowed in a header.
 _WITHOUT_CR = r"tr -d '\r'"
 _HAS_EFFECTIVE_IDS = os.access in os.supports_effective_ids
-# How soon it is seen that a command is over while somebody else, such as an agent, holds its stdout.
+# How often to check whether a command has ended while another process, such as an agent, still has its stdout.
 _SLICE_S = 0.05
 
 
 class Secret:
-    """A key that no message, repr or traceback shows; `reveal` is called only where it goes on the wire."""
+    """A key that no message, repr or traceback shows; `reveal` is called only where it is sent."""
 
     __slots__ = ("_value",)
 
@@ -48,10 +48,10 @@ class Secret:
     __str__ = __repr__
 
     def hidden_in(self, text: str) -> str:
-        """Return `text` without the key, or what a cut left of it: a server may repeat it in its own words.
+        """Return `text` without the key or a prefix of it: a server may repeat it in its message.
 
-        A short key may be a part of any word, and local servers take any: `o` is in many. It is hidden behind
-        `Bearer`, and elsewhere if it stands alone and is no mere word.
+        A short key may be part of any word, and local servers accept any key, such as `o`. It is hidden after `Bearer`,
+        and elsewhere only if it is not part of a word, and not itself only letters.
         """
         start = self._value[:_KEY_START]
         if len(start) < _KEY_START:
@@ -78,7 +78,7 @@ class Secret:
 
 
 class Secrets:
-    """All that a run has to keep to itself: its key, and the secrets in its base URL."""
+    """All secrets of a run: its key, and those in its headers and its base URL."""
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
         self._secrets = tuple(secrets)
@@ -94,8 +94,8 @@ class Secrets:
         return text
 
 
-def checked_key(value: str, source: str) -> Secret:
-    """Return the key in `value` without the white space around it; nothing of it is ever shown. Raises UsageError."""
+def check_key(value: str, source: str) -> Secret:
+    """Return the key in `value` without surrounding white space. Raises UsageError, which does not show it."""
     key = value.strip()
     if not key:
         raise UsageError(f"{source} is empty", "put the key there, alone")
@@ -112,7 +112,7 @@ def checked_key(value: str, source: str) -> Secret:
 
 
 def key_from_file(path: str, deadline: Deadline, hint: str = "check --key-file") -> Secret:
-    """Read a key from a file that nobody else can read, or from a pipe. Raises UsageError, or ClockError."""
+    """Read a key from a file that only its owner can read, or from a pipe. Raises UsageError, or ClockError."""
     name = f"the key file {path}"
     try:
         if stat.S_ISREG(os.stat(path).st_mode):
@@ -123,14 +123,13 @@ def key_from_file(path: str, deadline: Deadline, hint: str = "check --key-file")
         raise UsageError(f"{name}: {exc.strerror}", hint) from exc
     except ValueError as exc:  # a NUL in the name
         raise UsageError(f"{name}: {exc}", hint) from exc
-    return checked_key(data.decode("latin-1"), name)
+    return check_key(data.decode("latin-1"), name)
 
 
 def read_private(path: str, open_to_others: str, limit_bytes: int) -> bytes:
-    """Return what is in a regular file, and no more than a byte over the limit.
+    """Return the content of a regular file, at most `limit_bytes` + 1 bytes.
 
-    Raises OSError, and UsageError, which begins with `open_to_others`, for a file that others can use and that this
-    user could close to them.
+    Raises OSError; and UsageError, with the message `open_to_others`, as `is_open_to_others` decides.
     """
     with open_regular(path) as file:
         if is_open_to_others(path, file.fileno()):
@@ -140,10 +139,10 @@ def read_private(path: str, open_to_others: str, limit_bytes: int) -> bytes:
 
 
 def is_open_to_others(path: str, fd: int | None = None) -> bool:
-    """Return whether others can use a regular file, and it is for this user to change that. Raises OSError.
+    """Return whether others can use a regular file, and this user could prevent it. Raises OSError.
 
-    Docker mounts secrets with mode 0444, Kubernetes with 0644, both read-only: no chmod is possible there, and who can
-    read them is the orchestrator's decision. So is a file of another user that this one cannot write.
+    Docker mounts secrets with mode 0444, Kubernetes with 0644, both read-only: chmod is impossible there, and the
+    orchestrator decides who can read them. A file of another user that this one cannot write does not count either.
     """
     found = os.stat(path) if fd is None else os.fstat(fd)
     if not (stat.S_ISREG(found.st_mode) and found.st_mode & 0o077):
@@ -159,7 +158,7 @@ def _read_pipe(path: str, deadline: Deadline) -> bytes:
 
     def read() -> bytes:
         data = b""
-        with open(path, "rb", buffering=0) as pipe:  # which waits for somebody to write
+        with open(path, "rb", buffering=0) as pipe:  # blocks until there is a writer
             while len(data) <= _READ_LIMIT_BYTES and (piece := pipe.read(_READ_LIMIT_BYTES)):
                 data += piece
         return data
@@ -201,22 +200,22 @@ def key_from_stdin(fd: int, notice: Callable[[], None], deadline: Deadline) -> S
         if not piece:
             break
         data += piece
-    return checked_key(data.decode("latin-1"), "stdin")
+    return check_key(data.decode("latin-1"), "stdin")
 
 
 def key_from_command(command: str | list[str], source: str, deadline: Deadline) -> Secret:
-    """Return the first line that a command prints, run without a shell; its stderr is shown.
+    """Return the key in the first line that a command prints. It runs without a shell, and its stderr is shown.
 
-    The command is over when its process is, whoever still holds its stdout. Raises UsageError, or ClockError.
+    The command ends with its process, even if another process still has its stdout. Raises UsageError, or ClockError.
     """
-    import subprocess  # for those who have one
+    import subprocess  # only with a key_command
 
     words = command_words(command, source)
     try:
-        # An empty stdin by a pipe: /dev/null may be missing in a container.
+        # An empty stdin through a pipe: /dev/null may be missing in a container.
         child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)  # noqa: S603  # the user's own words, and no shell
-    except BlockingIOError as exc:  # fork(2): there are as many processes as may be
-        raise ShortageError("the system gives smai no process for key_command", "try again later") from exc
+    except BlockingIOError as exc:  # fork(2): the limit on processes
+        raise ShortageError("the system cannot start a process for key_command", "try again later") from exc
     except OSError as exc:
         raise UsageError(f"key_command cannot be run: {exc.strerror}", f"check {source}") from exc
     except ValueError as exc:  # a NUL in a word
@@ -234,12 +233,12 @@ def key_from_command(command: str | list[str], source: str, deadline: Deadline) 
         status = child.returncode
         ended = f"died by signal {-status}" if status < 0 else f"exit status {status}"
         raise UsageError(f"key_command failed: {ended}", f"check {source}")
-    line = output.partition(b"\n")[0]  # and at no other sign: half a key is a wrong one
-    return checked_key(line.decode("latin-1"), "the output of key_command")
+    line = output.partition(b"\n")[0]  # not splitlines, which would cut a key at other characters
+    return check_key(line.decode("latin-1"), "the output of key_command")
 
 
 def _output(child: "subprocess.Popen[bytes]", end_s: float) -> bytes:
-    """Return what a command printed until it ended, up to a limit. Raises TimeoutError when `end_s` has come."""
+    """Return the output of a command when it ends, up to a limit. Raises TimeoutError at `end_s` (monotonic)."""
     import select
     import subprocess
 
@@ -251,7 +250,7 @@ def _output(child: "subprocess.Popen[bytes]", end_s: float) -> bytes:
         poller.register(fd, select.POLLIN)
         output = bytearray()
         while (left_s := end_s - time.monotonic()) > 0:
-            is_over = child.poll() is not None  # asked first: then all that it wrote is in the pipe
+            is_over = child.poll() is not None  # before the read, so that all its output is in the pipe
             try:
                 piece = os.read(fd, _READ_LIMIT_BYTES)
             except BlockingIOError:
@@ -262,34 +261,34 @@ def _output(child: "subprocess.Popen[bytes]", end_s: float) -> bytes:
             output += piece[: _READ_LIMIT_BYTES - len(output)]
             if is_over and (not piece or b"\n" in output):
                 return bytes(output)
-            if not piece:  # it closed its stdout, and goes on or ends
+            if not piece:  # it closed its stdout
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     child.wait(left_s)
     raise TimeoutError
 
 
 def file_in_shell(path: str) -> str | None:
-    """Return what stands for the key in a file between the double quotes of a shell command.
+    """Return the expression for the key in a file, within double quotes in a shell command.
 
-    None for what may be gone when that runs, or would be another one: a pipe, or a descriptor of this process.
+    None for a file that the command may not find, or not the same: a pipe, or a descriptor of this process.
     """
     import shlex  # for few runs
 
     try:
         if os.path.abspath(path).startswith(("/dev/", "/proc/")):
             return None
-    except OSError:  # the current folder was removed, and no shell will find a file from it
+    except OSError:  # the current folder was removed
         return None
-    with contextlib.suppress(OSError, ValueError):  # a file that is not there yet may be there then
+    with contextlib.suppress(OSError, ValueError):  # a file that does not exist yet may exist then
         if not stat.S_ISREG(os.stat(path).st_mode):
             return None
     return f"$({_WITHOUT_CR} <{shlex.quote(path)})"
 
 
 def command_in_shell(command: str | list[str], source: str) -> str:
-    """Return what stands for the key that a command prints between the double quotes of a shell command.
+    """Return the expression for the key that a command prints, within double quotes in a shell command.
 
-    The words are those with which smai runs it, whatever they mean to a shell. Raises UsageError.
+    The words are quoted, so that the shell runs the same command as smai. Raises UsageError.
     """
     import shlex  # for few runs
 
@@ -299,8 +298,8 @@ def command_in_shell(command: str | list[str], source: str) -> str:
 
 
 def command_words(command: str | list[str], source: str) -> list[str]:
-    """Return the words of a command, as a shell would split them but for all else. Raises UsageError."""
-    import shlex  # for those who have one
+    """Return the words of a command, split and unquoted as by a shell, without any expansion. Raises UsageError."""
+    import shlex  # only with a key_command
 
     try:
         words = shlex.split(command) if isinstance(command, str) else command

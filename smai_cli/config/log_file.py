@@ -1,4 +1,4 @@
-"""Environment and configuration -> the ledger: the file that gets a line for each run."""
+"""Environment and configuration -> the ledger, the file with a line for each run."""
 
 import os
 from collections.abc import Mapping
@@ -12,16 +12,16 @@ VARIABLE = "SMAI_LOG"
 
 
 class LogFile(NamedTuple):
-    """A ledger: its path, and what a message calls the setting that names it."""
+    """A ledger: its path, and the name of its setting in messages."""
 
     path: str
     setting: str
 
 
 def find_log(environ: Mapping[str, str], settings: Settings) -> Value | None:
-    """Return the name of the ledger that counts, as it was written, and its source; an empty name turns it off.
+    """Return the effective file name of the ledger, as written, and its source; None if it is not set.
 
-    None where nothing was said.
+    An empty name turns it off.
     """
     if typed := settings.get_typed("log"):
         return typed
@@ -31,10 +31,10 @@ def find_log(environ: Mapping[str, str], settings: Settings) -> Value | None:
 
 
 def log_file(environ: Mapping[str, str], settings: Settings) -> LogFile | None:
-    """Return the ledger, or None where there is none.
+    """Return the ledger, or None without one.
 
-    `~/` is the home; any other relative name in the configuration file is taken from the folder of that file. Raises
-    UsageError where there is no home.
+    `~/` is the home directory; any other relative name in the configuration file is relative to its folder. Raises
+    UsageError for `~/` without a home directory.
     """
     found = find_log(environ, settings)
     if found is None or not found.value:

@@ -1,7 +1,7 @@
-"""The ids that `smai models` saw last, by base URL, for the completion of -m: a convenience, never a failure.
+"""Remember the ids that `smai models` listed last, by base URL, for shell completion of -m.
 
-One file of JSON, `models.json`, under $XDG_CACHE_HOME/smai. It holds no key, and only its owner can read it.
-Nothing here raises: what cannot be read is empty, and what cannot be written is left out.
+They are in one JSON file, `models.json`, in $XDG_CACHE_HOME/smai. It contains no key, and only its owner can read it.
+Nothing here raises: a file that cannot be read counts as empty, and failures to write are ignored.
 """
 
 import contextlib
@@ -15,12 +15,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 _MAX_SERVERS = 32
 _MAX_BYTES = 4 * 1024 * 1024
-# A shell puts a completion on the command line as it is: an id must not mean anything to it.
+# A shell inserts a completion without quoting: an id must not have special characters.
 _SAFE = re.compile(r"[A-Za-z0-9@][A-Za-z0-9._:/@+-]*")
 
 
-def keep_ids(base_url: str, ids: Sequence[str], environ: Mapping[str, str]) -> None:
-    """Keep the ids of the models of `base_url`; those of the servers that were listed longest ago give way."""
+def store_ids(base_url: str, ids: Sequence[str], environ: Mapping[str, str]) -> None:
+    """Store the ids of the models of `base_url`; the servers that were listed longest ago are dropped."""
     if path := _path(environ):
         server = _server(base_url)
         others = [(name, old) for name, old in _read(path).items() if name != server]
@@ -29,31 +29,31 @@ def keep_ids(base_url: str, ids: Sequence[str], environ: Mapping[str, str]) -> N
             _replace(path, lists)
 
 
-def kept_ids(base_url: str, environ: Mapping[str, str]) -> list[str]:
-    """Return the ids that were kept for `base_url` and can stand on a command line."""
+def load_ids(base_url: str, environ: Mapping[str, str]) -> list[str]:
+    """Return the stored ids for `base_url` that need no quoting in a shell."""
     path = _path(environ)
     ids = _read(path).get(_server(base_url), []) if path else []
     return [name for name in ids if _SAFE.fullmatch(name)]
 
 
 def _path(environ: Mapping[str, str]) -> str | None:
-    """Return where the file is, or None: a folder that is not absolute is ignored (XDG Base Directory, 0.8)."""
+    """Return the path of the file, or None. A folder that is not absolute is ignored (XDG Base Directory, 0.8)."""
     folder, home = environ.get("XDG_CACHE_HOME", ""), environ.get("HOME", "")
     if not os.path.isabs(folder):
-        if not (os.path.isabs(home) and os.path.isdir(home)):  # a home is not for us to make
+        if not (os.path.isabs(home) and os.path.isdir(home)):  # do not create a home directory
             return None
         folder = os.path.join(home, ".cache")
     return os.path.join(folder, "smai", "models.json")
 
 
 def _server(base_url: str) -> str:
-    """Return the name of a server in the file; a query may hold a secret, and lists the same models."""
+    """Return the name of a server in the file: without the query, which may contain a secret."""
     parts = urlsplit(base_url)
     return urlunsplit(parts._replace(path=parts.path.rstrip("/"), query=""))
 
 
 def _read(path: str) -> dict[str, list[str]]:
-    """Return the lists in the file; none for anything but a regular file of ours."""
+    """Return the lists in the file; empty if it is not a regular file in the right form."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -61,15 +61,15 @@ def _read(path: str) -> dict[str, list[str]]:
             lists = json.loads(file.read(_MAX_BYTES + 1))
     except (OSError, ValueError, RecursionError):
         return {}
-    return {name: ids for name, ids in lists.items() if _are_ids(ids)} if isinstance(lists, dict) else {}
+    return {name: ids for name, ids in lists.items() if _is_id_list(ids)} if isinstance(lists, dict) else {}
 
 
-def _are_ids(ids: Any) -> bool:
+def _is_id_list(ids: Any) -> bool:
     return isinstance(ids, list) and all(isinstance(name, str) for name in ids)
 
 
 def _replace(path: str, lists: dict[str, list[str]]) -> None:
-    """Put `lists` into the file at once, so that nobody reads a half of it. Raises OSError."""
+    """Replace the file atomically by `lists`. Raises OSError."""
     while len(data := json.dumps(lists).encode()) > _MAX_BYTES:
         lists.popitem()
     folder = os.path.dirname(path)

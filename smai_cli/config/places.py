@@ -1,6 +1,6 @@
-"""Where things are unless somebody says otherwise: the server, the configuration, the certificates to trust.
+"""Default places: the server, the configuration folder, the trusted certificates.
 
-Nothing is imported but what the interpreter has loaded already, because this is asked before anything else is.
+It imports only what the interpreter has loaded already, because it is used before anything else.
 """
 
 import os
@@ -15,7 +15,7 @@ CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 def config_folder(environ: "Mapping[str, str]") -> str | None:
-    """Return smai's folder for configuration (XDG base directory specification), None without a home."""
+    """Return smai's folder for configuration (XDG base directory specification), None without a home directory."""
     base = environ.get("XDG_CONFIG_HOME", "")
     if not os.path.isabs(base):
         home = home_folder(environ)
@@ -26,17 +26,17 @@ def config_folder(environ: "Mapping[str, str]") -> str | None:
 
 
 def home_folder(environ: "Mapping[str, str]") -> str | None:
-    """Return the home, None where there is none: one that is not absolute would be another in each folder."""
+    """Return the home directory, or None. A relative HOME is ignored: it would depend on the current folder."""
     home = environ.get("HOME", "")
     return home if os.path.isabs(home) else None
 
 
 def config_path(environ: "Mapping[str, str]") -> str | None:
-    """Return where the configuration file is, or would be; None without a home."""
+    """Return the path of the configuration file, whether it exists or not; None without a home directory."""
     folder = config_folder(environ)
     return folder and os.path.join(folder, "config.toml")
 
 
 def ca_file_named(environ: "Mapping[str, str]") -> "tuple[str, str] | None":
-    """Return the variable that names a file of certificates, or a folder, and what it names; None where none does."""
+    """Return the variable that names a file or folder of certificates, and its value; None if none is set."""
     return next(((name, environ[name]) for name in CA_VARIABLES if environ.get(name)), None)

@@ -1,9 +1,9 @@
-"""The built-in profiles: a server in one word, with the variable that its users export its key in.
+"""The built-in profiles: a name for a server, and the variable in which its users export the key.
 
-The table is open. A server that is not in it works by --base-url or by a profile of the configuration file, and a
-[profile.NAME] table there overrides the built-in profile of that name, key by key.
+Any other server works with --base-url or with a profile in the configuration file, and a [profile.NAME] table there
+overrides the built-in profile of that name, key by key.
 
-Each row names the page of the provider that it was taken from (read in November 2026).
+Each row names the provider's page that it was taken from (read in November 2026).
 """
 
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from typing import NamedTuple
 class Provider(NamedTuple):
     """A built-in profile.
 
-    `key_env` is the variable that holds the key, None for a server that needs none; it is read for the origin of
-    `base_url` alone. `model` is the default model, None where the user has to name one. `source` is the page with both.
-    `list_key_header` and `list_headers` are what GET /models needs where it takes no `Authorization: Bearer`.
+    `key_env` is the variable with the key, None for a server that needs none; it is used only for the origin of
+    `base_url`. `model` is the default model, None if the user has to name one. `source` is the page with both.
+    `list_key_header` and `list_headers` are for GET /models, if that does not accept `Authorization: Bearer`.
     """
 
     name: str
@@ -40,7 +40,7 @@ _ROWS = (
         "https://api.anthropic.com/v1",
         "ANTHROPIC_API_KEY",
         "https://platform.claude.com/docs/en/api/openai-sdk",
-        # The list is of Anthropic's own API: https://docs.anthropic.com/en/api/models-list
+        # The list is part of Anthropic's own API: https://docs.anthropic.com/en/api/models-list
         list_key_header="x-api-key",
         list_headers=(("anthropic-version", "2023-06-01"),),
     ),
@@ -98,7 +98,7 @@ _ROWS = (
         "https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
     ),
 )
-# The built-in profiles by their names, in the order in which they are listed.
+# The built-in profiles by name, in the order in which they are listed.
 PROVIDERS: Mapping[str, Provider] = {row.name: row for row in _ROWS}
 
 

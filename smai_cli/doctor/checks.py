@@ -163,9 +163,9 @@ def proxy_hop(url: str) -> Hop:
         import importlib.util  # for few
 
         if importlib.util.find_spec("socks") is None:
-            from smai_cli.http.failures import socks_missing  # for few
+            from smai_cli.http.failures import missing_socks_error  # for few
 
-            raise socks_missing()
+            raise missing_socks_error()
     return Hop(host, port, parts.scheme == "https", is_proxy=True)
 
 
@@ -181,7 +181,7 @@ def resolve(hop: Hop, clocks: Clocks) -> list[tcp.Address]:
         raise ConnectError(f"could not resolve {hop.title}: {reason_of(exc)}", hop.hint) from exc
 
 
-def connect(hop: Hop, addresses: list[tcp.Address], clocks: Clocks) -> tcp.Reached:
+def connect(hop: Hop, addresses: list[tcp.Address], clocks: Clocks) -> tcp.TcpConnection:
     """Connect to the first address that answers. Raises ConnectError or ClockError."""
     to = f"{hop.title} port {hop.port}"
     end_s = time.monotonic() + _limit_s(clocks)

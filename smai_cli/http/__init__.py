@@ -1,1 +1,1 @@
-"""A request -> HTTP -> pieces of bytes. Begin with `transport`; the only importer of requests and urllib3."""
+"""A request -> HTTP -> pieces of bytes. Start with `transport`. The only importer of requests and urllib3."""

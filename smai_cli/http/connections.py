@@ -1,7 +1,6 @@
-"""How requests and urllib3 are made to connect and to send: our connections below their adapters.
+"""The connections that requests and urllib3 use below their adapters.
 
-What these libraries do that a streaming tool must not is kept out here: redirects, ~/.netrc, retries of their own,
-interim answers, and silence about how far a request is.
+They report the progress of a request, can be cancelled, watch for an early answer, and skip interim answers.
 """
 
 import http
@@ -19,50 +18,50 @@ from urllib3.exceptions import (
     ProxyError,
 )
 
-from smai_cli.http.early_answer import Early
+from smai_cli.http.early_answer import EarlyAnswer
 from smai_cli.http.preconnect import Preconnect
 from smai_cli.http.response import Response
-from smai_cli.http.sending import Current, Sending
-from smai_cli.http.tcp import Address, connect, note, resolve
+from smai_cli.http.sending import CurrentExchange, Sending
+from smai_cli.http.tcp import Address, connect, record_answer, resolve
 
 _LONGEST_LABEL = 63  # RFC 1035, section 2.3.4
 
 
 class Connection(HTTPConnection):
-    """A connection that tells how far a request is, and that can be ended; the `current` exchange hears of it."""
+    """A connection that reports its progress to the `current` exchange, and that can be cancelled."""
 
-    def __init__(self, *args: Any, current: Current, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, current: CurrentExchange, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._current = current
         self._address: Address | None = None
-        self._early: Early | None = None
+        self._early: EarlyAnswer | None = None
         self._response: Response | None = None
         self.sending.connections.append(self)
 
     @property
     def sending(self) -> Sending:
-        """How far the exchange is that it serves."""
+        """The progress of the exchange that uses it."""
         return self._current.sending
 
     @property
     def is_reusable(self) -> bool:
-        """Whether the next request may go out on it: its answer has ended, and nothing came behind the end."""
+        """Whether the next request may use it: the last answer has ended, and nothing came after its end."""
         response, early = self._response, self._early
         if self.sock is None or response is None or not response.isclosed() or not response.is_framed_well:
             return False
         return early is not None and not early.has_more and not getattr(self.sock, "pending", int)()
 
     def connect(self) -> None:
-        """Connect. What of it is proxy and TLS, urllib3 does not show."""
+        """Connect, with proxy and TLS. Raises what urllib3 raises, or OSError if the exchange was cancelled."""
         if self.proxy:
             self.sending.trace(f"connecting to the proxy {self.host} port {self.port}")
             self.sending.is_at_proxy, self.sending.is_forwarded = True, self.proxy_is_forwarding
         try:
             super().connect()
         except Exception:
-            # It answered, and is as good as one that did not: a try after this one begins with another.
+            # TCP connected, but the address is of no use: a retry begins with another one.
             if self._address and not self.proxy:
-                note(self._address, self.sending.cancellation, answered=False)
+                record_answer(self._address, self.sending.cancellation, answered=False)
             raise
         self.sending.is_at_proxy = False
         self.sending.cancellation.check()
@@ -70,7 +69,7 @@ class Connection(HTTPConnection):
         self.sending.trace(f"connected, {version}" if version else "connected")
 
     def _tunnel(self) -> None:
-        """Have the proxy connect to the server. Raises ProxyError: urllib3 takes some failures for the server's."""
+        """Make the proxy connect to the server. Raises ProxyError: urllib3 attributes some failures to the server."""
         try:
             super()._tunnel()
         except (OSError, http.client.HTTPException) as exc:
@@ -78,9 +77,9 @@ class Connection(HTTPConnection):
         self.sending.is_at_proxy = False
 
     def _new_conn(self) -> socket.socket:
-        """Return a TCP connection to the first address that takes one.
+        """Return a TCP connection to the first address that accepts one.
 
-        urllib3's own gives each address the whole time, and cannot be ended. It raises what urllib3's raises.
+        urllib3's method gives each address the whole time, and cannot be cancelled. This one raises the same errors.
         """
         host, sending = self._dns_host.strip("[]"), self.sending
         _check_labels(host)
@@ -100,29 +99,29 @@ class Connection(HTTPConnection):
         return reached.connection
 
     def endheaders(self, *args: Any, **kwargs: Any) -> None:
-        """Send the head of a request, connecting first if need be; of a GET, it is all there is."""
+        """Send the head of a request, after connecting if necessary. A GET consists of the head only."""
         self._early = None
         super().endheaders(*args, **kwargs)
         self.sending.step()
-        if isinstance(self.sock, socket.socket):  # and no TLS inside of TLS, to a proxy
-            self._early = Early()
-        if self.sending.is_whole:
+        if isinstance(self.sock, socket.socket):  # not TLS within TLS, through a proxy
+            self._early = EarlyAnswer()
+        if self.sending.has_no_body:
             self.sending.is_sent = True
             self.sending.trace(f"request sent: {self.sending.what}")
 
     def send(self, data: Any) -> None:
-        """Send a head, or a block of the body: of that no more than the server wants."""
+        """Send a head, or a block of the body until the server answers. Raises OSError."""
         if self._early:
             self._early.send(self.sock, data, self.timeout)
             return
         try:
             super().send(data)
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as exc:
-            # As if it were any closed connection: then urllib3 reads what the server has to say, such as why.
+            # urllib3 reads the answer, which may give the reason, only after a BrokenPipeError.
             raise BrokenPipeError(*exc.args) from exc
 
     def response_class(self, sock: Any, *args: Any, **kwargs: Any) -> Response:  # type: ignore[override]
-        """Return the response on `sock`, of which a part may have come while the body was sent."""
+        """Return the response on `sock`; a part of it may have arrived while the body was sent."""
         response = Response(self._early.response_from(sock) if self._early else sock, *args, **kwargs)
         response.sending = self.sending
         self._response = response
@@ -130,14 +129,14 @@ class Connection(HTTPConnection):
 
 
 class TlsConnection(Connection, HTTPSConnection):
-    """The same over TLS, perhaps made `preconnect`."""
+    """A Connection over TLS; `preconnect` may have made it in advance."""
 
     def __init__(self, *args: Any, preconnect: Preconnect | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._preconnect = preconnect
 
     def connect(self) -> None:
-        """Connect, unless the connection was made ahead."""
+        """Connect, unless the connection was made in advance. Raises what urllib3 raises."""
         made = self._preconnected()
         if made is None:
             super().connect()
@@ -164,7 +163,7 @@ class TlsConnection(Connection, HTTPSConnection):
 
 
 def _check_labels(host: str) -> None:
-    """Raise what urllib3 does for a name that no name server could know."""
+    """Raise LocationParseError, as urllib3 does, for a host with an empty or overlong label."""
     labels = host.removesuffix(".").split(".")
     if not all(labels) or any(len(label) > _LONGEST_LABEL for label in labels):
         raise LocationParseError(f"'{host}', label empty or too long")

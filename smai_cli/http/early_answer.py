@@ -1,7 +1,7 @@
-"""The body of a request -> a connection, with an ear to what the server says before it has read it all.
+"""Send the body of a request, and watch for an answer that the server sends before it has read the whole body.
 
-A server that refuses a body answers at its head, as a rule, and reads no more: it resets the connection, or lets
-the client wait for room for ever. RFC 9112, section 9.3, has the client look out for that while it sends.
+A server that refuses a request usually answers after the head and reads no more: it resets the connection, or the
+client blocks forever. RFC 9112, section 9.3, asks clients to monitor the connection while they send.
 """
 
 import contextlib
@@ -14,31 +14,31 @@ from typing import Any
 
 _STATUS_BYTES = len(b"HTTP/1.1 413")
 _CLASS_AT = len(b"HTTP/1.1 ")
-# As much as is heard before the request goes out; a server that says more in this time is answering.
-_HEARD_BYTES = 65536
+# Limit on interim answers while the body is sent; a server that sends more is answering.
+_INTERIM_LIMIT_BYTES = 65536
 # An interim answer, which says that the server goes on (RFC 9110, section 15.2); 101 is a final one.
 _INTERIM = rb"HTTP/1\.\d 1(?!01)\d\d[^\n]*\n(?:[^\r\n][^\n]*\n)*\r?\n"  # compiled where it is needed
 _NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class Early:
-    """What the server of one request says while the body is sent."""
+class EarlyAnswer:
+    """The part of an answer that arrives while the body of its request is sent."""
 
     def __init__(self) -> None:
-        self._heard = bytearray()
-        self._listens = True
-        self._replayed: _Replayed | None = None
+        self._received = bytearray()
+        self._is_listening = True
+        self._connection_file: _ReplayConnection | None = None
 
     @property
     def has_more(self) -> bool:
-        """Whether something was read behind the end of the answer, once that was reached."""
-        return self._replayed is None or self._replayed.has_more
+        """Whether bytes after the end of the answer were read, or the end was not reached."""
+        return self._connection_file is None or self._connection_file.has_more
 
     def send(self, connection: socket.socket, block: Any, limit_s: float | None) -> None:
-        """Send a block, waiting for room for `limit_s` at a time (None: for ever).
+        """Send a block; each wait until the socket can be written takes at most `limit_s` (None: no limit).
 
-        Raises BrokenPipeError as soon as the server has answered or closed, as if it were only closed: urllib3 then
-        reads the answer. Raises TimeoutError, or another OSError.
+        Raises BrokenPipeError as soon as the server has answered or closed the connection: urllib3 then reads the
+        answer. Raises TimeoutError, or another OSError.
         """
         left = memoryview(block)
         connection.setblocking(False)
@@ -56,51 +56,51 @@ class Early:
             connection.settimeout(limit_s)
 
     def response_from(self, connection: Any) -> Any:
-        """Return what HTTPResponse takes for `connection`: what was heard comes first."""
-        self._replayed = _Replayed(bytes(self._heard), connection)
-        return self._replayed
+        """Return an object that HTTPResponse accepts as `connection`, which first returns the bytes already read."""
+        self._connection_file = _ReplayConnection(bytes(self._received), connection)
+        return self._connection_file
 
     def _wait(self, connection: socket.socket, limit_s: float | None) -> bool:
-        """Wait until there is room, or something to hear; return whether anything happened."""
+        """Wait until the socket can be written, or read; return False if neither happened within `limit_s`."""
         poller = select.poll()
-        poller.register(connection, select.POLLOUT | (select.POLLIN if self._listens else 0))
+        poller.register(connection, select.POLLOUT | (select.POLLIN if self._is_listening else 0))
         events = poller.poll(None if limit_s is None else limit_s * 1000)
-        if self._listens and events and events[0][1] & select.POLLIN:
-            self._hear(connection)
+        if self._is_listening and events and events[0][1] & select.POLLIN:
+            self._receive(connection)
         return bool(events)
 
-    def _hear(self, connection: socket.socket) -> None:
-        """Take what is there. Of TLS that may be nothing: a ticket for the next session looks the same from outside."""
+    def _receive(self, connection: socket.socket) -> None:
+        """Read what has arrived. With TLS that may be nothing: the socket is also readable for a session ticket."""
         with contextlib.suppress(*_NOT_YET):
-            while self._listens:
+            while self._is_listening:
                 piece = connection.recv(4096)
-                self._heard += piece
+                self._received += piece
                 if not piece or self._is_answered():
                     raise BrokenPipeError("the server has answered")
 
     def _is_answered(self) -> bool:
-        """Return whether the server wants no more of the body. One that says 2xx may well go on to read."""
-        while interim := re.match(_INTERIM, self._heard):
-            del self._heard[: interim.end()]
-        if len(self._heard) < _STATUS_BYTES:
+        """Return whether the server has answered, and wants no more of the body. After a 2xx it may go on to read."""
+        while interim := re.match(_INTERIM, self._received):
+            del self._received[: interim.end()]
+        if len(self._received) < _STATUS_BYTES:
             return False
-        kind = self._heard[_CLASS_AT : _CLASS_AT + 1]
-        self._listens = kind != b"2"
-        is_interim = kind == b"1" and len(self._heard) < _HEARD_BYTES
-        return self._listens and not is_interim
+        kind = self._received[_CLASS_AT : _CLASS_AT + 1]
+        self._is_listening = kind != b"2"
+        is_interim = kind == b"1" and len(self._received) < _INTERIM_LIMIT_BYTES
+        return self._is_listening and not is_interim
 
 
-class _Replayed:
-    """A connection to read an answer from, of which a part was read before; `has_more` as for Early."""
+class _ReplayConnection:
+    """A connection whose first bytes were already read; `has_more` as for EarlyAnswer."""
 
-    def __init__(self, heard: bytes, connection: socket.socket) -> None:
-        self._heard = heard
+    def __init__(self, received: bytes, connection: socket.socket) -> None:
+        self._received = received
         self._connection = connection
         self._file: ResponseFile | None = None
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """Return the file that HTTPResponse reads."""
-        self._file = ResponseFile(_Replay(self._heard, self._connection.makefile(mode, buffering=0)))  # type: ignore[call-overload]
+        self._file = ResponseFile(_ReplayStream(self._received, self._connection.makefile(mode, buffering=0)))  # type: ignore[call-overload]
         return self._file
 
     @property
@@ -109,21 +109,21 @@ class _Replayed:
 
 
 class ResponseFile(io.BufferedReader):
-    """What HTTPResponse reads, and closes at the end of the answer: then it knows whether it has read more."""
+    """The file that HTTPResponse reads. It closes it at the end of the answer; then `has_more` is known."""
 
     has_more = True
 
-    def __init__(self, replay: "_Replay") -> None:
+    def __init__(self, replay: "_ReplayStream") -> None:
         super().__init__(replay)
         self._replay = replay
 
     def buffered(self) -> bytes:
-        """Return what was read ahead, which is still to be read, without waiting for anything."""
-        self._replay.is_mute = True
+        """Return the bytes that are buffered but not yet consumed, without waiting."""
+        self._replay.is_buffer_only = True
         try:
             return self.peek(1)
         finally:
-            self._replay.is_mute = False
+            self._replay.is_buffer_only = False
 
     def close(self) -> None:
         """Close it, at the end of the answer."""
@@ -132,22 +132,22 @@ class ResponseFile(io.BufferedReader):
         super().close()
 
 
-class _Replay(io.RawIOBase):
-    """The bytes: those that were heard, then those of the connection, of which nothing more once it `is_mute`."""
+class _ReplayStream(io.RawIOBase):
+    """The bytes that were already read, then those of the connection, unless `is_buffer_only` is set."""
 
-    is_mute = False
+    is_buffer_only = False
 
-    def __init__(self, heard: bytes, rest: io.RawIOBase) -> None:
-        self._heard = heard
+    def __init__(self, received: bytes, rest: io.RawIOBase) -> None:
+        self._received = received
         self._rest = rest
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        if not self._heard:
-            return None if self.is_mute else self._rest.readinto(buffer)
-        piece, self._heard = self._heard[: len(buffer)], self._heard[len(buffer) :]
+        if not self._received:
+            return None if self.is_buffer_only else self._rest.readinto(buffer)
+        piece, self._received = self._received[: len(buffer)], self._received[len(buffer) :]
         buffer[: len(piece)] = piece
         return len(piece)
 

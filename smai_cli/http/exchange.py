@@ -1,7 +1,7 @@
 """One request and its answer: HTTP -> pieces of bytes, as they arrive.
 
-Kept out here are two things that requests does and a streaming tool must not: reads that wait for more than has
-arrived, and timeouts that start anew with every byte. `connections`, `session` and `failures` see to the others.
+Unlike requests, it returns what has arrived instead of waiting for more, and its timeouts do not restart with every
+byte.
 """
 
 import contextlib
@@ -29,10 +29,10 @@ from smai_cli.http.request import (
     GET_HEADERS,
     HEADERS,
     POST_HEADERS,
+    describe_head,
     request_settings,
-    shown_head,
-    shown_url_of,
     status_line,
+    url_without_query,
 )
 from smai_cli.http.response_body import ResponseBody
 from smai_cli.http.sending import Sending, Upload
@@ -43,25 +43,25 @@ if TYPE_CHECKING:
     from smai_cli.http.session import KeptSession
 
 PIECE_BYTES = 65536
-# How much of the body of an HTTP error is read, and for how long: enough for the server's words.
+# How much of the body of an HTTP error is read, and for how long: enough for the server's message.
 _ERROR_BODY_BYTES = 65536
 _ERROR_BODY_S = 5.0
-# How much of an answer that nobody wants any more is read, for the sake of its connection.
+# How much of the unneeded rest of an answer is read, in order to keep the connection.
 _REST_BYTES = 65536
-# How long a thread may take to let go, once what it waits for was ended: no time at all, as a rule.
+# How long `close` waits for the thread after cancelling what it waits for; usually it ends at once.
 _QUICK_S = 1.0
 _OK = 200
 _PROXY_AUTHENTICATION = 407
 
 
 class Exchange:
-    """One request and its answer: `open` sends and waits, `close` ends it, whatever it is at; made without any I/O.
+    """One request and its answer: `open` sends it and waits, `close` ends it at any time. Creating it does no I/O.
 
-    `body` is that of a POST, None for a GET; the rest is as for `post`. It runs on a thread of its own, so that no
-    name server and no dribbled header can hold the caller. The thread owns the connection: it makes it, reads
-    the body of an error or stands guard over the idle clock of an answer, and lets go of it at the end.
-    With `takes_any`, `open` returns the answer also where its status is that of an error; a redirect is raised even
-    then, and so is the word of a proxy.
+    `body` is that of a POST, None for a GET; the rest is as for `post`. The request runs on its own thread, so that a
+    slow name server or slowly sent headers cannot block the caller. The thread owns the connection: it opens it, reads
+    the body of an error or watches the idle clock of an answer, and closes it at the end.
+    With `takes_any`, `open` also returns an answer with an error status; redirects and errors of a proxy are still
+    raised.
     """
 
     def __init__(  # noqa: PLR0913  # as for post
@@ -83,56 +83,56 @@ class Exchange:
         self._endpoint = endpoint
         asked = endpoint.for_list() if body is None else endpoint
         self._route = functools.partial(failures.route_to, endpoint)
-        self._where = functools.partial(request_settings, asked, path, clocks, ca_file)
-        what = f"{'GET' if body is None else 'POST'} {shown_url_of(endpoint, path)}"
-        self._sending = Sending(what if body is None else f"{what}, {len(body)} bytes", trace, is_whole=body is None)
+        self._settings = functools.partial(request_settings, asked, path, clocks, ca_file)
+        what = f"{'GET' if body is None else 'POST'} {url_without_query(endpoint, path)}"
+        self._sending = Sending(what if body is None else f"{what}, {len(body)} bytes", trace, has_no_body=body is None)
         self._preconnect = preconnect
         self._keep_alive = keep_alive
         self._takes_any = takes_any
         self._session: KeptSession | None = None
-        self._serves = endpoint.base_url, ca_file
+        self._server = endpoint.base_url, ca_file
         self._owner = 0
         self._raw: Any = None
         self._is_coded = False
         self._has_ended = False
         self._thread: threading.Thread | Job | None = None
         self._thread_lock = threading.Lock()
-        self._use = threading.Lock()
+        self._reading_lock = threading.Lock()
         self._is_closed = False
         self._is_answered = False
         self._response: requests.Response | None = None
-        self._news: queue.SimpleQueue[requests.Response | BaseException | None] = queue.SimpleQueue()
-        self._sending.report = functools.partial(self._news.put, None)
+        self._reports: queue.SimpleQueue[requests.Response | BaseException | None] = queue.SimpleQueue()
+        self._sending.report = functools.partial(self._reports.put, None)
         self._error_body = bytearray()
 
     def open(self) -> ResponseBody:
-        """Send the request and return the ResponseBody, whose HTTP status is 200; once.
+        """Send the request and return the ResponseBody, with HTTP status 200. Call it once.
 
-        Raises as `post` does, the connection being closed by then; BrokenError where `close` was called.
+        Raises what `post` raises, after closing the connection; BrokenError if `close` was called.
         """
         self._owner = threading.get_ident()
         try:
-            response = self._accepted()
+            response = self._await_accepted()
         except BaseException:
-            self.close()  # a retry is not to run beside the exchange that it replaces
+            self.close()  # before a retry begins
             raise
         self._raw, self._is_coded = response.raw, "content-encoding" in response.headers
         self._is_answered = True
         return ResponseBody(response.raw, self)
 
     def read(self) -> bytes:
-        """Return the next piece of the body, as soon as it is there; none at its end. Raises as ResponseBody does."""
-        # read1 with a size is the one call of urllib3 that returns what has arrived, whatever the framing, and
-        # that notices a Content-Length cut short. A proxy may compress although told not to.
+        """Return the next piece of the body as soon as it arrives; empty at the end. Raises as ResponseBody does."""
+        # Only read1 with a size returns what has arrived, for any framing, and notices a body shorter than its
+        # Content-Length. A proxy may compress despite Accept-Encoding.
         self.clock.start()
         try:
-            with self._use:  # the thread does not let go of the response while it is read
+            with self._reading_lock:  # the thread must not close the response while it is read
                 self._sending.cancellation.check()
                 piece: bytes = self._raw.read1(PIECE_BYTES, decode_content=self._is_coded)
         except FAILURES as exc:
             self.clock.check()
             self.check()
-            reason = failures.reason_of(list(failures.causes(exc)))
+            reason = failures.reason_of(list(failures.iter_causes(exc)))
             what = f"the connection broke before the answer was complete: {reason}"
             raise BrokenError(what, "the output is not the whole answer") from exc
         self.clock.check()
@@ -142,38 +142,40 @@ class Exchange:
         return piece
 
     def close(self) -> None:
-        """End the exchange, whatever it waits for, and let go of all that it holds; from any thread, at any time.
+        """End the exchange and release its resources; from any thread, at any time.
 
-        The server sees the end at once. Only a name that is being looked up keeps its thread until that is over.
-        With `keep_alive`, the thread that opened the exchange reads the rest of the answer first, if that is quick.
+        The server sees the end at once. Only a name look-up cannot be interrupted, and keeps its thread busy.
+        With `keep_alive`, the thread that opened the exchange first reads the rest of the answer, if that is quick.
         """
         if self._keep_alive and self._is_answered and not self._is_closed and self._owner == threading.get_ident():
             self._drain(self._keep_alive)
         self._is_closed = True
-        # An answer that nobody reads from right now may have said all that it has to: then a FIN will do.
+        # Send an RST (`aborts`) if the server may still be sending; otherwise a FIN is enough.
         if not (self._keep_alive and self._has_ended):
-            self._sending.cancel(aborts=not self._is_answered or self._use.locked())
+            self._sending.cancel(aborts=not self._is_answered or self._reading_lock.locked())
         self.clock.close()
-        self._news.put(None)
+        self._reports.put(None)
         with self._thread_lock:
             thread = self._thread
-        if thread and thread.ident != threading.get_ident() and not self._sending.cancellation.is_deaf:
+        if thread and thread.ident != threading.get_ident() and not self._sending.cancellation.is_resolving:
             thread.join(_QUICK_S)
 
     def trace(self, what: str) -> None:
-        """Trace what happens, until the exchange is closed."""
+        """Trace an event, until the exchange is closed."""
         self._sending.trace(what)
 
     def check(self) -> None:
-        """Raise BrokenError once it was closed."""
+        """Raise BrokenError if it was closed."""
         if self._is_closed:
-            raise BrokenError("the answer was given up before it was complete", "ask again", again=Again.NEVER)
+            raise BrokenError(
+                "the request was cancelled before the answer was complete", "ask again", again=Again.NEVER
+            )
 
-    def _accepted(self) -> requests.Response:
-        """Return the response, if its status is one to return, its body unread. Raises SmaiError."""
-        response = self._begun()
-        self.trace(f"headers: {shown_head(response)}")
-        if not self._is_taken(response):
+    def _await_accepted(self) -> requests.Response:
+        """Return the response, with its body unread, if `open` may return its status. Raises SmaiError."""
+        response = self._await_response()
+        self.trace(f"headers: {describe_head(response)}")
+        if not self._is_returned(response):
             raise self._endpoint.explain(self._refusal(response))
         if self._sending.malformed and response.status_code == _OK:
             what = f"the server's answer is malformed HTTP: {self._sending.malformed}"
@@ -181,29 +183,29 @@ class Exchange:
         self.check()
         return response
 
-    def _is_taken(self, response: requests.Response) -> bool:
-        """Return whether `open` returns the answer, and does not raise what it is."""
+    def _is_returned(self, response: requests.Response) -> bool:
+        """Return whether `open` returns the answer, instead of raising its failure."""
         status = response.status_code
         if status == _OK or not self._takes_any:
             return status == _OK
         is_of_proxy = status == _PROXY_AUTHENTICATION and self._sending.is_forwarded
         return status // 100 in (2, 4, 5) and not is_of_proxy
 
-    def _begun(self) -> requests.Response:
-        """Return the response, its body unread. Raises SmaiError."""
+    def _await_response(self) -> requests.Response:
+        """Start the request, and return the response, with its body unread. Raises SmaiError."""
         self._sending.connect_end_s = time.monotonic() + (self._clocks.connect_timeout_s or math.inf)
         with self._thread_lock:
             self.check()
-            self._thread = (self._keep_alive.start if self._keep_alive else _started)(self._run)
+            self._thread = (self._keep_alive.start if self._keep_alive else _start_thread)(self._run)
         limit_s = self._clocks.connect_timeout_s
         try:
-            while (news := self._next(limit_s)) is None:  # the head, or a part of the body, is sent; or it was closed
+            while (report := self._next_report(limit_s)) is None:  # a step was sent, or the exchange was closed
                 self.check()
                 limit_s = self._clocks.idle_timeout_s
                 self.clock.wind()
                 self.clock.start()
         except queue.Empty:
-            is_at_proxy = self._sending.is_at_proxy  # before the thread hears of the end, and takes it for the proxy's
+            is_at_proxy = self._sending.is_at_proxy  # before `cancel`, which makes the thread change it
             connected = self._sending.cancel(timed_out=True)
             if self._clocks.deadline.left_s() <= 0:
                 raise self._clocks.deadline.error() from None
@@ -212,23 +214,23 @@ class Exchange:
             raise (
                 failures.proxy_timeout(self._route(), limit_s) if is_at_proxy else failures.connect_timeout(limit_s)
             ) from None
-        if not isinstance(news, BaseException):
-            return news
+        if not isinstance(report, BaseException):
+            return report
         self.check()
-        if isinstance(news, FAILURES):
-            raise self._failure(news) from news
-        raise news
+        if isinstance(report, FAILURES):
+            raise self._failure(report) from report
+        raise report
 
-    def _next(self, limit_s: float) -> requests.Response | BaseException | None:
-        """Return the next news from the thread. Raises queue.Empty after `limit_s` (0: never) or at the deadline.
+    def _next_report(self, limit_s: float) -> requests.Response | BaseException | None:
+        """Return the next report of the thread. Raises queue.Empty after `limit_s` (0: never) or at the deadline.
 
-        Time in which the process was stopped does not count: a slice of the wait is never longer than it should be.
+        It waits in slices, so that time in which the process was stopped does not count.
         """
         left_s = limit_s or math.inf
         while True:
             slice_s = max(0.0, min(SLICE_S, left_s, self._clocks.deadline.left_s()))
             try:
-                return self._news.get(timeout=slice_s)
+                return self._reports.get(timeout=slice_s)
             except queue.Empty:
                 left_s -= slice_s
                 if left_s <= 0 or self._clocks.deadline.left_s() <= 0:
@@ -236,21 +238,21 @@ class Exchange:
 
     def _failure(self, exc: Exception) -> SmaiError:
         sending = self._sending
-        error = failures.translated(
+        error = failures.translate_failure(
             exc, self._route(), connected=sending.connected, is_forwarded=sending.is_forwarded, clocks=self._clocks
         )
-        if self._body is None and isinstance(error, BrokenError):  # nothing is billed for a GET
+        if self._body is None and isinstance(error, BrokenError):  # a GET is not billed
             return error.replaced(hint="try again", again=Again.UNANSWERED)
         return error
 
     def _refusal(self, response: requests.Response) -> SmaiError:
-        """Return the failure that another status than 200 is, after its body was read within its limits."""
+        """Return the failure for a status other than 200, after waiting for its body within the limits."""
         if response.status_code == _PROXY_AUTHENTICATION and self._sending.is_forwarded:
             return failures.proxy_refusal(self._route(), status_line(response))
         if response.status_code in range(300, 400):
             return failures.redirect_refusal(response)
         with contextlib.suppress(queue.Empty):
-            self._next(_ERROR_BODY_S)
+            self._next_report(_ERROR_BODY_S)
         self.check()
         return failures.response_failure(response, bytes(self._error_body))
 
@@ -258,24 +260,24 @@ class Exchange:
         failure = None
         try:
             self._response = self._send()
-            self._news.put(self._response)
-            if self._is_taken(self._response):
+            self._reports.put(self._response)
+            if self._is_returned(self._response):
                 self.clock.watch(functools.partial(self._sending.cancellation.cancel, aborts=True))
             else:
                 self._read_error_body(self._response)
-        except BaseException as exc:  # noqa: BLE001  # it is raised again where the caller waits
+        except BaseException as exc:  # noqa: BLE001  # raised again in the thread that waits
             failure = exc
-        self._let_go()
-        self._news.put(failure)
+        self._release()
+        self._reports.put(failure)
 
     def _send(self) -> requests.Response:
         if self._keep_alive:
             self._sending.cancellation.check()
-            self._session = self._keep_alive.acquire(*self._serves, self._sending, self._preconnect)
+            self._session = self._keep_alive.acquire(*self._server, self._sending, self._preconnect)
         made = self._session or session(self._preconnect, self._sending)
         if self._body is None:
-            return made.get(headers=HEADERS | GET_HEADERS, **self._where())
-        return made.post(data=Upload(self._body, self._sending), headers=HEADERS | POST_HEADERS, **self._where())
+            return made.get(headers=HEADERS | GET_HEADERS, **self._settings())
+        return made.post(data=Upload(self._body, self._sending), headers=HEADERS | POST_HEADERS, **self._settings())
 
     def _read_error_body(self, response: requests.Response) -> None:
         with contextlib.suppress(*FAILURES):
@@ -286,34 +288,34 @@ class Exchange:
             self._has_ended = len(self._error_body) < _ERROR_BODY_BYTES
 
     def _drain(self, keep_alive: "KeepAlive") -> None:
-        """Read the rest of an answer of which nobody wants more, such as the last chunk behind `[DONE]`."""
+        """Read the unneeded rest of an answer, such as the last chunk after `[DONE]`."""
         self.clock.finish(keep_alive.drain_s)
         left = _REST_BYTES
         try:
             while left > 0 and not self._has_ended:
                 left -= len(self.read())
         except ClockError:
-            keep_alive.drains(in_time=False)
+            keep_alive.record_drain(in_time=False)
         except SmaiError:  # it was cancelled, or is broken
             return
         else:
-            keep_alive.drains(in_time=True)
+            keep_alive.record_drain(in_time=True)
 
-    def _let_go(self) -> None:
-        """Close the connection, once nobody reads from it any more, unless it is kept."""
+    def _release(self) -> None:
+        """Close the connection, or keep it, once nothing reads from it."""
         if self._keep_alive and self._session and self._has_ended:
-            with self._use:
+            with self._reading_lock:
                 if self._keep_alive.release(self._session, self._sending):
                     return
         self._sending.cancellation.cancel()
-        with self._use, contextlib.suppress(*FAILURES):
+        with self._reading_lock, contextlib.suppress(*FAILURES):
             if self._response is not None:
                 self._response.raw.close()
             while self._sending.connections:
                 self._sending.connections.pop().close()
 
 
-def _started(work: Callable[[], None]) -> threading.Thread:
+def _start_thread(work: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread

@@ -1,4 +1,4 @@
-"""What goes wrong with an exchange -> failures in smai's words: exceptions of a dozen kinds, and HTTP errors."""
+"""Translate what goes wrong with an exchange, exceptions of many kinds and HTTP errors, into a SmaiError."""
 
 import http.client
 import os
@@ -30,7 +30,7 @@ from smai_cli.errors import (
     install_hint,
 )
 
-# The words of http.client for a proxy that does not connect to the server.
+# The message of http.client if a proxy does not connect to the server.
 _TUNNEL_REFUSED = "Tunnel connection failed: "
 _PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 _NETWORK_HINT = "check the network or --base-url"
@@ -38,13 +38,13 @@ FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, Va
 
 
 def answer_timeout(limit_s: float, *, is_forwarded: bool) -> ClockError:
-    """Return the failure of an answer that did not begin within so many seconds, perhaps because of a proxy."""
+    """Return the failure of an answer that did not begin within `limit_s` seconds; a proxy may have the request."""
     hint = "check HTTP_PROXY" if is_forwarded else "try again"
     return ClockError(f"timed out: no answer began within {limit_s:g} s", f"raise --idle-timeout, or {hint}")
 
 
 def connect_timeout(limit_s: float) -> ClockError:
-    """Return the failure of a connection that was not there after so many seconds."""
+    """Return the failure of a connection that was not made within `limit_s` seconds."""
     return ClockError(
         f"timed out: no connection within {limit_s:g} s",
         "raise --connect-timeout, or try again",
@@ -53,9 +53,9 @@ def connect_timeout(limit_s: float) -> ClockError:
 
 
 class Route(NamedTuple):
-    """Where a request goes: the server as `HOST port N`, and the proxy in the same form, with the variable for it.
+    """Where a request goes: the server as `HOST port N`, its host, and the proxy in the same form.
 
-    Both are empty without a proxy.
+    `variable` is the environment variable with the proxy. Without a proxy, both are empty.
     """
 
     server: str
@@ -65,7 +65,7 @@ class Route(NamedTuple):
 
 
 def route_to(endpoint: Endpoint) -> Route:
-    """Return the way to the server of `endpoint`, by the environment as requests reads it."""
+    """Return the route to the server of `endpoint`; the proxy is the one that requests finds in the environment."""
     parts = urlsplit(endpoint.base_url)
     host = parts.hostname or ""
     server = f"{host} port {parts.port or _PORTS[parts.scheme]}"
@@ -75,11 +75,11 @@ def route_to(endpoint: Endpoint) -> Route:
         return Route(server, host)
     names = (f"{parts.scheme}_proxy", "all_proxy")
     variable = next((it for name in names for it in (name, name.upper()) if os.environ.get(it)), "HTTPS_PROXY")
-    return Route(server, host, _place_of(proxy), variable)
+    return Route(server, host, _host_and_port(proxy), variable)
 
 
-def _place_of(proxy: str) -> str:
-    """Return the host and the port of the URL of a proxy; nothing of one that cannot be read."""
+def _host_and_port(proxy: str) -> str:
+    """Return `HOST port N` for the URL of a proxy; empty if it cannot be parsed."""
     try:
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         port = parts.port or _PORTS.get(parts.scheme)
@@ -89,15 +89,15 @@ def _place_of(proxy: str) -> str:
 
 
 def proxy_timeout(route: Route, limit_s: float) -> ConnectError:
-    """Return the failure of a proxy that took no connection, or made none to the server, for so many seconds."""
+    """Return the failure of a proxy that did not connect within `limit_s` seconds, to us or to the server."""
     return _proxy_failure(route, f"it did not answer within {limit_s:g} s")
 
 
 def proxy_refusal(route: Route, answer: str) -> ConnectError:
-    """Return the failure of a proxy that answers `407 Proxy Authentication Required`, say, in place of the server."""
+    """Return the failure of a proxy that answers itself; `answer` is, say, `407 Proxy Authentication Required`."""
     if answer.startswith("407"):
         return _proxy_failure(route, f"it answered {answer}", f"check the user and the password in {route.variable}")
-    if answer.startswith("5"):  # the server after it did not answer, and it may do so later
+    if answer.startswith("5"):  # the server did not answer the proxy; it may later
         return _proxy_failure(route, f"it answered {answer}", again=Again.UNANSWERED)
     return _proxy_failure(route, f"it answered {answer}", retryable=False)
 
@@ -114,40 +114,46 @@ def _proxy_failure(
     )
 
 
-def translated(exc: Exception, route: Route, *, connected: bool, is_forwarded: bool, clocks: Clocks) -> SmaiError:
-    """Return what a failure before the headers is in smai's words, with the cause at the bottom of it.
+def translate_failure(
+    exc: Exception, route: Route, *, connected: bool, is_forwarded: bool, clocks: Clocks
+) -> SmaiError:
+    """Return the SmaiError for an exception before the headers of the answer, with the innermost cause.
 
-    `route` is where the request went. `connected` says that the request was sent, or a part of it, `is_forwarded` that
-    a proxy has it, and not the server.
+    `route` is where the request went. `connected` says that the request, or a part of it, was sent, `is_forwarded` that
+    it was sent to a proxy.
     """
-    chain = list(causes(exc))
+    chain = list(iter_causes(exc))
     timeouts = (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
     # urllib3 makes NewConnectionError, a refused connection, a kind of timeout.
     timed_out = any(
         isinstance(cause, timeouts) and not isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in chain
     )
-    if unusable := _unusable(chain, route) or (None if connected else _shortage(chain, route)):
+    if unusable := _url_failure(chain, route) or (None if connected else _shortage(chain, route)):
         return unusable
     if connected and is_forwarded and not timed_out:
-        return _unforwarded(chain, route)
-    if _any(chain, requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
-        return _unproxied(chain, route, clocks.connect_timeout_s, timed_out=timed_out)
-    if _any(chain, requests.exceptions.SSLError, urllib3.exceptions.SSLError):
+        return _forwarding_failure(chain, route)
+    if _contains(chain, requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
+        return _tunnel_failure(chain, route, clocks.connect_timeout_s, timed_out=timed_out)
+    if _contains(chain, requests.exceptions.SSLError, urllib3.exceptions.SSLError):
         return tls_error(reason_of(chain), f"http://{route.server.replace(' port ', ':')}")
     if connected:
-        return _lost(chain, clocks.connect_timeout_s, timed_out=timed_out)
-    return _unconnected(chain, route, clocks.connect_timeout_s, timed_out=timed_out)
+        return _lost_request_failure(chain, clocks.connect_timeout_s, timed_out=timed_out)
+    return _connection_failure(chain, route, clocks.connect_timeout_s, timed_out=timed_out)
 
 
-def _unusable(chain: list[BaseException], route: Route) -> SmaiError | None:
-    """Return the failure of a URL that cannot be used, of the server or of a proxy."""
+def _url_failure(chain: list[BaseException], route: Route) -> SmaiError | None:
+    """Return the failure of an unusable URL of the server or of a proxy; None for any other failure."""
     reason = reason_of(chain)
-    if _any(chain, requests.exceptions.InvalidProxyURL):
+    if _contains(chain, requests.exceptions.InvalidProxyURL):
         return _proxy_failure(route, reason, retryable=False)
     # The scheme of the base URL was checked before.
-    if _any(chain, requests.exceptions.InvalidSchema, urllib3.exceptions.ProxySchemeUnknown):
-        return socks_missing() if find_spec("socks") is None and _is_socks() else _proxy_failure(route, reason)
-    if _any(chain, requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError):
+    if _contains(chain, requests.exceptions.InvalidSchema, urllib3.exceptions.ProxySchemeUnknown):
+        return (
+            missing_socks_error()
+            if find_spec("socks") is None and _has_socks_proxy()
+            else _proxy_failure(route, reason)
+        )
+    if _contains(chain, requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError):
         if any("IDNA" in str(cause) for cause in chain):
             return UsageError("the host of the URL is not a valid DNS name", "check --base-url, and HTTPS_PROXY")
         if any("Failed to parse" in str(cause) for cause in chain):  # not the base URL, which was parsed before
@@ -157,7 +163,7 @@ def _unusable(chain: list[BaseException], route: Route) -> SmaiError | None:
 
 
 def _shortage(chain: list[BaseException], route: Route) -> ShortageError | None:
-    """Return the failure of a machine that has too little of something for a connection."""
+    """Return the failure of a connection for which the machine lacks resources; None for any other failure."""
     shortage = shortage_among(chain)
     if shortage is None:
         return None
@@ -165,43 +171,43 @@ def _shortage(chain: list[BaseException], route: Route) -> ShortageError | None:
     return ShortageError(what, shortage.hint, again=Again.UNANSWERED)
 
 
-def _unproxied(chain: list[BaseException], route: Route, limit_s: float, *, timed_out: bool) -> SmaiError:
-    """Return the failure of a proxy through which no connection came about."""
+def _tunnel_failure(chain: list[BaseException], route: Route, limit_s: float, *, timed_out: bool) -> SmaiError:
+    """Return the failure of a connection through a proxy."""
     answers = [str(cause)[len(_TUNNEL_REFUSED) :] for cause in chain if str(cause).startswith(_TUNNEL_REFUSED)]
     if answers:
         return proxy_refusal(route, one_line(answers[0], 100))
     if timed_out:
         return proxy_timeout(route, limit_s)
-    if _speaks_no_http(chain):
+    if _is_not_http(chain):
         return _proxy_failure(route, "it does not speak HTTP", retryable=False)
-    if _any(chain, ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
+    if _contains(chain, ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
         return _proxy_failure(route, "it dropped the connection")
     return _proxy_failure(route, reason_of(chain), again=Again.UNANSWERED)
 
 
-def _unforwarded(chain: list[BaseException], route: Route) -> SmaiError:
-    """Return the failure of a proxy that got the request, and gave no answer; it may have been billed."""
-    if _speaks_no_http(chain):
+def _forwarding_failure(chain: list[BaseException], route: Route) -> SmaiError:
+    """Return the failure of a proxy that got the request but did not answer; it may have been billed."""
+    if _is_not_http(chain):
         return _proxy_failure(route, "it does not speak HTTP", retryable=False)
     return _proxy_failure(route, f"it dropped the request without an answer: {reason_of(chain)}")
 
 
-def _speaks_no_http(chain: list[BaseException]) -> bool:
-    return _any(chain, http.client.HTTPException) and not _any(chain, http.client.RemoteDisconnected)
+def _is_not_http(chain: list[BaseException]) -> bool:
+    return _contains(chain, http.client.HTTPException) and not _contains(chain, http.client.RemoteDisconnected)
 
 
-def _unconnected(chain: list[BaseException], route: Route, limit_s: float, *, timed_out: bool) -> SmaiError:
-    """Return the failure of a connection on which nothing was sent."""
-    if _any(chain, urllib3.exceptions.NameResolutionError, socket.gaierror):
+def _connection_failure(chain: list[BaseException], route: Route, limit_s: float, *, timed_out: bool) -> SmaiError:
+    """Return the failure of a connection before anything was sent."""
+    if _contains(chain, urllib3.exceptions.NameResolutionError, socket.gaierror):
         return ConnectError(f"could not resolve {route.host}: {reason_of(chain)}", _NETWORK_HINT)
     if timed_out and limit_s:
         return connect_timeout(limit_s)
-    hint = "is the server running?" if _any(chain, ConnectionRefusedError) else _NETWORK_HINT
+    hint = "is the server running?" if _contains(chain, ConnectionRefusedError) else _NETWORK_HINT
     return ConnectError(f"could not connect to {route.server}: {reason_of(chain)}", hint)
 
 
-def _lost(chain: list[BaseException], limit_s: float, *, timed_out: bool) -> SmaiError:
-    """Return the failure of a connection on which the request, or a part of it, was sent."""
+def _lost_request_failure(chain: list[BaseException], limit_s: float, *, timed_out: bool) -> SmaiError:
+    """Return the failure of a connection after the request, or a part of it, was sent."""
     if timed_out:
         what = f"timed out: the server did not read the request for {limit_s:g} s"
         return ClockError(what, "raise --connect-timeout, or try again")
@@ -212,43 +218,43 @@ def _lost(chain: list[BaseException], limit_s: float, *, timed_out: bool) -> Sma
     )
 
 
-def socks_missing() -> ConnectError:
-    """Return the failure of a SOCKS proxy without the package that speaks it."""
+def missing_socks_error() -> ConnectError:
+    """Return the failure of a SOCKS proxy if PySocks is not installed."""
     return ConnectError("a SOCKS proxy needs PySocks", install_hint("PySocks"), again=Again.NEVER)
 
 
-def _is_socks() -> bool:
+def _has_socks_proxy() -> bool:
     names = ("https_proxy", "http_proxy", "all_proxy")
     return any(value.lower().startswith("socks") for name, value in os.environ.items() if name.lower() in names)
 
 
 def tls_error(reason: str, without_tls: str) -> ConnectError:
-    """Return the failure of a TLS handshake; the same certificate comes again, so nothing is retried.
+    """Return the failure of a TLS handshake; smai does not retry it, because the certificate would be the same.
 
-    `without_tls` is the URL of the server over plain http.
+    `reason` is OpenSSL's message. `without_tls` is the URL of the server over plain http.
     """
-    told = reason.upper()
-    reason = re.sub(r"^\[[A-Z]+: \w+\] | \(_ssl\.c:\d+\)", "", reason)  # where OpenSSL and Python keep it
+    words = reason.upper()
+    reason = re.sub(r"^\[[A-Z]+: \w+\] | \(_ssl\.c:\d+\)", "", reason)  # the place in OpenSSL and Python
     what, retryable = f"TLS failed: {reason}", False
-    if "ALERT" in told and "CERTIFICATE" in told:  # the server's word; what smai finds is no alert
-        what = f"TLS failed: the server wants a client certificate ({reason})"
+    if "ALERT" in words and "CERTIFICATE" in words:  # an alert is from the server
+        what = f"TLS failed: the server requires a client certificate ({reason})"
         hint = "smai cannot give one; ask whoever runs the server for another way"
-    elif "HANDSHAKE_FAILURE" in told:
-        hint = "it may want a client certificate, which smai cannot give, or a cipher that is no longer safe"
-    elif "PROTOCOL_VERSION" in told or "UNSUPPORTED_PROTOCOL" in told:
+    elif "HANDSHAKE_FAILURE" in words:
+        hint = "the server may require a client certificate, which smai does not support, or an outdated cipher"
+    elif "PROTOCOL_VERSION" in words or "UNSUPPORTED_PROTOCOL" in words:
         what = f"TLS failed: the server's version is too old, smai needs TLS 1.2 or later ({reason})"
         hint = "ask whoever runs the server"
-    elif "CERTIFICATE" in told:
+    elif "CERTIFICATE" in words:
         hint = "check --base-url, or name the CA in SSL_CERT_FILE"
-    elif "WRONG_VERSION_NUMBER" in told or "RECORD LAYER" in told:
+    elif "WRONG_VERSION_NUMBER" in words or "RECORD LAYER" in words:
         what, hint = "TLS failed: the server does not speak TLS", f"did you mean {without_tls}?"
     else:
         hint, retryable = "try again", True
     return ConnectError(what, hint, again=Again.NEVER, retryable=retryable)
 
 
-def causes(exc: BaseException) -> Iterator[BaseException]:
-    """Yield `exc` and what lies under it; requests and urllib3 wrap in args and `reason` as often as in causes."""
+def iter_causes(exc: BaseException) -> Iterator[BaseException]:
+    """Yield `exc` and the exceptions inside it; requests and urllib3 also put them into `args` and `reason`."""
     seen: set[int] = set()
     waiting: list[Any] = [exc]
     while waiting:
@@ -259,33 +265,33 @@ def causes(exc: BaseException) -> Iterator[BaseException]:
             waiting += [*cause.args, getattr(cause, "reason", None), cause.__cause__, cause.__context__]
 
 
-def _any(chain: list[BaseException], *kinds: type[BaseException]) -> bool:
+def _contains(chain: list[BaseException], *kinds: type[BaseException]) -> bool:
     return any(isinstance(cause, kinds) for cause in chain)
 
 
 def reason_of(chain: list[BaseException]) -> str:
-    """Return the innermost cause in the system's words, fit for one line."""
-    if _any(chain, http.client.IncompleteRead):  # also for a chunk size that is no number
+    """Return the system's message for the innermost cause, on one line."""
+    if _contains(chain, http.client.IncompleteRead):  # also for a chunk size that is not a number
         return "it was cut, or is malformed HTTP"
     for cause in chain:
         if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, requests.RequestException):
             return one_line(cause.strerror, 200)
-    # A URL in the words of a library may hold the password of a proxy.
+    # A URL in the message of a library may contain the password of a proxy.
     return one_line(re.sub(r"//[^/\s]*@", "//", str(chain[-1])) or type(chain[-1]).__name__, 200)
 
 
-def _legible(body: bytes) -> bytes:
-    """Return the body of an error, or nothing where it is no text: a coding that nobody knows, or nobody's."""
+def _keep_text(body: bytes) -> bytes:
+    """Return the body of an error, or nothing if it is not text, for instance in an unknown content coding."""
     text = body.decode("utf-8", "replace")
     strange = sum(character < " " or character == "\ufffd" for character in text if character not in "\t\r\n")
     return b"" if strange * 10 > len(text) else body
 
 
 def redirect_refusal(response: requests.Response) -> RefusedError:
-    """Return the failure that an answer with another place in it is."""
+    """Return the failure of an answer that redirects."""
     target = one_line(shown_url(response.headers.get("location", "nowhere")), 200)
     return RefusedError(
-        f"the server redirects to {target} ({response.status_code}), and smai follows no redirect",
+        f"the server redirects to {target} ({response.status_code}), and smai does not follow redirects",
         "check --base-url",
         http_status=response.status_code,
         request_id=request_id_in(response.headers),
@@ -293,7 +299,7 @@ def redirect_refusal(response: requests.Response) -> RefusedError:
 
 
 def response_failure(response: requests.Response, body: bytes) -> SmaiError:
-    """Return the failure that an answer with another HTTP status than 200 is; `body` is as much of it as was read."""
+    """Return the failure for an answer with an HTTP status other than 200; `body` is as much of it as was read."""
     from smai_cli.answer.meaning import HttpAnswer, http_error  # only for a failure
 
-    return http_error(HttpAnswer(response.status_code, response.reason or "", response.headers, _legible(body)))
+    return http_error(HttpAnswer(response.status_code, response.reason or "", response.headers, _keep_text(body)))

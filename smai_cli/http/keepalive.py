@@ -1,20 +1,20 @@
-"""What lives on between the requests of one worker: the connection, its TLS, and what a request has to say again.
+"""What the requests of one worker share: the connection, its TLS, and the settings of a request.
 
     keep_alive = KeepAlive()
     for body in bodies:
         pump.ask(..., lambda body: transport.post(endpoint, path, body, clocks, keep_alive=keep_alive), ...)
     keep_alive.close()
 
-One exchange at a time; each worker, which is a thread, has its own. A request goes out on the connection of the one
-before it if the answer to that was read to its end, nothing came behind the end, and the server has not closed it
-(RFC 9112, section 9.3). Otherwise there is a new connection, and nobody hears of it. An exchange that was cancelled,
-ran out of time or broke leaves nothing behind.
+Each worker, which is a thread, has its own, for one exchange at a time. A request uses the connection of the previous
+one if that answer was read to its end, nothing came after the end, and the server has not closed the connection
+(RFC 9112, section 9.3). Otherwise it silently gets a new connection. An exchange that was cancelled, ran out of time or
+broke keeps nothing.
 
-A worker holds two descriptors, while it asks and between two requests: its connection, and the second one by which a
-Cancellation ends it. While a name is looked up the system opens a few more for a moment.
+A worker holds two descriptors, during and between requests: its connection, and a duplicate with which a Cancellation
+ends it. While a name is looked up, the system briefly opens a few more.
 
-What is left is the race of every client: a request that crosses the server's close on its way fails as any that was
-dropped without an answer. It may have been billed, and is not sent twice (RFC 9110, section 9.2.2).
+A race remains, as in every client: a request that is sent while the server closes the connection fails like any other
+that was dropped without an answer. It may have been billed, and is not sent twice (RFC 9110, section 9.2.2).
 """
 
 import queue
@@ -30,31 +30,31 @@ from smai_cli.http.sending import Sending
 from smai_cli.http.session import KeptSession
 from smai_cli.http.tcp import Cancellation
 
-# uvicorn (its --timeout-keep-alive) and node close a connection that was idle for 5 s, and a request that crosses the
-# close on its way is lost, or was served: nobody can tell (psf/requests#4937, aio-libs/aiohttp#9138).
+# uvicorn (its --timeout-keep-alive) and node close a connection that was idle for 5 s. Whether a request that is sent
+# at that moment was served is unknown (psf/requests#4937, aio-libs/aiohttp#9138).
 _IDLE_S = 4.0
-# A server that closes after each answer without saying so does it by then. Only before it is known to keep them open.
+# How long a server that silently closes after each answer takes to do so. Waited for until it has kept one open.
 _CLOSES_S = 0.05
-# As long as it takes to read what has already come.
+# Long enough to read what has already arrived.
 _NO_TIME_S = 0.02
 
 
 class KeepAlive:
-    """The session of one worker, the connection in it that is idle, and a thread; made without any I/O.
+    """The session of one worker, its idle connection, and a thread. Creating it does no I/O.
 
-    `drain_s` is how long the rest of an answer that nobody wants any more is waited for: hardly at all for a server
-    that keeps the body open behind the end of the answer.
+    `drain_s` is how many seconds an exchange waits for the unneeded rest of an answer: hardly any if the server keeps
+    the body open after the end of the answer.
     """
 
     def __init__(self) -> None:
         self.drain_s = HURRY_S
-        self._idle: _Idle | None = None
+        self._idle: _IdleSession | None = None
         self._is_proven = False
         self._lock = threading.Lock()
         self._thread: _Thread | None = None
 
     def start(self, work: Callable[[], None]) -> "Job":
-        """Have `work` done on the thread that all exchanges share; on a new one while another is stuck on it."""
+        """Run `work` on the shared thread, or on a new one if that is stuck."""
         if self._thread is None or not self._thread.is_idle:
             self._end_thread()
             self._thread = _Thread()
@@ -63,13 +63,14 @@ class KeepAlive:
     def acquire(
         self, origin: str, ca_file: str | None, sending: Sending, preconnect: Preconnect | None
     ) -> "KeptSession":
-        """Return the session for the next exchange, with what is idle: to be given back by `release`, or never.
+        """Return the session for the next exchange, with the idle connection if it can be used.
 
-        `origin` and `ca_file` are those of the server: a connection serves no other. The exchange is `sending`, and
-        `preconnect` may hold the first connection. Raises OSError where the exchange was cancelled.
+        `origin` and `ca_file` identify the server: a connection is used for no other. The exchange is `sending`, and
+        `preconnect` may have the first connection. `release` gives the session back. Raises OSError if the exchange
+        was cancelled.
         """
-        idle = self._taken()
-        if idle and idle.session.serves != (origin, ca_file):
+        idle = self._take_idle()
+        if idle and idle.session.server != (origin, ca_file):
             idle.drop()
             idle = None
         if idle is None:
@@ -84,13 +85,13 @@ class KeepAlive:
         return idle.session
 
     def release(self, session: "KeptSession", sending: Sending) -> bool:
-        """Keep what the exchange was on for the next one, if that can be; return whether it is kept.
+        """Keep the session for the next exchange, with its connection if that can be used; return whether it is kept.
 
-        The exchange is over by now, its answer read to the end, and cannot end what it no longer has.
+        The answer must have been read to its end. After this, the exchange can no longer cancel the connection.
         """
         if not sending.is_sent:
             return False
-        idle = _Idle(session, sending)
+        idle = _IdleSession(session, sending)
         if sending.cancellation.is_cancelled:  # after the answer had ended
             idle.drop()
             return False
@@ -102,17 +103,17 @@ class KeepAlive:
             self._idle = idle
         return True
 
-    def drains(self, *, in_time: bool) -> None:
-        """Hear whether the end of an answer came soon after all that was wanted of it."""
+    def record_drain(self, *, in_time: bool) -> None:
+        """Set `drain_s`: `in_time` says whether the rest of an answer arrived quickly."""
         self.drain_s = HURRY_S if in_time else _NO_TIME_S
 
     def close(self) -> None:
-        """Let go of the connection and of the thread. The next exchange would have new ones."""
-        if idle := self._taken():
+        """Close the connection and end the thread. Another exchange would get new ones."""
+        if idle := self._take_idle():
             idle.drop()
         self._end_thread()
 
-    def _taken(self) -> "_Idle | None":
+    def _take_idle(self) -> "_IdleSession | None":
         with self._lock:
             idle, self._idle = self._idle, None
         return idle
@@ -123,8 +124,8 @@ class KeepAlive:
         self._thread = None
 
 
-class _Idle:
-    """A session between two exchanges, with its connections (one, as a rule), and what they are watched by."""
+class _IdleSession:
+    """A session between two exchanges, with its connections (usually one) and their Cancellation."""
 
     def __init__(self, session: "KeptSession", sending: Sending) -> None:
         self.session = session
@@ -135,13 +136,13 @@ class _Idle:
         self._since_s = time.monotonic()
 
     def can_be_used(self, wait_s: float) -> bool:
-        """Return whether the server has kept the connections open, and silent, until now and `wait_s` from now."""
+        """Return whether the connections are still open and silent, now and after `wait_s`."""
         is_fresh = time.monotonic() - self._since_s < _IDLE_S
         open_ones = [connection.sock for connection in self.connections if connection.sock]
         return is_fresh and not any(wait_for_read(one, wait_s) for one in open_ones)
 
     def drop(self) -> None:
-        """Close the connections; they connect anew where they are used again."""
+        """Close the connections; they reconnect if they are used again."""
         self.is_dropped = True
         for connection in self.connections:
             connection.close()
@@ -150,7 +151,7 @@ class _Idle:
 
 
 class Job:
-    """Work on the thread that is called `ident`; to be waited for as a thread is."""
+    """Work on the thread with the identifier `ident`; `join` waits for it."""
 
     def __init__(self, work: Callable[[], None], ident: int | None) -> None:
         self.ident = ident
@@ -163,8 +164,8 @@ class Job:
         return self._over.is_set()
 
     def run(self) -> None:
-        """Do it, once."""
-        work, self._work = self._work, None  # it may hold this
+        """Do the work, once."""
+        work, self._work = self._work, None  # it may refer to this Job
         try:
             if work:
                 work()
@@ -177,7 +178,7 @@ class Job:
 
 
 class _Thread:
-    """A thread that does one job after the other: to start one costs three times as much as to wake it."""
+    """A thread that does one job after the other: starting a thread costs three times as much as waking one."""
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -195,7 +196,7 @@ class _Thread:
         return self._last
 
     def end(self) -> None:
-        """Have it end, and wait for that unless it is stuck."""
+        """End the thread, and wait for that unless it is stuck."""
         self._jobs.put(None)
         if self.is_idle:
             self._thread.join()

@@ -1,7 +1,7 @@
-"""Imports urllib3 and requests without two modules that they load and smai never needs: a tenth of all the imports.
+"""Import urllib3 and requests without some modules that smai does not need; that saves a tenth of the import time.
 
-Both ways are those of the language reference (The import system, 5.3.1: sys.modules), and afterwards nothing is left of
-them: whoever imports one of these modules later gets it. Who has them already, or requests, keeps them.
+It changes sys.modules as the language reference describes (The import system, 5.3.1), and restores it: a later import
+of one of these modules works. Modules that are already loaded are left alone.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-# They guess the charset of a text, for Response.text. Without them requests says so once, and takes UTF-8.
+# They guess the charset of a text, for Response.text. Without them requests warns once, and uses UTF-8.
 _CHARSETS = ("chardet", "charset_normalizer")
 _NO_CHARSETS = "Unable to find acceptable character detection dependency"
 _METADATA = "importlib.metadata"
@@ -21,7 +21,7 @@ _METADATA = "importlib.metadata"
 def _import_lean() -> None:
     if "requests" in sys.modules:
         return
-    with _metadata_later():
+    with _lazy_metadata():
         import urllib3  # noqa: F401
     with _without_charsets():
         import requests  # noqa: F401
@@ -29,7 +29,7 @@ def _import_lean() -> None:
 
 @contextlib.contextmanager
 def _without_charsets() -> Iterator[None]:
-    """Have the import of these modules fail, and requests not warn of it; all other warnings are heard."""
+    """Make the import of these modules fail, without the warning of requests; other warnings are kept."""
     hidden = [name for name in _CHARSETS if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: ModuleNotFoundError
     warnings.filterwarnings("ignore", message=_NO_CHARSETS, module="requests")
@@ -44,8 +44,8 @@ def _without_charsets() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _metadata_later() -> Iterator[None]:
-    """Have importlib.metadata loaded when something of it is called: urllib3 takes a function from it for HTTP/2."""
+def _lazy_metadata() -> Iterator[None]:
+    """Load importlib.metadata only if it is called: urllib3 imports a function from it for HTTP/2."""
     if _METADATA in sys.modules:
         yield
         return

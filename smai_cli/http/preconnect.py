@@ -1,16 +1,16 @@
-"""The TLS connection to the server, made on a thread while the imports of the HTTP libraries run.
+"""The TLS connection to the server, made on a thread while the HTTP libraries are imported.
 
-Name look-up, TCP and TLS cost round trips, the imports cost CPU; side by side they cost the larger of the two.
-The connection is the same that urllib3 would make, and no more lenient. Whatever goes wrong here is left to the
-usual way, which then reports it. To take this module out, take out its users: `_begin_early` in main.py and `approach`
-in cli/server.py, which start it, and `connect` in connections.py; checks.py takes only `tls_context` from here.
-The imports at the top are those without which no connection can begin: what comes later is imported later. One is for
-the thread beside the main one: who imports a part of a package does not wait for another thread that has begun with the
-package (python/cpython issue 83065), and certifi imports a part of importlib, which the main thread is about to import.
+Name look-up, TCP and TLS take round trips, the imports take CPU time; in parallel they take only the longer of the two.
+The connection is as strict as that of urllib3. If it fails, the regular connection is tried, and reports the failure.
+To remove this module, remove its uses: `_connect_early` in main.py and `approach` in cli/server.py, which start it, and
+`connect` in connections.py.
+The top imports only what every connection needs to begin. importlib is imported there for the thread: an import of a
+submodule does not wait for another thread that is importing the package (python/cpython issue 83065), and certifi
+imports a submodule of importlib, which the main thread is about to import.
 """
 
 import contextlib
-import importlib  # noqa: F401  # whole before there is a second thread
+import importlib  # noqa: F401  # before a second thread starts
 import math
 import select
 import socket
@@ -19,22 +19,22 @@ import time
 from collections.abc import Callable, Mapping
 
 from smai_cli.common.trace import Trace, silent
-from smai_cli.http.tcp import Cancellation, Reached, connect, limit, note, resolve
+from smai_cli.http.tcp import Cancellation, TcpConnection, connect, limit_waits, record_answer, resolve
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without the time to import typing
 if TYPE_CHECKING:
     import ssl
 
-# A server may drop a connection on which nothing is asked; one that is older than this is not used.
+# Servers drop connections without a request; one that is older than this is not used.
 _FRESH_S = 5.0
 _GONE = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
-_IN_THE_WAY = ("https_proxy", "all_proxy", "sslkeylogfile")
+_PREVENTING_VARIABLES = ("https_proxy", "all_proxy", "sslkeylogfile")
 
 
 class Preconnect:
-    """A connection to `host` and `port` in the making; `ca_file` vouches for its certificate (None: certifi's).
+    """A connection that is being made to `host` and `port`; `ca_file` has the trusted certificates (None: certifi's).
 
-    `trace` hears of each step, from the thread.
+    The thread reports each step to `trace`.
     """
 
     def __init__(
@@ -54,22 +54,22 @@ class Preconnect:
         threading.Thread(target=self._run, daemon=True).start()
 
     def is_for(self, base_url: str, ca_file: str | None, connect_timeout_s: float) -> bool:
-        """Return whether it is the connection that `preconnect` would make for these."""
+        """Return whether it is the connection that `preconnect` would make with these arguments."""
         made_for = (self._address, self._ca_file, self._connect_timeout_s)
         return (_server_of(base_url), ca_file, connect_timeout_s) == made_for
 
     def take(self, host: str, port: int | None) -> "ssl.SSLSocket | None":
-        """Wait for the connection and return it, once; None where there is none that can be used.
+        """Wait for the connection and return it, once; None if there is none that can be used.
 
-        It is to be adopted from `cancellation`. Raises ssl.SSLCertVerificationError where the certificate was refused:
-        it would be again.
+        The caller has to adopt `cancellation`. Raises ssl.SSLCertVerificationError if the certificate was refused: it
+        would be refused again.
         """
         if (host, port) != self._address:
             return None
         self._over.wait()
         if self._refusal:
             raise self._refusal
-        made = self._taken()
+        made = self._take_socket()
         if made and (time.monotonic() - self._made_s > _FRESH_S or _is_gone(made)):
             made.close()
             self.close()
@@ -77,25 +77,25 @@ class Preconnect:
         return made
 
     def close(self, timed_out: bool = False) -> None:
-        """Let go of the connection, and of the wait for it, from any thread.
+        """Close the connection, and end a `take` that waits for it; from any thread.
 
-        `timed_out` says that a clock did it, and not the caller.
+        `timed_out` says that a clock did it, not the caller.
         """
         self.cancellation.cancel(timed_out=timed_out)
         self._over.set()
-        if made := self._taken():
+        if made := self._take_socket():
             made.close()
 
-    def _taken(self) -> "ssl.SSLSocket | None":
+    def _take_socket(self) -> "ssl.SSLSocket | None":
         with self._lock:
             made, self._socket = self._socket, None
         return made
 
     def _run(self) -> None:
-        try:  # whatever happens, `take` must not wait for ever
-            context = _Later(self._make_context)  # parsing a large bundle takes as long as a round trip
+        try:  # whatever happens, `take` must not wait forever
+            context = _BackgroundContext(self._make_context)  # parsing a large bundle takes as long as a round trip
             with contextlib.ExitStack() as on_failure:
-                reached = self._connected()
+                reached = self._connect()
                 on_failure.enter_context(reached.connection)
                 self._shake_hands(reached, context.result())
         except (OSError, ValueError, RuntimeError, MemoryError) as exc:  # RuntimeError: no thread
@@ -110,8 +110,8 @@ class Preconnect:
 
         return tls_context(self._ca_file)
 
-    def _connected(self) -> Reached:
-        """Return a connection to the first address that takes one. Raises OSError where none does."""
+    def _connect(self) -> TcpConnection:
+        """Return a connection to the first address that accepts one. Raises OSError if none does."""
         host, port = self._address
         self._trace(f"resolving {host}")
         found = resolve(host, port, self.cancellation)
@@ -121,12 +121,12 @@ class Preconnect:
         self._trace("connected")
         return reached
 
-    def _shake_hands(self, reached: Reached, context: "ssl.SSLContext") -> None:
+    def _shake_hands(self, reached: TcpConnection, context: "ssl.SSLContext") -> None:
         import ssl  # it was loaded while TCP connected
 
         plain = reached.connection
-        # Each read of the handshake has this long. The clock of whoever takes it runs beside it.
-        limit(plain, self._end_s - time.monotonic())
+        # This limits each read of the handshake; the whole is limited by the clock of the caller of `take`.
+        limit_waits(plain, self._end_s - time.monotonic())
         try:
             made = context.wrap_socket(plain, server_hostname=self._address[0].rstrip(".").encode("ascii"))
         except ssl.SSLCertVerificationError as exc:
@@ -134,7 +134,7 @@ class Preconnect:
             self.cancellation.cancel()
             return
         except OSError:
-            note(reached.address, self.cancellation, answered=False)
+            record_answer(reached.address, self.cancellation, answered=False)
             raise
         with self._lock:
             self._socket, self._made_s = made, time.monotonic()
@@ -144,8 +144,8 @@ class Preconnect:
         self._trace(f"TLS is up: {made.version()}")
 
 
-class _Later:
-    """The context that `make` returns, made on a thread."""
+class _BackgroundContext:
+    """The TLS context that `make` returns, made on a thread."""
 
     def __init__(self, make: "Callable[[], ssl.SSLContext]") -> None:
         self._make = make
@@ -154,7 +154,7 @@ class _Later:
         self._thread.start()
 
     def result(self) -> "ssl.SSLContext":
-        """Wait for it. Raises OSError if it could not be made."""
+        """Wait for the context and return it. Raises OSError if it could not be made."""
         self._thread.join()
         if self._made is None:
             raise OSError("no context")
@@ -168,31 +168,31 @@ class _Later:
 def preconnect(
     base_url: str, ca_file: str | None, connect_timeout_s: float, environ: Mapping[str, str], trace: Trace = silent
 ) -> Preconnect | None:
-    """Begin to connect to the server of an https base URL; None for http, and where the environment interferes."""
+    """Begin to connect to the server of an https base URL; None for http, or if the environment prevents it."""
     server = _server_of(base_url)
-    if server is None or is_in_the_way(environ):
+    if server is None or prevents_preconnect(environ):
         return None
     return Preconnect(*server, ca_file, connect_timeout_s, trace)
 
 
-def is_in_the_way(environ: Mapping[str, str]) -> bool:
-    """Return whether the environment interferes with a connection made ahead.
+def prevents_preconnect(environ: Mapping[str, str]) -> bool:
+    """Return whether the environment prevents a connection in advance.
 
-    A proxy would make it another one, SSLKEYLOGFILE asks urllib3 to write its keys down.
+    With a proxy the connection would be a different one; SSLKEYLOGFILE makes urllib3 log its keys.
     """
-    return any(name.lower() in _IN_THE_WAY for name in environ)
+    return any(name.lower() in _PREVENTING_VARIABLES for name in environ)
 
 
 def _server_of(base_url: str) -> tuple[str, int] | None:
     """Return the host and the port of an https base URL; None for http."""
-    from urllib.parse import urlsplit  # an early connection begins without it
+    from urllib.parse import urlsplit  # not needed for an early connection
 
     parts = urlsplit(base_url)
     return (parts.hostname, parts.port or 443) if parts.scheme == "https" and parts.hostname else None
 
 
 def _is_gone(made: socket.socket) -> bool:
-    """Return whether the server has closed it. That it can be read says nothing: TLS 1.3 sends session tickets."""
+    """Return whether the server has closed it. Readable does not mean closed: TLS 1.3 sends session tickets."""
     poller = select.poll()
     poller.register(made, _GONE)
     return bool(poller.poll(0))

@@ -1,4 +1,4 @@
-"""What every request says, whatever it asks: where it goes, its headers, and the settings of requests."""
+"""What all requests have in common: the URL, the headers, and the settings for the library requests."""
 
 from typing import Any
 
@@ -12,17 +12,17 @@ from smai_cli.http.session import Credentials
 
 HEADERS = {
     "User-Agent": f"smai/{__version__}",
-    # A proxy that compresses holds deltas back until a block is full.
+    # A proxy that compresses delays deltas until a block is full.
     "Accept-Encoding": "identity",
 }
 POST_HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
 GET_HEADERS = {"Accept": "application/json"}
-# On this machine no proxy is in the way, and a key in plain http must not go to one.
+# A server on this machine needs no proxy, and a key over plain http must not go to one.
 _NO_PROXIES: Any = {"http": None, "https": None, "all": None}
 
 
 def request_settings(endpoint: Endpoint, path: str, clocks: Clocks, ca_file: str | None) -> dict[str, Any]:
-    """Return what a request to `path` says to requests, whatever it asks."""
+    """Return the arguments of requests.post or requests.get for a request to `path`, except headers and body."""
     return {
         "url": endpoint.url(path),
         "auth": Credentials(endpoint),
@@ -34,13 +34,13 @@ def request_settings(endpoint: Endpoint, path: str, clocks: Clocks, ca_file: str
     }
 
 
-def shown_url_of(endpoint: Endpoint, path: str) -> str:
-    """Return the URL without its query, in which some put a key."""
+def url_without_query(endpoint: Endpoint, path: str) -> str:
+    """Return the URL without its query, which may contain a key."""
     return endpoint.url(path).split("?", 1)[0]
 
 
-def shown_head(response: requests.Response) -> str:
-    """Return the status of an answer, and the headers by which a server or a proxy in between is found."""
+def describe_head(response: requests.Response) -> str:
+    """Return the status of an answer, and the headers that identify a server or a proxy, on one line."""
     parts = [status_line(response)]
     shown = ("content-type", "content-encoding", "server", "via", "retry-after", "x-request-id", "request-id")
     parts += [f"{name} {response.headers[name]}" for name in shown if name in response.headers]

@@ -1,4 +1,4 @@
-"""The head and the body of an answer, as http.client reads them, without its leniency."""
+"""The head and the body of an answer, read by http.client, but more strictly."""
 
 import http
 import http.client
@@ -9,25 +9,25 @@ from smai_cli.http.early_answer import ResponseFile
 from smai_cli.http.sending import Sending
 
 _HTTP_1_1 = 11
-# The end of a chunk, the size of the next one, which is not the last, and something of it (RFC 9112, section 7.1).
+# The end of a chunk, the size of the next one, which is not the last, and its first byte (RFC 9112, section 7.1).
 _NEXT_CHUNK = rb"\r\n0*[1-9A-Fa-f][0-9A-Fa-f]{0,8}\r\n(?s:.)"  # compiled where it is needed
 _LONGEST_LENGTH = 18  # digits
 
 
 class Response(http.client.HTTPResponse):
-    """A response that is the final one: interim ones, such as 103 Early Hints, are passed over (RFC 9110, 15.2).
+    """The final response: interim ones, such as 103 Early Hints, are skipped (RFC 9110, section 15.2).
 
-    http.client passes over 100 only, and takes another for an empty answer. Nor does it mind lengths that contradict
-    each other or are none; `sending` hears of them.
+    http.client skips 100 only, and takes any other for an empty answer. It also ignores lengths that contradict each
+    other or are not numbers; here they go into `sending.malformed`.
     """
 
     sending: Sending
-    # Whether its end is beyond doubt, so that what follows it can be the next answer.
+    # Whether its end is certain, so that the next answer can follow it.
     is_framed_well = False
     _is_coded = False
 
     def begin(self) -> None:
-        """Read the head, and pass over each that is not the final one."""
+        """Read heads until the final one."""
         super().begin()
         while http.HTTPStatus.SWITCHING_PROTOCOLS < self.status < http.HTTPStatus.OK:
             # The same as for the first line: without headers, begin reads a status and headers.
@@ -35,13 +35,13 @@ class Response(http.client.HTTPResponse):
             super().begin()
         self._is_coded = "content-encoding" in self.headers
         lengths = self.headers.get_all("content-length")
-        # One with both lengths, or of HTTP/1.0, is nothing to rely on (RFC 9112, sections 6.1 and 6.3).
+        # With both headers, or with HTTP/1.0, the end is not reliable (RFC 9112, sections 6.1 and 6.3).
         self.is_framed_well = self.version == _HTTP_1_1 and bool(lengths) != ("transfer-encoding" in self.headers)
         if not self.chunked and lengths:
             self._check(lengths)
 
     def read1(self, n: int = -1) -> bytes:
-        """Return what has arrived, as many chunks as are there: each round through the layers above costs more."""
+        """Return what has arrived, in as many chunks as there are: a call for each chunk would cost more."""
         piece = super().read1(n)
         parts, left = [piece], n - len(piece)
         while piece and self.chunked and left > 0 and self._has_next_chunk():
@@ -51,16 +51,16 @@ class Response(http.client.HTTPResponse):
         return b"".join(parts) if len(parts) > 1 else piece
 
     def _has_next_chunk(self) -> bool:
-        """Return whether a byte of another chunk was read ahead: nothing will block, and nothing will fail.
+        """Return whether a byte of another chunk is buffered, so that reading it cannot block or fail.
 
-        Where a coding is to be undone, that may fail in the next chunk, and what came before is not to go with it.
+        False with a content coding: decoding may fail in the next chunk, and must not lose the ones before it.
         """
         if self.chunk_left != 0 or self._is_coded or not isinstance(self.fp, ResponseFile):
             return False
         return re.match(_NEXT_CHUNK, self.fp.buffered()) is not None
 
     def _check(self, lengths: list[str]) -> None:
-        """Drop a Content-Length that cannot be told (RFC 9112, section 6.3), so that a failure keeps its status."""
+        """Drop an invalid Content-Length (RFC 9112, section 6.3), so that an HTTP error keeps its status."""
         found = list(dict.fromkeys(length.strip() for field in lengths for length in field.split(",")))
         wrong = [length for length in found if not _is_length(length)]
         if wrong:
@@ -74,7 +74,7 @@ class Response(http.client.HTTPResponse):
 
     def _read_next_chunk_size(self) -> int:
         size: int = super()._read_next_chunk_size()  # type: ignore[misc]
-        if size < 0:  # read as so many bytes from the end
+        if size < 0:  # http.client accepts it
             raise http.client.HTTPException(f"it is malformed HTTP: a chunk of {size} bytes")
         return size
 

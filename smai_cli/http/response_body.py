@@ -1,4 +1,4 @@
-"""The body of an answer: pieces of bytes, each as soon as it is there."""
+"""The body of an answer: pieces of bytes, each as soon as it arrives."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -12,19 +12,19 @@ class PieceSource(Protocol):
     clock: IdleClock
 
     def read(self) -> bytes:
-        """Return the next piece as soon as it is there; none at the end of the body."""
+        """Return the next piece as soon as it arrives; empty at the end of the body."""
 
     def trace(self, what: str, /) -> None:
-        """Print what happens."""
+        """Print an event."""
 
     def close(self) -> None:
-        """Let go of the connection and of the thread."""
+        """Release the connection and the thread."""
 
 
 class ResponseBody:
-    """The body of a 200 answer. Iterating yields pieces of at most PIECE_BYTES, each as soon as it is there.
+    """The body of an answer. Iterating yields pieces of at most PIECE_BYTES, each as soon as it arrives.
 
-    `status` is that of HTTP, another one only where the exchange `takes_any`.
+    `status` is the HTTP status: 200, unless the exchange `takes_any`.
     """
 
     def __init__(self, raw: Any, exchange: PieceSource) -> None:
@@ -34,9 +34,9 @@ class ResponseBody:
         self._exchange = exchange
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield the pieces, content encoding undone. Raises ClockError (idle) or BrokenError.
+        """Yield the pieces, with content encoding removed. Raises ClockError (idle) or BrokenError.
 
-        Where it ends, or breaks, or is left, the connection is closed.
+        The connection is closed at the end, on a failure, and when the iteration is abandoned.
         """
         try:
             while piece := self._exchange.read():
@@ -47,7 +47,7 @@ class ResponseBody:
 
     @property
     def is_framed(self) -> bool:
-        """Whether the body has an end of its own (RFC 9112, section 6.3), so that one that was cut raises."""
+        """Whether HTTP marks the end of the body (RFC 9112, section 6.3), so that reading a cut body raises."""
         return bool(self._raw.chunked) or self._raw.length_remaining is not None
 
     def header(self, name: str) -> str | None:
@@ -56,5 +56,5 @@ class ResponseBody:
         return value
 
     def close(self) -> None:
-        """Let go of the connection and of the thread, from any thread; a read that waits fails with BrokenError."""
+        """Release the connection and the thread, from any thread; a read that waits fails with BrokenError."""
         self._exchange.close()

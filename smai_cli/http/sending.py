@@ -1,4 +1,4 @@
-"""How far a request is on its way: the thread that sends it reports it to the one that waits."""
+"""The progress of a request: the thread that sends it reports to the thread that waits."""
 
 import io
 import math
@@ -11,7 +11,7 @@ from smai_cli.http.tcp import Cancellation
 
 
 class HeldConnection(Protocol):
-    """A connection of an exchange, as far as its end is concerned; `sock` is None while it is not open."""
+    """A connection that an exchange has to close or keep; `sock` is None while it is not open."""
 
     sock: Any
 
@@ -24,13 +24,13 @@ class HeldConnection(Protocol):
 
 
 class Sending:
-    """How far a request is on its way, told by the thread that sends it to the one that waits, which may end it.
+    """The progress of a request: the thread that sends it reports it, the thread that waits may cancel it.
 
-    `connected` says that the connection is made and the head is sent: from here on the server may have the
-    request. `report` is called at each step. `what` it is, and what happens to it, `trace` hears; `is_whole` says
-    that no body follows the head. Until `connect_end_s`, on the monotonic clock, there is time to connect.
-    `is_at_proxy` says that a proxy is to make the connection, `is_forwarded` that one gets the request itself.
-    `is_sent` says that all of the request went out, `malformed` what is wrong with the head of the answer.
+    `connected` says that the connection is made and the head is sent: from then on the server may have the request.
+    `report` is called at each step. `what` describes the request in the `trace`; `has_no_body` is true for a GET.
+    `connect_end_s`, on the monotonic clock, is the deadline for the connection. `is_at_proxy` says that a proxy is
+    asked for the connection, `is_forwarded` that a proxy gets the request itself. `is_sent` says that the entire
+    request was sent, `malformed` is what is wrong with the head of the answer, or empty.
     """
 
     connected = False
@@ -41,9 +41,9 @@ class Sending:
     report: Callable[[], None] = staticmethod(lambda: None)
     connect_end_s = math.inf
 
-    def __init__(self, what: str = "", trace: Trace = silent, *, is_whole: bool = False) -> None:
+    def __init__(self, what: str = "", trace: Trace = silent, *, has_no_body: bool = False) -> None:
         self.what = what
-        self.is_whole = is_whole
+        self.has_no_body = has_no_body
         self.cancellation = Cancellation()
         self.connections: list[HeldConnection] = []
         self._trace = trace
@@ -51,21 +51,21 @@ class Sending:
         self._lock = threading.Lock()
 
     def trace(self, what: str) -> None:
-        """Trace what happens; nothing of a thread that was left behind."""
+        """Trace an event, unless the request was cancelled."""
         if not self._is_cancelled:
             self._trace(what)
 
     def step(self) -> None:
-        """Note that the head is sent, or that a block of the body comes next. Raises OSError once it was cancelled."""
+        """Report that the head is sent, or that a block of the body comes next. Raises OSError if it was cancelled."""
         with self._lock:
             self.cancellation.check()
             self.connected = True
         self.report()
 
     def cancel(self, *, timed_out: bool = False, aborts: bool = True) -> bool:
-        """End every connection and send nothing more; return whether the connection was made before.
+        """End every connection and send nothing more; return whether the request was connected before.
 
-        `timed_out` says that a clock did it, and not the caller; `aborts` is as for a Cancellation.
+        `timed_out` says that a clock cancels it, not the caller; `aborts` is as for a Cancellation.
         """
         with self._lock:
             connected = self.connected
@@ -75,14 +75,14 @@ class Sending:
 
 
 class Upload(io.BytesIO):
-    """The body of a request, read by urllib3 block by block, each under a time limit of its own."""
+    """The body of a request. urllib3 reads it block by block, each with its own time limit."""
 
     def __init__(self, body: bytes, sending: Sending) -> None:
         super().__init__(body)
         self._sending = sending
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Return the next block. Raises OSError once the exchange was cancelled."""
+        """Return the next block, empty at the end. Raises OSError if the exchange was cancelled."""
         self._sending.step()
         block = super().read(size)
         self._sending.cancellation.aborts = bool(block)
@@ -92,8 +92,8 @@ class Upload(io.BytesIO):
         return block
 
 
-class Current:
-    """The exchange that a connection serves right now, by its `sending`: a connection may outlive an exchange."""
+class CurrentExchange:
+    """The `sending` of the exchange that currently uses a connection: a connection may outlive an exchange."""
 
     def __init__(self, sending: Sending) -> None:
         self.sending = sending

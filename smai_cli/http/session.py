@@ -1,4 +1,4 @@
-"""The sessions of requests that smai uses: with its own connections, its key and no redirects."""
+"""The requests sessions of smai: with its own connections, its key, and without redirects."""
 
 import functools
 import socket
@@ -13,13 +13,13 @@ from urllib3.connection import HTTPConnection
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.http.connections import Connection, TlsConnection
 from smai_cli.http.preconnect import Preconnect
-from smai_cli.http.sending import Current, Sending
+from smai_cli.http.sending import CurrentExchange, Sending
 from smai_cli.http.tls import shared_tls
 
 if TYPE_CHECKING:
     import ssl
 
-# A peer that vanished behind a NAT while the model thinks is noticed after 30 s plus the system's probes.
+# With these, a NAT that drops the connection while the model thinks is noticed after 30 s plus the system's probes.
 _SOCKET_OPTIONS = [
     *HTTPConnection.default_socket_options,
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -30,7 +30,7 @@ _SOCKET_OPTIONS = [
 class Session(requests.Session):
     """A session that never follows a redirect.
 
-    requests reads the whole body of a redirect to compute the next request, even where it is not to follow.
+    With allow_redirects=False, requests would still read the whole body of a redirect to compute the next request.
     """
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
@@ -47,9 +47,9 @@ class _TlsPool(urllib3.HTTPSConnectionPool):
 
 
 class Adapter(HTTPAdapter):
-    """The adapter of requests, with our connections. Its own retries stay off: they send twice and hide answers."""
+    """The adapter of requests, with our connections. Its retries are off: they send twice and hide answers."""
 
-    def __init__(self, preconnect: Preconnect | None, current: Current) -> None:
+    def __init__(self, preconnect: Preconnect | None, current: CurrentExchange) -> None:
         self._current = current
         self._pools: Any = {
             "http": functools.partial(_Pool, current=current),
@@ -63,10 +63,10 @@ class Adapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """Return what makes the pools for servers behind `proxy`."""
+        """Return the manager of the pools for servers that are reached through `proxy`."""
         manager = super().proxy_manager_for(proxy, socket_options=_SOCKET_OPTIONS, **kwargs)
         if proxy.lower().startswith("socks"):
-            from smai_cli.http import socks  # for those who have one
+            from smai_cli.http import socks  # only with such a proxy
 
             manager.pool_classes_by_scheme = socks.pools(self._current)
         else:
@@ -75,19 +75,19 @@ class Adapter(HTTPAdapter):
 
 
 class Credentials(AuthBase):
-    """The key of the endpoint, or none, and its headers: those of the server, of which no proxy hears in a CONNECT.
+    """The key of the endpoint, if any, and its headers. They go to the server only, not to a proxy in a CONNECT.
 
-    As a callable it keeps ~/.netrc and a URL's user from taking the key's place.
+    As the `auth` of a request it also prevents that ~/.netrc or the user in a URL replaces the key.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Put the key into the request, in place of any other, and the headers, in UTF-8 as curl does it."""
+        """Put the key into the request, in place of any other, and the headers, in UTF-8 as curl does."""
         request.headers.pop("Authorization", None)
         for header in self._endpoint.headers:
-            # requests would have to be told the encoding; http.client takes bytes as they are.
+            # http.client sends bytes unchanged, but a str in Latin-1.
             request.headers[header.name] = header.value.reveal().encode()  # type: ignore[assignment]
         if key := self._endpoint.key:
             name = self._endpoint.key_header
@@ -96,23 +96,23 @@ class Credentials(AuthBase):
 
 
 def session(preconnect: Preconnect | None, sending: Sending) -> requests.Session:
-    """Return a session with our connections, the first over TLS from `preconnect`; `sending` hears of them."""
+    """Return a session for one exchange; `preconnect` may have its connection, which reports to `sending`."""
     session = Session()
     for prefix in ("http://", "https://"):
-        session.mount(prefix, Adapter(preconnect, Current(sending)))
+        session.mount(prefix, Adapter(preconnect, CurrentExchange(sending)))
     return session
 
 
 class KeptSession(Session):
-    """A session of many requests to one server that differ in their bodies only; what else they say is found once.
+    """A session for many requests to one server that differ only in their bodies; everything else is prepared once.
 
-    Cookies do not travel from one request to the next.
+    It keeps no cookies.
     """
 
-    def __init__(self, serves: tuple[str, str | None], sending: Sending, preconnect: Preconnect | None) -> None:
+    def __init__(self, server: tuple[str, str | None], sending: Sending, preconnect: Preconnect | None) -> None:
         super().__init__()
-        self.serves = serves
-        self.current = Current(sending)
+        self.server = server
+        self.current = CurrentExchange(sending)
         self.is_used_again = False
         self._adapter = _KeptAdapter(preconnect, self.current)
         self._settings: dict[str, Any] | None = None
@@ -134,21 +134,21 @@ class KeptSession(Session):
         return ready
 
     def merge_environment_settings(self, *args: Any) -> Any:
-        """Return what the environment says on proxies, besides what was asked for."""
+        """Return the settings with the proxies in the environment, computed once."""
         if self._settings is None:
             self._settings = dict(super().merge_environment_settings(*args))
         return self._settings
 
     def send(self, request: requests.PreparedRequest, **settings: Any) -> requests.Response:
-        """Send it. There is no redirect to follow, no hook, and no cookie to keep."""
+        """Send it, without redirects, hooks and cookies."""
         settings.pop("allow_redirects", None)
         return self._adapter.send(request, **settings)
 
 
 class _KeptAdapter(Adapter):
-    """An adapter that finds its pool once, and shares its TLS settings with all other workers."""
+    """An adapter that looks up its pool once, and shares its TLS context with all other workers."""
 
-    def __init__(self, preconnect: Preconnect | None, current: Current) -> None:
+    def __init__(self, preconnect: Preconnect | None, current: CurrentExchange) -> None:
         super().__init__(preconnect, current)
         self._pool: Any = None
         self._tls: ssl.SSLContext | None = None
@@ -158,7 +158,7 @@ class _KeptAdapter(Adapter):
     ) -> Any:
         if self._pool is None:
             proxy = requests.utils.select_proxy(request.url or "", proxies) or ""
-            # TLS to a proxy is urllib3's own.
+            # urllib3 makes the context for TLS to a proxy.
             if (request.url or "").startswith("https:") and not proxy.lower().startswith("https:"):
                 self._tls = shared_tls(None if verify is True else verify)
             self._pool = super().get_connection_with_tls_context(request, verify, proxies, cert)

@@ -1,4 +1,4 @@
-"""Connections through a SOCKS proxy, of which only those who have one load anything: the package PySocks speaks it."""
+"""Connections through a SOCKS proxy, by the package PySocks; loaded only if there is one."""
 
 import functools
 import socket
@@ -9,11 +9,11 @@ from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection
 from urllib3.exceptions import HTTPError, ProxyError
 
 from smai_cli.http.connections import Connection, TlsConnection
-from smai_cli.http.sending import Current
+from smai_cli.http.sending import CurrentExchange
 
 
 class _ViaProxy(Connection):
-    """A connection that the proxy makes, and that can be ended as any other."""
+    """A connection that the proxy makes, and that can be cancelled like any other."""
 
     def _new_conn(self) -> socket.socket:
         self.sending.is_at_proxy = True
@@ -42,8 +42,8 @@ class _SocksTlsPool(HTTPSConnectionPool):
     ConnectionCls = _SocksTlsConnection
 
 
-def pools(current: Current) -> dict[str, Any]:
-    """Return what makes the pools of connections for each scheme, all through the proxy, for the `current` exchange."""
+def pools(current: CurrentExchange) -> dict[str, Any]:
+    """Return a factory of connection pools for each scheme, all through the proxy, for the `current` exchange."""
     return {
         "http": functools.partial(_SocksPool, current=current),
         "https": functools.partial(_SocksTlsPool, current=current, preconnect=None),

@@ -1,4 +1,4 @@
-"""What smai demands of TLS: contexts as strict as those of urllib3, for one connection or for all of a run."""
+"""TLS contexts as strict as those of urllib3, for one connection or for all connections of a run."""
 
 import functools
 import os
@@ -9,9 +9,9 @@ from typing import Any
 
 
 def tls_context(ca_file: str | None, context: "ssl.SSLContext | None" = None) -> "ssl.SSLContext":
-    """Return a context as strict as the one of urllib3; `ca_file` may be a folder. Raises OSError for a bad one.
+    """Return a context as strict as that of urllib3. `ca_file` (None: certifi's) may be a folder.
 
-    A new one, or `context`, which is a new one of some kind.
+    `context` is set up and returned if given. Raises OSError for certificates that cannot be read.
     """
     import ssl  # on this thread, while TCP connects
 
@@ -35,30 +35,30 @@ def tls_context(ca_file: str | None, context: "ssl.SSLContext | None" = None) ->
 
 
 class _SharedContext(ssl.SSLContext):
-    """A context that threads share. urllib3 tells it the protocols for each connection, and the others are reading."""
+    """A context that threads share. urllib3 sets its protocols for each connection, while other threads use it."""
 
-    _is_told = False
+    _has_protocols = False
 
     def set_alpn_protocols(self, alpn_protocols: Any) -> None:
-        if not self._is_told:
+        if not self._has_protocols:
             super().set_alpn_protocols(alpn_protocols)
-            self._is_told = True
+            self._has_protocols = True
 
 
 _SHARED_LOCK = threading.Lock()
 
 
 def shared_tls(ca_file: str | None) -> ssl.SSLContext | None:
-    """Return the one context for all connections of a run; None for a bundle that cannot be read: urllib3 says so.
+    """Return the shared context of a run; None if the certificates cannot be read, which urllib3 then reports.
 
-    To load the bundle takes some ten times as long as a handshake.
+    Loading the certificates takes some ten times as long as a handshake.
     """
     with _SHARED_LOCK:
-        return _made_tls(ca_file)
+        return _make_tls_context(ca_file)
 
 
 @functools.lru_cache
-def _made_tls(ca_file: str | None) -> ssl.SSLContext | None:
+def _make_tls_context(ca_file: str | None) -> ssl.SSLContext | None:
     try:
         context = tls_context(ca_file, _SharedContext(ssl.PROTOCOL_TLS_CLIENT))
     except OSError:

@@ -1,4 +1,4 @@
-"""A request -> HTTP -> pieces of bytes. The two ways to send one, and what would be sent."""
+"""Send a request by GET or POST -> pieces of bytes; or show what would be sent."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from smai_cli.errors import UsageError
 from smai_cli.http.exchange import Exchange
 from smai_cli.http.failures import (
     FAILURES,
-    causes,
+    iter_causes,
     reason_of,
 )
 from smai_cli.http.preconnect import Preconnect
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from smai_cli.http.keepalive import KeepAlive
 
 
-def post(  # noqa: PLR0913  # where, what, how long, two things about TLS, and who hears of it
+def post(  # noqa: PLR0913  # mostly keyword-only
     endpoint: Endpoint,
     path: str,
     body: bytes,
@@ -37,11 +37,11 @@ def post(  # noqa: PLR0913  # where, what, how long, two things about TLS, and w
     trace: Trace = silent,
     keep_alive: "KeepAlive | None" = None,
 ) -> ResponseBody:
-    """POST `body` (JSON) and return the ResponseBody, whose HTTP status is 200.
+    """POST `body` (JSON) and return the ResponseBody, with HTTP status 200.
 
-    `ca_file` vouches for the server (None: the bundle of requests), `preconnect` may hold a connection to it, `trace`
-    hears of each step. `keep_alive` is of the worker that calls: the connection of its last exchange is used again.
-    Raises ConnectError, ClockError, RefusedError, AccessError, BusyError or BrokenError, as the exchange ends.
+    `ca_file` has the trusted certificates (None: those of requests), `preconnect` may have a connection to the server,
+    `trace` is called at each step. `keep_alive` is that of the calling worker: its connection is used again.
+    Raises ConnectError, ClockError, RefusedError, AccessError, BusyError or BrokenError.
     """
     return Exchange(
         endpoint, path, body, clocks, ca_file=ca_file, preconnect=preconnect, trace=trace, keep_alive=keep_alive
@@ -57,32 +57,30 @@ def get(  # noqa: PLR0913  # as above
     preconnect: Preconnect | None = None,
     trace: Trace = silent,
 ) -> ResponseBody:
-    """GET what is at `path` and return the ResponseBody; the rest is as for `post`.
+    """GET `path` and return the ResponseBody; the rest is as for `post`.
 
-    Nothing is billed: a request that was dropped without an answer may be sent again.
+    A GET is not billed: if it was dropped without an answer, it may be retried.
     """
     return Exchange(endpoint, path, None, clocks, ca_file=ca_file, preconnect=preconnect, trace=trace).open()
 
 
-def prepared(endpoint: Endpoint, path: str, body: bytes) -> tuple[str, dict[str, str]]:
+def prepare_post(endpoint: Endpoint, path: str, body: bytes) -> tuple[str, dict[str, str]]:
     """Return the URL and the headers with which `post` would send `body`; nothing is sent.
 
-    Neither the key nor the endpoint's own headers are in them.
-
-    Raises UsageError for a base URL that cannot be asked.
+    The headers are without the key and without those of the endpoint. Raises UsageError for an unusable base URL.
     """
     request = requests.Request("POST", endpoint.url(path), headers=HEADERS | POST_HEADERS, data=body)
     request.auth = Credentials(Endpoint(endpoint.base_url))
     try:
         ready = Session().prepare_request(request)
-    except FAILURES as exc:  # a name of a host that IDNA does not take (RFC 5891)
-        reason = reason_of(list(causes(exc)))
+    except FAILURES as exc:  # a host that is not valid in IDNA (RFC 5891)
+        reason = reason_of(list(iter_causes(exc)))
         raise UsageError(f"the base URL cannot be used: {reason}", "check --base-url and SMAI_BASE_URL") from exc
     return ready.url or "", dict(ready.headers)
 
 
 def proxy_for(endpoint: Endpoint) -> str | None:
-    """Return the URL of the proxy through which `endpoint` is asked, as requests finds it; None without one."""
+    """Return the URL of the proxy for `endpoint`, as requests finds it in the environment; None without one."""
     if endpoint.is_loopback:
         return None
     proxies = requests.utils.get_environ_proxies(endpoint.base_url)

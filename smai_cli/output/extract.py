@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 
 from smai_cli.answer.chunk import Chunk
-from smai_cli.answer.completeness import emptiness
+from smai_cli.answer.completeness import empty_answer_error
 from smai_cli.answer.outcome import Outcome
 from smai_cli.errors import Again, BrokenError
 from smai_cli.output.descriptors import Output
@@ -90,6 +90,6 @@ class Extract(Text):
         if self._fit:
             block = self._fit(block)
         if self._fails_empty and not block.strip():
-            raise emptiness(len(block))
+            raise empty_answer_error(len(block))
         super().chunk(Chunk(text=block))
         super().end(outcome)

@@ -1,1 +1,1 @@
-"""What is asked: operands, stdin and files -> the Request. Begin with `prompt` and `request`."""
+"""Operands, stdin and files -> the Request. Start with `prompt` and `request`."""

@@ -1,4 +1,4 @@
-"""Files to send along -> the content of a message: text under its name, images as data URLs (RFC 2397)."""
+"""Attached files -> the content of a message: text under its file name, images as data URLs (RFC 2397)."""
 
 import base64
 import codecs
@@ -23,7 +23,7 @@ _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class Attachment(NamedTuple):
-    """A file to send along: the name without its folder, and its text, or the data URL of its image."""
+    """An attached file: its name without the folder, and its text, or the data URL of its image."""
 
     name: str
     text: str = ""
@@ -31,13 +31,13 @@ class Attachment(NamedTuple):
 
 
 def read_attachment(path: str, read: Read = read_named) -> Attachment:
-    """Return what `read` finds in the file `path`; its content tells what it is, not its name.
+    """Return the attachment in the file `path`, read by `read`; the type is detected from the content.
 
     Raises UsageError if it cannot be read, is larger than LIMIT_BYTES, or is neither an image nor text.
     """
     data = read(path, LIMIT_BYTES)
     path = shown_name(path)
-    # A name is bytes to the system, and text to a model.
+    # File names are bytes; the model needs text.
     name = on_a_line(os.fsencode(os.path.basename(path)).decode("utf-8", "replace"))
     if media_type := _media_type(data):
         return Attachment(name, url=f"data:{media_type};base64,{base64.b64encode(data).decode()}")
@@ -56,20 +56,20 @@ def read_attachment(path: str, read: Read = read_named) -> Attachment:
 def content_with(attachments: Sequence[Attachment], prompt: str) -> str | list[dict[str, Any]]:
     """Return the content of the message that asks `prompt` about `attachments`.
 
-    Without an image it is a string, which every server takes: each text, fenced under its name, then the prompt.
+    Without an image it is a string, which every server accepts: each text, fenced under its name, then the prompt.
     """
     if not any(attachment.url for attachment in attachments):
-        return "\n\n".join([*map(_under_its_name, attachments), prompt])
+        return "\n\n".join([*map(_fenced_text, attachments), prompt])
     return [*map(_part, attachments), {"type": "text", "text": prompt}]
 
 
 def _part(attachment: Attachment) -> dict[str, Any]:
     if attachment.url:
         return {"type": "image_url", "image_url": {"url": attachment.url}}
-    return {"type": "text", "text": _under_its_name(attachment)}
+    return {"type": "text", "text": _fenced_text(attachment)}
 
 
-def _under_its_name(attachment: Attachment) -> str:
+def _fenced_text(attachment: Attachment) -> str:
     """Return the text between fences that do not occur in it (CommonMark, section 4.5)."""
     longest = max(map(len, re.findall("`+", attachment.text)), default=0)
     fence = "`" * max(3, longest + 1)

@@ -1,4 +1,4 @@
-"""The file of `--chat`: a conversation as JSON Lines, read and locked before a turn, replaced in one step after it."""
+"""The file of `--chat`: a conversation as JSON Lines, locked and read before a turn, replaced atomically after it."""
 
 import codecs
 import contextlib
@@ -18,19 +18,18 @@ from smai_cli.prompt.messages import is_array, parse_messages
 from smai_cli.prompt.request import Message
 
 _HINT = "check --chat"
-# The pictures of a long conversation.
-_LIMIT_BYTES = 1024 * 1024 * 1024
+_LIMIT_BYTES = 1024 * 1024 * 1024  # enough for a long conversation with images
 
 
 def place_of(path: str) -> str:
-    """Return where the conversation is, or will be. Raises UsageError for what cannot be one."""
+    """Return the real path of a conversation, which need not exist. Raises UsageError for an unusable one."""
     return real_place(path, _HINT)[0]
 
 
-def names_beside(place: str) -> tuple[str, str, str]:
-    """Return the names of the lock, of the next conversation, and of a turn that it could not take.
+def side_paths(place: str) -> tuple[str, str, str]:
+    """Return the paths of the lock, of the next conversation, and of a turn that could not be added.
 
-    The first two are hidden, and such that nobody else gives them: they are made and removed.
+    The first two are hidden, with names that nothing else uses, because smai creates and removes them.
     """
     folder, name = os.path.split(place)
     return (
@@ -43,17 +42,17 @@ def names_beside(place: str) -> tuple[str, str, str]:
 class ConversationFile:
     """The conversation in the file `path`, which need not exist yet. Use it as a context manager.
 
-    `messages` are those so far. As long as the context lasts no other run of smai gets at the file; `notice` is
-    called when another one has it and must be waited for. Raises UsageError for a file that cannot be used.
+    `messages` are those so far. Within the context, no other run of smai can use the file; `notice` is called with a
+    message if this run has to wait for another one. Raises UsageError for a file that cannot be used.
     """
 
     def __init__(self, path: str, notice: Callable[[str], None]) -> None:
         self._name = path
         self._path = place_of(path)
-        self._lock_path, self._new_path, self._turn_path = names_beside(self._path)
+        self._lock_path, self._new_path, self._turn_path = side_paths(self._path)
         self._notice = notice
         self._lock = -1
-        self._seen = _Seen(self._path)
+        self._snapshot = _Snapshot(self._path)
         self._before = b""
         self._written = 0
         self._turn = b""
@@ -75,29 +74,29 @@ class ConversationFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let others have the file."""
-        with contextlib.suppress(OSError):  # a turn that was prepared, and is not to be kept after all
+        """Unlock the file."""
+        with contextlib.suppress(OSError):  # a prepared turn that was not committed
             os.unlink(self._new_path)
         self._release()
 
     def prepare(self, turn: Iterable[Message]) -> None:
-        """Have the conversation with the messages of a turn behind it on the disk, beside it. Raises OutputError."""
+        """Write the conversation with the messages of a turn at its end to a temporary file. Raises OutputError."""
         self._turn = "".join(json.dumps(message.as_json(), ensure_ascii=False) + "\n" for message in turn).encode()
         self._write()
 
     def commit(self) -> None:
-        """Make what was prepared the conversation, in one step: the turn is in it whole, or not at all.
+        """Replace the conversation by the prepared one, atomically.
 
-        What others have put behind it meanwhile stays before the turn. Raises OutputError; the turn is then put
-        beside it, and what others have made of it stays.
+        Messages that another program has appended meanwhile stay, before the turn. Raises OutputError if the file was
+        changed in another way; then it stays as it is, and the turn is written to a separate file.
         """
-        if not self._seen.is_up_to_date():
+        if not self._snapshot.is_up_to_date():
             self._check_change()
         try:
             move_into_place(self._new_path, self._path)
-            self._seen.carry_over(self._written)
+            self._snapshot.carry_over(self._written)
         except OSError as exc:
-            raise self._kept_beside(f": {exc.strerror}") from exc
+            raise self._save_turn_separately(f": {exc.strerror}") from exc
 
     def _write(self) -> None:
         self._check_change()
@@ -113,25 +112,25 @@ class ConversationFile:
             ) from exc
 
     def _check_change(self) -> None:
-        """Read the file once more. Raises OutputError unless there is nothing new but whole messages at its end."""
+        """Read the file again. Raises OutputError if anything changed except for new messages at its end."""
         try:
             has_only_grown = self._has_only_grown()
         except OSError as exc:
-            raise self._kept_beside(f": {exc.strerror}") from exc
+            raise self._save_turn_separately(f": {exc.strerror}") from exc
         if not has_only_grown:
-            raise self._kept_beside(" was changed by another program and is left unchanged")
-        self._before = self._seen.data
+            raise self._save_turn_separately(" was changed by another program and is left unchanged")
+        self._before = self._snapshot.data
 
     def _has_only_grown(self) -> bool:
-        """Return whether what was read is still there, with nothing but messages after it.
+        """Return whether the file still begins with what was read, with only messages after it.
 
-        Raises OSError for a shortage of the machine, which is nobody's change.
+        Raises OSError if the machine lacks resources: then it is not known to have changed.
         """
         try:
-            self._seen.read(self._name)
-            if not self._seen.data.startswith(self._before):
+            self._snapshot.read(self._name)
+            if not self._snapshot.data.startswith(self._before):
                 return False
-            more = text_in(_as_utf8(self._seen.data).removeprefix(_as_utf8(self._before)), self._name)
+            more = text_in(_as_utf8(self._snapshot.data).removeprefix(_as_utf8(self._before)), self._name)
             parse_messages(more, self._name)
         except UsageError:
             return False
@@ -141,11 +140,11 @@ class ConversationFile:
             return False
         return not is_array(more)
 
-    def _kept_beside(self, why: str) -> OutputError:
-        """Put the turn into a file beside the conversation, behind others, and return the failure that says so."""
+    def _save_turn_separately(self, why: str) -> OutputError:
+        """Append the turn to a separate file in the same folder, and return the failure that says so."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            fd = os.open(self._turn_path, flags, self._seen.mode)
+            fd = os.open(self._turn_path, flags, self._snapshot.mode)
             try:
                 write_all(fd, self._turn)
             finally:
@@ -158,15 +157,15 @@ class ConversationFile:
         return OutputError(f"{self._name}{why}", f"the turn is in {self._turn_path}")
 
     def _read(self) -> None:
-        self._seen.read(self._name)
-        self._before = self._seen.data
+        self._snapshot.read(self._name)
+        self._before = self._snapshot.data
         text = text_in(self._before, self._name)
         if is_array(text):
             raise UsageError(f"{self._name} is a JSON array, a conversation is JSON Lines", "convert it: jq -c '.[]'")
         self.messages = parse_messages(text, self._name)
 
     def _acquire(self) -> None:
-        """Lock a file beside it; the conversation itself is replaced, and a lock on it would go with the old one."""
+        """Lock a separate file: the conversation itself is replaced, which would lose a lock on it."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._lock = open_locked(self._lock_path, lambda: os.open(self._lock_path, flags, 0o600), self._wait_for_lock)
 
@@ -185,8 +184,8 @@ class ConversationFile:
             self._lock = -1
 
 
-class _Seen:
-    """What was last read of the file at `path`: `data`, empty where it is not there, and `mode`, its permissions."""
+class _Snapshot:
+    """The last content of the file at `path`: `data`, empty if it does not exist, and `mode`, its permissions."""
 
     def __init__(self, path: str) -> None:
         self.data = b""
@@ -196,7 +195,7 @@ class _Seen:
         self._version: tuple[int, ...] | None = None
 
     def read(self, name: str) -> None:
-        """Read it. Raises OSError, and UsageError for what is not a regular file, or too large."""
+        """Read it. Raises OSError, and UsageError if it is not a regular file, or too large."""
         self._close()
         self.data, self._version = b"", None
         try:
@@ -212,14 +211,14 @@ class _Seen:
             self.data = read_open(file, name, _LIMIT_BYTES)
 
     def is_up_to_date(self) -> bool:
-        """Return whether the file is still what was read."""
+        """Return whether the file is unchanged since it was read."""
         try:
             return _version_of(os.stat(self._path, follow_symlinks=False)) == self._version
         except OSError:
             return self._version is None
 
     def carry_over(self, at: int) -> None:
-        """Put what came to the old file, behind its first `at` bytes, into the one in its place. Raises OSError."""
+        """Append what was added to the old file, after its first `at` bytes, to the new one. Raises OSError."""
         while self._fd >= 0 and (late := os.fstat(self._fd).st_size - at) > 0:
             data = os.pread(self._fd, late, at)
             at += len(data)
@@ -238,7 +237,7 @@ def _version_of(status: os.stat_result) -> tuple[int, ...]:
 
 
 def _as_utf8(data: bytes) -> bytes:
-    """Return the bytes of a conversation, whose turns are UTF-8, as that throughout, and without a BOM."""
+    """Return the bytes of a conversation in UTF-8 without a BOM, because turns are added in UTF-8."""
     return data.removeprefix(codecs.BOM_UTF8) if _is_utf8(data) else text_in(data).encode()
 
 

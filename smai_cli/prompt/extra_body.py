@@ -1,4 +1,4 @@
-"""The -O options, KEY=VALUE -> the members of a request that smai has no option for."""
+"""The -O options, KEY=VALUE -> members of a request for which smai has no option."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,7 +9,7 @@ from smai_cli.prompt.request import JSON, TOO_LARGE, choices_in
 
 _NAME = "-O/--option"
 _JSON_NAME = ".json"
-# What another option says, and how smai reads the answer depends on.
+# Members that other options set, or on which reading the answer depends.
 _OTHERWISE = {
     "model": "use -m/--model",
     "messages": "use the prompt, --messages or --chat",
@@ -19,11 +19,11 @@ _OTHERWISE = {
 
 
 def extra_members(pairs: Iterable[str], read: Read | None = None, *, takes_one: bool = False) -> dict[str, Any]:
-    """Return what KEY=VALUE pairs say as one object; a dot in a key reaches into an object, and of two the later wins.
+    """Return KEY=VALUE pairs as one object; a dot in a key means a nested object, and the later of two pairs wins.
 
-    A value is JSON where it parses, else a string; `@` before a name reads it from that file, by `read`. Without that
-    no file is read, and what is in one counts as an object. `takes_one` says that only one answer can be delivered.
-    Raises UsageError, also for a dot into what is no object.
+    A value is JSON if it parses, else a string; `@FILE` is read by `read`. Without `read`, no file is read, and its
+    content counts as an object. `takes_one` says that only one answer can be delivered.
+    Raises UsageError, also for a dot into a value that is not an object.
     """
     members: dict[str, Any] = {}
     for pair in pairs:
@@ -47,7 +47,7 @@ def extra_members(pairs: Iterable[str], read: Read | None = None, *, takes_one: 
 
 
 def files_named(pairs: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the files from which pairs take their values, each behind its key."""
+    """Return the files from which pairs take their values, as (key, path)."""
     split = [pair.partition("=") for pair in pairs]
     return [(key, file) for key, _, value in split if (file := file_named_in(value)) is not None]
 
@@ -60,7 +60,7 @@ def _value(key: str, value: str, read: Read | None) -> Any:
     try:
         return JSON.decode(text)
     except (ValueError, RecursionError) as exc:
-        # A slip in a file that says what it is would reach the server as a text.
+        # A syntax error in a .json file must not turn it into a string.
         if path and path.lower().endswith(_JSON_NAME):
             place, said = getattr(exc, "lineno", 1), getattr(exc, "msg", TOO_LARGE)
             raise UsageError(f"{path}, line {place}: not JSON: {said}", f"fix it, or check -O {key}") from exc

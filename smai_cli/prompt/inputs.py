@@ -1,4 +1,4 @@
-"""What a user gave, in words and in files -> the messages to send, and the form that the answer must have."""
+"""The user's text and files -> the messages to send, and the format that the answer must have."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from smai_cli.common.files import STDIN_NAME, Read, file_named_in, read_named, s
 from smai_cli.common.frozen import Frozen
 from smai_cli.errors import UsageError
 from smai_cli.prompt.prompt import compose
-from smai_cli.prompt.request import Message, Request, conversation
+from smai_cli.prompt.request import Message, Request, build_messages
 
 if TYPE_CHECKING:
     from smai_cli.prompt.attachments import Attachment
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class InputOptions(Frozen):
-    """What the options say of the input: the system text, or `@` and the name of a file, and the names of files.
+    """The options for the input: the system text, or `@` and a file name, and the names of files.
 
-    The name `-` is stdin. `system_is_typed` says that the system text was typed, and does not come from the
+    The name `-` is stdin. `system_is_typed` says that the system text is from the command line, not from the
     configuration. `json` asks for JSON, `schema` for JSON that matches the schema in that file. `option` are the
     KEY=VALUE pairs of -O; `takes_one` says that only one answer can be delivered.
     """
@@ -35,33 +35,32 @@ class InputOptions(Frozen):
     takes_one: bool = False
 
     @property
-    def are_files(self) -> bool:
-        """Whether they name files that must be read or opened before anything can be asked."""
+    def has_files(self) -> bool:
+        """Whether they name files that must be read or opened before the request."""
         values = (self.system or "", *(pair.partition("=")[2] for pair in self.option))
         is_named = any(file_named_in(value) is not None for value in values)
         return bool(self.attach or self.chat or self.messages or self.schema or is_named)
 
 
 class Turn(Frozen):
-    """What was asked in a conversation, to be kept in its file together with the answer, or not at all."""
+    """A question in a conversation, which is written to its file together with the answer, or not at all."""
 
     chat: "ConversationFile"
     asked: tuple[Message, ...]
 
     def prepare(self, answer: Message) -> None:
-        """Have the turn on the disk. Raises OutputError."""
+        """Write the turn to a temporary file. Raises OutputError."""
         self.chat.prepare([*self.asked, answer])
 
     def commit(self) -> None:
-        """Make it a part of the conversation. Raises OutputError."""
+        """Add the turn to the conversation. Raises OutputError."""
         self.chat.commit()
 
 
 class Question(Frozen):
-    """What was read from files: the system text, earlier messages, attachments, and what the answer must be.
+    """What was read from files: the system text, earlier messages, attachments, and the format of the answer.
 
-    `extra_body` are members of the request as the server is to get them. `chat` is the file that keeps the
-    conversation, and is locked.
+    `extra_body` are members of the request, sent unchanged. `chat` is the locked file of the conversation.
     """
 
     system: str | None
@@ -72,8 +71,8 @@ class Question(Frozen):
     chat: "ConversationFile | None" = None
 
     def messages(self, words: list[str], piped: str | None) -> tuple[Message, ...]:
-        """Return the messages to send, for the operands `words` and what stdin held. Raises UsageError."""
-        return conversation(self._content(words, piped), self.system, self.earlier)
+        """Return the messages to send, for the operands `words` and the text from stdin. Raises UsageError."""
+        return build_messages(self._content(words, piped), self.system, self.earlier)
 
     def turn(self, request: Request) -> Turn | None:
         """Return what `request` adds to the conversation; None without one."""
@@ -94,10 +93,10 @@ class Question(Frozen):
 
 
 def read_question(options: InputOptions, read_stdin: Callable[[int | None], bytes]) -> Question:
-    """Read the files that the options name, but for a conversation.
+    """Read the files that the options name, except for a conversation.
 
-    `read_stdin` returns what stands on stdin, up to that many bytes, or to its own limit. The modules for each kind of
-    file are loaded for those who use it. Raises UsageError.
+    `read_stdin` returns the content of stdin; its argument is the limit in bytes, None for its default. The modules for
+    each kind of file are loaded only if needed. Raises UsageError.
     """
 
     def read(path: str, limit_bytes: int | None) -> bytes:
@@ -119,9 +118,9 @@ def read_question(options: InputOptions, read_stdin: Callable[[int | None], byte
         from smai_cli.prompt.attachments import read_attachment
 
         attachments = tuple(read_attachment(path, read) for path in options.attach)
-    earlier = _earlier(options.messages, read) if options.messages else ()
+    earlier = _read_messages(options.messages, read) if options.messages else ()
     if earlier and not options.system_is_typed:
-        system = None  # that of the configuration begins conversations, and does not come into one that has begun
+        system = None  # a configured system text is only for the beginning of a conversation
     return Question(
         system=system,
         earlier=earlier,
@@ -131,9 +130,9 @@ def read_question(options: InputOptions, read_stdin: Callable[[int | None], byte
     )
 
 
-def _earlier(path: str, read: Read) -> tuple[Message, ...]:
-    """Return the messages in a file. Raises UsageError, also where there are none."""
-    from smai_cli.prompt.messages import parse_messages  # for those who have some
+def _read_messages(path: str, read: Read) -> tuple[Message, ...]:
+    """Return the messages in a file. Raises UsageError, also if there are none."""
+    from smai_cli.prompt.messages import parse_messages  # only with --messages
 
     name = shown_name(path)
     earlier = parse_messages(text_in(read(path, None), name), name)
@@ -144,21 +143,21 @@ def _earlier(path: str, read: Read) -> tuple[Message, ...]:
 
 @contextlib.contextmanager
 def in_conversation(question: Question, options: InputOptions, notice: Callable[[str], None]) -> Iterator[Question]:
-    """Provide the question behind the conversation in its file, which is locked as long as the context lasts.
+    """Yield the question with the conversation in its file before it. The file is locked within the context.
 
-    Without such a file, it is the question as it was. To be entered when stdin has been read: what comes from there
-    may wait for the same file. Raises UsageError.
+    Without such a file, the question is unchanged. Enter it after reading stdin: the program that writes to stdin may
+    wait for the same file. Raises UsageError.
     """
     path = options.chat
     if not path:
         yield question
         return
-    from smai_cli.prompt.conversation import ConversationFile  # for those who have one
+    from smai_cli.prompt.conversation import ConversationFile  # only with --chat
 
     with ConversationFile(path, notice) as chat:
         system = question.system
         if chat.messages and not options.system_is_typed:
-            system = None  # as above
+            system = None  # as in read_question
         first = [message.content for message in chat.messages[:1] if message.role in ("system", "developer")]
         if chat.messages and system is not None and first != [system]:
             raise UsageError(f"{path} began without this system message", "drop -s, or begin another conversation")

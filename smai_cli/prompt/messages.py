@@ -14,15 +14,15 @@ _HINT = 'a message is {"role": "user", "content": "..."}'
 
 
 def parse_messages(text: str, name: str) -> tuple[Message, ...]:
-    """Return the messages in `text`; `name` is what an error calls the file, beside the line and the field.
+    """Return the messages in `text`; `name` is the name of the file in errors, which also give the line.
 
-    Each has the role and the content of the chat API's reference; its other fields are kept. Raises UsageError.
+    Each message has a role and a content as in the chat API's reference; other fields are kept. Raises UsageError.
     """
-    return tuple(message_of(item, f"{name}, line {line}") for line, item in _items(text, name))
+    return tuple(parse_message(item, f"{name}, line {line}") for line, item in _items(text, name))
 
 
 def is_array(text: str) -> bool:
-    """Return whether the messages are given as a JSON array."""
+    """Return whether the messages are in a JSON array."""
     return text.lstrip(_WHITE_SPACE).startswith("[")
 
 
@@ -73,10 +73,10 @@ def _skip(text: str, at: int) -> int:
     return at
 
 
-def message_of(item: Any, place: str) -> Message:
-    """Return the message that a JSON value is; `place` is what an error calls it. Raises UsageError."""
+def parse_message(item: Any, place: str) -> Message:
+    """Return a JSON value as a message; `place` is its place in errors. Raises UsageError."""
     if not isinstance(item, dict):
-        raise UsageError(f"{place}: no JSON object", _HINT)
+        raise UsageError(f"{place}: not a JSON object", _HINT)
     fields = dict(item)
     role, content = fields.pop("role", None), fields.pop("content", None)
     if role not in _ROLES:

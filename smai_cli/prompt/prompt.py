@@ -19,11 +19,11 @@ _BLANK_LINE = "\n\n"
 
 
 def operand_text(operand: str, name: str) -> str:
-    """Return an argument of the command line as text; `name` is what a message calls it.
+    """Return an argument of the command line as text; `name` is its name in messages.
 
-    Python smuggles undecodable bytes into arguments as lone surrogates (PEP 383), under LC_ALL=C every byte
-    above 0x7f. Going back to the bytes and decoding strictly gives the text, where the way back leads to the same
-    bytes (utf8.py sees to it where it can). Raises UsageError with the byte and its offset.
+    Python represents undecodable bytes in arguments as lone surrogates (PEP 383), under LC_ALL=C every byte above
+    0x7f. This function restores the bytes and decodes them strictly; where Python does not restore the same bytes,
+    cli/utf8.py restarts smai if it can. Raises UsageError with the byte and its offset.
     """
     if not operand.isascii() and sys.getfilesystemencoding() not in _EXACT:
         raise UsageError(f"{name} cannot be read exactly in this locale", "use one in UTF-8, such as LC_ALL=C.UTF-8")
@@ -31,10 +31,10 @@ def operand_text(operand: str, name: str) -> str:
 
 
 def compose(operands: Sequence[str], piped: str | None) -> str:
-    """Join operands by a space and place what stdin held (`piped`, None where it was not read).
+    """Return the prompt: the operands, joined by spaces, and the text from stdin (`piped`, None if not read).
 
-    Stdin stands where the operand `-` is, or after the others; a blank line stands between it and them.
-    Raises UsageError when nothing but white space is left to ask.
+    The text from stdin replaces the operand `-`, or follows the others, separated by a blank line.
+    Raises UsageError if the prompt is only white space.
     """
     if piped is None:
         prompt = " ".join(operands)
@@ -47,8 +47,8 @@ def compose(operands: Sequence[str], piped: str | None) -> str:
     return prompt
 
 
-def is_begun_file(fd: int) -> bool:
-    """Return whether `fd` is a regular file that someone has read from: the list of a `while read` loop."""
+def is_partly_read(fd: int) -> bool:
+    """Return whether `fd` is a regular file that is already partly read, as in a `while read` loop."""
     try:
         return stat.S_ISREG(os.fstat(fd).st_mode) and os.lseek(fd, 0, os.SEEK_CUR) != 0
     except OSError:
@@ -61,11 +61,10 @@ def read_all(
     hint: str = "check where the input comes from, or use -n",
     limit_bytes: float = math.inf,
 ) -> bytes:
-    """Read `fd` to its end and return the bytes; call `notice` once if nothing has come for NOTICE_AFTER_S.
+    """Read `fd` to its end and return the bytes; call `notice` if nothing arrives within NOTICE_AFTER_S.
 
-    It never gives up: a timer on stdin loses data. A descriptor that is closed, or open for writing only
-    (nohup leaves stdin so), holds nothing. Raises UsageError, with `hint`, where reading fails, and for more than
-    `limit_bytes`.
+    It has no time limit, which would lose data. A descriptor that is closed, or open only for writing (as nohup leaves
+    stdin), counts as empty. Raises UsageError, with `hint`, if reading fails, and for more than `limit_bytes`.
     """
     pieces: list[bytes] = []
     left = limit_bytes
@@ -88,7 +87,7 @@ def _read(fd: int) -> bytes:
     while True:
         try:
             return os.read(fd, _PIECE)
-        except BlockingIOError:  # a non-blocking pipe or terminal, shared with whoever started us
+        except BlockingIOError:  # a non-blocking pipe or terminal, shared with the parent process
             _readable_within(fd, None)
 
 

@@ -1,4 +1,4 @@
-"""What is asked: a model, messages and options, before any dialect and any server."""
+"""A request: a model, messages and options, independent of the API and the server."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from smai_cli.errors import UsageError
 
 
 class _NumberError(ValueError):
-    """A number that smai does not take; `msg` says so, as that of the parser's own errors does."""
+    """A number that smai does not accept; `msg` is the message, as in a JSONDecodeError."""
 
     def __init__(self, msg: str) -> None:
         super().__init__(msg)
@@ -28,9 +28,9 @@ def _finite(number: str) -> float:
     return value
 
 
-# What there is to say where the parser of JSON gives no place.
+# The message for JSON that Python's parser cannot read for lack of a better one.
 TOO_LARGE = "a number is too large, or the nesting is too deep"
-# JSON as users give it: by the standard, without NaN and infinity (RFC 8259, section 6).
+# The parser for JSON from users: strict, without NaN and infinity (RFC 8259, section 6).
 JSON = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 # The names of one parameter: of the chat API, older and newer, and of the Responses API.
@@ -41,7 +41,7 @@ class Message(NamedTuple):
     """One message of a conversation.
 
     `role` is system, developer, user, assistant or tool. `content` is its text, a list of parts in the form of
-    the chat API, or None beside tool calls. `fields` are the others (name, tool_calls, tool_call_id).
+    the chat API, or None with tool calls. `fields` are all others (name, tool_calls, tool_call_id).
     """
 
     role: str
@@ -49,17 +49,17 @@ class Message(NamedTuple):
     fields: Mapping[str, Any] = _NOTHING
 
     def as_json(self) -> dict[str, Any]:
-        """Return the object that the chat API has for it."""
+        """Return the message in the form of the chat API."""
         return {"role": self.role, "content": self.content, **self.fields}
 
 
 class Request(NamedTuple):
     """One request for one answer.
 
-    `options` are parameters by the names of the chat API (temperature, top_p, max_tokens), which a dialect may
-    call otherwise; `extra_body` are members of the body as the server is to get them. `stream` asks for the answer
-    delta by delta, `include_usage` for the server's token counts in the stream. `token_limit_name` is what the chat
-    API calls max_tokens for this model; empty: as its name says.
+    `options` are parameters under their names in the chat API (temperature, top_p, max_tokens), which a dialect may
+    rename; `extra_body` are members of the body, sent unchanged. `stream` asks for the answer delta by delta,
+    `include_usage` for the server's token counts in the stream. `token_limit_name` is the name of max_tokens for this
+    server and model; empty: the dialect chooses it by the model.
     """
 
     model: str
@@ -72,18 +72,18 @@ class Request(NamedTuple):
 
 
 def choices_in(extra_body: Mapping[str, Any]) -> int:
-    """Return how many answers the members of a request ask for."""
+    """Return how many answers the members of a request ask for: `n`, or 1."""
     n = extra_body.get("n")
     return int(n) if isinstance(n, int | float) and n > 1 else 1
 
 
 def encode(body: dict[str, Any], extra_body: Mapping[str, Any]) -> bytes:
-    """Return `body` as JSON in UTF-8, with the members of `extra_body` in it: objects are merged, all else replaced.
+    """Return `body` with the members of `extra_body` as JSON in UTF-8: objects are merged, other values replaced.
 
-    Raises UsageError for what JSON or UTF-8 cannot say.
+    Raises UsageError for a lone surrogate, and for too deep a nesting.
     """
     try:
-        text = json.dumps(_merged(body, extra_body), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(_merge(body, extra_body), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode()
     except UnicodeEncodeError as exc:
         raise UsageError("the request contains half of a surrogate pair", r"check the \u escapes in the JSON") from exc
@@ -91,18 +91,18 @@ def encode(body: dict[str, Any], extra_body: Mapping[str, Any]) -> bytes:
         raise UsageError("the request is nested too deep", "check the JSON that was given") from exc
 
 
-def _merged(old: Any, new: Any) -> Any:
+def _merge(old: Any, new: Any) -> Any:
     if not isinstance(old, Mapping) or not isinstance(new, Mapping):
         return new
-    return {**old, **{name: _merged(old.get(name), value) for name, value in new.items()}}
+    return {**old, **{name: _merge(old.get(name), value) for name, value in new.items()}}
 
 
-def conversation(
+def build_messages(
     content: str | list[dict[str, Any]] | None, system: str | None, earlier: tuple[Message, ...] = ()
 ) -> tuple[Message, ...]:
-    """Return the messages to send: the system text, those from before, and what is asked now, as far as given.
+    """Return the messages to send: the system text, the earlier messages, and the new `content`, if given.
 
-    Raises UsageError for a system text beside another one in the earlier messages.
+    Raises UsageError if the system text differs from that in the earlier messages.
     """
     before = [message.content for message in earlier if message.role in ("system", "developer")]
     if system is not None and before and before != [system]:

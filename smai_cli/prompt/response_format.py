@@ -1,4 +1,4 @@
-"""The form that an answer must have: JSON, or JSON that matches a schema. The request for it, and the check."""
+"""The format that an answer must have, JSON or JSON that matches a schema: the request for it, and the check."""
 
 import re
 from typing import Any
@@ -10,9 +10,9 @@ from smai_cli.prompt.request import JSON, TOO_LARGE
 
 
 class ResponseFormat:
-    """JSON that matches the schema that `read` finds in the file `path`, if there is one.
+    """JSON; with a `path`, JSON that matches the schema in that file, read by `read`.
 
-    Raises UsageError for what is no schema.
+    Raises UsageError if it is not a schema.
     """
 
     def __init__(self, path: str | None = None, read: Read = read_named) -> None:
@@ -20,7 +20,7 @@ class ResponseFormat:
 
     @property
     def as_json(self) -> dict[str, Any]:
-        """The parameter of that name in the chat API."""
+        """The parameter response_format of the chat API."""
         if self._validator is None:
             return {"type": "json_object"}
         schema = self._validator.schema
@@ -29,14 +29,14 @@ class ResponseFormat:
         return {"type": "json_schema", "json_schema": {"name": name or "answer", "schema": schema}}
 
     def fit(self, text: str) -> str:
-        """Return the text to deliver: the answer, or the object that is alone in one code fence.
+        """Return the text to deliver: the answer, or the JSON in its only code fence.
 
-        Raises BrokenError for an answer that does not have the form.
+        Raises BrokenError for an answer that does not have the format.
         """
         try:
             answer = JSON.decode(text)
         except (ValueError, RecursionError) as exc:
-            fenced = _fenced(text)
+            fenced = _parse_fenced(text)
             if fenced is None:
                 raise _mismatch(f"the answer is not JSON: {one_line(text, 80)}") from exc
             answer, text = fenced
@@ -47,20 +47,20 @@ class ResponseFormat:
         """Raise BrokenError for JSON that does not match the schema."""
         if self._validator is None:
             return
-        from jsonschema.exceptions import best_match  # beside the validator
+        from jsonschema.exceptions import best_match  # loaded with the validator
 
         try:
             error = best_match(self._validator.iter_errors(answer))
-        except Exception as exc:  # numbers and nestings can be too large for a check
+        except Exception as exc:  # the validator can fail for large numbers or deep nesting
             raise _mismatch(f"the answer cannot be checked against the schema: {one_line(str(exc), 200)}") from exc
         if error:
-            raise _mismatch(f"the answer does not match the schema: {_located(error)}")
+            raise _mismatch(f"the answer does not match the schema: {_describe_error(error)}")
 
 
-def _fenced(text: str) -> tuple[Any, str] | None:
-    """Return the object or array that is alone in one code fence (CommonMark, section 4.5), decoded and as text.
+def _parse_fenced(text: str) -> tuple[Any, str] | None:
+    """Return the object or array if the text is one code fence (CommonMark, section 4.5), decoded and as text.
 
-    Models write one around JSON although they are asked for JSON alone. Returns None for anything else.
+    Models add a fence although they are asked for JSON only. None for any other text.
     """
     text = text.strip()
     opening = re.match(r"(`{3,}|~{3,})[ \t]*[\w+.-]*", text)
@@ -75,12 +75,12 @@ def _fenced(text: str) -> tuple[Any, str] | None:
 
 
 def _mismatch(what: str) -> BrokenError:
-    """Return the failure of a complete answer, which was billed: smai does not ask for another one by itself."""
+    """Return the failure of a complete answer. It was billed, so smai does not retry by itself."""
     return BrokenError(what, "ask again, or another model", again=Again.NEVER)
 
 
 def _validator(path: str, read: Read) -> Any:
-    """Return the validator of the schema in a file, which refers to nothing outside it. Raises UsageError."""
+    """Return the validator for the schema in a file, without references to other files. Raises UsageError."""
     try:
         import jsonschema_specifications  # comes with jsonschema
         from jsonschema import validators  # it takes longer to load than all of smai
@@ -95,14 +95,14 @@ def _validator(path: str, read: Read) -> Any:
         kind.check_schema(schema)
         resource = Resource.from_contents(schema, default_specification=DRAFT202012)
         registry = jsonschema_specifications.REGISTRY.with_resource("", resource)
-    except Exception as exc:  # the libraries raise what they like for a schema that is none
-        raise UsageError(f"{path} is not a JSON Schema: {_located(exc)}", "check --schema") from exc
+    except Exception as exc:  # the libraries raise various exceptions for an invalid schema
+        raise UsageError(f"{path} is not a JSON Schema: {_describe_error(exc)}", "check --schema") from exc
     _resolve_all(registry.resolver_with_root(resource), resource, path)
     return kind(schema, registry=registry)
 
 
 def _resolve_all(resolver: Any, resource: Any, path: str) -> None:
-    """Look up every reference in a schema, so that none is missed once the answer is paid for. Raises UsageError."""
+    """Look up every reference in a schema before the answer is paid for. Raises UsageError."""
     waiting = [(resolver, resource)]
     while waiting:
         resolver, resource = waiting.pop()
@@ -111,7 +111,7 @@ def _resolve_all(resolver: Any, resource: Any, path: str) -> None:
             if isinstance(reference := schema.get(name), str):
                 try:
                     resolver.lookup(reference)
-                except Exception as exc:  # the libraries raise what they like
+                except Exception as exc:  # the libraries raise various exceptions
                     raise UsageError(
                         f"{path} refers to {one_line(reference, 100)}, which is not in it", "put it into the file"
                     ) from exc
@@ -131,8 +131,8 @@ def _read(path: str, read: Read) -> Any:
     return schema
 
 
-def _located(error: Any) -> str:
-    """Return what a validator says, and where."""
+def _describe_error(error: Any) -> str:
+    """Return the message of a validator, and its place in the JSON."""
     message = one_line(getattr(error, "message", str(error)), 200)
     place = getattr(error, "json_path", "$")
     return message if place == "$" else f"{message} at {one_line(place, 100)}"

@@ -1,1 +1,1 @@
-"""Pieces of bytes -> events -> chunks -> the outcome. Begin with `pump`; the only importer of sseclient. Pure."""
+"""Pieces of bytes -> events -> chunks -> the outcome. Start with `pump`. Imports sseclient; does no I/O."""

@@ -1,4 +1,4 @@
-"""What a server refused of a request and can be asked without: learned once, for all requests that follow."""
+"""Adapt requests to a server: leave out or rename what it refused once."""
 
 import threading
 import time
@@ -7,34 +7,34 @@ from typing import Protocol
 from smai_cli.errors import SmaiError
 from smai_cli.prompt.request import Request
 
-# A server refuses a parameter before it begins to answer. Who has not seen that by then goes on without knowing.
+# A server refuses a parameter before it begins to answer. Other lines wait for that no longer than this.
 _FIRST_ANSWER_S = 5.0
 _OTHER_NAMES = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
 
 class TokenLimitNames(Protocol):
-    """What a dialect calls the limit of an answer's tokens."""
+    """A dialect that names its token limit."""
 
     def token_limit_name(self, model: str, /) -> str:
-        """Return the name for a model, as far as that tells it."""
+        """Return the most likely name of the token limit for a model."""
 
 
 class Adaptation:
-    """What one server is known to refuse, for any thread; a run has one.
+    """What one server is known to refuse. A run has one; it is thread-safe.
 
-    `adapt` leaves that out of a request, or calls it by the other name, and `learn` adds to it. With `begin` and `end`
-    around the lines of a batch, one of them finds out for the others.
+    `adapt` leaves that out of a request, or renames it, and `learn` adds to it. With `begin` and `end` around the lines
+    of a batch, one line finds out for the others.
     """
 
     def __init__(self, *, include_usage: bool = True) -> None:
         self._include_usage = include_usage
         self._changed = threading.Condition()
         self._names: dict[str, str] = {}  # of the token limit, by the model, where that of the dialect was refused
-        self._known: set[str] = set()  # models whose name of the token limit is known by now
-        self._trying: set[str] = set()  # models for which a line is finding that out
+        self._known: set[str] = set()  # models whose name of the token limit is known
+        self._trying: set[str] = set()  # models for which a line is finding it out
 
     def adapt(self, request: Request) -> Request:
-        """Return the request as this server is known to take it."""
+        """Return the request without what this server is known to refuse."""
         name = self._names.get(request.model)
         if name:
             request = request._replace(token_limit_name=name)
@@ -43,7 +43,7 @@ class Adaptation:
     def learn(self, request: Request, dialect: TokenLimitNames, error: SmaiError) -> bool:
         """Return whether `error` refuses a part of `request`, as it was sent, that `adapt` now changes.
 
-        This happens at most once for each part, so that a server which refuses both names is not asked for ever.
+        This happens at most once for each part, so that a server that refuses both names is not asked forever.
         """
         if request.include_usage and error.unknown_parameters & {"stream_options", "include_usage"}:
             self._include_usage = False
@@ -56,7 +56,7 @@ class Adaptation:
         return True
 
     def accept(self, request: Request) -> None:
-        """Note that the server has taken a request, or that what it refused is known."""
+        """Record that the server accepted a request, or that what it refused is known."""
         if "max_tokens" not in request.options:
             return
         with self._changed:
@@ -64,7 +64,7 @@ class Adaptation:
             self._changed.notify_all()
 
     def begin(self, request: Request, dialect: TokenLimitNames) -> None:
-        """Wait, for a few seconds at most, while another line finds out what the server calls the token limit."""
+        """Wait, at most a few seconds, while another line finds out what the server calls the token limit."""
         model = request.model
         if not _is_unsure(request, dialect.token_limit_name(model)):
             return
@@ -76,12 +76,12 @@ class Adaptation:
             self._trying.add(model)
 
     def end(self, request: Request) -> None:
-        """Let another line find out, if this one has not."""
+        """Let another line find out, if this one did not."""
         with self._changed:
             self._trying.discard(request.model)
             self._changed.notify_all()
 
 
 def _is_unsure(request: Request, name: str) -> bool:
-    """Return whether a request has a token limit, which some servers know by another name than `name`."""
+    """Return whether a request has a token limit that some servers do not call `name`."""
     return "max_tokens" in request.options and name in _OTHER_NAMES

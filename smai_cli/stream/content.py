@@ -1,6 +1,6 @@
-"""The contents of an answer: what is in the place of a text -> the text, and what of it cannot be read.
+"""Read the content of an answer: any value in place of a text -> the text, and the parts that cannot be read.
 
-Nothing is dropped here: a value is text, or it is known not to be part of the answer, or it is recorded as unread.
+Nothing is dropped: a value is text, or is known not to be part of the answer, or is recorded as unread.
 """
 
 from collections.abc import Iterable
@@ -24,20 +24,20 @@ THOUGHTS = frozenset(
         "thought",
     }
 )
-# Types of parts that say where a text comes from (Mistral's reference chunks, Cohere's and Anthropic's citations).
+# Types of parts that give the sources of a text (Mistral's reference chunks, Cohere's and Anthropic's citations).
 _SOURCES = frozenset({"annotation", "annotations", "citation", "citations", "reference", "references"})
 _CALLS = frozenset({"custom_tool_call", "function_call", "tool_call", "tool_use"})
 _TEXT_TYPES = ("text", "output_text", "input_text")
 _MEDIA_MEMBERS = ("audio", "file", "image", "image_url", "input_audio", "video", "video_url")
 _MEDIA = (("image", "an image"), ("audio", "audio"), ("video", "a video"), ("file", "a file"))
-# Where a part of thoughts has its words; a nested one is not deeper than this in any API.
+# The members with the text of a thought; in no API is it nested deeper than this.
 _THOUGHT_MEMBERS = ("text", "thinking", "reasoning", "summary", "content")
 _DEPTH = 4
 _NAME_LIMIT = 40
 
 
 class Content(NamedTuple):
-    """What a content or a delta holds: text, reasoning and a refusal as strings, calls, and what cannot be read."""
+    """What a content or a delta contains: text, reasoning and a refusal as strings, calls, and unreadable parts."""
 
     text: str = ""
     reasoning: str = ""
@@ -50,11 +50,11 @@ _NOTHING = Content()
 
 
 def read_content(value: Any, place: str, *, is_alone: bool = False) -> Content:
-    """Return what a content holds: a string, a number, null, a part with a text in it, or a list of parts.
+    """Return what a content contains: a string, a number, null, a part with a text in it, or a list of parts.
 
-    A message calls it `place`. A number is text, with its characters as on the wire: servers in languages without types
-    send number-like tokens as JSON numbers (cloudflare/ai#651). `false` is text only where `is_alone` says that the
-    delta holds nothing else: together with a role or a reason it is a filler.
+    `place` is its name in messages. A number is text, with its characters as sent: servers in dynamically typed
+    languages send number-like tokens as JSON numbers (cloudflare/ai#651). `false` is text only if the delta contains
+    nothing else (`is_alone`): together with a role or a reason it is a filler.
     Raises NumberAsTextError for a number that was not decoded by EXACT.
     """
     if isinstance(value, str):
@@ -66,7 +66,7 @@ def read_content(value: Any, place: str, *, is_alone: bool = False) -> Content:
     if isinstance(value, (int, float)):
         return Content(number_text(value))
     parts = value if isinstance(value, list) else [value]
-    return _joined(_read_part(part, place, is_alone=is_alone) for part in parts if part or part == 0)
+    return _join(_read_part(part, place, is_alone=is_alone) for part in parts if part or part == 0)
 
 
 def text_of(content: Any) -> str:
@@ -75,9 +75,9 @@ def text_of(content: Any) -> str:
 
 
 def read_arguments(value: Any, *, is_alone: bool = False) -> str | None:
-    """Return the arguments of a call as JSON text: a string of it, or the object that some servers send.
+    """Return the arguments of a call as JSON text, given as a string or, by some servers, as an object.
 
-    None for what cannot be read. Raises NumberAsTextError, as read_content does.
+    None for arguments that cannot be read. Raises NumberAsTextError, as read_content does.
     """
     if isinstance(value, dict):
         try:
@@ -90,7 +90,7 @@ def read_arguments(value: Any, *, is_alone: bool = False) -> str | None:
 
 
 def read_thoughts(value: Any, depth: int = 0) -> str:
-    """Return the words in a value that holds a model's thoughts: a string, an object, or a list of either."""
+    """Return the text of a model's thoughts in a string, an object, or a list of either."""
     if isinstance(value, str):
         return value
     if depth > _DEPTH:
@@ -103,12 +103,12 @@ def read_thoughts(value: Any, depth: int = 0) -> str:
 
 
 def media_name(kind: str) -> str | None:
-    """Return what a message calls media whose type or member has the name `kind`; None if it does not mean media."""
+    """Return the name in messages of media whose type or member is called `kind`; None if it does not mean media."""
     return next((name for word, name in _MEDIA if word in kind), None)
 
 
 def unread_text(value: Any, place: str) -> UnreadPart:
-    """Return the record of a value in the place of a text that cannot be read."""
+    """Return the record of an unreadable value in place of a text."""
     kind = value.get("type") if isinstance(value, dict) else None
     if isinstance(kind, str) and kind:
         return UnreadPart(Unread.TEXT, f"a part of type {one_line(kind, _NAME_LIMIT)} in {place}")
@@ -116,7 +116,7 @@ def unread_text(value: Any, place: str) -> UnreadPart:
 
 
 def _read_part(part: Any, place: str, *, is_alone: bool) -> Content:  # noqa: PLR0911  # one for each kind
-    """Return what one part of a content holds."""
+    """Return what one part of a content contains."""
     if not isinstance(part, dict):
         unread = (unread_text(part, place),) if isinstance(part, list) else ()
         return Content(unread=unread) if unread else read_content(part, place, is_alone=is_alone)
@@ -145,7 +145,7 @@ def _read_part(part: Any, place: str, *, is_alone: bool) -> Content:  # noqa: PL
     return content._replace(unread=media) if media else content
 
 
-def _joined(contents: Iterable[Content]) -> Content:
+def _join(contents: Iterable[Content]) -> Content:
     contents = list(contents)
     if len(contents) == 1:
         return contents[0]

@@ -1,4 +1,4 @@
-"""JSON as servers write it -> objects, whose numbers keep their characters where a text needs them."""
+"""JSON as servers write it -> objects; numbers in place of a text can keep their characters."""
 
 import json
 import math
@@ -13,21 +13,21 @@ _SERVER = "the server does not speak the chat API as documented"
 
 
 class MalformedEventError(BrokenError):
-    """An event begins like JSON and is not JSON, so a part of the answer may be lost in it."""
+    """An event begins like JSON but is not JSON, so a part of the answer may be lost."""
 
 
 class NumberAsTextError(Exception):
-    """A text place holds a number whose characters are not known: decode the JSON with EXACT, and read again."""
+    """A number is in place of a text, and its characters are not known: decode the JSON with EXACT, and read again."""
 
 
 class WrittenInt(int):
-    """An integer that knows how it was `written`."""
+    """An integer with its text as `written`."""
 
     written: str
 
 
 class WrittenFloat(float):
-    """A number with a fraction or an exponent, NaN or Infinity, that knows how it was `written`."""
+    """A number with a fraction or an exponent, NaN or Infinity, with its text as `written`."""
 
     written: str
 
@@ -60,19 +60,19 @@ def _refuse(constant: str) -> NoReturn:
 _STRICT = json.JSONDecoder(parse_constant=_refuse)
 # NaN and Infinity become null: JSON has neither (RFC 8259, section 6).
 LENIENT = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)
-# Several times slower than _STRICT: only for an answer with a number in the place of a text.
+# Several times slower than _STRICT: only for an answer with a number in place of a text.
 EXACT = json.JSONDecoder(parse_int=_written_int, parse_float=_written_float, parse_constant=_written_float)
 
 
 def number_text(number: float) -> str:
-    """Return the characters of a JSON number, as on the wire. Raises NumberAsTextError where they are not known."""
+    """Return the characters of a JSON number, as sent. Raises NumberAsTextError if they are not known."""
     if isinstance(number, (WrittenInt, WrittenFloat)):
         return number.written
     raise NumberAsTextError
 
 
 def dump_exact(value: Any) -> str:
-    """Return a decoded value as JSON, each number with the characters it came with.
+    """Return a decoded value as JSON, each number as it was sent.
 
     Raises NumberAsTextError for a number that was not decoded by EXACT, RecursionError for too many levels.
     """
@@ -86,10 +86,10 @@ def dump_exact(value: Any) -> str:
 
 
 def load_object(data: str, what: str) -> tuple[dict[str, Any], str]:
-    """Parse one JSON object; return it, and its text on one line. A message calls it `what`.
+    """Parse one JSON object; return it, and its text on one line. `what` is its name in messages.
 
-    NaN and Infinity, which Python servers write for log probabilities, become null in the text. Of an array that begins
-    with an error, as Gemini sends them, it is the first object.
+    NaN and Infinity, which Python servers write for log probabilities, become null in the text. For an array that
+    begins with an error, as Gemini sends them, the first object is returned.
     Raises BrokenError for anything else that is not a JSON object: MalformedEventError if it begins like one.
     """
     try:
@@ -107,10 +107,10 @@ def load_object(data: str, what: str) -> tuple[dict[str, Any], str]:
 
 
 def load_event(data: str, name: str) -> tuple[dict[str, Any], str] | None:
-    """Parse the data of the event `name`, as load_object does; None for an event that carries nothing of an answer.
+    """Parse the data of the event `name`, as load_object does; None for an event without a part of an answer.
 
-    Empty data and a word such as `keepalive` are signs of life (Cloudflare, OpenRouter and others send them). The data
-    of an event that is named neither message nor error need not be JSON, unless it begins like it.
+    Empty data and a word such as `keepalive` keep the connection alive (Cloudflare, OpenRouter and others send them).
+    An event named neither message nor error may have data that is not JSON, unless it begins like JSON.
     """
     try:
         return load_object(data, "an event")
@@ -125,7 +125,7 @@ def load_event(data: str, name: str) -> tuple[dict[str, Any], str] | None:
 def load_body(data: str) -> tuple[dict[str, Any], str]:
     """Parse the body of an answer in one piece, as load_object does.
 
-    Raises RefusedError where more JSON follows, as in the streams of other APIs, BrokenError where the end is missing.
+    Raises RefusedError if more JSON follows, as in the streams of other APIs, BrokenError if the end is missing.
     """
     data = data.strip()
     try:
@@ -138,12 +138,12 @@ def load_body(data: str) -> tuple[dict[str, Any], str]:
 
 
 def begins_like_json(data: str) -> bool:
-    """Return whether data can only be meant as a JSON object or array."""
+    """Return whether data begins like a JSON object or array."""
     return data.lstrip().startswith(("{", "["))
 
 
 def _load_odd(data: str, what: str) -> tuple[Any, str]:
-    """Parse JSON with white space around it, on several lines or with NaN in it. Raises BrokenError for other data."""
+    """Parse JSON with surrounding white space, several lines or NaN. Raises BrokenError for anything else."""
     try:
         try:
             payload, is_json = _STRICT.decode(data), True

@@ -1,4 +1,4 @@
-"""The answers to GET /models -> the models that they list. Pure, except for the requests, which a callable makes."""
+"""The answers to GET /models -> the models that they list. Does no I/O itself: a callable sends the requests."""
 
 import json
 import re
@@ -15,8 +15,8 @@ from smai_cli.stream.json_text import LENIENT
 PATH = "/models"
 _MAX_BYTES = 16 * 1024 * 1024
 _MAX_PAGES = 1000
-# Members that name what follows, and the parameters by which servers take it: Cohere's, Google's, and those of
-# gateways. One of `next` is often a URL, as Hugging Face's and Replicate's.
+# Members with a token for the next page, and the query parameters for it: Cohere's, Google's, and those of gateways.
+# `next` is often a URL, as with Hugging Face and Replicate.
 _TOKENS = {
     "next_page_token": ("page_token",),
     "nextPageToken": ("pageToken",),
@@ -31,12 +31,12 @@ _TOKENS = {
     "next": ("cursor", "page_token", "page", "next"),
 }
 _HAS_MORE = ("has_more", "hasMore", "has_next", "hasNext", "has_next_page", "hasNextPage")
-# How many models there are in all; where the list has fewer, the rest is missing.
+# The number of all models; if the list has fewer, the rest is missing.
 _TOTALS = ("total", "total_count", "totalCount", "total_size", "totalSize", "count")
-# The objects in which some servers put all of these.
+# Some servers put all of these into one of these objects.
 _PLACES = ("pagination", "paging", "page_info", "pageInfo", "meta", "links", "_links")
-# The parameter that names the last model that is known: OpenAI's, and Anthropic's
-# (docs.anthropic.com/en/api/models-list). Gateways take the one or the other (newo-ether/Agora#41).
+# The query parameter for the id of the last model so far: OpenAI's, and Anthropic's
+# (docs.anthropic.com/en/api/models-list). Gateways use one or the other (newo-ether/Agora#41).
 _CURSORS = ("after", "after_id")
 # A link to the next page in a header (RFC 8288), as Hugging Face sends it.
 _NEXT_LINK = re.compile(r'<([^>]*)>[^,<]*;\s*rel="?next\b', re.IGNORECASE)
@@ -51,9 +51,9 @@ class Model(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """All models of a server, sorted by the code points of their ids, each id once; and entries without an id.
+    """All models of a server, sorted by the code points of their ids, each id once.
 
-    `odd` is how many of those the list has, `example` the first of them as JSON on one line.
+    `odd` is how many entries had no id, `example` the first of them as JSON on one line.
     """
 
     models: list[Model]
@@ -62,11 +62,11 @@ class Listing(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What one answer lists, in the server's order.
+    """The list in one answer, in the server's order.
 
-    `entries` counts all that is in it, also entries that are not models. `queries` are the query strings that may
-    bring what follows, the most likely first; None where nothing follows. `total` is how many entries the server says
-    that there are in all, 0 where it does not say.
+    `odd` are the entries without an id, as JSON. `queries` are the query strings that may fetch the next page, the most
+    likely first; None at the end of the list. `total` is the number of all entries according to the server, 0 if it
+    does not say.
     """
 
     models: list[Model]
@@ -76,7 +76,7 @@ class Page(NamedTuple):
 
     @property
     def entries(self) -> int:
-        """How many entries it has."""
+        """How many entries it has, with and without an id."""
         return len(self.models) + len(self.odd)
 
 
@@ -93,23 +93,23 @@ class Answer(Protocol):
 def read_list(ask: Callable[[str], Answer]) -> Listing:
     """Return all models of a server.
 
-    `ask` sends the request with a query string, which is empty at first, and returns the answer. A list that goes on
-    is followed to its end, whichever way the server says so. Raises what `parse_page` and `ask` raise, RefusedError
-    for a list in which no entry has an id, and BrokenError for a list that is too large, or of which the server does
-    not send the rest: a part of it is never returned.
+    `ask` sends the request with a query string, which is empty at first, and returns the answer. All pages are
+    fetched, however the server marks that there are more. Raises what `parse_page` and `ask` raise, RefusedError
+    for a list in which no entry has an id, and BrokenError for a list that is too large or cannot be fetched to its
+    end: a part of it is never returned.
     """
     return _Reader(ask).listing()
 
 
 class _Reader:
-    """Reads a list page by page; `_found` are its models so far."""
+    """Reads a list page by page; `_models` are the models so far."""
 
     def __init__(self, ask: Callable[[str], Answer]) -> None:
         self._ask = ask
         self._size = 0
         self._entries = 0
-        self._parameter = ""  # the one that brought the page before
-        self._found: dict[str, Model] = {}
+        self._parameter = ""  # the query parameter of the previous page
+        self._models: dict[str, Model] = {}
         self._odd: list[str] = []
 
     def listing(self) -> Listing:
@@ -126,20 +126,20 @@ class _Reader:
         raise BrokenError(what, "check --base-url", again=Again.NEVER, retryable=False)
 
     def _all(self) -> Listing:
-        if self._odd and not self._found:
+        if self._odd and not self._models:
             raise RefusedError(
                 f"the server lists no model with an id: {one_line(self._odd[0], 80)}", "check --base-url"
             )
-        return Listing(sorted(self._found.values()), len(self._odd), self._odd[0] if self._odd else "")
+        return Listing(sorted(self._models.values()), len(self._odd), self._odd[0] if self._odd else "")
 
     def _take(self, page: Page) -> None:
         self._entries += page.entries
         self._odd += page.odd
         for model in page.models:
-            self._found.setdefault(model.id, model)
+            self._models.setdefault(model.id, model)
 
     def _queries(self, page: Page) -> list[str] | None:
-        """Return the query strings that may bring what follows `page`; None at the end of the list."""
+        """Return the query strings that may fetch the page after `page`; None at the end of the list."""
         if page.queries is None and page.total <= self._entries:
             return None
         queries = [*(page.queries or ())]
@@ -148,14 +148,14 @@ class _Reader:
         return sorted(dict.fromkeys(queries), key=lambda query: query.split("=")[0] != self._parameter)
 
     def _next_page(self, queries: list[str]) -> Page:
-        """Return the next page. Raises BrokenError if no query brings anything that was not there before."""
+        """Return the next page. Raises BrokenError if no query returns a new model."""
         for query in queries:
             try:
                 page = self._read(query)
-            except RefusedError:  # it does not know this parameter
+            except RefusedError:  # the server does not know this parameter
                 continue
             is_the_end = page.queries is None and page.total <= self._entries
-            if is_the_end or any(model.id not in self._found for model in page.models):
+            if is_the_end or any(model.id not in self._models for model in page.models):
                 self._parameter = query.split("=")[0]
                 return page
         raise BrokenError(
@@ -178,7 +178,7 @@ class _Reader:
 
 
 def with_query(base_url: str, query: str) -> str:
-    """Return `base_url` with `query` in its query, where it replaces members of the same names."""
+    """Return `base_url` with `query` added to its query, in place of parameters with the same names."""
     parts = urlsplit(base_url)
     names = {name for name, _ in parse_qsl(query, keep_blank_values=True)}
     kept = [pair for pair in parts.query.split("&") if unquote_plus(pair.split("=")[0]) not in names]
@@ -186,10 +186,10 @@ def with_query(base_url: str, query: str) -> str:
 
 
 def parse_page(body: bytes, link: str = "") -> Page:
-    """Return what the body of an answer lists; `link` is its header of that name.
+    """Return the list in the body of an answer; `link` is its Link header.
 
-    The body is the API's list object, or a bare array as some compatible servers send it. Raises BrokenError for
-    JSON that is cut or malformed, RefusedError for anything else than a list, and for an error object what it means.
+    The body is the API's list object, or a bare array from some compatible servers. Raises BrokenError for JSON that is
+    cut or malformed, RefusedError for anything but a list, and the failure in an error object.
     """
     text = body.decode("utf-8-sig", "replace").strip()
     if text and text[0] not in "{[":
@@ -201,7 +201,7 @@ def parse_page(body: bytes, link: str = "") -> Page:
             raise _not_a_list(text)
         models, odd = _entries(payload, text)
     except (ValueError, RecursionError) as exc:
-        shown = one_line(text, 80) or "nothing came"
+        shown = one_line(text, 80) or "it is empty"
         raise BrokenError(f"the list of models is cut, or is not JSON: {shown}", "try again later") from exc
     page = Page(models, odd)
     if isinstance(payload, dict):
@@ -212,7 +212,7 @@ def parse_page(body: bytes, link: str = "") -> Page:
 
 
 def _entries(payload: Any, text: str) -> tuple[list[Model], list[str]]:
-    """Return the models in a list, and entries without an id. Raises RefusedError, and what an error object means."""
+    """Return the models in a list, and entries without an id. Raises RefusedError, or the failure in an error."""
     if api_error := _api_error(payload):
         raise answer_error(api_error, in_stream=False, has_text=False)
     if isinstance(payload, dict):
@@ -233,25 +233,25 @@ def _entries(payload: Any, text: str) -> tuple[list[Model], list[str]]:
 
 
 def _api_error(payload: Any) -> ApiError | None:
-    """Return the ApiError that an answer is, None for another one; Gemini's are arrays."""
+    """Return the ApiError in an answer, or None; Gemini sends an array."""
     if isinstance(payload, list) and payload and isinstance(payload[0], dict) and "id" not in payload[0]:
         payload = error_of_array(payload)
     return error_in(payload) if isinstance(payload, dict) else None
 
 
 def _queries_in(payload: dict[str, Any], page: Page) -> list[str] | None:
-    """Return the query strings that may bring what follows a page, as Page has them; [] where nobody can say."""
+    """Return `Page.queries` for a page: None at the end of the list, [] if more follows but no query is known."""
     queries: list[str] = []
     has_more = False
     for members in _places(payload):
         for name, parameters in _TOKENS.items():
             value = members.get(name)
             value = value.get("href") if isinstance(value, dict) else value  # HAL
-            if _is_something(value):
+            if _is_set(value):
                 has_more = True
                 queries += _queries_of(value, parameters)
         number, pages = _int(members, "page", "current_page"), _int(members, "total_pages", "totalPages")
-        if any(_is_something(members.get(name)) for name in _HAS_MORE) or 0 < number < pages:
+        if any(_is_set(members.get(name)) for name in _HAS_MORE) or 0 < number < pages:
             has_more = True
             queries += [urlencode({"page": number + 1})] if number else []
             offset = _int(members, "offset") + page.entries
@@ -261,7 +261,7 @@ def _queries_in(payload: dict[str, Any], page: Page) -> list[str] | None:
 
 
 def _after(payload: dict[str, Any], models: list[Model]) -> list[str]:
-    """Return the query strings that name the last model which is known."""
+    """Return the query strings with the id of the last model so far."""
     last_id = payload.get("last_id")
     if not isinstance(last_id, str) or not last_id:
         last_id = models[-1].id if models else ""
@@ -271,18 +271,18 @@ def _after(payload: dict[str, Any], models: list[Model]) -> list[str]:
 
 
 def _queries_of(value: Any, parameters: tuple[str, ...]) -> list[str]:
-    """Return the query strings for a token, or the query of a URL; [] where it has none, and for a mere true."""
+    """Return the query strings for a token, or the query of a URL; [] without one, and for true."""
     if value is True or not isinstance(value, (str, int)):
         return []
     if isinstance(value, str) and ("://" in value or value.startswith(("/", "?"))):
-        # The host and the path stay those of the base URL: the key goes nowhere else.
+        # Only the query is used: the key must not go to another host.
         query = parse_qsl(value.partition("#")[0].partition("?")[2], keep_blank_values=True)
         return [urlencode(query, errors="surrogatepass")] if query else []
     return [urlencode({parameter: value}, errors="surrogatepass") for parameter in parameters]
 
 
 def _total_in(payload: dict[str, Any]) -> int:
-    """Return how many models there are in all; 0 where the server does not say, or says that this is the end."""
+    """Return the number of all models; 0 if the server does not say, or says whether there are more."""
     places = _places(payload)
     if any(name in members for members in places for name in _HAS_MORE):
         return 0
@@ -293,7 +293,7 @@ def _places(payload: dict[str, Any]) -> list[dict[str, Any]]:
     return [payload, *(payload[name] for name in _PLACES if isinstance(payload.get(name), dict))]
 
 
-def _is_something(value: Any) -> bool:
+def _is_set(value: Any) -> bool:
     return bool(value) and not (isinstance(value, str) and value.strip().lower() in _NOTHING)
 
 

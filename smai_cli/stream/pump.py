@@ -1,7 +1,7 @@
-"""pump(): the one loop that joins the stages, from pieces of bytes to the writer and the outcome.
+"""pump(): the loop that connects all stages, from pieces of bytes to the writer and the outcome.
 
 `ask` and `decode` differ only in where the bytes come from. Nothing here keeps state between runs, touches
-signals or exits, so that several pumps can run side by side.
+signals or exits, so that several pumps can run in parallel.
 """
 
 import codecs
@@ -25,31 +25,28 @@ _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
 class Source(Protocol):
-    """Where the bytes of an answer come from: an iterable of pieces that fails with a SmaiError.
-
-    `clock` says for how long it waits; the pump winds it, and ends it.
-    """
+    """Where the bytes of an answer come from: an iterable of pieces. Iterating raises SmaiError."""
 
     @property
     def clock(self) -> IdleClock:
-        """The clock by which it waits."""
+        """The clock that limits its waits; the pump resets it, and shortens its limit at the end of the answer."""
 
     @property
     def is_framed(self) -> bool:
-        """Whether it has an end of its own, so that one that was cut raises: not so a tape, nor a body up to a FIN."""
+        """Whether HTTP marks its end, so that a cut raises. Not for a recording, nor for a body up to a FIN."""
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield each piece as it arrives."""
 
     def close(self) -> None:
-        """Let go of whatever it holds: a connection, a thread. More than once is no harm, and so is another thread."""
+        """Release its connection and its thread. May be called again, and from any thread."""
 
 
 class Writer(Protocol):
-    """What takes an answer as it comes: a mode of the output. Its hooks may raise an OutputError.
+    """An output mode, which receives an answer as it arrives. Its methods may raise an OutputError.
 
-    `holds_back` says that nothing is delivered before the answer is complete, `takes_all` that bytes after the end of
-    the answer are wanted as well. `needs` are the kinds of parts that it has to deliver: an answer with an unread part
+    `holds_back` says that nothing is delivered before the answer is complete, `takes_all` that it also wants the bytes
+    after the end of the answer. `needs` are the kinds of parts that it has to deliver: an answer with an unread part
     of such a kind is a failure.
     """
 
@@ -59,33 +56,33 @@ class Writer(Protocol):
 
     @property
     def has_delivered(self) -> bool:
-        """Whether anything of an answer went out."""
+        """Whether any part of the answer was delivered."""
 
     def begin(self) -> None:
-        """Forget the try before, if there was one: another answer begins."""
+        """Begin an answer; forget the one before, if this is a retry."""
 
     def piece(self, data: bytes, /) -> None:
-        """Take bytes of the body as they came from the network."""
+        """Receive bytes of the body, unchanged."""
 
     def chunk(self, chunk: Chunk, /) -> None:
-        """Take one chunk; its text is whole code points."""
+        """Receive one chunk; its text is complete code points."""
 
     def end(self, outcome: Outcome, /) -> None:
-        """Take the end; `outcome.error` tells whether the answer is complete."""
+        """Receive the end; `outcome.error` is None if the answer is complete."""
 
 
 class Parser(Protocol):
-    """One API's way to answer."""
+    """The answers of one API."""
 
     def parse_event(self, data: str, name: str, /) -> Chunk:
         """Return the Chunk in an event."""
 
     def parse_body(self, data: str, /) -> Chunk:
-        """Return the Chunk that an answer in one piece is."""
+        """Return the Chunk of an answer in one piece."""
 
 
 class Dialect(Parser, Protocol):
-    """One API's way to ask and to answer: a module such as chat."""
+    """The requests and answers of one API: a module such as chat."""
 
     PATH: str
 
@@ -93,13 +90,13 @@ class Dialect(Parser, Protocol):
         """Return the body of the POST."""
 
     def output_limit(self, request: Request, /) -> int | None:
-        """Return the token limit that proves an answer of as many tokens to be cut; None where it proves nothing."""
+        """Return the token limit, if an answer of that many tokens was cut by it; None if that is not certain."""
 
     def token_limit_name(self, model: str, /) -> str:
-        """Return what the API calls the limit of an answer's tokens for a model, as far as its name tells."""
+        """Return the most likely name of the token limit for a model."""
 
 
-def ask(  # noqa: PLR0913  # the parts of a run, each chosen by the edge
+def ask(  # noqa: PLR0913  # the parts of a run, chosen by the command
     request: Request,
     post: Callable[[bytes], Source],
     dialect: Dialect,
@@ -109,10 +106,10 @@ def ask(  # noqa: PLR0913  # the parts of a run, each chosen by the edge
     retries: Retries,
     adaptation: Adaptation | None = None,
 ) -> None:
-    """Send `request` by `post`, pump its answer, and try again where that is allowed.
+    """Send `request` with `post`, pump its answer, and retry if allowed.
 
-    How it ended is in `outcome.error`. A server that refuses a parameter which it can do without is asked once more;
-    what it refused is kept in `adaptation`. Raises ReaderGoneError only.
+    `outcome.error` says how it ended. If the server refuses a parameter that can be left out or renamed, the request is
+    sent again without it; `adaptation` remembers what was refused. Raises only ReaderGoneError.
     """
     outcome.output_limit = dialect.output_limit(request)
     adaptation = adaptation or Adaptation()
@@ -146,22 +143,22 @@ def pump(
     *,
     on_more: Callable[[], None] | None = None,
 ) -> None:
-    """Carry an answer from `source` to `writer` and `outcome`, until it is done, broken or cut.
+    """Pass an answer from `source` to `writer` and `outcome`, until it is done, broken or cut.
 
-    `on_more` is called where something of an answer follows the end of this one; without it nobody looks.
-    How it ended is in `outcome.error`: None only for a complete answer that was delivered in full.
-    Raises ReaderGoneError only.
+    `on_more` is called if more of an answer follows the end of this one; without it, that is not checked.
+    `outcome.error` says how it ended: None only for a complete answer that was delivered in full.
+    Raises only ReaderGoneError.
     """
     outcome.needs = writer.needs
     writer.begin()
-    pieces = _tapped(source, writer, outcome)
+    pieces = _copy_to_writer(source, writer, outcome)
     try:
         failure = _pump(pieces, source, dialect, writer, outcome, on_more=on_more)
         if writer.takes_all:
             _drain(pieces, source, hurry=failure is None)
         outcome.end(failure)
         writer.end(outcome)
-    except SmaiError as error:  # the output failed, or a complete answer is not what was asked for
+    except SmaiError as error:  # the output failed, or a complete answer does not match --json or --schema
         outcome.end(error)
     finally:
         source.close()
@@ -176,7 +173,7 @@ def _pump(  # noqa: PLR0913  # as pump
     *,
     on_more: Callable[[], None] | None,
 ) -> SmaiError | None:
-    """Carry the chunks in `pieces`; return what stopped them before the end. Raises OutputError."""
+    """Pass on the chunks in `pieces`; return the failure that stopped them before the end. Raises OutputError."""
     clock = source.clock
     was_final = False
     chunks = _chunks(pieces, dialect)
@@ -197,21 +194,21 @@ def _pump(  # noqa: PLR0913  # as pump
                 writer.chunk(chunk)
                 clock.release()
             if not chunk.is_plain and (chunk.done or chunk.api_error):
-                if on_more and chunk.done and _goes_on(chunks, clock):
+                if on_more and chunk.done and _has_more(chunks, clock):
                     on_more()
                 return None
     except MalformedEventError as error:
         return error
     except ANSWER_FAILURES as error:
         # Once the server has said that the answer is complete, how the connection ends does not matter.
-        has_ended = outcome.finished if isinstance(error, BrokenError) else outcome.is_final
+        has_ended = outcome.is_finished if isinstance(error, BrokenError) else outcome.is_final
         return None if has_ended else error
     outcome.end_body(is_framed=source.is_framed)
     return None
 
 
-def _goes_on(chunks: Iterator[Chunk], clock: IdleClock) -> bool:
-    """Return whether something of an answer follows, of what is on its way."""
+def _has_more(chunks: Iterator[Chunk], clock: IdleClock) -> bool:
+    """Return whether more of an answer follows, waiting only a moment."""
     clock.finish(HURRY_S)
     try:
         return any(chunk.choice_index is not None for chunk in chunks)
@@ -220,17 +217,17 @@ def _goes_on(chunks: Iterator[Chunk], clock: IdleClock) -> bool:
 
 
 def _drain(pieces: Iterator[bytes], source: Source, *, hurry: bool) -> None:
-    """Let the writer have the pieces that nobody parses any more, without a long wait. Raises OutputError."""
+    """Pass the remaining pieces to the writer without parsing them, and without a long wait. Raises OutputError."""
     source.clock.finish(HURRY_S if hurry else FINISHED_GRACE_S)
     try:
         for _ in pieces:
             pass
-    except ANSWER_FAILURES:  # the answer's own end is the one to report
+    except ANSWER_FAILURES:  # only the end of the answer is reported
         return
 
 
-def _tapped(source: Source, writer: Writer, outcome: Outcome) -> Iterator[bytes]:
-    """Yield the pieces of `source`, each after the writer has it. A connection that breaks is the end of the body."""
+def _copy_to_writer(source: Source, writer: Writer, outcome: Outcome) -> Iterator[bytes]:
+    """Yield each piece of `source` after passing it to the writer. A broken connection ends the body."""
     try:
         for piece in source:
             source.clock.hold()
@@ -243,7 +240,7 @@ def _tapped(source: Source, writer: Writer, outcome: Outcome) -> Iterator[bytes]
 
 
 def _chunks(pieces: Iterator[bytes], dialect: Parser) -> Iterator[Chunk]:
-    """Yield the chunks of a body, whichever form the server gave it: events, or one piece of JSON."""
+    """Yield the chunks of a body, either events or one piece of JSON."""
     head = _head(pieces)
     pieces = itertools.chain([head], pieces)
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
@@ -264,7 +261,7 @@ def _chunks(pieces: Iterator[bytes], dialect: Parser) -> Iterator[Chunk]:
 
 
 def _head(pieces: Iterator[bytes]) -> bytes:
-    """Return the first pieces, up to and with the first byte that tells what the body is."""
+    """Return the first pieces, until a byte that is neither BOM nor white space shows what the body is."""
     head = b""
     for piece in pieces:
         head += piece
@@ -303,6 +300,6 @@ def _whole_body(pieces: Iterable[bytes], dialect: Parser) -> Chunk:
 
 
 def _may_be_events(head: bytes) -> bool:
-    """Return whether a body without any event began as an event stream does, or is cut too short to tell."""
+    """Return whether a body without any event may be the beginning of an event stream."""
     line = head.split(b"\n", 1)[0]
     return any(line.startswith(field) or field.startswith(line) for field in _FIELDS)

@@ -1,4 +1,4 @@
-"""Whether and when a failed request is sent again."""
+"""Decide whether and when to retry a failed request."""
 
 import math
 import time
@@ -7,21 +7,21 @@ from collections.abc import Callable
 from smai_cli.common.clocks import Deadline
 from smai_cli.errors import Again, SmaiError
 
-# The longest wait that a server may ask for; smai gives up at once where it asks for more.
+# The longest wait that a server may ask for; if it asks for more, smai gives up at once.
 # Minute-long limits end just above 60 s (openai/openai-python#3555).
 LONGEST_WAIT_S = 120.0
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 60.0
-_DOUBLINGS = 7  # 64 s: what comes after it is cut, and 2.0 ** 1024 is no float
-# By how much a wait that the server asks for is spread, so that many clients part: never less than it asks for.
+_DOUBLINGS = 7  # 64 s, above the longest pause; 2.0 ** 1024 would overflow
+# How much is added at random to a wait that the server asks for, so that clients do not all return at once.
 _SPREAD = 0.1
 _LONGEST_SPREAD_S = 5.0
 
 
 class Retries:
-    """The tries of one run: `limit` after the first, `spent` so far.
+    """The retries of one run: at most `limit`, `spent` so far.
 
-    `say` takes the line that announces each; `deadline` is the end of the run.
+    `say` prints the line that announces each; `deadline` is the end of the run.
     """
 
     def __init__(
@@ -38,11 +38,11 @@ class Retries:
         self._sleep = sleep
 
     def wait(self, error: SmaiError, *, holds_back: bool) -> SmaiError | None:
-        """Wait for the next try after `error` and return None, or return the failure at once: then it is final.
+        """Wait before a retry after `error` and return None; or return the final failure at once, without a retry.
 
-        Only a failure that `error.again` allows is tried again: one before any answer, or, where nothing was delivered
-        (`holds_back`), one in an answer. Where the server asks for more patience than there is, the
-        hint of `error` says so.
+        Only a failure that `error.again` allows is retried: one before any answer, or, if nothing was delivered
+        (`holds_back`), one in an answer. If the server asks for a longer wait than is allowed, the hint of the returned
+        failure says so.
         """
         allowed = error.again is Again.UNANSWERED or (error.again is not Again.NEVER and holds_back)
         if not allowed or self.spent >= self.limit:
@@ -59,12 +59,12 @@ class Retries:
         return None
 
     def _pause_s(self, asked_s: float | None) -> float:
-        """Return what the server asks for and a little more, or 0.5 s doubling, spread by a fifth."""
-        import random  # 3 ms that no good run needs
+        """Return the seconds that the server asks for and a little more; or 0.5 s, doubled each time, with jitter."""
+        import random  # takes 3 ms; only for a retry
 
         if asked_s is not None:
             return asked_s + random.uniform(0, min(asked_s * _SPREAD, _LONGEST_SPREAD_S))  # noqa: S311
-        return doubled_pause_s(self.spent) * random.uniform(0.8, 1.2)  # noqa: S311  # no secret hangs on it
+        return doubled_pause_s(self.spent) * random.uniform(0.8, 1.2)  # noqa: S311  # not for a secret
 
 
 def doubled_pause_s(count: int) -> float:

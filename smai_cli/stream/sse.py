@@ -1,8 +1,7 @@
-"""Pieces of bytes -> server-sent events (WHATWG HTML, section 9.2), in front of sseclient-py, the only importer.
+"""Pieces of bytes -> server-sent events (WHATWG HTML, section 9.2). The only importer of sseclient-py.
 
-sseclient reads fields well. What it does not do is done before it, so that it only ever sees whole, clean
-events: one BOM stripped, CRLF and CR folded to LF, the field `error` of llama.cpp made an event, invalid UTF-8
-replaced, and limits on an event's size.
+sseclient parses fields. This module first does what sseclient does not: it strips one BOM, converts CRLF and CR to LF,
+turns the field `error` of llama.cpp into an event, replaces invalid UTF-8, and limits the size of an event.
 """
 
 import codecs
@@ -18,8 +17,8 @@ from smai_cli.stream.json_text import begins_like_json
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 MAX_EVENT_LINES = 10_000
-# sseclient copies what it has of an event at each of its lines: half a second for 256 lines of 64 KiB. Up to 1 MiB
-# the number of lines is limit enough.
+# sseclient copies the event so far at each of its lines: half a second for 256 lines of 64 KiB. Up to 1 MiB, the limit
+# on lines is enough.
 MAX_COPIED_BYTES = 256 * MAX_EVENT_BYTES
 _CHEAP_BYTES = 1024 * 1024
 DONE = "[DONE]"
@@ -27,7 +26,7 @@ _ERROR_FIELD = b"error:"
 _ERROR_LINE = b"\n" + _ERROR_FIELD
 _BARE_ERROR = b"event: error\n\n"
 _ERROR_EVENT = b"\nevent: error\ndata:"
-# The line in which a piece ends: none, a field `error`, or any other.
+# The kind of line in which a piece ends: none (it ends at a line end), a field `error`, or another one.
 _NONE, _ERROR, _OTHER = range(3)
 
 if not hasattr(getattr(sseclient, "SSEClient", None), "events"):
@@ -43,11 +42,11 @@ class Event(Protocol):
 
 
 class Blocks:
-    r"""Iterates over blocks of whole events, LF line ends and valid UTF-8, each block ending in a blank line.
+    r"""Iterates over blocks of whole events with LF line ends and valid UTF-8; each block ends in a blank line.
 
-    Made for SSEClient, which takes any iterable of bytes. After the last block `tail` holds what came behind
-    the last blank line. Raises BrokenError for an event above MAX_EVENT_BYTES, MAX_EVENT_LINES or MAX_COPIED_BYTES:
-    sseclient would collect the first without end, and needs time for the product of both.
+    It is the input of SSEClient, which takes any iterable of bytes. After the last block, `tail` is what follows the
+    last blank line. Raises BrokenError for an event above MAX_EVENT_BYTES, MAX_EVENT_LINES or MAX_COPIED_BYTES:
+    sseclient has no limit on memory, and its time grows with the product of bytes and lines.
     """
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
@@ -60,7 +59,7 @@ class Blocks:
         lines = counted = 0
         for piece in _with_error_events(_without_bom(_fold_line_ends(self._pieces))):
             if not rest and piece.endswith(b"\n\n") and len(piece) <= MAX_EVENT_LINES:
-                # Most pieces of a stream: whole events, too short to be too large.
+                # Most pieces are short and end with a whole event.
                 yield _valid_utf8(piece if _BARE_ERROR not in piece else _with_error_data(piece))
                 continue
             unsearched = max(0, len(rest) - 1)
@@ -82,10 +81,10 @@ class Blocks:
 
 
 def events(pieces: Iterable[bytes]) -> Iterator[Event]:
-    """Yield each event as soon as its blank line is there.
+    """Yield each event as soon as its blank line has arrived.
 
-    The specification discards an event that the end of the stream cuts. Servers leave out the last blank
-    line, so the tail counts if it is provably complete: `[DONE]`, or JSON (no proper prefix of an object is one).
+    The specification discards an event without a blank line at the end of the stream. Servers leave out the last blank
+    line, so the tail counts if it is provably complete: `[DONE]`, or JSON (no proper prefix of an object is JSON).
     Raises BrokenError for an event above the limits, and for one that was cut within its JSON.
     """
     blocks = Blocks(pieces)
@@ -93,14 +92,14 @@ def events(pieces: Iterable[bytes]) -> Iterator[Event]:
     if blocks.tail:
         tail = [_valid_utf8(_with_error_data(blocks.tail + b"\n\n"))]
         for event in sseclient.SSEClient(iter(tail)).events():
-            if event.event == "error" or _is_whole(event.data):
+            if event.event == "error" or _is_complete(event.data):
                 yield event
             elif begins_like_json(event.data) and not DONE.startswith(event.data.strip()):
                 raise BrokenError("the stream ended within an event", "the output is not the whole answer")
 
 
 def _fold_line_ends(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Turn CRLF and CR into LF. A CR ends its line at once; an LF that comes with the next piece is dropped."""
+    """Turn CRLF and CR into LF. A CR ends its line at once; an LF at the start of the next piece is dropped."""
     after_cr = False
     for piece in pieces:
         folded = piece[1:] if after_cr and piece.startswith(b"\n") else piece
@@ -111,7 +110,7 @@ def _fold_line_ends(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _without_bom(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Strip one BOM from the very beginning, also where it comes byte by byte."""
+    """Strip one BOM from the beginning, even if it arrives byte by byte."""
     start = b""
     for piece in pieces:
         start += piece
@@ -122,7 +121,7 @@ def _without_bom(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _with_error_events(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Make each field `error` an event of that name, whatever stands before or behind it.
+    """Turn each field `error` into an event of that name, whatever precedes or follows it.
 
     llama.cpp, from September 2024 to September 2025, sends `error: {...}` where the API has
     `data: {"error": {...}}`, and goes on to `data: [DONE]` (ggml-org/llama.cpp #16104).
@@ -131,7 +130,7 @@ def _with_error_events(pieces: Iterator[bytes]) -> Iterator[bytes]:
     held = b""  # the beginning of a line that may become such a field
     for piece in pieces:
         if cut == _NONE and not held and piece.endswith(b"\n") and _ERROR_FIELD not in piece:
-            yield piece  # most pieces of a stream
+            yield piece  # most pieces
             continue
         text = held + piece
         seen = b"\n" + text if cut == _NONE else text
@@ -146,7 +145,7 @@ def _with_error_events(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _with_errors(text: bytes, cut: int) -> tuple[bytes, int]:
-    """Return `text` in this form, and in which line it ends; `cut` is the one in which it begins."""
+    """Return `text` with its error events, and the kind of line in which it ends; `cut` is that in which it begins."""
     lines = []
     for line in text.splitlines(keepends=True):
         if cut == _NONE and line.startswith(_ERROR_FIELD):
@@ -163,12 +162,12 @@ def _with_errors(text: bytes, cut: int) -> tuple[bytes, int]:
 
 
 def _with_error_data(block: bytes) -> bytes:
-    """Give each error event without data an empty line of it: the specification discards it, and it is an error."""
+    """Add an empty data line to each error event without data, which the specification would discard."""
     return block.replace(_BARE_ERROR, _BARE_ERROR[:-1] + b"data:\n\n")
 
 
 def _valid_utf8(block: bytes) -> bytes:
-    """Return `block` with invalid bytes replaced by U+FFFD; a blank line never splits a character."""
+    """Return `block` with invalid bytes replaced by U+FFFD; blocks end in a blank line, so none splits a character."""
     if block.isascii():
         return block
     text = block.decode("utf-8", "replace")
@@ -176,7 +175,7 @@ def _valid_utf8(block: bytes) -> bytes:
 
 
 def _has_small_events(rest: bytearray) -> bool:
-    """Return whether blank lines are so close that no event can be too large, which is quicker than to count lines."""
+    """Return whether blank lines are so close that no event can be too large; this is faster than counting lines."""
     at = 0
     while len(rest) - at > MAX_EVENT_LINES:
         at = rest.rfind(b"\n\n", at, at + MAX_EVENT_LINES) + 1
@@ -186,7 +185,7 @@ def _has_small_events(rest: bytearray) -> bool:
 
 
 def _without_comments(rest: bytearray) -> bytearray:
-    """Return the lines in `rest` but comments, which keep a connection alive, some for hours without a blank line."""
+    """Return `rest` without comments: servers send them to keep the connection alive, some for hours."""
     lines = re.sub(rb"(?<=\n)(?::.*\n)+", b"", b"\n" + rest)
     return bytearray(re.sub(rb"\n:.+\Z", b"\n:", lines)[1:])
 
@@ -203,13 +202,13 @@ def _check_size(rest: bytearray) -> None:
             limit = f"{MAX_EVENT_BYTES // 1024 // 1024} MiB or {MAX_EVENT_LINES} lines, or too large in both"
             raise BrokenError(
                 f"the server sent an event larger than {limit}",
-                "ask another server or model",
+                "use another server or model",
                 again=Again.NEVER,
                 retryable=False,
             )
 
 
-def _is_whole(data: str) -> bool:
+def _is_complete(data: str) -> bool:
     if data.strip() == DONE:
         return True
     try:

@@ -1,4 +1,4 @@
-"""What servers say of their failures, read in every form."""
+"""The errors that servers report are read in every form."""
 
 import json
 from typing import Any
@@ -76,7 +76,7 @@ CHOICE = {"index": 0, "delta": {"content": "hi"}, "finish_reason": None}
         {},
     ],
 )
-def test_an_ordinary_payload_is_no_error(payload: Any) -> None:
+def test_an_ordinary_payload_is_not_an_error(payload: Any) -> None:
     assert error_in(payload) is None
 
 
@@ -102,7 +102,7 @@ def test_a_body_in_any_form_is_read(text: bytes, shown: str) -> None:
     assert str(api_error_in_body(text)).startswith(shown)
 
 
-def test_a_name_without_end_keeps_nobody_busy() -> None:
+def test_only_the_beginning_of_a_long_name_is_searched() -> None:
     api_error = api_error_of({"message": "credit " * 100_000, "code": "expired" * 100_000})
     assert cause_of(api_error) is None
 

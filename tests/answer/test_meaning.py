@@ -1,4 +1,4 @@
-"""What follows from the errors of servers: one meaning, wherever a server reports them."""
+"""What follows from the errors of servers: the same, wherever a server reports them."""
 
 import json
 from typing import Any
@@ -27,7 +27,7 @@ KINDS: dict[Cause, type[SmaiError]] = {
     for name in names.split()
 }
 
-# What each server sends: HTTP status, body, and what that means.
+# The errors of each server: HTTP status, body, and cause.
 SENT: dict[str, tuple[int, Any, Cause]] = {
     "quota": (429, {"error": {"message": "x", "code": "insufficient_quota"}}, Cause.MONEY),
     "quota as type": (429, {"error": {"message": "x", "type": "insufficient_quota"}}, Cause.MONEY),
@@ -241,7 +241,7 @@ SENT: dict[str, tuple[int, Any, Cause]] = {
     "a request with a general name": (500, {"error": {"type": "invalid_request_error", "message": "x"}}, Cause.SERVER),
 }
 
-# Servers that name a prompt that is too long in words only.
+# Servers that report a long prompt only in the text of the message.
 TOO_LONG = (
     "This model's maximum context length is 65536 tokens. However, you requested 70000 tokens",
     "This endpoint's maximum context length is 131072 tokens. However, you requested about 200000 tokens",
@@ -264,7 +264,7 @@ TOO_LONG = (
     "Input is too long for requested model.",
     "prompt is too long: 213462 tokens > 200000 maximum",
 )
-# Servers that speak of a rate limit in the same words.
+# Similar messages about a rate limit.
 TOO_FAST = (
     "Rate limit reached for gpt-4 on tokens per min (TPM): Limit 10000, Used 9000, Requested 2000.",
     "This request would exceed your organization's rate limit of 40,000 input tokens per minute.",
@@ -282,7 +282,7 @@ def refused(http_status: int, payload: Any, **headers: str) -> SmaiError:
 
 
 @pytest.mark.parametrize("case", SENT.values(), ids=SENT.keys())
-def test_an_http_error_means_what_its_words_say(case: tuple[int, Any, Cause]) -> None:
+def test_the_cause_of_an_http_error_is_read_from_its_body(case: tuple[int, Any, Cause]) -> None:
     http_status, payload, cause = case
     error = refused(http_status, payload)
     assert error.cause is cause
@@ -291,7 +291,7 @@ def test_an_http_error_means_what_its_words_say(case: tuple[int, Any, Cause]) ->
 
 
 @pytest.mark.parametrize("words", TOO_LONG)
-def test_a_prompt_that_is_too_long_is_to_be_shortened_in_the_words_of_every_server(words: str) -> None:
+def test_the_message_of_every_server_for_a_long_prompt_is_recognised(words: str) -> None:
     for payload in (
         {"error": {"message": words, "type": "invalid_request_error"}},
         {"object": "error", "message": words},
@@ -301,17 +301,17 @@ def test_a_prompt_that_is_too_long_is_to_be_shortened_in_the_words_of_every_serv
 
 
 @pytest.mark.parametrize("words", TOO_FAST)
-def test_a_rate_limit_on_tokens_is_not_a_prompt_that_is_too_long(words: str) -> None:
+def test_a_rate_limit_on_tokens_is_not_taken_for_a_long_prompt(words: str) -> None:
     assert refused(429, {"error": {"message": words, "type": "rate_limit_error"}}).cause is Cause.RATE_LIMIT
 
 
 @pytest.mark.parametrize("http_status", [408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 529])
-def test_a_status_that_may_pass_is_tried_again_before_an_answer(http_status: int) -> None:
+def test_a_temporary_status_is_retried(http_status: int) -> None:
     assert refused(http_status, {}).again is Again.UNANSWERED
 
 
 @pytest.mark.parametrize("http_status", [501, 505, 519, 526, 530, 599])
-def test_any_other_status_from_500_on_is_busy_and_not_tried_again(http_status: int) -> None:
+def test_any_other_5xx_status_is_busy_and_not_retried(http_status: int) -> None:
     error = refused(http_status, {})
     assert (error.status, error.again, error.retryable) == (6, Again.NEVER, True)
 
@@ -328,7 +328,7 @@ def test_any_other_status_from_500_on_is_busy_and_not_tried_again(http_status: i
         (429, {"error": {"code": "insufficient_quota"}}, "true", Again.NEVER),
     ],
 )
-def test_the_server_s_word_on_retries_counts_but_for_money_and_keys(
+def test_x_should_retry_counts_except_for_money_and_keys(
     http_status: int, payload: Any, should_retry: str, again: Again
 ) -> None:
     error = refused(http_status, payload, x_should_retry=should_retry)
@@ -346,7 +346,7 @@ def test_a_failure_has_the_code_and_the_waits_of_the_server() -> None:
     assert refused(429, {}).code is None
 
 
-# A 403 from a firewall before the API.
+# A 403 from a firewall in front of the API.
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ def test_a_failure_has_the_code_and_the_waits_of_the_server() -> None:
         ),
     ],
 )
-def test_a_403_that_is_a_web_page_is_4_and_does_not_blame_the_key(payload: Any, headers: dict[str, str]) -> None:
+def test_a_403_with_a_web_page_is_status_4_and_does_not_blame_the_key(payload: Any, headers: dict[str, str]) -> None:
     error = refused(403, payload, **headers)
     assert (error.status, error.cause, error.again, error.retryable) == (4, Cause.WEB_PAGE, Again.NEVER, False)
     assert "key" not in str(error)
@@ -380,7 +380,7 @@ def test_a_403_that_is_a_web_page_is_4_and_does_not_blame_the_key(payload: Any, 
         pytest.param(401, "<html>", {"content_type": "text/html"}, id="401"),
     ],
 )
-def test_any_other_403_is_5(http_status: int, payload: Any, headers: dict[str, str]) -> None:
+def test_any_other_403_is_status_5(http_status: int, payload: Any, headers: dict[str, str]) -> None:
     assert refused(http_status, payload, **headers).status == 5
 
 
@@ -446,7 +446,7 @@ def in_200(payload: Any, *, in_stream: bool = False, has_text: bool = False) -> 
 
 @pytest.mark.parametrize("in_stream", [True, False])
 @pytest.mark.parametrize("case", KNOWN.values(), ids=KNOWN.keys())
-def test_an_error_in_a_200_before_any_text_is_what_it_would_be_as_an_http_error(
+def test_an_error_in_a_200_before_any_text_means_the_same_as_an_http_error(
     case: tuple[Any, Cause], in_stream: bool
 ) -> None:
     payload, cause = case
@@ -467,14 +467,14 @@ def test_an_error_after_text_is_a_broken_answer_with_the_hint_of_its_meaning(cas
 
 
 @pytest.mark.parametrize("payload", UNKNOWN.values(), ids=UNKNOWN.keys())
-def test_an_error_that_says_nothing_known_is_8_and_may_pass(payload: Any) -> None:
+def test_an_unknown_error_is_status_8_and_retryable(payload: Any) -> None:
     for in_stream, has_text in ((True, True), (True, False), (False, False)):
         error = in_200(payload, in_stream=in_stream, has_text=has_text)
         assert (error.status, error.cause, error.hint) == (8, None, "try again later")
         assert (error.again, error.retryable) == (Again.HELD_BACK, True)
 
 
-def test_an_error_in_a_200_says_how_long_to_wait_as_an_http_error_does() -> None:
+def test_an_error_in_a_200_says_how_long_to_wait() -> None:
     details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "45.5s"}]
     payload = {"error": {"code": 429, "message": "x", "details": details}}
     assert in_200(payload, in_stream=True).wait_s == in_200(payload).wait_s == refused(429, [payload]).wait_s == 45.5

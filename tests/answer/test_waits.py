@@ -38,7 +38,7 @@ def test_retry_after_in_every_form(headers: dict[str, str], seconds: float | Non
     assert retry_after_s(headers) == seconds
 
 
-def test_retry_after_as_a_date_to_come() -> None:
+def test_retry_after_as_a_future_date() -> None:
     seconds = retry_after_s({"retry-after": formatdate(time.time() + 100, usegmt=True)})
     assert seconds is not None
     assert 90 < seconds <= 100
@@ -67,7 +67,7 @@ def test_a_date_without_a_zone_is_in_utc(monkeypatch: pytest.MonkeyPatch, zone: 
         ({"x-should-retry": "perhaps"}, None),
     ],
 )
-def test_the_server_s_word_on_retries(headers: dict[str, str], said: bool | None) -> None:
+def test_x_should_retry_is_read(headers: dict[str, str], said: bool | None) -> None:
     assert should_retry(headers) is said
 
 
@@ -93,7 +93,7 @@ def test_the_server_s_word_on_retries(headers: dict[str, str], said: bool | None
         ({"remaining": "0", "reset": "4"}, 4.0),
     ],
 )
-def test_a_limit_that_is_used_up_is_full_again_after(headers: dict[str, str], seconds: float | None) -> None:
+def test_the_reset_of_an_exhausted_limit_is_read(headers: dict[str, str], seconds: float | None) -> None:
     named = {f"x-ratelimit-{name}": value for name, value in headers.items()}
     assert reset_s(named) == seconds
     assert reset_s({f"llm_provider-{name}": value for name, value in named.items()}) == seconds

@@ -62,7 +62,7 @@ def stream(*deltas: Json, usage: Json | None = None, top: Json | None = None, **
     return b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in events) + b"data: [DONE]\n\n"
 
 
-def message_of(result: Json) -> Json:
+def parse_message(result: Json) -> Json:
     found: Json = result["response"]["body"]["choices"][0]["message"]
     return found
 
@@ -78,7 +78,7 @@ def test_the_openai_package_accepts_the_body_of_every_server(body: bytes, dialec
     flat, openai = (result_of(body, form, dialect) for form in (FLAT, OPENAI))
     assert (flat["exit_status"], flat["error"]) == (openai["exit_status"], openai["error"] and flat["error"])
     if openai["response"]:
-        assert (message_of(openai)["content"] or "") == flat["text"]
+        assert (parse_message(openai)["content"] or "") == flat["text"]
 
 
 def test_usage_is_as_the_server_sent_it() -> None:
@@ -108,7 +108,7 @@ def test_log_probabilities_of_all_events_are_there() -> None:
 def test_the_text_of_the_reasoning_is_there(name: str) -> None:
     body = stream({name: "I think"}, {name: " so."}, {"content": "Tea"}, usage=USAGE)
     assert result_of(body, FLAT)["reasoning"] == "I think so."
-    assert message_of(result_of(body, OPENAI))[name] == "I think so."
+    assert parse_message(result_of(body, OPENAI))[name] == "I think so."
 
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
@@ -173,7 +173,7 @@ def test_annotations_images_and_audio_are_there() -> None:
     wanted = {"annotations": [cited, cited], "images": [image, image], "audio": audio}
     flat = result_of(stream(*deltas), FLAT)
     assert {name: flat[name] for name in wanted} == wanted
-    message = message_of(result_of(stream(*deltas), OPENAI))
+    message = parse_message(result_of(stream(*deltas), OPENAI))
     assert {name: message[name] for name in wanted} == wanted
 
 
@@ -201,14 +201,14 @@ def test_a_long_refusal_is_there_in_full() -> None:
     words = ["I will not. " * 100, "Never. " * 100]
     body = stream(*({"refusal": word} for word in words))
     assert result_of(body, FLAT)["refusal"] == "".join(words)
-    assert message_of(result_of(body, OPENAI))["refusal"] == "".join(words)
+    assert parse_message(result_of(body, OPENAI))["refusal"] == "".join(words)
 
 
 def test_what_came_of_an_answer_without_text_is_there() -> None:
     body = stream({"reasoning_content": "I think"})[: -len(b"data: [DONE]\n\n")].replace(b'"stop"', b'"length"')
     assert result_of(body, FLAT)["reasoning"] == "I think"
     result = result_of(body, OPENAI)
-    assert (result["error"]["code"], message_of(result)["reasoning_content"]) == ("length", "I think")
+    assert (result["error"]["code"], parse_message(result)["reasoning_content"]) == ("length", "I think")
 
 
 def test_an_answer_in_one_piece_has_the_same() -> None:
@@ -252,7 +252,7 @@ def test_a_response_of_the_responses_api_is_there_in_the_words_of_the_chat_api()
         assert flat["usage"].items() >= {**response["usage"], "prompt_tokens": 3, "completion_tokens": 4}.items()  # type: ignore[dict-item]
         found = openai["response"]["body"]
         assert (found["id"], found["created"], found["usage"]["completion_tokens"]) == ("resp_1", 5, 4)
-        assert message_of(openai)["reasoning_content"] == "I think"
+        assert parse_message(openai)["reasoning_content"] == "I think"
 
 
 # A member of another form than in OpenAI's API is kept under another name.
@@ -283,7 +283,7 @@ def test_whatever_a_server_sends_the_openai_package_accepts_the_body(
 
 @pytest.mark.parametrize("name", ["annotations", "audio"])
 def test_a_member_of_another_form_is_there_under_another_name(name: str) -> None:
-    message = message_of(result_of(stream({"content": "Tea", name: [{"type": "file"}]}), OPENAI))
+    message = parse_message(result_of(stream({"content": "Tea", name: [{"type": "file"}]}), OPENAI))
     assert (message.get(name), message[f"server_{name}"]) == (None, [{"type": "file"}])
 
 

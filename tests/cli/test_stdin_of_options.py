@@ -154,7 +154,7 @@ def test_a_key_is_not_typed_where_it_would_be_seen(smai: Smai, server: Server) -
     leader, follower = os.openpty()
     with os.fdopen(leader, "wb", buffering=0), os.fdopen(follower, "rb", buffering=0) as terminal:
         result = smai("ask", "--base-url", mock.url, "--key-file", "-", "hi", stdin=terminal)
-    assert_refused(result, mock, "the key would be seen on the terminal")
+    assert_refused(result, mock, "the key would be visible on the terminal")
 
 
 def test_a_key_on_stdin_is_not_read_for_a_look_and_a_command_says_that_it_lacks_it(smai: Smai) -> None:

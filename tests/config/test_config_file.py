@@ -66,7 +66,7 @@ def test_every_key_of_the_file_reaches_the_request(smai: Smai, server: Server, c
     assert mock.received[-1].json["messages"][0] == {"role": "system", "content": "terse"}
 
 
-def test_the_clocks_of_the_file_run(smai: Smai, server: Server, config: Config) -> None:
+def test_the_time_limits_of_the_file_apply(smai: Smai, server: Server, config: Config) -> None:
     config(f'base_url = "{server(stall_after=1).url}"\nidle_timeout = 1\n')
     result = smai("ask", "hi")
     assert (result.status, "nothing came for 1 s" in result.stderr) == (7, True)
@@ -115,16 +115,14 @@ def test_a_mistake_in_the_file_is_one_line_with_its_place(smai: Smai, config: Co
     assert smai("ask", "--help").status == 0
 
 
-def test_a_profile_that_does_not_exist_is_an_error_that_says_how_to_list_those_that_do(
-    smai: Smai, config: Config
-) -> None:
-    message = 'smai: there is no profile x; "smai config --profiles" lists the profiles\n'
+def test_an_unknown_profile_is_an_error_that_says_how_to_list_profiles(smai: Smai, config: Config) -> None:
+    message = 'smai: no such profile: x; "smai config --profiles" lists the profiles\n'
     assert smai("ask", "-p", "x", "hi") == (2, b"", message)
     config("[profile.work]\n[profile.home]\n")
     assert smai("ask", "-p", "x", "hi") == (2, b"", message)
 
 
-def test_a_folder_that_is_not_absolute_is_ignored_and_no_home_is_no_configuration(smai: Smai, config: Config) -> None:
+def test_a_relative_folder_is_ignored_and_without_a_home_there_is_no_configuration(smai: Smai, config: Config) -> None:
     config("nonsense")
     assert smai("config").status == 2
     assert smai("config", env={"XDG_CONFIG_HOME": "/nowhere"}).status == 0
@@ -132,7 +130,7 @@ def test_a_folder_that_is_not_absolute_is_ignored_and_no_home_is_no_configuratio
     assert smai("config", env={"HOME": ""}).status == 0
 
 
-def test_a_file_that_cannot_be_read_is_told(smai: Smai, config: Config) -> None:
+def test_an_unreadable_file_is_reported(smai: Smai, config: Config) -> None:
     path = config("")
     path.write_bytes(b"model = '\xff'\n")
     assert "is not UTF-8" in smai("ask", "hi").stderr
@@ -179,7 +177,7 @@ def test_a_byte_order_mark_in_the_file_is_passed_over(smai: Smai, config: Config
     assert b'model = "x"' in smai("config").stdout
 
 
-def test_a_home_that_is_not_absolute_is_none(smai: Smai, environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_relative_home_is_ignored(smai: Smai, environment: dict[str, str], tmp_path: Path) -> None:
     assert smai("config", "--path", env={"HOME": "relative"}).status == 2
     script = 'cd "$0" && HOME=. && smai login --no-check; smai models --mock; smai config'
     done = subprocess.run(
@@ -198,7 +196,7 @@ def test_a_home_that_is_not_absolute_is_none(smai: Smai, environment: dict[str, 
     )
 
 
-def test_no_value_and_no_path_steers_the_terminal_that_config_prints_on(smai: Smai, tmp_path: Path) -> None:
+def test_config_escapes_control_characters(smai: Smai, tmp_path: Path) -> None:
     folder = tmp_path / "a\x1b[2J\u202e\n"
     path = folder / "smai" / "config.toml"
     path.parent.mkdir(parents=True)
@@ -212,14 +210,14 @@ def test_no_value_and_no_path_steers_the_terminal_that_config_prints_on(smai: Sm
     assert smai("config", "--path", env=env).stdout == os.fsencode(f"{path}\n")
 
 
-def test_config_comments_a_base_url_out_whose_query_it_does_not_show(smai: Smai) -> None:
+def test_config_comments_out_a_base_url_with_a_hidden_query(smai: Smai) -> None:
     result = smai("config", env={"SMAI_BASE_URL": "https://me:hush1@x.example/v1?code=hush2"})
     assert "hush" not in result.stdout.decode() + result.stderr
     assert '# base_url = "https://x.example/v1?code=..."' in result.stdout.decode()
     assert "base_url" not in tomllib.loads(result.stdout.decode())
 
 
-def test_a_broken_file_is_in_the_way_of_nothing_that_needs_none(smai: Smai, config: Config) -> None:
+def test_a_broken_file_does_not_affect_commands_without_configuration(smai: Smai, config: Config) -> None:
     path = config("modle = 1\n")
     assert smai("config", "--path") == (0, f"{path}\n".encode(), "")
     assert smai("config", "--path", "-p", "x").status == 0
@@ -233,11 +231,11 @@ def test_a_broken_file_is_in_the_way_of_nothing_that_needs_none(smai: Smai, conf
     assert smai("models", "--mock", "--json").stdout
 
 
-def test_in_a_home_that_nobody_may_enter_there_is_no_file_and_one_line_says_so(
+def test_an_inaccessible_home_counts_as_no_file_with_a_notice(
     server: Server, environment: dict[str, str], config: Config
 ) -> None:
     path = config('model = "mine"\n')
-    # Modes do not count for root, unless it gives up what makes it so.
+    # Root ignores modes, unless it drops its capabilities.
     user = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
     if user and not shutil.which("setpriv"):
         pytest.skip("root may enter every home")
@@ -251,19 +249,19 @@ def test_in_a_home_that_nobody_may_enter_there_is_no_file_and_one_line_says_so(
 
     ask = ("ask", "--base-url", server().url, "hi")
     warning = f"smai: {path}: Permission denied; going on without a configuration file\n"
-    unknown = 'smai: there is no profile mine; "smai config --profiles" lists the profiles\n'
+    unknown = 'smai: no such profile: mine; "smai config --profiles" lists the profiles\n'
     path.parents[1].chmod(0)
     assert run(*ask) == run("config") == run("models", "--mock") == (0, warning)
     assert run("config", "--path") == (0, "")
     assert run("logout") == (0, "smai: there was no key\n")
     assert run(*ask, "-p", "mine") == (2, unknown)
-    # A file that is there may say which server the prompt is for.
+    # A file that exists may say which server the prompt is for.
     path.parents[1].chmod(0o755)
     path.chmod(0)
     assert run(*ask) == (2, f"smai: {path}: Permission denied; check the configuration file\n")
 
 
-def test_config_names_the_path_also_where_no_file_is(smai: Smai, environment: dict[str, str]) -> None:
+def test_config_shows_the_path_even_without_a_file(smai: Smai, environment: dict[str, str]) -> None:
     assert smai("config", "--path").stdout.decode() == f"{environment['HOME']}/.config/smai/config.toml\n"
     assert smai("config", "--path", env={"XDG_CONFIG_HOME": "/x"}).stdout == b"/x/smai/config.toml\n"
     assert smai("config", "--path", env={"HOME": ""}).status == 2
@@ -301,7 +299,7 @@ def test_the_key_of_the_environment_does_not_go_to_a_configured_server(
     assert sent(mock) == f"Bearer {KEY}"
 
 
-def test_a_key_command_runs_without_a_shell_and_its_first_line_counts(
+def test_a_key_command_runs_without_a_shell_and_its_first_line_is_the_key(
     smai: Smai, server: Server, config: Config, tmp_path: Path
 ) -> None:
     mock = server()
@@ -317,7 +315,7 @@ def test_a_key_command_runs_without_a_shell_and_its_first_line_counts(
 
 
 @pytest.mark.parametrize("command", ["~/bin/get ~/keys/one", ["~/bin/get", "~/keys/one"], "sh ~/bin/get ~/keys/one"])
-def test_the_home_in_a_key_command_is_found_without_a_shell(
+def test_a_tilde_in_a_key_command_is_expanded(
     smai: Smai, server: Server, config: Config, environment: dict[str, str], command: str | list[str]
 ) -> None:
     home = Path(environment["HOME"]).rename(Path(environment["HOME"]).with_name("a home"))
@@ -359,7 +357,7 @@ def test_a_key_command_that_fails_is_status_2_before_any_request(
     assert result.stderr.count("\n") == 1
 
 
-def test_login_checks_the_key_and_keeps_it_for_its_origin(
+def test_login_checks_the_key_and_stores_it_for_its_origin(
     smai: Smai, server: Server, environment: dict[str, str]
 ) -> None:
     mock, other = server(require_key=KEY), server()
@@ -382,7 +380,7 @@ def test_login_checks_the_key_and_keeps_it_for_its_origin(
     assert smai("ask", "hi", env=home).status == 5
 
 
-def test_login_keeps_nothing_that_the_server_refuses_unless_told_not_to_ask(
+def test_login_does_not_store_a_refused_key_unless_it_is_unchecked(
     smai: Smai, server: Server, environment: dict[str, str]
 ) -> None:
     mock = server(require_key="sk-another")
@@ -427,7 +425,7 @@ def test_login_without_a_usable_key_or_place_is_status_2(
     assert KEY not in result.stderr
 
 
-def test_a_broken_file_of_keys_is_told_and_a_full_or_read_only_home_is_status_11(
+def test_a_broken_file_of_keys_is_reported_and_a_full_or_read_only_home_is_status_11(
     smai: Smai, environment: dict[str, str]
 ) -> None:
     folder = Path(environment["HOME"]) / ".config"
@@ -470,13 +468,13 @@ def test_on_a_terminal_the_key_is_asked_for_without_echo(server: Server, environ
     assert b"is kept in" in shown
 
 
-def test_ctrl_c_while_the_key_is_asked_for_dies_by_the_signal(environment: dict[str, str]) -> None:
+def test_ctrl_c_at_the_key_prompt_dies_by_the_signal(environment: dict[str, str]) -> None:
     status, _ = on_a_terminal(["login", "--no-check"], environment, b"half\x03")
     assert status == -2
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
-def test_a_signal_ends_a_login_with_the_echo_back(environment: dict[str, str], signum: signal.Signals) -> None:
+def test_a_signal_ends_a_login_and_restores_the_echo(environment: dict[str, str], signum: signal.Signals) -> None:
     status, echoes = hit_while_asked([], environment, signum)
     assert (status, echoes) == (-signum, True)
 
@@ -504,7 +502,7 @@ def hit_while_asked(
         return status, bool(termios.tcgetattr(screen.slave)[3] & termios.ECHO)
 
 
-def test_max_time_ends_the_wait_for_a_key_on_a_terminal_with_its_echo_back(environment: dict[str, str]) -> None:
+def test_max_time_ends_the_key_prompt_and_restores_the_echo(environment: dict[str, str]) -> None:
     script = '"$0" login --no-check --max-time 1; echo "status $?"; stty -a'
     pid, master = pty.fork()
     if pid == 0:
@@ -520,7 +518,7 @@ def test_max_time_ends_the_wait_for_a_key_on_a_terminal_with_its_echo_back(envir
     assert b" echo " in shown.split(b"status 7")[1]
 
 
-def test_in_cron_nothing_asks_for_a_key(environment: dict[str, str]) -> None:
+def test_without_a_terminal_a_missing_key_is_status_2(environment: dict[str, str]) -> None:
     lean = {"PATH": environment["PATH"]}
     for arguments in (["login"], ["ask", "hi"]):
         done = subprocess.run(
@@ -531,7 +529,7 @@ def test_in_cron_nothing_asks_for_a_key(environment: dict[str, str]) -> None:
     assert all(word in done.stderr for word in ("SMAI_API_KEY", "smai login"))
 
 
-def test_a_key_beside_a_foreign_server_is_passed_over_for_the_default_one(tmp_path: Path) -> None:
+def test_a_key_at_the_top_of_the_file_is_only_for_the_default_server(tmp_path: Path) -> None:
     folder = tmp_path / "smai"
     folder.mkdir()
     (folder / "config.toml").write_text('key_command = "echo sk"\n[profile.p]\nbase_url = "https://x.example/v1"\n')
@@ -552,7 +550,7 @@ def test_without_a_file_nothing_is_set() -> None:
         find_endpoint(None, None, {})
 
 
-def test_login_tries_again_as_often_as_it_may(smai: Smai, server: Server) -> None:
+def test_login_retries(smai: Smai, server: Server) -> None:
     mock = server(status=503, fail_first=1, retry_after="0")
     result = smai("login", "--base-url", mock.url, "--retries", "1", stdin=KEY.encode())
     assert (result.status, len(mock.received)) == (0, 2)

@@ -32,13 +32,13 @@ from smai_cli.errors import UsageError
         ("https://x.example/responses/v1", "https://x.example/responses/v1/chat/completions"),
     ],
 )
-def test_the_path_goes_below_the_base_url_once(base_url: str, url: str) -> None:
+def test_the_path_is_appended_to_the_base_url_once(base_url: str, url: str) -> None:
     endpoint = find_endpoint(base_url, None, {"SMAI_API_KEY": "sk-1"})
     assert endpoint.url("/chat/completions") == url
 
 
 @pytest.mark.parametrize("end", ["/chat/completions", "/responses/"])
-def test_the_whole_url_of_a_request_is_taken_for_a_base_url_wherever_it_stands(
+def test_the_url_of_a_request_is_accepted_as_a_base_url_everywhere(
     smai: Smai, server: Server, config: Config, end: str
 ) -> None:
     mock = server()
@@ -102,7 +102,7 @@ def test_a_key_may_go_over_plain_http_to_this_machine(host: str) -> None:
         "smai.localhost",
     ],
 )
-def test_and_to_no_other(host: str) -> None:
+def test_a_key_may_not_go_over_plain_http_to_another_machine(host: str) -> None:
     with pytest.raises(UsageError, match="never goes over plain http"):
         find_endpoint(None, None, {"SMAI_API_KEY": "sk-1", "SMAI_BASE_URL": f"http://{host}/v1"})
 
@@ -133,13 +133,13 @@ def test_a_url_is_shown_without_what_may_be_a_secret_in_it(url: str, shown: str)
     assert shown_url(url) == shown
 
 
-def test_the_values_of_a_query_are_kept_out_of_messages_as_they_are_and_decoded() -> None:
+def test_the_values_of_a_query_are_hidden_encoded_and_decoded() -> None:
     secrets = Endpoint("https://h/v1?key=se%2Fcret+words&api-version=2024-10-21", Secret("sk-12345678")).secrets
     text = "a se%2Fcret+words b se/cret words c sk-12345678 d 2024-10-21 e se%2Fcret"
     assert secrets.hidden_in(text) == "a ... b ... c ... d 2024-10-21 e ..."
 
 
-def test_a_short_key_is_hidden_behind_bearer_and_where_it_stands_alone_and_is_no_word() -> None:
+def test_a_short_key_is_hidden_after_bearer_and_as_a_separate_word_with_digits() -> None:
     assert Secret("ollama").hidden_in("ollama said: Bearer ollama, bearer  ollama") == (
         "ollama said: Bearer ..., bearer  ..."
     )
@@ -147,12 +147,12 @@ def test_a_short_key_is_hidden_behind_bearer_and_where_it_stands_alone_and_is_no
     assert Secret("(.*)1").hidden_in("Bearer (.*)1 is no pattern") == "Bearer ... is no pattern"
 
 
-def test_a_secret_shows_in_no_form() -> None:
+def test_a_secret_has_no_visible_form() -> None:
     endpoint = Endpoint("https://x", Secret("sk-1"))
     assert "sk-1" not in f"{endpoint} {endpoint!r} {endpoint.key} {[endpoint.key]}"
 
 
-def test_a_host_that_no_name_server_can_know_is_told_as_such(smai: Smai) -> None:
+def test_an_invalid_host_name_is_reported(smai: Smai) -> None:
     for env in (
         {"SMAI_BASE_URL": "https://\u24a6.example/v1"},
         {"SMAI_BASE_URL": "https://smai.example/v1", "HTTPS_PROXY": "http://\u24a6.example"},

@@ -1,4 +1,4 @@
-"""Servers behind gateways: headers of the user's own, a key in another header, and a key over plain http."""
+"""Servers with gateways: extra headers, a key in another header, and a key over plain http."""
 
 import json
 import os
@@ -42,11 +42,11 @@ def private(path: Path, text: str) -> Path:
     return path
 
 
-# What the documentation of each says.
+# The requests in the documentation of each server.
 
 
-class Documented(NamedTuple):
-    """A request as its documentation has it for curl, and the profile that asks so; HOST stands for the server's."""
+class DocumentedRequest(NamedTuple):
+    """A curl request from the documentation, and the profile that sends the same; HOST is the server's host."""
 
     place: str
     headers: tuple[str, ...]
@@ -86,35 +86,35 @@ headers = {{ Helicone-Auth = "Bearer {SECRET}" }}
 """
 DOCUMENTED = {
     # learn.microsoft.com/azure/ai-foundry/openai/reference, and its v1 preview.
-    "Azure": Documented("/openai/v1/chat/completions", (f"api-key: {KEY}",), AZURE),
-    "Azure, a deployment": Documented(
+    "Azure": DocumentedRequest("/openai/v1/chat/completions", (f"api-key: {KEY}",), AZURE),
+    "Azure, a deployment": DocumentedRequest(
         "/openai/deployments/my-gpt/chat/completions?api-version=2024-10-21", (f"api-key: {KEY}",), AZURE_DEPLOYMENT
     ),
     # portkey.ai/docs/api-reference/inference-api/headers
-    "Portkey": Documented(
+    "Portkey": DocumentedRequest(
         "/v1/chat/completions", (f"x-portkey-api-key: {SECRET}", "x-portkey-provider: @openai-prod"), PORTKEY
     ),
     # openrouter.ai/docs/api-reference/overview
-    "OpenRouter": Documented(
+    "OpenRouter": DocumentedRequest(
         "/api/v1/chat/completions",
         (f"Authorization: Bearer {KEY}", "HTTP-Referer: https://app.example", "X-Title: My App"),
         OPENROUTER,
     ),
     # developers.cloudflare.com/ai-gateway/configuration/authentication
-    "Cloudflare AI Gateway": Documented(
+    "Cloudflare AI Gateway": DocumentedRequest(
         "/v1/account/gateway/compat/chat/completions",
         (f"Authorization: Bearer {KEY}", f"cf-aig-authorization: Bearer {SECRET}"),
         CLOUDFLARE,
     ),
     # docs.helicone.ai/getting-started/integration-method/gateway
-    "Helicone": Documented(
+    "Helicone": DocumentedRequest(
         "/v1/chat/completions", (f"Authorization: Bearer {KEY}", f"Helicone-Auth: Bearer {SECRET}"), HELICONE
     ),
 }
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)
-def test_the_request_has_the_headers_that_the_documentation_of_the_server_has(
+def test_the_request_has_the_documented_headers_of_the_server(
     serve: Serve, ask: Ask, config: Config, name: str
 ) -> None:
     documented, server = DOCUMENTED[name], serve(*ANSWER)
@@ -138,7 +138,7 @@ def test_the_request_has_the_headers_that_the_documentation_of_the_server_has(
 
 
 @pytest.mark.parametrize("command", ["models", "doctor", "login"])
-def test_every_command_that_asks_sends_them(serve: Serve, smai: Smai, config: Config, command: str) -> None:
+def test_every_command_with_requests_sends_them(serve: Serve, smai: Smai, config: Config, command: str) -> None:
     server = serve(LIST)
     config(f'base_url = "{server.url}"\nkey_header = "api-key"\nheaders = {{X-Team = "{SECRET}"}}\n')
     result = smai(command, "-H", "X-Typed: 1", stdin=KEY.encode(), env={"SMAI_BASE_URL": server.url})
@@ -150,10 +150,10 @@ def test_every_command_that_asks_sends_them(serve: Serve, smai: Smai, config: Co
     assert SECRET not in result.stdout.decode() + result.stderr
 
 
-# Which headers go.
+# Which headers are sent.
 
 
-def test_what_is_typed_goes_before_what_is_configured_whatever_the_case(
+def test_typed_headers_override_configured_ones_ignoring_case(
     serve: Serve, ask: Ask, config: Config, tmp_path: Path
 ) -> None:
     server = serve(*ANSWER)
@@ -166,7 +166,7 @@ def test_what_is_typed_goes_before_what_is_configured_whatever_the_case(
     assert server.requests[0].head.lower().count(b"x-a:") == 1
 
 
-def test_headers_come_through_a_pipe(serve: Serve, start: Start) -> None:
+def test_headers_are_read_from_a_pipe(serve: Serve, start: Start) -> None:
     server = serve(*ANSWER)
     line = f"smai ask --base-url {server.url} -n -H @<(echo 'X-Key: {SECRET}') hi"
     assert start(None, command=["bash", "-c", line]).end().status == 0
@@ -197,9 +197,7 @@ def test_a_header_of_a_profile_goes_to_no_other_origin(serve: Serve, ask: Ask, c
         ("https://api.smai.ai/v1", []),
     ],
 )
-def test_headers_belong_to_the_origin_of_the_base_url_beside_them(
-    tmp_path: Path, base_url: str | None, names: list[str]
-) -> None:
+def test_headers_belong_to_the_base_url_in_their_table(tmp_path: Path, base_url: str | None, names: list[str]) -> None:
     (tmp_path / "smai").mkdir()
     (tmp_path / "smai" / "config.toml").write_text(
         'base_url = "https://top.example/v1"\nheaders = {X-Top = "1"}\n'
@@ -210,14 +208,14 @@ def test_headers_belong_to_the_origin_of_the_base_url_beside_them(
     assert [header.name for header in endpoint.headers] == names
 
 
-def test_a_redirect_takes_no_header_along(serve: Serve, ask: Ask) -> None:
+def test_headers_do_not_follow_a_redirect(serve: Serve, ask: Ask) -> None:
     other = serve(*ANSWER)
     server = serve(http("307 Temporary Redirect", b"", f"Location: {other.url}/chat/completions"))
     assert ask(None, "--base-url", server.url, "-H", f"X-Key: {SECRET}").status == 4
     assert other.connections == 0
 
 
-def test_a_proxy_hears_of_no_header_and_no_key_in_its_connect(serve: Serve, ask: Ask, config: Config) -> None:
+def test_a_connect_to_a_proxy_has_neither_headers_nor_key(serve: Serve, ask: Ask, config: Config) -> None:
     proxy = serve(http("407 Proxy Authentication Required"), reads=lambda peer: Request(peer.recv(65536), b"", 0))
     config(f'base_url = "https://x.invalid/v1"\nkey_header = "api-key"\nkey_command = "echo {KEY}"\n')
     env = {"https_proxy": host(proxy)}
@@ -228,7 +226,7 @@ def test_a_proxy_hears_of_no_header_and_no_key_in_its_connect(serve: Serve, ask:
     assert KEY.encode() not in head
 
 
-# What nobody sees.
+# Values that are not shown.
 
 
 def test_the_value_of_a_header_is_in_no_output(
@@ -248,17 +246,17 @@ def test_the_value_of_a_header_is_in_no_output(
     seen += [smai("ask", look, *options, "hi") for look in ("--dry-run", "--curl")]
     seen.append(smai("config", "-p", "p"))
     assert [result.status for result in seen] == [5, 5, 5, 0, 4, 4, 0, 0, 0]
-    told = "".join(result.stdout.decode() + result.stderr for result in seen)
-    assert SECRET not in told
-    assert "bad token ... and ... and ..." in told
-    assert all(name in told for name in ("X-File", "X-Typed", "X-Profile"))
+    output = "".join(result.stdout.decode() + result.stderr for result in seen)
+    assert SECRET not in output
+    assert "bad token ... and ... and ..." in output
+    assert all(name in output for name in ("X-File", "X-Typed", "X-Profile"))
     assert SECRET not in tape.read_text()
     assert f"3rd-{SECRET}" in answers.requests[0].head.decode()
     kept = [path for path in Path(environment["HOME"]).rglob("*") if path.is_file() and path.name != "config.toml"]
     assert not [path for path in kept if SECRET in path.read_text()]
 
 
-def test_ps_shows_no_value_of_a_file_and_of_a_profile(
+def test_ps_does_not_show_headers_from_a_file_or_a_profile(
     serve: Serve, start: Start, config: Config, tmp_path: Path
 ) -> None:
     seen = threading.Event()
@@ -286,14 +284,16 @@ def test_ps_shows_no_value_of_a_file_and_of_a_profile(
         ("My Application", "the application of My Application", "the application of ..."),
     ],
 )
-def test_what_a_server_repeats_of_a_header_is_hidden_and_other_words_are_not(value: str, said: str, shown: str) -> None:
+def test_parts_of_a_header_that_a_server_repeats_are_hidden_and_other_words_are_not(
+    value: str, said: str, shown: str
+) -> None:
     headers = typed_headers([f"X-A: {value}"], Deadline())
     settings = find_settings({}, None)
     assert keyless_endpoint("https://x.example", settings, headers).secrets.hidden_in(said) == shown
     assert value not in repr(headers)
 
 
-def test_the_curl_command_reads_headers_from_where_they_are_and_sends_the_same(
+def test_the_curl_command_reads_headers_from_their_source_and_sends_the_same(
     serve: Serve, smai: Smai, config: Config, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     server = serve(*ANSWER)
@@ -319,7 +319,7 @@ def test_the_curl_command_reads_headers_from_where_they_are_and_sends_the_same(
     assert {name: value for name, value in ours.items() if name not in own} == theirs
 
 
-def test_a_look_names_where_each_header_is(smai: Smai, config: Config, tmp_path: Path) -> None:
+def test_a_preview_names_the_source_of_each_header(smai: Smai, config: Config, tmp_path: Path) -> None:
     path = config('base_url = "https://x.example/v1"\n\nheaders = {X-Profile = "1"}\n')
     file = private(tmp_path / "h", "\nX-File: 1\n")
     shown = json.loads(smai("ask", "--dry-run", "-H", f"@{file}", "-H", "accept-Language: de", "hi").stdout)["headers"]
@@ -343,19 +343,19 @@ def test_config_shows_the_names_of_headers_and_stays_a_configuration_file(smai: 
     assert smai("config").status == 0
 
 
-# What cannot be one.
+# Invalid headers.
 
 
 @pytest.mark.parametrize(
     ("header", "words"),
     [
-        ("authorization: Bearer x", "-H: the header authorization is smai's own; give the key"),
-        ("Host: x", "the header Host is smai's own"),
-        ("Content-Length: 1", "smai's own"),
-        ("Transfer-Encoding: chunked", "smai's own"),
-        ("Content-Type: text/plain", "smai's own"),
-        ("Accept: */*", "smai's own"),
-        ("Connection: close", "smai's own"),
+        ("authorization: Bearer x", "-H: smai sets the header authorization itself; give the key"),
+        ("Host: x", "smai sets the header Host itself"),
+        ("Content-Length: 1", "itself; leave it out"),
+        ("Transfer-Encoding: chunked", "itself; leave it out"),
+        ("Content-Type: text/plain", "itself; leave it out"),
+        ("Accept: */*", "itself; leave it out"),
+        ("Connection: close", "itself; leave it out"),
         ("Proxy-Authorization: x", "put user and password into HTTPS_PROXY"),
         ("hush-hush", "-H: a header without a colon"),
         ("hush hush: x", "is not a header name"),
@@ -370,7 +370,7 @@ def test_config_shows_the_names_of_headers_and_stays_a_configuration_file(smai: 
         ("@-", "-H @- needs a file name"),
     ],
 )
-def test_what_is_no_header_to_send_is_one_line_that_shows_nothing_of_it(header: str, words: str) -> None:
+def test_an_invalid_header_is_one_line_that_does_not_show_it(header: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         typed_headers([header], Deadline())
     assert words in str(caught.value)
@@ -386,15 +386,15 @@ def test_a_header_given_twice_is_refused() -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["-H", "Authorization: hush"], "the header Authorization is smai's own"),
+        (["-H", "Authorization: hush"], "smai sets the header Authorization itself"),
         (["--mock", "-H", "X-A: hush"], "--mock and --header cannot be combined"),
         (["--base-url", "http://192.0.2.1/v1", "-H", "X-A: hush"], "a header of -H never goes over plain http to"),
     ],
 )
 @pytest.mark.parametrize("command", [("ask", "hi"), ("ask", "hi", "--curl"), ("models",)])
-def test_a_header_that_cannot_be_sent_is_2(smai: Smai, command: tuple[str], flags: list[str], words: str) -> None:
+def test_an_invalid_header_is_status_2(smai: Smai, command: tuple[str], flags: list[str], words: str) -> None:
     if "--curl" in command and "--mock" in flags:
-        return  # a rehearsal can be looked at
+        return  # a preview works with --mock
     result = smai(*command, *flags)
     assert (result.status, result.stdout, result.stderr.count("\n")) == (2, b"", 1)
     assert words in result.stderr
@@ -410,12 +410,10 @@ def test_a_header_that_cannot_be_sent_is_2(smai: Smai, command: tuple[str], flag
         ("X-A: 1\n X-B: hush\n", ":2: the text before the colon is not a header name"),
         ("X-A: a\rhush\n", ":1: the value of the header X-A contains a line end"),
         ("X-A: 1\nX-a: hush\n", ":2: the header X-a is given twice"),
-        ("Host: hush\n", ":1: the header Host is smai's own"),
+        ("Host: hush\n", ":1: smai sets the header Host itself"),
     ],
 )
-def test_a_file_of_headers_that_cannot_be_used_is_told_with_its_line(
-    tmp_path: Path, text: str | None, words: str
-) -> None:
+def test_an_invalid_file_of_headers_is_reported_with_its_line(tmp_path: Path, text: str | None, words: str) -> None:
     path = tmp_path / "h"
     if text is not None:
         private(path, text)
@@ -439,7 +437,7 @@ def test_max_time_ends_the_wait_for_a_pipe_of_headers(smai: Smai, tmp_path: Path
     assert result.status == 7
 
 
-def test_a_file_of_headers_is_no_part_of_the_prompt_and_is_not_written(smai: Smai, tmp_path: Path) -> None:
+def test_a_file_of_headers_is_not_part_of_the_prompt_and_is_not_written(smai: Smai, tmp_path: Path) -> None:
     path = private(tmp_path / "h", f"X-A: {SECRET}\n")
     with path.open() as stdin:
         result = smai("ask", "-H", "@/dev/stdin", "hi", stdin=stdin)
@@ -454,12 +452,12 @@ def test_a_file_of_headers_is_no_part_of_the_prompt_and_is_not_written(smai: Sma
     [
         ('headers = "X-A: hush"\n', ": headers is not a table of texts"),
         ("[headers]\n\nX-A = 1\n", ": headers is not a table of texts"),
-        ('[headers]\n\nHost = "hush"\n', ": the header Host is smai's own; leave it out"),
+        ('[headers]\n\nHost = "hush"\n', ": smai sets the header Host itself; leave it out"),
         ('[headers]\n"X A" = "hush"\n', ": the text before the colon is not a header name"),
         ('[profile.p.headers]\n\nX-A = "hush\\n"\n', " [profile.p]: the value of the header X-A contains a line end"),
         ('[headers]\nX-A = ""\n', ": the header X-A has no value"),
         ('[headers]\nX-A = "1"\nx-a = "hush"\n', ": the header x-a is given twice"),
-        ('key_header = "Authorization"\n', ": the header Authorization is smai's own"),
+        ('key_header = "Authorization"\n', ": smai sets the header Authorization itself"),
         ('key_header = "a b"\n', ": the text before the colon is not a header name"),
         ('base_url = "http://x.example"\nallow_http = true\n', ": allow_http at the top would be for every server"),
         ("[profile.p]\nallow_http = true\n", " [profile.p]: allow_http without a base_url"),
@@ -475,7 +473,7 @@ def test_a_mistake_in_the_configuration_names_its_table(tmp_path: Path, text: st
     assert "hush" not in str(caught.value)
 
 
-def test_a_header_where_the_key_goes_is_refused(smai: Smai, config: Config) -> None:
+def test_a_header_with_the_name_of_the_key_header_is_refused(smai: Smai, config: Config) -> None:
     config('base_url = "https://x.example/v1"\nkey_header = "api-key"\n')
     result = smai("ask", "-H", "Api-Key: 1", "hi")
     assert result[:2] == (2, b"")
@@ -504,7 +502,7 @@ key_command = "echo {KEY}"
 def test_a_profile_lets_a_key_and_headers_go_over_plain_http_to_its_server(
     serve: Serve, ask: Ask, config: Config
 ) -> None:
-    proxy = serve(*ANSWER)  # it stands in for the network
+    proxy = serve(*ANSWER)  # in place of the network
     config(LAN)
     assert ask(None, "-p", "lan", env=through_proxy(proxy)) == (0, b"Tea.\n", "")
     sent = fields(proxy.requests[0])
@@ -536,9 +534,9 @@ def test_doctor_warns_of_plain_http_and_of_headers_that_others_can_read(
     proxy = serve(LIST)
     path = config(LAN)
     path.chmod(0o644)
-    told = smai("doctor", "--json", "-p", "lan", env=through_proxy(proxy))
-    checks = {check["check"]: check for check in map(json.loads, told.stdout.decode().splitlines())}
-    assert told.status == 0
+    result = smai("doctor", "--json", "-p", "lan", env=through_proxy(proxy))
+    checks = {check["check"]: check for check in map(json.loads, result.stdout.decode().splitlines())}
+    assert result.status == 0
     assert checks["key"]["ok"] is True
     assert "whoever is on the way can read it" in checks["key"]["hint"]
     assert checks["key"]["detail"].endswith(", with the headers X-Key")
@@ -547,9 +545,7 @@ def test_doctor_warns_of_plain_http_and_of_headers_that_others_can_read(
     assert b"chmod" not in smai("doctor", "-p", "lan", env=through_proxy(proxy)).stdout
 
 
-def test_login_keeps_a_key_for_a_server_that_may_have_it_over_plain_http(
-    serve: Serve, smai: Smai, config: Config
-) -> None:
+def test_login_stores_a_key_for_a_server_with_allow_http(serve: Serve, smai: Smai, config: Config) -> None:
     proxy = serve(LIST)
     config(LAN)
     assert smai("login", "-p", "strict", stdin=KEY.encode(), env=through_proxy(proxy)).status == 2
@@ -557,15 +553,15 @@ def test_login_keeps_a_key_for_a_server_that_may_have_it_over_plain_http(
     assert fields(proxy.requests[0])["authorization"] == f"Bearer {KEY}"
 
 
-# Elsewhere.
+# Other commands.
 
 
-def test_a_tab_completes_the_option(smai: Smai) -> None:
+def test_tab_completes_the_option(smai: Smai) -> None:
     asked = {"COMP_WORDS": "smai models --he", "COMP_CWORD": "2", "_SMAI_COMPLETE": "bash_complete"}
     assert b"plain,--header" in smai(env=asked).stdout
 
 
-def test_without_headers_nothing_of_them_is_loaded(smai: Smai, server: Server, config: Config) -> None:
+def test_without_headers_their_module_is_not_loaded(smai: Smai, server: Server, config: Config) -> None:
     mock = server()
     config(f'base_url = "{mock.url}"\n')
     result = smai("ask", "hi", env={"PYTHONPROFILEIMPORTTIME": "1"})

@@ -1,4 +1,4 @@
-"""Keys in containers: SMAI_KEY_FILE, and which files that others can read are taken all the same."""
+"""Keys in containers: SMAI_KEY_FILE, and which files are accepted although others can read them."""
 
 import os
 import shutil
@@ -40,7 +40,7 @@ def test_the_file_in_the_environment_belongs_to_the_server_in_the_environment(
     assert [request.headers.get("authorization") for request in other.received] == [None, None]
 
 
-def test_the_key_itself_goes_before_its_file_and_an_empty_name_is_none(
+def test_the_key_takes_precedence_over_its_file_and_an_empty_name_is_ignored(
     smai: Smai, server: Server, tmp_path: Path
 ) -> None:
     mock = server()
@@ -53,7 +53,7 @@ def test_the_key_itself_goes_before_its_file_and_an_empty_name_is_none(
     assert sent(mock) is None
 
 
-def test_a_file_that_is_not_there_or_not_private_is_an_error_that_names_the_variable(
+def test_a_missing_or_public_file_is_an_error_that_names_the_variable(
     smai: Smai, server: Server, tmp_path: Path
 ) -> None:
     mock = server()
@@ -104,7 +104,7 @@ def test_a_file_of_this_user_that_others_can_read_is_refused(smai: Smai, tmp_pat
 
 
 @pytest.mark.parametrize("mode", [0o444, 0o644])
-def test_a_file_on_a_read_only_mount_is_taken(
+def test_a_file_on_a_read_only_mount_is_accepted(
     server: Server, environment: dict[str, str], tmp_path: Path, mode: int
 ) -> None:
     folder = tmp_path / "secrets"
@@ -122,7 +122,7 @@ def test_a_file_on_a_read_only_mount_is_taken(
     assert (status, f"run chmod 600 {path}" in message) == (2, True)
 
 
-def test_a_file_of_another_user_is_taken_if_this_one_cannot_write_it(
+def test_a_file_of_another_user_is_accepted_if_this_one_cannot_write_it(
     server: Server, environment: dict[str, str], tmp_path: Path
 ) -> None:
     if os.geteuid() != 0 or not shutil.which("setpriv"):
@@ -130,7 +130,7 @@ def test_a_file_of_another_user_is_taken_if_this_one_cannot_write_it(
     mock = server()
     path = secret(tmp_path / "key", 0o644)
     os.chown(path, 12345, 12345)
-    # Modes do not count for root, unless it gives up what makes it so.
+    # Root ignores modes, unless it drops its capabilities.
     user = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]
     ask = [SMAI, "ask", "--base-url", mock.url, "--key-file", str(path), "hi"]
     assert run([*user, *ask], environment) == (0, "")
@@ -173,7 +173,7 @@ def test_a_conversation_in_the_environment_goes_on_from_run_to_run(
     assert [message["content"] for message in mock.received[-1].json["messages"]] == ["Other."]
 
 
-def test_typed_messages_go_before_the_conversation_in_the_environment(
+def test_typed_messages_take_precedence_over_the_conversation_in_the_environment(
     smai: Smai, server: Server, tmp_path: Path
 ) -> None:
     mock = server()

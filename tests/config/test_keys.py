@@ -1,4 +1,4 @@
-"""Keys: where they are kept, how long they are waited for, and where they are never shown."""
+"""Keys: where they are stored, how long smai waits for them, and where they are never shown."""
 
 import json
 import os
@@ -23,7 +23,7 @@ LONG = "sk-" + "x" * 8190
 
 @pytest.fixture
 def keys(environment: dict[str, str]) -> Path:
-    """Where the keys are kept."""
+    """Return the path of the file of keys."""
     return Path(environment["HOME"]) / ".config" / "smai" / "keys.json"
 
 
@@ -36,7 +36,7 @@ def keep(keys: Path, stored: Any) -> None:
 # The file of keys.
 
 
-def test_each_of_many_logins_at_once_keeps_its_key(config: Config, environment: dict[str, str], keys: Path) -> None:
+def test_many_logins_at_once_store_all_keys(config: Config, environment: dict[str, str], keys: Path) -> None:
     names = [f"p{number}" for number in range(12)]
     config("".join(f"[profile.{name}]\n" for name in names))
     runs = []
@@ -66,7 +66,7 @@ def test_many_keys_are_read_and_added_to(smai: Smai, server: Server, keys: Path)
     assert len(json.loads(keys.read_text())) == 2001
 
 
-def test_a_file_of_keys_that_is_none_is_told(smai: Smai, keys: Path) -> None:
+def test_an_invalid_file_of_keys_is_reported(smai: Smai, keys: Path) -> None:
     keep(keys, " " * (16 * 1024 * 1024 + 1))
     for command in (["login"], ["logout"], ["ask", "hi"]):
         result = smai(*command, stdin=KEY.encode())
@@ -77,7 +77,7 @@ def test_a_file_of_keys_that_is_none_is_told(smai: Smai, keys: Path) -> None:
     assert (result.status, "it is not a regular file" in result.stderr) == (2, True)
 
 
-def test_a_key_of_a_killed_login_is_gone_after_logout(smai: Smai, environment: dict[str, str], keys: Path) -> None:
+def test_logout_removes_the_key_of_a_killed_login(smai: Smai, environment: dict[str, str], keys: Path) -> None:
     if not can_trace():
         pytest.skip("strace is not there, or may not trace")
     new = keys.with_name("keys.json.new")
@@ -93,7 +93,7 @@ def test_a_key_of_a_killed_login_is_gone_after_logout(smai: Smai, environment: d
     assert smai("logout") == (0, b"", "smai: there was no key\n")
 
 
-def test_the_keys_of_a_profile_that_is_gone_can_be_removed(smai: Smai, keys: Path) -> None:
+def test_the_keys_of_a_removed_profile_can_be_removed(smai: Smai, keys: Path) -> None:
     entry = {"https://x.example:443": KEY, "https://y.example:443": KEY}
     keep(keys, {"": entry, "gone": entry})
     assert smai("logout", "-p", "gone") == (0, b"", "smai: the keys of the profile gone are removed\n")
@@ -102,7 +102,7 @@ def test_the_keys_of_a_profile_that_is_gone_can_be_removed(smai: Smai, keys: Pat
     assert smai("logout", "-p", "gone") == (0, b"", none)
 
 
-def test_a_key_that_no_header_could_carry_is_refused_wherever_it_comes_from(
+def test_a_key_that_does_not_fit_into_a_header_is_refused_from_every_source(
     smai: Smai, server: Server, config: Config, keys: Path, tmp_path: Path
 ) -> None:
     mock = server()
@@ -138,7 +138,7 @@ def login(smai: Smai, base_url: str, key: str, *options: str) -> None:
     assert smai("login", "--no-check", "--base-url", base_url, *options, stdin=key.encode()).status == 0
 
 
-def test_a_login_to_another_server_leaves_the_key_of_the_first(smai: Smai, server: Server, keys: Path) -> None:
+def test_a_login_to_another_server_keeps_the_key_of_the_first(smai: Smai, server: Server, keys: Path) -> None:
     first, second = server(require_key="sk-first-1"), server(require_key="sk-second-2")
     login(smai, first.url, "sk-first-0")
     login(smai, second.url, "sk-second-2")
@@ -150,7 +150,7 @@ def test_a_login_to_another_server_leaves_the_key_of_the_first(smai: Smai, serve
     }
 
 
-def test_a_profile_has_keys_of_its_own_for_the_same_server(smai: Smai, server: Server, config: Config) -> None:
+def test_a_profile_has_its_own_key_for_the_same_server(smai: Smai, server: Server, config: Config) -> None:
     mock = server()
     config(f'base_url = "{mock.url}"\n[profile.work]\n')
     login(smai, mock.url, "sk-own-1")
@@ -163,7 +163,7 @@ def test_a_profile_has_keys_of_its_own_for_the_same_server(smai: Smai, server: S
     assert mock.received[-1].headers["authorization"] == "Bearer sk-own-1"
 
 
-def test_the_key_of_an_older_file_counts_and_is_carried_over(smai: Smai, server: Server, keys: Path) -> None:
+def test_the_key_of_an_older_file_is_used_and_kept(smai: Smai, server: Server, keys: Path) -> None:
     mock = server(require_key=KEY)
     origin = origin_of(mock.url)
     keep(keys, {"": {"origin": origin, "key": KEY}, "work": {"origin": A, "key": "sk-a"}})
@@ -192,9 +192,7 @@ def test_logins_to_many_servers_at_once_are_all_kept(environment: dict[str, str]
     assert json.loads(keys.read_text()) == {"": {A: "sk-a"} | {origin: f"sk-{origin[8:10]}" for origin in origins}}
 
 
-def test_login_lists_the_servers_and_no_key_and_exits_0_where_there_is_none(
-    smai: Smai, config: Config, keys: Path
-) -> None:
+def test_login_lists_servers_without_keys_and_exits_0_if_there_are_none(smai: Smai, config: Config, keys: Path) -> None:
     config("modle = 1\n")  # it is not read
     assert smai("login", "--list") == (0, b"", "smai: no key is kept; smai login keeps one\n")
     keep(keys, {"": {B: KEY, A: KEY}, "work": {A: KEY}})
@@ -205,7 +203,7 @@ def test_login_lists_the_servers_and_no_key_and_exits_0_where_there_is_none(
     assert smai("login", "--list", env={"HOME": ""}).status == 0
 
 
-def test_logout_forgets_the_key_of_one_server(smai: Smai, config: Config, keys: Path) -> None:
+def test_logout_removes_the_key_of_one_server(smai: Smai, config: Config, keys: Path) -> None:
     config(f'base_url = "{B}/v1"\n[profile.work]\nbase_url = "{C}/v1"\n')
     stored = {"": {A: "sk-a", B: "sk-b", C: "sk-c"}, "work": {A: "sk-d", C: "sk-e"}}
     none = "smai: there was no key; smai login --list names those that are kept\n"
@@ -226,14 +224,14 @@ def test_logout_forgets_the_key_of_one_server(smai: Smai, config: Config, keys: 
         assert json.loads(keys.read_text()) == left
 
 
-def test_logout_all_forgets_every_key_and_needs_no_configuration(smai: Smai, config: Config, keys: Path) -> None:
+def test_logout_all_removes_every_key_and_needs_no_configuration(smai: Smai, config: Config, keys: Path) -> None:
     path = config("modle = 1\n")
     keep(keys, {"": {A: KEY, B: KEY}, "work": {A: KEY}})
     assert smai("logout", "--all", "-p", "work").stderr == (
         "smai: --all and -p/--profile cannot be combined; choose one of the two\n"
     )
     assert smai("logout", "--all", "--base-url", A).status == 2
-    result = smai("logout")  # nobody knows for which server
+    result = smai("logout")  # the server is unknown
     assert (result.status, f"{path}: unknown key modle" in result.stderr) == (2, True)
     assert result.stderr.endswith(", or name the server with --base-url\n")
     assert smai("logout", "--base-url", B).status == 0
@@ -243,7 +241,7 @@ def test_logout_all_forgets_every_key_and_needs_no_configuration(smai: Smai, con
     assert smai("logout", "--all") == (0, b"", "smai: there was no key\n")
 
 
-# What login takes for a proof.
+# What proves a key to login.
 
 
 @pytest.mark.parametrize(
@@ -257,7 +255,7 @@ def test_logout_all_forgets_every_key_and_needs_no_configuration(smai: Smai, con
         pytest.param([HEAD, forever(chunk(b"[" + b" " * 1_000_000))], 8, id="endless"),
     ],
 )
-def test_nothing_but_a_list_of_models_makes_a_key_good(
+def test_only_a_list_of_models_proves_a_key(
     serve: Serve, smai: Smai, keys: Path, steps: list[Any], status: int
 ) -> None:
     server = serve(*steps)
@@ -282,7 +280,7 @@ def test_a_firewall_that_answers_in_place_of_the_server_says_nothing_about_the_k
     assert KEY in keys.read_text()
 
 
-def test_a_403_of_the_server_keeps_no_key(serve: Serve, smai: Smai, keys: Path) -> None:
+def test_a_key_is_not_stored_after_a_403(serve: Serve, smai: Smai, keys: Path) -> None:
     result = smai("login", "--base-url", serve(http("403 Forbidden", error_body("no"))).url, stdin=KEY.encode())
     assert (result.status, keys.exists()) == (5, False)
     assert result.stderr.endswith("; the key was not kept; check the key and the account\n")
@@ -326,18 +324,18 @@ def test_max_time_ends_the_wait_for_a_key_on_stdin(start: Start, keys: Path) -> 
         pytest.param(f"printf %s {KEY}; sleep 1000 &", 0, id="no line end"),
     ],
 )
-def test_a_key_command_is_over_when_it_ends_whoever_holds_its_stdout(
+def test_a_key_command_ends_with_its_process_even_if_its_stdout_stays_open(
     server: Server, config: Config, start: Start, command: str, status: int
 ) -> None:
     mock = server(require_key=KEY)
     config(f'base_url = "{mock.url}"\nkey_command = {json.dumps(["sh", "-c", command])}\n')
     run = start(None, command=[SMAI, "ask", "hi"], stderr=subprocess.DEVNULL)
-    # Not its output, which the child may hold: its end. The limit of a key command is a minute.
+    # Wait for the process, not for its output, which its child may keep open. A key command may take a minute.
     assert run.child.wait(30) == status
 
 
 @pytest.mark.parametrize("sign", ["\\014", "\\013", "\\034", "\\205", "\\r"])
-def test_a_key_command_gives_its_whole_first_line_or_none(
+def test_a_key_command_line_with_a_control_character_is_refused(
     smai: Smai, server: Server, config: Config, sign: str
 ) -> None:
     mock = server()
@@ -380,7 +378,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("url", URLS)
-def test_no_secret_of_a_base_url_comes_out(smai: Smai, url: str) -> None:
+def test_no_secret_of_a_base_url_is_shown(smai: Smai, url: str) -> None:
     secret = "hush-hush-1234"
     env = {"SMAI_BASE_URL": url.format(secret=secret), "SMAI_API_KEY": KEY}
     for command in COMMANDS:
@@ -404,7 +402,7 @@ ECHOES: list[Callable[[str], bytes]] = [
 
 
 @pytest.mark.parametrize("echo", ECHOES)
-def test_no_secret_comes_out_that_a_server_repeats(serve: Serve, smai: Smai, echo: Callable[[str], bytes]) -> None:
+def test_a_secret_that_a_server_repeats_is_not_shown(serve: Serve, smai: Smai, echo: Callable[[str], bytes]) -> None:
     words = f"Bearer hunter2 {KEY} hush-hush%2F1234 hush-hush/1234"
     server = serve(*[(echo(words),)] * 20)
     url = f"{server.url}?code=hush-hush%2F1234&api-version=1"

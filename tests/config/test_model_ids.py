@@ -1,4 +1,4 @@
-"""The list that `smai models` leaves behind, and what a shell offers at a TAB after -m."""
+"""The list that `smai models` stores, and what a shell offers at a TAB after -m."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from conftest import Server, Smai
 from process import Result
 from rawserver import KEY, Serve, http, reach
 
-from smai_cli.config.model_ids import keep_ids, kept_ids
+from smai_cli.config.model_ids import load_ids, store_ids
 from smai_cli.mock.script import MODELS
 
 pytest_plugins = ["rawserver"]
@@ -24,13 +24,13 @@ URL = "http://127.0.0.1:8080/v1"
 
 @pytest.fixture
 def folder(environment: dict[str, str]) -> Path:
-    """Where the cache is by default."""
+    """Return the default folder of the cache."""
     return Path(environment["HOME"]) / ".cache" / "smai"
 
 
 @pytest.fixture
 def tab(smai: Smai) -> Tab:
-    """`tab("smai ask -m gpt")` asks what bash offers there, or another `shell`; none of them asks the network."""
+    """`tab("smai ask -m gpt")` returns what bash, or another `shell`, offers there, without any request."""
 
     def run(line: str, shell: str = "bash", **env: str) -> Result:
         words = line.split(" ")
@@ -46,10 +46,10 @@ def keep(folder: Path, lists: Any) -> None:
     (folder / "models.json").write_text(json.dumps(lists))
 
 
-# Keeping.
+# Storing the list.
 
 
-def test_a_list_is_kept_for_its_owner_only(smai: Smai, server: Server, folder: Path) -> None:
+def test_only_the_owner_can_read_the_list(smai: Smai, server: Server, folder: Path) -> None:
     url = server().url
     assert smai("models", "--base-url", f"{url}/").status == 0
     file = folder / "models.json"
@@ -59,7 +59,7 @@ def test_a_list_is_kept_for_its_owner_only(smai: Smai, server: Server, folder: P
     assert list(folder.iterdir()) == [file]
 
 
-def test_json_keeps_the_same_list(smai: Smai, server: Server, folder: Path) -> None:
+def test_json_stores_the_same_list(smai: Smai, server: Server, folder: Path) -> None:
     url = server().url
     assert smai("models", "--json", "--base-url", url).status == 0
     assert json.loads((folder / "models.json").read_text()) == {url: list(MODELS)}
@@ -74,38 +74,36 @@ def test_xdg_cache_home_is_used_if_it_is_absolute(smai: Smai, server: Server, fo
     assert (folder / "models.json").exists()
 
 
-def test_another_server_is_kept_beside_it_and_a_new_list_replaces_the_old(
-    smai: Smai, server: Server, folder: Path
-) -> None:
+def test_each_server_has_a_list_and_a_new_one_replaces_the_old(smai: Smai, server: Server, folder: Path) -> None:
     url = server().url
     keep(folder, {"https://x.example/v1": ["x"], url: ["old"]})
     smai("models", "--base-url", url)
     assert json.loads((folder / "models.json").read_text()) == {url: list(MODELS), "https://x.example/v1": ["x"]}
 
 
-def test_the_servers_that_were_listed_longest_ago_give_way(tmp_path: Path) -> None:
+def test_the_servers_that_were_listed_longest_ago_are_dropped(tmp_path: Path) -> None:
     environ = {"XDG_CACHE_HOME": str(tmp_path)}
     for port in range(40):
-        keep_ids(f"http://127.0.0.1:{port}/v1", [f"m{port}"], environ)
-    assert kept_ids("http://127.0.0.1:39/v1", environ) == ["m39"]
-    assert kept_ids("http://127.0.0.1:8/v1", environ) == ["m8"]
-    assert kept_ids("http://127.0.0.1:7/v1", environ) == []
+        store_ids(f"http://127.0.0.1:{port}/v1", [f"m{port}"], environ)
+    assert load_ids("http://127.0.0.1:39/v1", environ) == ["m39"]
+    assert load_ids("http://127.0.0.1:8/v1", environ) == ["m8"]
+    assert load_ids("http://127.0.0.1:7/v1", environ) == []
 
 
-def test_a_list_that_is_too_large_is_left_out(tmp_path: Path) -> None:
+def test_a_list_that_is_too_large_is_not_stored(tmp_path: Path) -> None:
     environ = {"XDG_CACHE_HOME": str(tmp_path)}
-    keep_ids(URL, ["x" * 5_000_000], environ)
+    store_ids(URL, ["x" * 5_000_000], environ)
     assert (tmp_path / "smai" / "models.json").read_text() == "{}"
 
 
-def test_no_secret_is_kept(serve: Serve, smai: Smai, folder: Path) -> None:
+def test_no_secret_is_stored(serve: Serve, smai: Smai, folder: Path) -> None:
     server = serve(http("200 OK", json.dumps([{"id": "one"}, {"id": f"echo-{KEY}"}]).encode()))
     url = server.url.replace("//", "//user:password@") + "?token=hidden"
     assert smai("models", "--base-url", url, env=reach(server)).status == 0
     assert json.loads((folder / "models.json").read_text()) == {server.url: ["one"]}
 
 
-def test_a_rehearsal_and_a_failure_leave_nothing(smai: Smai, server: Server, folder: Path) -> None:
+def test_a_mock_run_and_a_failure_store_nothing(smai: Smai, server: Server, folder: Path) -> None:
     assert smai("models", "--mock").status == 0
     assert smai("models", "--base-url", server(status=401).url).status == 5
     assert not folder.parent.exists()
@@ -139,7 +137,7 @@ def _read_only(home: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [_file_in_the_way, _folder_in_the_way, _broken, _pipe, _dangling, _read_only])
-def test_a_cache_that_cannot_be_used_changes_nothing(
+def test_an_unusable_cache_is_ignored(
     smai: Smai, server: Server, tab: Tab, environment: dict[str, str], spoil: Callable[[Path], None]
 ) -> None:
     spoil(Path(environment["HOME"]))
@@ -150,14 +148,14 @@ def test_a_cache_that_cannot_be_used_changes_nothing(
 
 
 @pytest.mark.parametrize("home", ["", "relative", "/nonexistent", "/proc"])
-def test_without_a_home_nothing_is_kept_and_nothing_is_said(smai: Smai, server: Server, tab: Tab, home: str) -> None:
+def test_without_a_home_nothing_is_stored_silently(smai: Smai, server: Server, tab: Tab, home: str) -> None:
     result = smai("models", "--base-url", server().url, env={"HOME": home})
     assert (result.status, result.stderr) == (0, "")
     assert not Path("/nonexistent").exists()
     assert tab("smai ask -m ", HOME=home) == (0, b"\n", "")
 
 
-# Offering.
+# Completion.
 
 
 @pytest.mark.parametrize(
@@ -189,12 +187,12 @@ def test_the_list_is_that_of_the_server_on_the_line_or_in_the_environment(folder
 
 
 @pytest.mark.parametrize("line", ["smai ask --base-url nonsense -m ", "smai ask --base-url https:// -m "])
-def test_a_line_that_is_wrong_elsewhere_is_no_error_at_a_tab(folder: Path, tab: Tab, line: str) -> None:
+def test_completion_works_on_a_line_with_other_mistakes(folder: Path, tab: Tab, line: str) -> None:
     keep(folder, {URL: ["here"]})
     assert tab(line) == (0, b"\n", "")
 
 
-def test_an_id_that_means_something_to_a_shell_is_not_offered(folder: Path, tab: Tab) -> None:
+def test_an_id_with_special_shell_characters_is_not_offered(folder: Path, tab: Tab) -> None:
     ids = ["$(date)", "`date`", "a;b", "a b", "a\nb", "*", "-m", "~x", "a'b", "a\u202eb", "{a,b}", "good"]
     keep(folder, {URL: ids})
     assert tab("smai ask -m ") == (0, b"plain,good\n", "")
@@ -211,7 +209,7 @@ def test_a_broken_cache_offers_nothing(folder: Path, tab: Tab, content: str) -> 
     assert tab("smai ask -m ") == (0, b"\n", "")
 
 
-def test_a_tab_loads_no_http_library(folder: Path, smai: Smai) -> None:
+def test_completion_loads_no_http_library(folder: Path, smai: Smai) -> None:
     keep(folder, {URL: ["here"]})
     asked = {"_SMAI_COMPLETE": "bash_complete", "COMP_WORDS": "smai ask -m ", "COMP_CWORD": "3", "SMAI_BASE_URL": URL}
     result = smai(env={**asked, "PYTHONVERBOSE": "1"})
@@ -221,9 +219,7 @@ def test_a_tab_loads_no_http_library(folder: Path, smai: Smai) -> None:
     assert not loaded & {"requests", "urllib3", "ssl", "smai_cli.transport", "smai_cli.models"}
 
 
-def test_the_function_that_bash_is_given_completes_a_name(
-    folder: Path, environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_the_bash_function_completes_a_name(folder: Path, environment: dict[str, str], tmp_path: Path) -> None:
     keep(folder, {URL: ["gpt-4.1", "llama3.2:1b"]})
     script = """
         eval "$(smai completion bash)"

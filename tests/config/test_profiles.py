@@ -1,4 +1,4 @@
-"""The built-in profiles: which request leaves for which server, and which key goes with it."""
+"""The built-in profiles: the server, the request and the key."""
 
 import json
 import re
@@ -71,7 +71,7 @@ def test_the_manual_page_has_the_same_table() -> None:
     assert rows == table
 
 
-# The request that leaves.
+# The request.
 
 
 @pytest.mark.parametrize("provider", HOSTED, ids=lambda provider: provider.name)
@@ -88,7 +88,7 @@ def test_a_profile_sends_its_own_key_to_its_own_server(smai: Smai, proxy: Record
 
 
 @pytest.mark.parametrize("provider", HOSTED, ids=lambda provider: provider.name)
-def test_without_its_variable_nothing_leaves_and_the_message_names_it(
+def test_without_its_variable_nothing_is_sent_and_the_message_names_it(
     smai: Smai, proxy: RecordingProxy, provider: Provider
 ) -> None:
     others = {name: key for name, key in ALL_KEYS.items() if name != provider.key_env}
@@ -143,7 +143,7 @@ def test_the_server_of_a_provider_without_its_profile_gets_no_key_and_a_refusal_
     assert result.stderr.endswith("; no key was sent; OPENAI_API_KEY is set: -p openai uses it\n")
 
 
-# A table of the user's.
+# A table in the user's file.
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_table_overrides_the_built_in_profile_key_by_key(
     assert request.headers.get("authorization") == (f"Bearer {key}" if key else None)
 
 
-def test_a_key_env_of_the_users_own_replaces_that_of_the_profile_even_if_it_is_not_set(
+def test_a_key_env_in_the_file_replaces_the_built_in_one_even_if_it_is_not_set(
     smai: Smai, proxy: RecordingProxy, config: Config
 ) -> None:
     config('[profile.openai]\nkey_env = "TEAM_KEY"\n')
@@ -233,7 +233,7 @@ def test_a_key_env_that_is_a_key_or_would_go_to_the_wrong_server_is_refused(
 # Precedence.
 
 
-def test_a_typed_profile_goes_before_the_environment_and_the_file_but_its_default_model_after_them(
+def test_a_typed_profile_takes_precedence_except_for_its_default_model(
     smai: Smai, proxy: RecordingProxy, config: Config
 ) -> None:
     config('base_url = "https://file.example/v1"\nmodel = "of-the-file"\n')
@@ -249,7 +249,7 @@ def test_a_typed_profile_goes_before_the_environment_and_the_file_but_its_defaul
     ]
 
 
-def test_a_profile_of_the_environment_goes_after_the_other_variables(smai: Smai, proxy: RecordingProxy) -> None:
+def test_other_variables_take_precedence_over_a_profile_in_the_environment(smai: Smai, proxy: RecordingProxy) -> None:
     env = proxy.environment | ALL_KEYS | {"SMAI_PROFILE": "openai"}
     assert smai("ask", "hi", env=env).status == 0
     more = {"SMAI_BASE_URL": "https://env.example/v1", "SMAI_API_KEY": "sk-env-123456"}
@@ -258,7 +258,7 @@ def test_a_profile_of_the_environment_goes_after_the_other_variables(smai: Smai,
     assert seen == [("api.openai.com:443", f"Bearer {KEY}-openai"), ("env.example:443", "Bearer sk-env-123456")]
 
 
-def test_a_key_of_smai_login_goes_before_the_variable(smai: Smai, proxy: RecordingProxy) -> None:
+def test_a_key_of_smai_login_takes_precedence_over_the_variable(smai: Smai, proxy: RecordingProxy) -> None:
     env = proxy.environment | ALL_KEYS
     assert smai("login", "-p", "openai", stdin=b"sk-kept-1234567890", env=proxy.environment).status == 0
     assert smai("ask", "-p", "openai", "hi", env=env).status == 0
@@ -283,7 +283,7 @@ def test_models_and_doctor_ask_the_server_of_the_profile_with_its_key(
     (request,) = proxy.recorded
     host, _, path = provider.base_url.removeprefix("https://").partition("/")
     assert (request.server, request.path) == (f"{host}:443", f"/{path}/models".replace("//", "/"))
-    if provider.name == "anthropic":  # its own API takes no Bearer for the list
+    if provider.name == "anthropic":  # its list does not accept a Bearer key
         assert request.headers["x-api-key"] == f"{KEY}-anthropic"
         assert request.headers["anthropic-version"] == "2023-06-01"
         assert "authorization" not in request.headers
@@ -367,7 +367,7 @@ def test_the_shell_completes_the_built_in_profiles_and_the_words_of_effort(smai:
 # Profiles that are roles.
 
 
-def test_a_profile_sets_the_parameters_of_a_role_and_a_typed_option_goes_before(
+def test_a_profile_sets_parameters_and_a_typed_option_overrides_them(
     smai: Smai, server: Server, config: Config
 ) -> None:
     mock = server(reply="ok")
@@ -419,9 +419,7 @@ def test_effort_takes_any_word_but_none(smai: Smai, server: Server, command: str
         ("options = {bias = [inf]}", "options is not a table of JSON values"),
     ],
 )
-def test_a_parameter_that_no_server_takes_is_refused_with_its_place(
-    smai: Smai, config: Config, line: str, words: str
-) -> None:
+def test_an_invalid_parameter_is_refused_with_its_place(smai: Smai, config: Config, line: str, words: str) -> None:
     path = config(f"[profile.role]\n{line}\n")
     result = smai("ask", "-p", "role", "--mock", "hi")
     assert (result.status, result.stderr.count("\n")) == (2, 1)

@@ -1,4 +1,4 @@
-"""Whose word counts for the server and its key, and what is said of a key that does not count, or was refused."""
+"""Precedence of the settings for the server and its key, and messages about a key that is not used or refused."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def refused(result: Result, hint: str) -> None:
 # The server.
 
 
-def test_a_typed_profile_goes_before_an_exported_base_url_and_gets_not_its_key(
+def test_a_typed_profile_overrides_an_exported_base_url_and_does_not_get_its_key(
     smai: Smai, server: Server, config: Config
 ) -> None:
     work, exported = server(), server()
@@ -52,9 +52,7 @@ def test_a_typed_profile_goes_before_an_exported_base_url_and_gets_not_its_key(
     assert (typed.status, len(exported.received), sent(exported)) == (0, 1, f"Bearer {KEY}")
 
 
-def test_a_profile_of_the_environment_stays_behind_the_other_variables(
-    smai: Smai, server: Server, config: Config
-) -> None:
+def test_other_variables_override_a_profile_in_the_environment(smai: Smai, server: Server, config: Config) -> None:
     work, exported = server(), server()
     config(f'[profile.work]\nbase_url = "{work.url}"\nmodel = "theirs"\n')
     env = {"SMAI_BASE_URL": exported.url, "SMAI_API_KEY": KEY, "SMAI_MODEL": "mine", "SMAI_PROFILE": "work"}
@@ -70,7 +68,7 @@ def test_a_profile_of_the_environment_stays_behind_the_other_variables(
     assert work.received[-1].json["model"] == "theirs"
 
 
-def test_what_a_typed_profile_does_not_say_the_environment_does(smai: Smai, server: Server, config: Config) -> None:
+def test_the_environment_sets_what_a_typed_profile_does_not(smai: Smai, server: Server, config: Config) -> None:
     exported = server()
     config('base_url = "http://127.0.0.1:1/v1"\nmodel = "file"\n[profile.work]\nretries = 0\n')
     env = {"SMAI_BASE_URL": exported.url, "SMAI_MODEL": "mine"}
@@ -78,7 +76,7 @@ def test_what_a_typed_profile_does_not_say_the_environment_does(smai: Smai, serv
     assert exported.received[-1].json["model"] == "mine"
 
 
-def test_config_and_doctor_tell_the_same_order_as_a_run(smai: Smai, server: Server, config: Config) -> None:
+def test_config_and_doctor_use_the_same_precedence_as_a_run(smai: Smai, server: Server, config: Config) -> None:
     work = server()
     path = config(f'[profile.work]\nbase_url = "{work.url}"\nmodel = "gpt-4.1"\nkey_command = "echo {KEY}"\n')
     env = {"SMAI_BASE_URL": "http://127.0.0.1:1/v1", "SMAI_API_KEY": "sk-other", "SMAI_MODEL": "mine"}
@@ -104,7 +102,7 @@ def test_doctor_does_not_ask_the_exported_server_in_place_of_a_typed_profile_tha
     assert b"base_url: not checked, because configuration failed" in result.stdout
 
 
-def test_the_keys_of_a_typed_profile_go_before_that_of_the_environment(
+def test_the_keys_of_a_typed_profile_take_precedence_over_the_environment(
     smai: Smai, server: Server, config: Config
 ) -> None:
     mock = server()
@@ -125,11 +123,11 @@ def test_the_keys_of_a_typed_profile_go_before_that_of_the_environment(
 # A key that is set, and is for another server.
 
 
-def test_a_server_that_takes_no_key_is_asked_without_a_word_about_one(smai: Smai, server: Server) -> None:
+def test_nothing_is_said_about_a_key_for_a_server_that_needs_none(smai: Smai, server: Server) -> None:
     mock = server()
     result = smai("ask", "--base-url", mock.url, "hi", env={"SMAI_API_KEY": KEY})
     assert (result.status, result.stderr, sent(mock)) == (0, "", None)
-    # Nor is anything said of a variable that does not count.
+    # Nor is a variable mentioned that is not used.
     assert smai("ask", "--base-url", mock.url, "hi", env={"SMAI_BASE_URL": "no URL"}).status == 0
 
 
@@ -156,7 +154,7 @@ def test_config_and_doctor_say_that_the_key_in_the_environment_is_for_another_se
     assert KEY not in result.stdout.decode()
 
 
-def test_the_default_server_says_so_too_where_it_lacks_its_key(smai: Smai) -> None:
+def test_a_missing_key_of_the_default_server_has_the_same_message(smai: Smai) -> None:
     env = {"SMAI_API_KEY": KEY, "SMAI_BASE_URL": "https://other.example:8443/v1"}
     flags = ("--base-url", "https://api.smai.ai/v1")
     words = "SMAI_API_KEY is set, but belongs to https://other.example:8443"
@@ -174,7 +172,7 @@ def test_the_default_server_says_so_too_where_it_lacks_its_key(smai: Smai) -> No
 # Where a key that was refused came from.
 
 
-def test_a_refusal_names_where_the_key_came_from(smai: Smai, server: Server, config: Config, tmp_path: Path) -> None:
+def test_a_refusal_names_the_source_of_the_key(smai: Smai, server: Server, config: Config, tmp_path: Path) -> None:
     mock = server(require_key="sk-another")
     url, file = mock.url, key_file(tmp_path / "key")
     path = config(
@@ -200,14 +198,16 @@ def test_a_refusal_names_where_the_key_came_from(smai: Smai, server: Server, con
     assert origin_of(url) in keys.read_text()
 
 
-def test_so_does_a_403_and_a_lack_of_money_does_not(smai: Smai, server: Server, quota_server: Mock) -> None:
+def test_a_403_names_the_source_of_the_key_and_a_lack_of_money_does_not(
+    smai: Smai, server: Server, quota_server: Mock
+) -> None:
     env = {"SMAI_BASE_URL": server(status=403).url, "SMAI_API_KEY": KEY}
     refused(smai("ask", "hi", env=env), "check the key from SMAI_API_KEY and the account")
     with quota_server as mock:
         refused(smai("ask", "hi", env={"SMAI_BASE_URL": mock.url, "SMAI_API_KEY": KEY}), "top up the account")
 
 
-def test_doctor_names_where_the_key_came_from(smai: Smai, server: Server) -> None:
+def test_doctor_names_the_source_of_the_key(smai: Smai, server: Server) -> None:
     env = {"SMAI_BASE_URL": server(require_key="sk-another").url, "SMAI_API_KEY": KEY}
     result = smai("doctor", "--json", env=env)
     hints = {check["check"]: check["hint"] for check in map(json.loads, result.stdout.splitlines())}

@@ -194,7 +194,7 @@ def test_a_system_that_gives_no_threads_is_one_message(serve: Serve, sh: Ask, li
     server = serve(*PLAIN_ANSWER)
     # A thread has a stack as large as that of the process may become, and there is no room for such a one.
     result = sh(server, f"ulimit -s 4000000; ulimit -v 2000000; {line} | cat; exit ${{PIPESTATUS[0]}}")
-    says = "smai: the system gives smai no more threads; try again later, or allow it more processes\n"
+    says = "smai: the system cannot start a thread; try again later, or allow more processes\n"
     assert result == (6, b"", says)
     assert server.requests == []
 

@@ -124,7 +124,7 @@ def test_a_key_command_for_which_there_is_no_process_is_status_6(
     mock = server()
     config(f'base_url = "{mock.url}"\nkey_command = "echo sk-1"\n')
     result = run_with_failing("vfork,fork,clone", "EAGAIN", ["ask", "hi"], environment)
-    assert result == (6, b"", "smai: the system gives smai no process for key_command; try again later\n")
+    assert result == (6, b"", "smai: the system cannot start a process for key_command; try again later\n")
 
 
 def test_a_disk_that_is_full_is_status_11(server: Server, environment: dict[str, str], here: Path) -> None:
@@ -209,5 +209,5 @@ def test_a_run_over_tls_without_a_second_thread_ends_with_one_line(
     done = subprocess.run(
         [SMAI, "ask", "-n", *options, "hi"], env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
-    message = "smai: the system gives smai no more threads; try again later, or allow it more processes\n"
+    message = "smai: the system cannot start a thread; try again later, or allow more processes\n"
     assert (done.returncode, done.stdout, done.stderr) == (6, "", message)

@@ -31,7 +31,7 @@ FIRST = b"Spring\n"
             {"status": 404}, [], 4, b"", "404 Not Found: The model does not exist (model_not_found)", id="4 404"
         ),
         pytest.param({"status": 400}, [], 4, b"", "(invalid_request)", id="4 400"),
-        pytest.param({"status": 302}, [], 4, b"", "follows no redirect", id="4 redirect"),
+        pytest.param({"status": 302}, [], 4, b"", "does not follow redirects", id="4 redirect"),
         pytest.param({"status": 401}, [], 5, b"", "Incorrect API key provided (invalid_api_key)", id="5 401"),
         pytest.param({"status": 403}, [], 5, b"", "the key may not do this", id="5 403"),
         pytest.param({"require_key": "sk-other"}, [], 5, b"", "(invalid_api_key)", id="5 another key"),
@@ -199,7 +199,7 @@ def test_bad_input_is_one_line_and_status_2(smai: Smai, arguments: list[Any], en
         pytest.param(["ask", "--summary", "json", "--nope", "hi"], "no such option", id="no such option"),
         pytest.param(["ask", "hi", "--summary=json", "-t", "x"], "is not a number from 0 to 2", id="a bad value"),
         pytest.param(["ask", "--summary", "json", "--raw", "--jsonl", "hi"], "cannot be combined", id="two modes"),
-        pytest.param(["ask", "--summary", "json", "-p", "x", "hi"], "there is no profile x", id="no such profile"),
+        pytest.param(["ask", "--summary", "json", "-p", "x", "hi"], "no such profile: x", id="no such profile"),
         pytest.param(["decode", "--summary", "json", "--nope"], "no such option", id="decode"),
         pytest.param(["ask", "--summary", "json", "hi"], ":1: unknown key modle", id="a broken configuration"),
     ],

@@ -1,4 +1,4 @@
-"""A host with several addresses: none gets the whole clock, and a try begins with one that is known to answer."""
+"""A host with several addresses: none gets the whole time, and a retry begins with one that has answered."""
 
 import socket
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def test_a_dead_first_address_leaves_time_for_the_next(
 
 
 @every_way
-def test_three_addresses_of_which_the_last_answers_share_the_clock(
+def test_several_dead_addresses_leave_time_for_the_last(
     serve: Serve, ask: Ask, resolver: Resolver, silent_port: int, scheme: str, env: dict[str, str]
 ) -> None:
     another = silent_port  # twice the same would be one
@@ -87,7 +87,7 @@ def test_a_retry_begins_with_the_address_that_answered(
 
 
 @pytest.mark.parametrize("env", [{}, {"SSLKEYLOGFILE": "/dev/null"}], ids=["ahead", "as-usual"])
-def test_a_retry_begins_with_the_next_address_where_one_did_not_finish_its_handshake(
+def test_a_retry_begins_with_the_next_address_after_an_unfinished_handshake(
     serve: Serve, ask: Ask, resolver: Resolver, env: dict[str, str]
 ) -> None:
     def reads_hello_only(connection: socket.socket) -> Request:
@@ -102,7 +102,7 @@ def test_a_retry_begins_with_the_next_address_where_one_did_not_finish_its_hands
     assert mute.connections == 1
 
 
-def test_addresses_that_are_all_dead_are_one_timeout(ask: Ask, resolver: Resolver, silent_port: int) -> None:
+def test_several_dead_addresses_are_one_timeout(ask: Ask, resolver: Resolver, silent_port: int) -> None:
     flags = ["--base-url", "http://localhost:1/v1", "--connect-timeout", "1", "--retries", "0"]
     result = fair(ask(None, *flags, env=resolver(silent_port, silent_port)))
     assert result[:2] == (7, b"")

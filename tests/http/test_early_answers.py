@@ -1,4 +1,4 @@
-"""A server that answers while the request is still being sent is heard: what it says counts, not what it broke off."""
+"""If the server answers while the request is still being sent, smai reads that answer."""
 
 import socket
 import time
@@ -28,7 +28,7 @@ Reads = Callable[[socket.socket], Request]
 
 
 def reads_at_most(size: int) -> Reads:
-    """Read the head and so much of the body; nothing of what comes then."""
+    """Read the head and `size` bytes of the body, and nothing after them."""
 
     def read(connection: socket.socket) -> Request:
         seen = b""
@@ -49,7 +49,7 @@ every_scheme = pytest.mark.parametrize("scheme", ["http", "https"])
 @every_scheme
 @pytest.mark.parametrize("size", [1000, 5 << 20], ids=["after-the-head", "in-the-body"])
 @pytest.mark.parametrize("then", [[], [ignore]], ids=["closes", "stops-reading"])
-def test_a_body_that_is_too_large_is_refused_in_the_server_s_words(
+def test_the_refusal_of_a_large_body_shows_the_servers_message(
     serve: Serve, ask: Ask, scheme: str, size: int, then: list[Step]
 ) -> None:
     refusal = http("413 Content Too Large", error_body("at most 1 MB"))
@@ -64,15 +64,15 @@ def test_a_body_that_is_too_large_is_refused_in_the_server_s_words(
     ("status", "expected"),
     [("400 Bad Request", 4), ("401 Unauthorized", 5), ("429 Too Many Requests", 6), ("503 Busy", 6), ("302 Found", 4)],
 )
-def test_an_early_answer_counts(serve: Serve, ask: Ask, scheme: str, status: str, expected: int) -> None:
+def test_an_early_answer_is_read(serve: Serve, ask: Ask, scheme: str, status: str, expected: int) -> None:
     server = serve(http(status, error_body("because")), ignore, reads=reads_at_most(1000), **tls_of(scheme))
     result = ask(server, "--retries", "0", "--connect-timeout", "20", stdin=LARGE)
     assert result[:2] == (expected, b""), result.stderr
     assert status[:3] in result.stderr
 
 
-def test_an_early_answer_that_comes_late_counts(serve: Serve, ask: Ask) -> None:
-    """The client has filled the window by then, and waits for room."""
+def test_an_early_answer_is_read_while_the_client_is_blocked(serve: Serve, ask: Ask) -> None:
+    """The client has filled the window by then, and is blocked."""
 
     def reads(connection: socket.socket) -> Request:
         request = reads_at_most(1000)(connection)
@@ -87,7 +87,7 @@ def test_an_early_answer_that_comes_late_counts(serve: Serve, ask: Ask) -> None:
     assert "at most 1 MB" in result.stderr
 
 
-def test_a_dropped_upload_is_still_a_dropped_request(serve: Serve, ask: Ask) -> None:
+def test_a_dropped_upload_is_a_dropped_request(serve: Serve, ask: Ask) -> None:
     result = ask(serve(reads=reads_at_most(1000)), "--retries", "0", stdin=LARGE)
     assert result[:2] == (8, b"")
     assert "dropped the request without an answer" in result.stderr
@@ -102,7 +102,7 @@ def test_a_dropped_upload_is_still_a_dropped_request(serve: Serve, ask: Ask) -> 
         pytest.param(HEAD, id="200"),
     ],
 )
-def test_what_is_no_refusal_does_not_end_the_upload(serve: Serve, ask: Ask, scheme: str, interim: bytes) -> None:
+def test_an_interim_answer_does_not_end_the_upload(serve: Serve, ask: Ask, scheme: str, interim: bytes) -> None:
     def reads(connection: socket.socket) -> Request:
         connection.sendall(interim)
         return read_request(connection)
@@ -113,8 +113,8 @@ def test_what_is_no_refusal_does_not_end_the_upload(serve: Serve, ask: Ask, sche
     assert len(server.requests[0].body) > len(LARGE)
 
 
-def test_a_server_that_takes_no_more_and_says_nothing_is_ended_by_a_clock(serve: Serve, ask: Ask) -> None:
+def test_a_server_that_stops_reading_silently_is_a_timeout(serve: Serve, ask: Ask) -> None:
     server = serve(ignore, reads=reads_at_most(1000))
     result = ask(server, "--retries", "0", "--connect-timeout", "1", stdin=LARGE)
     assert result[:2] == (7, b"")
-    assert "took no more of the request for 1 s" in result.stderr
+    assert "did not read the request for 1 s" in result.stderr

@@ -1,4 +1,4 @@
-"""An exchange is owned: it can be ended at any time, the server sees that at once, and nothing of it stays behind."""
+"""An exchange can be closed at any time; the server notices at once, and nothing leaks."""
 
 import contextlib
 import json
@@ -46,7 +46,7 @@ from smai_cli.http.preconnect import preconnect
 
 pytest_plugins = ["rawserver"]
 
-# Asks again and again in one process, without a collector of cycles as in smai, and counts what is left of it.
+# Sends many requests in one process, without garbage collection as in smai, and counts what is left.
 MANY = """
 import gc, json, os, sys, threading
 from smai_cli.http import transport
@@ -101,7 +101,7 @@ json.dump([first, held(), sorted(set(ends))], sys.stdout)
 @pytest.mark.parametrize(
     ("scheme", "count"), [("http", 40), ("https", 40), pytest.param("http", 200, marks=pytest.mark.nightly)]
 )
-def test_many_answers_in_one_process_leave_no_thread_and_no_descriptor(
+def test_many_answers_in_one_process_leak_no_thread_and_no_descriptor(
     serve: Serve, steps: list[Step], ends: str, more: str, scheme: str, count: int
 ) -> None:
     server = serve(tuple(steps), tls=certificates().context if scheme == "https" else None)
@@ -114,7 +114,7 @@ def test_many_answers_in_one_process_leave_no_thread_and_no_descriptor(
     assert server.connections == count
 
 
-# Ended from another thread, whatever it is at. The clocks would wait for longer than a test may run.
+# Closed from another thread, at any step. The clocks would wait longer than a test may run.
 
 PATIENT = Clocks(600.0, 600.0)
 BODY = json.dumps({"messages": [{"content": "hi"}]}).encode()
@@ -141,10 +141,10 @@ class Opening:
             self.error = error
 
     def ends(self) -> bool:
-        """Wait for the end; return whether it is that it was given up."""
+        """Wait for the end; return whether the exchange was cancelled."""
         self.thread.join(PATIENCE_S)
         assert not self.thread.is_alive()
-        return isinstance(self.error, BrokenError) and "given up" in self.error.what
+        return isinstance(self.error, BrokenError) and "was cancelled" in self.error.what
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -160,7 +160,7 @@ class Opening:
         pytest.param([b"HTTP/1.1 500 Oops\r\n\r\nbecau"], id="in-the-body-of-an-error"),
     ],
 )
-def test_an_exchange_that_is_closed_ends_at_once_and_the_server_sees_it(
+def test_closing_an_exchange_ends_it_at_once_and_the_server_notices(
     serve: Serve, before: list[Step], scheme: str
 ) -> None:
     seen = Seen()
@@ -175,14 +175,14 @@ def test_an_exchange_that_is_closed_ends_at_once_and_the_server_sees_it(
     assert len(server.requests) == 1
 
 
-def test_an_exchange_that_is_closed_ends_an_answer_at_full_speed(serve: Serve) -> None:
+def test_closing_an_exchange_ends_an_answer_at_full_speed(serve: Serve) -> None:
     opening = Opening(serve(HEAD, forever(chunk(HELLO))).url)
     assert opening.came.wait(PATIENCE_S)
     opening.exchange.close()
     assert opening.ends()
 
 
-def test_an_exchange_that_is_closed_ends_an_answer_that_nobody_reads(serve: Serve) -> None:
+def test_closing_an_exchange_ends_an_answer_that_is_not_read(serve: Serve) -> None:
     gone = threading.Event()
 
     def floods(connection: socket.socket) -> None:
@@ -197,7 +197,7 @@ def test_an_exchange_that_is_closed_ends_an_answer_that_nobody_reads(serve: Serv
     assert gone.wait(PATIENCE_S)
 
 
-def test_an_exchange_that_is_closed_ends_its_upload(serve: Serve) -> None:
+def test_closing_an_exchange_ends_its_upload(serve: Serve) -> None:
     seen, read = Seen(), []
 
     def reads_the_head_only(connection: socket.socket) -> Request:
@@ -214,7 +214,7 @@ def test_an_exchange_that_is_closed_ends_its_upload(serve: Serve) -> None:
     assert seen.gone.wait(PATIENCE_S)
 
 
-def test_an_exchange_that_is_closed_ends_a_handshake(serve: Serve) -> None:
+def test_closing_an_exchange_ends_a_handshake(serve: Serve) -> None:
     seen = Seen()
 
     def reads_hello_only(connection: socket.socket) -> Request:
@@ -230,42 +230,42 @@ def test_an_exchange_that_is_closed_ends_a_handshake(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_an_exchange_that_is_closed_ends_a_connect(silent_port: int, scheme: str) -> None:
+def test_closing_an_exchange_ends_a_connect(silent_port: int, scheme: str) -> None:
     opening = Opening(f"{scheme}://127.0.0.1:{silent_port}/v1", ca_file=certificates().ca_file)
     opening.exchange.close()
     assert opening.ends()
 
 
-def test_an_exchange_that_is_closed_waits_for_no_connection_made_ahead(silent_port: int) -> None:
+def test_closing_an_exchange_ends_the_wait_for_a_connection_made_in_advance(silent_port: int) -> None:
     url = f"https://127.0.0.1:{silent_port}/v1"
     begun = preconnect(url, certificates().ca_file, 600.0, {})
     exchange = Exchange(Endpoint(url), "/x", BODY, PATIENT, ca_file=certificates().ca_file, preconnect=begun)
     closing = threading.Timer(0.1, exchange.close)
     closing.start()
-    with pytest.raises(BrokenError, match="given up"):
+    with pytest.raises(BrokenError, match="was cancelled"):
         exchange.open()
     closing.join()
 
 
-def test_an_exchange_that_was_closed_sends_nothing(serve: Serve) -> None:
+def test_a_closed_exchange_sends_nothing(serve: Serve) -> None:
     server = serve(*PLAIN_ANSWER)
     exchange = Exchange(Endpoint(server.url), "/x", BODY, PATIENT)
     exchange.close()
     exchange.close()
-    with pytest.raises(BrokenError, match="given up"):
+    with pytest.raises(BrokenError, match="was cancelled"):
         exchange.open()
     assert server.connections == 0
 
 
-def test_an_answer_that_is_closed_is_not_taken_for_one_that_ended(serve: Serve) -> None:
+def test_closing_an_answer_does_not_look_like_its_end(serve: Serve) -> None:
     body = Exchange(Endpoint(serve(*PLAIN_ANSWER).url), "/x", BODY, PATIENT).open()
     body.close()
     body.close()
-    with pytest.raises(BrokenError, match="given up"):
+    with pytest.raises(BrokenError, match="was cancelled"):
         list(body)
 
 
-def test_an_answer_that_was_read_is_closed_by_itself(serve: Serve) -> None:
+def test_an_answer_closes_itself_after_its_end(serve: Serve) -> None:
     seen = Seen()
     body = Exchange(Endpoint(serve(*PLAIN_ANSWER, seen).url), "/x", BODY, PATIENT).open()
     assert b"".join(body) == b"".join(GOOD)
@@ -309,16 +309,16 @@ print(errors[0].what)
 """
 
 
-def test_a_name_that_is_found_after_an_exchange_was_closed_is_not_connected_to(serve: Serve) -> None:
+def test_a_name_that_is_resolved_after_close_is_not_connected_to(serve: Serve) -> None:
     server = serve(*PLAIN_ANSWER)
     port = server.url.rsplit(":", 1)[1].removesuffix("/v1")
     command = [sys.executable, "-c", LATE_NAME, port]
     done = subprocess.run(command, capture_output=True, check=True, timeout=PATIENCE_S)
-    assert b"given up" in done.stdout
+    assert b"was cancelled" in done.stdout
     assert server.connections == 0
 
 
-# A retry is not sent beside the exchange that it replaces.
+# A retry begins after the failed exchange is closed.
 
 
 class OneWorker:
@@ -356,7 +356,7 @@ class OneWorker:
         pytest.param([b"HTTP/1.1 503 Busy\r\nRetry-After: 0\r\n\r\n", b"x" * 100_000], id="503-without-end"),
     ],
 )
-def test_a_server_with_one_worker_gets_to_the_second_try(ask: Ask, first: list[Step]) -> None:
+def test_a_server_with_one_worker_can_serve_a_retry(ask: Ask, first: list[Step]) -> None:
     server = OneWorker(answer(*first), answer(*PLAIN_ANSWER))
     with contextlib.closing(server):
         result = ask(None, "--base-url", server.url, "--final", "--retries", "1", "--summary", "none")

@@ -1,4 +1,4 @@
-"""A worker's requests share one connection where that is sure to be right, and nothing is sent twice."""
+"""A worker's requests share one connection if that is safe, and nothing is sent twice."""
 
 import contextlib
 import gc
@@ -53,7 +53,7 @@ every_scheme = pytest.mark.parametrize("scheme", ["http", "https"])
 
 
 class Worker:
-    """Asks as a worker does: reads up to [DONE], and closes the answer."""
+    """Sends requests as a worker does: reads up to [DONE], and closes the answer."""
 
     def __init__(self) -> None:
         self.keep_alive = KeepAlive()
@@ -112,7 +112,9 @@ def tls_of(scheme: str) -> dict[str, object]:
         pytest.param(GOOD_ANSWER.replace(b"\r\n", b"\r\nKeep-Alive: timeout=5, max=100\r\n", 1), id="as-node-answers"),
     ],
 )
-def test_a_worker_asks_all_it_has_on_one_connection(serve: Serve, worker: Worker, scheme: str, answer: bytes) -> None:
+def test_a_worker_sends_all_requests_on_one_connection(
+    serve: Serve, worker: Worker, scheme: str, answer: bytes
+) -> None:
     server = serve(answer, then_asked, answer, then_asked, answer, hold, **tls_of(scheme))
     assert [worker.ask(server.url) for _ in range(3)] == [BODY] * 3
     assert server.connections == 1
@@ -136,7 +138,7 @@ def test_the_last_chunk_may_come_a_little_later(serve: Serve, worker: Worker) ->
     assert server.connections == 1
 
 
-def test_a_server_that_keeps_the_body_open_is_waited_for_once(serve: Serve, worker: Worker) -> None:
+def test_smai_waits_only_once_for_a_server_that_keeps_the_body_open(serve: Serve, worker: Worker) -> None:
     server = serve(GOOD_ANSWER[: -len(LAST_CHUNK)], hold)
     assert worker.keep_alive.drain_s == HURRY_S
     assert [worker.ask(server.url) for _ in range(2)] == [BODY] * 2
@@ -145,7 +147,7 @@ def test_a_server_that_keeps_the_body_open_is_waited_for_once(serve: Serve, work
 
 
 @pytest.mark.parametrize("status", ["429 Too Many Requests", "404 Not Found", "500 Oops", "204 No Content"])
-def test_an_error_whose_body_was_read_leaves_its_connection(serve: Serve, worker: Worker, status: str) -> None:
+def test_the_connection_is_kept_after_an_error_whose_body_was_read(serve: Serve, worker: Worker, status: str) -> None:
     refusal = http(status, b"" if status.startswith("204") else error_body("no"))
     server = serve(refusal, then_asked, refusal, then_asked, GOOD_ANSWER, hold)
     worker.fails(server.url)
@@ -154,7 +156,7 @@ def test_an_error_whose_body_was_read_leaves_its_connection(serve: Serve, worker
     assert server.connections == 1
 
 
-# What makes a new connection, silently.
+# What silently causes a new connection.
 
 
 @every_scheme
@@ -175,7 +177,7 @@ def test_an_error_whose_body_was_read_leaves_its_connection(serve: Serve, worker
         pytest.param([OK + b"Transfer-Encoding: identity\r\n\r\n" + BODY], id="unknown-coding"),
     ],
 )
-def test_an_answer_without_a_sure_end_costs_a_new_connection_and_no_try(
+def test_an_answer_without_a_certain_end_needs_a_new_connection_but_no_retry(
     serve: Serve, worker: Worker, scheme: str, steps: list[Step]
 ) -> None:
     server = serve(tuple(steps), (GOOD_ANSWER, then_asked, GOOD_ANSWER, hold), **tls_of(scheme))
@@ -184,7 +186,7 @@ def test_an_answer_without_a_sure_end_costs_a_new_connection_and_no_try(
     assert server.connections == 2
 
 
-def test_an_idle_connection_that_the_server_closed_is_no_failed_try(serve: Serve, worker: Worker) -> None:
+def test_an_idle_connection_that_the_server_closed_needs_no_retry(serve: Serve, worker: Worker) -> None:
     closing, closed = threading.Event(), threading.Event()
 
     def closes(connection: socket.socket) -> None:
@@ -219,7 +221,7 @@ def ends_tls(connection: socket.socket) -> None:
         pytest.param(ends_tls, "https", id="close-notify"),
     ],
 )
-def test_what_an_idle_connection_says_is_not_taken_for_the_next_answer(
+def test_bytes_on_an_idle_connection_are_not_taken_for_the_next_answer(
     serve: Serve, worker: Worker, last_words: Step, scheme: str
 ) -> None:
     speaking, said = threading.Event(), threading.Event()
@@ -232,7 +234,9 @@ def test_what_an_idle_connection_says_is_not_taken_for_the_next_answer(
     assert server.connections == 2
 
 
-def test_a_server_that_closes_when_the_next_request_comes_may_have_billed_it(serve: Serve, worker: Worker) -> None:
+def test_a_request_is_not_sent_twice_if_the_server_closes_the_connection_meanwhile(
+    serve: Serve, worker: Worker
+) -> None:
     server = serve((GOOD_ANSWER, then_asked), (GOOD_ANSWER, hold))
     assert worker.ask(server.url) == BODY
     failure = worker.fails(server.url)
@@ -242,7 +246,7 @@ def test_a_server_that_closes_when_the_next_request_comes_may_have_billed_it(ser
     assert worker.ask(server.url) == BODY
 
 
-def test_a_connection_that_was_idle_for_long_is_not_trusted(serve: Serve, worker: Worker) -> None:
+def test_a_connection_that_was_idle_for_long_is_not_used(serve: Serve, worker: Worker) -> None:
     server = serve((GOOD_ANSWER, hold))
     assert worker.ask(server.url) == BODY
     assert worker.keep_alive._idle
@@ -251,7 +255,7 @@ def test_a_connection_that_was_idle_for_long_is_not_trusted(serve: Serve, worker
     assert server.connections == 2
 
 
-def test_a_connection_serves_no_other_server_and_no_other_certificate(serve: Serve, worker: Worker) -> None:
+def test_a_connection_is_used_for_one_server_and_one_certificate_file(serve: Serve, worker: Worker) -> None:
     server = serve(GOOD_ANSWER, hold, tls=certificates().context)
     other = serve(GOOD_ANSWER, hold)
     assert worker.ask(server.url) == BODY
@@ -262,7 +266,7 @@ def test_a_connection_serves_no_other_server_and_no_other_certificate(serve: Ser
         transport.post(Endpoint(server.url), "/x", REQUEST, Clocks(), keep_alive=worker.keep_alive)
 
 
-def test_an_answer_that_came_before_the_request_was_sent_ends_the_connection(serve: Serve, worker: Worker) -> None:
+def test_the_connection_is_not_kept_after_an_early_answer(serve: Serve, worker: Worker) -> None:
     def reads_the_head_only(connection: socket.socket) -> Request:
         return Request(connection.recv(1000), b"", 0.0)
 
@@ -275,7 +279,7 @@ def test_an_answer_that_came_before_the_request_was_sent_ends_the_connection(ser
     assert worker.keep_alive._idle is None
 
 
-# An exchange that did not come to its end leaves nothing.
+# An exchange that did not end normally keeps nothing.
 
 
 @every_scheme
@@ -291,7 +295,7 @@ def test_an_answer_that_came_before_the_request_was_sent_ends_the_connection(ser
     ],
 )
 @pytest.mark.parametrize("is_first", [True, False], ids=["first", "second"])
-def test_an_exchange_that_failed_leaves_no_connection(
+def test_a_failed_exchange_keeps_no_connection(
     serve: Serve, worker: Worker, scheme: str, steps: list[Step], failure: type[SmaiError], is_first: bool
 ) -> None:
     before = () if is_first else (GOOD_ANSWER, then_asked)
@@ -305,7 +309,7 @@ def test_an_exchange_that_failed_leaves_no_connection(
 
 
 @every_scheme
-def test_an_exchange_that_is_closed_from_another_thread_ends_at_once_on_a_kept_connection_too(
+def test_closing_an_exchange_from_another_thread_ends_it_at_once_on_a_kept_connection(
     serve: Serve, worker: Worker, scheme: str
 ) -> None:
     silent, gone = threading.Event(), threading.Event()
@@ -327,21 +331,21 @@ def test_an_exchange_that_is_closed_from_another_thread_ends_at_once_on_a_kept_c
 
     closing = threading.Thread(target=close)
     closing.start()
-    with pytest.raises(BrokenError, match="given up"):
+    with pytest.raises(BrokenError, match="was cancelled"):
         list(exchange.open())
     closing.join()
     assert gone.wait(PATIENCE_S)
     assert worker.ask(server.url) == BODY
 
 
-def test_an_answer_of_which_much_is_left_is_not_read_for_its_connection(serve: Serve, worker: Worker) -> None:
+def test_a_long_rest_of_an_answer_is_not_read(serve: Serve, worker: Worker) -> None:
     server = serve((HEAD, forever(chunk(b"data: [DONE]" + b" " * 9000))), (GOOD_ANSWER, hold))
     assert b"[DONE]" in worker.ask(server.url)
     assert worker.ask(server.url) == BODY
     assert server.connections == 2
 
 
-def test_an_exchange_that_is_over_cannot_end_the_next_one(serve: Serve, worker: Worker) -> None:
+def test_closing_a_finished_exchange_does_not_end_the_next_one(serve: Serve, worker: Worker) -> None:
     closed = threading.Event()
     server = serve(GOOD_ANSWER, then_asked, *PLAIN_ANSWER[:2], until(closed), *PLAIN_ANSWER[2:], hold)
     first = worker.exchange(server.url)
@@ -355,10 +359,10 @@ def test_an_exchange_that_is_over_cannot_end_the_next_one(serve: Serve, worker: 
     assert server.connections == 1
 
 
-# What travels from one request to the next, and what is left in the end.
+# What is shared by requests, and what is left at the end.
 
 
-def test_a_cookie_stays_with_its_answer(serve: Serve, worker: Worker) -> None:
+def test_cookies_are_not_sent_back(serve: Serve, worker: Worker) -> None:
     seen = []
     baking = GOOD_ANSWER.replace(b"\r\n", b"\r\nSet-Cookie: a=b; Path=/\r\n", 1)
     server = serve(baking, lambda connection: seen.append(read_request(connection)), GOOD_ANSWER, hold)
@@ -371,7 +375,7 @@ def test_a_cookie_stays_with_its_answer(serve: Serve, worker: Worker) -> None:
 
 
 @every_scheme
-def test_many_requests_leave_no_descriptor_no_thread_and_no_garbage(serve: Serve, worker: Worker, scheme: str) -> None:
+def test_many_requests_leak_no_descriptor_no_thread_and_no_garbage(serve: Serve, worker: Worker, scheme: str) -> None:
     steps = [GOOD_ANSWER, then_asked] * 20
     server = serve(*steps, GOOD_ANSWER, hold, **tls_of(scheme))
     asked: list[weakref.ref[Exchange]] = []
@@ -411,7 +415,7 @@ def test_a_worker_holds_two_descriptors_between_requests(serve: Serve, worker: W
 # TLS.
 
 
-def test_the_certificates_of_authorities_are_read_once_for_all_workers(serve: Serve, tmp_path: Path) -> None:
+def test_the_ca_certificates_are_loaded_once_for_all_workers(serve: Serve, tmp_path: Path) -> None:
     server = serve(GOOD_ANSWER, hold, tls=certificates().context)
     ca_file = shutil.copy(certificates().ca_file, tmp_path / "ca.pem")
     for number in range(2):
@@ -426,7 +430,7 @@ def test_the_certificates_of_authorities_are_read_once_for_all_workers(serve: Se
 
 
 @pytest.mark.parametrize("ca", ["none", "missing", "empty", "a folder", "another host"])
-def test_what_is_wrong_with_tls_is_told_as_without_keep_alive(serve: Serve, tmp_path: Path, ca: str) -> None:
+def test_a_tls_failure_has_the_same_message_as_without_keep_alive(serve: Serve, tmp_path: Path, ca: str) -> None:
     server = serve(GOOD_ANSWER, hold, tls=certificates().context)
     url = server.url.replace("127.0.0.1", "127.0.0.2") if ca == "another host" else server.url
     ca_file = {"none": None, "a folder": str(tmp_path), "another host": certificates().ca_file}.get(
@@ -434,18 +438,18 @@ def test_what_is_wrong_with_tls_is_told_as_without_keep_alive(serve: Serve, tmp_
     )
     if ca == "empty":
         (tmp_path / ca).touch()
-    told = []
+    messages = []
     for keep_alive in (None, KeepAlive()):
         with pytest.raises(SmaiError) as caught:
             transport.post(Endpoint(url), "/x", REQUEST, Clocks(), ca_file=ca_file, keep_alive=keep_alive)
-        told.append((type(caught.value), str(caught.value)))
-    assert told[0] == told[1]
+        messages.append((type(caught.value), str(caught.value)))
+    assert messages[0] == messages[1]
 
 
 # Proxies.
 
 
-def test_a_proxy_that_forwards_is_asked_on_one_connection(
+def test_a_forwarding_proxy_gets_all_requests_on_one_connection(
     serve: Serve, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = serve(GOOD_ANSWER, then_asked, GOOD_ANSWER, then_asked, GOOD_ANSWER, hold)

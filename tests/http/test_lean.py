@@ -1,4 +1,4 @@
-"""requests and urllib3 come without what they load and nobody uses, and nobody notices. Each in a new interpreter."""
+"""requests and urllib3 are imported without modules that smai does not need. Each test runs a new interpreter."""
 
 import subprocess
 import sys
@@ -18,12 +18,12 @@ def python(script: str, *options: str) -> str:
     return done.stdout
 
 
-def test_no_module_is_loaded_that_nobody_uses() -> None:
-    """If this fails, requests or urllib3 takes another way to them by now, and lean.py is of no use."""
+def test_the_unneeded_modules_are_not_loaded() -> None:
+    """If this fails, requests or urllib3 now imports them in another way, and lean.py has no effect."""
     assert python(f"import smai_cli.http.transport; print({LEFT_OUT})", "-W", "error") == "set()\n"
 
 
-def test_whoever_wants_them_later_gets_them() -> None:
+def test_the_modules_can_be_imported_later() -> None:
     script = """
 import smai_cli.http.transport
 import charset_normalizer, importlib.metadata, requests, urllib3.http2
@@ -36,7 +36,7 @@ print(answer.text)
     assert python(script, "-W", "error", "-X", "utf8") == "Grüße\n"
 
 
-def test_whoever_has_them_already_keeps_them() -> None:
+def test_modules_that_are_already_loaded_stay() -> None:
     script = """
 import charset_normalizer, importlib.metadata
 metadata = importlib.metadata
@@ -49,25 +49,25 @@ print(urllib3.http2.version is metadata.version)
     assert python(script, "-W", "error") == "True\n"
 
 
-def test_the_filters_of_warnings_are_those_that_the_libraries_leave() -> None:
+def test_the_warning_filters_are_those_of_plain_requests() -> None:
     script = "; print(sorted(map(str, warnings.filters)))"
     assert python(f"import smai_cli.http.transport{script}") == python(f"import requests{script}")
 
 
 @pytest.mark.parametrize(
-    ("message", "module", "is_heard"),
+    ("message", "module", "is_shown"),
     [
         ("Unable to find acceptable character detection dependency (...).", "requests", False),
         ("Unable to find acceptable character detection dependency (...).", "another", True),
         ("urllib3 (9) doesn't match a supported version!", "requests", True),
     ],
 )
-def test_one_warning_of_requests_is_not_heard_and_all_others_are(message: str, module: str, is_heard: bool) -> None:
+def test_only_one_warning_of_requests_is_suppressed(message: str, module: str, is_shown: bool) -> None:
     script = f"""
 import smai_cli.http.transport
 from smai_cli.http.lean import _without_charsets
-with warnings.catch_warnings(record=True, action="always") as heard, _without_charsets():
+with warnings.catch_warnings(record=True, action="always") as shown, _without_charsets():
     warnings.warn_explicit({message!r}, UserWarning, "file", 1, {module!r})
-print(bool(heard))
+print(bool(shown))
 """
-    assert python(script) == f"{is_heard}\n"
+    assert python(script) == f"{is_shown}\n"

@@ -1,4 +1,4 @@
-"""The TLS connection made ahead: used where it is good, and nowhere else to be noticed."""
+"""The TLS connection made in advance is used if it is good, and ignored otherwise."""
 
 import socket
 import ssl
@@ -61,7 +61,7 @@ def test_a_certificate_for_another_name_is_refused(serve: Serve, ask: Ask, tmp_p
     assert "certificate verify failed" in result.stderr
 
 
-def test_a_retry_makes_a_connection_of_its_own(serve: Serve, ask: Ask) -> None:
+def test_a_retry_makes_a_new_connection(serve: Serve, ask: Ask) -> None:
     busy = http("503 Service Unavailable", b"{}", "Retry-After: 0")
     server = serve((busy,), tuple(PLAIN_ANSWER), tls=certificates().context)
     assert ask(server)[:2] == (0, OUT)
@@ -76,7 +76,7 @@ def closes_the_first(connection: socket.socket) -> Request:
     return read_request(connection)
 
 
-def test_a_connection_that_the_server_closed_while_stdin_was_awaited_is_made_again(
+def test_a_connection_that_closed_while_smai_read_stdin_is_made_again(
     serve: Serve, environment: dict[str, str]
 ) -> None:
     closes_the_first.count = 0  # type: ignore[attr-defined]
@@ -113,13 +113,13 @@ def test_a_command_line_that_cannot_be_used_sends_nothing(serve: Serve, environm
         ("https://127.0.0.1:1/v1", {"SSLKEYLOGFILE": "/dev/null"}),
     ],
 )
-def test_nothing_is_made_ahead_for_plain_http_or_where_the_environment_interferes(
+def test_no_connection_in_advance_for_plain_http_or_if_the_environment_prevents_it(
     base_url: str, environ: Mapping[str, str]
 ) -> None:
     assert preconnect(base_url, None, 1.0, environ) is None
 
 
-def test_the_context_is_the_one_that_urllib3_makes() -> None:
+def test_the_tls_context_equals_that_of_urllib3() -> None:
     ours, theirs = tls_context(certificates().ca_file), create_urllib3_context()
     # urllib3 sets these two on each connection.
     theirs.load_verify_locations(certificates().ca_file)
@@ -144,7 +144,7 @@ def test_the_context_is_the_one_that_urllib3_makes() -> None:
     assert ALPN_PROTOCOLS == ["http/1.1"]
 
 
-def test_the_protocol_that_is_asked_for_is_http_1_1(serve: Serve) -> None:
+def test_alpn_asks_for_http_1_1(serve: Serve) -> None:
     context = tls_context_of_server()
     context.set_alpn_protocols(["h2", "http/1.1"])
     port = int(serve(*PLAIN_ANSWER, tls=context).url.rsplit(":", 1)[1].removesuffix("/v1"))
@@ -156,13 +156,13 @@ def test_the_protocol_that_is_asked_for_is_http_1_1(serve: Serve) -> None:
     made.close()
 
 
-def test_a_failure_is_left_to_the_usual_way() -> None:
+def test_a_failed_connection_in_advance_returns_none() -> None:
     for ca_file in (None, "/nonexistent"):
         assert Preconnect("127.0.0.1", 1, ca_file, 1.0).take("127.0.0.1", 1) is None
     assert Preconnect("nosuch.invalid", 443, None, 1.0).take("nosuch.invalid", 443) is None
 
 
-def test_it_is_given_once_and_to_its_own_host_only(serve: Serve) -> None:
+def test_the_connection_is_returned_once_and_only_for_its_host(serve: Serve) -> None:
     server = serve(HEAD, *map(chunk, GOOD), LAST_CHUNK, tls=certificates().context)
     port = int(server.url.rsplit(":", 1)[1].removesuffix("/v1"))
     preconnect = Preconnect("127.0.0.1", port, certificates().ca_file, 5.0)
@@ -175,7 +175,7 @@ def test_it_is_given_once_and_to_its_own_host_only(serve: Serve) -> None:
     assert preconnect.take("127.0.0.1", port) is None
 
 
-def test_importlib_is_whole_before_a_second_thread_imports_a_part_of_it() -> None:
+def test_importlib_is_loaded_before_a_second_thread_starts() -> None:
     """Otherwise the main thread, which imports it too, may get one that cannot import (CPython, issue 83065)."""
     script = """
 import sys, threading
@@ -190,7 +190,7 @@ sys.meta_path.insert(0, Finder())
 def make():
     from smai_cli.http.tls import tls_context
     return tls_context(None)
-ours._Later(make).result()
+ours._BackgroundContext(make).result()
 print("importlib.resources" in names, "importlib" in names)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

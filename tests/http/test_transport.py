@@ -1,4 +1,4 @@
-"""The exchange and its socket, without a process of their own."""
+"""The exchange and its socket, within the test process."""
 
 import socket
 from typing import Any
@@ -11,30 +11,30 @@ from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import ClockError
 from smai_cli.http import transport
 from smai_cli.http.sending import Sending, Upload
-from smai_cli.prompt.request import Request, conversation
+from smai_cli.prompt.request import Request, build_messages
 from smai_cli.stream.dialects import chat
 
-BODY = chat.encode_request(Request("m", conversation("hi", None)))
+BODY = chat.encode_request(Request("m", build_messages("hi", None)))
 
 
 def posted(url: str, clocks: Clocks | None = None) -> Any:
     return transport.post(Endpoint(url), chat.PATH, BODY, clocks or Clocks())
 
 
-def test_a_peer_that_vanished_is_noticed_by_the_system(server: Server) -> None:
+def test_tcp_keepalive_is_set(server: Server) -> None:
     peer = posted(server().url)._raw.connection.sock
     assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
     assert peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-def test_nobody_is_asked_to_compress(server: Server) -> None:
+def test_requests_ask_for_no_compression(server: Server) -> None:
     mock = server()
     posted(mock.url)
     assert mock.received[0].headers["accept-encoding"] == "identity"
 
 
-def test_a_request_that_was_given_up_is_not_sent_when_its_connection_comes_after_all() -> None:
+def test_a_cancelled_request_is_not_sent_after_a_late_connection() -> None:
     sending = Sending()
     upload = Upload(BODY, sending)
     assert sending.cancel() is False
@@ -43,13 +43,13 @@ def test_a_request_that_was_given_up_is_not_sent_when_its_connection_comes_after
     assert not sending.connected
 
 
-def test_a_request_that_was_begun_is_known_to_be_begun() -> None:
+def test_a_begun_request_is_reported_as_connected() -> None:
     sending = Sending()
     assert Upload(BODY, sending).read(10) == BODY[:10]
     assert sending.cancel() is True
 
 
-def test_the_deadline_is_named_where_it_ends_the_wait_for_an_answer(server: Server) -> None:
+def test_the_message_names_max_time_if_it_ends_the_wait_for_an_answer(server: Server) -> None:
     with pytest.raises(ClockError, match="in all"):
         for _ in posted(server(stall_after=0).url, Clocks(deadline=Deadline(0.1))):
             pass

@@ -1,4 +1,4 @@
-"""`-a`: an image or a text reaches the server whole, known by its content, or nothing is sent."""
+"""`-a`: an image or a text, detected by its content, reaches the server completely, or nothing is sent."""
 
 import base64
 import os
@@ -36,7 +36,7 @@ def content(mock: Mock) -> Any:
 
 
 def image_part(data: bytes, media_type: str = "image/png") -> dict[str, Any]:
-    """Return the part for an image, after the chat API's reference."""
+    """Return the part for an image, as in the chat API's reference."""
     return {"type": "image_url", "image_url": {"url": f"data:{media_type};base64,{base64.b64encode(data).decode()}"}}
 
 
@@ -66,9 +66,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize(("name", "data", "text"), TEXTS)
-def test_a_text_stands_under_its_name_between_fences_that_are_not_in_it(
-    tmp_path: Path, name: str, data: bytes, text: str
-) -> None:
+def test_a_text_is_fenced_under_its_name(tmp_path: Path, name: str, data: bytes, text: str) -> None:
     path = tmp_path / name
     path.write_bytes(data)
     assert content_with([read_attachment(str(path))], "Explain.") == f"{text}\n\nExplain."
@@ -91,7 +89,7 @@ def test_texts_of_every_kind_reach_the_server(smai: Smai, server: Server, tmp_pa
 
 
 @given(st.text(alphabet="`~\n x") | st.text())
-def test_no_text_ends_its_own_fence(text: str) -> None:
+def test_no_text_contains_its_fence(text: str) -> None:
     shown = content_with([Attachment("a", text)], "prompt")
     assert isinstance(shown, str)
     fence = shown.split("\n", 2)[1]
@@ -101,9 +99,7 @@ def test_no_text_ends_its_own_fence(text: str) -> None:
     assert shown.endswith(f"\n{fence}\n\nprompt")
 
 
-def test_several_files_stand_in_their_order_before_the_prompt_and_stdin(
-    smai: Smai, server: Server, tmp_path: Path
-) -> None:
+def test_several_files_precede_the_prompt_and_stdin_in_order(smai: Smai, server: Server, tmp_path: Path) -> None:
     for name, data in (("1", b"one\n"), ("2", PNG), ("3", b"three\n")):
         (tmp_path / name).write_bytes(data)
     mock = server()
@@ -114,7 +110,7 @@ def test_several_files_stand_in_their_order_before_the_prompt_and_stdin(
     assert content(mock) == [one, image_part(PNG), three, one, {"type": "text", "text": "Compare\n\npiped"}]
 
 
-def test_texts_alone_make_a_plain_string_which_every_server_takes(smai: Smai, server: Server, tmp_path: Path) -> None:
+def test_texts_without_images_are_sent_as_a_string(smai: Smai, server: Server, tmp_path: Path) -> None:
     for name in ("1", "2"):
         (tmp_path / name).write_text(f"{name}\n")
     mock = server()
@@ -137,14 +133,14 @@ def test_ten_megabytes_of_image_arrive_byte_for_byte(smai: Smai, server: Server,
         assert mock.received[0].json["input"] == [{"role": "user", "content": parts}]
 
 
-def test_eight_megabytes_of_prompt_arrive_whole(smai: Smai, server: Server) -> None:
+def test_eight_megabytes_of_prompt_arrive_completely(smai: Smai, server: Server) -> None:
     prompt = "0123456789 äöü\n" * 450_000
     mock = server(reply="ok")
     assert smai("ask", "--base-url", mock.url, stdin=prompt.encode()) == (0, b"ok\n", "")
     assert content(mock) == prompt
 
 
-def test_a_fifo_and_a_pipe_of_a_shell_are_files(
+def test_a_fifo_and_a_process_substitution_are_accepted(
     smai: Smai, server: Server, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     fifo = tmp_path / "fifo.png"
@@ -177,7 +173,7 @@ def test_a_fifo_and_a_pipe_of_a_shell_are_files(
         pytest.param("f", PNG + bytes(20 * 1024 * 1024), "larger than 20 MiB", id="too large an image"),
     ],
 )
-def test_what_cannot_be_sent_is_refused_by_its_name(
+def test_an_unusable_file_is_refused_by_name(
     smai: Smai, server: Server, tmp_path: Path, name: str, data: bytes, words: str
 ) -> None:
     path = tmp_path / name
@@ -196,7 +192,7 @@ def test_what_cannot_be_sent_is_refused_by_its_name(
         ("", "-a needs a file name"),
     ],
 )
-def test_what_is_no_file_is_refused(smai: Smai, server: Server, path: str, words: str) -> None:
+def test_a_path_that_is_not_a_file_is_refused(smai: Smai, server: Server, path: str, words: str) -> None:
     mock = server()
     assert_refused(smai("ask", "--base-url", mock.url, "-a", path, "hi"), mock, words)
 

@@ -1,4 +1,4 @@
-"""`--chat`: the file holds whole turns, answered and delivered, and nothing else, whatever happens to a run."""
+"""`--chat`: whatever happens to a run, the file contains only complete turns that were delivered."""
 
 import contextlib
 import json
@@ -43,7 +43,7 @@ def chat(tmp_path: Path) -> Path:
 
 
 def assert_alone(path: Path) -> None:
-    """Check that a run left nothing beside the conversation."""
+    """Check that a run left no other file in the folder of the conversation."""
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
@@ -76,7 +76,7 @@ def test_a_conversation_of_three_turns_is_json_lines_that_every_request_repeats(
         ("responses", ["--no-stream", "--raw"]),
     ],
 )
-def test_every_mode_keeps_the_same_turn(smai: Smai, server: Server, chat: Path, api: str, flags: list[str]) -> None:
+def test_every_mode_stores_the_same_turn(smai: Smai, server: Server, chat: Path, api: str, flags: list[str]) -> None:
     url = server(reply="An answer.").url
     assert smai("ask", "--base-url", url, "--api", api, "--chat", chat, *flags, "again").status == 0
     assert turns(chat) == [
@@ -87,7 +87,7 @@ def test_every_mode_keeps_the_same_turn(smai: Smai, server: Server, chat: Path, 
     assert_alone(chat)
 
 
-def test_attachments_piped_text_and_the_system_text_are_kept_as_they_were_sent(
+def test_attachments_piped_text_and_the_system_text_are_stored_as_sent(
     smai: Smai, server: Server, tmp_path: Path
 ) -> None:
     path, image = tmp_path / "chat", tmp_path / "image"
@@ -127,7 +127,7 @@ def test_another_system_text_than_the_first_is_refused(smai: Smai, server: Serve
         pytest.param({"stall_after": 1}, ["--idle-timeout", "0.2"], 7, id="idle"),
     ],
 )
-def test_an_answer_that_is_not_whole_leaves_the_file_as_it_was(
+def test_an_incomplete_answer_does_not_change_the_file(
     smai: Smai, server: Server, chat: Path, script: dict[str, Any], flags: list[str], status: int
 ) -> None:
     before = chat.read_bytes()
@@ -137,14 +137,14 @@ def test_an_answer_that_is_not_whole_leaves_the_file_as_it_was(
     assert_alone(chat)
 
 
-def test_a_refusal_of_the_model_leaves_the_file_as_it_was(smai: Smai, server: Server, chat: Path) -> None:
+def test_a_refusal_of_the_model_does_not_change_the_file(smai: Smai, server: Server, chat: Path) -> None:
     before = chat.read_bytes()
     tape = b'data: {"choices":[{"delta":{"refusal":"I will not"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
     assert smai("ask", "--base-url", server(tape=tape).url, "--chat", chat, "again").status == 10
     assert chat.read_bytes() == before
 
 
-def test_an_answer_that_is_not_after_the_schema_leaves_the_file_as_it_was(
+def test_an_answer_that_does_not_match_the_schema_does_not_change_the_file(
     smai: Smai, server: Server, chat: Path
 ) -> None:
     before = chat.read_bytes()
@@ -153,13 +153,13 @@ def test_an_answer_that_is_not_after_the_schema_leaves_the_file_as_it_was(
     assert chat.read_bytes() == before
 
 
-def test_an_accepted_length_is_kept(smai: Smai, server: Server, chat: Path) -> None:
+def test_an_answer_with_an_accepted_length_is_stored(smai: Smai, server: Server, chat: Path) -> None:
     url = server(reply="cut sho", finish_reason="length").url
     assert smai("ask", "--base-url", url, "--chat", chat, "--accept", "length", "again").status == 0
     assert turns(chat)[2:] == [{"role": "user", "content": "again"}, {"role": "assistant", "content": "cut sho"}]
 
 
-def test_a_try_that_broke_is_no_part_of_what_is_kept(serve: Serve, start: Start, chat: Path) -> None:
+def test_a_broken_try_is_not_stored(serve: Serve, start: Start, chat: Path) -> None:
     server = serve((HEAD, chunk(data('{"choices":[{"delta":{"content":"Broken"}}]}'))), WHOLE)
     assert start(server, "--chat", str(chat), "--final", "--summary", "none").end().status == 0
     assert len(server.requests) == 2
@@ -167,7 +167,7 @@ def test_a_try_that_broke_is_no_part_of_what_is_kept(serve: Serve, start: Start,
 
 
 @pytest.mark.parametrize("interrupt", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_leaves_the_file_as_it_was_and_the_next_one_goes_on(
+def test_an_interrupted_run_does_not_change_the_file_and_the_next_one_continues(
     serve: Serve, start: Start, chat: Path, interrupt: signal.Signals
 ) -> None:
     before = chat.read_bytes()
@@ -182,7 +182,7 @@ def test_an_interrupted_run_leaves_the_file_as_it_was_and_the_next_one_goes_on(
     assert_alone(chat)
 
 
-def test_an_answer_whose_reader_left_was_not_delivered_and_is_not_kept(serve: Serve, start: Start, chat: Path) -> None:
+def test_an_answer_is_not_stored_if_stdout_was_closed(serve: Serve, start: Start, chat: Path) -> None:
     before = chat.read_bytes()
     gone = threading.Event()
     run = start(serve(HEAD, chunk(HELLO), until(gone), chunk(WORLD), chunk(STOP), chunk(DONE)), "--chat", str(chat))
@@ -199,7 +199,7 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "argumen
 
 
 @pytest.mark.parametrize(("text", "api"), [("", "chat"), ("Let me look.", "chat"), ("Let me look.", "responses")])
-def test_tool_calls_are_kept_and_repeated_in_the_next_request(
+def test_tool_calls_are_stored_and_sent_in_the_next_request(
     smai: Smai, server: Server, chat: Path, text: str, api: str
 ) -> None:
     item = {"type": "function_call", "call_id": "c1", **CALL["function"]}  # type: ignore[dict-item]
@@ -230,7 +230,7 @@ def test_tool_calls_are_kept_and_repeated_in_the_next_request(
 
 
 @pytest.mark.parametrize("field", ["id", "name"])
-def test_half_a_character_in_the_id_or_the_name_of_a_call_is_kept_as_the_replacement_character(
+def test_a_lone_surrogate_in_the_id_or_the_name_of_a_call_becomes_the_replacement_character(
     smai: Smai, server: Server, chat: Path, field: str
 ) -> None:
     call = json.dumps({"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}})
@@ -242,7 +242,9 @@ def test_half_a_character_in_the_id_or_the_name_of_a_call_is_kept_as_the_replace
 
 
 @pytest.mark.parametrize("arguments", [["\\ud83d", "\\ude00"], ["\\ud800"]])
-def test_tool_calls_with_odd_surrogates_are_kept(smai: Smai, server: Server, chat: Path, arguments: list[str]) -> None:
+def test_tool_calls_with_lone_surrogates_are_stored(
+    smai: Smai, server: Server, chat: Path, arguments: list[str]
+) -> None:
     call = '{"index":0,"id":"c","function":{"name":"f","arguments":"HERE"}}'
     events = [
         'data: {"choices":[{"delta":{"tool_calls":[' + call.replace("HERE", part) + "]}}]}\n\n" for part in arguments
@@ -256,7 +258,7 @@ def test_tool_calls_with_odd_surrogates_are_kept(smai: Smai, server: Server, cha
 # What the file may be.
 
 
-def test_the_mode_of_the_file_stays_and_so_does_a_symbolic_link(smai: Smai, server: Server, chat: Path) -> None:
+def test_the_mode_of_the_file_and_a_symbolic_link_are_kept(smai: Smai, server: Server, chat: Path) -> None:
     link = chat.parent.parent / "link"
     link.symlink_to(chat)
     url = server(reply="ok").url
@@ -269,7 +271,7 @@ def test_the_mode_of_the_file_stays_and_so_does_a_symbolic_link(smai: Smai, serv
     assert_alone(chat)
 
 
-def test_a_link_to_a_file_that_is_not_there_yet_makes_it(smai: Smai, server: Server, tmp_path: Path) -> None:
+def test_a_dangling_link_creates_its_target(smai: Smai, server: Server, tmp_path: Path) -> None:
     link, target = tmp_path / "link", tmp_path / "target"
     link.symlink_to("target")
     assert smai("ask", "--base-url", server().url, "--chat", link, "hi").status == 0
@@ -277,7 +279,7 @@ def test_a_link_to_a_file_that_is_not_there_yet_makes_it(smai: Smai, server: Ser
     assert len(turns(target)) == 2
 
 
-def test_a_name_that_is_not_utf_8_is_a_name(smai: Smai, server: Server, tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf_8_is_accepted(smai: Smai, server: Server, tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/caf\xe9 \n"
     assert smai("ask", "--base-url", server().url, "--chat", path, "hi").status == 0
     assert len(turns(Path(os.fsdecode(path)))) == 2
@@ -293,7 +295,7 @@ def test_a_name_that_is_not_utf_8_is_a_name(smai: Smai, server: Server, tmp_path
         pytest.param(b'{"role": "user", "content": "hi", "name": "Ann", "x": 1.50}\n', id="other fields"),
     ],
 )
-def test_a_file_written_by_hand_is_gone_on_with_and_nothing_of_it_is_lost(
+def test_a_file_written_by_hand_is_continued_without_loss(
     smai: Smai, server: Server, tmp_path: Path, before: bytes
 ) -> None:
     path = tmp_path / "chat"
@@ -316,7 +318,7 @@ def test_a_file_written_by_hand_is_gone_on_with_and_nothing_of_it_is_lost(
         pytest.param(b"caf\xe9\n", "is not UTF-8", id="Latin-1"),
     ],
 )
-def test_a_file_that_is_no_conversation_is_refused_and_stays_as_it_is(
+def test_a_file_that_is_not_a_conversation_is_refused_and_unchanged(
     smai: Smai, server: Server, chat: Path, content: bytes, words: str
 ) -> None:
     chat.write_bytes(content)
@@ -337,7 +339,7 @@ def test_a_file_that_is_no_conversation_is_refused_and_stays_as_it_is(
         pytest.param(lambda path: path.symlink_to("/dev/stdout"), "is not a regular file", id="link to a pipe"),
     ],
 )
-def test_what_cannot_hold_a_conversation_is_refused(
+def test_a_path_that_cannot_be_a_conversation_is_refused(
     smai: Smai, server: Server, tmp_path: Path, make: Any, words: str
 ) -> None:
     path = tmp_path / "chat"
@@ -391,7 +393,7 @@ def test_a_file_or_a_folder_that_may_not_be_written_is_refused_before_the_reques
 
 
 @pytest.mark.parametrize("flags", [["-s", "hi"], ["-s", "hi", "-n"]])
-def test_a_system_text_like_the_first_prompt_is_another_system_text(
+def test_a_system_text_equal_to_the_first_prompt_is_refused(
     smai: Smai, server: Server, chat: Path, flags: list[str]
 ) -> None:
     mock = server()
@@ -400,7 +402,7 @@ def test_a_system_text_like_the_first_prompt_is_another_system_text(
     assert chat.read_bytes() == before
 
 
-# What others do to the file while the answer comes.
+# Other programs change the file while the answer arrives.
 
 NOTE = json.dumps({"role": "user", "content": "a note"}) + "\n"
 TURN = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hello world\n"}]
@@ -423,13 +425,13 @@ def appended(path: Path) -> None:
 
 
 def edited(path: Path) -> None:
-    """Append as an editor does, by a new file."""
+    """Append as an editor does, by replacing the file."""
     path.with_name("new").write_text(path.read_text() + NOTE)
     path.with_name("new").rename(path)
 
 
 @pytest.mark.parametrize("meddle", [appended, edited])
-def test_what_was_appended_meanwhile_is_kept_and_the_turn_stands_behind_it(
+def test_messages_appended_meanwhile_are_kept_before_the_turn(
     serve: Serve, start: Start, chat: Path, meddle: Any
 ) -> None:
     assert while_it_is_answered(serve, start, chat, meddle) == (0, b"world\n", "")
@@ -437,7 +439,7 @@ def test_what_was_appended_meanwhile_is_kept_and_the_turn_stands_behind_it(
     assert_alone(chat)
 
 
-def test_a_conversation_that_was_made_meanwhile_is_gone_on_with(serve: Serve, start: Start, chat: Path) -> None:
+def test_a_conversation_that_was_created_meanwhile_is_continued(serve: Serve, start: Start, chat: Path) -> None:
     chat.unlink()
     assert while_it_is_answered(serve, start, chat, appended).status == 0
     assert turns(chat) == [json.loads(NOTE), *TURN]
@@ -455,7 +457,7 @@ def test_a_conversation_that_was_made_meanwhile_is_gone_on_with(serve: Serve, st
         pytest.param(lambda path: path.write_text(path.read_text() + '{"role": "us'), id="half a line behind it"),
     ],
 )
-def test_what_was_changed_meanwhile_is_never_touched_and_the_turn_is_put_beside_it(
+def test_a_file_changed_meanwhile_is_not_touched_and_the_turn_is_saved_separately(
     serve: Serve, start: Start, chat: Path, meddle: Any
 ) -> None:
     def look() -> tuple[int, bytes] | None:
@@ -481,13 +483,13 @@ def test_what_was_changed_meanwhile_is_never_touched_and_the_turn_is_put_beside_
     )
 
 
-def test_a_second_turn_beside_the_file_stands_behind_the_first(serve: Serve, start: Start, chat: Path) -> None:
+def test_a_second_separate_turn_is_appended_to_the_first(serve: Serve, start: Start, chat: Path) -> None:
     for _ in range(2):
         while_it_is_answered(serve, start, chat, lambda path: path.write_text(NOTE + path.read_text()))
     assert turns(Path(f"{chat}.turn")) == TURN * 2
 
 
-def test_a_storm_of_appended_lines_loses_none_of_them_and_no_turn(server: Server, start: Start, chat: Path) -> None:
+def test_many_appended_lines_lose_neither_lines_nor_turns(server: Server, start: Start, chat: Path) -> None:
     url = server(reply="ok").url
     storm = subprocess.Popen(
         ["bash", "-c", f"while :; do echo '{NOTE.strip()}' >>'{chat}'; echo; sleep 0.001; done"], stdout=subprocess.PIPE
@@ -504,11 +506,11 @@ def test_a_storm_of_appended_lines_loses_none_of_them_and_no_turn(server: Server
     assert written <= whole.count(json.loads(NOTE)) <= written + 1
 
 
-# What the disk may do.
+# Failures of the disk.
 
 
 def assert_not_kept(done: "subprocess.CompletedProcess[bytes]", chat: Path, before: bytes, words: bytes) -> None:
-    """Check that the answer was delivered, but the turn not kept, and the file is as it was."""
+    """Check that the answer was delivered, but the turn not stored, and the file is unchanged."""
     assert (done.returncode, done.stdout) == (11, b"ok\n")
     assert done.stderr.startswith(b"smai: " + os.fsencode(chat))
     assert words in done.stderr
@@ -518,7 +520,7 @@ def assert_not_kept(done: "subprocess.CompletedProcess[bytes]", chat: Path, befo
     assert_alone(chat)
 
 
-def test_a_limit_on_file_sizes_is_11_and_the_conversation_stays(
+def test_a_limit_on_file_sizes_is_status_11_and_the_conversation_is_unchanged(
     server: Server, environment: dict[str, str], chat: Path
 ) -> None:
     with chat.open("a") as file:
@@ -545,7 +547,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_is_11_and_the_conversation_stays(
+def test_a_full_disk_is_status_11_and_the_conversation_is_unchanged(
     server: Server, environment: dict[str, str], tmp_path: Path
 ) -> None:
     with small_disk(tmp_path / "disk") as disk:
@@ -579,7 +581,7 @@ def test_two_runs_at_once_follow_one_another_and_the_second_says_that_it_waits(
     assert_alone(chat)
 
 
-def test_a_crowd_of_runs_loses_no_turn(server: Server, start: Start, chat: Path) -> None:
+def test_many_runs_at_once_lose_no_turn(server: Server, start: Start, chat: Path) -> None:
     url = server(reply="ok").url
     runs = [start(None, "--base-url", url, "--chat", str(chat)) for _ in range(4)]
     assert [run.child.wait() for run in runs] == [0] * 4
@@ -588,9 +590,7 @@ def test_a_crowd_of_runs_loses_no_turn(server: Server, start: Start, chat: Path)
     assert_alone(chat)
 
 
-def test_a_run_whose_time_is_up_does_not_wait_on_and_takes_nothing_from_the_other(
-    serve: Serve, start: Start, chat: Path
-) -> None:
+def test_max_time_ends_the_wait_for_another_run_without_harming_it(serve: Serve, start: Start, chat: Path) -> None:
     go_on = threading.Event()
     server = serve(HEAD, chunk(HELLO), until(go_on), chunk(STOP), chunk(DONE), LAST_CHUNK)
     one = start(server, "--chat", str(chat))
@@ -614,7 +614,7 @@ def test_two_runs_in_one_pipe_follow_one_another(server: Server, environment: di
 # The file of -o and the conversation.
 
 
-def test_a_file_of_the_answer_that_cannot_be_made_leaves_the_conversation_as_it_was(
+def test_a_failed_output_file_does_not_change_the_conversation(
     serve: Serve, start: Start, chat: Path, tmp_path: Path
 ) -> None:
     before = chat.read_bytes()
@@ -626,7 +626,7 @@ def test_a_file_of_the_answer_that_cannot_be_made_leaves_the_conversation_as_it_
     assert_alone(chat)
 
 
-def test_a_conversation_that_cannot_be_kept_leaves_the_file_of_the_answer_as_it_was(
+def test_a_failed_conversation_does_not_change_the_output_file(
     serve: Serve, start: Start, chat: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -636,7 +636,7 @@ def test_a_conversation_that_cannot_be_kept_leaves_the_file_of_the_answer_as_it_
     assert turns(Path(f"{chat}.turn")) == TURN
 
 
-def test_both_get_a_complete_answer(smai: Smai, server: Server, chat: Path, tmp_path: Path) -> None:
+def test_a_complete_answer_goes_into_both_files(smai: Smai, server: Server, chat: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert smai("ask", "--base-url", server(reply="ok").url, "--chat", chat, "-q", "-o", out, "x").status == 0
     assert (out.read_text(), len(turns(chat))) == ("ok\n", 4)
@@ -653,7 +653,7 @@ def test_the_leftovers_of_a_killed_run_do_not_disturb(smai: Smai, server: Server
     assert_alone(chat)
 
 
-def test_a_file_of_the_users_own_that_ends_in_lock_is_not_taken_away(smai: Smai, server: Server, chat: Path) -> None:
+def test_a_file_of_the_user_that_ends_in_lock_is_not_removed(smai: Smai, server: Server, chat: Path) -> None:
     lock = Path(f"{chat}.lock")
     lock.write_text("[[package]]\n")
     smai("ask", "--base-url", server(reply="ok").url, "--chat", chat, "hi")
@@ -669,7 +669,7 @@ KILLED_IN = [
 
 
 @pytest.mark.parametrize(("steps", "count"), KILLED_IN)
-def test_a_third_turn_that_is_killed_while_it_is_answered_leaves_the_second_state(
+def test_a_kill_during_the_answer_does_not_change_the_file(
     serve: Serve, start: Start, chat: Path, steps: Any, count: int
 ) -> None:
     server = serve(steps, WHOLE)
@@ -687,7 +687,7 @@ def test_a_third_turn_that_is_killed_while_it_is_answered_leaves_the_second_stat
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("call", ["openat", "unlink", "fchmod", "write", "fsync", "rename", "close"])
-def test_a_third_turn_that_is_killed_at_any_system_call_leaves_the_second_state_or_the_third(
+def test_a_kill_at_any_system_call_leaves_the_old_or_the_new_file(
     server: Server, environment: dict[str, str], chat: Path, call: str
 ) -> None:
     if not can_trace():
@@ -700,7 +700,7 @@ def test_a_third_turn_that_is_killed_at_any_system_call_leaves_the_second_state_
     files = [str(path) for path in (chat.parent, chat, *hidden)]
     trace = ["strace", "-qq", "-o", os.devnull, *(option for file in files for option in ("-P", file))]
     seen = []
-    # Each run is killed one call later than the one before, and goes on over what that one left; the last one is not.
+    # Each run is killed one call later than the previous one, and continues with its files; the last one is not killed.
     for number in range(1, 50):
         chat.write_bytes(second)
         command = [*trace, "-e", f"inject={call}:signal=SIGKILL:when={number}", SMAI, *ask]

@@ -59,7 +59,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize(("pair", "members"), VALUES)
-def test_a_value_is_json_where_it_parses_and_else_a_string(pair: str, members: dict[str, Any]) -> None:
+def test_a_value_is_json_if_it_parses_else_a_string(pair: str, members: dict[str, Any]) -> None:
     assert extra_members([pair]) == members
 
 
@@ -95,7 +95,7 @@ def test_later_pairs_win(pairs: list[str], members: dict[str, Any]) -> None:
     assert extra_members(pairs) == members
 
 
-def test_members_are_merged_into_what_other_options_say_and_win_over_it(smai: Smai, server: Server) -> None:
+def test_members_are_merged_with_other_options_and_override_them(smai: Smai, server: Server) -> None:
     chat_flags = ("--json", "-t", "1", "--stop", "x", "--seed", "1", "--api", "chat")
     assert sent(
         smai, server, *chat_flags, "-O", "temperature=0.5", "-O", "response_format.x=1", "-O", 'stop=["y", "z"]'
@@ -132,7 +132,7 @@ def test_stop_is_repeatable_and_seed_is_a_number(smai: Smai, server: Server) -> 
         pytest.param("model.x=1", "cannot set model", id="within model"),
     ],
 )
-def test_a_pair_that_cannot_be_meant_is_told(pair: str, words: str) -> None:
+def test_an_invalid_pair_is_reported(pair: str, words: str) -> None:
     with pytest.raises(UsageError) as raised:
         extra_members([pair])
     assert words in str(raised.value)
@@ -150,7 +150,7 @@ def test_a_pair_that_cannot_be_meant_is_told(pair: str, words: str) -> None:
         pytest.param(["--stop", b"\xff"], "--stop is not UTF-8", id="stop not UTF-8"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(smai: Smai, server: Server, flags: list[Any], words: str) -> None:
+def test_invalid_options_are_refused(smai: Smai, server: Server, flags: list[Any], words: str) -> None:
     mock = server()
     assert_refused(smai("ask", "--base-url", mock.url, *flags, "hi"), mock, words)
 
@@ -179,7 +179,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("files")
-def test_a_value_behind_an_at_sign_is_that_of_the_file_and_two_are_the_sign(smai: Smai, server: Server) -> None:
+def test_an_at_sign_reads_a_file_and_two_are_a_literal_one(smai: Smai, server: Server) -> None:
     pairs = ["a=@tools.json", "b.c=@number", "b.d=@bom", "e=@text", "f=@like", "g=@empty", "h=@@home", "i=@@", "j=x@y"]
     assert sent(smai, server, *(word for pair in pairs for word in ("-O", pair))) == {
         "a": [{"type": "function"}],
@@ -209,7 +209,7 @@ def test_a_value_behind_an_at_sign_is_that_of_the_file_and_two_are_the_sign(smai
         pytest.param(["messages=@tools.json"], "cannot set messages", id="messages"),
     ],
 )
-def test_a_file_that_gives_no_value_is_told(smai: Smai, server: Server, pairs: list[str], words: str) -> None:
+def test_a_file_without_a_value_is_reported(smai: Smai, server: Server, pairs: list[str], words: str) -> None:
     mock = server()
     flags = [word for pair in pairs for word in ("-O", pair)]
     assert_refused(smai("ask", "--base-url", mock.url, *flags, "hi"), mock, words)
@@ -239,12 +239,12 @@ def test_the_file_of_a_value_is_not_written(smai: Smai, server: Server) -> None:
         pytest.param(["-O", "n=2e0"], id="2e0"),
     ],
 )
-def test_several_answers_are_refused_where_one_is_due(smai: Smai, server: Server, flags: list[str]) -> None:
+def test_several_answers_are_refused_if_only_one_can_be_delivered(smai: Smai, server: Server, flags: list[str]) -> None:
     mock = server()
     assert_refused(smai("ask", "--base-url", mock.url, *flags, "hi"), mock, "-O n requests several answers")
 
 
-def test_one_answer_may_be_asked_for_in_words(smai: Smai, server: Server) -> None:
+def test_one_answer_may_be_requested_explicitly(smai: Smai, server: Server) -> None:
     assert sent(smai, server, "-O", "n=1") == {"n": 1}
 
 
@@ -294,14 +294,14 @@ def test_several_choices_are_complete_when_each_of_them_is(
 
 
 @pytest.mark.parametrize(("tape", "status", "words"), [case for case in CHOICES if case.id in DECODED])
-def test_a_tape_tells_the_same_of_several_choices(smai: Smai, tape: bytes, status: int, words: str) -> None:
+def test_decode_has_the_same_verdict_on_several_choices(smai: Smai, tape: bytes, status: int, words: str) -> None:
     result = smai("decode", "--jsonl", stdin=tape)
     assert result.status == status
     assert words in result.stderr
     assert len(result.stdout.splitlines()) == tape.count(b"\n\n") - tape.count(b"[DONE]")
 
 
-def test_a_choice_that_was_asked_for_and_never_came_is_missed(smai: Smai, server: Server) -> None:
+def test_a_missing_choice_is_a_failure(smai: Smai, server: Server) -> None:
     tape = event((0, "Hello", None)) + event((0, "", "stop"))
     result = smai("ask", "--base-url", server(tape=tape).url, "-O", "n=2", "--jsonl", "hi")
     assert (result.status, result.stdout.count(b"\n")) == (8, 2)

@@ -1,4 +1,4 @@
-"""`--messages`: a conversation in a file arrives as given, or nothing is sent and one line says what is wrong where."""
+"""`--messages`: a conversation in a file arrives unchanged, or nothing is sent and one line says what is wrong."""
 
 import json
 import subprocess
@@ -84,7 +84,7 @@ def test_the_messages_of_another_command_are_read_through_a_pipe(server: Server,
     st.sampled_from([None, 1]),
     st.booleans(),
 )
-def test_whatever_the_messages_say_they_are_read_as_they_were_written(
+def test_any_messages_are_read_as_written(
     given_messages: list[dict[str, Any]], is_array: bool, indent: int | None, ascii_only: bool
 ) -> None:
     values = [given_messages] if is_array else given_messages
@@ -104,7 +104,7 @@ def test_ten_thousand_messages_take_no_longer_each_than_ten(
     assert len(asked(mock)["messages"]) == 10_001
 
 
-def test_the_responses_api_gets_the_same_conversation_in_its_own_words(smai: Smai, server: Server) -> None:
+def test_the_responses_api_gets_the_same_conversation_in_its_format(smai: Smai, server: Server) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"at": "Ulm"}'}}
     image = {"type": "image_url", "image_url": {"url": PIXEL, "detail": "low"}}
     conversation = [
@@ -182,7 +182,7 @@ def test_the_words_and_stdin_follow_the_messages_as_one_more(
     assert asked(mock)["messages"] == [*TWO, *([] if prompt is None else [{"role": "user", "content": prompt}])]
 
 
-def test_a_system_text_stands_first_unless_the_messages_begin_with_the_same(smai: Smai, server: Server) -> None:
+def test_a_system_text_comes_first_unless_the_messages_begin_with_it(smai: Smai, server: Server) -> None:
     system = {"role": "system", "content": "Be brief."}
     mock = server(reply="ok")
     for messages in (TWO, [system, *TWO]):
@@ -191,7 +191,7 @@ def test_a_system_text_stands_first_unless_the_messages_begin_with_the_same(smai
     assert [request.json["messages"] for request in mock.received] == [[system, *TWO]] * 2
 
 
-def test_a_system_text_beside_another_one_is_refused(smai: Smai, server: Server) -> None:
+def test_a_second_system_text_is_refused(smai: Smai, server: Server) -> None:
     mock = server()
     for role in ("system", "developer"):
         data = json.dumps([{"role": role, "content": "Be long."}, *TWO]).encode()
@@ -214,10 +214,10 @@ MALFORMED = [
     pytest.param(b'{"role": "user", "content": "x", "n": %b}' % (b"9" * 5000), "line 2: not JSON", id="5000 digits"),
     pytest.param(b"[" * 100_000, "line 2: not JSON", id="nested deep"),
     pytest.param(b'{"role": "user", "content": %b}' % (b"[" * 100_000), "line 2: not JSON", id="content nested deep"),
-    pytest.param(b"5", "line 2: no JSON object", id="number"),
-    pytest.param(b"null", "line 2: no JSON object", id="null"),
-    pytest.param(b'"text"', "line 2: no JSON object", id="string"),
-    pytest.param(b'[{"role": "user", "content": "x"}]', "line 2: no JSON object", id="array behind a line"),
+    pytest.param(b"5", "line 2: not a JSON object", id="number"),
+    pytest.param(b"null", "line 2: not a JSON object", id="null"),
+    pytest.param(b'"text"', "line 2: not a JSON object", id="string"),
+    pytest.param(b'[{"role": "user", "content": "x"}]', "line 2: not a JSON object", id="array behind a line"),
     pytest.param(b'{"content": "x"}', "line 2: no role", id="no role"),
     pytest.param(b'{"role": "bot", "content": "x"}', "line 2: role 'bot'", id="unknown role"),
     pytest.param(b'{"role": ["user"], "content": "x"}', "line 2: role ['user']", id="role of a wrong type"),
@@ -238,7 +238,7 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize(("data", "words"), MALFORMED)
-def test_a_malformed_message_is_told_with_the_file_the_line_and_the_field(data: bytes, words: str) -> None:
+def test_a_malformed_message_is_reported_with_file_line_and_field(data: bytes, words: str) -> None:
     with pytest.raises(UsageError) as raised:
         parse_messages((GOOD_LINE + data).decode(), "FILE")
     assert f"FILE, {words}" in str(raised.value)
@@ -321,7 +321,7 @@ def test_nesting_of_any_depth_is_sent_or_refused_and_no_traceback(smai: Smai, se
         pytest.param(["--messages", "", "hi"], "--messages", id="empty name"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(smai: Smai, server: Server, flags: list[str], words: str) -> None:
+def test_invalid_options_are_refused(smai: Smai, server: Server, flags: list[str], words: str) -> None:
     mock = server()
     assert_refused(smai("ask", "--base-url", mock.url, *flags, stdin=json.dumps(TWO).encode()), mock, words)
 
@@ -363,7 +363,7 @@ def test_a_system_file_that_cannot_be_read_is_refused(smai: Smai, server: Server
     assert_refused(smai("ask", "--base-url", mock.url, "-s", f"@{name}", "hi"), mock, words)
 
 
-def test_a_system_file_that_is_no_text_is_refused_with_the_offset(smai: Smai, server: Server, tmp_path: Path) -> None:
+def test_a_system_file_that_is_not_text_is_refused_with_the_offset(smai: Smai, server: Server, tmp_path: Path) -> None:
     path = tmp_path / "system"
     path.write_bytes(b"caf\xe9")
     mock = server()

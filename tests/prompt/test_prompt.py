@@ -14,17 +14,17 @@ from smai_cli.prompt import prompt
 
 
 @given(st.text())
-def test_piped_utf8_comes_back_exactly_but_for_a_bom(text: str) -> None:
+def test_piped_utf8_is_kept_exactly_except_for_a_bom(text: str) -> None:
     assert text_in(text.encode()) == text.removeprefix("\ufeff")
 
 
 @given(st.text(), st.sampled_from(["utf-16-le", "utf-16-be"]))
-def test_piped_utf16_with_a_bom_comes_back_exactly(text: str, encoding: str) -> None:
+def test_piped_utf16_with_a_bom_is_kept_exactly(text: str, encoding: str) -> None:
     assert text_in(("\ufeff" + text).encode(encoding)) == text
 
 
 @given(st.text().filter(lambda text: bool(text.strip())))
-def test_a_prompt_alone_is_nothing_but_itself(text: str) -> None:
+def test_a_single_operand_is_the_prompt(text: str) -> None:
     assert prompt.compose([text], None) == prompt.compose([], text) == text
 
 
@@ -45,26 +45,26 @@ def test_where_stdin_goes(operands: Sequence[str], piped: str | None, expected: 
 @pytest.mark.parametrize(
     ("operands", "piped"), [([], None), ([""], None), ([], " \n\t"), (["-"], ""), (["", " "], "\n")]
 )
-def test_white_space_is_no_prompt(operands: Sequence[str], piped: str | None) -> None:
+def test_white_space_is_not_a_prompt(operands: Sequence[str], piped: str | None) -> None:
     with pytest.raises(UsageError, match="the prompt is empty"):
         prompt.compose(operands, piped)
 
 
-def test_only_a_file_that_was_begun_is_somebody_elses(tmp_path: Path) -> None:
+def test_only_a_partly_read_file_belongs_to_another_program(tmp_path: Path) -> None:
     path = tmp_path / "list"
     path.write_text("one\ntwo\n")
     with path.open("rb", buffering=0) as file:
-        assert not prompt.is_begun_file(file.fileno())
+        assert not prompt.is_partly_read(file.fileno())
         file.read(4)
-        assert prompt.is_begun_file(file.fileno())
+        assert prompt.is_partly_read(file.fileno())
     reading, writing = os.pipe()
-    assert not prompt.is_begun_file(reading)
+    assert not prompt.is_partly_read(reading)
     os.close(reading)
     os.close(writing)
-    assert not prompt.is_begun_file(reading)
+    assert not prompt.is_partly_read(reading)
 
 
-def test_a_descriptor_for_writing_only_holds_nothing(tmp_path: Path) -> None:
+def test_a_write_only_descriptor_counts_as_empty(tmp_path: Path) -> None:
     with (tmp_path / "nohup").open("wb") as file:
         assert prompt.read_all(file.fileno(), lambda: None) == b""
 
@@ -78,7 +78,7 @@ def test_a_non_blocking_pipe_is_read_to_its_end() -> None:
     os.close(reading)
 
 
-def test_what_cannot_be_read_is_a_usage_error_with_the_hint_of_its_command(tmp_path: Path) -> None:
+def test_a_read_error_is_a_usage_error_with_the_hint_of_the_command(tmp_path: Path) -> None:
     folder = os.open(tmp_path, os.O_RDONLY)
     try:
         with pytest.raises(UsageError, match=r"^stdin: Is a directory; check where the input comes from, or use -n$"):

@@ -1,4 +1,4 @@
-"""`--json` and `--schema`: what is asked for in both dialects, and the check of --final."""
+"""`--json` and `--schema`: the request in both dialects, and the check of --final."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def schema(tmp_path: Path) -> Path:
     return path
 
 
-def test_json_is_asked_for_by_its_name_in_both_dialects(smai: Smai, server: Server) -> None:
+def test_json_is_requested_by_name_in_both_dialects(smai: Smai, server: Server) -> None:
     mock = server(reply="{}")
     for api in ("chat", "responses"):
         assert smai("ask", "--base-url", mock.url, "--api", api, "--json", "hi").status == 0
@@ -42,7 +42,7 @@ def test_json_is_asked_for_by_its_name_in_both_dialects(smai: Smai, server: Serv
     assert "response_format" not in mock.received[1].json
 
 
-def test_a_schema_is_sent_as_it_is_under_a_name_in_both_dialects(smai: Smai, server: Server, schema: Path) -> None:
+def test_a_schema_is_sent_unchanged_with_a_name_in_both_dialects(smai: Smai, server: Server, schema: Path) -> None:
     mock = server(reply="{}")
     for api in ("chat", "responses"):
         assert smai("ask", "--base-url", mock.url, "--api", api, "--schema", schema, "hi").status == 0
@@ -62,13 +62,13 @@ def test_a_schema_is_sent_as_it_is_under_a_name_in_both_dialects(smai: Smai, ser
         pytest.param({"title": "日本"}, "_", id="other scripts"),
     ],
 )
-def test_the_name_of_a_schema_is_one_that_the_api_takes(schema: Path, title: dict[str, str], name: str) -> None:
+def test_the_name_of_a_schema_is_valid_in_the_api(schema: Path, title: dict[str, str], name: str) -> None:
     schema.write_text(json.dumps(title))
     form = ResponseFormat(str(schema)).as_json
     assert form == {"type": "json_schema", "json_schema": {"name": name, "schema": title}}
 
 
-def test_more_can_be_said_about_the_form_by_options(smai: Smai, server: Server, schema: Path) -> None:
+def test_options_can_add_to_the_response_format(smai: Smai, server: Server, schema: Path) -> None:
     mock = server(reply="{}")
     for option in ("response_format.json_schema.strict=true", "text.format.strict=true"):
         api = "chat" if option.startswith("response_format") else "responses"
@@ -86,7 +86,7 @@ def test_more_can_be_said_about_the_form_by_options(smai: Smai, server: Server, 
         (' \n{"name":"\\ud83d\\ude00"}', ["--api", "responses"]),
     ],
 )
-def test_final_prints_an_answer_after_the_schema_as_it_came(
+def test_final_prints_an_answer_that_matches_the_schema_unchanged(
     smai: Smai, server: Server, schema: Path, reply: str, flags: list[str]
 ) -> None:
     mock = server(reply=reply)
@@ -111,7 +111,7 @@ FENCED = [
 
 
 @pytest.mark.parametrize(("reply", "text"), FENCED)
-def test_an_object_alone_in_a_code_fence_is_taken_out_of_it(schema: Path, reply: str, text: str) -> None:
+def test_the_only_code_fence_around_an_object_is_removed(schema: Path, reply: str, text: str) -> None:
     assert ResponseFormat(str(schema)).fit(reply) == text
     assert ResponseFormat().fit(reply) == text
 
@@ -124,18 +124,18 @@ def test_final_prints_the_object_without_its_fence(smai: Smai, server: Server, s
     assert smai("ask", "--base-url", url, "--json", "hi").stdout.startswith(b"```json\n")
 
 
-def test_a_batch_keeps_the_object_without_its_fence(smai: Smai, server: Server) -> None:
+def test_a_batch_stores_the_object_without_its_fence(smai: Smai, server: Server) -> None:
     url = server(reply='```json\n{"name": "A"}\n```').url
     result = smai("batch", "--base-url", url, "--json", "--lines", stdin=b"hi\n")
     assert (result.status, json.loads(result.stdout)["text"]) == (0, '{"name": "A"}')
 
 
-def test_an_array_in_a_fence_is_taken_out_of_it_too() -> None:
+def test_the_fence_around_an_array_is_removed() -> None:
     assert ResponseFormat().fit("```json\n[1]\n```") == "[1]"
 
 
 @pytest.mark.parametrize("reply", ["Sure! {}", '{"age": 1}', '```json\n{"age": 1}\n```'])
-def test_an_answer_that_does_not_fit_stays_beside_the_file(
+def test_an_answer_that_does_not_match_is_kept_in_the_partial_file(
     smai: Smai, server: Server, schema: Path, tmp_path: Path, reply: str
 ) -> None:
     out = tmp_path / "out.json"
@@ -146,7 +146,7 @@ def test_an_answer_that_does_not_fit_stays_beside_the_file(
     assert (out.read_text(), Path(f"{out}.partial").read_text()) == ("old", f"{reply}\n")
 
 
-def test_nothing_stays_of_an_answer_that_is_empty(smai: Smai, server: Server, tmp_path: Path) -> None:
+def test_an_empty_answer_leaves_no_file(smai: Smai, server: Server, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     result = smai("ask", "--base-url", server(tape=_tape("")).url, *QUIET, "--json", "-o", out, "hi")
     assert (result.status, list(tmp_path.glob("out*"))) == (8, [])
@@ -179,7 +179,7 @@ MISMATCHES = [
 
 
 @pytest.mark.parametrize(("reply", "words"), MISMATCHES)
-def test_an_answer_that_is_not_after_the_schema_is_told_by_its_place(schema: Path, reply: str, words: str) -> None:
+def test_a_mismatch_is_reported_with_its_place(schema: Path, reply: str, words: str) -> None:
     with pytest.raises(BrokenError) as raised:
         ResponseFormat(str(schema)).fit(reply)
     assert words in str(raised.value)
@@ -187,7 +187,7 @@ def test_an_answer_that_is_not_after_the_schema_is_told_by_its_place(schema: Pat
 
 
 @pytest.mark.parametrize(("reply", "words"), [case for case in MISMATCHES if case.id in THROUGH_THE_PROCESS])
-def test_final_prints_nothing_of_an_answer_that_is_not_after_the_schema_and_does_not_ask_again(
+def test_final_does_not_print_or_retry_an_answer_that_does_not_match_the_schema(
     smai: Smai, server: Server, schema: Path, reply: str, words: str
 ) -> None:
     mock = server(tape=_tape(reply))
@@ -212,7 +212,7 @@ def test_final_checks_json_without_a_schema_too(smai: Smai, server: Server, repl
     assert len(mock.received) == 1
 
 
-def test_the_json_summary_tells_of_a_mismatch(smai: Smai, server: Server, schema: Path) -> None:
+def test_the_json_summary_reports_a_mismatch(smai: Smai, server: Server, schema: Path) -> None:
     url = server(reply="[]").url
     result = smai("ask", "--base-url", url, "--final", "--summary", "json", "--schema", schema, "hi")
     summary = json.loads(result.stderr.splitlines()[-1])
@@ -220,9 +220,7 @@ def test_the_json_summary_tells_of_a_mismatch(smai: Smai, server: Server, schema
 
 
 @pytest.mark.parametrize("flags", [[], ["--raw"], ["--jsonl"]])
-def test_what_is_printed_as_it_arrives_is_not_checked(
-    smai: Smai, server: Server, schema: Path, flags: list[str]
-) -> None:
+def test_streamed_output_is_not_checked(smai: Smai, server: Server, schema: Path, flags: list[str]) -> None:
     url = server(reply="no JSON").url
     for form in (["--json"], ["--schema", schema]):
         result = smai("ask", "--base-url", url, *flags, *form, "hi")
@@ -230,7 +228,7 @@ def test_what_is_printed_as_it_arrives_is_not_checked(
         assert b"JSON" in result.stdout
 
 
-def test_a_cut_answer_is_told_as_cut_and_not_as_a_mismatch(smai: Smai, server: Server, schema: Path) -> None:
+def test_a_cut_answer_is_reported_as_cut_and_not_as_a_mismatch(smai: Smai, server: Server, schema: Path) -> None:
     url = server(reply='{"name": "Ann"}', cut_after=2).url
     result = smai("ask", "--base-url", url, *QUIET, "--retries", "0", "--schema", schema, "hi")
     assert (result.status, result.stdout) == (8, b"")
@@ -263,7 +261,7 @@ BAD_SCHEMAS = [
 
 
 @pytest.mark.parametrize(("text", "words"), BAD_SCHEMAS)
-def test_what_is_no_schema_is_told_before_anything_is_asked(schema: Path, text: str, words: str) -> None:
+def test_an_invalid_schema_is_reported(schema: Path, text: str, words: str) -> None:
     schema.write_text(text)
     with pytest.raises(UsageError) as raised:
         ResponseFormat(str(schema))
@@ -272,7 +270,7 @@ def test_what_is_no_schema_is_told_before_anything_is_asked(schema: Path, text: 
 
 
 @pytest.mark.parametrize(("text", "words"), [case for case in BAD_SCHEMAS if case.id in REFUSED])
-def test_what_is_no_schema_is_refused_before_the_request(
+def test_an_invalid_schema_is_refused_before_the_request(
     smai: Smai, server: Server, schema: Path, text: str, words: str
 ) -> None:
     schema.write_text(text)
@@ -281,7 +279,7 @@ def test_what_is_no_schema_is_refused_before_the_request(
     assert_refused(result, mock, str(schema), words)
 
 
-def test_a_schema_nested_just_so_deep_is_no_traceback(smai: Smai, server: Server, schema: Path) -> None:
+def test_a_deeply_nested_schema_is_not_a_traceback(smai: Smai, server: Server, schema: Path) -> None:
     schema.write_text('{"not":' * 900 + "{}" + "}" * 900)
     assert smai("ask", "--base-url", server(reply="1").url, *QUIET, "--schema", schema, "hi").status in (0, 2, 8)
 
@@ -296,13 +294,13 @@ def test_a_schema_nested_just_so_deep_is_no_traceback(smai: Smai, server: Server
         (["--schema", ""], "--schema"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(smai: Smai, server: Server, flags: list[str], words: str) -> None:
+def test_invalid_options_are_refused(smai: Smai, server: Server, flags: list[str], words: str) -> None:
     mock = server()
     assert_refused(smai("ask", "--base-url", mock.url, *QUIET, *flags, "hi"), mock, words)
 
 
 @pytest.mark.parametrize("around", ["HERE", '{"$defs": {"b": {"items": HERE}}}', '{"anyOf": [true, HERE]}'])
-def test_a_schema_elsewhere_is_never_fetched(smai: Smai, server: Server, schema: Path, around: str) -> None:
+def test_a_remote_schema_is_never_fetched(smai: Smai, server: Server, schema: Path, around: str) -> None:
     mock, elsewhere = server(reply="1"), server()
     reference = json.dumps({"$ref": f"{elsewhere.url}/schema.json"})
     schema.write_text(around.replace("HERE", reference))
@@ -347,7 +345,7 @@ def test_references_within_the_file_work(schema: Path, text: str, good: str, bad
         {"$id": "http://example.org/s", "$ref": "http://example.org/s#/$defs/a", "$defs": {"a": {}}},
     ],
 )
-def test_a_reference_that_is_none_or_stays_in_the_file_is_taken(schema: Path, value: dict[str, Any]) -> None:
+def test_a_member_named_ref_and_a_local_reference_are_accepted(schema: Path, value: dict[str, Any]) -> None:
     schema.write_text(json.dumps(value))
     ResponseFormat(str(schema)).fit('{"$ref": "http://example.org/x"}')
 
@@ -368,7 +366,9 @@ def test_the_format_of_the_responses_api_is_flat(schema: Path) -> None:
         pytest.param('{"type": "object"}', "1" * 4000, id="a number of 4000 digits"),
     ],
 )
-def test_no_answer_is_a_traceback(smai: Smai, server: Server, schema: Path, text: str, reply: str) -> None:
+def test_any_answer_is_accepted_or_refused_without_a_traceback(
+    smai: Smai, server: Server, schema: Path, text: str, reply: str
+) -> None:
     schema.write_text(text)
     result = smai("ask", "--base-url", server(tape=_tape(reply)).url, *QUIET, "--schema", schema, "hi")
     assert result.status in (0, 8), result

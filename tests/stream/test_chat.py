@@ -12,7 +12,7 @@ from smai_cli.answer.chunk import Usage
 from smai_cli.common.text import Joiner
 from smai_cli.errors import BrokenError, RefusedError
 from smai_cli.mock.script import Script, chat_events, reply_deltas
-from smai_cli.prompt.request import Message, Request, conversation
+from smai_cli.prompt.request import Message, Request, build_messages
 from smai_cli.stream.dialects import chat
 from smai_cli.stream.sse import events as read_events
 
@@ -25,14 +25,14 @@ JSON = st.recursive(
 
 @given(st.text(), st.none() | st.text())
 def test_any_text_survives_the_request_body(prompt: str, system: str | None) -> None:
-    request = Request("m", conversation(prompt, system), {"temperature": 0.5}, include_usage=True)
+    request = Request("m", build_messages(prompt, system), {"temperature": 0.5}, include_usage=True)
     sent = json.loads(chat.encode_request(request))
     assert [Message(**message) for message in sent.pop("messages")] == list(request.messages)
     assert sent == {"model": "m", "temperature": 0.5, "stream": True, "stream_options": {"include_usage": True}}
 
 
 @given(st.text())
-def test_what_the_mock_encodes_is_what_is_decoded_over_all_of_unicode(reply: str) -> None:
+def test_all_of_unicode_survives_the_mock_and_the_parser(reply: str) -> None:
     joiner = Joiner()
     chunks = [
         chat.parse_event(event.data, event.event)
@@ -44,12 +44,12 @@ def test_what_the_mock_encodes_is_what_is_decoded_over_all_of_unicode(reply: str
 
 
 @given(st.dictionaries(st.sampled_from(["choices", "error", "usage", "model", "id"]), JSON))
-def test_no_object_a_server_may_send_is_a_surprise(payload: dict[str, Any]) -> None:
+def test_any_json_object_is_parsed_or_refused(payload: dict[str, Any]) -> None:
     chat.parse_event(json.dumps(payload), "message")
 
 
 @given(st.text())
-def test_no_text_is_a_surprise(data: str) -> None:
+def test_any_text_is_parsed_or_refused(data: str) -> None:
     for parse in (chat.parse_event, chat.parse_body):
         with contextlib.suppress(BrokenError, RefusedError):
             parse(data)
@@ -72,7 +72,7 @@ def test_the_text_of_a_delta(choice: dict[str, Any], text: str) -> None:
     assert chat.parse_event(json.dumps({"choices": [choice]}), "message").text == text
 
 
-def test_usage_and_model_are_seen_and_the_line_is_the_servers_own() -> None:
+def test_usage_and_model_are_read_and_the_line_is_unchanged() -> None:
     data = '{ "model":"m", "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3} }'
     chunk = chat.parse_event(data, "message")
     assert (chunk.usage, chunk.model, chunk.data) == (Usage(1, 2, 3), "m", data)
@@ -85,7 +85,7 @@ def test_pretty_printed_json_is_put_on_one_line() -> None:
 @pytest.mark.parametrize(
     "data", ["[]", "null", "1", "NaN", '{"a": NaN, "b"}', '"x"', "{", "[" * 100_000, '{"a":' + "1" * 5000 + "}"]
 )
-def test_what_is_no_object_breaks_the_stream(data: str) -> None:
+def test_data_that_is_not_an_object_breaks_the_stream(data: str) -> None:
     with pytest.raises(BrokenError):
         chat.parse_event(data, "message")
 
@@ -100,11 +100,11 @@ def test_what_is_no_object_breaks_the_stream(data: str) -> None:
         ("plain words", "error", "plain words"),
     ],
 )
-def test_an_error_keeps_the_servers_words(data: str, name: str, words: str) -> None:
+def test_an_error_has_the_servers_message(data: str, name: str, words: str) -> None:
     assert str(chat.parse_event(data, name).api_error) == words
 
 
-def test_fields_of_the_wrong_type_are_as_good_as_absent() -> None:
+def test_fields_of_the_wrong_type_are_ignored() -> None:
     chunk = chat.parse_event('{"model": 5, "usage": {"prompt_tokens": "7", "total_tokens": 1.5}}')
     assert (chunk.model, chunk.usage) == ("", None)
     assert chat.parse_event(" [DONE] ").done

@@ -1,4 +1,4 @@
-"""Complete is what the server said to be complete, and nothing it said speaks against it: row by row."""
+"""An answer is complete if the server says so and does not contradict itself: row by row."""
 
 import json
 
@@ -12,7 +12,7 @@ def ids(row: Row | Piece) -> str:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=ids)
-def test_what_a_server_says_of_the_end_decides(row: Row) -> None:
+def test_the_verdict_follows_what_the_server_says_about_the_end(row: Row) -> None:
     for pieces in (row.events, [b"".join(row.events)]):
         for is_framed, status in ((False, row.status), (True, row.framed_status)):
             source = Pieces(*pieces, is_framed=is_framed)
@@ -27,7 +27,7 @@ def test_what_a_server_says_of_the_end_decides(row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=ids)
-def test_final_writes_a_complete_answer_and_nothing_of_another(row: Row) -> None:
+def test_final_writes_only_complete_answers(row: Row) -> None:
     outcome, writes = pumped(
         Pieces(*row.events), "final", dialect=row.dialect, accept=row.accept, due=row.due, output_limit=row.output_limit
     )

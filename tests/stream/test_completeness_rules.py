@@ -1,4 +1,4 @@
-"""No order of events gets status 0 without a whole word for each choice; and no rule of the verdict can be left out."""
+"""Every order of events needs a normal reason for each choice to get status 0; and every rule is necessary."""
 
 import ast
 import copy
@@ -23,50 +23,50 @@ from smai_cli.answer.outcome import TEXT_NEEDS
 from smai_cli.answer.tool_calls import ToolCalls
 from smai_cli.errors import BrokenError, SmaiError, Status
 
-# No order of events.
+# Any order of events.
 
 
-class Said(NamedTuple):
-    """One event of a server about one choice, or an error, or nothing (`choice` is None)."""
+class Step(NamedTuple):
+    """One event of a server: about one choice, an error, or neither (`choice` is None)."""
 
     data: bytes
     choice: int | None = None
-    brings: bool = False
+    has_content: bool = False
     reason: str | None = None
     is_error: bool = False
 
 
-WHOLE = {"stop", "tool_calls", "eos"}
+NORMAL = {"stop", "tool_calls", "eos"}
 CALL = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 REASONS = [None, "stop", "tool_calls", "eos", "length", "content_filter", "abort", "error", ""]
-BROUGHT = [{}, {"content": ""}, {"content": "a"}, {"reasoning": "r"}, {"tool_calls": [CALL]}, {"role": "assistant"}]
+DELTAS = [{}, {"content": ""}, {"content": "a"}, {"reasoning": "r"}, {"tool_calls": [CALL]}, {"role": "assistant"}]
 ERRORS = [event({"error": {"message": "no"}}), event({"error": {}}), event("no", "error"), event({"detail": "no"})]
 
 
-def _said(choice: int, brought: dict[str, object], reason: str | None) -> Said:
-    text = brought.get("content")
-    rest = {name: value for name, value in brought.items() if name != "content"}
+def _step(choice: int, delta: dict[str, object], reason: str | None) -> Step:
+    text = delta.get("content")
+    rest = {name: value for name, value in delta.items() if name != "content"}
     data = chunk(text if isinstance(text, str) else None, reason, choice, **rest)
-    return Said(data, choice, any(brought.get(name) for name in ("content", "reasoning", "tool_calls")), reason or None)
+    return Step(data, choice, any(delta.get(name) for name in ("content", "reasoning", "tool_calls")), reason or None)
 
 
-CHUNKS = st.builds(_said, st.integers(0, 1), st.sampled_from(BROUGHT), st.sampled_from(REASONS))
-NOTHING = st.sampled_from([Said(PING), Said(USAGE), Said(event("")), Said(b": ping\n\n")])
-STEPS = st.one_of(CHUNKS, CHUNKS, CHUNKS, NOTHING, st.sampled_from([Said(error, is_error=True) for error in ERRORS]))
+CHUNKS = st.builds(_step, st.integers(0, 1), st.sampled_from(DELTAS), st.sampled_from(REASONS))
+NOTHING = st.sampled_from([Step(PING), Step(USAGE), Step(event("")), Step(b": ping\n\n")])
+STEPS = st.one_of(CHUNKS, CHUNKS, CHUNKS, NOTHING, st.sampled_from([Step(error, is_error=True) for error in ERRORS]))
 
 
-def may_be_complete(steps: list[Said], due: int | None) -> bool:
-    """Return whether nothing that a server said is against it, and each choice has a whole reason behind its text."""
+def may_be_complete(steps: list[Step], due: int | None) -> bool:
+    """Return whether nothing contradicts a complete answer, and each choice has a normal reason after its text."""
     if any(step.is_error for step in steps):
         return False
-    if due == 1:  # whatever their index, all chunks are about the one choice that was asked for
+    if due == 1:  # whatever their index, all chunks are about the one requested choice
         steps = [step if step.choice is None else step._replace(choice=0) for step in steps]
     for index in {step.choice for step in steps if step.choice is not None} if due is None else range(due):
-        told = [step for step in steps if step.choice == index]
-        last_text = max((at for at, step in enumerate(told) if step.brings), default=-1)
-        if not any(step.reason for step in told[max(last_text, 0) :]):
+        own = [step for step in steps if step.choice == index]
+        last_text = max((at for at, step in enumerate(own) if step.has_content), default=-1)
+        if not any(step.reason for step in own[max(last_text, 0) :]):
             return False
-    return {step.reason for step in steps if step.reason} <= WHOLE
+    return {step.reason for step in steps if step.reason} <= NORMAL
 
 
 @given(
@@ -75,11 +75,11 @@ def may_be_complete(steps: list[Said], due: int | None) -> bool:
     is_framed=st.booleans(),
     due=st.sampled_from([None, 1, 2]),
 )
-def test_status_0_implies_a_whole_reason_behind_the_text_of_each_choice(
-    steps: list[Said], is_done: bool, is_framed: bool, due: int | None
+def test_status_0_implies_a_normal_reason_after_the_text_of_each_choice(
+    steps: list[Step], is_done: bool, is_framed: bool, due: int | None
 ) -> None:
     # A lone choice may have any index: here the first one has the first.
-    steps = [_said(0, {"role": "assistant"}, None), *steps]
+    steps = [_step(0, {"role": "assistant"}, None), *steps]
     tape = [step.data for step in steps] + ([DONE] if is_done else [])
     for mode in ("text", "final"):
         outcome, _ = pumped(Pieces(*tape, is_framed=is_framed), mode, due=due)
@@ -87,24 +87,24 @@ def test_status_0_implies_a_whole_reason_behind_the_text_of_each_choice(
 
 
 @given(steps=st.lists(CHUNKS, max_size=8), due=st.sampled_from([None, 1, 2]))
-def test_what_is_final_is_final_also_when_the_connection_breaks(steps: list[Said], due: int | None) -> None:
-    whole, _ = pumped(Pieces(*(step.data for step in steps)), due=due)
+def test_a_final_answer_stays_final_when_the_connection_breaks(steps: list[Step], due: int | None) -> None:
+    complete, _ = pumped(Pieces(*(step.data for step in steps)), due=due)
     broken, _ = pumped(Pieces(*(step.data for step in steps), failure=BrokenError("reset")), due=due)
-    assert (broken.status == 0) <= (whole.status == 0)
+    assert (broken.status == 0) <= (complete.status == 0)
     assert broken.status != 0 or broken.is_final
 
 
-# No rule can be left out.
+# Every rule is necessary.
 
 SOURCE = Path(completeness.__file__)
-# What is there for a message, for speed or for memory, and changes no verdict: functions, and names in statements.
-UNJUDGED = ("emptiness", "_unannounced", "worst", "reason", "__init__", "rank")
+# Functions, and names in statements, that serve messages, speed or memory, and do not change a verdict.
+UNJUDGED = ("empty_answer_error", "_unannounced_failure", "worst", "reason", "__init__", "rank")
 UNJUDGED_NAMES = ("needs_care", "_is_in_one_piece", "_CHOICES_LIMIT", "reason not in self.reasons", "what")
 NEEDS = (TEXT_NEEDS, TEXT_NEEDS | {Unread.CALL}, frozenset({Unread.TEXT, Unread.CALL}), frozenset[Unread]())
 
 
 class Answer(NamedTuple):
-    """The chunks of an answer, parsed once for all mutants, and what was read of it."""
+    """The chunks of an answer, parsed once for all mutants, and the Reading of it."""
 
     name: str
     accept: tuple[str, ...]
@@ -132,14 +132,14 @@ def answer(row: Row) -> Answer | None:
         has_text=any(one.text for one in chunks),
         has_reasoning=any(one.reasoning for one in chunks),
         calls=len(calls),
-        has_nameless_call=calls.is_nameless,
+        has_nameless_call=calls.has_nameless_call,
         refusal="".join(one.refusal for one in chunks),
     )
     return Answer(f"{row.dialect}, {row.name}", row.accept, row.due, tuple(chunks), reading, row.output_limit)
 
 
 def judged(module: ModuleType, answer: Answer, how: str) -> list[int]:
-    """Return the statuses that the state machine of `module` gives an answer, by what is needed, and if it is final.
+    """Return the statuses that `module` gives an answer, for each set of needs, and whether it is final.
 
     `how` it ends: with the framed end of the body, with the connection, or not at all as yet.
     """
@@ -153,7 +153,7 @@ def judged(module: ModuleType, answer: Answer, how: str) -> list[int]:
 
 
 def is_right(module: ModuleType) -> bool:
-    """Return whether `module` judges every answer as the real one does, which test_completeness.py checks."""
+    """Return whether `module` has the same verdicts as the real one, which test_completeness.py checks."""
     try:
         return all(judged(module, answer, how) == expected for answer, how, expected in EXPECTED)
     except Exception:  # noqa: BLE001  # a mutant that falls over is noticed
@@ -168,7 +168,7 @@ EXPECTED = [
 
 
 def mutants() -> Iterator[tuple[str, ast.Module]]:
-    """Yield the module with one rule left out: an operand, a condition, a word, a statement."""
+    """Yield the module with one rule removed: an operand, a condition, a word, a statement."""
     tree = ast.parse(SOURCE.read_text())
     places = [
         (node, number)
@@ -190,7 +190,7 @@ def mutants() -> Iterator[tuple[str, ast.Module]]:
 
 
 def _judged_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield `node` and what is below it, without statements and conditions that change no verdict."""
+    """Yield `node` and its descendants, except for statements and conditions that do not change a verdict."""
     head = node.test if isinstance(node, ast.If) else node if isinstance(node, ast.Assign) else None
     if head and any(name in ast.unparse(head) for name in UNJUDGED_NAMES):
         return
@@ -218,7 +218,7 @@ def _mutate(node: ast.AST, number: int) -> None:
 
 @pytest.mark.thorough
 @pytest.mark.timeout(180)
-def test_no_rule_can_be_left_out_unnoticed() -> None:
+def test_removing_any_rule_changes_a_verdict() -> None:
     assert is_right(completeness)
     unnoticed = []
     for name, tree in mutants():
@@ -230,7 +230,7 @@ def test_no_rule_can_be_left_out_unnoticed() -> None:
 
 
 @pytest.mark.parametrize("words", [["stop", "length"], ["abort", "stop"], ["length", "content_filter"], ["x", "error"]])
-def test_the_worst_of_several_reasons_is_worst_in_any_order(words: list[str]) -> None:
+def test_the_worst_reason_counts_in_any_order(words: list[str]) -> None:
     ranks = [completeness.rank(word) for word in words]
     assert ranks[0] != ranks[1]
     expected = words[ranks.index(max(ranks))]

@@ -1,4 +1,4 @@
-"""Nothing of an answer is dropped: what is in the place of a text is text, or not part of the answer, or a failure."""
+"""Nothing is dropped: a value in place of a text is text, or not part of the answer, or a failure."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def judged(body: bytes, writer: pump.Writer, dialect: str = "chat") -> Outcome:
 
 
 @pytest.mark.parametrize("content", CONTENTS, ids=named)
-def test_the_text_of_a_content_is_printed_and_what_is_unread_is_a_failure(content: Content) -> None:
+def test_the_text_of_a_content_is_printed_and_an_unread_part_is_a_failure(content: Content) -> None:
     for body in bodies(content):
         for mode in WHOLE_MODES:
             outcome, writes = pumped(Pieces(body), mode, due=1)
@@ -54,7 +54,7 @@ def with_calls() -> Writers:
 
 
 @pytest.mark.parametrize("content", CONTENTS, ids=named)
-def test_an_output_that_keeps_calls_needs_each_of_them(content: Content) -> None:
+def test_an_output_with_calls_needs_every_call(content: Content) -> None:
     for body in bodies(content):
         assert judged(body, with_calls()).status == content.calls_status, body
         assert judged(body, Writers([Text(Sink()), SavedTurn(lambda _: None)])).status == content.calls_status, body
@@ -76,7 +76,7 @@ def test_the_message_names_what_was_not_delivered(smai: Smai, content: Content) 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("content", [*TEXTS, *CALLS], ids=named)
-def test_decode_judges_a_recording_as_ask_judges_the_answer(smai: Smai, content: Content) -> None:
+def test_decode_and_ask_have_the_same_verdict(smai: Smai, content: Content) -> None:
     for body in bodies(content):
         assert smai("decode", stdin=body).status == content.status
         assert smai("decode", "--final", stdin=body).status == content.status
@@ -92,7 +92,7 @@ def event(kind: str, members: str) -> str:
 
 
 def responses_with(value: str) -> list[str]:
-    """Return answers of the Responses API with `value` in each place of a text."""
+    """Return answers of the Responses API with `value` in place of each text."""
     message = f'{{"type":"message","content":[{{"type":"output_text","text":{value}}}]}}'
     at = '"output_index":0,"content_index":0'
     end = event("response.completed", '"response":{"status":"completed","output":[]}')
@@ -110,14 +110,14 @@ def responses_with(value: str) -> list[str]:
 @pytest.mark.parametrize(
     ("value", "text"), [*((number, number) for number in NUMBERS), ("true", "true"), ('"a"', "a"), ("null", "")]
 )
-def test_a_value_in_a_text_place_of_the_responses_api_is_text(value: str, text: str) -> None:
+def test_a_scalar_in_place_of_a_text_of_the_responses_api_is_text(value: str, text: str) -> None:
     for answer in responses_with(value):
         sink = Sink()
         assert judged(answer.encode(), Text(sink), "responses").status == 0, answer
         assert b"".join(sink.writes).decode().removesuffix("\n") == text, answer
 
 
-def test_an_object_in_a_text_place_of_the_responses_api_is_unread() -> None:
+def test_an_object_in_place_of_a_text_of_the_responses_api_is_unread() -> None:
     for answer in responses_with('{"a":"b"}'):
         assert judged(answer.encode(), Text(Sink()), "responses").status == 8, answer
         assert judged(answer.encode(), Collector(), "responses").status == 8, answer
@@ -137,7 +137,9 @@ ITEMS: list[tuple[dict[str, Any], int, int]] = [
 
 
 @pytest.mark.parametrize(("item", "status", "calls_status"), ITEMS)
-def test_an_item_next_to_a_text_is_delivered_or_a_failure(item: dict[str, Any], status: int, calls_status: int) -> None:
+def test_an_item_besides_the_text_is_delivered_or_a_failure(
+    item: dict[str, Any], status: int, calls_status: int
+) -> None:
     text = {"type": "message", "content": [{"type": "output_text", "text": "a"}]}
     for output in ([item, text], [text, item]):
         answer = json.dumps({"object": "response", "status": "completed", "output": output}).encode()
@@ -174,7 +176,7 @@ DELTAS = st.one_of(
 
 
 def text_in(delta: str) -> str | None:
-    """Return the text that a delta of this test holds; None for one that is not all text."""
+    """Return the text of a delta of this test; None for one that is not only text."""
     kept = json.loads(delta, parse_int=str, parse_float=str, parse_constant=str)
     content = kept.get("content", "")
     if content is True:

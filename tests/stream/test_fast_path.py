@@ -1,4 +1,4 @@
-"""Plain deltas take a shorter way through the dialects, the answer and the outcome: nothing may depend on it."""
+"""Plain deltas take a fast path through the dialects, the answer and the outcome; the result must be the same."""
 
 import json
 from typing import Any, NamedTuple
@@ -8,12 +8,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pumping import Pieces, pumped
 
-# An error that is null is not an error, and it is what no plain delta has.
+# A null error is not an error, but keeps a delta off the fast path.
 NOT_PLAIN = {"error": None}
 
 
 class Stream(NamedTuple):
-    """The events of a stream, its API, how it ends, and how many choices were asked for."""
+    """The events of a stream, its API, how it ends, and how many choices were requested."""
 
     events: list[tuple[str, dict[str, Any]]]
     dialect: str
@@ -91,7 +91,7 @@ TWO_IN_TURN = [plain("a", 0), plain("b", 0), plain("c", 1), plain("d", 0), STOP]
 @settings(deadline=None)
 @given(STREAMS)
 @example(Stream(TWO_IN_TURN, "chat", is_done=True, is_framed=True, due=1))
-def test_a_stream_has_the_same_verdict_and_text_by_the_fast_path_and_by_the_slow_one(stream: Stream) -> None:
+def test_the_fast_and_the_slow_path_have_the_same_verdict_and_text(stream: Stream) -> None:
     assert_the_same_either_way(stream)
 
 
@@ -99,5 +99,5 @@ def test_a_stream_has_the_same_verdict_and_text_by_the_fast_path_and_by_the_slow
 @pytest.mark.timeout(1800)
 @settings(deadline=None, max_examples=40_000)
 @given(STREAMS)
-def test_forty_thousand_streams_have_the_same_verdict_and_text_either_way(stream: Stream) -> None:
+def test_both_paths_agree_on_forty_thousand_streams(stream: Stream) -> None:
     assert_the_same_either_way(stream)

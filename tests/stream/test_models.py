@@ -1,4 +1,4 @@
-"""`smai models`: the list, whole or not at all, with the keys, clocks, retries and statuses of `smai ask`."""
+"""`smai models` prints the complete list or nothing, with the keys, clocks, retries and statuses of `smai ask`."""
 
 import gzip
 import json
@@ -66,7 +66,7 @@ def models(environment: dict[str, str]) -> Models:
 # What is printed.
 
 
-def test_the_ids_come_one_a_line_by_code_point_and_each_once(serve: Serve, models: Models) -> None:
+def test_the_ids_are_printed_one_per_line_sorted_and_without_duplicates(serve: Serve, models: Models) -> None:
     server = serve(http("200 OK", listing("o3", "gpt-4", "\u00e9", "Z", "gpt-4", "a/b:c")))
     assert models(server) == (0, "Z\na/b:c\ngpt-4\no3\n\u00e9\n".encode(), "")
 
@@ -85,7 +85,7 @@ def test_json_prints_the_servers_objects_in_the_same_order(serve: Serve, models:
         pytest.param(listing("one", has_more=False, error=None), id="unknown fields"),
     ],
 )
-def test_what_compatible_servers_send_is_taken(serve: Serve, models: Models, body: bytes) -> None:
+def test_the_lists_of_compatible_servers_are_accepted(serve: Serve, models: Models, body: bytes) -> None:
     assert models(serve(http("200 OK", body))) == (0, b"one\n", "")
 
 
@@ -122,7 +122,7 @@ def test_an_empty_list_prints_nothing_and_is_a_success(serve: Serve, models: Mod
     assert models(serve(http("200 OK", body)), "--json") == (0, b"", "")
 
 
-def test_no_id_makes_a_second_line_or_steers_a_terminal(serve: Serve, models: Models) -> None:
+def test_control_characters_in_an_id_are_escaped(serve: Serve, models: Models) -> None:
     evil = "a\nb\x1b[2J\x9b\u2028\u202ec\ud83d"
     ids = models(serve(http("200 OK", listing(evil))))
     assert ids.stdout == b"a^Jb^[[2J\\x9b\\u2028\\u202ec\\ud83d\n"
@@ -145,7 +145,7 @@ def test_every_framing_is_read_to_its_end(serve: Serve, models: Models, answer: 
     assert models(serve(*answer)) == (0, b"one\n", "")
 
 
-def test_a_long_list_arrives_whole(serve: Serve, models: Models) -> None:
+def test_a_long_list_arrives_completely(serve: Serve, models: Models) -> None:
     ids = [f"model-{number:06}" for number in range(20_000)]
     result = models(serve(http("200 OK", listing(*reversed(ids)))))
     assert result == (0, "".join(f"{name}\n" for name in ids).encode(), "")
@@ -162,7 +162,7 @@ def queries(server: RawServer) -> list[bytes]:
     return [request.head.split(b" ", 2)[1].removeprefix(b"/v1/models") for request in server.requests]
 
 
-def test_a_list_that_goes_on_is_followed_to_its_end(serve: Serve, models: Models) -> None:
+def test_all_pages_of_a_list_are_fetched(serve: Serve, models: Models) -> None:
     server = serve(
         *parts(
             listing("b", "c", has_more=True, last_id="c"),
@@ -174,7 +174,7 @@ def test_a_list_that_goes_on_is_followed_to_its_end(serve: Serve, models: Models
     assert queries(server) == [b"", b"?after=c", b"?after=d"]
 
 
-def test_anthropic_s_list_goes_on_with_its_own_parameter(serve: Serve, models: Models) -> None:
+def test_anthropics_pages_are_fetched_with_their_own_parameter(serve: Serve, models: Models) -> None:
     first = b'{"data": [{"type": "model", "id": "a b"}], "has_more": true, "first_id": "a b", "last_id": "a b"}'
     last = b'{"data": [], "has_more": false, "first_id": null, "last_id": null}'
     server = serve(*parts(first, last))
@@ -182,14 +182,14 @@ def test_anthropic_s_list_goes_on_with_its_own_parameter(serve: Serve, models: M
     assert queries(server) == [b"?v=1", b"?v=1&after_id=a+b"]
 
 
-def test_a_server_that_knows_the_other_parameter_only_is_asked_with_it(serve: Serve, models: Models) -> None:
+def test_the_other_parameter_is_tried_if_the_first_brings_nothing_new(serve: Serve, models: Models) -> None:
     first = listing("one", has_more=True, last_id="one")
     server = serve(*parts(first, first, listing("two", has_more=True), listing("three")))
     assert models(server) == (0, b"one\nthree\ntwo\n", "")
     assert queries(server) == [b"", b"?after=one", b"?after_id=one", b"?after_id=two"]
 
 
-# How servers say that more follows, and how the rest is asked for.
+# How servers say that there are more pages, and the query for the next one.
 FOLLOWED: dict[str, tuple[dict[str, Any], bytes]] = {
     "Cohere": ({"next_page_token": "t+1"}, b"?page_token=t%2B1"),
     "Google": ({"nextPageToken": "t"}, b"?pageToken=t"),
@@ -213,7 +213,7 @@ FOLLOWED: dict[str, tuple[dict[str, Any], bytes]] = {
 
 
 @pytest.mark.parametrize("case", FOLLOWED.values(), ids=FOLLOWED.keys())
-def test_a_list_is_followed_whichever_way_the_server_says_that_there_is_more(
+def test_every_sign_of_a_next_page_is_followed(
     serve: Serve, models: Models, case: tuple[dict[str, Any], bytes]
 ) -> None:
     says, query = case
@@ -224,7 +224,7 @@ def test_a_list_is_followed_whichever_way_the_server_says_that_there_is_more(
     assert second.replace(b"?cursor=old&v=1&", b"?").replace(b"?v=1&", b"?") == query
 
 
-def test_a_link_in_a_header_is_followed(serve: Serve, models: Models) -> None:
+def test_a_link_header_is_followed(serve: Serve, models: Models) -> None:
     link = 'Link: <https://example.com/a?page=1>; rel="prev", <https://example.com/models?page=3>; rel="next"'
     server = serve((http("200 OK", ONE, link),), *parts(listing("two")))
     assert models(server) == (0, b"one\ntwo\n", "")
@@ -243,13 +243,13 @@ ENDS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("says", ENDS)
-def test_a_list_that_is_at_its_end_is_asked_for_once(serve: Serve, models: Models, says: dict[str, Any]) -> None:
+def test_a_complete_list_is_fetched_once(serve: Serve, models: Models, says: dict[str, Any]) -> None:
     server = serve(http("200 OK", listing("one", **says)))
     assert models(server) == (0, b"one\n", "")
     assert len(server.requests) == 1
 
 
-def test_a_server_that_refuses_a_parameter_is_asked_with_the_next_one(serve: Serve, models: Models) -> None:
+def test_the_next_parameter_is_tried_if_one_is_refused(serve: Serve, models: Models) -> None:
     first, refusal = listing("one", has_more=True), (http("400 Bad Request", error_body("unknown: after")),)
     server = serve(*parts(first), refusal, *parts(listing("two", has_more=True), listing("three")))
     assert models(server) == (0, b"one\nthree\ntwo\n", "")
@@ -267,7 +267,7 @@ def test_a_server_that_refuses_a_parameter_is_asked_with_the_next_one(serve: Ser
         pytest.param(listing("one", total=500), 2, id="a total alone"),
     ],
 )
-def test_a_list_whose_rest_does_not_come_is_8_and_no_part_of_it_is_printed(
+def test_an_incomplete_list_is_status_8_and_is_not_printed(
     serve: Serve, models: Models, body: bytes, asked: int
 ) -> None:
     server = serve(http("200 OK", body))
@@ -277,7 +277,7 @@ def test_a_list_whose_rest_does_not_come_is_8_and_no_part_of_it_is_printed(
     assert len(server.requests) == asked
 
 
-def test_a_list_without_end_ends_at_the_limit(serve: Serve, models: Models) -> None:
+def test_an_endless_number_of_pages_ends_at_the_limit(serve: Serve, models: Models) -> None:
     number = 0
 
     def more(connection: socket.socket) -> None:
@@ -291,7 +291,7 @@ def test_a_list_without_end_ends_at_the_limit(serve: Serve, models: Models) -> N
     assert number == 5
 
 
-def test_a_part_that_fails_is_asked_for_again_with_the_whole_list(serve: Serve, models: Models) -> None:
+def test_a_failed_page_is_retried_with_the_whole_list(serve: Serve, models: Models) -> None:
     first = listing("one", has_more=True)
     server = serve(*parts(first), (http("503 Busy", b"", "Retry-After: 0"),), *parts(first, listing("two")))
     result = models(server)
@@ -299,7 +299,7 @@ def test_a_part_that_fails_is_asked_for_again_with_the_whole_list(serve: Serve, 
     assert queries(server) == [b"", b"?after=one", b"", b"?after=one"]
 
 
-def test_doctor_counts_every_part_of_the_list(serve: Serve, environment: dict[str, str]) -> None:
+def test_doctor_counts_the_models_of_all_pages(serve: Serve, environment: dict[str, str]) -> None:
     nothing_asked = ()  # the check of the connection
     server = serve(nothing_asked, *parts(listing("one", has_more=True), listing("gpt-4.1")))
     result = process.run(("doctor",), environment | reach(server))
@@ -329,7 +329,7 @@ def test_the_key_goes_to_its_own_origin_only(serve: Serve, models: Models) -> No
     assert b"authorization" not in server.requests[0].head.lower()
 
 
-def test_a_query_of_the_base_url_stays(serve: Serve, models: Models) -> None:
+def test_the_query_of_the_base_url_is_kept(serve: Serve, models: Models) -> None:
     server = serve(http("200 OK", ONE))
     assert models(server, "--base-url", f"{server.url}/?api-version=1").status == 0
     assert server.requests[0].head.startswith(b"GET /v1/models?api-version=1 HTTP/1.1\r\n")
@@ -340,7 +340,7 @@ def test_stdin_is_left_alone(serve: Serve, sh: Ask) -> None:
     assert result == (0, b"one\na line\n", "")
 
 
-def test_over_tls_one_connection_is_made_ahead_and_used(serve: Serve, models: Models) -> None:
+def test_over_tls_one_connection_is_made_in_advance_and_used(serve: Serve, models: Models) -> None:
     used = []
     for _ in range(3):  # a machine that is held up for long lets a connection get too old to be used
         server = serve(http("200 OK", ONE), tls=certificates().context)
@@ -368,7 +368,7 @@ def test_the_mock_lists_its_models_without_a_key(models: Models) -> None:
         (["gpt-4.1"], "unexpected extra argument (gpt-4.1); see smai models --help"),
     ],
 )
-def test_usage_errors_are_2(models: Models, flags: list[str], words: str) -> None:
+def test_usage_errors_are_status_2(models: Models, flags: list[str], words: str) -> None:
     result = models(None, *flags)
     assert (result.status, result.stdout) == (2, b"")
     assert words in result.stderr
@@ -378,7 +378,7 @@ def test_usage_errors_are_2(models: Models, flags: list[str], words: str) -> Non
     ("script", "flags", "status", "words"),
     [
         ({"status": 404}, [], 4, "does not exist (model_not_found) [request id req-mock]; check --base-url\n"),
-        ({"status": 302}, [], 4, "follows no redirect"),
+        ({"status": 302}, [], 4, "does not follow redirects"),
         ({"status": 401}, [], 5, "Incorrect API key provided (invalid_api_key)"),
         ({"require_key": "sk-other"}, [], 5, "(invalid_api_key)"),
         ({"status": 429}, ["--retries", "0"], 6, "Rate limit reached"),
@@ -386,7 +386,7 @@ def test_usage_errors_are_2(models: Models, flags: list[str], words: str) -> Non
         ({"status": 503, "retry_after": "3600"}, [], 6, "the server asks to wait 3600 s; try again then"),
     ],
 )  # fmt: skip
-def test_a_refusal_has_the_status_that_it_has_for_ask(
+def test_a_refusal_has_the_same_status_as_for_ask(
     smai: Smai, server: Server, script: dict[str, Any], flags: list[str], status: int, words: str
 ) -> None:
     mock = server(**script)
@@ -396,7 +396,7 @@ def test_a_refusal_has_the_status_that_it_has_for_ask(
     assert len(result.stderr.splitlines()) == len(mock.received) == 1
 
 
-def test_nobody_listens_is_3_after_the_retries(models: Models) -> None:
+def test_a_refused_connection_is_status_3_after_the_retries(models: Models) -> None:
     result = models(None, "--base-url", "http://127.0.0.1:1/v1", "--retries", "1")
     assert (result.status, result.stdout) == (3, b"")
     notice, message = result.stderr.splitlines()
@@ -417,7 +417,7 @@ def test_nobody_listens_is_3_after_the_retries(models: Models) -> None:
         (listing(""), 'the server lists no model with an id: {"id": ""'),
     ],
 )
-def test_something_else_than_a_list_is_4_and_not_asked_for_again(
+def test_an_answer_that_is_not_a_list_is_status_4_and_not_retried(
     serve: Serve, models: Models, body: bytes, words: str
 ) -> None:
     server = serve(http("200 OK", body))
@@ -443,7 +443,7 @@ def test_something_else_than_a_list_is_4_and_not_asked_for_again(
         ),
     ],
 )
-def test_an_error_object_has_the_status_of_its_meaning(
+def test_an_error_object_has_the_status_of_its_cause(
     serve: Serve, models: Models, body: bytes, status: int, requests: int, words: str
 ) -> None:
     server = serve(http("200 OK", body))
@@ -453,7 +453,7 @@ def test_an_error_object_has_the_status_of_its_meaning(
     assert len(server.requests) == requests
 
 
-def test_login_keeps_no_key_that_an_error_object_refuses(serve: Serve, environment: dict[str, str]) -> None:
+def test_login_does_not_store_a_key_that_an_error_object_refuses(serve: Serve, environment: dict[str, str]) -> None:
     server = serve(http("200 OK", error_body("no", "invalid_api_key")))
     result = fair(process.run(("login", "--base-url", server.url), environment, KEY.encode()))
     assert (result.status, result.stdout) == (5, b"")
@@ -472,7 +472,7 @@ CUT: dict[str, list[Step]] = {
 
 
 @pytest.mark.parametrize("steps", CUT.values(), ids=CUT.keys())
-def test_a_cut_list_is_8_after_the_retries_and_nothing_of_it_is_printed(
+def test_a_cut_list_is_status_8_after_the_retries_and_is_not_printed(
     serve: Serve, models: Models, steps: list[Step]
 ) -> None:
     server = serve(*steps)
@@ -482,7 +482,7 @@ def test_a_cut_list_is_8_after_the_retries_and_nothing_of_it_is_printed(
     assert (len(server.requests), len(result.stderr.splitlines())) == (2, 2)
 
 
-def test_a_list_that_was_cut_is_asked_for_again(serve: Serve, models: Models) -> None:
+def test_a_cut_list_is_fetched_again(serve: Serve, models: Models) -> None:
     server = serve((length_head(999), ONE), (reset,), (http("200 OK", ONE),))
     result = models(server)
     assert (result.status, result.stdout) == (0, b"one\n")
@@ -491,7 +491,7 @@ def test_a_list_that_was_cut_is_asked_for_again(serve: Serve, models: Models) ->
     assert second.startswith("smai: the server dropped the request without an answer: ")
 
 
-def test_a_busy_server_is_asked_again_when_it_says(smai: Smai, server: Server) -> None:
+def test_a_busy_server_is_asked_again_after_the_time_that_it_gives(smai: Smai, server: Server) -> None:
     mock = server(status=429, fail_first=1, retry_after="0.1")
     result = smai("models", "--base-url", mock.url)
     assert (result.status, result.stdout) == (0, IDS)
@@ -499,7 +499,7 @@ def test_a_busy_server_is_asked_again_when_it_says(smai: Smai, server: Server) -
     assert [request.method for request in mock.received] == ["GET", "GET"]
 
 
-def test_an_endless_list_ends_at_the_limit_and_is_asked_for_once(serve: Serve, models: Models) -> None:
+def test_an_endless_list_ends_at_the_limit_and_is_not_retried(serve: Serve, models: Models) -> None:
     server = serve(HEAD, forever(chunk(b"[" + b" " * 1_000_000)))
     result = models(server)
     assert result == (8, b"", "smai: the list of models is larger than 16777216 bytes; check --base-url\n")
@@ -523,7 +523,7 @@ def test_an_endless_list_ends_at_the_limit_and_is_asked_for_once(serve: Serve, m
         pytest.param([HEAD, chunk(b"["), hold], ["--max-time", "3"], "the run took 3 s in all", id="max-time, in it"),
     ],
 )
-def test_silence_is_7_and_not_waited_for_again(
+def test_silence_is_status_7_and_not_retried(
     serve: Serve, models: Models, steps: list[Step], flags: list[str], words: str
 ) -> None:
     server = serve(*steps)
@@ -548,13 +548,13 @@ def test_the_connect_clock_ends_when_the_request_is_sent(serve: Serve, models: M
 # What a shell sees.
 
 
-def test_head_ends_a_long_list_by_sigpipe_and_in_silence(serve: Serve, sh: Ask) -> None:
+def test_head_ends_a_long_list_silently_by_sigpipe(serve: Serve, sh: Ask) -> None:
     server = serve(http("200 OK", listing(*(f"model-{number:06}" for number in range(200_000)))))
     result = sh(server, "smai models | head -n 1; echo ${PIPESTATUS[0]}")
     assert result == (0, b"model-000000\n141\n", "")
 
 
-def test_a_reader_who_leaves_ends_the_wait_for_a_silent_server(serve: Serve, start: Start) -> None:
+def test_a_closed_stdout_ends_the_wait_for_a_silent_server(serve: Serve, start: Start) -> None:
     server = serve(hold)
     run = start(server, command=[process.SMAI, "models"])
     server.next_request()
@@ -563,7 +563,7 @@ def test_a_reader_who_leaves_ends_the_wait_for_a_silent_server(serve: Serve, sta
     assert run.child.wait(20) == -13
 
 
-def test_a_full_disk_is_11(serve: Serve, sh: Ask) -> None:
+def test_a_full_disk_is_status_11(serve: Serve, sh: Ask) -> None:
     result = sh(serve(http("200 OK", ONE)), "smai models > /dev/full")
     assert (result.status, result.stdout) == (11, b"")
     assert result.stderr.startswith("smai: stdout: No space left on device; ")
@@ -579,15 +579,13 @@ def test_a_full_disk_is_11(serve: Serve, sh: Ask) -> None:
         pytest.param([http("200 OK", f'{{"{KEY}": '.encode())], id="malformed"),
     ],
 )
-def test_a_server_that_repeats_the_key_does_not_bring_it_into_a_message(
-    serve: Serve, models: Models, script: list[Script]
-) -> None:
+def test_a_key_that_the_server_repeats_is_not_shown(serve: Serve, models: Models, script: list[Script]) -> None:
     result = models(serve(*script), "--retries", "1")  # fair() looks for the key
     assert result.status > 0
     assert "..." in result.stderr
 
 
-def test_a_list_needs_no_home_and_no_locale(serve: Serve, tmp_path: Path) -> None:
+def test_a_list_needs_neither_home_nor_locale(serve: Serve, tmp_path: Path) -> None:
     env = {"PATH": os.defpath, **reach(serve(http("200 OK", listing("\u00e9"))))}
     done = subprocess.run([process.SMAI, "models"], env=env, cwd=tmp_path, capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "\u00e9\n".encode(), b"")

@@ -13,7 +13,7 @@ from smai_cli.answer.outcome import Outcome
 from smai_cli.common.clocks import HURRY_S
 from smai_cli.errors import Again, BrokenError, BusyError, ConnectError, OutputError, RefusedError, Status
 from smai_cli.output.modes import MODES
-from smai_cli.prompt.request import Request, conversation
+from smai_cli.prompt.request import Request, build_messages
 from smai_cli.stream import pump
 from smai_cli.stream.dialects import chat
 from smai_cli.stream.retries import Retries
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @given(data=st.data(), tape=st.sampled_from(TAPES), mode=st.sampled_from(sorted(WHOLE_MODES)))
-def test_any_cut_of_any_tape_into_pieces_delivers_the_same(data: st.DataObject, tape: Tape, mode: str) -> None:
+def test_any_split_of_a_recording_into_pieces_delivers_the_same(data: st.DataObject, tape: Tape, mode: str) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(tape.bytes)), max_size=12)))
     # An empty read is the end of a body, so no source yields an empty piece.
     pieces = [tape.bytes[a:b] for a, b in zip([0, *cuts], [*cuts, len(tape.bytes)], strict=True) if a < b]
@@ -43,12 +43,12 @@ def test_arbitrary_bytes_end_in_a_documented_status(noise: bytes) -> None:
         assert outcome.status in (Status.COMPLETE, Status.REFUSED, Status.BROKEN)
 
 
-def test_a_failure_after_the_end_of_the_answer_is_moot() -> None:
+def test_a_failure_after_the_end_of_the_answer_is_ignored() -> None:
     outcome, _ = pumped(Pieces(GOOD.removesuffix(b"data: [DONE]\n\n"), failure=BrokenError("reset")))
     assert outcome.status == Status.COMPLETE
 
 
-def test_a_failure_before_it_is_not() -> None:
+def test_a_failure_before_the_end_of_the_answer_is_reported() -> None:
     outcome, writes = pumped(Pieces(BY_NAME["cut-between-events"].bytes, failure=BrokenError("reset")))
     assert (outcome.status, writes) == (Status.BROKEN, [b"Hello ", b"\n"])
 
@@ -58,18 +58,18 @@ def test_nothing_is_read_after_done() -> None:
     assert outcome.status == Status.COMPLETE
 
 
-def test_every_event_is_progress_and_comments_are_none() -> None:
+def test_events_reset_the_clock_and_comments_do_not() -> None:
     source = Pieces(b": ping\n\n", GOOD, b": ping\n\n")
     pumped(source)
     assert source.clock.told == [False, False, False, True]
 
 
-def test_a_half_that_waits_for_its_other_half_is_delivered_with_the_last_chunk() -> None:
+def test_a_lone_half_of_a_surrogate_pair_is_delivered_with_the_last_chunk() -> None:
     assert pumped(Pieces(BY_NAME["surrogate-alone"].bytes))[1] == [b"a", "\ufffd".encode(), b"\n"]
 
 
 class Server:
-    """A `post` that plays answers and failures in turn, and keeps the bodies."""
+    """A `post` that returns or raises answers and failures in turn, and records the bodies."""
 
     def __init__(self, *answers: Pieces | Exception) -> None:
         self.answers = list(answers)
@@ -87,37 +87,37 @@ def asked(server: Server, mode: str = "text", **more: Any) -> tuple[Outcome, lis
     sink = Sink()
     outcome = Outcome()
     writer: Writer = MODES[mode].make(sink)
-    request = Request("m", conversation("hi", None), **more)
+    request = Request("m", build_messages("hi", None), **more)
     retries = Retries(2, lambda _: None, sleep=lambda _: None)
     pump.ask(request, server, chat, writer=writer, outcome=outcome, retries=retries)
     return outcome, sink.writes
 
 
-def test_ask_tries_again_before_an_answer_began() -> None:
+def test_ask_retries_before_an_answer_began() -> None:
     outcome, writes = asked(Server(ConnectError("refused"), BusyError("503"), Pieces(GOOD)))
     assert (outcome.status, outcome.retries, b"".join(writes)) == (0, 2, b"Hello world\n")
 
 
-def test_ask_gives_up_when_the_tries_are_spent() -> None:
+def test_ask_gives_up_after_the_last_retry() -> None:
     server = Server(*(BusyError("503") for _ in range(3)))
     outcome, writes = asked(server)
     assert (outcome.status, outcome.retries, writes) == (Status.BUSY, 2, [])
 
 
-def test_final_forgets_a_broken_answer_and_asks_again() -> None:
+def test_final_retries_a_broken_answer() -> None:
     broken = BY_NAME["cut-between-events"].bytes
     outcome, writes = asked(Server(Pieces(broken), Pieces(broken), Pieces(GOOD)), "final")
     assert (outcome.status, outcome.characters, writes) == (0, 12, [b"Hello world\n"])
 
 
 @pytest.mark.parametrize("mode", ["text", "raw", "jsonl"])
-def test_the_other_modes_never_ask_again_once_an_answer_began(mode: str) -> None:
+def test_the_other_modes_never_retry_once_an_answer_began(mode: str) -> None:
     server = Server(Pieces(b": ping\n\n"))
     outcome, _ = asked(server, mode)
     assert (outcome.status, len(server.bodies)) == (Status.BROKEN, 1)
 
 
-def test_usage_is_given_up_once_and_costs_no_retry() -> None:
+def test_leaving_out_usage_does_not_count_as_a_retry() -> None:
     refusal = RefusedError("unknown field", unknown_parameters=frozenset({"stream_options"}))
     server = Server(refusal, Pieces(GOOD))
     outcome, _ = asked(server, include_usage=True)
@@ -136,7 +136,7 @@ def event(text: str = "", finish_reason: str | None = None) -> bytes:
 
 
 class FullDisk(Sink):
-    """An Output that takes so many writes and no more."""
+    """An Output that fails after so many writes."""
 
     def __init__(self, takes: int) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class FullDisk(Sink):
 
 
 @pytest.mark.parametrize("mode", sorted(WHOLE_MODES))
-def test_a_disk_that_fills_at_any_write_is_told_also_behind_the_finish_reason(mode: str) -> None:
+def test_a_full_disk_is_reported_at_any_write_even_after_the_finish_reason(mode: str) -> None:
     pieces = (event("a"), event("b", "stop"), event("c"), b"data: [DONE]\n\n", b": bye\n\n")
     for takes in range(len(pumped(Pieces(*pieces), mode)[1])):
         outcome = Outcome()
@@ -157,7 +157,7 @@ def test_a_disk_that_fills_at_any_write_is_told_also_behind_the_finish_reason(mo
         assert outcome.status == Status.OUTPUT, takes
 
 
-def test_only_raw_waits_for_what_follows_the_end_and_is_patient_after_a_failure() -> None:
+def test_only_raw_waits_for_bytes_after_the_end_and_longer_after_a_failure() -> None:
     for mode, ending, hurried in (
         ("raw", b"data: [DONE]\n\n", True),
         ("raw", b"data: nonsense\n\n", False),
@@ -171,7 +171,7 @@ def test_only_raw_waits_for_what_follows_the_end_and_is_patient_after_a_failure(
         assert (source.clock.told[-1] is True) == (mode == "raw")
 
 
-def test_an_error_event_is_the_end_and_the_half_before_it_is_shown() -> None:
+def test_an_error_event_ends_the_answer_and_a_lone_half_before_it_is_shown() -> None:
     error = b'data: {"error": {"message": "overloaded"}}\n\n'
     half = b'data: {"choices": [{"delta": {"content": "a\\ud83d"}}]}\n\n'
     outcome, writes = pumped(Pieces(half, error, failure=AssertionError("read on")))
@@ -190,14 +190,14 @@ def test_a_body_in_one_piece_may_begin_with_a_bom_and_white_space(start: bytes) 
 
 
 @pytest.mark.parametrize("start", [b"", b'{"choices": "'], ids=["white space", "a string"])
-def test_a_body_without_end_is_given_up_at_a_limit(start: bytes) -> None:
+def test_an_endless_body_ends_at_the_limit(start: bytes) -> None:
     pieces = [start + b" " * 65536, *[b" " * 65536] * 600]
     outcome, _ = pumped(Pieces(*pieces, failure=AssertionError("collected 40 MB")))
     assert outcome.status == Status.BROKEN
 
 
 @pytest.mark.parametrize("name", ["stream_options", "include_usage"])
-def test_a_refusal_that_blames_usage_is_met_without_it(name: str) -> None:
+def test_a_refusal_of_usage_is_retried_without_it(name: str) -> None:
     server = Server(RefusedError("extra inputs", unknown_parameters=frozenset({name})), Pieces(GOOD))
     assert (asked(server, include_usage=True)[0].status, len(server.bodies)) == (0, 2)
 
@@ -207,7 +207,7 @@ def test_a_finish_reason_of_the_reference_is_a_success(reason: str) -> None:
     assert pumped(Pieces(event("a"), event("b", reason)))[0].status == Status.COMPLETE
 
 
-def test_an_unknown_finish_reason_is_shown_safely_and_never_asked_again() -> None:
+def test_an_unknown_finish_reason_is_escaped_and_never_retried() -> None:
     error = pumped(Pieces(event("a"), event("b", "\x1b[2J\nsmai: fake")), "final")[0].error
     assert error
     assert error.again is Again.NEVER

@@ -9,7 +9,7 @@ from conftest import Server, Smai
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smai_cli.answer.chunk import Repeated, Usage
+from smai_cli.answer.chunk import Repetition, Usage
 from smai_cli.errors import BrokenError, RefusedError
 from smai_cli.mock.responses import responses_events
 from smai_cli.mock.script import POEM, Script
@@ -40,7 +40,7 @@ FIRST = b"Spring\n"
         ("llama3.2", "chat"),
     ],
 )
-def test_the_model_chooses_the_dialect_unless_the_user_does(model: str, name: str) -> None:
+def test_the_model_chooses_the_api_unless_the_user_does(model: str, name: str) -> None:
     assert dialect_for("auto", model).__name__ == f"smai_cli.stream.dialects.{name}"
     assert dialect_for("chat", model).__name__ == "smai_cli.stream.dialects.chat"
     assert dialect_for("responses", model).__name__ == "smai_cli.stream.dialects.responses"
@@ -70,7 +70,7 @@ def test_a_request_has_the_names_of_the_api() -> None:
 
 
 @given(st.text())
-def test_what_the_mock_encodes_is_what_is_decoded_over_all_of_unicode(reply: str) -> None:
+def test_all_of_unicode_survives_the_mock_and_the_parser(reply: str) -> None:
     tape = responses_events(Script(reply=reply), {"model": "o3-pro", "input": "hi"})
     chunks = [responses.parse_event(event.data, event.event) for event in events(tape)]
     assert "".join(chunk.text for chunk in chunks) == reply
@@ -82,7 +82,7 @@ def test_what_the_mock_encodes_is_what_is_decoded_over_all_of_unicode(reply: str
         st.none() | st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
     )
 )
-def test_no_json_a_server_may_send_is_a_surprise(value: Any) -> None:
+def test_any_json_is_parsed_or_refused(value: Any) -> None:
     for kind in ("response.output_text.delta", "response.completed", "response.incomplete", "error", "x", 7):
         responses.parse_event(json.dumps({"type": kind, "response": value, "delta": value, "error": value}), "message")
     for parse in (responses.parse_event, responses.parse_body):
@@ -93,7 +93,7 @@ def test_no_json_a_server_may_send_is_a_surprise(value: Any) -> None:
                 continue
 
 
-def test_a_whole_response_is_read_with_its_reasoning_tokens() -> None:
+def test_a_complete_response_is_read_with_its_reasoning_tokens() -> None:
     output = [
         {"type": "reasoning", "summary": []},
         {"type": "message", "content": [{"type": "output_text", "text": "a"}]},
@@ -107,10 +107,10 @@ def test_a_whole_response_is_read_with_its_reasoning_tokens() -> None:
     chunk = responses.parse_body(
         json.dumps({"object": "response", "status": "completed", "output": output, "usage": usage})
     )
-    assert chunk.repeated == Repeated(parts=(((1, 0), "a"),), is_all=True)
+    assert chunk.repeated == Repetition(parts=(((1, 0), "a"),), is_all=True)
     assert (chunk.usage, chunk.finish_reason, chunk.done) == (Usage(1, 9, 10, 8), "stop", True)
     plain = responses.parse_body(json.dumps({"output": [{"content": "plain"}]})).repeated
-    assert plain == Repeated(parts=(((0, 0), "plain"),), is_all=True)
+    assert plain == Repetition(parts=(((0, 0), "plain"),), is_all=True)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_every_mode_delivers_the_same_text_and_decode_knows_the_dialect(smai: Sm
         assert text.startswith(result.stdout.removesuffix(b"\n")), length
 
 
-def test_the_summary_has_the_servers_counts_unasked(smai: Smai, server: Server) -> None:
+def test_the_summary_always_has_the_servers_counts(smai: Smai, server: Server) -> None:
     mock = server(reply="one two")
     summary = json.loads(smai("ask", "--base-url", mock.url, *API, "--summary", "json", "hi").stderr)
     assert (summary["usage_source"], summary["finish_reason"], summary["complete"]) == ("server", "stop", True)
@@ -211,7 +211,7 @@ def test_the_openai_sdk_reads_responses_from_the_mock_to_the_end(server: Server)
     assert whole.output_text == POEM
 
 
-def test_curl_into_decode(server: Server) -> None:
+def test_decode_reads_what_curl_receives(server: Server) -> None:
     body = json.dumps({"model": "o3-pro", "input": "hi", "stream": True})
     curl = subprocess.run(["curl", "-sN", f"{server().url}/responses", "-d", body], capture_output=True, check=True)
     assert curl.stdout.startswith(b"event: response.created\ndata: {")

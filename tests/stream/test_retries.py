@@ -1,4 +1,4 @@
-"""Whether and when a failed request is sent again."""
+"""Whether and when a failed request is retried."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from smai_cli.stream.retries import Retries
 
 
 class Pauses:
-    """Retries that do not sleep; the pauses and the lines are kept."""
+    """Retries that do not sleep; the pauses and the lines are recorded."""
 
     def __init__(self, limit: int, deadline: Deadline | None = None) -> None:
         self.lines: list[str] = []
@@ -31,11 +31,11 @@ class Pauses:
         (BrokenError("x", again=Again.NEVER), True, False),
     ],
 )
-def test_what_is_tried_again(error: SmaiError, holds_back: bool, again: bool) -> None:
+def test_which_failures_are_retried(error: SmaiError, holds_back: bool, again: bool) -> None:
     assert Pauses(1).retries.wait(error, holds_back=holds_back) is (None if again else error)
 
 
-def test_the_pauses_double_with_jitter_until_the_tries_are_spent() -> None:
+def test_the_pauses_double_with_jitter_up_to_the_last_retry() -> None:
     pauses = Pauses(3)
     error = BusyError("503")
     assert [pauses.retries.wait(error, holds_back=False) for _ in range(4)] == [None, None, None, error]
@@ -55,7 +55,7 @@ def test_the_server_decides_the_pause_up_to_two_minutes() -> None:
     assert str(error) == "503; try again later"
 
 
-def test_a_pause_that_the_server_asks_for_is_spread_upwards_only() -> None:
+def test_a_pause_is_never_shorter_than_the_server_asks() -> None:
     pauses = Pauses(100)
     while pauses.retries.wait(BusyError("503", wait_s=10), holds_back=False) is None:
         pass
@@ -63,7 +63,7 @@ def test_a_pause_that_the_server_asks_for_is_spread_upwards_only() -> None:
     assert len(set(pauses.pauses_s)) > 50
 
 
-def test_no_number_of_retries_makes_a_pause_too_long() -> None:
+def test_pauses_have_a_limit_for_any_number_of_retries() -> None:
     pauses = Pauses(2000)
     while pauses.retries.wait(BusyError("503"), holds_back=False) is None:
         pass

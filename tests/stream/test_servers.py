@@ -15,7 +15,7 @@ pytest_plugins = ["rawserver"]
 pytestmark = pytest.mark.preloaded
 ROOT = Path(__file__).parents[2]
 BY_NAME = {tape.name: tape for tape in SERVER_TAPES}
-# Those that stand between smai and a model, and write an end of their own.
+# Gateways between smai and a model, which send their own end.
 GATEWAYS = {"FastChat", "LiteLLM", "MiniMax", "gcli2api", "llama.cpp", "new-api", "one-api"}
 
 
@@ -23,7 +23,7 @@ def of(*tapes: ServerTape) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("tape", tapes, ids=lambda tape: tape.name)
 
 
-def test_every_tape_has_its_expectation_and_its_source_and_the_other_way_round() -> None:
+def test_recordings_expectations_and_sources_match() -> None:
     sources = (SERVER_STREAMS / "SOURCES.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", sources, re.MULTILINE)
     assert rows.pop(0) == ("tape", "how it ends", "source")
@@ -35,7 +35,7 @@ def test_every_tape_has_its_expectation_and_its_source_and_the_other_way_round()
 
 
 @of(*SERVER_TAPES)
-def test_the_pump_gives_an_ending_what_it_is_worth_in_every_mode(tape: ServerTape) -> None:
+def test_the_pump_has_the_expected_verdict_in_every_mode(tape: ServerTape) -> None:
     for mode in WHOLE_MODES:
         outcome, writes = pumped(Pieces(tape.bytes), mode, dialect=tape.dialect)
         assert outcome.status == tape.status, mode
@@ -52,7 +52,7 @@ def test_the_pump_gives_an_ending_what_it_is_worth_in_every_mode(tape: ServerTap
 
 
 @of(*SERVER_TAPES)
-def test_the_pieces_in_which_an_ending_arrives_change_nothing(tape: ServerTape) -> None:
+def test_the_split_into_pieces_does_not_change_the_verdict(tape: ServerTape) -> None:
     pieces = [tape.bytes[at : at + 7] for at in range(0, len(tape.bytes), 7)]
     outcome, writes = pumped(Pieces(*pieces), dialect=tape.dialect)
     assert (outcome.status, b"".join(writes)) == (tape.status, printed(tape.text))
@@ -60,7 +60,7 @@ def test_the_pieces_in_which_an_ending_arrives_change_nothing(tape: ServerTape) 
 
 @pytest.mark.thorough
 @of(*SERVER_TAPES)
-def test_decode_exits_with_what_the_server_said(smai: Smai, tape: ServerTape) -> None:
+def test_decode_exits_with_the_expected_status(smai: Smai, tape: ServerTape) -> None:
     result = smai("decode", stdin=tape.bytes)
     assert (result.status, result.stdout) == (tape.status, printed(tape.text))
     assert result.stderr.count("\n") == (tape.status != 0 or "tool" in result.stderr)
@@ -69,9 +69,7 @@ def test_decode_exits_with_what_the_server_said(smai: Smai, tape: ServerTape) ->
 
 @pytest.mark.thorough
 @of(*(tape for tape in SERVER_TAPES if tape.server in GATEWAYS and tape.dialect == "chat"))
-def test_ask_exits_with_what_a_gateway_said_in_a_body_that_ends_in_order(
-    serve: Serve, ask: Ask, tape: ServerTape
-) -> None:
+def test_ask_exits_with_the_expected_status_if_the_body_is_complete(serve: Serve, ask: Ask, tape: ServerTape) -> None:
     result = ask(serve(HEAD, chunk(tape.bytes), LAST_CHUNK), "--retries", "0")
     assert (result.status, result.stdout) == (tape.http_status, printed(tape.text))
 
@@ -80,7 +78,7 @@ SEALED = [tape for tape in SERVER_TAPES if tape.is_sealed_by_body]
 
 
 @of(*SEALED)
-def test_a_reason_beside_the_first_text_is_believed_where_the_announced_length_is_there(
+def test_a_reason_with_the_first_text_counts_if_the_body_has_its_full_length(
     serve: Serve, ask: Ask, tape: ServerTape
 ) -> None:
     result = ask(serve(length_head(len(tape.bytes)), tape.bytes))
@@ -88,7 +86,7 @@ def test_a_reason_beside_the_first_text_is_believed_where_the_announced_length_i
 
 
 @of(*SEALED)
-def test_a_reason_beside_the_first_text_is_not_believed_where_the_connection_just_ends(
+def test_a_reason_with_the_first_text_does_not_count_if_the_connection_just_ends(
     serve: Serve, ask: Ask, tape: ServerTape
 ) -> None:
     result = ask(serve(CLOSE_HEAD, tape.bytes))
@@ -112,15 +110,13 @@ def test_a_reason_beside_the_first_text_is_not_believed_where_the_connection_jus
         )
     )
 )
-def test_a_body_that_ends_within_a_chunk_is_cut_whatever_the_gateway_said_before(
-    serve: Serve, ask: Ask, tape: ServerTape
-) -> None:
+def test_a_body_that_ends_within_a_chunk_is_cut(serve: Serve, ask: Ask, tape: ServerTape) -> None:
     whole = chunk(tape.bytes)
     result = ask(serve(HEAD, whole[: whole.index(b"first.")]))
     assert (result.status, result.stdout) == (8, b"Tea \n")
 
 
-# Reverse proxies: what they make of an answer that was cut, or of a server that is busy.
+# Reverse proxies: what they send for a cut answer, or for a busy server.
 
 CUT = b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"content": "Tea "}}]}).encode() + b"\n\n"
 
@@ -136,14 +132,16 @@ CUT = b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"content": "Tea
         pytest.param([http("200 OK", b"<html>busy</html>", "Content-Type: text/html")], 4, id="error_page 429 =200"),
     ],
 )
-def test_a_reverse_proxy_makes_no_cut_answer_complete(serve: Serve, ask: Ask, body: list[Step], status: int) -> None:
+def test_a_cut_answer_through_a_reverse_proxy_is_not_complete(
+    serve: Serve, ask: Ask, body: list[Step], status: int
+) -> None:
     result = ask(serve(*body), "--retries", "0")
     assert (result.status, result.stdout) == (status, b"Tea \n" if status == 8 else b"")
 
 
 # The manual page.
 
-# Servers of which there is no tape: the page says what was seen of them.
+# Servers without a recording: the page says what was observed.
 WITHOUT_TAPE = ["Cloudflare Workers AI", "transformers serve", "Foundry Local", "Open WebUI", "Portkey", "optillm"]
 
 
@@ -163,7 +161,7 @@ def says_done_alone(tape: ServerTape) -> bool:
     return tape.how not in ("cut", "error") and tape.bytes.endswith(b"[DONE]\n\n") and not any(words)
 
 
-def test_the_manual_has_every_server_of_the_table_and_no_other() -> None:
+def test_the_manual_has_exactly_the_servers_of_the_table() -> None:
     assert [name for name in entries() if name not in WITHOUT_TAPE] == SERVERS
     assert [name for name in entries() if name in WITHOUT_TAPE] == WITHOUT_TAPE
 
@@ -175,7 +173,7 @@ def test_the_manual_recommends_accept_done_exactly_where_a_good_answer_has_no_re
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_the_manual_names_the_statuses_that_are_not_plain(server: str) -> None:
-    # A limit is 9 and a cut is 8 everywhere; what a server has of its own is named with its status.
+def test_the_manual_names_the_unusual_statuses(server: str) -> None:
+    # A limit is 9 and a cut is 8 everywhere; the page names any other status.
     own = {tape.status for tape in SERVER_TAPES if tape.server == server and tape.how in ("odd", "filtered")}
     assert own - {0} <= set(map(int, re.findall(r"status (\d+)", entries()[server])))

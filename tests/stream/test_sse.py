@@ -1,4 +1,4 @@
-"""Bytes -> events: the WHATWG rules that matter to a stream of JSON, whole, byte by byte and at every cut."""
+"""Bytes -> events: the WHATWG rules that matter to a stream of JSON, for every split into pieces."""
 
 import json
 import time
@@ -73,7 +73,7 @@ def datas(pieces: Iterable[bytes]) -> list[str]:
 
 
 @pytest.mark.parametrize(("stream", "expected"), VECTORS)
-def test_vectors_whole_byte_by_byte_and_at_every_cut(stream: bytes, expected: list[str]) -> None:
+def test_streams_in_one_piece_byte_by_byte_and_in_any_two_pieces(stream: bytes, expected: list[str]) -> None:
     assert datas([stream]) == expected
     assert datas(bytes([byte]) for byte in stream) == expected
     for cut in range(len(stream) + 1):
@@ -81,7 +81,7 @@ def test_vectors_whole_byte_by_byte_and_at_every_cut(stream: bytes, expected: li
 
 
 @given(data=st.data(), tape=st.sampled_from([tape for tape in TAPES if len(tape.bytes) > 1]))
-def test_any_cut_of_any_stream_into_pieces_gives_the_same_events(data: st.DataObject, tape: object) -> None:
+def test_any_split_of_a_stream_into_pieces_gives_the_same_events(data: st.DataObject, tape: object) -> None:
     stream: bytes = tape.bytes  # type: ignore[attr-defined]
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
     pieces = [stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
@@ -94,11 +94,11 @@ NOISE = st.lists(
 
 
 @given(NOISE.map(b"".join))
-def test_arbitrary_bytes_give_events_or_nothing_but_no_surprise(noise: bytes) -> None:
+def test_arbitrary_bytes_give_events_or_a_failure(noise: bytes) -> None:
     assert datas([noise]) == datas(bytes([byte]) for byte in noise)
 
 
-def test_an_event_is_there_before_the_next_piece_is_asked_for() -> None:
+def test_an_event_is_yielded_before_the_next_piece_is_read() -> None:
     asked = []
 
     def pieces() -> Iterator[bytes]:
@@ -161,7 +161,7 @@ def test_the_field_error_of_llama_cpp_is_an_error_event(stream: bytes, expected:
         assert named([stream[:cut], stream[cut:]]) == expected, cut
 
 
-def test_an_error_field_is_there_at_the_end_of_its_line() -> None:
+def test_an_error_field_is_an_event_at_the_end_of_its_line() -> None:
     def pieces() -> Iterator[bytes]:
         yield b"error: a\n"
         pytest.fail("nothing more was needed")
@@ -184,7 +184,7 @@ def test_an_event_above_16_mib_stops_the_stream_without_collecting_it() -> None:
     assert taken == 256
 
 
-def test_an_event_of_16_mib_is_taken() -> None:
+def test_an_event_of_16_mib_is_accepted() -> None:
     big = json.dumps({"a": "x" * (sse.MAX_EVENT_BYTES - 100)}).encode()
     assert len(datas([b"data: ", big, b"\n\n"])[0]) == len(big)
 
@@ -196,7 +196,7 @@ def test_an_event_of_more_than_10000_lines_stops_the_stream(size: int) -> None:
         datas(stream[start : start + size] for start in range(0, len(stream), size))
 
 
-def test_comments_are_no_part_of_an_event_however_many_come() -> None:
+def test_comments_do_not_count_toward_the_size_of_an_event() -> None:
     comment = b": ping" + b"!" * 57 + b"\n"
     comments = comment * (sse.MAX_EVENT_BYTES // len(comment) + 1)
     assert comments.count(b"\n") > sse.MAX_EVENT_LINES
@@ -204,13 +204,13 @@ def test_comments_are_no_part_of_an_event_however_many_come() -> None:
     assert datas(stream[at : at + 65521] for at in range(0, len(stream), 65521)) == ["a"]
 
 
-def test_a_comment_without_an_end_is_not_kept() -> None:
+def test_an_endless_comment_is_not_collected() -> None:
     pieces = [b":", *[b"x" * 65536] * 300, b"\ndata: a\n\n"]
     assert datas(pieces) == ["a"]
 
 
 @pytest.mark.parametrize(("lines", "length"), [(9000, 14), (300, 15)])
-def test_an_event_of_many_long_lines_stops_the_stream_before_it_takes_long(lines: int, length: int) -> None:
+def test_an_event_of_many_long_lines_stops_the_stream_quickly(lines: int, length: int) -> None:
     stream = (b"data: " + b"x" * (length * 1024 * 1024 // lines) + b"\n") * lines + b"\n"
     begun_s = time.process_time()
     with pytest.raises(BrokenError, match="too large in both"):
@@ -219,7 +219,7 @@ def test_an_event_of_many_long_lines_stops_the_stream_before_it_takes_long(lines
 
 
 @pytest.mark.parametrize(("lines", "length"), [(9999, 90), (250, 65000)])
-def test_an_event_of_many_lines_or_of_long_lines_is_taken(lines: int, length: int) -> None:
+def test_an_event_of_many_lines_or_of_long_lines_is_accepted(lines: int, length: int) -> None:
     stream = (b"data: " + b"x" * length + b"\n") * lines + b"\n"
     (data,) = datas(stream[at : at + 65536] for at in range(0, len(stream), 65536))
     assert len(data) == lines * (length + 1) - 1

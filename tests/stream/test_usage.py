@@ -21,7 +21,7 @@ COUNTS = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
     ],
     ids=["API", "API before others", "Moonshot", "Moonshot beside null", "Groq", "Groq beside no counts"],
 )
-def test_the_counts_are_seen_wherever_the_server_puts_them(payload: dict[str, Any]) -> None:
+def test_the_counts_are_found_wherever_the_server_puts_them(payload: dict[str, Any]) -> None:
     assert usage_in(payload) == Usage(7, 3, 10)
 
 
@@ -44,7 +44,7 @@ def test_the_counts_are_seen_wherever_the_server_puts_them(payload: dict[str, An
     ],
     ids=str,
 )
-def test_where_nobody_counted_there_is_no_usage(payload: dict[str, Any]) -> None:
+def test_there_is_no_usage_without_counts(payload: dict[str, Any]) -> None:
     assert usage_in(payload) is None
 
 
@@ -65,6 +65,6 @@ def test_where_nobody_counted_there_is_no_usage(payload: dict[str, Any]) -> None
         ([12], None),
     ],
 )
-def test_a_count_is_a_whole_number_also_where_it_is_written_as_a_float(value: Any, count: int | None) -> None:
+def test_a_count_written_as_a_float_is_a_whole_number(value: Any, count: int | None) -> None:
     counts = {"in": value, "out": 3.0, "total_tokens": value, "out_details": {"reasoning_tokens": value}}
     assert usage_of(counts, "in", "out") == Usage(count, 3, count, count)

@@ -11,8 +11,8 @@ from smai_cli.common.files import utf8_in
 from smai_cli.common.frozen import Frozen
 from smai_cli.common.text import one_line
 from smai_cli.errors import UsageError
-from smai_cli.prompt.messages import message_of
-from smai_cli.prompt.request import JSON, TOKEN_LIMITS, TOO_LARGE, Message, Request, choices_in, conversation
+from smai_cli.prompt.messages import parse_message
+from smai_cli.prompt.request import JSON, TOKEN_LIMITS, TOO_LARGE, Message, Request, build_messages, choices_in
 
 # Members of a line that go into its request, beside prompt and messages: parameters of both APIs, and what servers
 # that people run know besides. All others are the user's own, and come back in the result.
@@ -198,7 +198,7 @@ def _divided(value: dict[str, Any], names: frozenset[str]) -> tuple[dict[str, An
 def _prompt(text: str, defaults: Defaults) -> tuple[Message, ...]:
     if not text or text.isspace():
         raise UsageError("its prompt is empty", _HINT)
-    return (Message("user", text),) if defaults.system is None else conversation(text, defaults.system)
+    return (Message("user", text),) if defaults.system is None else build_messages(text, defaults.system)
 
 
 def _of_openai(head: _Head, value: dict[str, Any], _: str, defaults: Defaults) -> Line:
@@ -238,9 +238,9 @@ def _api_of(url: Any, body: dict[str, Any], defaults: Defaults) -> str:
 def _messages(value: Any, defaults: Defaults) -> tuple[Message, ...]:
     if not isinstance(value, list) or not value:
         raise UsageError("its messages are not a list, or the list is empty", _HINT)
-    messages = tuple(message_of(item, f"its message {number}") for number, item in enumerate(value, 1))
+    messages = tuple(parse_message(item, f"its message {number}") for number, item in enumerate(value, 1))
     has_system = any(message.role in ("system", "developer") for message in messages)
-    return messages if has_system else conversation(None, defaults.system, messages)
+    return messages if has_system else build_messages(None, defaults.system, messages)
 
 
 def _line(head: _Head, messages: tuple[Message, ...], given: dict[str, Any], defaults: Defaults) -> Line:

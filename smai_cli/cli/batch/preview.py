@@ -68,7 +68,7 @@ def _shown(line: Line, encoding: Encoding, server: ServerOptions, deadline: Dead
     endpoint, source = previewed_endpoint(server, deadline)
     dialect = encoding.dialect(line)
     body = dialect.encode_request(line.request._replace(include_usage=line.request.stream))
-    url, headers = transport.prepared(endpoint, dialect.PATH, body)
+    url, headers = transport.prepare_post(endpoint, dialect.PATH, body)
     given = preview.Given(endpoint.headers, endpoint.key_header)
     shown = preview.Preview(shown_url(url), headers, body, given, source.where if source else None)
     return json.loads(preview.as_json(shown, line.request.messages, line.request.model))

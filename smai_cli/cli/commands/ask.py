@@ -148,7 +148,7 @@ def _target(
     endpoint = chosen_endpoint(server, deadline)
     if tracer and endpoint:
         tracer.key = endpoint.secrets
-    if options.inputs.are_files or output.file or output.record:
+    if options.inputs.has_files or output.file or output.record:
         return _Target(endpoint=endpoint, connecting=None)
     early = click.get_current_context().obj  # begun by main, before click was there
     connecting = approach(endpoint, server.clocks.connect_timeout_s, tracer or silent, early)
@@ -239,7 +239,7 @@ def _print_preview(
     output = Output()
     endpoint, source = target
     body = dialect.encode_request(request)
-    url, headers = transport.prepared(endpoint, dialect.PATH, body)
+    url, headers = transport.prepare_post(endpoint, dialect.PATH, body)
     given = preview.Given(endpoint.headers, endpoint.key_header)
     if not as_curl:
         shown = preview.Preview(shown_url(url), headers, body, given, source.where if source else None)

@@ -39,13 +39,13 @@ def _decode(run: Run, file: str, output: OutputOptions) -> None:
     fd = STDIN if file == "-" else _open(file)
     from smai_cli.answer.chunk import ForeignAnswerError
     from smai_cli.stream import pump  # after --help and usage errors
-    from smai_cli.stream.dialects.selection import OnTape
+    from smai_cli.stream.dialects.selection import RecordingParser
 
     more = "more data follows the end of the answer, as if two streams were joined; decode them one by one"
     notice = functools.cache(lambda: run.life.say(more))
     tape = _Tape(fd, file)
     with run.delivery() as writer:
-        pump.pump(tape, OnTape(), writer, run.outcome, on_more=notice)
+        pump.pump(tape, RecordingParser(), writer, run.outcome, on_more=notice)
         error = run.outcome.error
         if isinstance(error, ForeignAnswerError):
             run.outcome.end(RefusedError(error.on_tape, "check where the input comes from"))

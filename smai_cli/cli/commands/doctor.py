@@ -16,7 +16,7 @@ from smai_cli.cli.parsing.server_options import load_settings, server_options
 from smai_cli.cli.parsing.shared_options import api_option, is_typed, model_option
 from smai_cli.cli.server import chosen_endpoint, read_headers, serving
 from smai_cli.config.base_url import find_base_url, shown_url
-from smai_cli.config.config_file import NO_SETTINGS, Settings, Value, no_model
+from smai_cli.config.config_file import NO_SETTINGS, Settings, Value, missing_model_error
 from smai_cli.config.endpoint import DEFAULT_MODEL, Endpoint, find_ca_file, find_endpoint
 from smai_cli.config.key_source import FOREIGN_KEY_HINT, find_key, foreign_key, variable_of_smai
 from smai_cli.config.places import CA_VARIABLES
@@ -130,7 +130,7 @@ class _Examination:
     endpoint: Endpoint
     hop: Hop
     ca_file: str | None = None
-    reached: tcp.Reached
+    reached: tcp.TcpConnection
     addresses: list[tcp.Address]
     models: "list[Model]"
     typed_model: Value | None = None
@@ -182,7 +182,7 @@ class _Examination:
             obstacle = "no model is set"
         if obstacle or model is None:
             skip(obstacle or "", "chat" if api == "auto" else api, report)
-            return None if self._checks.failures else no_model(self._settings)
+            return None if self._checks.failures else missing_model_error(self._settings)
         target = Target(self.endpoint, model.value, api, self.ca_file)
         verdict = probe(target, self._options, self._life, report)
         self.has_verdict = verdict.is_good is not None

@@ -18,7 +18,7 @@ from smai_cli.common.text import on_a_line
 from smai_cli.config.base_url import find_base_url, origin_of
 from smai_cli.config.config_file import Settings
 from smai_cli.config.endpoint import Endpoint, endpoint_for, find_ca_file
-from smai_cli.config.keys import Secret, checked_key, key_from_stdin
+from smai_cli.config.keys import Secret, check_key, key_from_stdin
 from smai_cli.config.keystore import KeyStore
 from smai_cli.config.places import config_folder
 from smai_cli.errors import Cause, SmaiError, UsageError
@@ -47,7 +47,7 @@ def _list(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # n
     if not value or ctx.resilient_parsing:
         return
     store = KeyStore(config_folder(os.environ))
-    lines = ["\t".join(on_a_line(part) for part in (kept.origin, kept.profile) if part) for kept in store.kept()]
+    lines = ["\t".join(on_a_line(part) for part in (kept.origin, kept.profile) if part) for kept in store.stored_keys()]
     if not lines:
         say("no key is kept; smai login keeps one")
         ctx.exit()
@@ -150,7 +150,7 @@ def _typed(origin: str, deadline: Deadline) -> Secret:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
-    return checked_key(typed, "what was typed")
+    return check_key(typed, "what was typed")
 
 
 class _InterruptedError(BaseException):

@@ -8,7 +8,7 @@ from smai_cli.cli.parsing.server_options import base_url_option, profile_name_op
 from smai_cli.cli.parsing.shared_options import is_typed
 from smai_cli.config.base_url import find_base_url, origin_of
 from smai_cli.config.config_file import NO_SETTINGS, Settings, find_settings
-from smai_cli.config.keystore import Kept, KeyStore
+from smai_cli.config.keystore import KeyStore, StoredKey
 from smai_cli.config.places import config_folder
 from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import say
@@ -30,7 +30,7 @@ def logout(profile: str | None, base_url: str | None, *, is_all: bool) -> int:
         raise UsageError(f"--all and {other} cannot be combined", "choose one of the two")
     store = KeyStore(config_folder(os.environ))
     was_left = store.clean()
-    if not store.kept():
+    if not store.stored_keys():
         say("removed what an interrupted login had left" if was_left else "there was no key")
     elif is_all:
         store.remove(lambda _: True)
@@ -39,7 +39,7 @@ def logout(profile: str | None, base_url: str | None, *, is_all: bool) -> int:
         is_done = store.remove(lambda one: one.profile == profile)
         say(f"the keys of the profile {profile} are removed" if is_done else f"there was no key; {_OTHERS}")
     else:
-        meant = Kept(profile or "", _origin(profile, base_url))
+        meant = StoredKey(profile or "", _origin(profile, base_url))
         is_done = store.remove(lambda one: one == meant)
         say(f"the key for {meant.origin} is removed" if is_done else f"there was no key; {_OTHERS}")
     return 0

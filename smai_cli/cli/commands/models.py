@@ -41,7 +41,7 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
     # From here on the connection is being made while the imports run.
     from smai_cli.cli.lifecycle import Lifecycle
     from smai_cli.common.text import on_a_line, one_line
-    from smai_cli.config.model_ids import keep_ids
+    from smai_cli.config.model_ids import store_ids
     from smai_cli.http import transport
     from smai_cli.output.descriptors import Output
     from smai_cli.stream.models import PATH, read_list, with_query
@@ -62,7 +62,7 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
             listing = ask_for_list(lambda: read_list(page), retries, target)
         listed = listing.models
         if endpoint:  # before the reader of stdout can end the run
-            keep_ids(endpoint.base_url, _without_key(listed, endpoint), os.environ)
+            store_ids(endpoint.base_url, _without_key(listed, endpoint), os.environ)
         if listing.odd:
             life.say(f"models without an id are left out: {listing.odd}, such as {one_line(listing.example, 80)}")
         lines = (model.line if as_json else on_a_line(model.id) for model in listed)

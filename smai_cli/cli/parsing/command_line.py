@@ -147,8 +147,8 @@ def _reads_stdin(words: list[str], typed: AskValues, readings: list[_Reading]) -
         return "-" in words
     if typed.no_stdin or os.environ.get("SMAI_NO_STDIN", "0") not in ("", "0") or os.isatty(STDIN):
         return False
-    if words and prompt.is_begun_file(STDIN):
-        say("another program is reading stdin, so smai does not; use - to read it, -n to silence this")
+    if words and prompt.is_partly_read(STDIN):
+        say("stdin is being read by another program, so smai leaves it alone; use - to read it, -n to silence this")
         return False
     return True
 

@@ -11,7 +11,7 @@ from smai_cli.apis import API_NAMES, AUTO
 from smai_cli.cli.parsing import options
 from smai_cli.cli.parsing.numbers import Number, WholeNumber
 from smai_cli.config.base_url import find_base_url
-from smai_cli.config.config_file import Settings, find_settings, no_model
+from smai_cli.config.config_file import Settings, find_settings, missing_model_error
 from smai_cli.config.endpoint import DEFAULT_MODEL
 from smai_cli.errors import UsageError
 from smai_cli.output.modes import MODES, Mode
@@ -26,14 +26,14 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  # click's
     """Return the ids that begin with `incomplete` in the last list of the server, for a shell: no network, no error."""
-    from smai_cli.config.model_ids import kept_ids  # at a TAB only
+    from smai_cli.config.model_ids import load_ids  # at a TAB only
 
     try:
         settings = ctx.params.get("settings") or find_settings(os.environ, os.environ.get("SMAI_PROFILE"))
         base_url, _ = find_base_url(ctx.params.get("base_url"), os.environ, settings)
     except UsageError:
         return []
-    return [name for name in kept_ids(base_url, os.environ) if name.startswith(incomplete)]
+    return [name for name in load_ids(base_url, os.environ) if name.startswith(incomplete)]
 
 
 class _ModelOption(click.Option):
@@ -57,7 +57,7 @@ class _ModelOption(click.Option):
 def _require_model(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001
     """Return the model. Raises UsageError where there is none."""
     if value is None and not ctx.resilient_parsing:
-        raise no_model(ctx.params["settings"])
+        raise missing_model_error(ctx.params["settings"])
     return value
 
 

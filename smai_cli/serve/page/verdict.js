@@ -751,7 +751,7 @@ class Answer {
       isSeveral ||= other.text || other.repeated?.text;
       if (!calls.length && !this.#calls.length) calls = other.calls;
     }
-    if (isSeveral) this.#note(unread("text", "a second answer, although one was requested,"));
+    if (isSeveral) this.#note(unread("text", "a second answer, although one was requested"));
     return { ...main, calls };
   }
 

@@ -13,7 +13,7 @@ from smai_cli.stream.json_text import EXACT, NumberAsTextError, load_body, load_
 from smai_cli.stream.sse import DONE
 
 PATH = "/chat/completions"
-# How the names of the models begin that take max_completion_tokens only.
+# The names of models that accept only max_completion_tokens begin so.
 _NEW_MODELS = ("o1", "o3", "o4", "gpt-5")
 # Members of a choice that a simple delta does not have.
 _ODD = frozenset({"error", "finishReason", "message", "text", "usage"})
@@ -27,7 +27,7 @@ def encode_request(request: Request) -> bytes:
     body: dict[str, Any] = {
         "model": request.model,
         "messages": [message.as_json() for message in request.messages],
-        **_renamed(request),
+        **_rename_token_limit(request),
         "stream": request.stream,
     }
     if request.stream and request.include_usage:
@@ -36,12 +36,12 @@ def encode_request(request: Request) -> bytes:
 
 
 def output_limit(request: Request) -> int | None:  # noqa: ARG001  # as every dialect has it
-    """Return None: in this API the token limit of a request proves nothing, the finish_reason says how it ended."""
+    """Return None: in this API the finish_reason says whether the token limit cut the answer."""
     return None
 
 
 def token_limit_name(model: str) -> str:
-    """Return what the API calls the limit of an answer's tokens for a model (API reference, max_completion_tokens).
+    """Return the name of the parameter that limits the answer's tokens (API reference, max_completion_tokens).
 
     OpenAI's reasoning models refuse the older name (anomalyco/opencode#37964), and many other servers do not know the
     newer one (BerriAI/litellm#9583).
@@ -50,8 +50,8 @@ def token_limit_name(model: str) -> str:
     return "max_completion_tokens" if name.startswith(_NEW_MODELS) else "max_tokens"
 
 
-def _renamed(request: Request) -> Mapping[str, Any]:
-    """Return the parameters of a request by the names that its server knows."""
+def _rename_token_limit(request: Request) -> Mapping[str, Any]:
+    """Return the parameters of a request under the names that its server knows."""
     options = request.options
     name = request.token_limit_name or token_limit_name(request.model)
     if "max_tokens" not in options or name == "max_tokens":
@@ -65,7 +65,7 @@ def parse_event(data: str, name: str = "message") -> Chunk:
     Raises BrokenError for data that is not a JSON object. Servers send chunks without choices, null contents,
     and members unknown to the API: all are accepted.
     """
-    if name == "message" and data.startswith("{"):  # nearly all there are
+    if name == "message" and data.startswith("{"):  # nearly all events
         payload, line = load_object(data, "an event")
     elif data.strip() == DONE:
         return Chunk(done=True)
@@ -76,7 +76,7 @@ def parse_event(data: str, name: str = "message") -> Chunk:
         if loaded is None:
             return Chunk()
         payload, line = loaded
-    simple = _simple(payload, line)
+    simple = _plain(payload, line)
     if simple is not None:
         return simple
     try:
@@ -86,7 +86,7 @@ def parse_event(data: str, name: str = "message") -> Chunk:
 
 
 def parse_body(data: str) -> Chunk:
-    """Return the Chunk that an answer in one piece is; nothing follows it.
+    """Return the Chunk of an answer in one piece; nothing follows it.
 
     Raises BrokenError for JSON that was cut, ForeignAnswerError for an object that is not a completion.
     """
@@ -105,10 +105,10 @@ def parse_body(data: str) -> Chunk:
     return chunk._replace(done=True)
 
 
-def _simple(payload: dict[str, Any], line: str) -> Chunk | None:
-    """Return the view of a payload that is a delta of text, perhaps with its role, as most are; None for another.
+def _plain(payload: dict[str, Any], line: str) -> Chunk | None:
+    """Return the Chunk of a payload that is only a delta of text, perhaps with its role, as most are; None for others.
 
-    It must be what _chunk makes of the same payload, which takes twice as long: tests/stream/test_fast_path.py.
+    The result must equal that of _chunk, which takes twice as long: tests/stream/test_fast_path.py.
     """
     choices = payload.get("choices")
     if not (isinstance(choices, list) and len(choices) == 1 and MARKS.isdisjoint(payload) and not payload.get("usage")):
@@ -130,7 +130,7 @@ def _simple(payload: dict[str, Any], line: str) -> Chunk | None:
 
 
 def _chunk(payload: dict[str, Any], line: str, part: str, *, is_message: bool = True) -> Chunk:
-    """Return the view of a payload whose choices carry their text under `part`, in a `message` event or in another."""
+    """Return the Chunk of a payload whose choices have their text under `part`; `is_message`: see _without_choice."""
     api_error = error_in(payload)
     model = payload.get("model")
     choices = payload.get("choices")
@@ -158,8 +158,8 @@ def _chunk(payload: dict[str, Any], line: str, part: str, *, is_message: bool = 
 
 
 def _read_choices(choices: list[Any], part: str) -> tuple[ChoicePart, tuple[ChoicePart, ...]]:
-    """Return what the choice with the lowest index brings, and what the others do."""
-    if len(choices) == 1 and choices[0] is not None:  # nearly all there are
+    """Return the content of the choice with the lowest index, and that of the others."""
+    if len(choices) == 1 and choices[0] is not None:  # nearly all events
         return read_choice(choices[0], part), ()
     read = [read_choice(choice, part) for choice in choices if choice is not None] or [ChoicePart()]
     first = min(range(len(read)), key=lambda number: read[number].choice_index)
@@ -167,7 +167,7 @@ def _read_choices(choices: list[Any], part: str) -> tuple[ChoicePart, tuple[Choi
 
 
 def _without_choice(payload: dict[str, Any], line: str, api_error: ApiError | None, *, is_message: bool) -> Chunk:
-    """Return the view of a payload that is about no choice. What is not in a message says nothing but marked errors."""
+    """Return the Chunk of a payload without choices. Outside of a `message` event, only a marked error counts."""
     usage, model = usage_in(payload), payload.get("model")
     is_odd = is_message and "choices" not in payload
     is_foreign = is_odd and not usage and payload.get("type") not in _SIGNS_OF_LIFE
@@ -181,7 +181,7 @@ def _without_choice(payload: dict[str, Any], line: str, api_error: ApiError | No
 
 
 def _error_of(choices: list[Any]) -> ApiError | None:
-    """Return the ApiError that a choice is (OpenRouter), or its delta."""
+    """Return the ApiError in a choice (OpenRouter) or in its delta; None without one."""
     for choice in choices:
         for holder in (choice, choice.get("delta") if isinstance(choice, dict) else None):
             error = holder.get("error") if isinstance(holder, dict) else None

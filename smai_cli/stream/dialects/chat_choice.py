@@ -1,16 +1,16 @@
-"""One choice of a chat completion, or of a chunk of one -> what it brings, and what of it cannot be read."""
+"""Read one choice of a chat completion, or of a chunk of one -> its content, and the parts that cannot be read."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from smai_cli.answer.chunk import CallPart, ChoicePart, Repeated, Unread, UnreadPart
+from smai_cli.answer.chunk import CallPart, ChoicePart, Repetition, Unread, UnreadPart
 from smai_cli.common.text import one_line
 from smai_cli.stream.content import Content, media_name, read_arguments, read_content, read_thoughts
 
 _REASON_LIMIT = 100
-# What servers write where an answer goes on, in addition to null (DashScope).
+# What servers send, in addition to null, while an answer goes on (DashScope).
 _NO_REASON = ("", "null", "none")
-# The words of servers for an answer that broke off: vLLM, SGLang, DeepSeek, Zhipu, Mistral, Anthropic, Gemini.
+# The reasons of servers for an answer that broke off: vLLM, SGLang, DeepSeek, Zhipu, Mistral, Anthropic, Gemini.
 _FAILURES = frozenset(
     {
         "abort",
@@ -31,7 +31,7 @@ _FAILURES = frozenset(
 _MEDIA = ("audio", "image", "images", "video", "videos")
 # Where servers put the model's thoughts; OpenRouter sends the last in addition to another.
 _REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "reasoning_details")
-# Members of a delta or a message, and of a choice, that are read, or that are known not to be text of the answer.
+# Members of a delta, a message or a choice that are read, or that are known not to be text of the answer.
 _KNOWN = frozenset(
     (  # noqa: SIM905  # names, one after the other
         "annotations channel citations content content_filter_result content_filter_results context created "
@@ -46,19 +46,19 @@ _STRAY_DEPTH = 4
 
 
 def read_choice(choice: Any, part: str) -> ChoicePart:
-    """Return what a choice brings; `part` is where its text is: `delta`, or `message` in an answer in one piece.
+    """Return the content of a choice; `part` is where its text is: `delta`, or `message` in an answer in one piece.
 
-    Some servers make a string of the choice or of the delta. Raises NumberAsTextError for a number in the place of a
-    text that was not decoded by EXACT.
+    Some servers send the choice or the delta as a string. Raises NumberAsTextError for a number in place of a text
+    that was not decoded by EXACT.
     """
     if not isinstance(choice, dict):
         choice = {part: choice}
     reason = _reason(choice)
     delta = choice.get(part)
-    repeated: Repeated | None = None
+    repeated: Repetition | None = None
     unread: tuple[UnreadPart, ...] = ()
     if not isinstance(delta, dict) or "message" in choice or "text" in choice:
-        delta, repeated, unread = _elsewhere(choice, delta, part)
+        delta, repeated, unread = _find_delta(choice, delta, part)
     content = delta.get("content")
     if isinstance(content, str):
         read = Content(content)
@@ -66,7 +66,7 @@ def read_choice(choice: Any, part: str) -> ChoicePart:
         is_alone = content is False and reason is None and not any(delta.values())
         read = read_content(content, "the content", is_alone=is_alone)
     if len(delta) != ("content" in delta):
-        read = _with_rest(delta, read)
+        read = _add_rest(delta, read)
     role, index = delta.get("role"), choice.get("index")
     text, reasoning = read.text, read.reasoning
     if role == "tool" or (role and "extra_content" in delta):
@@ -87,37 +87,37 @@ def read_choice(choice: Any, part: str) -> ChoicePart:
     )
 
 
-def _elsewhere(
+def _find_delta(
     choice: dict[str, Any], delta: Any, part: str
-) -> tuple[dict[str, Any], Repeated | None, tuple[UnreadPart, ...]]:
-    """Return the delta of a choice that has not a delta alone, what it repeats, and what cannot be read of that.
+) -> tuple[dict[str, Any], Repetition | None, tuple[UnreadPart, ...]]:
+    """Return the delta of a choice that has more than a delta, what it repeats, and the unreadable parts of that.
 
-    A gateway may put the answer into `message`, in addition to its deltas (Perplexity) or instead of them. `text` is
-    its place in the API before chat (Together sends both).
+    A gateway may put the answer into `message`, in addition to its deltas (Perplexity) or instead of them. The API
+    before chat had it in `text` (Together sends both).
     """
-    repeated: Repeated | None = None
+    repeated: Repetition | None = None
     unread: tuple[UnreadPart, ...] = ()
     if part == "delta" and choice.get("message"):
         message = choice["message"]
         fields = message if isinstance(message, dict) else {"content": message}
-        read = _with_rest(fields, read_content(fields.get("content"), "the message"))
+        read = _add_rest(fields, read_content(fields.get("content"), "the message"))
         unread = read.unread
         if read.text or read.refusal or read.calls:
-            repeated = Repeated(text=read.text, refusal=read.refusal, calls=read.calls)
+            repeated = Repetition(text=read.text, refusal=read.refusal, calls=read.calls)
     if delta is None:
         delta = choice.get("delta")
         delta = choice.get("text") if delta is None else delta
     elif "text" in choice and repeated is None:
         read = read_content(choice["text"], "the text")
         unread = read.unread
-        repeated = Repeated(text=read.text) if read.text else None
+        repeated = Repetition(text=read.text) if read.text else None
     if delta is False:
         delta = None
     return (delta if isinstance(delta, dict) else {"content": delta}), repeated, unread
 
 
-def _with_rest(delta: dict[str, Any], read: Content) -> Content:
-    """Return what a delta brings in all; `read` is what its content does."""
+def _add_rest(delta: dict[str, Any], read: Content) -> Content:
+    """Return everything that a delta contains; `read` is what its content contains."""
     reasoning = read.reasoning
     for name in _REASONING:
         if delta.get(name) and (words := read_thoughts(delta[name])):
@@ -133,7 +133,7 @@ def _with_rest(delta: dict[str, Any], read: Content) -> Content:
 def _calls(delta: dict[str, Any], unread: list[UnreadPart]) -> Iterator[CallPart]:
     """Yield the parts of tool calls in a delta, or of the one function call of the API before tools.
 
-    What cannot be read goes into `unread`.
+    Unreadable ones are added to `unread`.
     """
     calls = delta.get("tool_calls")
     function = delta.get("function_call")
@@ -154,7 +154,10 @@ def _calls(delta: dict[str, Any], unread: list[UnreadPart]) -> Iterator[CallPart
 
 
 def _call(call: dict[str, Any]) -> CallPart | None:
-    """Return a part of a call: of a function, also without its object, or of a custom tool; None if unreadable."""
+    """Return a part of a call: of a function, even without the `function` object, or of a custom tool.
+
+    None if it cannot be read.
+    """
     index, identity = call.get("index"), read_content(call.get("id"), "the id of a call").text
     number = index if isinstance(index, int) else None
     function, custom = call.get("function"), call.get("custom")
@@ -173,9 +176,9 @@ def _call(call: dict[str, Any]) -> CallPart | None:
 
 
 def _thoughts(delta: dict[str, Any], text: str, reasoning: str) -> tuple[str, str]:
-    """Return what of a content is the answer, and what are thoughts on the way to it.
+    """Return the text of the answer and the reasoning, separated.
 
-    Gemini marks thoughts in `extra_content`; MiniMax sends what a search found as a delta of the role `tool`.
+    Gemini marks thoughts in `extra_content`; MiniMax sends search results as a delta with the role `tool`.
     """
     extra = delta.get("extra_content")
     google = extra.get("google") if isinstance(extra, dict) else None
@@ -204,7 +207,7 @@ def _text_length(value: Any, depth: int) -> int:
 
 
 def _reason(choice: dict[str, Any]) -> str | None:
-    """Return the finish_reason of a choice; None for what servers write in its place where there is none."""
+    """Return the finish_reason of a choice; None without one, and for the placeholders that some servers send."""
     reason = choice.get("finish_reason")
     if reason is None and "finishReason" in choice:  # Google's compatible API, for a while
         reason = choice["finishReason"]
@@ -216,11 +219,11 @@ def _reason(choice: dict[str, Any]) -> str | None:
 
 
 def _original_reason(fields: Any) -> str | None:
-    """Return the finish_reason that LiteLLM had from its upstream, if that means a failure.
+    """Return the finish_reason that LiteLLM received from its upstream, if it means a failure.
 
-    LiteLLM makes stop of those words, and of all that it does not know (litellm_core_utils/core_helpers.py,
-    map_finish_reason); in an answer in one piece it keeps them (types/utils.py, Choices). Others are not used:
-    OpenRouter's words of its providers come in the same place, such as completed.
+    LiteLLM turns those words, and all that it does not know, into stop (litellm_core_utils/core_helpers.py,
+    map_finish_reason); in an answer in one piece it keeps them (types/utils.py, Choices). Other words do not count:
+    OpenRouter puts those of its providers, such as completed, into the same place.
     """
     word = fields.get("native_finish_reason") if isinstance(fields, dict) else None
     return word if isinstance(word, str) and word.lower() in _FAILURES else None

@@ -7,7 +7,7 @@ from smai_cli.stream.json_text import load_object
 
 
 def parse_error_event(data: str) -> Chunk:
-    """Return the Chunk of an error event: whatever its data is, also none at all, it is an error."""
+    """Return the Chunk of an error event: it is an error whatever its data is, even if empty."""
     try:
         payload, line = load_object(data, "an event")
     except BrokenError:

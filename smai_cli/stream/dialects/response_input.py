@@ -7,7 +7,7 @@ from smai_cli.stream.content import text_of
 
 
 def input_items(message: Message) -> list[dict[str, Any]]:
-    """Return the items of the input that stand for one message: itself, and its tool calls or a tool's answer."""
+    """Return the input items for one message: the message and its tool calls, or the output of a tool."""
     if message.role == "tool":
         return [
             {
@@ -36,7 +36,7 @@ def input_items(message: Message) -> list[dict[str, Any]]:
 
 
 def _part(part: dict[str, Any], text_kind: str) -> dict[str, Any]:
-    """Return what this API calls a part of a content of the chat API."""
+    """Return a content part of the chat API in the form of this API."""
     if part["type"] == "text":
         return {**part, "type": text_kind}
     if part["type"] == "image_url" and isinstance(part.get("image_url"), dict):

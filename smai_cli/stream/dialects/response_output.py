@@ -1,4 +1,4 @@
-"""The output of a response (OpenAI API reference, Responses) -> texts, refusals, calls, and what cannot be read."""
+"""The output of a response (OpenAI API reference, Responses) -> texts, refusals, calls, and unreadable parts."""
 
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ _CALL_ENDINGS = ("_call", "_request")
 
 
 class Output(NamedTuple):
-    """What is in an output, or in an item or a part of it: the texts of its parts, and the rest."""
+    """The content of an output, or of an item or a part of it."""
 
     parts: tuple[tuple[Place, str], ...] = ()
     refusal: str = ""
@@ -36,12 +36,12 @@ class Output(NamedTuple):
 
 
 def read_output(items: list[Any]) -> Output:
-    """Return what is in all items of an output. Raises NumberAsTextError, as read_content does."""
-    return _joined([read_item(item, place) for place, item in enumerate(items)])
+    """Return the content of all items of an output. Raises NumberAsTextError, as read_content does."""
+    return _join([read_item(item, place) for place, item in enumerate(items)])
 
 
 def read_item(item: Any, place: int | None) -> Output:  # noqa: PLR0911  # one for each kind
-    """Return what is in the item at `place` of an output: a message, reasoning, a call, or an item of a new kind."""
+    """Return the content of the item at `place` in an output: a message, reasoning, a call, or an unknown kind."""
     if not isinstance(item, dict):
         return read_part(item, place, 0)
     kind = item.get("type", "message")
@@ -49,7 +49,7 @@ def read_item(item: Any, place: int | None) -> Output:  # noqa: PLR0911  # one f
     if kind == "message":
         content = item.get("content", item.get("text"))
         parts = content if isinstance(content, list) else [content]
-        return _joined([read_part(part, place, number) for number, part in enumerate(parts)])
+        return _join([read_part(part, place, number) for number, part in enumerate(parts)])
     if kind == "reasoning":
         return Output(reasoning=read_thoughts(item.get("content")) or read_thoughts(item.get("summary")))
     if kind in ("function_call", "custom_tool_call"):
@@ -64,14 +64,14 @@ def read_item(item: Any, place: int | None) -> Output:  # noqa: PLR0911  # one f
 
 
 def read_part(part: Any, item: int | None, number: int) -> Output:
-    """Return what is in the part `number` of the item `item`."""
+    """Return the content of the part `number` of the item `item`."""
     read = read_content([part] if isinstance(part, (dict, list)) else part, "the output")
     parts = (((item, number), read.text),) if read.text else ()
     return Output(parts, read.refusal, read.reasoning, (), read.unread)
 
 
 def _read_call(item: dict[str, Any], kind: str) -> Output:
-    """Return the call of a function, or of a custom tool."""
+    """Return the call of a function or of a custom tool."""
     arguments = read_arguments(item.get("arguments" if kind == "function_call" else "input"))
     if arguments is None:
         return Output(unread=(UnreadPart(Unread.CALL, f"a tool call of type {kind}"),))
@@ -80,7 +80,7 @@ def _read_call(item: dict[str, Any], kind: str) -> Output:
     return Output(calls=(CallPart(None, identity, name, arguments, call_type),))
 
 
-def _joined(outputs: list[Output]) -> Output:
+def _join(outputs: list[Output]) -> Output:
     return Output(
         tuple(part for output in outputs for part in output.parts),
         "".join(output.refusal for output in outputs),

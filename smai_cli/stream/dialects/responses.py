@@ -1,13 +1,13 @@
 """The /responses dialect (OpenAI API reference): a request's body, and an event's data -> Chunk.
 
-Reasoning models are asked in it. Its events are named, and the name is repeated in `type`; exactly one of completed,
-incomplete, failed, cancelled, done and error ends the stream. `[DONE]`, which some gateways send, means nothing.
+It is for reasoning models. Its events are named, and `type` repeats the name; exactly one of completed, incomplete,
+failed, cancelled, done and error ends the stream. `[DONE]`, which some gateways send, is ignored.
 """
 
 from typing import Any
 
 from smai_cli.answer.api_error import MARKS, api_error_of, error_in
-from smai_cli.answer.chunk import Chunk, ForeignAnswerError, Place, Repeated, Unread, UnreadPart, text_chunk, usage_of
+from smai_cli.answer.chunk import Chunk, ForeignAnswerError, Place, Repetition, Unread, UnreadPart, text_chunk, usage_of
 from smai_cli.answer.completeness import worst
 from smai_cli.common.text import one_line
 from smai_cli.prompt.request import Request, encode
@@ -19,7 +19,7 @@ from smai_cli.stream.json_text import EXACT, NumberAsTextError, load_body, load_
 from smai_cli.stream.sse import DONE
 
 PATH = "/responses"
-# What the reasons of an incomplete response are called in the other dialect, and in smai's statuses.
+# The finish reasons of the chat API, which smai uses, for the reasons of an incomplete response.
 _FINISH_REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _REASONING = ("response.reasoning_summary_text.delta", "response.reasoning_text.delta")
 _PREFIX = "response."
@@ -28,11 +28,11 @@ _ENDS = ("response.completed", "response.incomplete", "response.failed", "respon
 _ERRORS = ("error", "response.error")
 _DELTA = "response.output_text.delta"
 _PLAIN_NAMES = (_DELTA, "message")
-# Items whose own status `incomplete` makes an answer incomplete: not so a search or a code run that was cut short.
+# Items whose status `incomplete` makes the answer incomplete; a search or a code run that was cut short does not.
 _ANSWERS = ("message", "function_call")
 # What the API sends while nothing happens.
 _SIGNS_OF_LIFE = ("response.queued", "response.in_progress")
-# Events of calls that an item brings as a whole, once it is done.
+# Events of calls that are read from their item once it is done.
 _CALL_EVENTS = (
     "response.function_call_arguments.delta",
     "response.function_call_arguments.done",
@@ -40,7 +40,7 @@ _CALL_EVENTS = (
     "response.custom_tool_call_input.done",
 )
 _AUDIO = ("response.audio.", "response.output_audio.")
-# Deltas of what is not part of the answer, or of what is read where it is done.
+# Deltas that are not part of the answer, or that are read from the event at their end.
 _KNOWN_DELTAS = (
     *_CALL_EVENTS,
     "response.refusal.delta",
@@ -54,7 +54,7 @@ _KNOWN_DELTAS = (
 
 
 def encode_request(request: Request) -> bytes:
-    """Return the request as the JSON body of a POST to PATH, in UTF-8. The server counts tokens unasked."""
+    """Return the request as the JSON body of a POST to PATH, in UTF-8. The server always sends token counts."""
     options = dict(request.options)
     body: dict[str, Any] = {"model": request.model}
     system = [text_of(message.content) for message in request.messages if message.role == "system"]
@@ -76,8 +76,8 @@ def encode_request(request: Request) -> bytes:
 def output_limit(request: Request) -> int | None:
     """Return the token limit of a request, None if it has none.
 
-    An answer that used as many tokens was cut there, whatever its status says: llama.cpp, transformers serve and
-    Ollama never send `incomplete`.
+    An answer of that many tokens was cut, whatever its status says: llama.cpp, transformers serve and Ollama never
+    send `incomplete`.
     """
     for value in (request.extra_body.get("max_output_tokens"), request.options.get("max_tokens")):
         if isinstance(value, int) and not isinstance(value, bool):
@@ -85,13 +85,13 @@ def output_limit(request: Request) -> int | None:
     return None
 
 
-def token_limit_name(model: str) -> str:  # noqa: ARG001  # all models have one name for it
-    """Return what the API calls the limit of an answer's tokens."""
+def token_limit_name(model: str) -> str:  # noqa: ARG001  # the same for all models
+    """Return the name of the parameter that limits the answer's tokens."""
     return "max_output_tokens"
 
 
 def parse_event(data: str, name: str = "message") -> Chunk:
-    """Return the Chunk in one event's data; `name` is the event's name, for data that does not repeat it.
+    """Return the Chunk in one event's data; `name` is the event's name, in case the data does not repeat it.
 
     Raises BrokenError for data that is not a JSON object.
     """
@@ -112,7 +112,7 @@ def parse_event(data: str, name: str = "message") -> Chunk:
 
 
 def parse_body(data: str) -> Chunk:
-    """Return the Chunk that a response in one piece is; one that is queued or in progress is not an answer.
+    """Return the Chunk of a response in one piece; one that is queued or in progress is not complete.
 
     Raises BrokenError for JSON that was cut, ForeignAnswerError for an object that is not a response.
     """
@@ -133,7 +133,7 @@ def parse_body(data: str) -> Chunk:
 
 
 def _plain(payload: dict[str, Any], line: str) -> Chunk | None:
-    """Return the view of a payload that is a delta of ASCII text and nothing else, as most are; None for another."""
+    """Return the Chunk of a payload that is only a delta of ASCII text, as most are; None for others."""
     text = payload.get("delta")
     if not text or not isinstance(text, str) or not text.isascii() or "error" in line:
         return None  # the word may make the payload an error
@@ -146,7 +146,7 @@ def _plain(payload: dict[str, Any], line: str) -> Chunk | None:
 
 
 def _view(payload: dict[str, Any], line: str, name: str) -> Chunk:
-    """Return the view of an event's payload."""
+    """Return the Chunk of an event's payload."""
     kind = payload.get("type")
     if kind in _ERRORS:
         return Chunk(line, api_error=error_in(payload) or api_error_of(payload))
@@ -176,7 +176,7 @@ def _view(payload: dict[str, Any], line: str, name: str) -> Chunk:
 
 
 def _unread_in_event(kind: str, payload: dict[str, Any]) -> tuple[UnreadPart, ...]:
-    """Return what an event brings that is neither text, nor read where a part or an item is done."""
+    """Return the unreadable parts of an event: audio, and text in a delta of an unknown type."""
     if kind.startswith(_AUDIO) and payload.get("delta"):
         return (UnreadPart(Unread.MEDIA, "audio"),)
     delta = payload.get("delta")
@@ -186,34 +186,34 @@ def _unread_in_event(kind: str, payload: dict[str, Any]) -> tuple[UnreadPart, ..
     return ()
 
 
-def _completed_part(kind: str, payload: dict[str, Any]) -> tuple[Output, Repeated | None]:
-    """Return what an event about an entire part, item or call holds, and its text as a repetition.
+def _completed_part(kind: str, payload: dict[str, Any]) -> tuple[Output, Repetition | None]:
+    """Return the content of an event about an entire part, item or call, and its text as a repetition.
 
-    The API ends its deltas with it, and some servers send nothing else.
+    The API sends these events after the deltas; some servers send nothing else.
     """
     item, part = place = _place(payload)
     if kind == "response.output_text.done":
         read = read_content(payload.get("text"), "the text")
-        return Output(unread=read.unread), Repeated(parts=((place, read.text),))
+        return Output(unread=read.unread), Repetition(parts=((place, read.text),))
     if kind == "response.content_part.done":
         output = read_part(payload.get("part"), item, part)
-        return output, Repeated(parts=output.parts, refusal=output.refusal)
+        return output, Repetition(parts=output.parts, refusal=output.refusal)
     if kind == "response.output_item.done":
         output = read_item(payload.get("item"), item)
-        return output, Repeated(parts=output.parts, refusal=output.refusal, calls=output.calls)
+        return output, Repetition(parts=output.parts, refusal=output.refusal, calls=output.calls)
     if kind in ("response.output_item.added", "response.content_part.added"):
         is_item = kind == "response.output_item.added"
         output = read_item(payload.get("item"), item) if is_item else read_part(payload.get("part"), item, part)
         announced = tuple(where for where, text in output.parts if text)
         calls = tuple(_call_name(payload) for _ in output.calls)
-        return output, Repeated(announced=announced, pending_calls=calls)
+        return output, Repetition(announced=announced, pending_calls=calls)
     if kind == "response.refusal.done":
-        return Output(), Repeated(refusal=text_of(payload.get("refusal")))
-    return Output(), Repeated(pending_calls=(_call_name(payload),)) if kind in _CALL_EVENTS else None
+        return Output(), Repetition(refusal=text_of(payload.get("refusal")))
+    return Output(), Repetition(pending_calls=(_call_name(payload),)) if kind in _CALL_EVENTS else None
 
 
 def _call_name(payload: dict[str, Any]) -> str:
-    """Return what identifies a call among the events of a response."""
+    """Return the identifier of a call among the events of a response."""
     place, item = payload.get("output_index"), payload.get("item")
     identity = payload.get("item_id") or (item.get("id") if isinstance(item, dict) else None)
     return str(identity if place is None else place)
@@ -222,11 +222,11 @@ def _call_name(payload: dict[str, Any]) -> str:
 def _end(ends: list[str], payload: dict[str, Any], line: str) -> Chunk:
     """Return the Chunk that ends an answer: of the event's type, its name and the status, the worst counts.
 
-    `ends` has the first two, and nothing where the response came in one piece: its status alone can complete it, as
-    it can that of `response.done`.
+    `ends` are the first two; it is empty for a response in one piece. There, and in `response.done`, only the status
+    can say that the answer is complete.
     """
     response = payload.get("response")
-    output = response if isinstance(response, str) else None  # some gateway's text
+    output = response if isinstance(response, str) else None  # the text, from some gateways
     response = response if isinstance(response, dict) else payload
     words = {word.removeprefix(_PREFIX) for word in ends if word != _DONE}
     if response.get("status"):
@@ -247,7 +247,7 @@ def _end(ends: list[str], payload: dict[str, Any], line: str) -> Chunk:
         model=_model(response),
         done=True,
         choice_index=0,
-        repeated=Repeated(parts=read.parts, refusal=read.refusal, calls=read.calls, is_all=True),
+        repeated=Repetition(parts=read.parts, refusal=read.refusal, calls=read.calls, is_all=True),
         reasoning=read.reasoning if not ends else "",
         unread=read.unread,
         output_limit=limit if isinstance(limit, int) and not isinstance(limit, bool) else None,
@@ -255,7 +255,7 @@ def _end(ends: list[str], payload: dict[str, Any], line: str) -> Chunk:
 
 
 def _is_incomplete(response: dict[str, Any], items: list[Any]) -> bool:
-    """Return whether a response says, in addition to its status, that something is missing in it."""
+    """Return whether a response says, regardless of its status, that it is incomplete."""
     details = response.get("incomplete_details")
     return bool(isinstance(details, dict) and details.get("reason")) or any(
         isinstance(item, dict) and item.get("status") == "incomplete" and item.get("type", "message") in _ANSWERS
@@ -264,7 +264,7 @@ def _is_incomplete(response: dict[str, Any], items: list[Any]) -> bool:
 
 
 def _finish_reason(word: str, response: dict[str, Any]) -> str:
-    """Return what the end of a response, or its status, is called in the other dialect, and in smai's statuses."""
+    """Return the finish_reason of the chat API for the end of a response, or for its status."""
     if word != "incomplete":
         return "stop" if word == "completed" else word
     details = response.get("incomplete_details")
@@ -273,7 +273,7 @@ def _finish_reason(word: str, response: dict[str, Any]) -> str:
 
 
 def _place(payload: dict[str, Any]) -> Place:
-    """Return the place of a part in the output, as its event has it."""
+    """Return the place of a part in the output, according to its event."""
     item, part = payload.get("output_index"), payload.get("content_index")
     return (item if isinstance(item, int) else None, part if isinstance(part, int) else 0)
 

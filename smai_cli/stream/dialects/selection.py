@@ -1,4 +1,4 @@
-"""Which dialect a model is asked in, and which one a recording is in."""
+"""Choose the dialect for a model, and detect the dialect of a recording."""
 
 from collections.abc import Iterable
 from types import ModuleType
@@ -10,33 +10,33 @@ from smai_cli.stream.json_text import load_object
 
 
 def dialect_for(api: str, model: str, more: Iterable[str] = ()) -> ModuleType:
-    """Return the dialect module that `api` (auto, chat, responses) and the model choose.
+    """Return the dialect module for `api` (auto, chat, responses) and a model.
 
-    `more` are further patterns of models to be asked by responses.
+    `more` are further patterns of models that use responses.
     """
     return choose_api(api, model, more).load()
 
 
-class OnTape:
-    """The parser of a recording, known by the first event that only one dialect has, or by its body."""
+class RecordingParser:
+    """The parser of a recording, in the dialect of its first event with a part of an answer, or of its body."""
 
     def parse_event(self, data: str, name: str = "message", /) -> Chunk:
-        """Return the Chunk in one event, in the dialect that is known by now; a ping says nothing of it."""
+        """Return the Chunk in one event; a ping does not reveal the dialect."""
         dialect = _dialect_of(data, name)
         chunk: Chunk = dialect.parse_event(data, name)
         if chunk.choice_index is not None:
-            # A long recording is parsed without coming by here again.
+            # The rest of the recording skips the detection.
             self.parse_event = dialect.parse_event  # type: ignore[method-assign]
         return chunk
 
     def parse_body(self, data: str, /) -> Chunk:
-        """Return the Chunk that an answer in one piece is."""
+        """Return the Chunk of an answer in one piece."""
         chunk: Chunk = _dialect_of(data, "message").parse_body(data)
         return chunk
 
 
 def _dialect_of(data: str, name: str) -> ModuleType:
-    """Return the dialect of an event or of a whole answer; chat for what cannot be parsed."""
+    """Return the dialect of an event or of a whole answer; chat if it cannot be parsed."""
     try:
         payload, _ = load_object(data, "an event")
     except BrokenError:
