@@ -255,7 +255,7 @@ def test_the_ledger_is_neither_the_configuration_nor_the_file_of_keys(smai: Smai
     before = keys.read_bytes()
     result = smai("ask", "-n", "--mock", "hi")
     assert (result.status, result.stderr.count("\n")) == (2, 1)
-    assert f"log ({settings}:1) and the configuration file are the same file" in result.stderr
+    assert f"log ({settings}) and the configuration file are the same file" in result.stderr
     assert smai("ask", "-n", "--mock", "hi", env={"SMAI_LOG": str(keys)}).status == 2
     assert keys.read_bytes() == before
 

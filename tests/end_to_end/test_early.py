@@ -53,9 +53,12 @@ def test_the_connection_is_made_before_click_is_imported(serve: Serve, ask: Ask,
 
 
 def test_another_server_than_the_likely_one_gets_the_request_alone(serve: Serve, ask: Ask, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
     is_left = threading.Event()
 
     def is_told_nothing(connection: socket.socket) -> Request:
+        gate.write_bytes(b"")  # TLS is up: click may be imported
         assert connection.recv(1) == b""
         is_left.set()
         raise ConnectionError
@@ -63,7 +66,7 @@ def test_another_server_than_the_likely_one_gets_the_request_alone(serve: Serve,
     seen = serve(*PLAIN_ANSWER, tls=certificates().context, reads=is_told_nothing)
     meant = serve(*PLAIN_ANSWER, tls=certificates().context)
     # Between the first look and the parsed command line the environment becomes another one.
-    env = stub_click(tmp_path, f"import os; os.environ['SMAI_BASE_URL'] = {meant.url!r}")
+    env = stub_click(tmp_path, f"open({str(gate)!r}).close(); import os; os.environ['SMAI_BASE_URL'] = {meant.url!r}")
     assert ask(seen, env=env) == (0, OUT, "")
     assert is_left.wait(LIMIT_S)
     assert (meant.connections, len(meant.requests), seen.requests) == (1, 1, [])

@@ -146,7 +146,7 @@ def test_help_version_and_usage_errors_import_no_requests(
     assert done.returncode == status
     modules = {line.rsplit(b"|", 1)[-1].strip() for line in done.stderr.splitlines() if b"import time:" in line}
     assert b"click" in modules
-    assert not modules & {b"requests", b"urllib3", b"sseclient", b"http.client", b"ssl"}
+    assert not modules & {b"requests", b"urllib3", b"sseclient", b"http.client"}
 
 
 def test_a_shell_completes_options_without_an_http_library(environment: dict[str, str]) -> None:

@@ -201,7 +201,7 @@ def test_bad_input_is_one_line_and_status_2(smai: Smai, arguments: list[Any], en
         pytest.param(["ask", "--summary", "json", "--raw", "--jsonl", "hi"], "cannot be combined", id="two modes"),
         pytest.param(["ask", "--summary", "json", "-p", "x", "hi"], "no such profile: x", id="no such profile"),
         pytest.param(["decode", "--summary", "json", "--nope"], "no such option", id="decode"),
-        pytest.param(["ask", "--summary", "json", "hi"], ":1: unknown key modle", id="a broken configuration"),
+        pytest.param(["ask", "--summary", "json", "hi"], ": unknown key modle", id="a broken configuration"),
     ],
 )
 def test_the_json_summary_ends_a_status_2_also_where_no_run_began(
