@@ -12,9 +12,9 @@ import process
 import pytest
 
 from smai_cli.mock.script import Script
-from smai_cli.mock.server import Mock, Received, Refusal
+from smai_cli.mock.server import Mock, ReceivedRequest, Refusal
 
-# Under nohup, or in the background of a script, these are ignored, and every child would inherit that.
+# Under nohup, or in the background of a script, SIGINT is ignored, and every child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 for _number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
     signal.signal(_number, signal.SIG_DFL)
@@ -26,7 +26,7 @@ StartMock = Callable[..., "tuple[subprocess.Popen[bytes], str]"]
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:  # noqa: ARG001  # the hook's signature
-    """Run twice as many tests at once as there are processors: half of the time a test waits for a process."""
+    """Run two tests per processor: half of the time a test waits for a process."""
     return 2 * (os.cpu_count() or 1)
 
 
@@ -103,7 +103,7 @@ def start_mock(environment: dict[str, str]) -> Iterator[StartMock]:
 
 @pytest.fixture
 def no_extra(tmp_path: Path) -> dict[str, str]:
-    """The environment of an smai without the extra: the package of the tokenizers cannot be imported."""
+    """The environment of an smai without the extra `tokens`: its package cannot be imported."""
     stub = tmp_path / "hidden" / "splintr"
     stub.mkdir(parents=True)
     (stub / "__init__.py").write_text("raise ImportError('not installed')\n")
@@ -111,7 +111,7 @@ def no_extra(tmp_path: Path) -> dict[str, str]:
 
 
 def assert_refused(result: process.Result, mock: Mock, *words: str) -> None:
-    """Check that nothing was sent, and that one line with `words` says why."""
+    """Check that nothing was sent, and that stderr has one line with `words`."""
     assert (result.status, result.stdout) == (2, b""), result
     assert mock.received == []
     (line,) = result.stderr.splitlines()
@@ -125,7 +125,7 @@ class _Picky(Mock):
 
     refusal = 400
 
-    def check(self, received: Received) -> None:
+    def check(self, received: ReceivedRequest) -> None:
         if "stream_options" in received.json:
             raise Refusal(self.refusal, {"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs"}]})
 
@@ -145,7 +145,7 @@ def picky_server() -> Callable[[int], Mock]:
 class _Poor(Mock):
     """A mock whose account is out of money."""
 
-    def check(self, received: Received) -> None:
+    def check(self, received: ReceivedRequest) -> None:
         raise Refusal(429, {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}})
 
 

@@ -1,4 +1,4 @@
-"""Every message that can reach a user, in one table: its exit status, what happened, and what to do next.
+"""A table of all messages to users: the exit status, what happened, and what to do next.
 
 The table is diagnostics.txt, next to this file. After a change of a message: python tests/test_diagnostics.py
 """
@@ -126,7 +126,7 @@ def test_a_message_says_what_to_do_next_on_one_line(row: Row) -> None:
         assert not re.match(r"[A-Z][a-z]", text), "a message begins in lower case"
 
 
-def test_what_is_worth_trying_later_has_a_status_that_says_so() -> None:
+def test_a_failure_that_may_pass_has_a_status_that_says_so() -> None:
     final = {Status.USAGE, Status.REFUSED, Status.ACCESS, Status.CUT_SHORT, Status.WITHHELD, Status.OUTPUT}
     rows_of_final = [row for row in table() if row.status in {str(int(status)) for status in final}]
     assert [row for row in rows_of_final if re.search("later|wait", row.next_step)] == []

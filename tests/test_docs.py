@@ -105,7 +105,7 @@ def description(page: str, option: click.Option) -> str:
 
 
 def statuses(page: str) -> dict[int, str]:
-    """Return the table of a page: the number of a status, and the kind in parentheses where there is one."""
+    """Return the table of a page: the number of each status, and its kind in parentheses, if any."""
     heads = [re.fullmatch(r"(\d+)(?: Pq (\w+))?", head) for head, _ in items(section(page, "EXIT STATUS"))]
     return {int(head[1]): head[2] or "" for head in heads if head}
 

@@ -1,4 +1,4 @@
-"""A hint to install a package is a command that works where this smai runs."""
+"""A hint to install a package is a command that works in the environment of this smai."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""Which package may use which: data goes down through them and does not come back up."""
+"""Which package may import which: only higher layers import lower ones."""
 
 import ast
 import inspect
@@ -199,7 +199,7 @@ ERROR_ATTRIBUTES = {*inspect.signature(SmaiError.__init__).parameters} - {"self"
 ERROR_NAMES = {"error", "failure", "exc", "refusal", "outcome.error"}
 
 
-def test_no_failure_is_changed_after_it_was_made_and_no_condition_compares_its_words() -> None:
+def test_failures_are_immutable_and_their_texts_are_never_compared() -> None:
     """A failure is decided about by its kind, status, cause or code: servers change their words."""
     for name, tree in MODULES.items():
         for node in ast.walk(tree):

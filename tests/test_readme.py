@@ -1,4 +1,4 @@
-"""Every command of the README and of these examples in the manual runs, with a mock in place of a real service."""
+"""Every command of the README, and of some examples in the manual, runs, with a mock as the service."""
 
 import json
 import os
@@ -121,7 +121,7 @@ def test_every_command_of_the_readme_and_in_these_examples_runs(
     assert b"Traceback" not in done.stderr
 
 
-def test_the_rule_for_make_makes_the_answers_and_asks_again_what_was_changed(
+def test_the_rule_for_make_makes_the_answers_and_repeats_changed_ones(
     environment: dict[str, str], server: Server, project: Path
 ) -> None:
     make = shutil.which("make")
@@ -134,7 +134,7 @@ def test_the_rule_for_make_makes_the_answers_and_asks_again_what_was_changed(
     questions = project / "questions.jsonl"
     for asked, text in ((2, questions.read_text()), (3, questions.read_text().replace("another", "a sonnet"))):
         questions.write_text(text)
-        if asked > 2:  # a file system may not tell two moments apart
+        if asked > 2:  # the file times may be too coarse
             os.utime(project / "answers.jsonl", (0, 0))
         for _ in range(2):  # the second time there is nothing to do
             subprocess.run([make], cwd=project, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=True)
@@ -163,13 +163,13 @@ def generated_picture() -> str:
 
 
 @pytest.mark.parametrize("picture", [PICTURE.read_text(encoding="utf-8"), generated_picture()], ids=["ours", "next"])
-def test_all_of_the_picture_is_seen_where_no_animation_plays(picture: str) -> None:
+def test_the_whole_picture_is_visible_without_animation(picture: str) -> None:
     root = ET.fromstring(picture)
     texts = [element for element in root if element.tag.endswith("text")]
     style = next(element.text for element in root if element.tag.endswith("style")) or ""
     frames = re.compile(r"@keyframes \w+\{(?:[^{}]*\{[^{}]*\})*\}")
     still = [frames.sub("", style), *(f"{value}" for element in root.iter() for value in element.attrib.items())]
-    # Neither hidden by itself, nor kept so by an animation that is over, or that never began.
+    # Not hidden, and not left hidden by an animation that has ended or never began.
     assert not re.search("opacity|visibility|display|clip|mask|transform|forwards|backwards|both", "\n".join(still))
     assert frames.findall(style) == ["@keyframes wait{from,to{opacity:0}}"]
     assert texts

@@ -1,1 +1,1 @@
-"""Many requests: the lines of an input -> one result each. `batch` joins the parts, and is read first."""
+"""Send each line of an input as a request and write one result per line. Start reading in `batch`."""

@@ -1,7 +1,7 @@
-"""A batch: the lines of an input -> asked at the same time, as the schedule says -> a result each, in an output.
+"""A batch sends the lines of an input concurrently, in the order of the schedule, and writes one result per line.
 
-One thread reads the lines. Workers take one try of a line after the other and write each result at once. The thread
-that calls `run` syncs the results to the disk and waits for the end.
+One thread reads the lines. Each worker takes one try of a line at a time and writes each result at once. The thread
+that calls `run` syncs the results to disk and waits for the end.
 """
 
 import math
@@ -14,12 +14,12 @@ from smai_cli.answer.outcome import Outcome
 from smai_cli.batch.failures import as_result
 from smai_cli.batch.feed import Feed, Job, Requests
 from smai_cli.batch.halt import Halt
-from smai_cli.batch.input.lines import Line, shown_line
+from smai_cli.batch.input.lines import Line, describe_line
 from smai_cli.batch.interfaces import Notices, Post, Results
 from smai_cli.batch.results.collector import Answer, Collector
 from smai_cli.batch.results.result import encode_failure, encode_result, is_final
 from smai_cli.batch.schedule import Limits, Schedule, Turn
-from smai_cli.batch.spaced import Spaced
+from smai_cli.batch.spaced import SpacedSource
 from smai_cli.batch.tally import Tally
 from smai_cli.batch.tries import SingleTry
 from smai_cli.common.clocks import Deadline, RunningClock
@@ -29,17 +29,16 @@ from smai_cli.stream import pump
 from smai_cli.stream.adapting import Adaptation
 
 _TICK_S = 1.0
-# How long the end at --token-limit waits to see whether a pipe has another line.
+# At --token-limit: how long to wait to see whether a pipe has another line.
 _END_S = 0.25
 
 
 class BatchOptions(Frozen):
-    """What a user says of the whole.
+    """The settings of a run.
 
-    `retries` and `timeout_s` (0: none) are for a line, `accept` are finish reasons to take as a success.
-    With `extract`, the text of a result is the first code block of the answer.
-    `token_limit` is after how many tokens nothing more is started, `grace_s` for how long what runs may end after a
-    signal.
+    `retries` and `timeout_s` (0: none) apply to each line. `accept` holds finish reasons that count as success. With
+    `extract`, the text of a result is the first code block of the answer. Once `token_limit` tokens are used, no more
+    requests start. After a signal, running requests have `grace_s` seconds to finish.
     """
 
     limits: Limits
@@ -55,13 +54,13 @@ class BatchOptions(Frozen):
 
 
 class Batch:
-    """One run. `connect` returns what a worker sends by; `requests` makes the requests.
+    """One run. `connect` returns a worker's `Post`; `requests` makes the requests.
 
-    `check` returns the text to put away, or raises for a wrong form; `hide` keeps secrets out of what a server says.
-    `run` is to be called once; `stop` from anywhere.
+    `check` returns the text to store, or raises if its form is wrong. `hide` removes secrets from text that the server
+    sent. Call `run` once. `stop` may be called from any thread.
     """
 
-    def __init__(  # noqa: PLR0913  # the parts of a run, each chosen by the edge
+    def __init__(  # noqa: PLR0913  # the parts of a run, chosen by the caller
         self,
         options: BatchOptions,
         feed: Feed,
@@ -93,7 +92,7 @@ class Batch:
             has_answered=feed.plan.complete > 0,
             now=self._deadline.now,
         )
-        self._lock = threading.Lock()  # of the results and of all that is counted
+        self._lock = threading.Lock()  # for the results and the counts
         self._over = threading.Event()
         self._workers = 0
         self._is_closed = False
@@ -108,9 +107,9 @@ class Batch:
         return self._schedule.running
 
     def run(self) -> None:
-        """Ask every line that is left. Raises what ended the run early: a SmaiError, or ReaderGoneError.
+        """Send every remaining line. Raises what ended the run early: a SmaiError, or ReaderGoneError.
 
-        Then no result is written any more, and those that came are on the disk.
+        On return, all results are on disk and no more are written.
         """
         self._start_workers()
         threading.Thread(target=self._read, daemon=True).start()
@@ -129,14 +128,14 @@ class Batch:
         return min(self._ends_s - time.monotonic(), self._deadline.left_s())
 
     def _why(self) -> BaseException | None:
-        """Return why lines were not asked; None where all were, or the user has stopped it."""
+        """Return why lines were not sent; None if all were, or if the user stopped the run."""
         failure = self._failure or self._schedule.failure
         missing = self._feed.plan.missing()
         if self._deadline.left_s() <= 0 and not failure and missing:
             return self._deadline.error()
         if isinstance(failure, _TokenLimitError):
             if not missing and self._schedule.is_exhausted(_END_S):
-                return None  # the last line took the last tokens
+                return None  # the last line used the last tokens
             left = f"{missing} lines are left" if missing else "the rest of the input is left"
             failure = failure.replaced(what=f"{failure.what}; {left}")
         if failure or self._ends_s < math.inf:
@@ -148,7 +147,7 @@ class Batch:
         return None
 
     def stop(self, grace_s: float | None = None) -> None:
-        """Start nothing more, and wait for what runs no longer than `grace_s` (None: that of the options)."""
+        """Start no more requests, and give the running ones `grace_s` seconds (None: as in the options)."""
         self._ends_s = min(self._ends_s, time.monotonic() + (self._options.grace_s if grace_s is None else grace_s))
         self._schedule.close()
 
@@ -158,7 +157,7 @@ class Batch:
         for number in range(count):
             try:
                 threading.Thread(target=self._work, daemon=True).start()
-            except RuntimeError:  # the system gives no more
+            except RuntimeError:  # no more threads available
                 if not number:
                     raise
                 with self._lock:
@@ -166,11 +165,11 @@ class Batch:
                 return
 
     def _read(self) -> None:
-        """Give the lines to the schedule."""
+        """Pass the lines to the schedule."""
         try:
             while (job := self._feed.take()) and self._schedule.add(job):
                 pass
-        except BaseException as exc:  # noqa: BLE001  # it is raised again where the caller waits
+        except BaseException as exc:  # noqa: BLE001  # raised again in the thread that called `run`
             self._schedule.close(exc)
         else:
             if job is None:
@@ -181,7 +180,7 @@ class Batch:
             post = self._connect()
             while turn := self._schedule.next_turn():
                 self._take(turn, post)
-        except BaseException as exc:  # noqa: BLE001  # it is raised again where the caller waits
+        except BaseException as exc:  # noqa: BLE001  # raised again in the thread that called `run`
             with self._lock:
                 self._failure = self._failure or exc
             self._schedule.close()
@@ -192,7 +191,7 @@ class Batch:
                 self._over.set()
 
     def _take(self, turn: Turn, post: Post) -> None:
-        """Ask a line once, and write its result if it has one now."""
+        """Send a line once, and write its result if it has one now."""
         tries = turn.tries
         line, failure = tries.job.line, tries.job.failure
         if line is None:
@@ -201,7 +200,7 @@ class Batch:
         dialect = self._requests.dialect(line)
         self._adaptation.begin(line.request, dialect)
         try:
-            if self._schedule.is_closed:  # while it waited to learn what the server calls a parameter
+            if self._schedule.is_closed:  # closed while `begin` waited for the server's name of a parameter
                 return
             answer = self._ask(line, dialect, turn, post)
         finally:
@@ -231,7 +230,7 @@ class Batch:
             collector.request_id = None
             source = post(dialect.PATH, body, deadline)
             collector.request_id = source.header("x-request-id")
-            return Spaced(source, lambda: self.running)
+            return SpacedSource(source, lambda: self.running)
 
         pump.ask(
             request,
@@ -247,7 +246,9 @@ class Batch:
     def _settle(self, job: Job, answer: Answer | None, error: SmaiError | None) -> None:
         """Write a result and count it; end the run if --halt says so."""
         line = (
-            encode_result(job.asked, answer, self._hide) if answer else encode_failure(job.asked, error or _NO_FAILURE)
+            encode_result(job.identity, answer, self._hide)
+            if answer
+            else encode_failure(job.identity, error or _NO_FAILURE)
         )
         with self._lock:
             if self._is_closed:
@@ -266,15 +267,15 @@ class Batch:
             if error:
                 tally.failures[error.status] += 1
             is_halted = error is not None and self._options.halt.wants(tally.failures.total(), len(self._feed.plan))
-            if error and is_halted:  # before another line has its result, and its worker takes the next one
-                self._schedule.close(_halted(job, error))
+            if error and is_halted:  # before another result is written, so that its worker does not start the next line
+                self._schedule.close(_halt_error(job, error))
         if error:
-            self._notices.failed(job, error)
+            self._notices.report_failed_line(job, error)
         if is_halted and self._options.halt.is_at_once:
             self._over.set()
 
     def _use_tokens(self, usage: Usage) -> None:
-        """Count what a try has used, broken or not, and start nothing more once that is enough."""
+        """Count the tokens of a try, even a broken one; start no more requests once the limit is reached."""
         with self._lock:
             tally, limit = self.tally, self._options.token_limit
             tally.prompt_tokens += usage.prompt_tokens or 0
@@ -295,7 +296,7 @@ class Batch:
 
 
 class _TokenLimitError(SmaiError):
-    """So many tokens are used that nothing more is started."""
+    """The token limit is reached."""
 
     status, kind = Status.USAGE, "usage"
 
@@ -303,9 +304,9 @@ class _TokenLimitError(SmaiError):
 _NO_FAILURE = RefusedError("the line has no answer", "ask it again")
 
 
-def _halted(job: Job, error: SmaiError) -> SmaiError:
+def _halt_error(job: Job, error: SmaiError) -> SmaiError:
     """Return the failure that --halt makes the end of the run."""
-    name = shown_line(job.asked.number, job.asked.id)
+    name = describe_line(job.identity.number, job.identity.id)
     return error.replaced(
         what=f"halted: {name}: {error.what}", hint="--halt ended the run; with -o, --resume continues it"
     )

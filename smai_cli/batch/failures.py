@@ -1,8 +1,8 @@
-"""Whose failure it is: the line's, the model's, the server's or the run's.
+"""Decide what a failure belongs to: the line, the model, the server or the run.
 
-`owner_of` decides it from the failure and from what has happened so far; everything that a batch does after a failure
-follows from its answer. It looks at kinds and codes and never at the words of a message: two refusals of the same kind
-differ in their request ids.
+`owner_of` decides from the failure and from what happened before it. Everything that a batch does after a failure
+follows from that. It compares kinds and codes and never message texts: two refusals of the same kind differ in their
+request ids.
 """
 
 from enum import Enum
@@ -22,16 +22,16 @@ from smai_cli.errors import (
     UsageError,
 )
 
-# So many failures of the same kind in a row are not chance: at a rate of 30 % it happens once in 170,000 requests.
+# This many failures of one kind in a row are not chance: at a rate of 30 % it happens once in 170,000 requests.
 IN_A_ROW = 10
-# A line that is refused so often, while so many others get through, is refused for itself and not for the load.
+# A line that is refused this often while this many others get through is refused because of its content, not the load.
 REFUSALS = 5
 OTHERS = 20
 _SERVER_ERROR = 500
 
 
 class Owner(Enum):
-    """Whose failure it is, and so what happens next."""
+    """What a failure belongs to, with what happens next."""
 
     LINE = "the line is tried again, or the failure is its result"
     MODEL = "the line waits, and does not use up a retry; Retry-After stops all lines of its model"
@@ -40,7 +40,7 @@ class Owner(Enum):
 
 
 class Kind(Enum):
-    """What a failure is about, before anything else is known."""
+    """What a failure is about, judged by the failure alone."""
 
     ACCESS = "the key, the account or money"
     OUTPUT = "the results cannot be written"
@@ -51,12 +51,12 @@ class Kind(Enum):
 
 
 class Past(NamedTuple):
-    """What happened before a failure, and with it.
+    """What happened up to a failure, including it.
 
-    `has_answered`: an answer was complete, in this run or in the partial file, or has begun. `in_a_row` counts the
-    failures like this one, with this one and with nothing else between them, and `is_of_several` says that they are of
-    more than one line. The line itself was refused `refusals` times for a limit, while `others` got through.
-    `has_begun` says that the answer had begun, and `is_patience_over` that nothing has succeeded for too long.
+    `has_answered`: an answer has begun in this run, or is complete in the partial file. `in_a_row` counts consecutive
+    failures of this kind, including this one; `is_of_several`: they are from more than one line. The line itself was
+    refused `refusals` times because of a limit, while `others` requests got through. `has_begun`: the answer had begun.
+    `is_patience_over`: nothing has succeeded for too long.
     """
 
     has_answered: bool = False
@@ -69,7 +69,7 @@ class Past(NamedTuple):
 
 
 def owner_of(failure: SmaiError, past: Past) -> Owner:  # noqa: PLR0911  # one for each row of the table
-    """Return whose failure `failure` is."""
+    """Return what `failure` belongs to."""
     kind = kind_of(failure, has_begun=past.has_begun)
     is_row = past.in_a_row >= IN_A_ROW
     if kind in (Kind.ACCESS, Kind.OUTPUT):
@@ -88,11 +88,11 @@ def owner_of(failure: SmaiError, past: Past) -> Owner:  # noqa: PLR0911  # one f
 
 
 def kind_of(failure: SmaiError, *, has_begun: bool) -> Kind:
-    """Return what a failure is about; `has_begun` says that something of the answer had come.
+    """Return what a failure is about. `has_begun`: part of the answer had arrived.
 
-    A 403 that names neither key, account nor money is about the request: OpenRouter sends it for one flagged prompt
+    A 403 that does not mention key, account or money is about the request: OpenRouter sends it for one flagged prompt
     (openrouter.ai/docs/api/errors). A limit is a 429, also as a code in an answer with HTTP status 200, unless the
-    server says that the request is not worth repeating (x-should-retry: false).
+    server says not to repeat the request (x-should-retry: false).
     """
     kind = Kind.ANSWER
     if isinstance(failure, OutputError):
@@ -101,7 +101,7 @@ def kind_of(failure: SmaiError, *, has_begun: bool) -> Kind:
         kind = Kind.ACCESS
     elif isinstance(failure, AccessError | RefusedError | UsageError):
         kind = Kind.REFUSAL
-    # A 503 is about the server, whatever name its error has: it says nothing of how fast requests may come.
+    # A 503 is about the server, whatever its error is called: it says nothing about the request rate.
     elif failure.cause is Cause.RATE_LIMIT and (failure.http_status or 0) < _SERVER_ERROR:
         kind = Kind.ANSWER if failure.again is Again.NEVER else Kind.LIMIT
     elif isinstance(failure, BusyError | ConnectError | ClockError | BrokenError) and not has_begun:
@@ -110,9 +110,9 @@ def kind_of(failure: SmaiError, *, has_begun: bool) -> Kind:
 
 
 def as_result(failure: SmaiError, hint: str = "") -> SmaiError:
-    """Return the failure that goes into the result of its line: a 403 of one line is a refusal, status 4.
+    """Return the failure to write as the result of its line. There a 403 is a refusal, status 4.
 
-    `hint`, if it is not empty, replaces that of the failure.
+    `hint`, if not empty, replaces the hint of the failure.
     """
     if not isinstance(failure, AccessError):
         return failure.replaced(hint=hint or failure.hint)
@@ -127,7 +127,7 @@ def as_result(failure: SmaiError, hint: str = "") -> SmaiError:
 
 
 class History:
-    """What has happened in a run so far, as far as it decides whose a failure is.
+    """The past of a run, as far as `owner_of` needs it.
 
     Requests have numbers, from 1, in the order in which they started. What is in a row is decided by these numbers
     and not by the order of the ends: a refusal comes at once and an answer late, so ten refusals may come before the
@@ -182,7 +182,7 @@ class History:
         return Past(self.has_answered, max(1, row.length), row.is_of_several)
 
     def postpone_patience(self, now_s: float) -> None:
-        """Begin to wait anew: the server is answering a request, so that a success is in sight."""
+        """Restart the patience: the server is answering a request, which may succeed."""
         if self.waiting_since_s is not None:
             self.waiting_since_s = now_s
 

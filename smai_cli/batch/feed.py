@@ -1,4 +1,4 @@
-"""An input -> the jobs in it: numbered lines, checked, and without those that are settled."""
+"""Turn an input into jobs: numbered and checked lines, without those that are settled."""
 
 import hashlib
 import threading
@@ -7,51 +7,51 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from smai_cli.batch.input.canonical import digest_of_line
-from smai_cli.batch.input.lines import Defaults, Line, LineError, read_line, shown_line
+from smai_cli.batch.input.lines import Defaults, Line, LineError, describe_line, read_line
 from smai_cli.batch.input.source import Input, Start
-from smai_cli.batch.results.plan import Plan, TwiceError
-from smai_cli.batch.results.result import Asked
+from smai_cli.batch.results.plan import DuplicateIdError, Plan
+from smai_cli.batch.results.result import LineIdentity
 from smai_cli.errors import UsageError
 from smai_cli.stream.pump import Dialect
 
-# How many bad lines are told of an input that is refused.
-_TOLD = 10
+# How many bad lines a message lists.
+_MOST_LISTED = 10
 
 
 class Job(NamedTuple):
-    """A line to ask: its place among those that are not blank, what its result says of it, and the line.
+    """A line to send: its place among the non-blank lines, what its result says about it, and the line.
 
-    `failure` is why a line cannot be asked, and then there is none.
+    `failure` says why a line cannot be sent; `line` is then None.
     """
 
     place: int
-    asked: Asked
+    identity: LineIdentity
     line: Line | None
     failure: LineError | None = None
 
 
 class Requests(Protocol):
-    """What makes requests of lines."""
+    """Makes requests from lines."""
 
     def dialect(self, line: Line, /) -> Dialect:
-        """Return the API to ask a line in."""
+        """Return the API to use for a line."""
 
     def digest(self, line: Line, /) -> bytes:
-        """Return the SHA-256 of the body of its request, as it is without a stream."""
+        """Return the SHA-256 of the body of its request without streaming."""
 
 
 class _First(NamedTuple):
-    """The first line of a file that is to be asked: its place, and where it is."""
+    """The first line of a file to send: its place, and where it starts."""
 
     place: int
     start: Start
 
 
 class Feed:
-    """The jobs of an input, one by one, for any thread.
+    """The jobs of an input, one at a time. Safe for threads.
 
-    `plan` says which are settled. `may_take` is called with the place and the number of each line before it is given
-    away, and may wait.
+    `plan` says which are settled. `may_take` is called with the place and the number of each line before it is
+    user_members out, and may wait.
     """
 
     def __init__(self, source: Input, defaults: Defaults, requests: Requests, plan: Plan) -> None:
@@ -62,15 +62,15 @@ class Feed:
         self._requests = requests
         self._lock = threading.Lock()
         self._first: _First | None = None
-        self._copies: dict[int, int] = {}  # of the few places whose request is there more than once
+        self._copies: dict[int, int] = {}  # place -> copy, for the few requests that occur more than once
         self._jobs: Iterator[Job] = iter(())
-        self._contents = array("q")  # a checksum of each line of a file, with its number
+        self._contents = array("q")  # a checksum of the number and content of each line of a file
 
     def check(self) -> None:
-        """Read a regular file whole, so that nothing is asked of one that has a bad line. Raises UsageError.
+        """Read a regular file completely, so that nothing is sent if a line is bad. Raises UsageError.
 
-        The error names the first ten bad lines, or the first whose result is for another request. Nothing of a pipe is
-        read before it is asked for.
+        The error names the first ten bad lines, or the first one whose result is for another request. A pipe is not
+        read in advance.
         """
         if self._source.is_file:
             bad: list[str] = []
@@ -82,10 +82,10 @@ class Feed:
                     self._add(place, number, data)
                     if self._first is None and not bad and not self.plan.is_settled(place):
                         self._first = _First(place, Start(number, offset))
-                except (LineError, TwiceError) as error:
+                except (LineError, DuplicateIdError) as error:
                     count += 1
-                    if len(bad) < _TOLD:
-                        bad.append(_told(number, error))
+                    if len(bad) < _MOST_LISTED:
+                        bad.append(_describe_error(number, error))
             if bad:
                 more = f"; {count - len(bad)} more" if count > len(bad) else ""
                 raise UsageError(f"{self._source.name}: {'; '.join(bad)}{more}", "nothing was sent; fix the lines")
@@ -94,32 +94,32 @@ class Feed:
         self._jobs = self._all()
 
     def take(self) -> Job | None:
-        """Return the next job; None behind the last one. Raises UsageError where reading fails."""
+        """Return the next job; None after the last one. Raises UsageError if reading fails."""
         with self._lock:
             job = next(self._jobs, None)
-            return job if job and self.may_take(job.place, job.asked.number) else None
+            return job if job and self.may_take(job.place, job.identity.number) else None
 
     def check_unchanged(self) -> None:
-        """Raise UsageError, which names the line, if a file has other lines by now than those that were checked.
+        """Raise UsageError, which names the line, if the lines of a file have changed since they were checked.
 
-        Lines that were put at its end later are none of this run's.
+        Lines that were appended later do not belong to this run.
         """
         if self._source.has_changed():
             self._compare()
 
     def _compare(self) -> None:
-        """Raise UsageError for the first line that is another one than when it was checked."""
+        """Raise UsageError for the first line that has changed since it was checked."""
         number, place = 0, -1
-        for place, (number, _, data) in enumerate(self._source.lines()):  # the last ones count, too
+        for place, (number, _, data) in enumerate(self._source.lines()):  # also finds missing lines at the end
             if place == len(self._contents):
                 return
             if self._is_changed(place, number, data):
-                raise _changed(f"line {number} differs")
+                raise _change_error(f"line {number} differs")
         if place + 1 < len(self._contents):
-            raise _changed(f"it ends after line {number}")
+            raise _change_error(f"it ends after line {number}")
 
     def first(self) -> Line | None:
-        """Return the first line that would be asked."""
+        """Return the first line that would be sent."""
         return next((job.line for job in self._all() if job.line), None)
 
     def _all(self) -> Iterator[Job]:
@@ -130,17 +130,17 @@ class Feed:
         number, place = 0, -1
         for place, (number, _, data) in enumerate(lines, first.place if first else 0):
             if is_planned and place >= len(self.plan):
-                return  # it has grown since
+                return  # the file has grown
             if is_planned and self._is_changed(place, number, data):
                 self._compare()  # the first change may be in a line that was read before
-                raise _changed(f"line {number} differs")
+                raise _change_error(f"line {number} differs")
             if is_planned and self.plan.is_settled(place):
                 continue
             job = self._job(place, number, data, is_planned=is_planned)
             if not self.plan.is_settled(place):
                 yield job
         if is_planned and place + 1 < len(self.plan):
-            raise _changed(f"it ends after line {number}")
+            raise _change_error(f"it ends after line {number}")
 
     def _is_changed(self, place: int, number: int, data: bytes) -> bool:
         return _checksum(number, data) != self._contents[place]
@@ -151,25 +151,27 @@ class Feed:
             digest = self._digest(line)
             line_digest = digest_of_line(data, is_text=self._defaults.is_text)
             copy = self._copies.get(place, 1) if is_planned else self.plan.add(number, line.id, digest, line_digest)
-            return Job(place, Asked(number, line.id, digest, copy, line.form, line.handed, line_digest), line)
+            return Job(
+                place, LineIdentity(number, line.id, digest, copy, line.form, line.user_members, line_digest), line
+            )
         except LineError as error:
             failure = error
-        except TwiceError as error:  # only one of the two can have the name in the results
+        except DuplicateIdError as error:  # only one result can have the name
             failure = LineError(error.what, error.hint, None, line.form)
         digest = hashlib.sha256(data).digest()
         copy = 1
         if not is_planned:
             try:
                 copy = self.plan.add(number, failure.name, digest)
-            except TwiceError:  # it cannot have the name either
+            except DuplicateIdError:  # nor can this one
                 failure.name = None
                 copy = self.plan.add(number, None, digest)
-        return Job(place, Asked(number, failure.name, digest, copy, failure.form, {}), None, failure)
+        return Job(place, LineIdentity(number, failure.name, digest, copy, failure.form, {}), None, failure)
 
     def _digest(self, line: Line) -> bytes:
         try:
             return self._requests.digest(line)
-        except UsageError as error:  # what no server could be sent
+        except UsageError as error:  # the request cannot be encoded
             raise LineError(error.what, error.hint, line.id, line.form) from error
 
     def _add(self, place: int, number: int, data: bytes) -> None:
@@ -182,10 +184,10 @@ class Feed:
 
 
 def _checksum(number: int, data: bytes) -> int:
-    return hash((number, data.rstrip(b"\r\n")))  # the last line may have had no end yet
+    return hash((number, data.rstrip(b"\r\n")))  # the last line may have had no line end yet
 
 
-def _changed(what: str) -> UsageError:
+def _change_error(what: str) -> UsageError:
     return UsageError(f"the input changed during the run: {what}", "run again with --resume")
 
 
@@ -194,6 +196,6 @@ def no_lines(source: Input) -> UsageError:
     return UsageError(f"{source.name} has no lines", "give it one prompt a line")
 
 
-def _told(number: int, error: UsageError) -> str:
-    name = error.name if isinstance(error, LineError | TwiceError) else None
-    return f"{shown_line(number, name)}: {error.what}"
+def _describe_error(number: int, error: UsageError) -> str:
+    name = error.name if isinstance(error, LineError | DuplicateIdError) else None
+    return f"{describe_line(number, name)}: {error.what}"

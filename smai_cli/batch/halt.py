@@ -7,15 +7,15 @@ from smai_cli.common.frozen import Frozen
 from smai_cli.errors import UsageError
 
 _WORDS = re.compile(r"(soon|now),fail=(\d+)(%?)")
-# A share says nothing of the first few.
+# A percentage means little for the first few failures.
 _LEAST = 3
 _ALL = 100
 
 
 class Halt(Frozen):
-    """After how many failures, or after which share of the lines in percent, a run ends; neither: never.
+    """Ends a run after `count` failures, or after `percent` of the lines have failed; never if both are None.
 
-    `is_at_once` says that what runs then is not waited for.
+    `is_at_once`: running requests are not waited for.
     """
 
     is_at_once: bool = False
@@ -23,14 +23,14 @@ class Halt(Frozen):
     percent: int | None = None
 
     def wants(self, failed: int, lines: int) -> bool:
-        """Return whether so many failures of so many lines are enough."""
+        """Return whether `failed` of `lines` lines end the run."""
         if self.count is not None:
             return failed >= self.count
         return self.percent is not None and failed >= _LEAST and failed * _ALL >= self.percent * lines
 
 
 def parse_halt(text: str) -> Halt:
-    """Return what `never`, `soon,fail=N`, `now,fail=N` or the same with N% says. Raises UsageError."""
+    """Parse `never`, `soon,fail=N`, `now,fail=N`, or the same with N%. Raises UsageError."""
     if text == "never":
         return Halt()
     match = _WORDS.fullmatch(text)

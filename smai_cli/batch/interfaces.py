@@ -1,4 +1,4 @@
-"""What a batch is made of, as the edge gives it: what sends requests, and where results and reports go."""
+"""What a batch needs from its caller: a way to send requests, and outputs for results and reports."""
 
 from typing import Protocol
 
@@ -10,31 +10,31 @@ from smai_cli.stream import pump
 
 
 class Exchange(pump.Source, Protocol):
-    """An answer as it comes, with its headers."""
+    """An answer as it arrives, with its headers."""
 
     def header(self, name: str) -> str | None:
-        """Return the value of a header of the answer; None without it."""
+        """Return the value of a header of the answer; None if it is missing."""
 
 
 class Post(Protocol):
-    """What sends a request, as one worker after the other does: its own connection lives on."""
+    """Sends the requests of one worker, over a connection that stays open."""
 
     def __call__(self, path: str, body: bytes, deadline: Deadline, /) -> Exchange:
         """POST `body` and return the answer. Raises SmaiError."""
 
 
 class Results(Protocol):
-    """Where results go. Its hooks raise OutputError, or ReaderGoneError."""
+    """The output for results. Its methods raise OutputError or ReaderGoneError."""
 
     def append(self, place: int, line: bytes, /) -> int:
-        """Put a result away; return its offset, -1 where nobody can read it again."""
+        """Write a result; return its offset, -1 if it cannot be read again."""
 
     def sync(self) -> None:
-        """Have what was put away on the disk."""
+        """Sync the written results to disk."""
 
 
 class Notices(LoadNotices, Protocol):
-    """Who reports what happens."""
+    """Reports what happens in a run."""
 
-    def failed(self, job: Job, error: SmaiError, /) -> None:
-        """Report that a line has a failure as its result."""
+    def report_failed_line(self, job: Job, error: SmaiError, /) -> None:
+        """Report that the result of a line is a failure."""

@@ -1,6 +1,6 @@
-"""What follows from the end of a try: a result, another try after a pause, the end of the queue, or the end of the run.
+"""Decide what follows a try: a result, another try after a pause, the end of the queue, or the end of the run.
 
-`failures.owner_of` says whose failure it is; here is what that means for the line, the load and the run.
+`failures.owner_of` says what a failure belongs to; this module derives what that means for the line, load and run.
 """
 
 from enum import Enum
@@ -13,7 +13,7 @@ from smai_cli.batch.tries import Tries
 from smai_cli.errors import Again, BusyError, Cause, SmaiError
 from smai_cli.stream.retries import LONGEST_WAIT_S
 
-# A line that was refused so often for a limit, while failures.OTHERS got through, is no longer evidence of load.
+# A line that a limit refused this often, while failures.OTHERS got through, is no longer evidence of load.
 _REFUSED_FOR_ITSELF = 2
 
 
@@ -27,9 +27,9 @@ class Step(Enum):
 
 
 class Verdict(NamedTuple):
-    """What follows from the end of a try.
+    """What follows a try.
 
-    `pause_s` is that of AGAIN. `end` and `wait_s` are for the load: how the request ended, and how long the server
+    `pause_s` is for AGAIN. `end` and `wait_s` are for the load control: how the request ended, and how long the server
     asks all requests of its model to wait. `run_failure` ends the run. `is_limit`: the line waits for a limit.
     """
 
@@ -42,9 +42,9 @@ class Verdict(NamedTuple):
 
 
 class Judge:
-    """The judge of a run: `history` is what has happened in it so far.
+    """Judges each try of a run; `history` is the past of the run.
 
-    `retries` are those of each line, `patience_s` is how long nothing may succeed (0: no limit).
+    Each line has `retries` retries. `patience_s` is how long nothing may succeed (0: no limit).
     """
 
     def __init__(self, retries: int, patience_s: float, *, has_answered: bool) -> None:
@@ -58,7 +58,7 @@ class Judge:
         self.history.through += 1
         return Verdict(Step.SETTLE, End.ANSWERED)
 
-    def failure(  # noqa: PLR0913  # what is known of a failure, by name
+    def failure(  # noqa: PLR0913  # the facts of a failure, by name
         self,
         tries: Tries,
         failure: SmaiError,
@@ -66,21 +66,21 @@ class Judge:
         now_s: float,
         *,
         has_begun: bool,
-        others_run: bool,
-        others_answer: bool,
+        is_other_running: bool,
+        is_other_answered: bool,
     ) -> Verdict:
-        """Count a failure of the request `number`, and return what follows.
+        """Record the failure of request `number`, and return what follows.
 
-        `has_begun`: its answer had begun. `others_run`: other requests are under way, and `others_answer`: the server
-        is answering one of them.
+        `has_begun`: its answer had begun. `is_other_running`: other requests are running. `is_other_answered`: the
+        server is answering one of them.
         """
         kind = kind_of(failure, has_begun=has_begun)
         if kind is Kind.LIMIT:
             tries.refuse(self.history.through)
         past = self._past(tries, failure, kind, number, now_s)._replace(has_begun=has_begun)
-        if others_answer:
+        if is_other_answered:
             self.history.postpone_patience(now_s)
-        if others_run and not past.has_answered:  # one of them may be the first success
+        if is_other_running and not past.has_answered:  # one of them may be the first success
             past = past._replace(in_a_row=min(past.in_a_row, IN_A_ROW - 1))
         past = past._replace(is_patience_over=self.patience_left_s(now_s) <= 0)
         is_its_own = tries.refusals >= _REFUSED_FOR_ITSELF and past.others >= OTHERS
@@ -100,18 +100,18 @@ class Judge:
         return verdict if pause is None else verdict._replace(step=Step.AGAIN, pause_s=pause)
 
     def _past(self, tries: Tries, failure: SmaiError, kind: Kind, number: int, now_s: float) -> Past:
-        """Count a failure, and return what happened before it and with it."""
+        """Record a failure, and return the past, including it."""
         past = self.history.add_failure(failure, kind, number, tries.job.place, now_s)
         others = OTHERS if tries.is_postponed else self.history.through - tries.through_before
         return past._replace(refusals=tries.refusals, others=others)
 
     def patience_left_s(self, now_s: float) -> float:
-        """Return for how many seconds nothing may succeed from now on; infinite without a limit or a failure."""
+        """Return for how many more seconds nothing may succeed; infinite without a limit or a failure."""
         since_s = self.history.waiting_since_s
         return since_s + self._patience_s - now_s if self._patience_s and since_s is not None else float("inf")
 
     def _load(self, failure: SmaiError, kind: Kind, *, is_its_own: bool) -> tuple[End, float | None]:
-        """Return what the failure says of the load, and how long the server asks all requests to wait."""
+        """Return what the failure says about the load, and how long the server asks all requests to wait."""
         end, wait_s = End.ANSWERED, None
         if kind is Kind.LIMIT:
             end, wait_s = (End.UNRELATED, None) if is_its_own else (End.TOO_MANY, failure.wait_s or None)
@@ -124,7 +124,7 @@ class Judge:
         return end, wait_s
 
     def _end_of_run(self, tries: Tries, failure: SmaiError, kind: Kind, now_s: float, verdict: Verdict) -> Verdict:
-        """Return the verdict that ends the run. A refused line has its result, one that may succeed later has none."""
+        """Return the verdict that ends the run. A refused line gets a result; one that may succeed later does not."""
         if kind is Kind.LIMIT or (kind is Kind.SERVER and self.history.has_answered):
             waited_s = now_s - (self.history.waiting_since_s or now_s)
             run_failure = no_success(failure, tries.job, waited_s)

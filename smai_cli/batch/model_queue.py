@@ -1,4 +1,4 @@
-"""The lines of one model that wait to be asked, and the load of that model: a limit of one model stops no other."""
+"""The waiting lines of one model, and the load of that model: a limit of one model does not stop the others."""
 
 import heapq
 import math
@@ -11,16 +11,17 @@ from smai_cli.batch.tries import Tries
 if TYPE_CHECKING:
     from smai_cli.errors import SmaiError
 
-# So many lines of a model, or as many as may run at once, wait for its limit before no fresh line starts: one that is
-# refused for itself stops no others, and in a storm of refusals those that wait show when it is over.
+# Fresh lines start until this many lines of a model, or as many as may run at once, wait for its limit. So a line that
+# is refused because of its content does not stop the others, and in a storm of refusals the waiting lines show when it
+# is over.
 _MOST_REFUSED = 10
 
 
 class ModelQueue:
-    """The queue of one model: fresh lines in the order of the input, and lines that wait for their next try.
+    """The queue of one model: fresh lines in input order, and lines that wait for their next try.
 
-    `load` says when a request of the model may start, `limit` is the last refusal for a limit. Times are in seconds on
-    the clock of the schedule, which also has the lock.
+    `load` says when a request of the model may start, `limit` is the last refusal because of a limit. Times are in
+    seconds on the clock of the schedule. The schedule does the locking.
     """
 
     def __init__(self, load: LoadControl) -> None:
@@ -28,7 +29,7 @@ class ModelQueue:
         self.limit: SmaiError | None = None
         self._fresh: deque[Tries] = deque()
         self._delayed: list[tuple[float, int, Tries]] = []
-        self._refused = 0  # of those that are delayed, how many wait for a limit
+        self._refused = 0  # how many of the delayed lines wait for a limit
 
     def __len__(self) -> int:
         """Return how many lines wait."""
@@ -36,20 +37,20 @@ class ModelQueue:
 
     @property
     def first_place(self) -> int:
-        """The place in the input of the line that comes next."""
+        """The place in the input of the next line."""
         return min(it.job.place for it in (*list(self._fresh)[:1], *(row[2] for row in self._delayed[:1])))
 
     def add(self, tries: Tries) -> None:
-        """Put a fresh line at the end."""
+        """Append a fresh line."""
         self._fresh.append(tries)
 
     def delay(self, tries: Tries, until_s: float) -> None:
-        """Put a line back until its pause is over."""
+        """Put a line back until `until_s`, when its pause is over."""
         self._refused += tries.refusals > 0
         heapq.heappush(self._delayed, (until_s, tries.job.place, tries))
 
     def wait_s(self, now_s: float) -> float:
-        """Return in how many seconds a line may start; infinite without one, or until another request has ended."""
+        """Return in how many seconds a line may start; infinite if there is none, or another request must end first."""
         if self._may_take_fresh:
             return self.load.wait_s(now_s)
         if not self._delayed:

@@ -1,4 +1,4 @@
-"""What a batch reports on stderr: one line for each kind of failure and episode, and the end in numbers."""
+"""The reports of a batch on stderr: one line for each kind of failure and episode, and the final counts."""
 
 import json
 import threading
@@ -9,7 +9,7 @@ from typing import Any
 
 from smai_cli.batch.batch import Batch
 from smai_cli.batch.feed import Job
-from smai_cli.batch.input.lines import shown_line
+from smai_cli.batch.input.lines import describe_line
 from smai_cli.batch.load.control import Episode
 from smai_cli.batch.results.plan import Plan
 from smai_cli.batch.tally import Tally
@@ -17,9 +17,9 @@ from smai_cli.common.text import one_line
 from smai_cli.errors import KINDS, SmaiError
 from smai_cli.output.descriptors import StatusLine, columns
 
-# How many ids of a kind are reported at the end.
+# How many ids of each kind the final report lists.
 _IDS = 5
-# So many episodes of a kind are reported as they come, then one so often.
+# This many episodes of a kind are reported as they happen, then one per interval.
 _EPISODES = 3
 _EPISODE_EVERY_S = 60.0
 _APPEARS_AFTER_S = 1.0
@@ -29,33 +29,33 @@ _MINUTE_S, _HOUR_S = 60, 3600
 
 
 class RunReport:
-    """The notices of a run, printed by `say`: the first failure of each kind as it comes, the others as counts.
+    """The notices of a run, printed with `say`: the first failure of each kind when it happens, the others as counts.
 
-    Of the episodes of one kind in which the load of the server matters, three are reported, then one a minute.
+    Of each kind of load episode, three are reported, then one a minute.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._lock = threading.Lock()
-        self._failed: dict[_Kind, list[str]] = {}
-        self._counts: Counter[_Kind] = Counter()
-        self._episodes: dict[_Kind, _Episodes] = {}
+        self._failed: dict[_ReportKind, list[str]] = {}
+        self._counts: Counter[_ReportKind] = Counter()
+        self._episodes: dict[_ReportKind, _Episodes] = {}
         self._is_away_reported = False
 
-    def failed(self, job: Job, error: SmaiError) -> None:
-        """Report the first failure of its kind that is a result, and count the others."""
+    def report_failed_line(self, job: Job, error: SmaiError) -> None:
+        """Report the first failed line of each kind, and count the others."""
         kind = (error.kind, error.http_status)
         with self._lock:
             self._counts[kind] += 1
             names = self._failed.setdefault(kind, [])
             if len(names) < _IDS:
-                names.append(_name(job))
+                names.append(_job_name(job))
             is_first = self._counts[kind] == 1
         if is_first:
-            self._say(f"{shown_line(job.asked.number, job.asked.id)}: {error.what}")
+            self._say(f"{describe_line(job.identity.number, job.identity.id)}: {error.what}")
 
-    def held(self, error: SmaiError, episode: Episode, model: str | None) -> None:
-        """Report that fewer requests run at once, or none for a while, those of `model` if there are several."""
+    def report_episode(self, error: SmaiError, episode: Episode, model: str | None) -> None:
+        """Report that fewer requests run at once, or none for a while; name `model` if there are several."""
         more = self._unreported((error.kind, error.http_status))
         if more is None:
             return
@@ -67,28 +67,28 @@ class RunReport:
             effects.append(f"{episode.rate:.3g} a second")
         self._say(f"{error.what}: {', '.join(effects)}{more}")
 
-    def away(self, error: SmaiError) -> None:
-        """Report that the server is away."""
+    def report_outage(self, error: SmaiError) -> None:
+        """Report that the server is unavailable."""
         more = self._unreported(("away", None))
         self._is_away_reported = more is not None
         if more is not None:
             self._say(f"{error.what}: the server is away, and one request at a time is sent until it answers{more}")
 
-    def back(self, away_s: float) -> None:
-        """Report that the server answers again, if it was reported that it is away."""
+    def report_recovery(self, outage_s: float) -> None:
+        """Report that the server answers again, if its outage was reported."""
         if self._is_away_reported:
-            self._say(f"the server answers again, after {away_s:.0f} s")
+            self._say(f"the server answers again, after {outage_s:.0f} s")
 
     def end(self) -> None:
-        """Report how many lines have failed of each kind that was reported once."""
+        """Report how many lines failed, for each kind of which only the first was reported."""
         for kind, count in self._counts.items():
             if count > 1:
                 names = ", ".join(self._failed[kind])
                 more = f" and {count - _IDS} more" if count > _IDS else ""
-                self._say(f"{count} lines failed in this way ({_shown_kind(kind)}): {names}{more}")
+                self._say(f"{count} lines failed in this way ({_show_kind(kind)}): {names}{more}")
 
-    def _unreported(self, kind: "_Kind") -> str | None:
-        """Return what to say about the episodes of this kind before, which were not reported; None to say nothing."""
+    def _unreported(self, kind: "_ReportKind") -> str | None:
+        """Return what to say about the unreported earlier episodes of this kind; None to say nothing."""
         now_s = time.monotonic()
         with self._lock:
             episodes = self._episodes.setdefault(kind, _Episodes())
@@ -100,8 +100,8 @@ class RunReport:
         return f" ({unreported} times more since the last report)" if unreported else ""
 
 
-# What makes two failures one kind in a report: the word for the exit status, and the HTTP status if there was one.
-_Kind = tuple[str, int | None]
+# Failures of one kind share the word for the exit status, and the HTTP status if there was one.
+_ReportKind = tuple[str, int | None]
 
 
 class _Episodes:
@@ -112,17 +112,17 @@ class _Episodes:
     reported_s = 0.0
 
 
-def _name(job: Job) -> str:
-    return str(job.asked.number) if job.asked.id is None else json.dumps(job.asked.id, ensure_ascii=False)[:60]
+def _job_name(job: Job) -> str:
+    return str(job.identity.number) if job.identity.id is None else json.dumps(job.identity.id, ensure_ascii=False)[:60]
 
 
-def _shown_kind(kind: _Kind) -> str:
+def _show_kind(kind: _ReportKind) -> str:
     name, http_status = kind
     return name if http_status is None else f"{name}, HTTP {http_status}"
 
 
 def end_line(plan: Plan, tally: Tally, place: str | None) -> str:
-    """Return the last line of a run: `4980 of 5000 complete, 12 length, 8 busy; tokens: ...; answers.jsonl`."""
+    """Return the final line of a run: `4980 of 5000 complete, 12 length, 8 busy; tokens: ...; answers.jsonl`."""
     parts = [f"{plan.complete} of {len(plan)} complete"]
     parts += [f"{count} {KINDS.get(status, 'failed')}" for status, count in plan.failures().items()]
     if missing := plan.missing():
@@ -149,8 +149,8 @@ def end_facts(plan: Plan, tally: Tally) -> dict[str, Any]:
     }
 
 
-class Progress:
-    """One line on a terminal while a batch runs, or with `every_s` a line of its own so often."""
+class RunProgress:
+    """A status line on a terminal while a batch runs, or with `say` a separate line at intervals."""
 
     def __init__(self, batch: Batch, plan: Plan, *, is_known: bool, say: Callable[[str], None] | None = None) -> None:
         self._batch = batch
@@ -163,17 +163,17 @@ class Progress:
         self._past: list[tuple[float, int, int]] = [(self._begun_s, 0, 0)]
 
     def start(self) -> None:
-        """Show the line from a thread, after a second."""
+        """Start a thread that shows the line after a second."""
         threading.Thread(target=self._run, daemon=True).start()
 
     def stop(self) -> None:
-        """Take the line away, for good."""
+        """Remove the line and stop."""
         self._over.set()
         if self._line:
             self._line.close()
 
     def text(self, width: int) -> str:
-        """Return what the line says now, in as many of its parts as `width` has room for."""
+        """Return the current text of the line, with as many of its parts as fit into `width` columns."""
         plan, tally, now_s = self._plan, self._batch.tally, time.monotonic()
         done, failed = plan.settled, tally.failures.total()
         self._past = [past for past in self._past if now_s - past[0] <= _RATE_S] or self._past[-1:]
@@ -188,7 +188,7 @@ class Progress:
         parts.append(f"; {rate:.1f}/s, {token_rate:.0f} tokens/s")
         if self._is_known and tally.answers:
             left_s = (len(plan) - done) * (now_s - self._begun_s) / tally.answers
-            parts.append(f"; {_shown(left_s)} left")
+            parts.append(f"; {_show_duration(left_s)} left")
         line = parts[0]
         for part in parts[1:]:
             if len(line) + len(part) < width:
@@ -205,12 +205,12 @@ class Progress:
                 continue
             limit_s, width = _DRAWN_EVERY_S, columns()
             line = self.text(width)
-            if (line, width) != shown or not self._line.stands:
+            if (line, width) != shown or not self._line.is_drawn:
                 self._line.draw(line)
                 shown = (line, width)
 
 
-def _shown(seconds: float) -> str:
+def _show_duration(seconds: float) -> str:
     if seconds < 2 * _MINUTE_S:
         return f"{seconds:.0f} s"
     if seconds < 2 * _HOUR_S:

@@ -1,16 +1,16 @@
-"""The failures that end a run: what the message says, which line it names, and with which status."""
+"""The failures that end a run: their message, the line they name, and their status."""
 
 from smai_cli.batch.failures import IN_A_ROW, Kind
 from smai_cli.batch.feed import Job
-from smai_cli.batch.input.lines import shown_line
+from smai_cli.batch.input.lines import describe_line
 from smai_cli.errors import AccessError, BusyError, Cause, ClockError, ConnectError, SmaiError
 
 _LATER = "try again later, or raise --patience"
 
 
 def shared_failure(failure: SmaiError, kind: Kind, job: Job) -> SmaiError:
-    """Return what ends the run after a failure of one line that all others would share; the status is that of it."""
-    name = shown_line(job.asked.number, job.asked.id)
+    """Return what ends the run because all lines would fail like this one; it has the same status."""
+    name = describe_line(job.identity.number, job.identity.id)
     if kind in (Kind.ACCESS, Kind.OUTPUT):
         return failure.replaced(what=f"{name}: {failure.what}", hint=f"{failure.hint}; with -o, --resume asks it again")
     if kind is Kind.SERVER:
@@ -23,13 +23,13 @@ def shared_failure(failure: SmaiError, kind: Kind, job: Job) -> SmaiError:
 
 
 def no_success(failure: SmaiError, job: Job, waited_s: float) -> SmaiError:
-    """Return what ends the run after `waited_s` seconds without a success: status 3, 6 or 7, as the last failure."""
-    name = shown_line(job.asked.number, job.asked.id)
+    """Return what ends the run after `waited_s` seconds without success: status 3, 6 or 7, like `failure`."""
+    name = describe_line(job.identity.number, job.identity.id)
     return _type_of(failure)(f"nothing has succeeded for {waited_s:.0f} s; {name}: {failure.what}", _LATER)
 
 
 def long_wait(failure: SmaiError) -> SmaiError:
-    """Return what ends the run where the server asks for a longer wait than there is patience."""
+    """Return what ends the run because the server asks for a longer wait than --patience allows."""
     what = f"{failure.what}; the server asks to wait {failure.wait_s or 0.0:.0f} s"
     return BusyError(what, "try again then, or raise --patience")
 

@@ -1,7 +1,7 @@
-"""Which line of a batch is asked next, and when: the queue of all lines, and what follows from each failure.
+"""Decides which line of a batch is sent next, and when: the queue of all lines, and the consequences of each failure.
 
-A worker takes one try of one line after the other. A line that waits, for its next try or for the limit of its model,
-is in the queue and occupies no worker: the others go on.
+A worker takes one try of a line at a time. A line that waits for its next try, or for the limit of its model, is in the
+queue and does not occupy a worker.
 """
 
 import math
@@ -22,16 +22,16 @@ from smai_cli.batch.tries import Tries
 from smai_cli.common.frozen import Frozen
 from smai_cli.errors import SmaiError
 
-# So many lines for each request at once are read ahead. While all of them wait for a limit, more are read, to find
+# How many lines are read ahead for each concurrent request. While all of them wait for a limit, more are read, to find
 # lines of another model.
 _AHEAD = 2
 _MOST_WAITING, _MOST_WAITING_OF_SEVERAL = 1_000, 20_000
-# A start that is late by less than this was due: the next one does not move.
+# A start that is late by less than this does not delay the next one.
 _LATE_S = 0.1
 
 
 class Limits(Frozen):
-    """What a user says of the load: requests at once, whether that adapts, the time between two starts, the patience.
+    """The user's limits: concurrent requests, whether that adapts, the time between two starts, the patience.
 
     `patience_s` is how long nothing at all may succeed; 0: no limit.
     """
@@ -43,7 +43,7 @@ class Limits(Frozen):
 
 
 class Turn(NamedTuple):
-    """One try of a line, which starts now: the request `number`. `ticket` is None for a line that cannot be sent."""
+    """One try of a line, which starts now as request `number`. `ticket` is None for a line that cannot be sent."""
 
     tries: Tries
     number: int = 0
@@ -51,26 +51,26 @@ class Turn(NamedTuple):
 
 
 class LoadNotices(Protocol):
-    """Who reports what happens to the load of the server."""
+    """Reports changes in the load of the server."""
 
-    def held(self, error: SmaiError, episode: Episode, model: str | None, /) -> None:
+    def report_episode(self, error: SmaiError, episode: Episode, model: str | None, /) -> None:
         """Report that fewer requests run at once, or none for a while; `model` is None if there is only one."""
 
-    def away(self, error: SmaiError, /) -> None:
-        """Report that the server is away."""
+    def report_outage(self, error: SmaiError, /) -> None:
+        """Report that the server is unavailable."""
 
-    def back(self, away_s: float, /) -> None:
-        """Report that the server answers again, after so many seconds."""
+    def report_recovery(self, outage_s: float, /) -> None:
+        """Report that the server answers again, after `outage_s` seconds."""
 
 
 class Schedule:
-    """The schedule of a run, for any thread: one thread adds lines, the workers take turns and end them.
+    """The schedule of a run. Safe for threads: one thread adds lines, the workers take turns and end them.
 
-    `retries` are those of each line; `has_answered` says that an earlier run left a complete answer. `now` is a clock
-    in seconds, `spread` returns a number from 0 to 1. `failure` is what ended the run, if something did.
+    Each line has `retries` retries. `has_answered`: an earlier run left a complete answer. `now` is a clock in seconds,
+    `spread` returns a number from 0 to 1. `failure` is what ended the run, if anything did.
     """
 
-    def __init__(  # noqa: PLR0913  # by name but for the first two
+    def __init__(  # noqa: PLR0913  # all but two by name
         self,
         limits: Limits,
         notices: LoadNotices,
@@ -104,7 +104,7 @@ class Schedule:
         self._is_stuck = False
 
     def add(self, job: Job) -> bool:
-        """Add a line, and wait until another one is wanted; return False once the run is over."""
+        """Add a line, and wait until there is space for another; return False once the run is over."""
         with self._lock:
             tries = Tries(job)
             if job.line is None:
@@ -116,19 +116,19 @@ class Schedule:
             return not self.is_closed
 
     def end_input(self) -> None:
-        """Note that no more lines come."""
+        """Record that there are no more lines."""
         with self._lock:
             self._is_read = True
             self._changed.notify_all()
 
     def is_exhausted(self, within_s: float) -> bool:
-        """Return whether the input has no other line to ask, waiting for its next one or its end for `within_s`."""
+        """Return whether the input has no more lines to send; wait up to `within_s` for its next line or its end."""
         with self._lock:
             self._changed.wait_for(lambda: self._is_read or self._waiting(), within_s)
             return self._is_read and not self._waiting()
 
     def close(self, failure: BaseException | None = None) -> None:
-        """Start nothing more; the first `failure` is why."""
+        """Start no more lines; the first `failure` is the reason."""
         with self._lock:
             self.is_closed = True
             self.failure = self.failure or failure
@@ -136,7 +136,7 @@ class Schedule:
             self._has_room.notify_all()
 
     def next_turn(self) -> Turn | None:
-        """Wait until a line may be asked, and return its try; None once the run is over."""
+        """Wait until a line may be sent, and return its try; None once the run is over."""
         with self._lock:
             while not self.is_closed:
                 if self._unsendable:
@@ -157,7 +157,7 @@ class Schedule:
             return None
 
     def begin_answer(self, turn: Turn) -> None:
-        """Note that the server begins to answer: until that has ended, a success is in sight."""
+        """Record that the server begins to answer: until that answer ends, a success is possible."""
         with self._lock:
             self._begun.add(turn.tries)
             now_s = self._now()
@@ -168,7 +168,7 @@ class Schedule:
             self._changed.notify()
 
     def end(self, turn: Turn, failure: SmaiError | None) -> bool:
-        """Note how a try has ended; return whether the line has its result now. `failure` decides, see judge.py."""
+        """Record how a try ended; return whether the line has its result now. `failure` decides, see judge.py."""
         tries = turn.tries
         with self._lock:
             now_s = self._now()
@@ -184,20 +184,20 @@ class Schedule:
                     turn.number,
                     now_s,
                     has_begun=has_begun,
-                    others_run=self.running > 0,
-                    others_answer=bool(self._begun),
+                    is_other_running=self.running > 0,
+                    is_other_answered=bool(self._begun),
                 )
             self._follow(turn, failure, verdict, now_s)
             self._changed.notify()
         return verdict.step is Step.SETTLE
 
     def _follow(self, turn: Turn, failure: SmaiError | None, verdict: Verdict, now_s: float) -> None:
-        """Do what follows from the end of a try."""
+        """Apply the verdict on a try."""
         tries, queue = turn.tries, self._queue(turn.tries)
         if turn.ticket:
             episode = queue.load.leave(turn.ticket, now_s, verdict.end, verdict.wait_s)
             if episode and failure:
-                self._notices.held(failure, episode, tries.model if len(self._queues) > 1 else None)
+                self._notices.report_episode(failure, episode, tries.model if len(self._queues) > 1 else None)
         if failure:
             self._last = failure, tries.job
             queue.limit = failure if verdict.is_limit else queue.limit
@@ -210,7 +210,7 @@ class Schedule:
         self._follow_outage(turn, failure, now_s)
 
     def _follow_outage(self, turn: Turn, failure: SmaiError | None, now_s: float) -> None:
-        """Begin, prolong or end the outage."""
+        """Begin, extend or end the outage."""
         outage = self._outage
         if failure is None:
             outage.note_reply(now_s)
@@ -222,19 +222,19 @@ class Schedule:
             outage.begin(now_s)
         elif outage.probe is turn.tries:
             outage.fail_probe(now_s, now_s + self._judge.patience_left_s(now_s))
-        # While others are under way, an answer to one of them may end it at once: a limit of requests at once.
+        # While others are running, an answer to one of them may end it at once: it was a limit on concurrent requests.
         if failure and not outage.is_reported and (outage.has_failed or not self.running):
             outage.is_reported = True
-            self._notices.away(failure)
+            self._notices.report_outage(failure)
 
     def _end_outage(self, now_s: float) -> None:
         if not self._outage.is_on:
             return
-        is_reported, away_s = self._outage.is_reported, self._outage.end(now_s)
+        is_reported, outage_s = self._outage.is_reported, self._outage.end(now_s)
         for queue in self._queues.values():
             queue.load.restart(now_s)
         if is_reported:
-            self._notices.back(away_s)
+            self._notices.report_recovery(outage_s)
 
     def _queue(self, tries: Tries) -> ModelQueue:
         if tries.model not in self._queues:
@@ -243,18 +243,18 @@ class Schedule:
         return self._queues[tries.model]
 
     def _waiting(self) -> int:
-        """Return how many lines are not under way."""
+        """Return how many lines are not running."""
         return len(self._unsendable) + len(self._postponed) + sum(map(len, self._queues.values()))
 
     def _most_waiting(self) -> int:
-        """Return up to how many lines are read ahead."""
+        """Return how many lines may be read ahead."""
         most = _AHEAD * self._limits.jobs
         if self._is_stuck:
             most = max(most, _MOST_WAITING if len(self._queues) == 1 else _MOST_WAITING_OF_SEVERAL)
         return most
 
     def _recall_postponed(self) -> None:
-        """Put the lines at the end of the queue back into it, once there is nothing else."""
+        """Put the postponed lines back into their queues, once no other lines are left."""
         if not self.running and len(self._postponed) == self._waiting():
             while self._postponed:
                 self._queue(self._postponed[0]).add(self._postponed.popleft())
@@ -285,9 +285,9 @@ class Schedule:
         return Turn(tries, self._started, ticket)
 
     def _check_patience(self, queue: ModelQueue | None, now_s: float) -> float:
-        """Return in how many seconds the patience is over; end the run if it is, or if the server asks to wait longer.
+        """Return in how many seconds the patience ends; end the run if it has, or if the server asks for a longer wait.
 
-        While requests are under way it is not over: each of them may succeed.
+        It does not end while requests are running: each of them may succeed.
         """
         history = self._history
         if self.running or queue is None or self._outage.is_on or not self._limits.patience_s:

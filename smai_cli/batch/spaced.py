@@ -1,6 +1,6 @@
-"""An answer that is read a while apart, where many come at once: nobody watches them grow, and each read costs.
+"""Reads an answer less often while many arrive at once: nothing is displayed, and each read costs time.
 
-With 128 streams of 50 deltas a second, a read for each delta keeps a processor busy, and all of them become late.
+With 128 streams of 50 deltas a second, one read per delta saturates a processor and delays all of them.
 """
 
 import time
@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterator
 from smai_cli.common.clocks import IdleClock
 from smai_cli.stream.pump import Source
 
-# So many at once cost nothing that anybody notices.
+# Up to this many at once, the cost is negligible.
 _FEW = 16
 _EACH_S = 0.0004
 _MOST_S = 0.05
-# A larger piece is no single delta: the rest is on its way.
+# A larger piece holds several deltas: more data is already waiting.
 _SMALL_BYTES = 4096
 
 
-class Spaced:
-    """A Source that waits before it reads on behind a small piece; `running` tells how many answers come right now.
+class SpacedSource:
+    """A Source that waits after a small piece before it reads on. `running` returns the number of running requests.
 
-    It never waits behind the last piece that is wanted, so that an answer ends when its end is there.
+    It never waits after the last piece that is needed, so that an answer ends without delay.
     """
 
     def __init__(
@@ -37,11 +37,11 @@ class Spaced:
 
     @property
     def is_framed(self) -> bool:
-        """As the source has it."""
+        """Whether the body of the source marks its own end."""
         return self._source.is_framed
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield the pieces of the source, later, and so larger ones."""
+        """Yield the pieces of the source: later, and therefore larger."""
         for piece in self._source:
             yield piece
             running = self._running()

@@ -1,10 +1,10 @@
-"""The counts of a run so far."""
+"""The counts of a run."""
 
 from collections import Counter
 
 
 class Tally:
-    """What came of a run so far: answers, retries, tokens, and how many lines failed with each exit status."""
+    """The counts of a run so far: answers, retries, tokens, and failed lines by exit status."""
 
     def __init__(self) -> None:
         self.answers = 0
@@ -15,5 +15,5 @@ class Tally:
 
     @property
     def tokens(self) -> int:
-        """How many tokens were used in all."""
+        """The total number of tokens used."""
         return self.prompt_tokens + self.completion_tokens

@@ -1,4 +1,4 @@
-"""The tries of one line of a batch: how many there were, whether there is another one, and when."""
+"""The tries of one line of a batch: how many there were, whether another one follows, and when."""
 
 import math
 import random
@@ -13,7 +13,7 @@ _SHORTEST_PAUSE_S = 0.1
 
 
 class LineDeadline(Deadline):
-    """The end of a line, `timeout_s` seconds from now (0: never), or of the run, whichever comes first."""
+    """The deadline of a line, `timeout_s` seconds from now (0: none), or that of the run, whichever comes first."""
 
     def __init__(self, run: Deadline, timeout_s: float) -> None:
         super().__init__(timeout_s, run.now)
@@ -25,7 +25,7 @@ class LineDeadline(Deadline):
         return min(super().left_s(), self._run.left_s())
 
     def error(self) -> SmaiError:  # type: ignore[override]
-        """Return the failure that its end is."""
+        """Return the failure for a deadline that has passed."""
         if self._run.left_s() <= 0:
             return self._run.error()
         what = f"timed out: the line took {self._timeout_s:g} s in all"
@@ -47,10 +47,10 @@ class SingleTry(Retries):
 class Tries:
     """The tries of the line of `job`.
 
-    `spent` counts the retries, `refusals` how often it was refused for a limit since `through_before` requests of the
-    run had got through. `is_postponed`: it was moved to the end of the queue. `started_s` (monotonic) and `deadline`
-    are those of the line, None before its first try and again after a wait that does not count. `last_hint` replaces
-    the hint of the last failure, if it is not empty.
+    `spent` counts the retries, `refusals` how often a limit refused it since `through_before` requests of the run had
+    got through. `is_postponed`: it was moved to the end of the queue. `started_s` (monotonic) and `deadline` belong to
+    the line; they are None before its first try, and again after a wait that does not count. `last_hint`, if not empty,
+    replaces the hint of the last failure.
     """
 
     def __init__(self, job: Job) -> None:
@@ -65,44 +65,46 @@ class Tries:
         self.deadline: Deadline | None = None
 
     def begin(self, now_s: float, run: Deadline, timeout_s: float) -> Deadline:
-        """Note that a try begins; return the end of the line."""
+        """Record that a try begins; return the deadline of the line."""
         if self.deadline is None:
             self.started_s, self.deadline = now_s, LineDeadline(run, timeout_s)
         return self.deadline
 
     def refuse(self, through: int) -> None:
-        """Count a refusal for a limit; `through` is how many requests of the run have got through."""
+        """Count a refusal because of a limit; `through` is how many requests of the run have got through."""
         if not self.refusals:
             self.through_before = through
         self.refusals += 1
 
     def postpone(self) -> None:
-        """Note that the line moves to the end of the queue, where it has one more try."""
+        """Record that the line moves to the end of the queue, where it gets one more try."""
         self.is_postponed = True
         self.forget_time()
 
     def forget_time(self) -> None:
-        """Begin the time of the line anew: it waits for the server, and that does not count for --timeout."""
+        """Restart the time of the line: waiting for the server does not count towards --timeout."""
         self.started_s = self.deadline = None
 
     def limit_pause_s(self, failure: SmaiError) -> float:
-        """Return how long the line waits after a refusal for a limit: as the server asks, or 0.5 s and doubling."""
+        """Return how long the line waits after a limit refused it: as the server asks, or 0.5 s, doubling each time."""
         if failure.wait_s is None:
-            return _doubled_s(self.refusals)
-        return max(_spread(failure.wait_s), _doubled_s(self.refusals - 1) if self.refusals > 1 else _SHORTEST_PAUSE_S)
+            return _double_pause_s(self.refusals)
+        return max(
+            _add_jitter(failure.wait_s), _double_pause_s(self.refusals - 1) if self.refusals > 1 else _SHORTEST_PAUSE_S
+        )
 
     def next_pause_s(self, failure: SmaiError, limit: int) -> float | None:
-        """Return how long the line waits for its next try of at most `limit` retries, and count that one.
+        """Count the next retry, of at most `limit`, and return how many seconds to wait before it.
 
-        None if it has none: then the failure is final, and `last_hint` says so if the server asks for a longer wait
-        than there is time.
+        None if there is none: the failure is final, and `last_hint` says so if the server asks for a longer wait than
+        there is time.
         """
         if failure.again is Again.NEVER or self.spent >= limit:
             return None
         if failure.wait_s is not None and failure.wait_s > LONGEST_WAIT_S:
             self.last_hint = f"the server asks to wait {math.ceil(failure.wait_s)} s; try again then"
             return None
-        pause_s = _doubled_s(self.spent + 1) if failure.wait_s is None else _spread(failure.wait_s)
+        pause_s = _double_pause_s(self.spent + 1) if failure.wait_s is None else _add_jitter(failure.wait_s)
         if self.deadline and pause_s >= self.deadline.left_s():
             self.last_hint = f"the next try would come in {pause_s:.1f} s, when the time for it is over"
             return None
@@ -110,10 +112,10 @@ class Tries:
         return pause_s
 
 
-def _doubled_s(count: int) -> float:
-    return _spread(doubled_pause_s(count - 1))
+def _double_pause_s(count: int) -> float:
+    return _add_jitter(doubled_pause_s(count - 1))
 
 
-def _spread(pause_s: float) -> float:
-    """Return the pause and up to a fifth more, so that lines that wait do not come back together."""
+def _add_jitter(pause_s: float) -> float:
+    """Return the pause plus up to a fifth, so that waiting lines do not all return at once."""
     return pause_s * random.uniform(1.0, 1.2)  # noqa: S311  # not a secret

@@ -1,1 +1,1 @@
-"""The command line: click, and nowhere else. `group` has what commands share; each command is a module of its name."""
+"""The command line, the only user of click. `group` is what commands share; each command has a module of its name."""

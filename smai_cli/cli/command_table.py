@@ -20,9 +20,9 @@ COMMANDS = {
 
 
 def load_command(name: str) -> click.Command:  # noqa: C901, PLR0912  # one branch for each command
-    """Return the command `name`, which is one of COMMANDS. Raises KeyError for another one.
+    """Return the command `name`. Raises KeyError if it is not one of COMMANDS.
 
-    Each import is written out, for programs that follow imports: mypy, and packagers such as PyInstaller.
+    Each import is written out for programs that follow imports: mypy, and packagers such as PyInstaller.
     """
     command: click.Command
     if name == "ask":

@@ -1,11 +1,11 @@
-"""How many descriptors this process may have."""
+"""The limit of file descriptors of this process."""
 
 import contextlib
 import resource
 
 
 def allow_descriptors(wanted: int) -> int:
-    """Raise the soft limit to so many, as far as the system lets everybody; return how many there are then."""
+    """Raise the soft limit to `wanted`, or as far as the hard limit allows; return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:

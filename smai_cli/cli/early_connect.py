@@ -1,7 +1,7 @@
-"""A first look at the command line, before click is imported: the server that `smai ask` will most likely ask.
+"""A first look at the command line, before click is imported, for the server that `smai ask` will most likely use.
 
-Name look-up, TCP and TLS begin then while click is imported. No value is checked: a connection that a usage error
-leaves unused does no harm, and the connection is used only if the parsed command line names the same server.
+Name lookup, TCP and TLS then start while click is imported. Values are not checked: an unused connection does no harm,
+and it is used only if the parsed command line names the same server.
 """
 
 import itertools
@@ -14,7 +14,8 @@ TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without the time to impor
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# Options that change neither the server nor whether it is asked. With any other option smai does not connect early.
+# Options that change neither the server nor whether a request is sent. With any other option smai does not connect
+# early.
 FLAGS = frozenset(
     "-n --no-stdin -x --extract --raw --jsonl --final --json --reasoning --no-stream --fail-empty".split()  # noqa: SIM905
 )
@@ -24,7 +25,7 @@ VALUES = frozenset(
         "--idle-timeout --max-time --retries --base-url"
     ).split()
 )
-# What in a configuration file may change the server, or how to connect; a backslash may spell any of it.
+# Words in a configuration file that may change the server or the connection; a backslash may encode any of them.
 _MAY_CHANGE_SERVER = (b"profile", b"base_url", b"connect_timeout", b"\\")
 _VARIABLES = ("_SMAI_COMPLETE", "SMAI_PROFILE", "SMAI_CHAT")
 _LONGEST_LABEL = 63  # RFC 1035, section 2.3.4
@@ -68,7 +69,7 @@ def _has_plain_configuration(environ: "Mapping[str, str]") -> bool:
 
 
 def _host_and_port(base_url: str) -> "tuple[str, int] | None":
-    """Return both of a simple https base URL; None for any other."""
+    """Return the host and port of a simple https base URL; None for any other URL."""
     scheme, _, rest = base_url.partition("://")
     host, sign, port = rest.partition("/")[0].partition(":")
     labels = host.split(".")

@@ -1,4 +1,4 @@
-"""The group of commands. The module of a command is imported when that command runs."""
+"""The group of commands. The module of a command is imported when the command runs."""
 
 import os
 

@@ -1,6 +1,6 @@
-"""What every run at the edge has: a thread that watches it, and one end.
+"""The life of a command's run: a thread watches it, and it ends exactly once.
 
-The reader of stdout may go, and --max-time may end, while everything else waits.
+The reader of stdout may leave, and --max-time may pass, while the main thread is blocked.
 """
 
 import math
@@ -22,20 +22,20 @@ from smai_cli.output.descriptors import STDOUT, say
 if TYPE_CHECKING:
     from smai_cli.config.keys import Secrets
 
-# Whoever can end the run in order at the deadline gets this long to do it.
+# At the deadline, the main thread gets this long to end the run in order.
 _GRACE_S = 0.3
-# How long the message at the deadline may wait for a reader of stderr.
+# How long the message at the deadline may wait for stderr.
 _LAST_WORDS_S = 1.0
-# A reader such as head leaves with the last byte; a run that is over then may end by itself.
+# A reader such as head leaves with the last byte; a run that is finished by then gets this long to end normally.
 _END_S = 0.05
 
 
 class Lifecycle:
-    """The life of one run of a command, which ends once: by itself, at `deadline`, or with the reader of stdout.
+    """One run of a command, which ends once: normally, at `deadline`, or when the reader of stdout leaves.
 
-    `key`, once it is known, is kept out of every message, and with it the secrets in the base URL. `report` tells how a
-    run with more to tell has ended, and returns its exit status; `before_end` is called before any end, and
-    `before_death` before one that `report` does not hear of: the reader of stdout is gone, or there is a defect.
+    `key`, once it is set, is removed from every message, together with the secrets in the base URL. `report` prints how
+    the run ended and returns its exit status (default: `report_failure`). `before_end` is called before any end;
+    `before_death` is called if the run ends without `report`: the reader of stdout left, or there is a defect.
     """
 
     def __init__(
@@ -50,16 +50,16 @@ class Lifecycle:
         self.deadline = deadline or Deadline()
         self.key: Secrets | None = None
         self._watches_stdout = watches_stdout
-        self._report = report or self.tell
+        self._report = report or self.report_failure
         self._before_end = before_end
         self._before_death = before_death
         self._ending = threading.RLock()
-        self._status: int | None = None  # known when nothing is left but to report it
+        self._status: int | None = None  # set when only the report is left
 
     def deliver(self, work: Callable[[], None]) -> int:
         """Do `work`, which may raise a SmaiError; report how it ended on stderr and return the exit status.
 
-        Raises ReaderGoneError when nobody reads stdout any more.
+        Raises ReaderGoneError if the reader of stdout has left.
         """
         watch(STDOUT if self._watches_stdout else None, self.deadline, self._die_without_reader, self._stop_at_deadline)
         failure = None
@@ -71,20 +71,20 @@ class Lifecycle:
                 self._before_death(exc)
                 raise
         finally:
-            self._before_end()  # also where the reader of stdout is gone
+            self._before_end()  # also if the reader of stdout has left
         self.end_no_more()
         return self._end(failure)
 
     def end_no_more(self) -> None:
-        """Let nobody else end the run from here on, neither the deadline nor the reader: one end is enough."""
-        self._ending.acquire()  # for good
+        """From now on, neither the deadline nor the reader of stdout can end the run."""
+        self._ending.acquire()  # never released
 
     def fail(self, error: SmaiError) -> int:
-        """Report a failure before there was any work; return the exit status."""
+        """Report a failure before the work began; return the exit status."""
         return self._end(failure_of(error))
 
-    def tell(self, failure: SmaiError | None) -> int:
-        """Put a failure on stderr, without the key; return the exit status."""
+    def report_failure(self, failure: SmaiError | None) -> int:
+        """Print a failure on stderr, without the key; return the exit status."""
         self._status = failure.status if failure else Status.COMPLETE
         if failure is None:
             return Status.COMPLETE
@@ -92,11 +92,11 @@ class Lifecycle:
         return failure.status
 
     def say(self, line: str) -> None:
-        """Put a notice on stderr."""
+        """Print a notice on stderr, without the key."""
         say(self.without_key(line))
 
     def without_key(self, text: str) -> str:
-        """Return `text` with the key, and the secrets in the base URL, hidden."""
+        """Return `text` with the key and the secrets in the base URL hidden."""
         return self.key.hidden_in(text) if self.key else text
 
     def _end(self, failure: SmaiError | None) -> int:
@@ -104,16 +104,16 @@ class Lifecycle:
         return self._report(failure)
 
     def _die_without_reader(self) -> None:
-        """Die by SIGPIPE, from the watching thread, unless everything is delivered and only the summary is due."""
+        """Die by SIGPIPE, from the watching thread, unless everything is delivered and only the summary is left."""
         self._before_end()
         if self._ending.acquire(blocking=False):
             self._before_death(ReaderGoneError())
             die_by(signal.SIGPIPE)
 
     def _stop_at_deadline(self) -> None:
-        """End the process from the watching thread, whatever the main thread is stuck in.
+        """End the process from the watching thread, even if the main thread is blocked.
 
-        That may be stderr: where nobody reads it, the exit status has to do, also of a run that is ending by itself.
+        It may be blocked on stderr. If stderr has no reader, only the exit status can report the end.
         """
         if self._ending.acquire(blocking=False):
             try:
@@ -126,11 +126,11 @@ class Lifecycle:
 
 
 def watch(fd: int | None, deadline: Deadline, on_gone: Callable[[], None], on_deadline: Callable[[], None]) -> None:
-    """Start to watch; nothing waits for it.
+    """Start a thread that watches.
 
-    When the reader of `fd` (a pipe, a socket, a terminal) goes away, `on_gone` is called, although the model may be
-    silent for minutes: nobody would read its answer, and it costs money. Soon after `deadline` `on_deadline` is.
-    Both end the process, whatever the main thread is stuck in, or return where it is ending by itself.
+    It calls `on_gone` as soon as the reader of `fd` (a pipe, a socket, a terminal) leaves, even while the model is
+    silent: an answer without a reader costs money. It calls `on_deadline` soon after `deadline`. Both end the process
+    even if the main thread is blocked, or return if the process is already ending.
     """
     has_reader = fd is not None and not stat.S_ISREG(os.fstat(fd).st_mode)
     if has_reader or deadline.left_s() < math.inf:
@@ -142,7 +142,7 @@ def _watch(
 ) -> None:
     poller = select.poll()
     if fd is not None and has_reader:
-        poller.register(fd, 0)  # no event is asked for: POLLERR and POLLHUP come unasked
+        poller.register(fd, 0)  # no events: POLLERR and POLLHUP are always reported
     while (left_s := deadline.left_s() + _GRACE_S) > 0:
         if poller.poll(None if left_s == math.inf else left_s * 1000 + 1):
             time.sleep(_END_S)

@@ -1,4 +1,4 @@
-"""The line that a run leaves in the ledger: one, however the run ends, as far as its process can see to it."""
+"""The line that a run writes to the ledger: exactly one, however the run ends, as far as its process can ensure it."""
 
 import contextlib
 import signal
@@ -12,32 +12,32 @@ from smai_cli.errors import ReaderGoneError, SmaiError
 from smai_cli.output import ledger
 from smai_cli.output.descriptors import say
 
-# How long a run that is over by a clock or a signal may wait for the ledger.
+# How long a run that a clock or a signal ended may wait for the ledger.
 _HURRY_S = 0.5
-# How long a signal may wait for a line that is being written.
+# How long a signal waits for a line that is being written.
 _PATIENCE_S = ledger.WAIT_S + 1.0
 
 
 class Logbook:
-    """Writes the line of the run that has this `outcome` to the ledger `log`, once; what is wrong with it is said.
+    """Writes the line of the run with this `outcome` to the ledger `log`, once; reports if that fails.
 
-    A signal that would end the process at once ends it after the line, whatever the main thread is stuck in.
+    A signal ends the process only after the line is written, even if the main thread is blocked.
     """
 
-    def __init__(self, log: LogFile, asked: ledger.Asked, outcome: Outcome, deadline: Deadline) -> None:
-        self._log, self._asked, self._outcome, self._deadline = log, asked, outcome, deadline
+    def __init__(self, log: LogFile, facts: ledger.RunFacts, outcome: Outcome, deadline: Deadline) -> None:
+        self._log, self._asked, self._outcome, self._deadline = log, facts, outcome, deadline
         self._writing = threading.Lock()
         self._is_written = False
 
     def write(self) -> None:
-        """Write the line of a run that has ended, if there is none yet."""
+        """Write the line of a run that has ended, unless it is written."""
         with self._writing:
             failure = self._append(wait_s=_HURRY_S if self._deadline.left_s() <= 0 else ledger.WAIT_S)
         if failure:
             say(f"{self._log.path}: {failure.strerror}; the run is not in the ledger, check {self._log.setting}")
 
     def write_death(self, reason: BaseException) -> None:
-        """Write the line of a run that ends without a report: the reader of stdout is gone, or there is a defect."""
+        """Write the line of a run that ends without a report: the reader of stdout left, or there is a defect."""
         if isinstance(reason, ReaderGoneError):
             self._write_signal(signal.SIGPIPE)
             return
@@ -45,8 +45,8 @@ class Logbook:
         self.write()
 
     def write_on_signals(self) -> None:
-        """Write the line before a signal ends the process. What the parent process ignores (nohup) stays ignored."""
-        if call_from_thread():  # without a thread, whatever ends the run says so
+        """Write the line before a signal ends the process. Signals that the parent ignores (nohup) stay ignored."""
+        if call_from_thread():  # without a thread, the end of the run reports the lack
             on_signal(ENDING, self._die_by)
 
     def _die_by(self, number: int) -> None:
@@ -54,14 +54,14 @@ class Logbook:
         die_by(number)
 
     def _write_signal(self, killed_by: signal.Signals) -> None:
-        """Write the line of a process that dies now, and say nothing: so does any process that a signal ends."""
+        """Write the line of a process that dies now. Print nothing, like any process that a signal ends."""
         if self._writing.acquire(timeout=_PATIENCE_S):
-            with contextlib.suppress(BaseException):  # the signal ends it, whatever is wrong with the ledger
+            with contextlib.suppress(BaseException):  # the signal ends the process even if the ledger fails
                 self._append(wait_s=_HURRY_S, killed_by=killed_by)
             self._writing.release()
 
     def _append(self, wait_s: float, killed_by: signal.Signals | None = None) -> OSError | None:
-        """Write the line, unless there is one; return what keeps it from the ledger."""
+        """Write the line, unless it is written; return the error if that fails."""
         if self._is_written:
             return None
         self._is_written = True

@@ -1,4 +1,4 @@
-"""What `ask` and `decode` share at the edge: one answer, watched, delivered and reported."""
+"""The part that `ask` and `decode` share: one answer is watched, delivered and reported."""
 
 import contextlib
 import os
@@ -12,11 +12,11 @@ from smai_cli.common.frozen import Frozen
 from smai_cli.common.text import one_line
 from smai_cli.common.trace import Tracer
 from smai_cli.errors import Again, BrokenError, SmaiError
-from smai_cli.output.delivery import Ends, writer_for
+from smai_cli.output.delivery import Destinations, writer_for
 from smai_cli.output.descriptors import STDERR, Output, columns, say_plain, stderr_can_draw
 from smai_cli.output.options import OutputOptions
 from smai_cli.output.summary import summary_json, summary_text
-from smai_cli.output.tokens import installed
+from smai_cli.output.tokens import is_installed
 
 if TYPE_CHECKING:
     from smai_cli.cli.logbook import Logbook
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from smai_cli.output.writers import Listener
     from smai_cli.prompt.inputs import Turn
 
-# How many names of tools a notice has at most.
+# How many tool names a notice lists at most.
 _TOOLS_SHOWN = 10
 
 
-class Expected(Frozen):
-    """What is known of an answer before it comes, where it is asked for.
+class ExpectedAnswer(Frozen):
+    """What `ask` expects of the answer.
 
-    `fit` returns the text to deliver, or raises BrokenError if it is not what was asked for; `turn` is what a
-    conversation is to keep.
+    `fit` returns the text to deliver, or raises BrokenError if it does not fit the request; `turn` stores the answer in
+    a conversation.
     """
 
     model: str
@@ -47,9 +47,9 @@ class Expected(Frozen):
 
 
 class Run:
-    """One run of a command that delivers an answer: what becomes of it, and how that is told.
+    """One run of a command that delivers an answer, and its reports.
 
-    `life` is when it ends, `outcome` what came of the answer. `tracer` tells each step of a run that is told aloud.
+    `life` controls its end, `outcome` is the result of the answer. `tracer` prints each step (-v).
     """
 
     def __init__(self, options: OutputOptions, deadline: Deadline | None = None, tracer: Tracer | None = None) -> None:
@@ -63,9 +63,9 @@ class Run:
         self.summary = options.summary
         self.outcome = Outcome(
             options.accept,
-            started_s=tracer.begun_s if tracer else None,  # one clock for all that is told
+            started_s=tracer.begun_s if tracer else None,  # the same clock for -v and the summary
             fail_empty=options.fail_empty,
-            keep_text=self.summary != "none" and installed(),
+            keep_text=self.summary != "none" and is_installed(),
         )
         self.endpoint: Endpoint | None = None  # once it is known
         self._options = options
@@ -76,31 +76,31 @@ class Run:
         self._logbook: Logbook | None = None
 
     def log_to(self, log: "LogFile", command: str, base_url: str | None, profile: str | None) -> None:
-        """Have the ledger `log` get a line however the run ends, from now on; `base_url` is None for the mock."""
-        from smai_cli.cli.logbook import Logbook  # for those who have one
-        from smai_cli.output.ledger import Asked
+        """From now on, write a line to the ledger `log` however the run ends; `base_url` is None for the mock."""
+        from smai_cli.cli.logbook import Logbook  # only if there is a ledger
+        from smai_cli.output.ledger import RunFacts
 
-        asked = Asked(command=command, base_url=base_url, profile=profile, hide=self.life.without_key)
-        self._logbook = Logbook(log, asked, self.outcome, self.life.deadline)
+        facts = RunFacts(command=command, base_url=base_url, profile=profile, hide=self.life.without_key)
+        self._logbook = Logbook(log, facts, self.outcome, self.life.deadline)
         self._logbook.write_on_signals()
 
     @contextlib.contextmanager
-    def delivery(self, expected: Expected | None = None) -> "Iterator[Listener]":
-        """Provide the writer for the answer, with the files open that were named.
+    def delivery(self, expected: ExpectedAnswer | None = None) -> "Iterator[Listener]":
+        """Provide the writer for the answer, and open the named files.
 
-        They, and a conversation, get the answer if it is complete. To be entered when nothing but the answer is
-        missing. Raises UsageError or OutputError for a file that cannot be written.
+        The files, and a conversation, get the answer if it is complete. Enter last, just before the request is sent.
+        Raises UsageError or OutputError for a file that cannot be written.
         """
         out: OutFile | None = None
         tape: Tape | None = None
         turn = expected.turn if expected else None
         try:
             if self._options.file or self._options.record:
-                from smai_cli.output import outfile  # for those who name one
+                from smai_cli.output import outfile  # only if a file is named
 
                 out = outfile.OutFile(self._options.file) if self._options.file else None
                 tape = outfile.Tape(self._options.record) if self._options.record else None
-            yield writer_for(self._options, self._ends(expected, out, tape))
+            yield writer_for(self._options, self._destinations(expected, out, tape))
         except MemoryError as exc:
             raise BrokenError(
                 "there is not enough memory for the rest of the answer",
@@ -117,35 +117,38 @@ class Run:
         if is_complete and (out or turn):
             self._commit(out, turn)
 
-    def _ends(self, expected: Expected | None, out: "OutFile | None", tape: "Tape | None") -> Ends:
-        """Return where the answer goes, and who hears of it."""
-        ends = Ends(stdout=self._stdout, file=out.output if out else None, tape=tape)
-        if self.summary == "text" and os.isatty(STDERR):  # the summary of a person has the cadence
+    def _destinations(
+        self, expected: ExpectedAnswer | None, out: "OutFile | None", tape: "Tape | None"
+    ) -> Destinations:
+        """Return the outputs and observers of the answer."""
+        destinations = Destinations(stdout=self._stdout, file=out.output if out else None, tape=tape)
+        if self.summary == "text" and os.isatty(STDERR):  # the cadence is part of the text summary
             from smai_cli.output.cadence import Cadence  # on a terminal only
 
             self._cadence = Cadence()
-            ends = ends.replaced(cadence=self._cadence)
+            destinations = destinations.replaced(cadence=self._cadence)
         if expected is None:
-            return ends
+            return destinations
         self.outcome.model = expected.model
         self.outcome.choices = expected.choices
-        ends = ends.replaced(fit=expected.fit, keep=expected.turn.prepare if expected.turn else None)
+        destinations = destinations.replaced(fit=expected.fit, keep=expected.turn.prepare if expected.turn else None)
         if self._tracer:
-            return ends.replaced(trace=self._tracer)
+            return destinations.replaced(trace=self._tracer)
         if not stderr_can_draw():
-            return ends
+            return destinations
         from smai_cli.output.waiting import Waiting  # on a terminal only
 
-        # Until the first byte goes to stdout, or until the end.
+        # Shown until the first byte goes to stdout, or until the end.
         self._waiting = Waiting("the first delta" if expected.stream else "the answer")
         self._stdout.before_first = self._waiting.stop
         self._waiting.start()
-        return ends.replaced(waiting=self._waiting)
+        return destinations.replaced(waiting=self._waiting)
 
     def _commit(self, out: "OutFile | None", turn: "Turn | None") -> None:
-        """Give the file and the conversation what they are to have: both of them, or neither. Raises OutputError.
+        """Commit the file and the conversation: both of them, or neither. Raises OutputError.
 
-        The turn is on the disk by now. What can still fail of the file comes before the conversation's one step.
+        The turn is already on disk. All steps of the file that can fail come before the single step of the
+        conversation.
         """
         if out:
             out.prepare()
@@ -160,20 +163,20 @@ class Run:
             self._waiting.stop()
 
     def _report(self, failure: SmaiError | None) -> int:
-        """Trace how the answer ended, and the summary of it, on stderr; return the exit status."""
+        """Report how the answer ended, with its summary, on stderr; return the exit status."""
         outcome = self.outcome
         if failure:
             outcome.end(failure)
-        if self._logbook:  # before what goes to stderr, which may have no reader
+        if self._logbook:  # before stderr, which may block
             self._logbook.write()
-        if outcome.calls.names and self._tells_tools and not outcome.error:
+        if outcome.calls.names and self._reports_tools and not outcome.error:
             names = one_line(", ".join(outcome.calls.names[:_TOOLS_SHOWN]), 200)
             self.life.say(f"the model calls a tool: {names}; --tool-calls prints the calls")
         if self._options.reasoning and outcome.is_complete and not outcome.has_reasoning:
             self.life.say("the API sent no reasoning; not every API shows the reasoning")
         if outcome.error and self.endpoint:
             outcome.error = self.endpoint.explain(outcome.error)
-        self.life.tell(outcome.error)
+        self.life.report_failure(outcome.error)
         if self._tracer:
             self._tracer(f"end: {self._stdout.written} bytes on stdout, exit status {int(outcome.status)}")
         if self.summary == "json":
@@ -188,11 +191,11 @@ class Run:
             self._logbook.write_death(reason)
 
     @property
-    def _tells_tools(self) -> bool:
+    def _reports_tools(self) -> bool:
         return self._options.prints_text and not self._options.tool_calls
 
     def _draw_cadence(self) -> None:
-        """Put the cadence of the answer under its summary, on a terminal."""
+        """Draw the cadence of the answer under its summary, on a terminal."""
         if self._cadence:
             from smai_cli.output.cadence import speaks_utf8
 

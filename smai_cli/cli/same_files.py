@@ -1,4 +1,4 @@
-"""The files that a command line names: what one run writes, it neither reads nor writes under another name."""
+"""Check the files of a command line: a file that is written must not be read or written under another name."""
 
 import os
 import stat
@@ -10,9 +10,9 @@ from smai_cli.errors import UsageError
 
 
 class Use(NamedTuple):
-    """A file of a run: the option that names it, as a message shows it, and its name, or its descriptor.
+    """A file of a run: the option that names it, as shown in messages, and its name or descriptor.
 
-    `alone` says that it must be no other file of the run as well, because it is written.
+    `alone`: it must not be any other file of the run, because it is written.
     """
 
     option: str
@@ -21,22 +21,22 @@ class Use(NamedTuple):
 
 
 def refuse_clashes(named: Sequence[Use], streams: Iterable[Use]) -> None:
-    """Raise UsageError where two names are one file, by whatever links, and one of them must be alone.
+    """Raise UsageError if two names are the same file, through any links, and one of them must be alone.
 
-    `streams` are the standard ones. They may be a file that is only read: `>>` appends an answer to what was asked.
-    Nothing is touched.
+    `streams` are the standard streams. They may be a file that is only read: `>>` appends an answer to the prompt.
+    Changes nothing.
     """
     known = [(use, _identity(use.file)) for use in named]
-    beside = [(use, _identity(use.file)) for use in streams]
-    pairs = [*combinations(known, 2), *((one, stream) for one in known for stream in beside)]
+    stream_uses = [(use, _identity(use.file)) for use in streams]
+    pairs = [*combinations(known, 2), *((one, stream) for one in known for stream in stream_uses)]
     for (one, its), (other, others) in pairs:
         if its is not None and its == others and (one.alone or other.alone) and one.option != other.option:
             name = next((f", {use.file}" for use in (one, other) if isinstance(use.file, str)), "")
             raise UsageError(f"{one.option} and {other.option} are the same file{name}", "choose another one")
 
 
-def written(output: str | None, record: str | None = None, chat: str | None = None) -> list[Use]:
-    """Return the files that a run writes, with those beside them. Raises UsageError for what cannot be one of them."""
+def list_written_files(output: str | None, record: str | None = None, chat: str | None = None) -> list[Use]:
+    """Return the files that a run writes, including temporary ones. Raises UsageError if one cannot be written."""
     uses = []
     if output:
         from smai_cli.output import outfile  # for those who name one
@@ -60,19 +60,19 @@ def streams(*, quiet: bool, reads_stdin: bool) -> list[Use]:
 
 
 def _identity(file: str | int) -> tuple[int, int, str] | None:
-    """Return what tells a regular file from every other one, also one that is to be made; None for all else."""
+    """Return the identity of a regular file, also of one that does not exist yet; None for anything else."""
     try:
         found = os.stat(file)
     except FileNotFoundError:
         return _identity_to_be(file) if isinstance(file, str) else None
-    except (OSError, ValueError):  # whoever opens it will say so
+    except (OSError, ValueError):  # opening it will report the error
         return None
     return (found.st_dev, found.st_ino, "") if stat.S_ISREG(found.st_mode) else None
 
 
 def _identity_to_be(path: str) -> tuple[int, int, str] | None:
     try:
-        folder, name = os.path.split(os.path.realpath(path))  # which fails where the current folder was removed
+        folder, name = os.path.split(os.path.realpath(path))  # fails if the current folder was removed
         found = os.stat(folder)
     except OSError:
         return None

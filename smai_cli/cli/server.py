@@ -1,4 +1,4 @@
-"""The options of a command -> the server it asks: an endpoint, or the mock for as long as it is needed."""
+"""Find the server for a command from its options: an endpoint, or the mock for as long as it is needed."""
 
 import contextlib
 import os
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from smai_cli.http.preconnect import Preconnect
 
 
-def chosen_endpoint(options: ServerOptions, deadline: Deadline) -> Endpoint | None:
-    """Return where to ask; None for the mock. Raises UsageError, or ClockError at the deadline."""
+def choose_endpoint(options: ServerOptions, deadline: Deadline) -> Endpoint | None:
+    """Return the endpoint; None for the mock. Raises UsageError, or ClockError at the deadline."""
     if not options.mock:
         headers = read_headers(options.headers, deadline)
         return find_endpoint(
@@ -32,19 +32,19 @@ def chosen_endpoint(options: ServerOptions, deadline: Deadline) -> Endpoint | No
 
 
 def read_headers(given: tuple[str, ...], deadline: Deadline) -> "tuple[Header, ...]":
-    """Return the headers of the options `-H`. Raises UsageError, or ClockError at the deadline."""
+    """Return the headers of the -H options. Raises UsageError, or ClockError at the deadline."""
     if not given:
         return ()
-    from smai_cli.config.headers import typed_headers  # for those who have some
+    from smai_cli.config.headers import typed_headers  # only if there are any
     from smai_cli.prompt.prompt import operand_text
 
     return typed_headers([text if text[:1] == "@" else operand_text(text, "-H/--header") for text in given], deadline)
 
 
-def previewed_endpoint(options: ServerOptions, deadline: Deadline) -> tuple[Endpoint, KeySource | None]:
-    """Return where a request would go, without the key, and where that would be taken from.
+def preview_endpoint(options: ServerOptions, deadline: Deadline) -> tuple[Endpoint, KeySource | None]:
+    """Return where a request would go, without the key, and the source of the key.
 
-    Raises UsageError, or ClockError for headers that are not there at the deadline.
+    Raises UsageError, or ClockError if the headers are not available at the deadline.
     """
     if options.mock:
         return Endpoint("http://127.0.0.1/v1"), None
@@ -56,10 +56,10 @@ def previewed_endpoint(options: ServerOptions, deadline: Deadline) -> tuple[Endp
 def approach(
     endpoint: Endpoint | None, connect_timeout_s: float, trace: Trace = silent, early: "Preconnect | None" = None
 ) -> "tuple[str | None, Preconnect | None]":
-    """Begin to connect where TLS is spoken; return the file of certificates to trust, and the connection to come.
+    """Begin to connect if the server uses TLS; return the file of trusted certificates, and the pending connection.
 
-    `early` was begun at a first glance at the command line: it is that connection if it is to the same server, and is
-    closed if not. `trace` hears of each step of it. Raises UsageError for a file that cannot be read.
+    `early` was begun before the command line was parsed. It is used if it goes to the same server, else closed. `trace`
+    gets each step. Raises UsageError if the file cannot be read.
     """
     is_tls = endpoint is not None and endpoint.is_tls
     ca_file = find_ca_file(os.environ) if is_tls else None
@@ -76,11 +76,11 @@ def approach(
 
 @contextlib.contextmanager
 def serving(endpoint: Endpoint | None) -> Iterator[Endpoint]:
-    """Provide the endpoint to ask; without one, the mock serves for as long as the context lasts."""
+    """Provide the endpoint to use; without one, run the mock for as long as the context lasts."""
     if endpoint is not None:
         yield endpoint
         return
-    from smai_cli.mock.server import Mock  # a rehearsal only
+    from smai_cli.mock.server import Mock  # only for --mock
 
     with Mock(keeps_received=False) as mock:
         yield Endpoint(mock.url)

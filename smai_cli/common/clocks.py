@@ -1,4 +1,4 @@
-"""The clocks of a run: how long to connect, how long to wait between two events, and how long in all."""
+"""The clocks of a run: the limits for connecting, for the time between two events, and for the whole run."""
 
 import math
 import threading
@@ -8,13 +8,13 @@ from typing import NamedTuple, TypeVar
 
 from smai_cli.errors import ClockError
 
-# How long an answer that is finished may keep the connection open before smai leaves, without `[DONE]`.
+# How long a finished answer without `[DONE]` may keep the connection open before smai closes it.
 FINISHED_GRACE_S = 5.0
-# How long --raw waits for bytes behind the end of an answer, such as the other half of its last line end.
+# How long --raw waits for bytes after the end of an answer, such as the second half of its last line end.
 HURRY_S = 0.25
-# A wait that ends this much late was not a wait: the process was stopped (Ctrl-Z), or the machine slept.
+# If a wait ends this late, the process was stopped (Ctrl-Z), or the machine slept.
 SUSPENDED_S = 1.0
-# A long wait is a row of short ones: only the one in which the process was stopped is late.
+# Long waits are split into slices: only the slice in which the process was stopped is late.
 SLICE_S = 1.0
 _FOREVER_S = 20 * 24 * 3600.0  # poll(2) takes no more than 24 days
 _SHORTEST_SLEEP_S = 0.02
@@ -24,8 +24,8 @@ _T = TypeVar("_T")
 class RunningClock:
     """The seconds of the monotonic clock, without those in which the process was stopped (Ctrl-Z, SIGSTOP).
 
-    No clock of the system leaves them out. So whoever has it calls `beat` at least once a second; a beat that comes
-    much later shows that the process was stopped. Before the first beat, and after `rest`, every second counts.
+    No system clock excludes them. So the owner calls `beat` at least once a second; a beat that comes much later shows
+    that the process was stopped. Before the first beat, and after `rest`, every second counts.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class RunningClock:
         self._stopped_s = 0.0
 
     def __call__(self) -> float:
-        """Return the seconds."""
+        """Return the current time in seconds."""
         with self._lock:
             now_s = time.monotonic()
             if self._beat_s is not None and now_s - self._beat_s > SLICE_S + SUSPENDED_S:
@@ -43,7 +43,7 @@ class RunningClock:
             return now_s - self._stopped_s
 
     def beat(self) -> None:
-        """Note that the process runs."""
+        """Record that the process is running."""
         with self._lock:
             self()
             self._beat_s = time.monotonic()
@@ -55,7 +55,7 @@ class RunningClock:
 
 
 class Deadline:
-    """The end of the whole run, `max_time_s` seconds from now on the clock `now`; 0: never."""
+    """The deadline of the whole run, `max_time_s` seconds from now on the clock `now`; 0: none."""
 
     def __init__(self, max_time_s: float = 0.0, now: Callable[[], float] = time.monotonic) -> None:
         self.now = now
@@ -63,19 +63,19 @@ class Deadline:
         self._at_s = now() + max_time_s if max_time_s else math.inf
 
     def left_s(self) -> float:
-        """Return the seconds that are left: infinite without a limit, negative when it has passed."""
+        """Return the seconds left: infinite without a limit, negative after the deadline."""
         return self._at_s - self.now()
 
     def error(self) -> ClockError:
-        """Return the failure that the end of the run is."""
+        """Return the failure for a deadline that has passed."""
         return ClockError(f"timed out: the run took {self._max_time_s:g} s in all", "raise --max-time, or try again")
 
 
 class Clocks(NamedTuple):
-    """The limits of one exchange; 0 seconds turn a clock off.
+    """The limits of one exchange, in seconds; 0 turns a clock off.
 
-    `connect_timeout_s` covers DNS, TCP, TLS and proxy together, `idle_timeout_s` the time between two events
-    that carry something, the first included, `deadline` the run.
+    `connect_timeout_s` covers DNS, TCP, TLS and proxy together; `idle_timeout_s` the time until the first event with
+    content, and between two such events; `deadline` the run.
     """
 
     connect_timeout_s: float = 10.0
@@ -84,14 +84,14 @@ class Clocks(NamedTuple):
 
 
 class IdleClock:
-    """Counts wall time since the server last said something, less the time that our own writes took.
+    """Counts the wall time since the server last sent an event, without the time of smai's own writes.
 
-    A reader of stdout who is slow, and a process that is stopped, are no silence of the server; a flood of comments is.
-    The socket's own timeout cannot tell them apart: every byte of a comment, a header or a chunk size would start it
-    anew. Whoever reads calls `start` and `check`, whoever understands what was read calls `wind` and `finish`, whoever
-    writes calls `hold` and `release`; `watch` is for a thread beside them, where a read cannot be given a timeout.
+    A slow reader of stdout or a stopped process does not count as silence of the server; a flood of comments does. The
+    timeout of the socket cannot distinguish them: every byte of a comment, a header or a chunk size restarts it. The
+    reader calls `start` and `check`, the parser `reset` and `finish`, the writer `hold` and `release`. `watch` runs in
+    a separate thread, for reads that cannot have a timeout.
 
-    `limit_s` 0 is no limit. `silent` says that not even a comment has come since the clock was wound.
+    `limit_s` 0 means no limit. `silent`: not even a comment has arrived since the last `reset`.
     """
 
     def __init__(self, limit_s: float = 0.0, deadline: Deadline | None = None) -> None:
@@ -99,50 +99,50 @@ class IdleClock:
         self._idle_s = limit_s or _FOREVER_S
         self._limit_s = self._idle_s
         self._deadline = deadline or Deadline()
-        self._begun_s: float | None = None  # on the monotonic clock, later by the time that was held
+        self._begun_s: float | None = None  # on the monotonic clock, plus the time on hold
         self._held_s: float | None = None
         self._fired: ClockError | None = None
         self._is_closed = False
         self._changed = threading.Event()
 
     def start(self) -> None:
-        """Begin to count, unless it counts already."""
+        """Begin to count, unless it is counting already."""
         if self._begun_s is None:
             self._begun_s = time.monotonic()
 
-    def wind(self) -> None:
-        """Hear that something came: count from nothing again, at the next start, up to the whole limit."""
+    def reset(self) -> None:
+        """Record an event: the next `start` counts from 0 again, up to the full limit."""
         self._begun_s = None
         self._limit_s = self._idle_s
         self.silent = True
 
     def finish(self, grace_s: float) -> None:
-        """Hear that the answer is over: from the next start on, at most `grace_s` for what may follow it."""
+        """Record the end of the answer: from the next `start` on, allow at most `grace_s` for what may follow."""
         self._begun_s = None
         self._limit_s = min(self._limit_s, grace_s)
         self._changed.set()
 
     def hold(self) -> None:
-        """Cease to count while something is written."""
+        """Pause the clock during a write."""
         self._held_s = time.monotonic()
 
     def release(self) -> None:
-        """Go on to count; the time since `hold` is none."""
+        """Continue after `hold`, without the time in between."""
         if self._held_s is not None and self._begun_s is not None:
             self._begun_s += time.monotonic() - self._held_s
         self._held_s = None
 
     def left_s(self) -> float:
-        """Return the seconds until the limit or the deadline, whichever comes first; the deadline may have passed."""
+        """Return the seconds until the limit or the deadline, whichever comes first; may be negative."""
         return min(self._idle_left_s(), self._deadline.left_s())
 
     def check(self) -> None:
-        """Raise the ClockError of the clock that has run out while it was watched, if one has."""
+        """Raise a ClockError if a clock ran out while it was watched."""
         if self._fired:
             raise self._fired
 
     def watch(self, interrupt: Callable[[], None]) -> None:
-        """Wait until a clock runs out, then call `interrupt`, which makes the blocked read return; or until `close`."""
+        """Wait until a clock runs out, then call `interrupt`, which ends the blocked read; `close` ends the wait."""
         while not self._is_closed:
             left_s = self.left_s()
             if left_s <= 0 and self._begun_s is not None and self._held_s is None:
@@ -154,7 +154,7 @@ class IdleClock:
                 self._begun_s += overslept_s
 
     def close(self) -> None:
-        """End the watch, whatever the clock says."""
+        """End the watch."""
         self._is_closed = True
         self._changed.set()
 
@@ -169,7 +169,7 @@ class IdleClock:
         return ClockError(f"timed out: {came} came for {self._limit_s:g} s", "raise --idle-timeout, or try again")
 
     def _sleep(self, duration_s: float) -> float:
-        """Sleep, less if the limit changes; return by how many seconds it became too long."""
+        """Sleep, or until the limit changes; return by how many seconds the sleep was too long."""
         begun_s = time.monotonic()
         if self._changed.wait(duration_s):
             self._changed.clear()
@@ -177,18 +177,18 @@ class IdleClock:
 
 
 def result_within(limit_s: float, work: Callable[[], _T]) -> _T:
-    """Return what `work` returns, or raise what it raises; TimeoutError, without an errno, after `limit_s`.
+    """Run `work` in a thread; return its result, or raise its exception. Raises TimeoutError after `limit_s`.
 
-    The thread is a daemon: nothing else ends the wait for a name server, or for the writer of a named pipe.
+    The thread is a daemon, because nothing can end the wait for a name server, or for the writer of a named pipe.
     """
-    import queue  # for few runs
+    import queue  # rarely used
 
     news: queue.SimpleQueue[tuple[list[_T], BaseException | None]] = queue.SimpleQueue()
 
     def run() -> None:
         try:
             news.put(([work()], None))
-        except BaseException as exc:  # noqa: BLE001  # it is raised again where the caller waits
+        except BaseException as exc:  # noqa: BLE001  # raised again in the caller
             news.put(([], exc))
 
     threading.Thread(target=run, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Files named on the command line -> their bytes or their text, whole or not at all."""
+"""Read the files that the command line names, and replace files atomically."""
 
 import codecs
 import contextlib
@@ -12,19 +12,19 @@ from typing import BinaryIO
 from smai_cli.errors import UsageError
 
 _PIECE_BYTES = 1024 * 1024
-# What a person may mean to send; a device that never ends is none of it.
+# The limit for a file to send; it stops an endless device.
 LIMIT_BYTES = 64 * 1024 * 1024
 _UTF16_BOMS = {codecs.BOM_UTF16_LE: "UTF-16-LE", codecs.BOM_UTF16_BE: "UTF-16-BE"}
-# The permissions of a file that is to get those of another one.
+# The permissions of a new file until it gets those of the old one.
 PRIVATE = 0o600
 _FOLDERS = ("", ".", "..")
 
 
-# The name of stdin where an option names a file that is read.
+# The name of stdin in options that read a file.
 STDIN_NAME = "-"
 
 
-# Returns the bytes of a file that an option names, or of stdin for `-`, up to a limit, or to the usual one for None.
+# Returns the bytes of a named file, or of stdin for `-`, up to a limit (None: the usual limit).
 # Raises UsageError.
 Read = Callable[[str, int | None], bytes]
 
@@ -35,14 +35,14 @@ def shown_name(path: str) -> str:
 
 
 def file_named_in(value: str) -> str | None:
-    """Return the file from which an option takes its value: what follows an `@`. None where the value is a text."""
+    """Return the file name after the `@` in the value of an option; None if the value is a text."""
     return value[1:] if value.startswith("@") and not value.startswith("@@") else None
 
 
 def text_of(value: str, read: Read, option: str) -> str:
-    """Return the text that a value is: that of the file behind an `@`, or itself; `@@` is the sign itself.
+    """Return the text of a value: the text of the file after an `@`, or the value itself; `@@` means a literal @.
 
-    `option` is what a message calls the option. Raises UsageError.
+    `option` is the name of the option in messages. Raises UsageError.
     """
     path = file_named_in(value)
     if path is None:
@@ -53,12 +53,12 @@ def text_of(value: str, read: Read, option: str) -> str:
 
 
 def read_named(path: str, limit_bytes: int | None = None) -> bytes:
-    """Return the bytes of a file that an option names, stdin left aside. Raises UsageError."""
+    """Return the bytes of a file that an option names (not stdin). Raises UsageError."""
     return read_file(path, path, limit_bytes or LIMIT_BYTES)
 
 
 def read_file(path: str, name: str, limit_bytes: int = LIMIT_BYTES) -> bytes:
-    """Return the bytes of a file or a pipe; `name` is what a message calls it.
+    """Return the bytes of a file or a pipe; `name` is its name in messages.
 
     Raises UsageError if it cannot be read, is a folder, or is larger than `limit_bytes`.
     """
@@ -72,7 +72,7 @@ def read_file(path: str, name: str, limit_bytes: int = LIMIT_BYTES) -> bytes:
 
 
 def read_open(file: io.FileIO, name: str, limit_bytes: int = LIMIT_BYTES) -> bytes:
-    """Return what is left in an open file. Raises UsageError if that is larger than `limit_bytes`, OSError."""
+    """Return the rest of an open file. Raises UsageError if it is larger than `limit_bytes`, and OSError."""
     data = bytearray()
     while piece := file.read(_PIECE_BYTES):
         data += piece
@@ -82,9 +82,10 @@ def read_open(file: io.FileIO, name: str, limit_bytes: int = LIMIT_BYTES) -> byt
 
 
 def text_in(data: bytes, name: str = "stdin") -> str:
-    """Return what stdin, or a file, held as text: UTF-8, its BOM dropped, or UTF-16 where a BOM says so.
+    """Decode the bytes of stdin or a file: UTF-8 without its BOM, or UTF-16 if there is a BOM for it.
 
-    `name` is what a message calls it. Raises UsageError with the offset of the first byte that cannot be decoded.
+    `name` is the name of the source in messages. Raises UsageError with the offset of the first byte that cannot be
+    decoded.
     """
     encoding = _UTF16_BOMS.get(data[:2])
     if encoding:
@@ -98,7 +99,7 @@ def text_in(data: bytes, name: str = "stdin") -> str:
 
 
 def utf8_in(data: bytes, name: str) -> str:
-    """Return bytes as text. Raises UsageError with the offset of the first byte that is not UTF-8."""
+    """Decode UTF-8. Raises UsageError with the offset of the first byte that is not valid."""
     try:
         return data.decode()
     except UnicodeDecodeError as exc:
@@ -109,19 +110,19 @@ def utf8_in(data: bytes, name: str) -> str:
 
 
 def too_large(name: str, limit_bytes: int) -> UsageError:
-    """Return the failure of an input that has more than `limit_bytes`."""
+    """Return the failure for an input of more than `limit_bytes`."""
     return UsageError(f"{name} is larger than {limit_bytes // 1024 // 1024} MiB", "send less")
 
 
 def real_place(path: str, hint: str) -> tuple[str, os.stat_result | None]:
-    """Return where a file that a new one is to replace really is, and what the system knows of it (None: not there).
+    """Return the real path of a file to be replaced, and its stat result (None: it does not exist).
 
-    A symbolic link stays one: what it points to is replaced. Nothing is touched. Raises UsageError, with `hint`, for
-    what cannot be replaced.
+    A symbolic link is kept: its target is replaced. Changes nothing. Raises UsageError, with `hint`, if the file cannot
+    be replaced.
     """
     try:
         real = os.path.realpath(path)
-    except OSError as exc:  # where the current folder was removed, a relative name has no place
+    except OSError as exc:  # the current folder was removed, and the name is relative
         raise UsageError(f"{path}: there is no current folder: {exc.strerror}", "go to another one") from exc
     try:
         old = os.stat(path)
@@ -131,7 +132,7 @@ def real_place(path: str, hint: str) -> tuple[str, os.stat_result | None]:
         return real, None
     except (OSError, ValueError) as exc:
         raise UsageError(f"{path}: {getattr(exc, 'strerror', None) or exc}", hint) from exc
-    # A name below /dev/fd may be that of a pipe, or of a file that has been removed: there is no place for another.
+    # A name under /dev/fd may be a pipe, or a removed file: neither can be replaced.
     if not stat.S_ISREG(old.st_mode) or not os.path.exists(real):
         raise UsageError(f"{path} is not a regular file", hint)
     if not os.access(real, os.W_OK):
@@ -140,11 +141,11 @@ def real_place(path: str, hint: str) -> tuple[str, os.stat_result | None]:
 
 
 def open_regular(path: str) -> BinaryIO:
-    """Open a regular file, or the null device, to read bytes; anything else could be waited for without an end.
+    """Open a regular file, or the null device, for reading; anything else might block forever.
 
     Raises OSError.
     """
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115  # it is returned
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115  # returned
     opened = os.fstat(file.fileno())
     if not stat.S_ISREG(opened.st_mode) and not _is_null_device(opened):
         file.close()
@@ -160,10 +161,10 @@ def _is_null_device(opened: os.stat_result) -> bool:
 
 
 def replace_file(path: str, new: str, data: bytes, mode: int = 0o666) -> None:
-    """Make `data` the content of `path` in one step that a crash cannot halve, by way of a file `new` beside it.
+    """Replace the content of `path` with `data` atomically, by way of a file `new` in the same folder.
 
-    A file that is there keeps its permissions; one that is made has `mode`, less the umask. Raises OSError, and
-    `path` is as it was.
+    An existing file keeps its permissions; a new one gets `mode`, less the umask. Raises OSError and leaves `path`
+    unchanged.
     """
     write_beside(path, new, data, mode)
     try:
@@ -175,13 +176,13 @@ def replace_file(path: str, new: str, data: bytes, mode: int = 0o666) -> None:
 
 
 def write_beside(path: str, new: str, data: bytes, mode: int = 0o666) -> None:
-    """Write `data` to the disk as the file `new`, which is to replace `path`. Raises OSError, without one."""
-    with contextlib.suppress(FileNotFoundError):  # of a run that was killed
+    """Write `data` to the file `new`, which will replace `path`, and sync it. Raises OSError and removes `new`."""
+    with contextlib.suppress(FileNotFoundError):  # left by a killed run
         os.unlink(new)
     old = None
     with contextlib.suppress(FileNotFoundError):
         old = os.stat(path)
-    # Nobody else may open it before it has the permissions of the old one: whoever has it open could read on.
+    # Private until it has the permissions of the old file: a process that opens it earlier could keep reading.
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE if old else mode)
     try:
         if old:
@@ -196,7 +197,7 @@ def write_beside(path: str, new: str, data: bytes, mode: int = 0o666) -> None:
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Have all of `data` on the disk behind what the file `fd` has. Raises OSError."""
+    """Append all of `data` to the file `fd`, and sync it. Raises OSError."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
@@ -204,9 +205,9 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def move_into_place(new: str, path: str) -> None:
-    """Rename `new`, which is on the disk, to `path`, so that the name outlives a crash too. Raises OSError."""
+    """Rename `new`, which is synced, to `path`, and sync the folder. Raises OSError."""
     os.replace(new, path)
-    with contextlib.suppress(OSError):  # not every file system can
+    with contextlib.suppress(OSError):  # not supported by every file system
         folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(folder)
@@ -215,7 +216,7 @@ def move_into_place(new: str, path: str) -> None:
 
 
 def keep_owner_and_mode(fd: int, old: os.stat_result) -> None:
-    """Give the file `fd` the permissions of the one that it replaces, and its owner where that is allowed."""
+    """Give the file `fd` the permissions of the file that it replaces, and its owner if allowed."""
     with contextlib.suppress(OSError):
         os.fchown(fd, old.st_uid, old.st_gid)
     os.fchmod(fd, stat.S_IMODE(old.st_mode))

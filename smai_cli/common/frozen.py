@@ -1,10 +1,10 @@
-"""Values with named fields, checked by the type checker like dataclasses, and made without generated code.
+"""Immutable values with named fields, type-checked like dataclasses, but without generated code.
 
-A NamedTuple or a dataclass compiles its methods when its class is made: a quarter of a millisecond each, before
-anything is asked.
+A NamedTuple or a dataclass compiles its methods when its class is made, which delays the start by a quarter of a
+millisecond each.
 """
 
-TYPE_CHECKING = False  # what typing.TYPE_CHECKING is: the way to the first connection has no time to import typing
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, but importing typing would delay the first connection
 if TYPE_CHECKING:
     from typing import Any, Self, dataclass_transform
 else:
@@ -16,7 +16,7 @@ else:
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 class Frozen:
-    """A value whose fields are the annotations of its class, given by name, and never change."""
+    """A value whose fields are the annotations of its class. They are set by name and never change."""
 
     _names: "frozenset[str]" = frozenset()
     _required: "frozenset[str]" = frozenset()
@@ -33,11 +33,11 @@ class Frozen:
         vars(self).update(fields)
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Refuse: make another one with `replaced`."""
+        """Raise AttributeError; use `replaced` to make a changed copy."""
         raise AttributeError(f"{type(self).__name__}.{name} does not change")
 
     def __eq__(self, other: object) -> bool:
-        """Return whether both are of one class, with equal fields."""
+        """Return whether both have the same class and equal fields."""
         return type(self) is type(other) and self._fields() == other._fields()
 
     def __hash__(self) -> int:
@@ -52,5 +52,5 @@ class Frozen:
         return {name: getattr(self, name) for name in sorted(self._names)}
 
     def replaced(self, **fields: "Any") -> "Self":
-        """Return a copy in which these fields are others."""
+        """Return a copy with these fields changed."""
         return type(self)(**(vars(self) | fields))

@@ -1,6 +1,6 @@
-"""Files in JSON Lines that many processes append to: whole lines only, whatever became of those who wrote before.
+"""JSON Lines files that many processes append to: only complete lines, even after a writer was killed.
 
-The lock of a file is flock(2) on the file itself: nothing lies beside it, and it goes with the process that had it.
+The lock is flock(2) on the file itself: it needs no lock file, and ends with the process that holds it.
 """
 
 import contextlib
@@ -18,11 +18,10 @@ _FOLDER_MODE = 0o700  # as the XDG base directory specification has it for what 
 
 
 def append_line(path: str, line: bytes, wait_s: float) -> None:
-    """Append `line`, which ends in a newline, in one write, after mending what a process before left of its own.
+    """Append `line`, which ends in a newline, in one write, after repairing an incomplete last line.
 
-    A file that is made is private, and so are the folders above it that are made. Where another process has the file
-    locked, it is waited for `wait_s` at most. A device is written to as it is. Raises OSError, and the file has
-    nothing of the line.
+    A new file is private, and so are the folders that are created for it. Waits at most `wait_s` seconds for the lock
+    of another process. A device is written to directly. Raises OSError and writes nothing of the line.
     """
     until_s = time.monotonic() + wait_s
     fd = open_locked(path, lambda: _open_or_make(path), lambda fd: wait_for_lock(fd, until_s))
@@ -35,9 +34,9 @@ def append_line(path: str, line: bytes, wait_s: float) -> None:
 
 
 def check_appendable(path: str) -> bool:
-    """Return whether a file that append_line could take is there; False where it could make one. Nothing is touched.
+    """Return whether the file exists and append_line can use it; False if it can be created. Changes nothing.
 
-    Raises OSError where it could not.
+    Raises OSError if append_line would fail.
     """
     try:
         fd = _open(path, 0)
@@ -55,10 +54,10 @@ def check_appendable(path: str) -> bool:
 
 
 def mend_tail(fd: int) -> None:
-    """Make the file `fd`, open for reading and writing, end with a whole line; stand at its end.
+    """Make the file `fd`, open for reading and writing, end with a complete line, and seek to its end.
 
-    A process that was killed, or a full disk, may have left a line without its newline. One that is a whole JSON
-    object gets it, anything else is cut off. To be called by whoever has the file for itself. Raises OSError.
+    A killed process or a full disk may have left a line without its newline. A complete JSON object gets its newline,
+    anything else is cut off. The caller must hold the lock. Raises OSError.
     """
     end = start = os.lseek(fd, 0, os.SEEK_END)
     pieces: list[bytes] = []
@@ -79,7 +78,7 @@ def mend_tail(fd: int) -> None:
 def _is_object(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line.decode("utf-8-sig")), dict)  # some editors put a BOM before the first line
-    except (ValueError, RecursionError):  # no JSON, or no UTF-8
+    except (ValueError, RecursionError):  # not JSON, or not UTF-8
         return False
 
 
@@ -92,8 +91,8 @@ def _open_or_make(path: str) -> int:
 
 
 def _open(path: str, flags: int) -> int:
-    """Open a file to append to. Raises OSError, also for what could keep a writer waiting, and for another's file."""
-    # Not to wait: a named pipe would, for a reader.
+    """Open a file to append to. Raises OSError, also for a file that could block a writer, or of another owner."""
+    # O_NONBLOCK: opening a named pipe would wait for a reader.
     flags |= os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
     try:
         fd = os.open(path, flags, PRIVATE)
@@ -116,14 +115,14 @@ def _check_kind(fd: int) -> None:
 
 
 def _is_ours(fd: int) -> bool:
-    """Return whether a file can be JSON Lines: in any other one, a last line without its newline is nothing torn."""
+    """Return whether a file can be JSON Lines; in any other file, a missing last newline is not damage."""
     head = os.pread(fd, _PIECE_BYTES, 0)
     line, newline, _ = head.partition(b"\n")
     return not head or (_is_object(line) if newline else head.startswith(b"{"))
 
 
 def _make_folder(path: str) -> None:
-    """Make a folder and those above it, private all. Raises OSError."""
+    """Create a folder and its parents, all private. Raises OSError."""
     if not path:
         return
     try:
@@ -137,7 +136,7 @@ def _make_folder(path: str) -> None:
 
 
 def _write_whole(fd: int, data: bytes) -> None:
-    """Append `data` in one write, or nothing of it. Raises OSError."""
+    """Append `data` in one write, completely or not at all. Raises OSError."""
     size = os.fstat(fd).st_size
     count = os.write(fd, data)
     if count < len(data):

@@ -1,17 +1,17 @@
-"""Signals: which ones end a process, what smai does when one comes, and how it dies by one.
+"""Signals: which ones end a process, how smai handles them, and how it dies by one.
 
-Nothing is imported at the top that the interpreter has not loaded already, so that Ctrl-C during the imports is quiet.
+The top level imports only modules that the interpreter has already loaded, so that Ctrl-C during imports is quiet.
 """
 
 import os
 import signal
 
-TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without the time to import typing
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without the time to import typing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import NoReturn
 
-# The signals that end a process unless it handles them, and that a person, a terminal or an orchestrator may send.
+# Signals from a person, a terminal or an orchestrator that end a process by default.
 ENDING = (
     signal.SIGHUP,
     signal.SIGINT,
@@ -28,9 +28,9 @@ _has_thread = False
 
 
 def on_signal(numbers: "Iterable[int]", call: "Callable[[int], object]") -> None:
-    """Let `call(number)` run when one of these signals comes; it replaces an earlier call.
+    """Run `call(number)` when one of these signals arrives; replaces an earlier call.
 
-    It runs in the main thread, or after `call_from_thread` in a thread of its own. A signal that the parent process
+    It runs in the main thread, or after `call_from_thread` in a separate thread. A signal that the parent process
     ignores (nohup, `trap '' INT`) stays ignored.
     """
     for number in numbers:
@@ -40,29 +40,29 @@ def on_signal(numbers: "Iterable[int]", call: "Callable[[int], object]") -> None
 
 
 def on_signal_in_main_thread(numbers: "Iterable[int]", call: "Callable[[int], object]") -> None:
-    """Let `call(number)` run in the main thread, always: it may raise an exception there."""
+    """Run `call(number)` always in the main thread, where it may raise an exception."""
     for number in numbers:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda number, _: call(number))
 
 
 def call_from_thread() -> bool:
-    """Let the calls of `on_signal` run at once, in a thread of their own; return whether there is a thread.
+    """Run the calls of `on_signal` at once in a separate thread; return whether it could be started.
 
-    Python runs its handlers between two steps of the main thread, which may wait for a name server, a lock or a pipe.
-    But when the signal comes it writes the number to a descriptor, and the thread reads that. Without a thread the
-    main thread makes the calls, as before.
+    Python runs its handlers between two steps of the main thread, which may be blocked by a name server, a lock or a
+    pipe. But when the signal arrives, Python writes its number to a descriptor, and the thread reads that. Without the
+    thread, the main thread still makes the calls.
     """
     global _has_thread  # noqa: PLW0603  # signals belong to the process, and so does this thread
     if _has_thread:
         return True
-    import threading  # not for every run
+    import threading  # rarely used
 
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     try:
         threading.Thread(target=_call_for_each, args=(reader,), daemon=True).start()
-    except (RuntimeError, MemoryError):  # the system gives smai no more threads
+    except (RuntimeError, MemoryError):  # no more threads available
         os.close(reader)
         os.close(writer)
         return False
@@ -74,32 +74,32 @@ def call_from_thread() -> bool:
 def leave(status: int) -> "NoReturn":
     """End this process with `status`, from any thread.
 
-    Every byte is delivered and nothing is buffered: the teardown of the interpreter would be lost time.
+    Every byte is delivered and nothing is buffered, so the teardown of the interpreter would only waste time.
     """
     os._exit(status)
 
 
 def die_by(signum: int) -> "NoReturn":
-    """End this process by the real signal `signum`, from any thread; never returns.
+    """End this process with the real signal `signum`, from any thread; never returns.
 
-    The first process of a container cannot die so: the kernel drops the signal, and it exits with 128 + `signum`.
+    The first process of a container cannot die this way: the kernel drops the signal, so it exits with 128 + `signum`.
     """
     try:
         signal.signal(signum, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signum])
-    except ValueError:  # only the main thread may ask Python, but any may ask libc
+    except ValueError:  # Python allows this only in the main thread, libc in any
         try:
             import ctypes
 
             ctypes.CDLL(None).signal(signum, 0)
         except (ImportError, OSError, AttributeError):
             leave(128 + signum)
-    # To this thread: another one could take a signal that dumps core (SIGQUIT) later than this one leaves.
+    # To this thread: another thread could handle a core-dumping signal (SIGQUIT) only after this one exits.
     signal.raise_signal(signum)
     leave(128 + signum)
 
 
-def _call_without_thread(number: int, frame: object) -> None:  # noqa: ARG001  # Python calls a handler like this
+def _call_without_thread(number: int, frame: object) -> None:  # noqa: ARG001  # the signature of a handler
     if not _has_thread:
         _calls[number](number)
 

@@ -1,10 +1,10 @@
-"""Text that comes in and goes out: surrogate halves are joined, control characters are escaped."""
+"""Clean text: join surrogate halves, and escape control characters."""
 
 import re
 
-# What a terminal obeys instead of showing it: C0, DEL and C1 (ECMA-48), and the bidirectional controls of Unicode
-# (UAX #9, table 4), which change the order in which a line is shown. A byte that is not UTF-8 could be a C1 control as
-# well: Python has it as a surrogate (PEP 383).
+# Characters that control a terminal: C0, DEL and C1 (ECMA-48), and the bidirectional controls of Unicode (UAX #9, table
+# 4), which change the order of a displayed line. A byte that is not UTF-8 could be a C1 control too; Python represents
+# it as a surrogate (PEP 383).
 _OBEYED = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\udc80-\udcff"
 _IN_TEXT = re.compile(f"(?![\n\t])[{_OBEYED}]")
 _IN_A_LINE = re.compile(f"[{_OBEYED}\u2028\u2029]")
@@ -15,23 +15,23 @@ _LINE_LIMIT = 500
 
 
 def is_high_half(character: str) -> bool:
-    """Return whether it is the first half of a surrogate pair."""
+    """Return whether a character is the first half of a surrogate pair."""
     return _HIGH_SURROGATES[0] <= character <= _HIGH_SURROGATES[1]
 
 
 class Joiner:
     """Joins surrogate halves that a server split over two deltas.
 
-    JSON may escape one character as two halves (RFC 8259, section 7), and servers that cut text by UTF-16
-    units put them into different deltas. `whole` returns text that can be encoded: a high half at its end
-    is `held` back for the next call, a half without its other half becomes U+FFFD.
+    JSON may escape one character as two halves (RFC 8259, section 7), and servers that split text by UTF-16 units put
+    them into different deltas. `whole` returns text that can be encoded: a high half at its end is `held` until the
+    next call, and a half without its counterpart becomes U+FFFD.
     """
 
     def __init__(self) -> None:
         self.held = ""
 
     def whole(self, text: str) -> str:
-        """Return `text`, with the held half before it, as code points only."""
+        """Return the held half plus `text`, as complete code points."""
         if not self.held and (text.isascii() or _is_whole(text)):
             return text
         text = self.held + text
@@ -40,7 +40,7 @@ class Joiner:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
     def rest(self) -> str:
-        """Return what is still held when no more text comes: U+FFFD, or nothing."""
+        """Return what is held at the end of the text: U+FFFD or ""."""
         rest, self.held = "\ufffd" if self.held else "", ""
         return rest
 
@@ -54,43 +54,43 @@ def _is_whole(text: str) -> bool:
 
 
 def ascii_in(text: str) -> int:
-    """Return how many characters of `text` are ASCII."""
+    """Return the number of ASCII characters in `text`."""
     return len(text) if text.isascii() else sum(map(str.isascii, text))
 
 
 def visible(text: str) -> str:
     r"""Return `text` with every control character but newline and tab escaped: ESC as `^[`, U+009B as `\x9b`.
 
-    A terminal obeys control characters, and must not obey the answer of a model. Each character is replaced alone, so
-    a sequence that is split over two deltas is caught as well.
+    The answer of a model must not control the terminal. Each character is replaced separately, so a sequence that is
+    split over two deltas is escaped too.
     """
     return _IN_TEXT.sub(lambda match: _caret(match[0]), text)
 
 
 def on_a_line(text: str) -> str:
-    """Return `text` on one line: the same characters are escaped, and everything that separates lines."""
+    """Return `text` on one line: the same characters are escaped, and all line separators."""
     return _IN_A_LINE.sub(lambda match: _caret(match[0]), text)
 
 
 def escaped(text: str) -> str:
-    """Return a JSON text with the same characters escaped as JSON does it (RFC 8259, section 7), so it means the same.
+    """Return a JSON text with the same characters as JSON escapes (RFC 8259, section 7). The value stays the same.
 
-    Newlines between the members stay.
+    Newlines between members are kept.
     """
     return _IN_A_LINE.sub(lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text)
 
 
 def escaped_in_shell(command: str) -> str:
-    r"""Return a shell command that means the same, with the same characters written as `$'\302\233'`.
+    r"""Return an equivalent shell command with the same characters written as `$'\302\233'`.
 
-    They must be inside single quotes, where shlex.quote puts them. `$'...'` is POSIX since 2024, and bash, zsh and ksh
-    have had it for long; octal bytes mean the same in every locale. Newlines stay.
+    They must be inside single quotes, as shlex.quote makes them. `$'...'` is POSIX since 2024, and bash, zsh and ksh
+    have long supported it; octal bytes are independent of the locale. Newlines are kept.
     """
     return _IN_A_COMMAND.sub(lambda match: f"'$'{_octal(match[0])}''", command)
 
 
 def one_line(text: str, limit: int = _LINE_LIMIT) -> str:
-    """Return somebody else's words fit for one line of a message: at most `limit` characters, then `...`."""
+    """Return foreign text as one line for a message, cut after `limit` characters with `...`."""
     text = on_a_line(" ".join(text.split()))
     return text if len(text) <= limit else text[:limit] + "..."
 

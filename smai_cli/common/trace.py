@@ -1,21 +1,21 @@
-"""The lines of -v: what a run does, as it does it, each with the time."""
+"""The lines of -v: each step of a run as it happens, with its time."""
 
 import threading
 import time
 from collections.abc import Callable
 
-TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without the time to import typing
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without the time to import typing
 if TYPE_CHECKING:
     from typing import Protocol
 
     class Secrets(Protocol):
-        """What must not be printed: keys and header values."""
+        """Keys and header values that must not be printed."""
 
         def hidden_in(self, text: str) -> str:
-            """Return the text with each secret replaced."""
+            """Return the text with each secret hidden."""
 
 
-# Takes what has just happened, in a few words. It is called from several threads.
+# Takes a short description of what has just happened. Called from several threads.
 Trace = Callable[[str], None]
 
 
@@ -24,16 +24,16 @@ def silent(what: str) -> None:
 
 
 class Tracer:
-    """Passes each step to `say`, after the seconds since `begun_s`, when the tracer was made.
+    """Prints each step with `say`, after the seconds since `begun_s`, when the tracer was made.
 
-    `key` holds what must not be printed: it is replaced in every line.
+    `key` holds the secrets to hide in every line.
     """
 
     def __init__(self, say: Callable[[str], None], key: "Secrets | None" = None) -> None:
         self.key = key
         self._say = say
         self.begun_s = time.monotonic()
-        self._lock = threading.Lock()  # the lines come in the order of their times
+        self._lock = threading.Lock()  # keeps the lines in the order of their times
 
     def __call__(self, what: str) -> None:
         """Print what has just happened."""

@@ -202,7 +202,7 @@ class Exchange:
             while (report := self._next_report(limit_s)) is None:  # a step was sent, or the exchange was closed
                 self.check()
                 limit_s = self._clocks.idle_timeout_s
-                self.clock.wind()
+                self.clock.reset()
                 self.clock.start()
         except queue.Empty:
             is_at_proxy = self._sending.is_at_proxy  # before `cancel`, which makes the thread change it

@@ -1,1 +1,1 @@
-"""The rehearsal server: `script` is what it says, `faults` what goes wrong, `handler` how a connection is served."""
+"""The mock server: `script` makes its answers, `faults` its failures, and `handler` serves a connection."""

@@ -1,4 +1,4 @@
-"""Writes the body of an answer to a connection: in chunks where the client knows them, in pieces where one is asked."""
+"""Write the body of an answer: in chunks if the client supports them, in pieces of a fixed size if required."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 class Body:
     """The body of one answer. `write` sends bytes at once, each call by itself, and raises OSError.
 
-    `split_bytes` cuts the body into pieces of that size, wherever they begin and end; each is a write, and a chunk, of
-    its own. `pause` is called before each of them but the first.
+    `split_bytes` cuts the body into pieces of that size; each is a separate write, and a separate chunk. `pause` is
+    called before each piece but the first.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class Body:
         self._begun = False
 
     def send(self, data: bytes) -> None:
-        """Send `data`; with pieces, what fills one, and keep the rest for the next."""
+        """Send `data`; with `split_bytes`, only full pieces, and keep the rest."""
         if self._split_bytes is None:
             self._send_piece(data)
             return
@@ -36,14 +36,14 @@ class Body:
             self._send_piece(piece)
 
     def end(self) -> None:
-        """Send what is left, and the end of the body."""
+        """Send the rest, and the end of the body."""
         if self._waiting:
             self._send_piece(bytes(self._waiting))
         if self._chunked:
             self._write(b"0\r\n\r\n")
 
     def cut(self, data: bytes) -> None:
-        """Send half of `data`, inside a chunk that never ends: nothing of it can be taken for an ending."""
+        """Send half of `data` in a chunk that never ends, so that it cannot look complete."""
         half = data[: len(data) // 2]
         missing = max(1, len(data) - len(half))
         if self._split_bytes is not None:

@@ -1,4 +1,4 @@
-"""What befalls a request by chance or by its rate: a script and the number of the request -> a fault, or none."""
+"""The faults of requests, by chance or because of their rate."""
 
 import random
 import threading
@@ -9,24 +9,24 @@ from typing import NamedTuple
 
 from smai_cli.mock.script import Script
 
-# What can befall an answer that began; any other kind is an HTTP status.
+# Faults in an answer that has begun; any other kind is an HTTP status.
 IN_ANSWER = ("cut", "stall", "error")
-# The kinds that share what is given without one.
+# The kinds that share a rate that names no kind.
 MIXTURE = ("429", "503", "cut")
 
 
 class Fault(NamedTuple):
-    """A failure of one request: `kind` is an HTTP status, or one of IN_ANSWER, after the share `place` of an answer."""
+    """A failure of one request: `kind` is an HTTP status, or one of IN_ANSWER after the share `place` of the answer."""
 
     kind: str
     place: float
 
 
 def fault_of(script: Script, number: int) -> Fault | None:
-    """Return what befalls the request `number`; the same each time, whatever other requests there are."""
+    """Return the fault of request `number`, if any; it depends only on the seed and the number."""
     if not script.flaky:
         return None
-    # A string is hashed by SHA-512, so that neighbours have nothing in common.
+    # random.Random hashes a string with SHA-512, so neighbouring numbers are unrelated.
     chance = random.Random(f"{script.seed} {number}")  # noqa: S311  # a rehearsal
     kinds, shares = zip(*script.flaky, strict=True)
     (kind,) = chance.choices([*kinds, None], [*shares, max(0.0, 1 - sum(shares))])
@@ -34,7 +34,7 @@ def fault_of(script: Script, number: int) -> Fault | None:
 
 
 def within(script: Script, fault: Fault, places: int) -> Script:
-    """Return `script` with a fault of IN_ANSWER in one of the `places` between the pieces of its answer."""
+    """Return `script` with a fault of IN_ANSWER at one of the `places` between the pieces of its answer."""
     after = int(fault.place * places)
     if fault.kind == "cut":
         return replace(script, cut_after=after)
@@ -44,7 +44,7 @@ def within(script: Script, fault: Fault, places: int) -> Script:
 
 
 class RateLimit:
-    """At most `per_s` requests a second: a bucket with the requests of one second, at least one, full at first."""
+    """Limits requests to `per_s` a second, with a token bucket for one second (at least one request), full at first."""
 
     def __init__(self, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.per_s = per_s
@@ -55,7 +55,7 @@ class RateLimit:
         self._lock = threading.Lock()
 
     def wait_s(self) -> float:
-        """Take a request out of the bucket and return 0; from an empty one the seconds until there is one again."""
+        """Take a request from the bucket and return 0; if it is empty, return the seconds until the next one."""
         with self._lock:
             now = self._clock()
             self._left = min(self._most, self._left + (now - self._filled_at) * self.per_s)

@@ -1,4 +1,4 @@
-"""A connection to the mock: each request on it is checked, meets its fault, and is answered."""
+"""A connection to the mock: each request is checked, gets its fault, and is answered."""
 
 import functools
 import json
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from smai_cli.mock import script as answers
 from smai_cli.mock.body import Body
 from smai_cli.mock.faults import IN_ANSWER, Fault, fault_of, within
-from smai_cli.mock.received import PATHS, Dialect, Received, Refusal, usable_request
+from smai_cli.mock.received import PATHS, Dialect, ReceivedRequest, Refusal, usable_request
 from smai_cli.mock.request_fit import fit_script
 from smai_cli.mock.script import Script
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 _REQUEST_LIMIT = 64 * 1024 * 1024
 _OK, _BUSY = 200, 429
-# How often a stalled answer looks whether its client is still there.
+# How often a stalled answer checks whether its client is still connected.
 _LOOK_S = 0.25
-# What a page may read and send beside what it always may (fetch.spec.whatwg.org).
+# Headers that a page may read and send in addition to the safelisted ones (fetch.spec.whatwg.org).
 _READABLE = "Retry-After, retry-after-ms, x-request-id"
 _SENDABLE = "authorization, content-type"
 _MODELS_PATH = "/v1/models"
@@ -36,7 +36,7 @@ class _OverError(Exception):
 
 
 class MockState(Protocol):
-    """What all connections share: the script, the limit, the log, the counts and the end of the server."""
+    """The state that all connections share: the script, the limit, the log, the counts and the end of the server."""
 
     script: Script
     limit: "RateLimit | None"
@@ -44,23 +44,23 @@ class MockState(Protocol):
     over: threading.Event
 
     def count_connection(self) -> int:
-        """Return which connection a new one is, from 1."""
+        """Count a new connection; return its number, from 1."""
 
-    def note(self, received: Received, /) -> int:
-        """Take note of a request; return which one it is, from 1."""
+    def note(self, received: ReceivedRequest, /) -> int:
+        """Record a request; return its number, from 1."""
 
-    def check(self, received: Received, /) -> None:
-        """Raise Refusal for a request that is not to be answered."""
+    def check(self, received: ReceivedRequest, /) -> None:
+        """Raise Refusal for a request that must not be answered."""
 
     def count_answer(self) -> None:
-        """Count an answer that was given."""
+        """Count an answer that was sent."""
 
 
 class Handler(BaseHTTPRequestHandler):
     """A connection of a client, for as long as the client keeps it."""
 
     protocol_version = "HTTP/1.1"
-    # A person's rehearsal sees deltas when they are sent, so small writes do not wait for each other.
+    # Deltas must arrive when they are sent, so small writes do not wait for each other.
     disable_nagle_algorithm = True
 
     def __init__(self, state: MockState, *connection: Any) -> None:
@@ -78,11 +78,11 @@ class Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def do_GET(self) -> None:
-        """Answer with the models."""
+        """Answer with the list of models."""
         self._answer()
 
     def do_OPTIONS(self) -> None:
-        """Tell a browser that a page of an allowed origin may ask; refuse, as any unknown method, all else."""
+        """Allow the requests of pages of an allowed origin (CORS); refuse anything else like an unknown method."""
         if not self._origin_allowed or self.path not in (*PATHS, _MODELS_PATH):
             self.send_error(501, f"Unsupported method ({self.command!r})")
             return
@@ -92,10 +92,10 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class names it so
-        """Log nothing: stdout carries the URL, stderr failures."""
+        """Log nothing: stdout is for the URL, stderr for failures."""
 
     def end_headers(self) -> None:
-        """End the head; with --allow-origin every head says which pages may read what follows."""
+        """End the head; with --allow-origin, every head says which pages may read the answer."""
         if self._state.script.allow_origins:
             self.send_header("Vary", "Origin")
             if self._origin_allowed:
@@ -105,11 +105,11 @@ class Handler(BaseHTTPRequestHandler):
 
     @property
     def _origin_allowed(self) -> bool:
-        # A request that cannot be read has no headers.
+        # A request that cannot be parsed has no headers.
         return hasattr(self, "headers") and self.headers.get("Origin") in self._state.script.allow_origins
 
     def _answer(self) -> None:
-        received = self._received()
+        received = self._read_request()
         number = self._state.note(received)
         self._begin_entry(number)
         counts = True
@@ -129,15 +129,15 @@ class Handler(BaseHTTPRequestHandler):
             if counts:
                 self._state.count_answer()
 
-    def _received(self) -> Received:
+    def _read_request(self) -> ReceivedRequest:
         length = self.headers.get("Content-Length") or "0"
         body = self.rfile.read(min(int(length), _REQUEST_LIMIT)) if length.isdecimal() else b""
         if len(body) != int(length if length.isdecimal() else -1) or "Transfer-Encoding" in self.headers:
-            # What is left of it is no further request.
+            # The rest of the body must not be read as another request.
             self.close_connection = True
-        return Received(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body)
+        return ReceivedRequest(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body)
 
-    def _check(self, received: Received, number: int) -> None:
+    def _check(self, received: ReceivedRequest, number: int) -> None:
         script = self._state.script
         if script.require_key is not None and received.headers.get("authorization") != f"Bearer {script.require_key}":
             raise Refusal(401)
@@ -146,15 +146,15 @@ class Handler(BaseHTTPRequestHandler):
         if self._state.limit and (wait_s := self._state.limit.wait_s()):
             wait_ms = math.ceil(wait_s * 1000)
             body = answers.limit_object(self._state.limit.per_s, wait_ms)
-            # Both, as OpenAI sends them: the older one knows whole seconds only (RFC 9110, section 10.2.3).
+            # Both, as OpenAI sends them: Retry-After has only whole seconds (RFC 9110, section 10.2.3).
             raise Refusal(_BUSY, body, {"Retry-After": str(math.ceil(wait_s)), "retry-after-ms": str(wait_ms)})
         if script.status is not None and (script.fail_first is None or number <= script.fail_first):
             raise Refusal(script.status)
         if self.command == "POST":
             self._state.check(received)
 
-    def _serve(self, received: Received, fault: Fault | None) -> bool:
-        """Answer a request that passed, or as far as `fault` lets it; return whether that is an answer."""
+    def _serve(self, received: ReceivedRequest, fault: Fault | None) -> bool:
+        """Answer a request, or as much as `fault` allows; return whether it counts as an answer."""
         if fault and fault.kind not in IN_ANSWER:
             status = int(fault.kind)
             raise Refusal(status, headers={"Retry-After": "1"} if status == _BUSY else {})
@@ -236,7 +236,7 @@ class Handler(BaseHTTPRequestHandler):
         return True
 
     def _break_off(self, kind: str, last: Callable[[], None] = lambda: None) -> bool:
-        """End an answer with the `last` bytes of it, and the connection at once, or, with "stall", when it is over."""
+        """Send the `last` bytes and end the connection: at once, or with "stall" when the client or the server ends."""
         self._log(kind)
         last()
         self.close_connection = True
@@ -258,7 +258,7 @@ class Handler(BaseHTTPRequestHandler):
 
     @property
     def _knows_chunks(self) -> bool:
-        """Whether the client knows chunks; for HTTP/1.0 the end of the connection is the end of the answer."""
+        """Whether the client supports chunks; for HTTP/1.0, the end of the connection is the end of the answer."""
         return self.request_version != "HTTP/1.0"
 
     def _begin_entry(self, number: int) -> None:
@@ -276,7 +276,7 @@ class Handler(BaseHTTPRequestHandler):
         }
 
     def _log(self, outcome: str) -> None:
-        """Log how the request ended, unless that is logged: before its last bytes, so that who has them finds it."""
+        """Log how the request ended, once, before its last bytes: a client that has them finds the entry."""
         if self._entry is not None and self._state.log:
             self._state.log.write({**self._entry, "outcome": outcome})
             self._entry = None

@@ -1,4 +1,4 @@
-"""What a client asked: a request, the API it is for by its path, and whether it can be answered."""
+"""A request that the mock received, the API of its path, and whether it can be answered."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -11,8 +11,8 @@ from smai_cli.mock.script import Script
 
 
 @dataclass(frozen=True)
-class Received:
-    """A request as the mock got it."""
+class ReceivedRequest:
+    """A request as the mock received it."""
 
     method: str
     path: str
@@ -27,7 +27,7 @@ class Received:
 
 @dataclass
 class Refusal(Exception):  # noqa: N818  # it is an answer
-    """An answer with an HTTP status other than 200; the usual error body for it unless one is given."""
+    """An answer with an HTTP status other than 200; an empty body means the usual error body."""
 
     status: int
     body: dict[str, Any] = field(default_factory=dict)
@@ -50,8 +50,8 @@ PATHS = {
 }
 
 
-def usable_request(received: Received, dialect: Dialect) -> dict[str, Any]:
-    """Return the JSON of a request that can be answered. Raises Refusal for any other."""
+def usable_request(received: ReceivedRequest, dialect: Dialect) -> dict[str, Any]:
+    """Return the JSON of a request. Raises Refusal if it cannot be answered."""
     try:
         request = received.json
         asked = request[dialect.asked_in]

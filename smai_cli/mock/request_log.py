@@ -1,4 +1,4 @@
-"""What was asked and how it ended, a line of JSON a request, appended to a file as it happens."""
+"""The log of requests and how they ended: a line of JSON for each, appended to a file as they end."""
 
 import json
 import os
@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Callable
 
-# What is in a line, in its order.
+# A value in a line.
 Value = str | int | float | None
 
 
 class RequestLog:
-    """The log in the open file `fd`. Where it cannot be written, `fail` is called with the OSError, and that is all."""
+    """The log in the open file `fd`. If it cannot be written, `fail` is called with the OSError."""
 
     def __init__(self, fd: int, fail: Callable[[OSError], None]) -> None:
         self._fd, self._fail = fd, fail

@@ -1,6 +1,6 @@
-"""What a rehearsal server says: a request and a script -> the events, or the one piece, of an answer. Pure.
+"""Make the answers of the mock, as events or in one piece, from a request and a script. Pure functions.
 
-It says what the real service says (the API reference), so that other clients can rehearse with it too.
+They have the form of the real service (API reference), so that other clients can use the mock too.
 """
 
 import json
@@ -29,7 +29,7 @@ LIES = {
 }
 MODELS = ("gpt-4.1", "gpt-4.1-mini", "gpt-4o", "gpt-4o-mini", "o3-mini", "o3-pro")
 DELAY_S = 0.015
-# Made once: dumps makes one for each call that wants something.
+# Made once: json.dumps with arguments makes an encoder for each call.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _ERROR_CODES = {
     400: ("invalid_request_error", "invalid_request", "smai mock was set to refuse"),
@@ -44,7 +44,7 @@ _ERROR_CODES = {
 
 @dataclass(frozen=True)
 class Script:
-    """What the mock answers. Counts of deltas are counts of `delta.content`; None leaves a fault out.
+    """The settings of the mock. Counts of deltas are counts of `delta.content`; None: no such fault.
 
     `tape` replaces the scripted events by recorded bytes. `status` answers the first `fail_first` requests
     (None: all) with that HTTP status. `finish_reason` "none" sends null. The mock closes after `max_requests`.
@@ -79,7 +79,7 @@ class Script:
 
 
 def prompt_of(request: dict[str, Any]) -> str:
-    """Return the text of the last user message of a request to either API; of its parts the texts, joined."""
+    """Return the text of the last user message of a request to either API; text parts are joined."""
     asked = request.get("messages", request.get("input"))
     if isinstance(asked, str):
         return asked
@@ -96,12 +96,12 @@ def _text(content: Any) -> str:
 
 
 def reply_deltas(reply: str) -> list[str]:
-    """Return `reply` in pieces like those of a model: at most a short word each."""
+    """Return `reply` in pieces like those of a model: each at most a short word."""
     return re.findall(r"\s?\w{1,8}|\W", reply)
 
 
 def chat_events(script: Script, request: dict[str, Any]) -> Iterator[bytes]:
-    """Yield the events of a streamed answer to `request` (the JSON of its body): one, then the deltas, then the end."""
+    """Yield the events of a streamed answer to `request` (its JSON body): one event, then the deltas, then the end."""
     base = _base(request, "chat.completion.chunk")
     usage = bool((request.get("stream_options") or {}).get("include_usage")) and "usage" not in script.lies
     if usage:
@@ -167,9 +167,9 @@ def _choice(delta: dict[str, Any], finish_reason: str | None, index: int) -> dic
 
 
 def event(payload: dict[str, Any]) -> bytes:
-    """Return an event; the name of one of the Responses API stands before its data."""
+    """Return an event; in the Responses API, it starts with its name."""
     name = f"event: {payload['type']}\n" if "type" in payload else ""
-    # A request may hold half of a surrogate pair, which is no character.
+    # A request may contain half a surrogate pair, which UTF-8 cannot hold.
     return f"{name}data: {_ENCODER.encode(payload)}\n\n".encode(errors="replace")
 
 
@@ -183,7 +183,7 @@ def count_usage(script: Script, request: dict[str, Any]) -> dict[str, int]:
 
 
 def invalid_url(method: str, path: str) -> dict[str, Any]:
-    """Return the error object of OpenAI's API for a path that it does not have."""
+    """Return the error object of OpenAI's API for an unknown path."""
     message = f"Invalid URL ({method} {path.partition('?')[0]})"
     return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
 
@@ -195,6 +195,6 @@ def error_object(code: int) -> dict[str, Any]:
 
 
 def limit_object(per_s: float, wait_ms: int) -> dict[str, Any]:
-    """Return the body of an answer to a request beyond the rate limit, in the words of the service."""
+    """Return the error object of OpenAI's API for a request beyond the rate limit."""
     message = f"Rate limit reached on requests per second: Limit {per_s:g}. Please try again in {wait_ms}ms."
     return {"error": {"message": message, "type": "requests", "param": None, "code": "rate_limit_exceeded"}}

@@ -1,6 +1,6 @@
-"""A loopback server that speaks both dialects: scripted replies, recorded tapes, and faults on request.
+"""A loopback server for both APIs: scripted replies, recorded tapes, and faults on request.
 
-What `smai mock` serves, what `smai ask --mock` asks, and the double that the tests ask.
+`smai mock`, `smai ask --mock` and the tests use it.
 """
 
 import functools
@@ -12,25 +12,25 @@ from typing import Any, Self
 
 from smai_cli.mock.faults import RateLimit
 from smai_cli.mock.handler import Handler
-from smai_cli.mock.received import Received, Refusal
+from smai_cli.mock.received import ReceivedRequest, Refusal
 from smai_cli.mock.request_log import RequestLog
 from smai_cli.mock.script import Script
 
-__all__ = ["Mock", "Received", "Refusal"]
+__all__ = ["Mock", "ReceivedRequest", "Refusal"]
 _HOST = "127.0.0.1"
 
 
 class Mock(ThreadingHTTPServer):
     """The server, on a free port of 127.0.0.1 unless `port` names one. Use it as a context manager.
 
-    `url` is the base URL, `received` what was asked so far, unless nobody wants to know and memory is dear. `log_fd` is
-    a file for the log, and `failure` why it could not be written, which ends the server. Raises OSError where the port
+    `url` is the base URL, `received` the requests so far (empty without `keeps_received`). `log_fd` is the file for the
+    log, and `failure` the error that ended the server because the log could not be written. Raises OSError if the port
     is taken.
     """
 
     daemon_threads = True
     block_on_close = False
-    # 100 clients may come at once; the default of 5 makes the rest wait a second for their SYN to be repeated.
+    # 100 clients may connect at once; with the default of 5, the others wait a second until their SYN is repeated.
     request_queue_size = 512
 
     def __init__(
@@ -47,7 +47,7 @@ class Mock(ThreadingHTTPServer):
         self.log = None if log_fd is None else RequestLog(log_fd, self.fail)
         self.failure: OSError | None = None
         self.url = f"http://{_HOST}:{self.server_port}/v1"
-        self.received: list[Received] = []
+        self.received: list[ReceivedRequest] = []
         self.over = threading.Event()
         self._keeps_received = keeps_received
         self._connections = itertools.count(1)
@@ -56,22 +56,22 @@ class Mock(ThreadingHTTPServer):
         self._lock = threading.Lock()
 
     def count_connection(self) -> int:
-        """Return which connection a new one is, from 1."""
+        """Count a new connection; return its number, from 1."""
         with self._lock:
             return next(self._connections)
 
-    def note(self, received: Received) -> int:
-        """Take note of a request; return which one it is, from 1."""
+    def note(self, received: ReceivedRequest) -> int:
+        """Record a request; return its number, from 1."""
         with self._lock:
             if self._keeps_received:
                 self.received.append(received)
             return next(self._requests)
 
-    def check(self, received: Received) -> None:
-        """Raise Refusal for a request that is not to be answered; the hook for servers with a will of their own."""
+    def check(self, received: ReceivedRequest) -> None:
+        """Raise Refusal for a request that must not be answered; subclasses override it."""
 
     def count_answer(self) -> None:
-        """Count an answer that was given; the last one ends the server."""
+        """Count an answer that was sent; the last one ends the server."""
         with self._lock:
             self._answered += 1
             if self._answered == self.script.max_requests:
@@ -83,14 +83,14 @@ class Mock(ThreadingHTTPServer):
         self.over.set()
 
     def server_bind(self) -> None:
-        """Bind without the reverse name look-up of the base class, which may take seconds offline."""
+        """Bind without the reverse name lookup of the base class, which may take seconds offline."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = _HOST, self.server_address[1]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Stay silent: a client that leaves in the middle is what the mock is for."""
+        """Print nothing: tests let clients leave in the middle of an answer."""
 
     def __enter__(self) -> Self:
         """Serve on a thread."""
@@ -98,7 +98,7 @@ class Mock(ThreadingHTTPServer):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop serving, and let go of stalled answers."""
+        """Stop serving, and end stalled answers."""
         self.over.set()
         self.shutdown()
         self.server_close()

@@ -1,1 +1,1 @@
-"""Chunks and outcomes -> stdout, stderr and files. Begin with `writers`."""
+"""Deliver chunks and outcomes to stdout, stderr and files. Start reading in `writers`."""

@@ -1,4 +1,4 @@
-"""When the deltas of an answer came -> one line that draws it."""
+"""Draw the arrival times of the deltas of an answer as one line."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -12,17 +12,17 @@ _COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 _SLICES = 120
 _FIRST_SLICE_S = 0.01
 _MOST_CELLS = 60
-# Fewer deltas a cell would draw the rounding of their times, not their cadence.
+# With fewer deltas per cell, the line would show rounding errors, not the cadence.
 _DELTAS_A_CELL = 4
-# What is shorter than that draws nothing that could be read: an answer in one piece, or a tape.
+# A shorter answer gives no readable line: an answer in one piece, or a tape.
 _FEWEST_DELTAS = 8
 _FEWEST_CELLS = 4
 
 
 class Cadence:
-    """How many deltas came in each slice of time, from the first delta on.
+    """Counts the deltas in each slice of time, from the first delta on.
 
-    There is a fixed number of slices, which become twice as long when the time outgrows them: memory stays flat.
+    The number of slices is fixed, and so is the memory: the slices double in length when needed.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -38,7 +38,7 @@ class Cadence:
         self._pause_s = 0.0
 
     def note(self) -> None:
-        """Note that a delta came."""
+        """Count a delta."""
         at_s = self._now()
         if self._first_s is None:
             self._first_s = self._last_s = at_s
@@ -51,7 +51,7 @@ class Cadence:
         self._counts[place] += 1
 
     def line(self, started_s: float, columns: int, *, is_utf8: bool) -> str:
-        """Return the line, for a terminal of so many columns; empty where there is too little to draw, or no room.
+        """Return the line for a terminal with `columns` columns; empty if there is too little to draw, or no space.
 
         Its times count from `started_s`.
         """
@@ -66,7 +66,7 @@ class Cadence:
         return ""
 
     def _cells(self, most: int) -> list[int]:
-        """Return the counts in at most `most` cells of equal time."""
+        """Return the counts in at most `most` cells of equal duration."""
         used = next((place for place in range(_SLICES, 0, -1) if self._counts[place - 1]), 0)
         if most < _FEWEST_CELLS:
             return []
@@ -76,25 +76,25 @@ class Cadence:
 
 
 class Pace(Listener):
-    """The times of the deltas, noted in `cadence`."""
+    """Counts the deltas in `cadence`."""
 
     def __init__(self, cadence: Cadence) -> None:
         self._cadence = cadence
 
     def begin(self) -> None:
-        """Forget the deltas of a broken answer."""
+        """Discard the deltas of a broken answer."""
         self._cadence.clear()
 
     def chunk(self, chunk: Chunk) -> None:
-        """Note the delta."""
+        """Count the delta."""
         if chunk.text:
             self._cadence.note()
 
 
 def speaks_utf8(environ: Mapping[str, str]) -> bool:
-    """Return whether the locale of the terminal is one of UTF-8 (POSIX: the first of the three that is set).
+    """Return whether the locale of the terminal is UTF-8 (POSIX: the first of the three variables that is set).
 
-    Where it is C, Python itself has set LC_CTYPE (PEP 538), which says nothing of the terminal.
+    In the C locale, Python itself sets LC_CTYPE (PEP 538), which says nothing about the terminal.
     """
     everything, characters, language = (environ.get(name, "") for name in ("LC_ALL", "LC_CTYPE", "LANG"))
     if characters in _COERCED:

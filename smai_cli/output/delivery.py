@@ -1,4 +1,4 @@
-"""Options -> all that takes the answer of a run, in the order in which it has each piece: a list, in one place."""
+"""Make the list of listeners that get the answer of a run, in their order."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from smai_cli.output.waiting import Waiting
 
 
-class Ends(Frozen):
-    """Where an answer goes, and who hears of it; None for what a run does not have.
+class Destinations(Frozen):
+    """The outputs and observers of an answer; None for those that a run does not have.
 
-    `fit` returns the text to deliver, or raises BrokenError if it is not what was asked for. `keep` takes the answer as
-    a message, once it was delivered; `trace` takes each step, `cadence` notes it, `waiting` counts it.
+    `fit` returns the text to deliver, or raises BrokenError if it does not fit the request. `keep` gets the answer as a
+    message after its delivery. `trace` gets each step, `cadence` the time of each delta, `waiting` their count.
     """
 
     stdout: Output
@@ -34,33 +34,33 @@ class Ends(Frozen):
     waiting: "Waiting | None" = None
 
 
-def writer_for(options: OutputOptions, ends: Ends) -> Listener:
-    """Return what takes the answer of a run: its mode, and before and after it what else takes the answer."""
+def writer_for(options: OutputOptions, destinations: Destinations) -> Listener:
+    """Return the writer for the answer of a run: its mode, and the other listeners before and after it."""
     before: list[Listener] = []
-    if ends.waiting:
+    if destinations.waiting:
         from smai_cli.output.waiting import Count  # on a terminal only
 
-        before.append(Count(ends.waiting))
-    if ends.trace:
-        before.append(Steps(ends.trace))
-    if ends.cadence:
+        before.append(Count(destinations.waiting))
+    if destinations.trace:
+        before.append(Steps(destinations.trace))
+    if destinations.cadence:
         from smai_cli.output.cadence import Pace  # on a terminal only
 
-        before.append(Pace(ends.cadence))
+        before.append(Pace(destinations.cadence))
     if options.reasoning:
         before.append(Reasoning(Aside()))
-    if ends.tape:
-        before.append(Recording(ends.tape))
-    # The file has everything first: what a reader of stdout has seen is on the disk as well.
-    outs = [out for out in (ends.file, None if options.quiet else ends.stdout) if out]
-    modes = [one for out in outs for one in _mode(options, out, ends.fit)]
-    # Last: a turn is kept only if the answer has gone to each output.
-    after = [SavedTurn(ends.keep)] if ends.keep else []
+    if destinations.tape:
+        before.append(Recording(destinations.tape))
+    # The file comes first: what a reader of stdout has seen is in the file too.
+    outs = [out for out in (destinations.file, None if options.quiet else destinations.stdout) if out]
+    modes = [one for out in outs for one in _mode(options, out, destinations.fit)]
+    # Last: a turn is stored only after the answer went to each output.
+    after = [SavedTurn(destinations.keep)] if destinations.keep else []
     listeners = [*before, *modes, *after]
     return listeners[0] if len(listeners) == 1 else Writers(listeners)
 
 
 def _mode(options: OutputOptions, out: Output, fit: Callable[[str], str] | None) -> list[Listener]:
-    """Return the mode that writes to `out`, and what follows it there."""
+    """Return the mode that writes to `out`, and the listeners that write after it."""
     writer = MODES[options.mode].make(out, fit, fail_empty=options.fail_empty)
     return [writer, Calls(out)] if options.tool_calls else [writer]

@@ -1,4 +1,4 @@
-"""The one door to stdout, and the one to stderr: bytes straight to the descriptor, nothing buffered."""
+"""The only module that writes to stdout and stderr: directly to the descriptor, without buffering."""
 
 import contextlib
 import errno
@@ -12,13 +12,13 @@ from smai_cli.common.text import on_a_line, visible
 from smai_cli.errors import OutputError, ReaderGoneError
 
 STDOUT, STDERR = 1, 2
-# How long a line on stderr may wait for a reader who is not reading a non-blocking pipe.
+# How long a line on stderr may wait for the reader of a full non-blocking pipe.
 _STDERR_PATIENCE_MS = 1000
 _COLUMNS = 80
 
 
 class Output:
-    """Stdout as a descriptor. `written` is the number of bytes delivered, `is_terminal` whether a person looks.
+    """Stdout as a descriptor. `written` is the number of bytes delivered, `is_terminal` whether it is a terminal.
 
     `before_first` is called once, before the first byte.
     """
@@ -30,9 +30,9 @@ class Output:
         self.is_terminal = os.isatty(fd)
 
     def write(self, data: bytes) -> None:
-        """Deliver all of `data` before returning, by one system call, or more where the kernel takes less.
+        """Write all of `data` before returning, with one system call if the kernel takes it all.
 
-        Raises ReaderGoneError when nobody reads any more (EPIPE), OutputError for a full disk and the rest.
+        Raises ReaderGoneError if the reader has left (EPIPE), OutputError for a full disk and other errors.
         """
         if self.before_first and data:
             before, self.before_first = self.before_first, None
@@ -42,7 +42,7 @@ class Output:
             try:
                 count = os.write(self.fd, rest)
             except BlockingIOError:
-                # Whoever started us shares a non-blocking pipe with us; it is theirs, so wait, do not change it.
+                # Another process made the pipe non-blocking and may rely on that: wait, do not change it.
                 _wait_writable(self.fd)
                 continue
             except BrokenPipeError:
@@ -55,10 +55,10 @@ class Output:
             rest = memoryview(rest)[count:]
 
     def show(self, data: bytes, escape: Callable[[str], str] = visible) -> None:
-        """Deliver `data`, which is text in UTF-8, as `write` does; on a terminal with the controls in it escaped.
+        """Write `data`, which is UTF-8 text, as `write` does; on a terminal, control characters are escaped.
 
-        `escape` is the function of text.py for the kind of text, so that JSON stays JSON and a command a command. This
-        method decides what a terminal gets; a pipe and a file get the exact bytes.
+        `escape` is the function of text.py for the kind of text, so that JSON stays JSON and a command stays a command.
+        A pipe and a file get the exact bytes.
         """
         self.write(escape(data.decode(errors="surrogateescape")).encode() if self.is_terminal else data)
 
@@ -70,14 +70,14 @@ class Output:
 
 
 class FileOutput(Output):
-    """A file that is written beside stdout, as a descriptor; `name` is what a message calls it."""
+    """A file that is written in addition to stdout, as a descriptor; `name` is its name in messages."""
 
     def __init__(self, fd: int, name: str) -> None:
         super().__init__(fd)
         self.name = name
 
     def restart(self) -> None:
-        """Forget what was written, where the file can."""
+        """Discard what was written, if the file can be truncated."""
         with contextlib.suppress(OSError):
             os.ftruncate(self.fd, 0)
             os.lseek(self.fd, 0, os.SEEK_SET)
@@ -90,7 +90,7 @@ class FileOutput(Output):
 
 
 class ClickOutput(io.RawIOBase):
-    """An Output as the raw file below sys.stdout, for the texts that click prints: help, version, completions."""
+    """An Output as the raw file under sys.stdout, for the texts that click prints: help, version, completions."""
 
     def __init__(self, output: Output) -> None:
         super().__init__()
@@ -101,64 +101,64 @@ class ClickOutput(io.RawIOBase):
         return True
 
     def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
-        """Deliver `data`, as text for a terminal; raises as Output.write does."""
+        """Write `data`, which is text; raises what Output.write raises."""
         self._output.show(bytes(data))
         return len(data)
 
 
 class Aside:
-    """Text on stderr in addition to the answer; dimmed on a terminal unless NO_COLOR is set or TERM is dumb."""
+    """Prints text on stderr in addition to the answer; dimmed on a terminal unless NO_COLOR is set or TERM is dumb."""
 
     def __init__(self) -> None:
         self._dims = stderr_can_draw()
 
     def __call__(self, text: str) -> None:
-        """Write `text` at once. A stderr that cannot be written changes nothing."""
+        """Write `text` at once. Ignores errors of stderr."""
         _stderr.write(text, dims=self._dims and text != "\n")
 
 
 def say(line: str) -> None:
-    """Put `smai: line` on stderr. A stderr that cannot be written changes nothing: the status tells."""
+    """Print `smai: line` on stderr. Ignores errors of stderr: the exit status still reports a failure."""
     say_plain(f"smai: {on_a_line(line)}")
 
 
 def say_plain(line: str) -> None:
-    """Put `line`, and a newline, on stderr in one write where the kernel takes it; a terminal gets no controls."""
+    """Print `line` and a newline on stderr, in one write if possible; escape control characters on a terminal."""
     _stderr.write(f"{line}\n")
 
 
 class StatusLine:
-    """A line on stderr, a terminal, that is drawn again and again; what else goes there erases it first.
+    """A line on a terminal (stderr) that is redrawn; other output to stderr erases it first.
 
-    `stands` says whether it is there.
+    `is_drawn` says whether it is visible.
     """
 
     def __init__(self) -> None:
         self._is_closed = False
 
     @property
-    def stands(self) -> bool:
+    def is_drawn(self) -> bool:
         """Whether it was drawn, and nothing has been written to stderr since."""
         return _stderr.drawn > 0
 
     def draw(self, line: str) -> None:
-        """Show `line`, printable ASCII, in place of what was shown; nothing after the text of somebody else's line."""
+        """Show `line` (printable ASCII) in place of the previous one; do nothing while other text is on the line."""
         _stderr.draw(line, lambda: self._is_closed)
 
     def close(self) -> None:
-        """Erase it; nothing is drawn any more."""
+        """Erase the line, and draw no more."""
         self._is_closed = True
         _stderr.erase()
 
 
 def stderr_can_draw() -> bool:
-    """Return whether stderr is a terminal that obeys escape sequences, whose user wants them (no-color.org)."""
+    """Return whether stderr is a terminal that supports escape sequences, and the user wants them (no-color.org)."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "") in ("", "dumb")
     return not plain and os.isatty(STDERR)
 
 
 def columns() -> int:
-    """Return how wide the terminal on stderr is now."""
+    """Return the current width of the terminal on stderr."""
     try:
         return os.get_terminal_size(STDERR).columns or _COLUMNS
     except OSError:
@@ -166,18 +166,18 @@ def columns() -> int:
 
 
 def _is_foreground() -> bool:
-    """Return whether the terminal is ours to draw on: a job in the background would draw over the user's typing."""
+    """Return whether this process is in the foreground: in the background it would draw over the user's typing."""
     try:
         return os.tcgetpgrp(STDERR) == os.getpgrp()
-    except OSError:  # a terminal, but not the one that controls this process
+    except OSError:  # not the controlling terminal
         return True
 
 
 class _Stderr:
-    """Stderr, where the texts of several threads stand one behind the other, and over a line that is drawn.
+    """Stderr: serializes the texts of several threads, and manages the drawn line.
 
-    `drawn` is the length of that line. The cursor waits at its beginning: where the terminal becomes narrower and
-    wraps the line, all of it is below the cursor.
+    `drawn` is the length of that line. The cursor stays at its beginning: if the terminal becomes narrower and wraps
+    the line, all of it is below the cursor.
     """
 
     def __init__(self) -> None:
@@ -186,22 +186,22 @@ class _Stderr:
         self._lock = threading.Lock()
 
     def write(self, text: str, *, dims: bool = False) -> None:
-        """Erase what was drawn, then write `text`: on a terminal with the controls in it escaped, dimmed if `dims`."""
+        """Erase the drawn line, then write `text`: on a terminal with control characters escaped, dimmed if `dims`."""
         shown = visible(text) if os.isatty(STDERR) else text
         with self._lock:
             _write_stderr(self._eraser() + (f"\x1b[2m{shown}\x1b[22m" if dims else shown))
             self._is_in_a_line = not text.endswith("\n")
 
     def draw(self, line: str, is_closed: Callable[[], bool]) -> None:
-        """Draw `line` on a line of its own, if there is one; never wait for a terminal that was stopped (Ctrl-S)."""
+        """Draw `line` if the cursor is at the start of a line; never wait for a stopped terminal (Ctrl-S)."""
         with self._lock:
             if not is_closed() and not self._is_in_a_line and _is_foreground() and _wait_writable(STDERR, 0):
                 _write_stderr(f"{self._eraser()}{line}\r")
                 self.drawn = len(line)
 
     def erase(self) -> None:
-        """Erase what was drawn; a terminal that was stopped keeps it, unless the answer waits for it as well."""
-        # Whoever wants to die must not wait for another thread, which a stopped terminal holds.
+        """Erase the drawn line; on a stopped terminal it stays, unless the answer waits for that terminal too."""
+        # A process that is ending must not wait for a thread that a stopped terminal blocks.
         if self._lock.acquire(timeout=_STDERR_PATIENCE_MS / 1000):
             try:
                 if self.drawn and (os.isatty(STDOUT) or _wait_writable(STDERR, 0)):
@@ -213,7 +213,7 @@ class _Stderr:
         drawn, self.drawn = self.drawn, 0
         if not drawn or not _is_foreground():
             return ""
-        # Some terminals keep what is erased from the very first cell on, as if the user had cleared the screen.
+        # Some terminals save text that is erased from the first cell on, as if the user had cleared the screen.
         return "\r \x1b[J\r" if drawn >= columns() else "\r\x1b[K"
 
 
@@ -238,12 +238,12 @@ def stdout_error(exc: OSError) -> OutputError:
 
 
 def output_error(place: str, exc: OSError) -> OutputError:
-    """Return the OutputError for a failed write, with what to do next; its line begins with `place`."""
+    """Return the OutputError for a failed write, with a hint; its message begins with `place`."""
     return OutputError(f"{place}{exc.strerror}", write_hint(exc))
 
 
 def write_hint(exc: OSError) -> str:
-    """Return what to do next about a write that failed."""
+    """Return the hint for a failed write."""
     hints = {
         errno.ENOSPC: "free some space, then run it again",
         errno.EDQUOT: "free some of your quota, then run it again",

@@ -1,12 +1,12 @@
-"""The text of a complete answer -> the first fenced code block in it, for -x.
+"""Extract the first fenced code block from the text of a complete answer, for -x.
 
 The rules are those of CommonMark 0.31, section 4.5. A fence is three or more backquotes or tildes, with up to three
-spaces before it. An info string may follow an opening fence; it has no backquote if the fence is of backquotes. A
-closing fence is of the same character, at least as long, and only spaces and tabs follow it. As many spaces as precede
-the opening fence are taken off each line of the content. A fence may begin a list item.
+spaces before it. An info string may follow an opening fence; after backquotes it contains no backquote. A closing fence
+has the same character, is at least as long, and only spaces and tabs follow it. The indentation of the opening fence is
+removed from each line of the content. A fence may begin a list item.
 
-One difference: CommonMark closes an open block at the end of the text. Here that is a failure, because what is missing
-may be more than the fence.
+One difference: CommonMark closes an open block at the end of the text. Here that is a failure, because more than the
+fence may be missing.
 """
 
 import re
@@ -28,9 +28,9 @@ _MOST_SPACES = 3
 
 
 def code_block(text: str) -> str:
-    """Return the content of the first fenced code block in `text`, with its last line end; empty for an empty block.
+    """Return the content of the first fenced code block in `text`, with its last line end; "" for an empty block.
 
-    Raises BrokenError where there is none, or where it is never closed.
+    Raises BrokenError if there is none, or if it is not closed.
     """
     lines = iter(_LINE.findall(text))
     opening = next(filter(None, map(_OPENING.fullmatch, lines)), None)
@@ -51,15 +51,15 @@ def code_block(text: str) -> str:
 
 
 def _no_block(what: str) -> BrokenError:
-    """Return the failure of a complete answer that was billed: whether it is worth another one is not for smai."""
+    """Return the failure for an answer without a block: it was complete and billed, so smai does not repeat it."""
     return BrokenError(what, "ask for a code block, or leave -x out", again=Again.NEVER)
 
 
 class Extract(Text):
-    """The mode of -x: the first code block, in one write, when the answer is complete; nothing otherwise.
+    """The mode of -x: writes the first code block at once when the answer is complete, else nothing.
 
-    `fit` returns the text to write for a block, and raises a SmaiError for one that is not what was asked for. With
-    `fails_empty`, a block of nothing but white space is a failure.
+    `fit` returns the text to write for a block, or raises a SmaiError if it does not fit the request. With
+    `fails_empty`, a block of only white space is a failure.
     """
 
     holds_back = True
@@ -71,7 +71,7 @@ class Extract(Text):
         self._pieces: list[str] = []
 
     def begin(self) -> None:
-        """Forget the text of a broken answer."""
+        """Discard the text of a broken answer."""
         super().begin()
         self._pieces = []
 
@@ -82,7 +82,7 @@ class Extract(Text):
     def end(self, outcome: Outcome) -> None:
         """Write the block of a complete answer.
 
-        Raises BrokenError where there is no block, and what `fit` raises.
+        Raises BrokenError if there is no block, and what `fit` raises.
         """
         if outcome.error:
             return

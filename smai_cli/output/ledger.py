@@ -1,6 +1,6 @@
-"""The ledger: a line of JSON for each run, in a file that many processes append to.
+"""The ledger: one line of JSON per run, in a file that many processes append to.
 
-A line has what a summary has and where it was asked, and nothing of what was asked or answered.
+A line holds the facts of the summary and the server, but nothing of the prompt or the answer.
 """
 
 import json
@@ -18,15 +18,15 @@ from smai_cli.output.summary import summary_fields
 if TYPE_CHECKING:
     from signal import Signals
 
-# A line takes less than a millisecond: whoever has the lock for longer is stopped, or is not smai.
+# A line takes less than a millisecond: a process that holds the lock longer is stopped, or is not smai.
 WAIT_S = 2.0
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-class Asked(Frozen):
-    """What a line says of a run beside its outcome.
+class RunFacts(Frozen):
+    """The facts of a run in a line, in addition to its outcome.
 
-    `base_url` is None where the server inside smai was asked. `hide` keeps secrets out of the words of a server.
+    `base_url` is None for the mock. `hide` removes secrets from text that the server sent.
     """
 
     command: str
@@ -36,29 +36,29 @@ class Asked(Frozen):
 
 
 def append(
-    path: str, asked: Asked, outcome: Outcome, *, killed_by: "Signals | None" = None, wait_s: float = WAIT_S
+    path: str, run: RunFacts, outcome: Outcome, *, killed_by: "Signals | None" = None, wait_s: float = WAIT_S
 ) -> None:
-    """Append the line of a run, or of one of its answers, to the ledger `path`.
+    """Append the line of a run to the ledger `path`.
 
-    `outcome` has ended, unless `killed_by` is the signal by which the process dies now. Raises OSError, and the ledger
-    has nothing of it, also where another process has the ledger locked for `wait_s`.
+    `outcome` has ended, unless `killed_by` is the signal that ends the process now. Raises OSError and leaves the
+    ledger unchanged, also if another process keeps it locked for `wait_s` seconds.
     """
     fields = summary_fields(outcome)
     if killed_by:
         fields |= _death(outcome, killed_by)
     elif fields["error"]:
         del fields["error"]["message"]  # it may quote the prompt, or the answer
-    _hide(fields, asked.hide)
-    append_facts(path, asked, fields, wait_s=wait_s)
+    _hide(fields, run.hide)
+    append_facts(path, run, fields, wait_s=wait_s)
 
 
-def append_facts(path: str, asked: Asked, facts: dict[str, Any], *, wait_s: float = WAIT_S) -> None:
-    """Append a line with `facts`, in which nothing is secret, to the ledger `path`. Raises OSError as append does."""
+def append_facts(path: str, run: RunFacts, facts: dict[str, Any], *, wait_s: float = WAIT_S) -> None:
+    """Append a line with `facts`, which contain no secret, to the ledger `path`. Raises OSError as append does."""
     head = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": asked.command,
-        "origin": shown_origin(asked.base_url) if asked.base_url else None,
-        "profile": asked.profile,
+        "command": run.command,
+        "origin": shown_origin(run.base_url) if run.base_url else None,
+        "profile": run.profile,
         "version": __version__,
     }
     append_line(path, f"{json.dumps(head | facts)}\n".encode(), wait_s)
@@ -73,14 +73,14 @@ def shown_origin(base_url: str) -> str:
 
 
 def _death(outcome: Outcome, killed_by: "Signals") -> dict[str, Any]:
-    """Return what a summary would say of a run that a signal ends; the status is that which a shell shows."""
+    """Return the summary of a run that a signal ends; the exit status is the one that a shell reports."""
     elapsed_s = outcome.elapsed_s or outcome.now() - outcome.started_s
     error = {"kind": "signal", "http_status": None, "retryable": False, "request_id": None}
     return {"complete": False, "elapsed_s": round(elapsed_s, 6), "exit_status": 128 + killed_by, "error": error}
 
 
 def _hide(payload: dict[str, Any], hide: Callable[[str], str]) -> None:
-    """Keep secrets out of what a server has said, word by word: the line stays JSON."""
+    """Remove secrets from the texts of the server, one by one, so that the line stays JSON."""
     for table, name in ((payload, "model"), (payload, "finish_reason"), (payload["error"] or {}, "request_id")):
         if isinstance(table.get(name), str):
             table[name] = hide(table[name])

@@ -1,4 +1,4 @@
-"""What takes an answer in addition to a mode: a recording, reasoning on stderr, lines of -v, tool calls, a turn."""
+"""Listeners in addition to the mode: a recording, reasoning on stderr, lines of -v, tool calls, a turn."""
 
 import io
 import json
@@ -14,18 +14,18 @@ from smai_cli.prompt.request import Message
 
 
 class Recording(Listener):
-    """The pieces of the body, written to `tape`; the first one of another try replaces those of the try before."""
+    """Writes the pieces of the body to `tape`; the first piece of a new try replaces the previous try."""
 
     def __init__(self, tape: FileOutput) -> None:
         self._tape = tape
         self._is_new = False
 
     def begin(self) -> None:
-        """Note that the next bytes are those of another try."""
+        """Record that the next bytes belong to a new try."""
         self._is_new = self._tape.written > 0
 
     def piece(self, data: bytes) -> None:
-        """Keep the bytes."""
+        """Write the bytes."""
         if self._is_new:
             self._tape.restart()
             self._is_new = False
@@ -33,7 +33,7 @@ class Recording(Listener):
 
 
 class Reasoning(Listener):
-    """The model's reasoning, written to `aside` (stderr) piece by piece, with a line end after it."""
+    """Writes the model's reasoning to `aside` (stderr) piece by piece, with a line end after it."""
 
     def __init__(self, aside: Callable[[str], None]) -> None:
         self._aside = aside
@@ -58,18 +58,18 @@ class Reasoning(Listener):
 
 
 class Steps(Listener):
-    """The steps of the answer, passed to `trace` as they come."""
+    """Passes the steps of the answer to `trace` as they happen."""
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
         self._seen: set[str] = set()
 
     def begin(self) -> None:
-        """Begin anew with the first of each kind."""
+        """Start a new answer: trace the first of each kind again."""
         self._seen.clear()
 
     def chunk(self, chunk: Chunk) -> None:
-        """Trace what is the first of its kind, and how the answer ends."""
+        """Trace the first chunk of each kind, and the end of the answer."""
         if chunk.reasoning:
             self._once("first delta of reasoning")
         if chunk.text:
@@ -86,7 +86,7 @@ class Steps(Listener):
 
 
 class Calls(Listener):
-    """The tool calls of a complete answer, each as JSON on a line of `out`, after what the mode has written to it."""
+    """Writes the tool calls of a complete answer to `out` after the mode, each as one line of JSON."""
 
     needs = frozenset({Unread.CALL})
 
@@ -101,7 +101,7 @@ class Calls(Listener):
 
 
 class SavedTurn(Listener):
-    """The complete answer, passed to `keep` as a message. It comes last: by then the answer was delivered."""
+    """Passes a complete answer to `keep` as a message. It is the last listener: the answer is delivered by then."""
 
     needs = TEXT_NEEDS | {Unread.CALL}
 
@@ -110,7 +110,7 @@ class SavedTurn(Listener):
         self._text = io.StringIO()
 
     def begin(self) -> None:
-        """Forget the text of a broken answer."""
+        """Discard the text of a broken answer."""
         self._text = io.StringIO()
 
     def chunk(self, chunk: Chunk) -> None:

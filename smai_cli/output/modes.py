@@ -1,6 +1,6 @@
-"""The modes: one row for each, and nothing else of smai lists them.
+"""The only list of the modes, one row for each.
 
-To add one, write a row here, and a class in `writers` or in a module of its own.
+To add a mode, add a row here, and a class in `writers` or in a separate module.
 """
 
 from collections.abc import Callable
@@ -17,8 +17,8 @@ Fit = Callable[[str], str]
 class Make(Protocol):
     """Makes the writer of a mode.
 
-    `fit` returns the text to deliver, or raises BrokenError if it is not what was asked for. With `fail_empty`, a text
-    of white space alone is a failure.
+    `fit` returns the text to deliver, or raises BrokenError if it does not fit the request. With `fail_empty`, a text
+    of only white space is a failure.
     """
 
     def __call__(self, out: "Output", fit: Fit | None = None, *, fail_empty: bool = False) -> "Writer":
@@ -26,10 +26,10 @@ class Make(Protocol):
 
 
 class Mode(NamedTuple):
-    """One mode: its option is --`name`, and `letter` a short one; that of the first row needs none.
+    """One mode: its option is --`name`, with the short form `letter`; the first row, the default, has no option.
 
-    `help` is what --help says. `one_answer`: it prints the text of one answer, or a part of it. `has_calls`: it prints
-    the tool calls anyway.
+    `help` is its help text. `one_answer`: it prints the text of one answer, or a part of it. `has_calls`: it always
+    prints the tool calls.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Mode(NamedTuple):
 
 
 def _make_text(out: "Output", fit: Fit | None = None, *, fail_empty: bool = False) -> "Writer":  # noqa: ARG001
-    from smai_cli.output.writers import Text  # as in the others: not for --help
+    from smai_cli.output.writers import Text  # here and below: not imported for --help
 
     return Text(out)
 

@@ -1,15 +1,15 @@
-"""What the options of a command say of its output, as one value."""
+"""The output options of a command as one value."""
 
 from smai_cli.common.frozen import Frozen
 from smai_cli.output.modes import MODES, TEXT
 
 
 class OutputOptions(Frozen):
-    """How an answer is delivered, and what is told of it.
+    """How an answer is delivered and reported.
 
-    `mode` is a name in MODES; `summary` is text, json or none. `accept` are the finish reasons that count as a success.
-    With `fail_empty`, an answer of white space alone is none. `file` and `record` are the names of files for the answer
-    and for its bytes; `quiet` leaves stdout empty.
+    `mode` is a name in MODES; `summary` is text, json or none. `accept` are finish reasons that count as success. With
+    `fail_empty`, an answer of only white space is a failure. `file` and `record` name the files for the answer and for
+    its bytes; `quiet` leaves stdout empty.
     """
 
     mode: str = TEXT

@@ -1,4 +1,4 @@
-"""The files of `--output` and `--record`: an answer put into its file whole or not at all, and the tape of its body."""
+"""The files of `--output`, for a complete answer or nothing, and of `--record`, for the bytes of the body."""
 
 import contextlib
 import os
@@ -14,19 +14,19 @@ _HINT = "choose another -o, or use > for a device or a pipe"
 
 
 def place_of(path: str) -> str:
-    """Return where the file of `--output` will be. Raises UsageError for what cannot be replaced."""
+    """Return the real path of the file of `--output`. Raises UsageError if it cannot be replaced."""
     return real_place(path, _HINT)[0]
 
 
 def partial_of(place: str) -> str:
-    """Return the name of the file in the making."""
+    """Return the name of the partial file."""
     return f"{place}.partial"
 
 
 class OutFile:
-    """The file `path` in the making. What comes goes to `output`, a file beside it with the ending .partial.
+    """Writes the file `path`: first to `output`, a partial file next to it with the suffix .partial.
 
-    Raises UsageError for what cannot be replaced, BusyError if another run is writing it, OutputError if nothing can be
+    Raises UsageError if `path` cannot be replaced, BusyError if another run is writing it, OutputError if it cannot be
     written.
     """
 
@@ -43,21 +43,21 @@ class OutFile:
         self.output = FileOutput(self._fd, self._partial)
 
     def prepare(self) -> None:
-        """Have all that came on the disk. Raises OutputError."""
+        """Sync the partial file to disk. Raises OutputError."""
         try:
             os.fsync(self._fd)
         except OSError as exc:
             raise self._failure(exc) from exc
 
     def commit(self) -> None:
-        """Make what came the file, in one step that outlives a crash. Raises OutputError, the file as it was then."""
+        """Rename the partial file into place, atomically. Raises OutputError and leaves the old file unchanged."""
         try:
             move_into_place(self._partial, self._path)
         except OSError as exc:
             raise self._failure(exc) from exc
 
     def leave(self) -> None:
-        """Leave what came of a broken answer beside the file; nothing, if nothing came."""
+        """Keep the partial file of a broken answer; delete it if it is empty."""
         if not self.output.written:
             with contextlib.suppress(OSError):
                 os.unlink(self._partial)
@@ -66,9 +66,9 @@ class OutFile:
         return OutputError(f"{self._name}: {exc.strerror}", f"the answer is in {self._partial}")
 
     def _open(self, mode: int) -> int:
-        """Open the partial file for this run alone, new. Raises OSError, or BusyError if another run has it.
+        """Create and lock the partial file. Raises OSError, or BusyError if another run has it.
 
-        One that an earlier run left is not used again: its mode was for another umask, and it may have a second name.
+        A leftover of an earlier run is not reused: it may have the mode of another umask, or a second name.
         """
         is_new = False
 
@@ -91,9 +91,9 @@ class OutFile:
 
 
 class Tape(FileOutput):
-    """The file `path` of `--record`; what it held before is replaced when the first byte comes.
+    """The file `path` of `--record`; its old content is replaced when the first byte arrives.
 
-    Raises BusyError if another run is writing it, OutputError if nothing can be written.
+    Raises BusyError if another run is writing it, OutputError if it cannot be written.
     """
 
     def __init__(self, path: str) -> None:
@@ -104,13 +104,13 @@ class Tape(FileOutput):
         super().__init__(fd, path)
 
     def write(self, data: bytes) -> None:
-        """Keep `data`, as Output.write does."""
+        """Write `data`, as Output.write does."""
         if not self.written:
             self.restart()
         super().write(data)
 
     def leave(self) -> None:
-        """Leave no empty file where none was before."""
+        """Delete the file if it is new and empty."""
         if self._is_new and not self.written:
             with contextlib.suppress(OSError):
                 os.unlink(self.name)
@@ -127,7 +127,7 @@ class Tape(FileOutput):
 
 
 def _new_or_old(path: str, flags: int = 0, mode: int = 0o666) -> tuple[int, bool]:
-    """Open a file for writing, as it is; return it, and whether it was made. Raises OSError."""
+    """Open a file for writing without truncating it; return the descriptor, and whether it is new. Raises OSError."""
     try:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), True
     except FileExistsError:

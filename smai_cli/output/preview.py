@@ -1,4 +1,4 @@
-"""A request that is not sent -> what would be sent: as JSON with its size, or as a curl command."""
+"""Show a request without sending it: as JSON with its size, or as a curl command."""
 
 import json
 import re
@@ -13,43 +13,43 @@ from smai_cli.prompt.request import Message
 from smai_cli.stream.content import text_of
 
 
-class Given(NamedTuple):
-    """What a user adds to the headers, of which no value is shown; `key_header` has the key (None: Authorization)."""
+class UserHeaders(NamedTuple):
+    """The user's headers, whose values are never shown; `key_header` carries the key (None: Authorization)."""
 
     headers: tuple[Header, ...] = ()
     key_header: str | None = None
 
 
 class Preview(NamedTuple):
-    """A POST as it would go out: headers of smai's own, the body, and where a key would come from (None: none).
+    """A POST as it would be sent: smai's own headers, the body, and the source of the key (None: no key).
 
-    `given` is what a user adds. `key_in_shell` is what a shell command has in place of the key, between double quotes;
-    None: nothing.
+    `user_headers` come from the user. `key_in_shell` is the text for the key in a shell command, within double quotes;
+    None: no key.
     """
 
     url: str
     headers: dict[str, str]
     body: bytes
-    given: Given
+    user_headers: UserHeaders
     key_source: str | None = None
     key_in_shell: str | None = None
 
     @property
     def own(self) -> dict[str, str]:
-        """The headers of smai's own, but for those that a user sets."""
-        names = {header.name.lower() for header in self.given.headers}
+        """Smai's own headers, without those that the user sets."""
+        names = {header.name.lower() for header in self.user_headers.headers}
         return {name: value for name, value in self.headers.items() if name.lower() not in names}
 
 
 def as_json(preview: Preview, messages: Iterable[Message], model: str) -> str:
-    """Return method, URL, headers, body and size; the characters and tokens are those of the messages' text."""
+    """Return method, URL, headers, body and size as JSON; characters and tokens count the text of the messages."""
     texts = [text_of(message.content) for message in messages]
     counts = [tokens.count(text, model) for text in texts]
     exact = [count for count in counts if count is not None]
     is_exact = len(exact) == len(counts)
-    given = {header.name: f"({header.source})" for header in preview.given.headers}
+    given = {header.name: f"({header.source})" for header in preview.user_headers.headers}
     if source := preview.key_source:
-        name = preview.given.key_header
+        name = preview.user_headers.key_header
         given[name or "Authorization"] = f"({source})" if name else f"Bearer ({source})"
     size: dict[str, Any] = {
         "bytes": len(preview.body),
@@ -68,21 +68,23 @@ def as_json(preview: Preview, messages: Iterable[Message], model: str) -> str:
 
 
 def as_curl(preview: Preview) -> tuple[str, list[str]]:
-    """Return a shell command that sends the same request and reads the key and headers from where smai would.
+    """Return a shell command that sends the same request, and the shell variables that it needs.
 
-    Beside it, the variables of the shell in which it looks for headers that it cannot read; unset, they stop it. The
-    body goes through a pipe: an argument may have 128 KiB, and a body has no end of that kind.
+    It reads the key and headers from the same places as smai, or if it cannot, from these variables; if one is unset,
+    the command stops. The body goes through a pipe: an argument is limited to 128 KiB, a body is not.
     """
-    own = {"content-length", "connection", "accept-encoding"}  # curl sees to these itself
+    own = {"content-length", "connection", "accept-encoding"}  # curl sets these itself
     shown = (f"{name}: {value}" for name, value in preview.own.items() if name.lower() not in own)
     headers = [f"-H {shlex.quote(header)}" for header in shown]
-    files = dict.fromkeys(header.file for header in preview.given.headers if header.file)
+    files = dict.fromkeys(header.file for header in preview.user_headers.headers if header.file)
     readable = [file for file in files if file_in_shell(file)]
     headers += [f"-H {shlex.quote(f'@{file}')}" for file in readable]
-    missing = {header.name: _variable(header.name) for header in preview.given.headers if header.file not in readable}
+    missing = {
+        header.name: _variable(header.name) for header in preview.user_headers.headers if header.file not in readable
+    }
     headers += [f'-H {shlex.quote(f"{name}: ")}"${{{variable}:?}}"' for name, variable in missing.items()]
     if preview.key_in_shell:
-        name = preview.given.key_header
+        name = preview.user_headers.key_header
         before = shlex.quote(f"{name}: ") + '"' if name else '"Authorization: Bearer '
         headers.append(f'-H {before}{preview.key_in_shell}"')
     lines = [f"curl -sSN {shlex.quote(preview.url)}", *headers, "--data-binary @-"]
@@ -91,5 +93,5 @@ def as_curl(preview: Preview) -> tuple[str, list[str]]:
 
 
 def _variable(name: str) -> str:
-    """Return the variable of a shell for the value of a header; none that means something, such as PATH."""
+    """Return a shell variable for the value of a header; never one with a meaning, such as PATH."""
     return "HEADER_" + re.sub("[^A-Z0-9]", "_", name.upper())

@@ -1,4 +1,4 @@
-"""A Outcome -> the summary for stderr: one line to read, or one JSON object."""
+"""The summary of an Outcome for stderr: one line of text, or one JSON object."""
 
 import json
 from typing import Any
@@ -11,14 +11,14 @@ from smai_cli.output import tokens
 
 
 def count_tokens(outcome: Outcome) -> tuple[Usage, str]:
-    """Return the token counts and where they come from: `server`; where it sent none `local`, or else `estimate`.
+    """Return the token counts and their source: `server`, or if it sent none `local`, or else `estimate`.
 
-    A local count needs the text, and the tokenizer of the model. It is that of the answer only: servers wrap the
-    messages of a prompt in tokens of their own.
+    A local count needs the text and the tokenizer of the model. It covers only the answer: servers add tokens of their
+    own to the messages of a prompt.
     """
     if outcome.usage:
         return outcome.usage, "server"
-    # No text is not no tokens: a tool call, hidden reasoning and other choices have some.
+    # An answer without text may still have tokens: of a tool call, hidden reasoning, or other choices.
     is_all = outcome.text and not outcome.calls and not outcome.is_several
     exact = tokens.count(outcome.text, outcome.model) if is_all else None
     if exact is not None:
@@ -28,7 +28,7 @@ def count_tokens(outcome: Outcome) -> tuple[Usage, str]:
 
 
 def summary_text(outcome: Outcome) -> str:
-    """Return the summary as one line for a person."""
+    """Return the summary as one line of text."""
     usage, source = count_tokens(outcome)
     mark = "~" if source == "estimate" else ""
     counts = (("in", usage.prompt_tokens), ("out", usage.completion_tokens))
@@ -44,12 +44,12 @@ def summary_text(outcome: Outcome) -> str:
 
 
 def summary_json(outcome: Outcome) -> str:
-    """Return the summary as one line of JSON, which also tells a failure."""
+    """Return the summary as one line of JSON, including a failure."""
     return json.dumps(summary_fields(outcome))
 
 
 def summary_fields(outcome: Outcome) -> dict[str, Any]:
-    """Return what the JSON of the summary holds."""
+    """Return the members of the JSON summary."""
     usage, source = count_tokens(outcome)
     first_s = outcome.first_delta_s
     return {
@@ -68,7 +68,7 @@ def summary_fields(outcome: Outcome) -> dict[str, Any]:
 
 
 def error_json(error: SmaiError | None) -> dict[str, Any] | None:
-    """Return what is known of a failure; None for none."""
+    """Return the members that describe a failure; None if there is none."""
     if error is None:
         return None
     return {

@@ -1,4 +1,4 @@
-"""A text -> the number of its tokens: by the model's tokenizer where it is known and installed, or estimated."""
+"""Count the tokens of a text with the model's tokenizer if it is known and installed, or estimate them."""
 
 import functools
 import re
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from splintr import AnyTokenizer
 
-# English runs at about 4 characters a token, other scripts at about 1 (the service's billing rule of thumb).
+# English has about 4 characters per token, other scripts about 1 (the service's rule of thumb).
 _ASCII_PER_TOKEN = 4
 _PACKAGE = "splintr"
 _MAKERS = ("", "openai", "azure")
-# A name is a family and, behind a dash, a size or a date. A family that is not here has no tokenizer: a count that
-# claims to be exact must not be a guess.
+# A name is a family, optionally followed by a dash and a size or a date. A family that is not listed has no tokenizer:
+# an exact count must not be a guess.
 _ENCODINGS = {
     "o200k_base": re.compile(r"(?:(?:chat)?gpt-4o|gpt-4\.[15]|gpt-5(?:\.\d+)?|o[134])(?:-.+)?"),
     "cl100k_base": re.compile(r"gpt-(?:4|3\.5|35)(?:-.+)?"),
@@ -20,9 +20,9 @@ _ENCODINGS = {
 
 
 def encoding_for(model: str) -> str | None:
-    """Return the name of the encoding that `model` reads and writes; None where it is not known.
+    """Return the name of the encoding of `model`; None if it is not known.
 
-    The name may have its maker before it (openai/gpt-4o), and be that of a fine-tuned model (ft:gpt-4o:org::id).
+    `model` may begin with its maker (openai/gpt-4o), and may be a fine-tuned model (ft:gpt-4o:org::id).
     """
     path, _, name = model.rpartition("/")
     if path.rpartition("/")[2] not in _MAKERS:
@@ -31,17 +31,17 @@ def encoding_for(model: str) -> str | None:
     return next((encoding for encoding, pattern in _ENCODINGS.items() if pattern.fullmatch(family)), None)
 
 
-def installed() -> bool:
-    """Return whether the package with the tokenizers is there (the extra `tokens`), without loading it."""
-    from importlib.util import find_spec  # only where somebody wants a count
+def is_installed() -> bool:
+    """Return whether the package with the tokenizers (the extra `tokens`) is installed, without loading it."""
+    from importlib.util import find_spec  # only when tokens are counted
 
     return find_spec(_PACKAGE) is not None
 
 
 def count(text: str, model: str) -> int | None:
-    """Return how many tokens `text` is for `model`, the names of special tokens in it taken as plain text.
+    """Return the number of tokens of `text` for `model`; names of special tokens in it count as plain text.
 
-    Return None where the tokenizer of the model is not known, or not installed.
+    None if the tokenizer of the model is not known or not installed.
     """
     if not text:
         return 0
@@ -55,7 +55,7 @@ def count(text: str, model: str) -> int | None:
     return len(tokenizer.encode_ordinary(text))
 
 
-@functools.cache  # a process with many answers loads it once
+@functools.cache  # loaded once for many answers
 def _tokenizer(encoding: str) -> "AnyTokenizer":
     from splintr import Tokenizer  # megabytes of vocabulary, and most runs count nothing
 
@@ -63,10 +63,10 @@ def _tokenizer(encoding: str) -> "AnyTokenizer":
 
 
 def estimate_of(text: str) -> int:
-    """Return about how many tokens a text is."""
+    """Estimate the tokens of a text."""
     return estimate(len(text), sum(map(str.isascii, text)))
 
 
 def estimate(characters: int, ascii_characters: int) -> int:
-    """Return about how many tokens so many characters are, of which so many are ASCII."""
+    """Estimate the tokens of `characters` characters, of which `ascii_characters` are ASCII."""
     return characters - ascii_characters + -(-ascii_characters // _ASCII_PER_TOKEN)

@@ -1,4 +1,4 @@
-"""One line on a terminal while an answer is awaited: time, deltas and rate, and nothing of it left at the end."""
+"""A status line on a terminal while smai waits for an answer: time, deltas and rate. It is erased at the end."""
 
 import threading
 import time
@@ -10,15 +10,15 @@ from smai_cli.answer.outcome import Outcome
 from smai_cli.output.descriptors import StatusLine, columns
 from smai_cli.output.writers import Listener
 
-# A quick run shows nothing.
+# A short run shows nothing.
 _APPEARS_AFTER_S = 1.0
 _EVERY_S = 0.1
-# The rate is that of the last two seconds, so that a stream that stalls is seen to stall.
+# The rate covers the last two seconds, so that it shows when a stream stalls.
 _RATE_TICKS = 20
 
 
 class Waiting:
-    """The line, from `start` to `stop`; `awaited` is what it says before there is a delta."""
+    """The line, from `start` to `stop`; `awaited` is its text before the first delta."""
 
     def __init__(self, awaited: str, now: Callable[[], float] = time.monotonic) -> None:
         self.deltas = 0
@@ -31,16 +31,16 @@ class Waiting:
         self._over = threading.Event()
 
     def start(self) -> None:
-        """Show the line from a thread, after a second."""
+        """Start a thread that shows the line after a second."""
         threading.Thread(target=self._run, daemon=True).start()
 
     def stop(self) -> None:
-        """Take the line away, for good."""
+        """Erase the line and stop."""
         self._over.set()
         self._line.close()
 
     def text(self) -> str:
-        """Return what the line says now."""
+        """Return the current text of the line."""
         now_s, total = self._now(), self.deltas + self.thoughts
         begin = f"smai: {int(now_s - self._begun_s)} s, "
         if not total or (self._past and self._past[-1][1] > total):  # nothing yet, or a new try
@@ -57,21 +57,21 @@ class Waiting:
         limit_s, shown = _APPEARS_AFTER_S, ("", 0)
         while not self._over.wait(limit_s):
             limit_s, width = _EVERY_S, columns()
-            line = self.text()[: width - 1]  # a line that is full would wrap
-            # What was written since has erased it: the line is drawn again although it says the same.
-            if (line, width) != shown or not self._line.stands:
+            line = self.text()[: width - 1]  # a full line would wrap
+            # Other output may have erased the line: then draw it again, even if unchanged.
+            if (line, width) != shown or not self._line.is_drawn:
                 self._line.draw(line)
                 shown = (line, width)
 
 
 class Count(Listener):
-    """The deltas, counted for the line."""
+    """Counts the deltas for the line."""
 
     def __init__(self, waiting: Waiting) -> None:
         self._waiting = waiting
 
     def begin(self) -> None:
-        """Forget the deltas of a broken answer."""
+        """Discard the deltas of a broken answer."""
         self._waiting.deltas = self._waiting.thoughts = 0
 
     def chunk(self, chunk: Chunk) -> None:
@@ -82,6 +82,6 @@ class Count(Listener):
             self._waiting.thoughts += 1
 
     def end(self, outcome: Outcome) -> None:
-        """Forget the deltas of an answer that may be asked for again."""
+        """Discard the deltas of an answer that may be requested again."""
         if outcome.error:
             self.begin()

@@ -1,4 +1,4 @@
-"""What takes an answer as it comes: the modes, of which a run has one, and the list of all that take it."""
+"""Listeners get an answer as it arrives: the modes, of which a run has one, and the list of all listeners."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -10,12 +10,12 @@ from smai_cli.output.descriptors import FileOutput, Output
 
 
 class Listener:
-    """What takes an answer as it comes, and delivers nothing itself. Its four hooks do nothing.
+    """Gets an answer as it arrives. The base class delivers nothing: its four hooks do nothing.
 
-    `holds_back` says that nothing is delivered before the answer is complete, so that a broken one may be asked for
-    again; `takes_all` that bytes after the end of the answer are wanted as well. `needs` are the kinds of parts that it
-    has to deliver, so that an answer is a failure if one of them could not be read. Hooks raise what Output.write
-    raises, and `end` also the SmaiError that a complete answer can be.
+    `holds_back`: it delivers nothing before the answer is complete, so that a broken answer can be requested again.
+    `takes_all`: it also needs the bytes after the end of the answer. `needs` are the kinds of parts that it must
+    deliver; if one of them could not be parsed, the answer is a failure. Hooks raise what Output.write raises; `end`
+    also raises a SmaiError if a complete answer is a failure.
     """
 
     holds_back = True
@@ -28,20 +28,20 @@ class Listener:
         return False
 
     def begin(self) -> None:
-        """Forget the try before, if there was one: another answer begins."""
+        """Begin an answer: discard the previous try."""
 
     def piece(self, data: bytes) -> None:
-        """Take bytes of the body as they came from the network."""
+        """Take bytes of the body as they arrived from the network."""
 
     def chunk(self, chunk: Chunk) -> None:
-        """Take one chunk; its text is whole code points."""
+        """Take one chunk; its text has only complete code points."""
 
     def end(self, outcome: Outcome) -> None:
         """Take the end; `outcome.error` says whether the answer is complete."""
 
 
 class Writers(Listener):
-    """Several listeners, each of which has all of a piece or a chunk before the next one has any of it."""
+    """Several listeners; each gets a piece or a chunk completely before the next one."""
 
     def __init__(self, listeners: Sequence[Listener]) -> None:
         self.holds_back = all(one.holds_back for one in listeners)
@@ -76,7 +76,7 @@ class Writers(Listener):
 
 
 class Writer(Listener):
-    """A mode, which delivers to `out`; it needs the text, and media, which a mode of text cannot deliver."""
+    """A mode, which delivers to `out`. It needs text; media are a failure, because it cannot deliver them."""
 
     holds_back = False
     needs = TEXT_NEEDS
@@ -91,7 +91,7 @@ class Writer(Listener):
 
 
 class Text(Writer):
-    """The text, one write a delta, and a newline at the end if the text lacks one."""
+    """Writes the text, one write per delta, and a newline at the end if the text lacks one."""
 
     def __init__(self, out: Output) -> None:
         super().__init__(out)
@@ -110,13 +110,13 @@ class Text(Writer):
             self._deliver(chunk.text.encode())
 
     def end(self, outcome: Outcome) -> None:  # noqa: ARG002
-        """Finish the line, so that a message or a prompt begins on its own."""
+        """Finish the line, so that a message or a prompt begins on a new line."""
         if self._last and not self._last.endswith("\n"):
             self.out.write(b"\n")
 
 
 class Raw(Writer):
-    """The body, byte for byte as received, one write a network read: nothing of it is unread."""
+    """Writes the body byte for byte as received, one write per network read; it needs no parsed parts."""
 
     takes_all = True
     needs = frozenset()
@@ -127,21 +127,20 @@ class Raw(Writer):
 
 
 class Jsonl(Writer):
-    """Each event's JSON on one line, one write an event: nothing of it is unread."""
+    """Writes each event's JSON on one line, one write per event; it needs no parsed parts."""
 
     needs = frozenset()
 
     def chunk(self, chunk: Chunk) -> None:
-        """Write the line at once; `[DONE]` is no JSON and has none."""
+        """Write the line at once; `[DONE]` is not JSON and gets no line."""
         if chunk.data:
             self.out.write(f"{chunk.data}\n".encode())
 
 
 class Final(Writer):
-    """The whole text in one write, when it is complete; nothing otherwise.
+    """Writes the text at once when the answer is complete, else nothing.
 
-    `fit` returns the text to deliver, or raises BrokenError for one that is not what was asked for, which is then not
-    written either.
+    `fit` returns the text to deliver, or raises BrokenError if it does not fit the request; it is then not written.
     """
 
     holds_back = True
@@ -152,7 +151,7 @@ class Final(Writer):
         self._text = io.StringIO()
 
     def begin(self) -> None:
-        """Forget the text of a broken answer."""
+        """Discard the text of a broken answer."""
         self._text = io.StringIO()
 
     def chunk(self, chunk: Chunk) -> None:
@@ -170,8 +169,8 @@ class Final(Writer):
         if text and outcome.error is None:
             self._write(text)
 
-    def _keep(self, text: str, error: BrokenError) -> BrokenError:  # noqa: ARG002  # a file keeps it
-        """Keep a text that is not what was asked for; return `error`, which says where. Stdout gets nothing."""
+    def _keep(self, text: str, error: BrokenError) -> BrokenError:  # noqa: ARG002  # FinalFile keeps it
+        """Handle a text that does not fit the request; return `error`. Stdout gets nothing."""
         return error
 
     def _write(self, text: str) -> None:
@@ -179,7 +178,7 @@ class Final(Writer):
 
 
 class FinalFile(Final):
-    """As Final, into the file of `--output`: one that is not what was asked for stays in the file with .partial."""
+    """As Final, for the file of `--output`: a text that does not fit the request stays in the partial file."""
 
     def __init__(self, out: FileOutput, fit: Callable[[str], str] | None = None) -> None:
         super().__init__(out, fit)

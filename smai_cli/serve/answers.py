@@ -1,4 +1,4 @@
-"""What the gateway sends: heads with the headers of every answer, errors, and pieces in chunks."""
+"""The answers of the gateway: heads with the headers of every answer, errors, and chunked bodies."""
 
 import contextlib
 import json

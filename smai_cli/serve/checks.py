@@ -1,7 +1,7 @@
 """The checks that a request must pass, in their order.
 
 A page of another site can send requests to this machine, and so can every process on it. Neither may get an answer that
-somebody else pays for, or learn anything. The host is checked first: with DNS rebinding a foreign page has the same
+the user pays for, or learn anything. The host is checked first: with DNS rebinding a foreign page has the same
 origin as the gateway, and sends Origin and no Sec-Fetch headers, just as the page of the gateway does.
 """
 

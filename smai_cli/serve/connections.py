@@ -1,4 +1,4 @@
-"""The open connections of the gateway, with a limit that nobody without the token can use up."""
+"""The open connections of the gateway, with a limit that clients without the token cannot use up."""
 
 import contextlib
 import socket

@@ -205,14 +205,14 @@ class Handler(BaseRequestHandler):
 
     def _pass_on(self, answer: ResponseBody, client: "WatchedClient", head: Head, reply: Reply) -> None:
         """Send the answer as it comes. If it is cut, cut it for the client too."""
-        # A body that ends with its connection stays one: with an end of its own, a cut body would look complete.
+        # A body that ends with its connection is passed on as such: if chunked, a cut body would look complete.
         is_bare = head.is_old or not answer.is_framed
         reply.is_chunked = not is_bare and answer.status not in _NO_BODY
         if is_bare:
             # A cut that is known must not look like that end, and neither must the end of this process.
             reply.keeps = False
             reply.set_reset(resets=True)
-        answer.clock.wind()
+        answer.clock.reset()
         reply.limit_s = answer.clock.left_s  # the idle clock, or the deadline if that is sooner
         reply.begin(answer.status, headers_from(answer, self._site.hidden))
         pieces = self._sent_pieces(answer, client, reply)
@@ -237,19 +237,19 @@ class Handler(BaseRequestHandler):
         hider = self._site.hider()
         try:
             for piece in answer:
-                answer.clock.wind()
+                answer.clock.reset()
                 reply.send(hider.hidden_in(piece))
                 yield piece
         except SmaiError as error:
             if client.has_left:
                 raise _GoneError from error
-            answer.clock.wind()
+            answer.clock.reset()
             reply.send(hider.rest())
             # A browser drops what its page has not read yet when the connection breaks.
             time.sleep(_BEFORE_A_CUT_S)
             reply.cut(str(error) if isinstance(error, BrokenError) else error.what)
             return
-        answer.clock.wind()
+        answer.clock.reset()
         reply.send(hider.rest())
 
     def _drain(self) -> None:

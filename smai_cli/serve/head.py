@@ -1,6 +1,6 @@
-"""The head of a request -> its parts, by RFC 9112 and nothing more lenient than that.
+"""Parse the head of a request, strictly by RFC 9112.
 
-What two programs could read in two ways is refused: a folded line, a bare CR, a space before a colon.
+A head that two programs could read differently is refused: a folded line, a bare CR, a space before a colon.
 """
 
 import re
@@ -75,7 +75,7 @@ class Head(NamedTuple):
 
 
 def read_head(file: _Lines) -> Head | None:
-    """Return the next head on a connection, None where that ends. Raises Refusal, and what reading raises."""
+    """Return the next head on a connection; None if the connection ends. Raises Refusal, and what reading raises."""
     line = file.readline(_LINE_BYTES)
     if line in (b"\r\n", b"\n"):  # RFC 9112, section 2.2
         line = file.readline(_LINE_BYTES)
@@ -111,7 +111,7 @@ def _read_fields(file: _Lines) -> tuple[tuple[str, str], ...]:
 
 
 def too_large_head() -> Refusal:
-    """Return the refusal of a head that does not end."""
+    """Return the refusal of a head that is too long."""
     return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "the head of the request is too large")
 
 

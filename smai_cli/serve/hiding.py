@@ -1,6 +1,6 @@
-"""An answer -> the same answer without the key, in case the server repeats it, piece by piece.
+"""Remove the key from an answer, piece by piece, in case the server repeats it.
 
-Each piece goes on at once. Only an end of it that may be the beginning of a secret waits for the next piece.
+Each piece is passed on at once, except an end that may be the beginning of a secret: it waits for the next piece.
 """
 
 import json
@@ -12,7 +12,7 @@ from smai_cli.config.base_url import query_in
 from smai_cli.config.endpoint import Endpoint
 
 _MARK = b"..."
-# A shorter key belongs to a local server that takes any key. It may be a part of any word.
+# A shorter key is one for a local server that accepts any key. It may be part of any word.
 _SHORTEST = 8
 # The name decides, never the value: an answer may well contain the value of `anthropic-beta`.
 _SECRET_NAME = re.compile(r"(?i)authorization|cookie|token|secret|password|(^|[-_]|api)key$")
@@ -34,7 +34,7 @@ def secrets_of(endpoint: Endpoint) -> list[str]:
 
 
 class Hider:
-    """Takes an answer in pieces and returns it without `secrets`, wherever the pieces are cut."""
+    """Removes `secrets` from an answer in pieces, wherever the pieces are cut."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         found = {form for secret in secrets for form in _forms(secret)}

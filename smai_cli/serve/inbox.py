@@ -1,4 +1,4 @@
-"""What a client sends -> bytes, with a limit for the time and the size of all of it.
+"""Read from a client, with limits for the total time and size.
 
 The timeout of a socket starts again with every byte, so a client that sends one now and then would hold its thread
 forever.

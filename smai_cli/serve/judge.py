@@ -1,4 +1,4 @@
-"""The answer that passes through the gateway -> whether it is complete, for the lines of -v."""
+"""Find out whether an answer that passes through the gateway is complete, for the lines of -v."""
 
 from collections.abc import Iterator
 
@@ -13,16 +13,16 @@ from smai_cli.stream.pump import pump
 def find_shortfall(pieces: Iterator[bytes], path: str, *, is_framed: bool) -> SmaiError | None:
     """Read an answer to its end; return what it lacks, as `smai ask --raw` would report it, or None if complete.
 
-    `path` is that of the request. `is_framed` says whether the body has an end of its own, as for pump.Source.
+    `path` is that of the request. `is_framed` says whether the body marks its own end, as for pump.Source.
     """
     outcome = Outcome()
     dialect = api_at(path).load()
-    pump(_Passing(pieces, is_framed=is_framed), dialect, _Silent(), outcome)
+    pump(_PassingSource(pieces, is_framed=is_framed), dialect, _SilentWriter(), outcome)
     return outcome.error
 
 
-class _Passing:
-    """A source of pieces that come by themselves. Its clock is wound and never looked at."""
+class _PassingSource:
+    """A source of pieces that the gateway passes in. Its clock is never checked."""
 
     def __init__(self, pieces: Iterator[bytes], *, is_framed: bool) -> None:
         self.clock = IdleClock()
@@ -36,7 +36,7 @@ class _Passing:
         """Do nothing: the answer belongs to the gateway."""
 
 
-class _Silent:
+class _SilentWriter:
     """A writer that writes nothing, and lets the answer be read to its last byte.
 
     The client gets every byte, so nothing is unread.

@@ -34,6 +34,6 @@ class Settings(NamedTuple):
 
 
 def load_pages() -> dict[str, Page]:
-    """Return the files of the page by their paths. There is no secret in them."""
+    """Return the files of the page by their paths. They contain no secret."""
     folder = files("smai_cli.serve") / "page"
     return {path: Page((folder / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}

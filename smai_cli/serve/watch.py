@@ -1,4 +1,4 @@
-"""Clients that leave while their answer is under way -> a call for each, from one thread.
+"""Watch for clients that leave while their answer is running, from one thread.
 
 Only the end of its connection shows that a page was closed or an answer stopped. The thread that waits for the server
 does not look at the client, and a write would notice too late: while the server is silent there is none.
@@ -60,7 +60,7 @@ class Watch:
         """Watch the client of `connection` as long as the context lasts.
 
         When it leaves, its connection is shut down, so that no write waits for it, and `on_gone` is called on a
-        thread of its own. A half-close counts as leaving: nothing else shows that a browser left.
+        new thread. A half-close counts as leaving: nothing else shows that a browser left.
         """
         client, fd = WatchedClient(connection, on_gone), connection.fileno()
         with self._lock:

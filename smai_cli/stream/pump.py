@@ -181,7 +181,7 @@ def _pump(  # noqa: PLR0913  # as pump
         for chunk in chunks_of_answer(chunks, outcome.choices):
             outcome.add(chunk)
             if chunk.choice_index is not None and not outcome.is_final:
-                clock.wind()
+                clock.reset()
                 writer.chunk(chunk)
                 if was_final and on_more and not chunk.others:
                     on_more()

@@ -1,4 +1,4 @@
-"""What users of other batch tools have reported, each as a claim that it does not happen here."""
+"""Problems that users of other batch tools have reported; each test shows that smai does not have one."""
 
 import json
 import signal
@@ -35,7 +35,7 @@ def test_results_are_not_written_only_at_the_end(
     run.communicate()
 
 
-def test_a_torn_last_line_is_not_what_the_next_run_appends_to(
+def test_the_next_run_does_not_append_to_a_torn_line(
     batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path
 ) -> None:
     server, out, file = desk(), tmp_path / "answers.jsonl", questions("a", "b")
@@ -94,7 +94,7 @@ def test_the_limiter_does_not_crawl_at_one_for_ever(batch: Ask, chaos: MakeChaos
     assert server.stats()["most_streams"] > 2
 
 
-def test_a_refused_key_is_not_tried_fifty_thousand_times(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
+def test_a_refused_key_ends_a_batch_of_fifty_thousand_lines(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
     server = desk(require_key="another one")
     result = batch(server, "-j", "16", questions(*range_of_prompts(5000)))
     assert (result.status, len(server.received) <= 16, len(result.stderr.splitlines()) <= 2) == (5, True, True)
@@ -126,7 +126,7 @@ def test_ctrl_c_is_not_a_success(
     assert b"2 of 3 complete, 1 not asked" in stderr
 
 
-def test_a_second_run_over_the_same_input_does_not_ask_what_the_first_has_been_paid_for(
+def test_a_second_run_does_not_send_lines_that_the_first_run_has_paid_for(
     batch: Ask, desk: MakeDesk, tmp_path: Path
 ) -> None:
     server, out = desk(), tmp_path / "answers.jsonl"

@@ -1,4 +1,4 @@
-"""The digest by which a result is found again: that of the very request, however fast it was made."""
+"""The digest that matches a result to its request: the fast computation gives the digest of the real request."""
 
 import hashlib
 import json

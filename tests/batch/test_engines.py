@@ -1,4 +1,4 @@
-"""Engines that start smai on many machines, for real: each line ends in one answer, whatever they kill and repeat."""
+"""Real engines that start smai on many machines: each line gets one answer, whatever they kill and repeat."""
 
 import json
 import os
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.thorough, pytest.mark.timeout(180)]
 
 LINES = 400
 SHARDS = 4
-# One answer in twenty is cut: whatever else happens, happens beside that.
+# One answer in twenty is cut, in addition to all other faults.
 STORM = {"cut": 0.05, "busy": 0.0, "delay_s": 0.05}
 Chaos = Callable[..., "Server"]
 
@@ -131,7 +131,7 @@ def test_a_slurm_array_is_requeued_cancelled_and_sent_again_and_each_line_is_the
     assert_each_line_once(questions)
     logs = {index: (questions / f"smai.{index}.log").read_text() for index in range(4)}
     starts = {index: log.count(f"smai: shard {index or 4}/4 (Slurm array task {index})") for index, log in logs.items()}
-    # More often where one before it still had the file, or its tries were spent: then its script starts it again.
+    # More often if an earlier one still had the file, or its tries were used up: then its script starts it again.
     assert all(starts[index] >= least for index, least in enumerate([1, 2, 2, 2])), starts
 
 
@@ -256,7 +256,7 @@ class Pod:
         os.kill(int(first), signum)
 
     def end(self) -> tuple[int, str]:
-        """Wait for the end; return the status that the node sees, and what was told."""
+        """Wait for the end; return the status that the node sees, and the messages."""
         _, told = self._child.communicate()
         return self._child.returncode, told
 

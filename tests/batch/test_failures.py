@@ -1,4 +1,4 @@
-"""Whose failure it is: the table of the one function that decides it."""
+"""What a failure belongs to: the table of the function that decides it."""
 
 import pytest
 

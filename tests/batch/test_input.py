@@ -1,4 +1,4 @@
-"""What a line may be: prompts, conversations, OpenAI's batch lines, text; and what becomes of one that is none."""
+"""The forms of a line: prompts, conversations, OpenAI's batch lines, text; and the handling of invalid lines."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def test_with_lines_the_line_itself_is_the_prompt_to_the_byte(batch: Ask, desk: 
     assert (result.status, result.texts) == (0, texts)
 
 
-def test_half_a_surrogate_pair_comes_back_as_the_escape_it_was(
+def test_half_a_surrogate_pair_stays_the_same_escape(
     batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path
 ) -> None:
     line = b'{"prompt": "a", "id": "\\udc00", "note": "\\ud800"}\n'
@@ -67,9 +67,7 @@ def test_half_a_surrogate_pair_comes_back_as_the_escape_it_was(
     assert len(server.received) == 1
 
 
-def test_a_line_of_ten_megabytes_is_asked_and_its_answer_is_whole(
-    batch: Ask, desk: MakeDesk, questions: Questions
-) -> None:
+def test_a_line_of_ten_megabytes_gets_a_complete_answer(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
     prompt = "0123456789" * 1_000_000
     server = desk(echo=False, reply="long")
     result = batch(server, questions("short", prompt, "short too"), "-k")
@@ -78,7 +76,7 @@ def test_a_line_of_ten_megabytes_is_asked_and_its_answer_is_whole(
 
 
 @pytest.mark.parametrize("reader", ["a pipe", "a file"])
-def test_stdin_is_read_from_where_it_stands(batch: Ask, desk: MakeDesk, questions: Questions, reader: str) -> None:
+def test_stdin_is_read_from_its_current_offset(batch: Ask, desk: MakeDesk, questions: Questions, reader: str) -> None:
     lines = ["a", "b", "c"]
     if reader == "a pipe":
         result = batch(desk(), "-k", stdin=encoded(lines))
@@ -91,15 +89,13 @@ def test_stdin_is_read_from_where_it_stands(batch: Ask, desk: MakeDesk, question
 
 
 @pytest.mark.parametrize("stdin", [b"", b"\n\n", subprocess.DEVNULL])
-def test_an_input_without_a_line_is_told_and_makes_no_file(
-    batch: Ask, desk: MakeDesk, tmp_path: Path, stdin: Any
-) -> None:
+def test_an_empty_input_is_reported_and_creates_no_file(batch: Ask, desk: MakeDesk, tmp_path: Path, stdin: Any) -> None:
     result = batch(desk(), "-o", tmp_path / "results.jsonl", stdin=stdin)
     assert (result.status, result.stderr) == (2, "smai: stdin has no lines; give it one prompt a line\n")
     assert not [path.name for path in tmp_path.iterdir() if path.name != "home"]
 
 
-# What stands beside the prompt.
+# Members in addition to the prompt.
 
 
 def test_a_line_overrides_the_options_and_other_lines_have_them(
@@ -144,9 +140,7 @@ def test_members_unknown_to_the_api_come_back_and_are_not_sent(
     assert not server.received[0].json.keys() & more.keys()
 
 
-def test_a_member_whose_name_a_result_has_for_itself_comes_back_in_line(
-    batch: Ask, desk: MakeDesk, questions: Questions
-) -> None:
+def test_a_member_with_a_reserved_name_is_copied_to_line(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
     taken = {"text": "gold", "error": "none", "copy": 7, "refusal": "no", "retries": 9, "index": -1, "line": "mine"}
     (result,) = batch(desk(), questions({"prompt": "a", "other": 1, **taken})).results
     assert result["line"] == taken
@@ -155,7 +149,7 @@ def test_a_member_whose_name_a_result_has_for_itself_comes_back_in_line(
     assert "refusal" not in result
 
 
-def test_an_id_beside_a_custom_id_is_the_users_own(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
+def test_an_id_next_to_a_custom_id_belongs_to_the_user(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
     lines = [
         {"prompt": "a", "custom_id": "x", "id": 7},
         openai_line("y") | {"id": "mine"},
@@ -258,7 +252,7 @@ def test_a_template_puts_the_line_or_its_members_in_place(
 
 
 @pytest.mark.parametrize("flags", [[], ["--lines"]])
-def test_a_template_comes_from_a_file_as_well(
+def test_a_template_may_be_in_a_file(
     batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path, flags: list[str]
 ) -> None:
     (tmp_path / "t.txt").write_text("Say {}!")
@@ -314,7 +308,7 @@ BAD: list[tuple[Any, str]] = [
 ]
 
 
-def test_a_file_is_checked_whole_and_the_first_ten_bad_lines_are_named_with_nothing_asked(
+def test_a_file_is_checked_first_and_nothing_is_sent_if_lines_are_bad(
     batch: Ask, desk: MakeDesk, questions: Questions
 ) -> None:
     server = desk()
@@ -329,7 +323,7 @@ def test_a_file_is_checked_whole_and_the_first_ten_bad_lines_are_named_with_noth
 
 
 @pytest.mark.parametrize("flags", [(), ("--dry-run",), ("--shard", "1/1")])
-def test_a_bad_line_is_told_wherever_it_stands(
+def test_a_bad_line_is_reported_wherever_it_is(
     batch: Ask, desk: MakeDesk, questions: Questions, flags: tuple[str, ...]
 ) -> None:
     for lines in ([b"5\n", "good"], [b"\n", b"\xff\n", "good"], ["good", b"5\n"], [b"5\n", b"5\n", "good", b"5\n"]):
@@ -338,7 +332,7 @@ def test_a_bad_line_is_told_wherever_it_stands(
         assert "; nothing was sent; fix the lines" in result.stderr
 
 
-def test_in_a_pipe_a_bad_line_is_a_failed_result_and_the_rest_goes_on(batch: Ask, desk: MakeDesk) -> None:
+def test_in_a_pipe_a_bad_line_gets_a_failed_result_and_the_run_goes_on(batch: Ask, desk: MakeDesk) -> None:
     server = desk()
     lines = [line for line, _ in BAD]
     result = batch(server, "-k", stdin=encoded(["first", *lines, "last"]))
@@ -364,7 +358,7 @@ def test_ids_that_only_look_alike_are_different_ones(batch: Ask, desk: MakeDesk,
     assert (result.status, [it["id"] for it in result.results]) == (0, ids)
 
 
-def test_in_a_pipe_the_second_line_of_an_id_fails_alone_be_it_good_or_bad(batch: Ask, desk: MakeDesk) -> None:
+def test_in_a_pipe_only_the_second_line_with_the_same_id_fails(batch: Ask, desk: MakeDesk) -> None:
     lines = [{"prompt": "a", "id": "x"}, {"prompt": "b", "id": "x"}, {"prompt": 5, "id": "x"}, "c"]
     result = batch(desk(), "-k", stdin=encoded(lines))
     assert (result.status, [it["complete"] for it in result.results]) == (2, [True, False, False, True])
@@ -411,7 +405,7 @@ def test_options_that_make_no_sense_are_one_line_with_nothing_asked(
 
 
 @pytest.mark.parametrize("file", ["nothing-there", "a-folder", ""])
-def test_an_input_that_cannot_be_read_is_told(batch: Ask, desk: MakeDesk, tmp_path: Path, file: str) -> None:
+def test_an_unreadable_input_is_reported(batch: Ask, desk: MakeDesk, tmp_path: Path, file: str) -> None:
     (tmp_path / "a-folder").mkdir()
     result = batch(desk(), tmp_path / file if file else "")
     assert result.status == 2

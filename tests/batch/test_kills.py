@@ -1,4 +1,4 @@
-"""Kills, full disks and chaos: every line ends in exactly one result, whole, and little is paid twice."""
+"""Kills, full disks and chaos: every line ends in exactly one complete result, and little is paid twice."""
 
 import contextlib
 import json
@@ -109,7 +109,7 @@ def moments(log: Path) -> list[tuple[str, int]]:
         pytest.param("stale", marks=pytest.mark.nightly),
     ],
 )
-def test_a_kill_at_any_step_leaves_what_the_next_run_makes_whole(
+def test_after_a_kill_at_any_step_the_next_run_completes_the_results(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path, environment: dict[str, str], tmp_path: Path, when: str
 ) -> None:
     """At each write, sync, rename and unlink of a file of the results, before the kernel does it."""
@@ -151,7 +151,7 @@ def test_a_kill_at_any_step_leaves_what_the_next_run_makes_whole(
 @traced
 @pytest.mark.thorough
 @pytest.mark.timeout(600)
-def test_a_full_disk_at_any_step_is_told_and_tears_nothing(
+def test_a_full_disk_at_any_step_is_reported_and_leaves_no_partial_line(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     server, log, file = desk(), tmp_path / "trace", questions("a", "b", "c")
@@ -173,7 +173,7 @@ def test_a_full_disk_at_any_step_is_told_and_tears_nothing(
         assert len(server.received) <= 4
 
 
-def test_a_file_that_may_not_grow_is_told_and_resumed_once_it_may(
+def test_a_file_size_limit_is_reported_and_the_run_can_be_resumed(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path, environment: dict[str, str]
 ) -> None:
     server, again = desk(), desk()  # a request of the first run may still be on its way when that has ended
@@ -213,7 +213,7 @@ def test_a_stdout_that_is_full_ends_the_run_with_its_status(
     assert len(server.received) <= 20
 
 
-def test_a_folder_that_may_not_be_written_is_told_before_anything_is_asked(
+def test_a_read_only_folder_is_reported_before_anything_is_sent(
     batch: Ask, desk: MakeDesk, questions: Questions
 ) -> None:
     server = desk()
@@ -224,10 +224,10 @@ def test_a_folder_that_may_not_be_written_is_told_before_anything_is_asked(
         assert "answers.jsonl" in result.stderr
 
 
-def test_a_full_disk_loses_no_answer_that_was_put_away(
+def test_a_full_disk_loses_no_answer_that_was_written(
     batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path
 ) -> None:
-    """A file system of its own, of 64 kB."""
+    """A separate file system of 64 kB."""
     small = tmp_path / "small"
     small.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "smai-test", str(small)]

@@ -1,4 +1,4 @@
-"""`smai batch --merge` and `--status`: the results of many machines, joined and counted, and none lost."""
+"""`smai batch --merge` and `--status`: the results of many machines are joined and counted, and none is lost."""
 
 import fcntl
 import json
@@ -70,7 +70,7 @@ def test_the_results_of_all_shards_are_joined_in_input_order(folder: Path) -> No
     assert not (folder / "all.partial").exists()
 
 
-def test_one_name_stands_for_the_files_of_all_shards_and_stdout_will_do(folder: Path) -> None:
+def test_one_pattern_names_the_files_of_all_shards_and_stdout_is_allowed(folder: Path) -> None:
     done = batch("--merge", str(folder / "out.{shard}.jsonl"), "--summary", "text")
 
     assert (done.status, indices(done.stdout), done.stderr) == (0, list(range(1, 11)), "smai: 10 of 10 complete\n")
@@ -149,7 +149,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
 @pytest.mark.parametrize(
     "case", [pytest.param(name, marks=[] if place < 4 else pytest.mark.thorough) for place, name in enumerate(REFUSED)]
 )
-def test_what_is_no_whole_is_refused_and_nothing_is_made(folder: Path, case: str) -> None:
+def test_an_incomplete_set_of_shards_is_refused_and_no_file_is_created(folder: Path, case: str) -> None:
     spoil, told = REFUSED[case]
     spoil(folder)
 
@@ -175,11 +175,11 @@ def test_a_file_is_not_merged_into_itself(folder: Path) -> None:
 @pytest.mark.parametrize(
     "arguments", [("--merge",), ("--status",), ("--merge", "--status", "x"), ("--merge", "-j", "3", "x")]
 )
-def test_options_that_mean_nothing_beside_it_are_refused(arguments: tuple[str, ...]) -> None:
+def test_options_that_have_no_effect_with_it_are_refused(arguments: tuple[str, ...]) -> None:
     assert (batch(*arguments).status, batch(*arguments).stdout) == (2, b"")
 
 
-def test_status_tells_how_far_each_shard_is_and_all_of_them(folder: Path) -> None:
+def test_status_shows_the_progress_of_each_shard_and_the_total(folder: Path) -> None:
     for name in ("out.1.jsonl", "out.2.jsonl"):
         (folder / name).rename(folder / f"{name}.partial")
     remove("out.3.jsonl")(folder)

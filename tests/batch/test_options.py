@@ -1,4 +1,4 @@
-"""Options that bound, check or show a run: --token-limit, --fail-empty, --dry-run, -k; and messages, each once."""
+"""Options that limit, check or show a run: --token-limit, --fail-empty, --dry-run, -k; and messages, each once."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ def test_a_token_limit_does_not_wait_for_an_open_pipe(desk: MakeDesk, environmen
     assert run.stdin
     run.stdin.write(encoded(["one two three four five"]))
     run.stdin.flush()
-    assert run.wait(20) == 2  # nobody has closed the pipe
+    assert run.wait(20) == 2  # the pipe is still open
     assert run.stderr
     assert b"--token-limit is 3; the rest of the input is left" in run.stderr.read()
     run.communicate()

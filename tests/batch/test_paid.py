@@ -16,7 +16,7 @@ from tapes import TAPES
 from smai_cli.answer.outcome import Outcome
 from smai_cli.batch.input.lines import FLAT, OPENAI
 from smai_cli.batch.results.collector import Collector
-from smai_cli.batch.results.result import Asked, encode_result, read_result
+from smai_cli.batch.results.result import LineIdentity, encode_result, read_result
 from smai_cli.stream import pump
 from smai_cli.stream.dialects.selection import dialect_for
 
@@ -39,7 +39,7 @@ def result_of(body: bytes, form: str, dialect: str = "chat", request_id: str | N
     outcome.choices = 1
     collector.request_id = request_id
     pump.pump(Pieces(body, is_framed=True), dialect_for(dialect, ""), collector, outcome)
-    line = encode_result(Asked(7, "a", bytes(32), 1, form, {}, bytes(32)), collector.answer(outcome))
+    line = encode_result(LineIdentity(7, "a", bytes(32), 1, form, {}, bytes(32)), collector.answer(outcome))
     known = read_result(line)
     assert known
     assert (known.id, known.number, known.status) == ("a", 7, outcome.status)
@@ -204,7 +204,7 @@ def test_a_long_refusal_is_there_in_full() -> None:
     assert parse_message(result_of(body, OPENAI))["refusal"] == "".join(words)
 
 
-def test_what_came_of_an_answer_without_text_is_there() -> None:
+def test_an_answer_without_text_keeps_its_other_parts() -> None:
     body = stream({"reasoning_content": "I think"})[: -len(b"data: [DONE]\n\n")].replace(b'"stop"', b'"length"')
     assert result_of(body, FLAT)["reasoning"] == "I think"
     result = result_of(body, OPENAI)

@@ -1,4 +1,4 @@
-"""-o, FILE.partial and --resume: each line is settled once, whatever happened before, and nothing is mixed up."""
+"""-o, FILE.partial and --resume: each line is settled once, whatever happened before, and results are not mixed up."""
 
 import fcntl
 import json
@@ -19,12 +19,12 @@ from smai_cli.batch.input.lines import Defaults, read_line
 from smai_cli.batch.input.shard import Shard
 from smai_cli.batch.input.shard_input import ShardInput
 from smai_cli.batch.input.source import Input
-from smai_cli.batch.results.earlier import Found
+from smai_cli.batch.results.earlier import EarlierResults
 from smai_cli.batch.results.plan import Plan
-from smai_cli.batch.results.result import Known
+from smai_cli.batch.results.result import ParsedResult
 from smai_cli.errors import UsageError
 from smai_cli.mock.script import Script, prompt_of
-from smai_cli.mock.server import Received
+from smai_cli.mock.server import ReceivedRequest
 
 pytest_plugins = ["batching"]
 pytestmark = pytest.mark.preloaded
@@ -47,7 +47,7 @@ def test_the_file_appears_when_all_is_complete_in_the_order_of_the_input(
     assert names(out) == ["answers.jsonl"]
 
 
-def test_while_a_line_has_failed_there_is_no_file_and_what_came_is_beside_it(
+def test_while_a_line_has_failed_there_is_only_the_partial_file(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path
 ) -> None:
     server = desk()
@@ -75,7 +75,7 @@ def test_results_of_an_earlier_run_are_not_touched_without_resume(
 
 
 @pytest.mark.parametrize("flags", [[], ["--resume"]])
-def test_a_file_of_somebody_else_is_never_mended_or_appended_to(
+def test_a_file_of_another_user_is_never_repaired_or_appended_to(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path, flags: list[str]
 ) -> None:
     partial(out).write_text("The answer that `smai ask -o` has left,\nwithout a newline")
@@ -102,7 +102,7 @@ def test_the_same_command_with_resume_is_right_the_first_time_and_when_all_is_do
 
 
 @pytest.mark.parametrize("form", ["flat", "openai"])
-def test_an_input_that_has_grown_or_been_put_into_another_order_has_only_the_new_lines_asked(
+def test_after_an_input_was_extended_or_reordered_only_new_lines_are_sent(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path, form: str
 ) -> None:
     server = desk()
@@ -124,9 +124,7 @@ def _content(result: Result) -> Any:
     return result["response"]["body"]["choices"][0]["message"]["content"]
 
 
-def test_a_result_is_found_again_whatever_form_the_results_are_to_have_now(
-    batch: Ask, desk: MakeDesk, questions: Questions, out: Path
-) -> None:
+def test_a_result_is_found_in_either_form(batch: Ask, desk: MakeDesk, questions: Questions, out: Path) -> None:
     server, file = desk(), questions("a", {"custom_id": "b", "body": {"messages": [{"role": "user", "content": "b"}]}})
     for form in ("flat", "openai", "flat"):
         assert batch(server, "-o", out, "--resume", "--format", form, file).status == 0
@@ -154,7 +152,7 @@ def mixed(batch: Ask, desk: MakeDesk, questions: Questions, out: Path) -> tuple[
     return server, file
 
 
-def test_resume_asks_what_may_succeed_now_and_pays_nothing_that_is_settled_again(
+def test_resume_sends_lines_that_may_succeed_and_pays_for_nothing_twice(
     batch: Ask, mixed: tuple[Desk, Path], out: Path
 ) -> None:
     server, file = mixed
@@ -182,7 +180,7 @@ class Cutting(Desk):
     def __init__(self) -> None:
         super().__init__(Script(delay_s=0.0, echo=True))
 
-    def check(self, received: Received) -> None:
+    def check(self, received: ReceivedRequest) -> None:
         super().check(received)
         is_long = prompt_of(received.json).startswith("long") and received.json.get("max_tokens") != 100
         self.script = replace(self.script, finish_reason="length" if is_long else "stop")
@@ -193,7 +191,7 @@ class Cutting(Desk):
 def test_the_second_step_asks_cut_lines_again_with_more_tokens_and_no_other(
     batch: Ask, questions: Questions, out: Path, named: bool, form: str
 ) -> None:
-    """As the hint of the first run says, also where lines have no id and one is there twice, and after a kill."""
+    """As the hint of the first run says, also if lines have no id and one occurs twice, and after a kill."""
     prompts = ["a", "long b", "twin", "long twin", "twin", "long twin", "c"]
     file = questions(*({"id": f"n{at}", "prompt": it} if named else it for at, it in enumerate(prompts)))
     with Cutting() as server:
@@ -255,7 +253,7 @@ def test_allow_failed_takes_so_many_for_all(
         pytest.param([], [{"id": "a", "prompt": "a"}], "that of line 2 before", id="a line is gone"),
     ],
 )
-def test_results_of_another_question_are_refused_and_with_drop_stale_put_aside(
+def test_results_of_another_request_are_refused_and_with_drop_stale_moved(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path, flags: list[str], lines: list[Any], words: str
 ) -> None:
     server = desk()
@@ -295,7 +293,7 @@ def good(batch: Ask, server: Desk, file: Path, out: Path) -> list[Result]:
     return results
 
 
-def test_a_torn_last_line_is_cut_off_and_a_whole_one_gets_its_newline(
+def test_a_torn_last_line_is_cut_off_and_a_complete_one_gets_its_newline(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path
 ) -> None:
     server, file = desk(), questions("a", "b", "c")
@@ -310,7 +308,7 @@ def test_a_torn_last_line_is_cut_off_and_a_whole_one_gets_its_newline(
         server.received.clear()
 
 
-def test_lines_that_are_no_results_are_told_counted_and_not_done(
+def test_lines_that_are_not_results_are_reported_and_do_not_count_as_done(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path
 ) -> None:
     server, file = desk(), questions("a", "b")
@@ -358,7 +356,7 @@ def test_of_several_results_of_a_line_the_complete_one_counts(
 
 
 @pytest.mark.parametrize("what", ["a folder", "a named pipe", "a link to a file", "a link to nothing"])
-def test_something_else_under_the_name_of_the_partial_file_is_refused_and_left_alone(
+def test_something_else_with_the_name_of_the_partial_file_is_refused(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path, tmp_path: Path, what: str
 ) -> None:
     victim = tmp_path / "victim"
@@ -377,7 +375,7 @@ def test_something_else_under_the_name_of_the_partial_file_is_refused_and_left_a
     assert not victim.exists() or victim.read_text() == '{"not": "yours"}'
 
 
-def test_the_file_keeps_its_permissions_and_stays_behind_its_link(
+def test_the_file_keeps_its_permissions_and_its_symbolic_link(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path, tmp_path: Path
 ) -> None:
     real = tmp_path / "real.jsonl"
@@ -405,7 +403,7 @@ def test_a_second_run_is_refused_and_the_first_one_ends_well(
     assert len(results_in(out)) == 2
 
 
-def test_a_run_that_waited_for_the_lock_sees_what_the_other_one_has_put_into_place(
+def test_a_run_that_waited_for_the_lock_sees_the_results_of_the_other_run(
     desk: MakeDesk, questions: Questions, out: Path, environment: dict[str, str]
 ) -> None:
     server, file = desk(), questions("a", "b")
@@ -419,7 +417,7 @@ def test_a_run_that_waited_for_the_lock_sees_what_the_other_one_has_put_into_pla
     assert (len(server.received), names(out)) == (2, ["answers.jsonl"])
 
 
-def test_a_lock_goes_with_its_process(batch: Ask, desk: MakeDesk, questions: Questions, out: Path) -> None:
+def test_a_lock_ends_with_its_process(batch: Ask, desk: MakeDesk, questions: Questions, out: Path) -> None:
     with partial(out).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
     assert batch(desk(), "-o", out, "--resume", questions("a")).status == 0
@@ -440,7 +438,7 @@ def test_a_pipe_resumes_as_well(batch: Ask, desk: MakeDesk, out: Path) -> None:
 # What a change of the input while it is read does.
 
 
-def test_an_input_that_shrinks_while_it_is_read_is_told_and_never_taken_for_whole(
+def test_an_input_that_shrinks_while_it_is_read_is_reported_and_never_complete(
     desk: MakeDesk, questions: Questions, out: Path, environment: dict[str, str]
 ) -> None:
     server = desk()
@@ -460,14 +458,14 @@ def test_an_input_that_shrinks_while_it_is_read_is_told_and_never_taken_for_whol
 
 
 @pytest.mark.parametrize("shard", [None, Shard(1, 1)])
-def test_an_input_that_is_another_one_when_it_is_read_again_is_not_asked(tmp_path: Path, shard: Shard | None) -> None:
+def test_an_input_that_changes_between_two_reads_is_not_sent(tmp_path: Path, shard: Shard | None) -> None:
     """The second reading begins at the first line that is left, by its offset: in a part of another line, perhaps."""
     file = tmp_path / "questions.txt"
     file.write_text("first\nsecond\nthird")
     defaults = Defaults(model="m", api="chat", system=None, parameters={}, extra_body={}, is_text=True)
     with file.open() as opened:
         source = ShardInput(opened.fileno(), "it", shard) if shard else Input(opened.fileno(), "it")
-        found = Found([(0, Known(None, Encoding().digest(read_line(1, b"first", defaults)), 1, 1, 0))])
+        found = EarlierResults([(0, ParsedResult(None, Encoding().digest(read_line(1, b"first", defaults)), 1, 1, 0))])
         feed = Feed(source, defaults, Encoding(), Plan(found))
         feed.check()
         file.write_text("# first\nsecond\nthird")
@@ -475,7 +473,7 @@ def test_an_input_that_is_another_one_when_it_is_read_again_is_not_asked(tmp_pat
             feed.take()
 
 
-def test_a_resumed_input_whose_new_lines_are_bad_is_refused_and_nothing_is_asked(
+def test_a_resumed_input_with_bad_new_lines_is_refused_and_nothing_is_sent(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path
 ) -> None:
     server = desk()
@@ -506,11 +504,11 @@ def test_an_input_that_grows_while_it_is_read_is_asked_as_it_was_checked(
     assert len(server.received) == 3
 
 
-# Nobody has to believe in a handler.
+# A kill needs no handler.
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_what_came_before_a_kill_is_there_and_is_not_asked_again(
+def test_results_before_a_kill_are_kept_and_not_requested_again(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path, environment: dict[str, str], number: signal.Signals
 ) -> None:
     lines = [f"line {at}" for at in range(30)]

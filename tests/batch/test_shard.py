@@ -1,4 +1,4 @@
-"""--shard: which lines of an input a task of an engine asks, and that no two shards are mixed up."""
+"""--shard: which lines of an input a task of an engine sends, and that shards are not mixed up."""
 
 import fcntl
 import hashlib
@@ -29,7 +29,7 @@ GRID_ENGINE = {"SGE_TASK_ID": "3", "SGE_TASK_FIRST": "1", "SGE_TASK_LAST": "8", 
 LSF = {"LSB_JOBINDEX": "3", "LSB_JOBINDEX_END": "8", "LSB_JOBINDEX_STEP": "1"}
 KUBERNETES = {"JOB_COMPLETION_INDEX": "3"}
 PARALLEL = {"PARALLEL_SEQ": "3"}
-# With a count of their own, and without.
+# Engines with a count variable, and without.
 WITH_COUNT = {
     "Slurm array task": SLURM,
     "srun task": STEP,
@@ -46,7 +46,7 @@ WITHOUT_COUNT = {
     "GNU parallel job": PARALLEL,
 }
 ALL = WITH_COUNT | WITHOUT_COUNT
-# What is refused, by the environment, with the words that tell why; all but the first ones name the variables seen.
+# Refused environments, with words of the message; all but the first ones list the variables that are set.
 REFUSED = {
     "no engine": ("auto/8", {}, "no variable of one is set"),
     "a batch script of Slurm that is no array": ("auto/8", {"SLURM_PROCID": "0"}, "SLURM_PROCID=0"),
@@ -87,7 +87,7 @@ def test_auto_takes_the_count_from_the_engine_too(task: str) -> None:
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_not_one_shard_of_several_is_refused_with_what_was_seen(case: str) -> None:
+def test_a_task_that_is_not_one_shard_of_several_is_refused(case: str) -> None:
     text, environment, told = REFUSED[case]
 
     with pytest.raises(UsageError) as caught:
@@ -127,7 +127,7 @@ def test_one_task_of_srun_within_an_array_is_the_task_of_the_array() -> None:
     assert parse_shard("auto/8", SLURM | one).source == "Slurm array task 3"
 
 
-def test_one_shard_of_one_may_be_said_but_is_never_assumed() -> None:
+def test_one_shard_of_one_must_be_explicit() -> None:
     assert parse_shard("1/1", {}) == Shard(1, 1)
     assert parse_shard("auto/1", KUBERNETES | {"JOB_COMPLETION_INDEX": "0"}) == Shard(1, 1, "Kubernetes index 0")
 
@@ -220,20 +220,20 @@ def test_the_results_of_a_shard_are_refused_to_every_other_run(tmp_path: Path) -
     assert batch(tmp_path, "--shard", "2/3", "-o", out, source).status == 0
     held = Path(out).read_bytes()
 
-    def told(*arguments: str) -> str:
+    def message_of(*arguments: str) -> str:
         done = batch(tmp_path, *arguments, "--resume", "-o", out, source)
         assert (done.status, Path(out).read_bytes()) == (2, held)
         return done.stderr
 
-    assert "has results of shard 2/3, and this is 2/4; N must stay 3" in told("--shard", "2/4")
-    assert "and this is 3/3; each shard needs its own file: put {shard} into -o" in told("--shard", "3/3")
-    assert "has results of shard 2/3; --shard 2/3 continues it" in told()
+    assert "has results of shard 2/3, and this is 2/4; N must stay 3" in message_of("--shard", "2/4")
+    assert "and this is 3/3; each shard needs its own file: put {shard} into -o" in message_of("--shard", "3/3")
+    assert "has results of shard 2/3; --shard 2/3 continues it" in message_of()
     Path(source).write_text(Path(source).read_text().replace("p1", "p0"))
-    assert "has results of shard 2/3 of another input" in told("--shard", "2/3")
+    assert "has results of shard 2/3 of another input" in message_of("--shard", "2/3")
 
 
-def test_a_change_anywhere_in_a_large_input_makes_it_another_one(tmp_path: Path) -> None:
-    """Also in a line of another shard, behind the first megabytes, and of the same length."""
+def test_a_change_anywhere_in_a_large_input_is_noticed(tmp_path: Path) -> None:
+    """Also in a line of another shard, after the first megabytes, and of the same length."""
     source, out = tmp_path / "prompts", tmp_path / "out"
     source.write_text(f'"{"x" * 3_000_000}"\n"second"\n"third"\n')
     words = ("--shard", "2/3", "-o", str(out), "--resume", str(source))
@@ -243,7 +243,7 @@ def test_a_change_anywhere_in_a_large_input_makes_it_another_one(tmp_path: Path)
     assert "has results of shard 2/3 of another input" in batch(tmp_path, *words).stderr
 
 
-def test_what_came_through_a_pipe_is_pinned_at_its_end_as_the_file_would_be(tmp_path: Path) -> None:
+def test_a_pipe_is_pinned_at_its_end_like_a_file(tmp_path: Path) -> None:
     source, out = prompts(tmp_path, 5), tmp_path / "out"
     words = ("batch", "--mock", "--shard", "2/3", "-o", str(out), "--resume")
     data = Path(source).read_bytes()
@@ -269,7 +269,7 @@ def test_an_input_that_has_only_grown_is_the_same_one(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out.shard").read_text())["lines"] == 3
 
 
-def test_what_another_shard_has_to_say_does_not_stop_this_one(tmp_path: Path) -> None:
+def test_a_bad_line_of_another_shard_does_not_stop_this_one(tmp_path: Path) -> None:
     source = tmp_path / "prompts"
     source.write_text('"a"\nno JSON\n"c"\n')
 
@@ -280,7 +280,7 @@ def test_what_another_shard_has_to_say_does_not_stop_this_one(tmp_path: Path) ->
 
 
 @pytest.mark.thorough  # it waits for five seconds
-def test_a_second_run_of_a_shard_waits_and_is_then_told_to_come_again(tmp_path: Path) -> None:
+def test_a_second_run_of_a_shard_waits_and_then_says_to_try_again(tmp_path: Path) -> None:
     source, out = prompts(tmp_path, 3), str(tmp_path / "out")
     with open(f"{out}.partial", "w") as first:
         fcntl.flock(first, fcntl.LOCK_EX)

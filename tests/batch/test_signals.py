@@ -1,4 +1,4 @@
-"""Signals, pipes, terminals and what else a shell, cron or an engine does to a run."""
+"""Signals, pipes, terminals and other effects of a shell, cron or an engine on a run."""
 
 import contextlib
 import json
@@ -37,7 +37,7 @@ def go(environment: dict[str, str]) -> Iterator[Go]:
 
 
 def held(desk: MakeDesk, count: int, run: Callable[[Desk], Any]) -> tuple[Desk, Any]:
-    """Return a server that answers nothing, and what runs against it, once so many requests have come."""
+    """Return a server that does not answer, and the run against it, once `count` requests have arrived."""
     server = desk()
     server.open.clear()
     running = run(server)
@@ -53,7 +53,7 @@ def settle(path: Path, run: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.parametrize("number", ["INT", "TERM", "HUP", "USR1", "USR2", "XCPU"])
-def test_the_first_signal_lets_what_runs_end_and_starts_nothing_more(
+def test_the_first_signal_lets_running_requests_end_and_starts_no_more(
     batch: Ask, desk: MakeDesk, questions: Questions, go: Go, tmp_path: Path, number: str
 ) -> None:
     signum = signal.Signals[f"SIG{number}"]
@@ -71,7 +71,7 @@ def test_the_first_signal_lets_what_runs_end_and_starts_nothing_more(
     assert [it["text"] for it in results_in(out)] == ["a", "b", "c", "d"]
 
 
-def test_what_does_not_end_within_the_grace_is_not_there(desk: MakeDesk, questions: Questions, go: Go) -> None:
+def test_an_answer_that_exceeds_the_grace_period_has_no_result(desk: MakeDesk, questions: Questions, go: Go) -> None:
     _, run = held(desk, 1, lambda server: go(server, "--grace", "0.5", questions("a")))
     begun_s = time.monotonic()
     run.send_signal(signal.SIGTERM)
@@ -131,7 +131,7 @@ def test_a_reader_of_stdout_that_has_stopped_reading_does_not_keep_it_from_endin
     assert run.wait(20) == -signal.SIGTERM
 
 
-def test_a_reader_that_pauses_gets_all_of_it_in_whole_lines(chaos: MakeChaos, questions: Questions, go: Go) -> None:
+def test_a_reader_that_pauses_gets_everything_in_complete_lines(chaos: MakeChaos, questions: Questions, go: Go) -> None:
     run = go(chaos(size=30_000, deltas=2), "-j8", questions(*(f"{number}" for number in range(40))))
     assert run.stdout
     time.sleep(1.0)
@@ -152,7 +152,7 @@ def test_it_dies_with_its_reader(desk: MakeDesk, questions: Questions, environme
     assert len(server.received) < 3000
 
 
-def test_with_o_nobody_has_to_read_stdout(
+def test_with_o_stdout_needs_no_reader(
     desk: MakeDesk, questions: Questions, environment: dict[str, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "answers.jsonl"
@@ -165,7 +165,7 @@ def test_with_o_nobody_has_to_read_stdout(
 def test_ctrl_z_and_fg_lose_nothing(desk: MakeDesk, questions: Questions, go: Go) -> None:
     lines = [f"line {number}" for number in range(400)]
     server = desk(delay_s=0.01)
-    # A group of its own, as of a job of a shell: nothing stops in one without a parent outside of it (POSIX, 2.4.3).
+    # A new process group, as of a job of a shell: nothing stops in one without a parent outside of it (POSIX, 2.4.3).
     run = go(server, "-j4", "-k", questions(*lines), process_group=0)
     server.wait_for(6)
     run.send_signal(signal.SIGTSTP)
@@ -215,7 +215,7 @@ def test_a_bare_environment_is_enough(desk: MakeDesk, questions: Questions) -> N
 
 
 @pytest.mark.parametrize("columns", [80, 40])
-def test_on_a_terminal_one_line_tells_how_far_it_is_and_goes_at_the_end(
+def test_on_a_terminal_a_progress_line_is_shown_and_erased_at_the_end(
     chaos: MakeChaos, questions: Questions, go: Go, columns: int
 ) -> None:
     server = chaos(delay_s=0.05, deltas=2)
@@ -243,7 +243,7 @@ def test_a_terminal_that_should_not_be_drawn_on_is_not(
         assert "running" not in tty.read_rest()
 
 
-def test_elsewhere_nothing_is_told_of_a_run_that_goes_well(chaos: MakeChaos, questions: Questions, go: Go) -> None:
+def test_without_a_terminal_a_successful_run_prints_no_summary(chaos: MakeChaos, questions: Questions, go: Go) -> None:
     run = go(chaos(delay_s=0.05, deltas=2), "-j4", questions(*map(str, range(50))))
     assert (run.communicate(timeout=30)[1], run.returncode) == (b"", 0)
 
@@ -257,7 +257,9 @@ def test_progress_is_a_line_a_minute(chaos: MakeChaos, questions: Questions, go:
     assert line.startswith("smai: 1 of 2, 1 running; 0.0/s")
 
 
-def test_a_failure_is_told_beside_the_line_that_is_drawn(chaos: MakeChaos, questions: Questions, go: Go) -> None:
+def test_a_failure_is_printed_on_a_separate_line_from_the_progress(
+    chaos: MakeChaos, questions: Questions, go: Go
+) -> None:
     server = chaos(delay_s=0.05, deltas=2, status=400, only="bad")
     with terminal() as tty:
         lines = [*(f"p{number}" for number in range(50)), "bad"]
@@ -269,7 +271,7 @@ def test_a_failure_is_told_beside_the_line_that_is_drawn(chaos: MakeChaos, quest
     assert last.startswith("smai: 50 of 51 complete, 1 refused; tokens: ")
 
 
-def test_the_summary_of_a_run_that_a_signal_ends_is_no_success(desk: MakeDesk, questions: Questions, go: Go) -> None:
+def test_the_summary_of_a_run_that_a_signal_ends_is_not_a_success(desk: MakeDesk, questions: Questions, go: Go) -> None:
     server, run = held(desk, 1, lambda server: go(server, "-j1", "--summary", "json", questions("a", "b")))
     run.send_signal(signal.SIGTERM)
     time.sleep(0.1)
@@ -279,7 +281,7 @@ def test_the_summary_of_a_run_that_a_signal_ends_is_no_success(desk: MakeDesk, q
     assert (told["signal"], told["exit_status"], told["complete"], told["not_asked"]) == (15, 143, False, 1)
 
 
-# What it needs.
+# What a run needs.
 
 
 @pytest.mark.nightly
@@ -306,7 +308,7 @@ def peak_of(run: subprocess.Popen[bytes]) -> int:
     return peak
 
 
-def test_an_answer_of_twenty_megabytes_is_one_whole_result(
+def test_an_answer_of_twenty_megabytes_is_one_complete_result(
     chaos: MakeChaos, questions: Questions, batch: Ask, tmp_path: Path
 ) -> None:
     out = tmp_path / "answers.jsonl"
@@ -315,7 +317,7 @@ def test_an_answer_of_twenty_megabytes_is_one_whole_result(
 
 
 @pytest.mark.thorough
-def test_threads_and_descriptors_do_not_grow_with_what_was_asked(chaos: MakeChaos, go: Go) -> None:
+def test_threads_and_descriptors_do_not_grow_with_the_number_of_requests(chaos: MakeChaos, go: Go) -> None:
     """With answers that break, requests that are refused, and connections that go."""
     server = chaos(busy=0.02, cut=0.1, retry_after="0")
     run = go(server, "-j4", "--retries", "9", stdin=subprocess.PIPE)

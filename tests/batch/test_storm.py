@@ -1,4 +1,4 @@
-"""Servers that are too busy, refuse or fail: what a run spends on them, when it gives up, and with which status."""
+"""Servers that are too busy, refuse or fail: how many requests a run sends, when it gives up, and its status."""
 
 import json
 import socket
@@ -66,7 +66,9 @@ def test_three_batches_side_by_side_share_a_limit(
     assert stats["statuses"].get("429", 0) < 0.2 * 450
 
 
-def test_a_429_is_no_try_and_any_other_failure_is(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
+def test_a_429_does_not_count_as_a_retry_and_any_other_failure_does(
+    batch: Ask, desk: MakeDesk, questions: Questions
+) -> None:
     """With --retries 0 a line is asked once; a request that came too early comes again."""
     file = questions("a")
     too_early = desk(status=429, fail_first=4, retry_after="0")
@@ -78,9 +80,7 @@ def test_a_429_is_no_try_and_any_other_failure_is(batch: Ask, desk: MakeDesk, qu
         assert (result.status, len(failing.received), result.results[0]["retries"]) == (6, 2, 1)
 
 
-def test_tries_that_are_spent_stay_spent_when_a_429_comes_between(
-    batch: Ask, desk: MakeDesk, questions: Questions
-) -> None:
+def test_a_429_does_not_restore_used_retries(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
     server = desk(retry_after="0")
     server.next_statuses = iter([500, 429, 500, 429, 500, 429, 500, 429])
     result = batch(server, "--retries", "2", questions("a"))
@@ -146,7 +146,9 @@ def test_x_should_retry_false_is_obeyed(batch: Ask, desk: MakeDesk, questions: Q
         pytest.param(["-j", "1"], marks=pytest.mark.nightly),
     ],
 )
-def test_no_more_run_at_once_than_was_said(batch: Ask, desk: MakeDesk, questions: Questions, flags: list[str]) -> None:
+def test_no_more_requests_run_at_once_than_the_option_allows(
+    batch: Ask, desk: MakeDesk, questions: Questions, flags: list[str]
+) -> None:
     server = desk(delay_s=0.005, flaky=(("429", 0.1), ("cut", 0.1)))
     assert batch(server, *flags, "--retries", "9", questions(*numbered(30))).status == 0
     assert server.most <= int(flags[1])
@@ -187,7 +189,7 @@ def test_a_key_or_an_account_that_is_refused_ends_the_run_at_once(
     assert result.status == 5
     assert server.stats()["statuses"][str(status)] <= 8
     assert len(result.stderr.splitlines()) <= 2
-    assert not list(tmp_path.glob("answers*"))  # no line has a result: whoever mends it wants all asked
+    assert not list(tmp_path.glob("answers*"))  # no line has a result: after the repair, all are sent
 
 
 def test_a_pipe_that_stays_open_does_not_keep_such_a_run_alive(desk: MakeDesk, environment: dict[str, str]) -> None:
@@ -242,7 +244,7 @@ def test_halt_ends_the_run_after_so_many_failures(
     assert "halted: " in result.stderr
 
 
-def test_halt_now_does_not_wait_for_what_runs_and_soon_does(
+def test_halt_soon_waits_for_running_requests_and_now_does_not(
     desk: MakeDesk, questions: Questions, environment: dict[str, str]
 ) -> None:
     for halt, texts in (("now,fail=1", ["bad"]), ("soon,fail=1", ["bad", "slow"])):
@@ -292,10 +294,8 @@ def test_nothing_more_is_started_once_so_many_tokens_are_used(
     assert len(results_in(out)) == 10
 
 
-def test_a_token_limit_leaves_no_line_behind_unsaid_however_many_run(
-    batch: Ask, chaos: MakeChaos, questions: Questions
-) -> None:
-    """The lines that had been taken, and not started, are not asked either: that is no success."""
+def test_a_token_limit_reports_every_line_that_is_left(batch: Ask, chaos: MakeChaos, questions: Questions) -> None:
+    """Lines that were read but not started are not sent either: that is not a success."""
     server = chaos(delay_s=0.02)
     result = batch(server, "-j", "8", "--rpm", "1200", "--token-limit", "5", questions(*numbered(8)))
     assert (result.status, len(result.results) < 8) == (2, True)
@@ -326,7 +326,7 @@ def test_max_time_ends_the_run_and_is_never_a_success(
     assert len(results_in(Path(f"{out}.partial"))) == 2
 
 
-# What is told.
+# Notices.
 
 
 def test_a_thousand_failures_are_a_few_lines(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
@@ -366,7 +366,7 @@ def test_a_server_that_repeats_the_key_has_it_hidden_everywhere(
     assert b"the header says ..." in data
 
 
-def test_the_summary_tells_the_end_in_numbers(batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path) -> None:
+def test_the_summary_shows_the_final_counts(batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path) -> None:
     server, out = desk(), tmp_path / "answers.jsonl"
     server.refuse["b"] = 400
     file = questions("a", "b", "c")
@@ -376,12 +376,12 @@ def test_the_summary_tells_the_end_in_numbers(batch: Ask, desk: MakeDesk, questi
     assert (told["complete"], told["answers"], told["output"]) == (False, 3, f"{out}.partial")
     server.refuse.clear()
     assert summary(batch(server, "-o", out, "--resume-failed", "--summary", "json", file))["complete"]
-    # Where nothing is left to do the numbers are told as well.
+    # The counts are also printed if nothing is left to do.
     last = summary(batch(server, "-o", out, "--resume", "--summary", "json", file))
     assert (last["complete"], last["answers"], last["output"]) == (True, 0, str(out))
 
 
-def test_few_descriptors_are_few_at_once_and_no_failure(
+def test_few_descriptors_reduce_the_concurrency_without_a_failure(
     chaos: MakeChaos, questions: Questions, environment: dict[str, str]
 ) -> None:
     server = chaos(delay_s=0.02)

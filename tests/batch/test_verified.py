@@ -1,4 +1,4 @@
-"""What a run remembers of its files is verified: whatever others do to them, status 0 means that the file is right."""
+"""A run verifies its files: whatever other processes do to them, status 0 means that the file is right."""
 
 import codecs
 import contextlib
@@ -141,9 +141,7 @@ def folder_of_its_own() -> Iterator[Path]:
 @example(before=2, steps=["append", ("a BOM", 0.0, True), "append"])
 @example(before=2, steps=["append", "remove", "sync", "append"])
 @example(before=1, steps=[("a BOM", 0.0, False), ("a byte changed", 0.75, False)])
-def test_whatever_others_do_to_the_partial_file_what_is_published_is_what_was_written(
-    before: int, steps: list[Any]
-) -> None:
+def test_changes_of_others_to_the_partial_file_are_never_published(before: int, steps: list[Any]) -> None:
     """Until it is published no result that they left is lost, and after that none at all."""
     with folder_of_its_own() as folder:
         out = folder / "out"
@@ -178,7 +176,7 @@ def test_whatever_others_do_to_the_partial_file_what_is_published_is_what_was_wr
 def with_edits(
     server: Desk, run: subprocess.Popen[bytes], out: Path, moments: list[tuple[int, tuple[str, float, bool]]]
 ) -> int:
-    """Do each edit once so many requests have come, and let the run go on; return its status."""
+    """Do each edit after the given number of requests, and let the run go on; return its status."""
     for count, (how, place, replaces) in moments:
         with server.came:
             server.came.wait_for(lambda count=count: len(server.received) >= count or run.poll() is not None, 20)  # type: ignore[misc]
@@ -195,7 +193,7 @@ LINES = [f"line {number}" for number in range(24)]
 def test_whatever_others_do_to_it_during_a_run_status_0_means_that_the_file_is_right(
     batch: Ask, desk: MakeDesk, questions: Questions, environment: dict[str, str]
 ) -> None:
-    """And a run after it, with --resume, makes it right where the first one could not."""
+    """A second run with --resume repairs what the first one could not."""
     file = questions(*LINES)
 
     @settings(max_examples=12, deadline=None, phases=(Phase.explicit, Phase.generate))
@@ -208,7 +206,7 @@ def test_whatever_others_do_to_it_during_a_run_status_0_means_that_the_file_is_r
             status = with_edits(server, run, out, sorted(edits))
             assert status in (0, 11)
             assert out.exists() == (status == 0)
-            if status:  # what somebody has made another result of is taken for one, and what has none is refused
+            if status:  # an edited result counts as a result, a destroyed one is refused
                 again = batch(desk(), "-o", out, "--resume", "--drop-stale", "--drop-stale", file)
                 assert again.status == 0 or "contains lines, but no results" in again.stderr
                 assert not out.exists() or [it["index"] for it in results_in(out)] == list(range(1, len(LINES) + 1))
@@ -335,7 +333,7 @@ def test_a_partial_file_with_a_bom_is_resumed_and_the_bom_is_not_published(
 
 
 @pytest.mark.preloaded
-def test_results_that_a_shell_has_captured_are_gone_on_with(
+def test_results_captured_by_a_shell_can_be_resumed(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path
 ) -> None:
     """Both ways that the manual page shows: under the name of the partial file, and under the name of the file."""
@@ -367,7 +365,7 @@ DEFAULTS = Defaults(model="m", api="chat", system=None, parameters={}, extra_bod
     place=st.floats(0, 1),
     is_shard=st.booleans(),
 )
-def test_what_was_validated_is_what_is_sent_or_the_run_ends_and_names_the_line(
+def test_the_validated_lines_are_sent_or_the_run_ends_and_names_the_line(
     lines: list[str], taken: int, how: str, place: float, is_shard: bool
 ) -> None:
     with folder_of_its_own() as folder:
@@ -410,7 +408,7 @@ def test_what_was_validated_is_what_is_sent_or_the_run_ends_and_names_the_line(
 def test_an_input_edited_in_place_ends_the_run_with_2_and_the_line(
     desk: MakeDesk, questions: Questions, out: Path, environment: dict[str, str], size: str, is_asked: bool
 ) -> None:
-    """Also where the line that was edited had been sent before, as it was."""
+    """Also if the edited line had been sent before in its old form."""
     server = desk()
     server.open.clear()
     file = questions(*(f"{number:04} {'x' * 20_000}" for number in range(20)))

@@ -1,4 +1,4 @@
-"""Each failure for one line, for one model and for all lines, before and after a first success, and on resume."""
+"""Each failure of one line, of one model and of all lines, before and after the first success, and on resume."""
 
 from pathlib import Path
 from typing import Any
@@ -164,7 +164,7 @@ def test_bad_lines_among_many_at_once_end_nothing(batch: Ask, questions: Questio
 
 @pytest.mark.parametrize("fault", LIMITS)
 @pytest.mark.parametrize("number", [1, 9])
-def test_a_line_that_is_always_above_a_limit_delays_no_other_and_fails_in_the_end(
+def test_a_line_that_is_always_above_a_limit_delays_no_other_line_and_fails_in_the_end(
     bench: Bench, faulty: Faulty, fault: str, number: int
 ) -> None:
     server = faulty(one_line(fault, number))
@@ -193,7 +193,7 @@ def test_a_limit_for_all_ends_the_run_after_the_patience_and_no_line_fails(
 
 
 @pytest.mark.parametrize("fault", [*LIMITS, "429 for 1 s", "429 for an hour"])
-def test_the_limit_of_one_model_stops_no_line_of_another(bench: Bench, faulty: Faulty, fault: str) -> None:
+def test_the_limit_of_one_model_does_not_stop_lines_of_another(bench: Bench, faulty: Faulty, fault: str) -> None:
     server = faulty(one_model(fault))
     result = bench.run(server, models=True)
     assert result.status == 6
@@ -245,7 +245,7 @@ AWAY = [pytest.param(fault, marks=pytest.mark.nightly) if fault == "reset" else 
 
 @pytest.mark.parametrize("fault", AWAY)
 @pytest.mark.parametrize("success", ["this run", "an earlier run"])
-def test_a_server_that_is_away_for_good_ends_the_run_after_the_patience(
+def test_a_permanent_outage_ends_the_run_after_the_patience(
     bench: Bench, faulty: Faulty, fault: str, success: str
 ) -> None:
     _, status = SERVER[fault]

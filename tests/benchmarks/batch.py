@@ -1,7 +1,7 @@
-"""Measures `smai batch` beside what a user would pick instead, in turn, against servers that say canned bytes.
+"""Compare `smai batch` with its alternatives, in turns, against servers that send fixed bytes.
 
-`python batch.py [--runs N] [--only WORD] [--plot FILE]`: the ratios of the medians are what counts. What is measured
-a round trip away needs root on Linux (see roundtrip.py).
+`python batch.py [--runs N] [--only WORD] [--plot FILE]`: only the ratios of the medians are meaningful. Measurements a
+round trip away need root on Linux (see roundtrip.py).
 """
 
 import argparse
@@ -39,7 +39,7 @@ _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
 def canned(deltas: int) -> bytes:
-    """Return a whole answer of so many deltas."""
+    """Return a complete answer with this many deltas."""
     words = b"".join(server.chunk(f"word{number} ") for number in range(deltas))
     end = server.chunk(None, "stop") + server.framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
     return server.HEAD + server.chunk() + words + end
@@ -81,7 +81,7 @@ async def serve(host: str, deltas: str, *pem: str) -> None:
 
 @contextmanager
 def served(host: str, deltas: int, *pem: str, prefix: tuple[str, ...] = ()) -> Iterator[int]:
-    """Serve in a process of its own; the port."""
+    """Serve in a separate process; provide the port."""
     command = [*prefix, PYTHON, str(HERE), "serve", host, str(deltas), *pem]
     with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as process:
         assert process.stdout
@@ -93,7 +93,7 @@ def served(host: str, deltas: int, *pem: str, prefix: tuple[str, ...] = ()) -> I
 
 @contextmanager
 def served_far_away(round_trip_ms: int, folder: str) -> Iterator[tuple[str, str] | None]:
-    """Serve over TLS, a round trip away; the base URL and the file of certificates. None where that cannot be."""
+    """Serve over TLS, a round trip away; provide the base URL and the file of certificates, or None if impossible."""
     if os.geteuid() != 0 or not Path("/dev/net/tun").exists() or not shutil.which("ip"):
         print("no round trips: they need root, /dev/net/tun and ip(8)")
         yield None
@@ -190,7 +190,7 @@ def budget(what: str, value: float, limit: float) -> None:
 
 
 def lines(folder: str, name: str, count: int, size: int = 20) -> str:
-    """Write an input of so many lines; return its path."""
+    """Write an input with this many lines; return its path."""
     path = str(Path(folder, name))
     prompts = (f"question {number} ".ljust(size, "x") for number in range(count))
     with open(path, "w") as file:
@@ -218,7 +218,7 @@ def script(base_url: str, answers: int, jobs: int, ca: str | None = None, *, fol
 
 
 def at_full_speed(runs: int, folder: str) -> None:
-    """Measure what answers cost beside the AsyncOpenAI script."""
+    """Measure the cost of answers relative to the AsyncOpenAI script."""
     path = lines(folder, "in.jsonl", ANSWERS)
     with served("127.0.0.1", DELTAS) as port:
         url = f"http://127.0.0.1:{port}/v1"
@@ -237,7 +237,7 @@ def at_full_speed(runs: int, folder: str) -> None:
 
 
 def beside_xargs(runs: int, folder: str, answers: int = 500) -> None:
-    """Measure what answers cost beside a process for each."""
+    """Measure the cost of answers relative to one process for each."""
     path = lines(folder, "in.jsonl", answers)
     prompts = Path(folder, "prompts.txt")
     prompts.write_text("".join(f"question {number}\n" for number in range(answers)))
@@ -266,7 +266,7 @@ def beside_xargs(runs: int, folder: str, answers: int = 500) -> None:
 
 
 def many_streams(runs: int, folder: str) -> None:
-    """Measure by how much 128 streams of 50 deltas a second are late, beside one."""
+    """Measure the delay of 128 streams of 50 deltas a second relative to one stream."""
     one, many = lines(folder, "one.jsonl", 1), lines(folder, "many.jsonl", 128)
     with paced_server() as port:
         url = f"http://127.0.0.1:{port}/n500-d20/v1"
@@ -315,7 +315,7 @@ def far_away(runs: int, folder: str, answers: int = 1000, jobs: int = 16) -> Non
 
 
 def long_inputs(runs: int, folder: str) -> None:
-    """Measure the memory that lines cost, and how long it takes to go on behind 100,000 results."""
+    """Measure the memory per line, and the time to resume after 100,000 results."""
     short, long = lines(folder, "1k.jsonl", 1000, 1000), lines(folder, "100k.jsonl", 100_000, 1000)
     with served("127.0.0.1", 2) as port:
         url = f"http://127.0.0.1:{port}/v1"
@@ -331,7 +331,7 @@ def long_inputs(runs: int, folder: str) -> None:
             env = {"SMAI_API_KEY": "none", "SMAI_BASE_URL": url}
             run([SMAI, "batch", "-o", "out.jsonl", "--resume", "-v", long], cwd=folder, env=env)
             times.append(time.monotonic() - begun_s)
-        # From the start to the end of the run, with the one request and the whole file put into order.
+        # From the start to the end of the run, with one request and the sorting of the whole file.
         print(f"resuming 100,000 results, the whole run: {statistics.median(times):.2f} s")
         budget("resuming 100,000 results: seconds until the first request", until_first_request(folder, url, long), 2)
 
@@ -353,7 +353,7 @@ def until_first_request(folder: str, url: str, path: str) -> float:
 
 
 def plot(path: str) -> None:
-    """Draw each figure beside its budget."""
+    """Draw each figure next to its budget."""
     from matplotlib import pyplot as plt  # from the extra `bench`
 
     figure, axes = plt.subplots(figsize=(9, 0.5 * len(RESULTS) + 1))

@@ -1,10 +1,10 @@
-"""Measures smai side by side with what a user would pick instead: python bench.py [--runs N] [--out DIR] [--only PART]
+"""Compare smai with its alternatives: python bench.py [--runs N] [--out DIR] [--only PART]
 
-Starts its own server. Takes whatever of curl, jq, the openai SDK and llm is there (`pip install '.[bench]'` brings
-the Python ones) and, as root on Linux, makes a second host a round trip away. Prints medians with minimum and
-maximum, and the budgets with what was reached; writes bench.json and bench.svg. Only ratios mean anything, and
-only on a machine that does nothing else: the clients take turns, and a budget is the median of the ratios within a
-turn. `--other SMAI`, repeatable, has another smai, such as one of another commit in its own environment, take turns.
+Starts its own server. Uses curl, jq, the openai SDK and llm if they are installed (`pip install '.[bench]'` installs
+the Python ones) and, as root on Linux, makes a second host a round trip away. Prints medians with minimum and maximum,
+and the budgets with the figures; writes bench.json and bench.svg. Only ratios are meaningful, and only on an idle
+machine: the clients take turns, and a budget is the median of the ratios within a turn. `--other SMAI`, repeatable,
+adds another smai, for example of another commit in its own environment.
 """
 
 import argparse
@@ -150,7 +150,7 @@ def side_by_side(
 
 
 def quiet(command: Command) -> Command:
-    """Return `command` with its output thrown away, where a reader's time would blur its own."""
+    """Return `command` with its output discarded, so that no reader affects its time."""
     return ["bash", "-c", 'exec "$@" > /dev/null', "bash", *command]
 
 
@@ -347,7 +347,7 @@ class Bench:
             self.budget(f"growth of memory, {flag}, MB", peaks[1] - peaks[0], 8)
 
     def round_trips(self) -> None:
-        """How long a whole run of 3 deltas takes over TLS with a server far away."""
+        """How long a complete run of 3 deltas takes over TLS with a distant server."""
         for round_trip_ms, limit in ((50, 1.1), (150, 1.04)):
             with far_server(round_trip_ms, self.home) as found:
                 if found is None:

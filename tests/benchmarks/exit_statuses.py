@@ -1,8 +1,8 @@
-"""Measures the table of exit statuses at the top of the README: python exit_statuses.py
+"""Measure the table of exit statuses at the top of the README: python exit_statuses.py
 
-Starts a server of raw sockets for each row, and runs curl, llm and smai against it as a shell would. Prints the table
-as Markdown. Exits 1 if smai exits with another status than the README says; a difference of another tool is one line
-on stderr, because its next version may differ. `pip install '.[test,bench]'` brings llm; curl has to be there.
+Starts a socket server for each row, and runs curl, llm and smai against it as a shell would. Prints the table as
+Markdown. Exits 1 if the status of smai differs from the README; a difference of another tool is only a line on stderr,
+because its next version may differ. `pip install '.[test,bench]'` installs llm; curl must be installed.
 """
 
 import json
@@ -78,7 +78,7 @@ def all_clients() -> list[Client]:
 
 
 def measure(clients: Iterable[Client]) -> list[list[str]]:
-    """Return the cells of the table, the row of headings first; a status is negative where a signal ended a tool."""
+    """Return the cells of the table, the headings first; a status is negative if a signal ended a tool."""
     clients = list(clients)
     rows = [["the server ...", *(client.heading for client in clients)]]
     for what, parts in SERVERS.items():

@@ -1,4 +1,4 @@
-"""To which server smai connects before it has parsed the command line, and when it waits."""
+"""The server to which smai connects before it has parsed the command line, and when it does not."""
 
 import os
 from pathlib import Path
@@ -70,7 +70,7 @@ def test_options_that_do_not_change_the_server_let_smai_connect_early(words: tup
         ),
     ],
 )
-def test_with_anything_else_it_waits(args: tuple[str, ...]) -> None:
+def test_any_other_command_line_does_not_connect_early(args: tuple[str, ...]) -> None:
     assert likely_server(args, BASE) is None
 
 

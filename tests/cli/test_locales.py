@@ -1,4 +1,4 @@
-"""Locales whose encoding is not UTF-8: what was typed arrives byte for byte, and files are found by their names."""
+"""Locales whose encoding is not UTF-8: arguments arrive byte for byte, and files are found by their names."""
 
 import itertools
 import shutil
@@ -20,7 +20,7 @@ LOCALES = [
     ("de_DE", "ISO-8859-15"),
 ]
 NAME = "grün 日本語 한국어 繁體 😀"
-# Every character of the first plane that is no surrogate, in arguments that are short enough (MAX_ARG_STRLEN).
+# Every character of the first plane except surrogates, in arguments that are short enough (MAX_ARG_STRLEN).
 PARTS = itertools.pairwise([0x80, 0x4080, 0x8080, 0xC080, 0xD800]), [(0xE000, 0x10000)]
 PLANE = ["".join(map(chr, range(*part))) for part in itertools.chain(*PARTS)]
 
@@ -32,7 +32,7 @@ def locale(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if not shutil.which("localedef"):
         pytest.skip("localedef is not there")
     folder = tmp_path_factory.mktemp("locales")
-    # It warns of much, and fails where its sources are not installed.
+    # localedef prints many warnings, and fails if its sources are not installed.
     command = [
         "localedef",
         "--no-archive",
@@ -64,7 +64,7 @@ def test_operands_and_options_arrive_byte_for_byte(smai: Smai, server: Server, l
     assert request.json["model"] == NAME
 
 
-def test_bytes_that_are_no_utf_8_are_named(smai: Smai, locale: dict[str, str]) -> None:
+def test_bytes_that_are_not_utf_8_are_named(smai: Smai, locale: dict[str, str]) -> None:
     result = smai("ask", "--mock", "-n", b"caf\xe9", env=locale)
     assert (result.status, result.stdout) == (2, b"")
     assert result.stderr == "smai: operand 1 is not UTF-8: byte 0xe9 at byte offset 3; convert it with iconv\n"

@@ -1,4 +1,4 @@
-"""Files that are one file: what a run writes, it neither reads nor writes under another name; nothing is touched."""
+"""Names of the same file: a run does not write a file that it also uses under another name, and changes nothing."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ MESSAGE = json.dumps({"role": "user", "content": "hi"}) + "\n"
 
 
 class Option(NamedTuple):
-    """An option that takes a file: what a message calls it, what stands before the name, whether it is written."""
+    """An option that takes a file: its name in messages, the text before the file name, whether it is written."""
 
     shown: str
     words: tuple[str, ...]
@@ -41,7 +41,7 @@ OPTIONS = [
     Option("--schema", ("--schema",)),
     Option("--key-file", ("--key-file",)),
 ]
-# What cannot stand together for another reason.
+# Options that exclude each other for another reason.
 EXCLUDED = [{"--chat", "--messages"}]
 PAIRS = [pair for pair in itertools.combinations(OPTIONS, 2) if {one.shown for one in pair} not in EXCLUDED]
 WRITERS = [pair for pair in PAIRS if pair[0].writes or pair[1].writes]
@@ -72,7 +72,7 @@ def state() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("link", LINKS)
 @pytest.mark.parametrize("pair", WRITERS, ids=lambda pair: f"{pair[0].shown} {pair[1].shown}")
-def test_a_file_that_is_written_is_no_other_file_of_the_run(smai: Smai, pair: tuple[Option, Option], link: str) -> None:
+def test_a_file_to_write_cannot_be_another_file_of_the_run(smai: Smai, pair: tuple[Option, Option], link: str) -> None:
     make, other = LINKS[link], "link" if LINKS[link] else "file"
     if make:
         make(Path(other), Path("file"))
@@ -104,9 +104,7 @@ def test_a_file_may_be_read_twice(smai: Smai, pair: tuple[Option, Option]) -> No
 
 @pytest.mark.parametrize("beside", ["out.partial", ".talk.smai-lock", ".talk.smai-new", "talk.turn"])
 @pytest.mark.parametrize("option", [*OPTIONS[:3], OPTIONS[4]], ids=lambda option: option.shown)
-def test_the_files_that_smai_makes_beside_others_are_no_other_file_either(
-    smai: Smai, option: Option, beside: str
-) -> None:
+def test_temporary_files_of_smai_cannot_be_another_named_file(smai: Smai, option: Option, beside: str) -> None:
     owner = ["-o", "out"] if beside == "out.partial" else ["--chat", "talk"]
     if option.words == (owner[0],) or {option.shown, owner[0]} in EXCLUDED:
         return
@@ -121,7 +119,7 @@ def test_the_files_that_smai_makes_beside_others_are_no_other_file_either(
 
 @pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.shown)
-def test_a_file_that_is_written_is_no_standard_stream_and_one_that_is_read_may_be(
+def test_only_a_file_that_is_read_may_be_a_standard_stream(
     environment: dict[str, str], option: Option, stream: str
 ) -> None:
     number = {"stdin": "0<", "stdout": "1>>", "stderr": "2>>"}[stream]
@@ -146,7 +144,7 @@ def test_a_file_that_is_written_is_no_standard_stream_and_one_that_is_read_may_b
 
 
 @pytest.mark.parametrize("words", ["hi", "hi -", "--messages -"])
-def test_a_key_is_no_part_of_the_prompt(environment: dict[str, str], words: str) -> None:
+def test_a_key_is_not_part_of_the_prompt(environment: dict[str, str], words: str) -> None:
     line = f"smai ask --dry-run --key-file /dev/stdin {words} <file"
     done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, check=False, text=True)
     assert (done.returncode, done.stdout) == (2, "")
@@ -189,7 +187,7 @@ def test_decode_does_not_replace_what_it_reads(smai: Smai, name: str) -> None:
     assert Path("file.partial").read_bytes() == Path("file").read_bytes() == GOOD
 
 
-def test_devices_and_pipes_are_no_files_to_lose(smai: Smai) -> None:
+def test_devices_and_pipes_may_be_named_twice(smai: Smai) -> None:
     assert smai("ask", "-n", "--mock", "--record", "/dev/null", "--messages", "/dev/null", "hi").status == 2  # empty
     assert smai("ask", "-n", "--mock", "--record", "/dev/null", "hi", stdin=subprocess.DEVNULL).status == 0
     os.mkfifo("fifo")
@@ -203,9 +201,7 @@ KEY = "sk-clash-1234567890"
 
 
 @pytest.mark.parametrize("option", [option for option in OPTIONS if option.writes], ids=lambda option: option.shown)
-def test_a_file_that_is_written_is_none_of_those_from_which_the_configuration_and_the_key_come(
-    smai: Smai, config: Config, option: Option
-) -> None:
+def test_a_file_to_write_cannot_be_the_configuration_or_a_key_file(smai: Smai, config: Config, option: Option) -> None:
     Path("key").write_text(KEY)
     Path("key").chmod(0o600)
     settings = config(f'key_file = "{Path("key").absolute()}"\n')
@@ -227,9 +223,7 @@ LEDGER = json.dumps({"model": "m"}) + "\n"
 
 @pytest.mark.parametrize("link", LINKS)
 @pytest.mark.parametrize("option", [*OPTIONS[:4], *OPTIONS[6:]], ids=lambda option: option.shown)
-def test_the_ledger_is_no_file_that_is_written_or_that_is_kept_for_other_runs(
-    smai: Smai, option: Option, link: str
-) -> None:
+def test_the_ledger_cannot_be_an_output_or_a_file_for_other_runs(smai: Smai, option: Option, link: str) -> None:
     make, other = LINKS[link], "link" if LINKS[link] else "file"
     if make:
         make(Path(other), Path("file"))
@@ -242,7 +236,7 @@ def test_the_ledger_is_no_file_that_is_written_or_that_is_kept_for_other_runs(
 
 
 @pytest.mark.parametrize("name", ["out.partial", ".talk.smai-lock", "talk.turn"])
-def test_the_ledger_is_none_of_the_files_that_smai_makes_beside_others(smai: Smai, name: str) -> None:
+def test_the_ledger_cannot_be_a_temporary_file_of_smai(smai: Smai, name: str) -> None:
     result = smai("ask", "-n", "--mock", "-o", "out", "--chat", "talk", "hi", env={"SMAI_LOG": name})
     assert (result.status, result.stderr.count("\n"), sorted(state())) == (2, 1, ["file"])
     assert "SMAI_LOG and " in result.stderr
@@ -288,7 +282,7 @@ def test_a_run_may_be_asked_about_the_ledger_and_with_q_stdout_is_free(environme
     assert Path("file").read_text().count("\n") == 2
 
 
-def test_what_is_only_shown_leaves_the_ledger_alone(smai: Smai) -> None:
+def test_a_dry_run_leaves_the_ledger_unchanged(smai: Smai) -> None:
     result = smai("ask", "-n", "--mock", "--dry-run", "--messages", "file", "hi", env={"SMAI_LOG": "file"})
     assert (result.status, state()) == (0, {"file": MESSAGE.encode()})
 

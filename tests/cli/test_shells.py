@@ -1,4 +1,4 @@
-"""What bash, zsh and fish make of a TAB: each real shell at a terminal of its own, with the file that smai ships."""
+"""Completion in bash, zsh and fish: each real shell in a terminal, with the file that smai ships."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ LIMIT_S = 20
 CLEAR, SHOW = "\x15", "\x1bs"  # ^U is the shells' own; Alt-S writes the command line to the file $LINE
 READY = "ready> "
 STYLE = r"\x1b\[[0-9;]*[A-Za-z]|\x1b\(B"
-# How a shell is started, which files tell it of smai, and how Alt-S is made.
+# How a shell is started, its files for smai, and its sequence for Alt-S.
 SHELLS = {
     "bash": (
         ["--noprofile", "-i"],
@@ -67,7 +67,7 @@ class Terminal:
         self._shell = subprocess.Popen(opened, env=environment, cwd=home / "work", start_new_session=True)
         self.shown = ""
         self.wait_for(READY)
-        os.close(screen)  # not before the shell has it: a terminal that nobody holds is gone
+        os.close(screen)  # only after the shell has it open, or the terminal is gone
 
     def type(self, keys: str) -> None:
         os.write(self._fd, keys.encode())
@@ -90,7 +90,7 @@ class Terminal:
         return self._line.read_text().rstrip("\n")
 
     def close(self) -> None:
-        os.close(self._fd)  # the shell is told to hang up
+        os.close(self._fd)  # sends the shell a SIGHUP
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._shell.wait(2)
         self._shell.kill()
@@ -174,7 +174,7 @@ def test_a_tab_completes_the_line(terminal: Terminal, typed: str, completed: str
         ("smai ask --messages ", ["notes.txt", "folder/"]),
     ],
 )
-def test_a_tab_offers_what_can_stand_there(terminal: Terminal, typed: str, offered: list[str]) -> None:
+def test_completion_offers_only_words_that_fit(terminal: Terminal, typed: str, offered: list[str]) -> None:
     terminal.shown = ""
     terminal.type(f"{CLEAR}{typed}\t\t\t")  # one to complete what is common, and bash lists after two in a row
     for word in offered:
@@ -214,7 +214,7 @@ def test_whatever_takes_a_file_completes_file_names(smai: Smai, command: str, pa
 @pytest.mark.parametrize(
     "arguments", [["ask", "-n", "--mock", "--messages", "{}", "hi"], ["count", "{}"], ["decode", "{}"]]
 )
-def test_smai_itself_says_what_is_wrong_with_a_file(smai: Smai, tmp_path: Path, arguments: list[str]) -> None:
+def test_a_file_error_is_a_message_of_smai_not_of_click(smai: Smai, tmp_path: Path, arguments: list[str]) -> None:
     for path, reason in ((tmp_path / "missing", "No such file"), (tmp_path, "directory")):
         result = smai(*(word.format(path) for word in arguments))
         assert (result.status, result.stdout) == (2, b"")

@@ -1,4 +1,4 @@
-"""`-` where an option names a file to read: that is stdin, once, and then it is not the prompt as well."""
+"""`-` as the file of an option: it reads stdin, once, and stdin is then not the prompt."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from conftest import Server, Smai, assert_refused
 from process import SMAI
 from tapes import GOOD
 
-from smai_cli.mock.server import Received
+from smai_cli.mock.server import ReceivedRequest
 
 pytestmark = pytest.mark.preloaded
 
@@ -21,12 +21,12 @@ SCHEMA = {"type": "object"}
 MESSAGE = {"role": "user", "content": "before"}
 
 
-def contents(received: Received) -> list[Any]:
+def contents(received: ReceivedRequest) -> list[Any]:
     return [message["content"] for message in received.json["messages"]]
 
 
-Asked = Callable[[Received], Any]
-# The words, what stands on stdin, what of the request is looked at, and what that is.
+Asked = Callable[[ReceivedRequest], Any]
+# The words, the content of stdin, the part of the request to check, and its expected value.
 TAKERS: dict[str, tuple[list[str], str, Asked, Any]] = {
     "-s": (["-s", "@-"], "Be brief.\n", contents, ["Be brief.\n", "hi"]),
     "-a": (["-a", "-"], "it broke\n", contents, ["stdin:\n```\nit broke\n```\n\nhi"]),
@@ -97,7 +97,7 @@ def test_a_pipe_by_its_path_is_not_the_prompt_either_and_a_file_on_stdin_may_be_
 
 
 @pytest.mark.parametrize("words", [["-o", "-"], ["--record", "-"], ["--chat", "-"]], ids=lambda words: words[0])
-def test_a_dash_is_no_file_to_write(smai: Smai, server: Server, words: list[str]) -> None:
+def test_a_dash_is_not_a_file_to_write(smai: Smai, server: Server, words: list[str]) -> None:
     mock = server()
     assert_refused(smai("ask", "--base-url", mock.url, *words, "hi", stdin=b"x"), mock, " needs a file name; ")
 
@@ -114,9 +114,7 @@ def test_a_dash_is_no_file_to_write(smai: Smai, server: Server, words: list[str]
         pytest.param(["-a", "-"], b"x" * (20 * 1024 * 1024 + 1), "stdin is larger than 20 MiB", id="large"),
     ],
 )
-def test_what_stands_on_stdin_is_checked_as_a_file_is(
-    smai: Smai, server: Server, words: list[str], stdin: bytes, said: str
-) -> None:
+def test_stdin_is_checked_like_a_file(smai: Smai, server: Server, words: list[str], stdin: bytes, said: str) -> None:
     mock = server()
     assert_refused(smai("ask", "--base-url", mock.url, *words, "hi", stdin=stdin), mock, said)
 
@@ -157,7 +155,7 @@ def test_a_key_is_not_typed_where_it_would_be_seen(smai: Smai, server: Server) -
     assert_refused(result, mock, "the key would be visible on the terminal")
 
 
-def test_a_key_on_stdin_is_not_read_for_a_look_and_a_command_says_that_it_lacks_it(smai: Smai) -> None:
+def test_a_key_on_stdin_is_not_read_for_a_dry_run_and_the_curl_command_says_so(smai: Smai) -> None:
     words = ("--base-url", "http://127.0.0.1:9/v1", "--key-file", "-", "hi")
     shown = smai("ask", "--dry-run", *words, stdin=KEY.encode())
     assert (shown.status, KEY.encode() in shown.stdout, b"--key-file -" in shown.stdout) == (0, False, True)

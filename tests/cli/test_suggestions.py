@@ -1,4 +1,4 @@
-"""A command or an option that does not exist: the message says what was meant, and never its opposite."""
+"""Unknown commands and options: the message suggests what was meant, and never its opposite."""
 
 import os
 import pty

@@ -1,4 +1,4 @@
-"""Command lines that a person may get wrong: none of them is read as something else, and sent."""
+"""Common mistakes in command lines: none is misread and sent."""
 
 import json
 import re
@@ -84,9 +84,7 @@ def test_so_it_is_in_every_command_and_with_a_value(name: str, form: str) -> Non
     ],
 )
 @pytest.mark.parametrize("before", [[], ["hi"]])
-def test_what_is_not_certain_to_be_an_option_is_refused(
-    smai: Smai, server: Server, before: list[str], word: str
-) -> None:
+def test_an_ambiguous_word_is_refused(smai: Smai, server: Server, before: list[str], word: str) -> None:
     mock = server()
     assert_refused(smai("ask", "--base-url", mock.url, *before, word, stdin=b"the prompt"), mock)
 
@@ -108,7 +106,7 @@ def test_what_is_not_certain_to_be_an_option_is_refused(
         pytest.param(["-t0", "hi"], id="a number"),
     ],
 )
-def test_what_is_certain_is_taken(words: list[str]) -> None:
+def test_a_clear_command_line_is_accepted(words: list[str]) -> None:
     check_words(ask, words)
 
 
@@ -224,7 +222,7 @@ def test_a_file_is_an_operand_of_batch_and_decode(smai: Smai, folder: Path) -> N
     assert smai("decode", "-o", folder / "out", tape).status == 0
 
 
-# Loops over a list whose lines somebody else has written.
+# Loops over a list with foreign lines.
 
 HOSTILE = [
     "--messages=private.json",

@@ -1,4 +1,4 @@
-"""The clocks, on their own."""
+"""Unit tests of the clocks."""
 
 import threading
 import time
@@ -29,7 +29,7 @@ def test_the_idle_clock_fires_while_a_read_waits_and_says_that_nothing_came() ->
         clock.check()
 
 
-def test_it_says_when_only_comments_came() -> None:
+def test_the_message_says_if_only_comments_came() -> None:
     clock = IdleClock(0.05)
     clock.silent = False
     clock.start()
@@ -55,15 +55,15 @@ def test_a_finished_answer_shortens_a_wait_that_has_begun() -> None:
     assert interrupted.wait(20)
 
 
-def test_what_comes_after_all_gives_the_whole_limit_back() -> None:
+def test_a_late_event_resets_the_full_limit() -> None:
     clock = IdleClock(600)
     clock.finish(0.05)
-    clock.wind()
+    clock.reset()
     clock.start()
     assert clock.left_s() > 500
 
 
-def test_the_grace_counts_on_through_reads_that_bring_nothing() -> None:
+def test_empty_reads_do_not_restart_the_grace_period() -> None:
     clock = IdleClock(600)
     clock.finish(5)
     clock.start()
@@ -84,7 +84,7 @@ def test_time_in_which_something_is_written_does_not_count() -> None:
     assert clock.left_s() > 0
 
 
-def test_a_clock_that_is_closed_is_watched_no_more() -> None:
+def test_a_closed_clock_is_no_longer_watched() -> None:
     clock = IdleClock()
     clock.start()
     watching = threading.Thread(target=clock.watch, args=(lambda: None,))

@@ -1,4 +1,4 @@
-"""Files in JSON Lines that many append to: the tail that somebody else left, and what is no such file."""
+"""JSON Lines files with many writers: incomplete last lines of other processes, and files of other kinds."""
 
 import fcntl
 import json
@@ -45,14 +45,14 @@ def mended(path: Path, content: bytes) -> bytes:
     ],
     ids=lambda value: f"{len(value)} {value[-12:]!r}",
 )
-def test_a_whole_object_at_the_end_gets_its_newline_and_anything_else_is_cut_off(
+def test_a_complete_object_at_the_end_gets_its_newline_and_anything_else_is_cut_off(
     tmp_path: Path, content: bytes, expected: bytes
 ) -> None:
     assert mended(tmp_path / "file", content) == expected + b"+"
 
 
 @pytest.mark.parametrize("size", range(65_530, 65_545))
-def test_a_tail_is_found_where_the_pieces_that_are_read_meet(tmp_path: Path, size: int) -> None:
+def test_a_torn_line_is_found_across_the_boundary_of_two_reads(tmp_path: Path, size: int) -> None:
     tail = b'{"a": "' + b"x" * (size - 9) + b'"}'
     assert mended(tmp_path / "file", ONE + tail) == ONE + tail + b"\n+"
     assert mended(tmp_path / "file", ONE + tail[:-1]) == ONE + b"+"
@@ -62,7 +62,7 @@ def test_a_tail_is_found_where_the_pieces_that_are_read_meet(tmp_path: Path, siz
     "content",
     [b"#!/bin/sh\necho hi", b'{\n  "a": 1\n}', b"[1, 2]", b"\x89PNG\r\n\x1a\n{}", b"model = 'x'\n", b"\n"],
 )
-def test_a_file_that_holds_something_else_is_not_touched(tmp_path: Path, content: bytes) -> None:
+def test_a_file_with_other_content_is_not_changed(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "file"
     path.write_bytes(content)
     with pytest.raises(OSError, match="it does not contain JSON Lines"):
@@ -91,7 +91,7 @@ def test_a_file_that_is_there_keeps_its_mode_and_a_link_stays_one(tmp_path: Path
     assert (link.is_symlink(), path.read_bytes(), oct(path.stat().st_mode)[-3:]) == (True, ONE, "644")
 
 
-def test_a_lock_that_somebody_keeps_is_waited_for_no_longer_than_was_said(tmp_path: Path) -> None:
+def test_a_lock_is_waited_for_no_longer_than_the_given_time(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(ONE)
     with path.open("rb") as file:
@@ -104,13 +104,13 @@ def test_a_lock_that_somebody_keeps_is_waited_for_no_longer_than_was_said(tmp_pa
 
 
 @pytest.mark.parametrize("path", ["a\0b", "", "/dev/full", "/dev/null/x", "/"])
-def test_what_cannot_be_written_is_an_oserror_with_words(path: str) -> None:
+def test_a_failed_write_is_an_oserror_with_a_message(path: str) -> None:
     with pytest.raises(OSError) as caught:
         append_line(path, ONE, 0)
     assert caught.value.strerror
 
 
-def test_a_pipe_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_a_named_pipe_never_blocks(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="it is not a regular file"):
         append_line(str(tmp_path / "pipe"), ONE, 0)

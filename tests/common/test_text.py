@@ -1,4 +1,4 @@
-"""Text at the borders."""
+"""Cleaning of text: surrogates, and control characters."""
 
 import pytest
 from hypothesis import given
@@ -34,7 +34,7 @@ def test_any_cut_of_any_halves_gives_the_same_encodable_text(deltas: list[str]) 
     joined(*deltas).encode()
 
 
-def test_control_characters_are_shown_and_newline_and_tab_are_not_touched() -> None:
+def test_control_characters_are_escaped_but_not_newline_and_tab() -> None:
     assert visible("a\x1b[0m\x00\x7f\x9b\r\n\té\u2028") == "a^[[0m^@^?\\x9b^M\n\té\u2028"
 
 
@@ -43,16 +43,16 @@ def test_showing_is_done_character_by_character_so_no_split_can_hide_a_sequence(
     assert visible(a) + visible(b) == visible(a + b)
 
 
-def test_somebody_elses_words_are_one_line_without_tricks() -> None:
+def test_foreign_text_becomes_one_harmless_line() -> None:
     assert one_line("a\nb\t c\x1b[2J\u202eevil\u2028x") == "a b c^[[2J\\u202eevil x"
     assert one_line("x" * 1000) == "x" * 500 + "..."
 
 
-def test_what_is_unseen_in_somebody_elses_words_is_shown() -> None:
+def test_invisible_characters_in_foreign_text_are_escaped() -> None:
     assert one_line("a\x9b1m\x7f\u2066\u2069\u202a") == "a\\x9b1m^?\\u2066\\u2069\\u202a"
 
 
-def test_the_held_half_is_told_once() -> None:
+def test_the_held_half_is_returned_once() -> None:
     joiner = Joiner()
     assert joiner.whole("\ud83d") == ""
     assert [joiner.rest(), joiner.rest(), joiner.whole("a")] == ["\ufffd", "", "a"]

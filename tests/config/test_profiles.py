@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Config, Server, Smai
-from recordingproxy import Recorded, RecordingProxy
+from recordingproxy import RecordedRequest, RecordingProxy
 
 from smai_cli.config.providers import PROVIDERS, Provider
 
@@ -25,12 +25,12 @@ def proxy(tmp_path: Path) -> Iterator[RecordingProxy]:
         yield proxy
 
 
-def only(proxy: RecordingProxy) -> Recorded:
+def only(proxy: RecordingProxy) -> RecordedRequest:
     (request,) = proxy.recorded
     return request
 
 
-def has_key(request: Recorded) -> bool:
+def has_key(request: RecordedRequest) -> bool:
     return any(KEY in value for value in request.headers.values())
 
 

@@ -11,14 +11,14 @@ import process
 import pytest
 from conftest import Server, Smai
 from pumping import Pieces
-from rawserver import DONE, KEY, STOP, Seen, Serve, event, fair, hold, http, reach
+from rawserver import DONE, KEY, STOP, Checkpoint, Serve, event, fair, hold, http, reach
 from servers import SERVER_TAPES, ServerTape
 
 from smai_cli.doctor.findings import judge_end, judge_streaming, judge_tools, reports_limit, rows
 from smai_cli.doctor.probe import REQUESTS, Prober, UserSettings
 from smai_cli.doctor.recorder import Answer
 from smai_cli.mock.script import Script, count_usage
-from smai_cli.mock.server import Mock, Received, Refusal
+from smai_cli.mock.server import Mock, ReceivedRequest, Refusal
 from smai_cli.stream.dialects import chat, responses
 from smai_cli.stream.retries import Retries
 
@@ -82,7 +82,7 @@ def probe(smai: Smai) -> Probe:
     return run
 
 
-def posts(mock: Mock) -> list[Received]:
+def posts(mock: Mock) -> list[ReceivedRequest]:
     return [received for received in mock.received if received.method == "POST"]
 
 
@@ -217,7 +217,7 @@ class Refusing(Mock):
         super().__init__(Script(delay_s=0.0))
         self._refuses, self._status = refuses, status
 
-    def check(self, received: Received) -> None:
+    def check(self, received: ReceivedRequest) -> None:
         if self._refuses(received.json):
             message = "that is not supported here"
             raise Refusal(self._status, {"error": {"message": message, "type": "invalid_request_error"}})
@@ -370,7 +370,7 @@ def test_a_profile_without_a_model_is_not_probed(smai: Smai, server: Server, con
 
 def test_ctrl_c_and_a_reader_that_leaves_end_a_probe(serve: Serve, environment: Any) -> None:
     for end in ("signal", "reader"):
-        seen = Seen()
+        seen = Checkpoint()
         server = serve((MODELS,), (seen,))
         command = [process.SMAI, "doctor", "--probe"]
         with subprocess.Popen(

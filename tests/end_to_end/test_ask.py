@@ -50,7 +50,7 @@ def test_the_prompt_reaches_the_server_byte_for_byte(
     assert messages(mock) == [Message("user", prompt)]
 
 
-def test_two_megabytes_of_prompt_arrive_whole(smai: Smai, server: Server) -> None:
+def test_two_megabytes_of_prompt_arrive_completely(smai: Smai, server: Server) -> None:
     mock = server(reply="ok")
     prompt = "0123456789 äöü\n" * 120_000
     assert smai("ask", "--base-url", mock.url, stdin=prompt.encode()).status == 0
@@ -135,7 +135,7 @@ def test_no_stream_asks_for_one_piece_and_every_mode_prints_it(
         assert result.stdout == b"all at once\n"
 
 
-def test_usage_is_asked_for_only_where_a_summary_will_be_printed(smai: Smai, server: Server) -> None:
+def test_usage_is_requested_only_if_a_summary_will_be_printed(smai: Smai, server: Server) -> None:
     mock = server()
     for flags in ([], ["--final"], ["--summary", "json"], ["--final", "--summary", "none"]):
         smai("ask", "--base-url", mock.url, *flags, "hi")
@@ -143,7 +143,7 @@ def test_usage_is_asked_for_only_where_a_summary_will_be_printed(smai: Smai, ser
     assert asked == [None, {"include_usage": True}, {"include_usage": True}, None]
 
 
-def test_the_json_summary_tells_everything_about_a_good_run(smai: Smai, server: Server) -> None:
+def test_the_json_summary_has_every_field_of_a_good_run(smai: Smai, server: Server) -> None:
     result = smai("ask", "--base-url", server(reply="Grüße").url, "--summary", "json", "hi")
     summary = json.loads(result.stderr)
     assert result.stdout == "Grüße\n".encode()

@@ -1,4 +1,4 @@
-"""Other clients read the same text from the mock as smai does: it speaks the real format."""
+"""Other clients read the same text from the mock as smai: it uses the real format."""
 
 import json
 import subprocess

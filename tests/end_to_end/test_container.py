@@ -1,4 +1,4 @@
-"""smai as the first process of a container, from which the kernel keeps every signal that has no handler."""
+"""smai as the first process of a container, to which the kernel delivers only signals with a handler."""
 
 import functools
 import json
@@ -22,9 +22,9 @@ from rawserver import (
     PLAIN_ANSWER,
     STOP,
     WORLD,
+    RunningProcess,
     Serve,
     Start,
-    Started,
     chunk,
     error_body,
     event,
@@ -49,12 +49,12 @@ ENDING = [
     signal.SIGUSR2,
 ]
 stops = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=lambda signum: signum.name)
-Contain = Callable[..., Started]
+Contain = Callable[..., RunningProcess]
 
 
 @functools.cache
 def container() -> list[str]:
-    """Return the words that make what follows process 1 of a PID namespace; empty where nobody may have one."""
+    """Return the command prefix that starts process 1 of a PID namespace; empty if that is not permitted."""
     for more in ([], ["--user", "--map-root-user"]):
         words = ["unshare", *more, "--pid", "--fork", "--kill-child"]
         try:
@@ -71,7 +71,7 @@ def first_process(outer: int) -> int:
     return int(child)
 
 
-def send(run: Started, signum: signal.Signals) -> None:
+def send(run: RunningProcess, signum: signal.Signals) -> None:
     """Send a signal to process 1 as an orchestrator does, from outside."""
     os.kill(first_process(run.child.pid), signum)
 
@@ -86,7 +86,7 @@ def _needs_a_container() -> None:
 def contain(start: Start) -> Contain:
     """`contain(server, "ask", "hi")` starts `smai ask hi` as process 1; its end is an exit status, not a signal."""
 
-    def begin(*server_and_words: object, **more: object) -> Started:
+    def begin(*server_and_words: object, **more: object) -> RunningProcess:
         server, *words = server_and_words
         return start(server, command=[*container(), SMAI, *words], **more)
 
@@ -94,7 +94,7 @@ def contain(start: Start) -> Contain:
 
 
 @pytest.mark.parametrize("signum", ENDING, ids=lambda signum: signum.name)
-def test_a_signal_ends_process_1_while_the_model_is_silent_and_the_deltas_are_out(
+def test_a_signal_ends_process_1_while_the_model_is_silent_after_the_deltas(
     serve: Serve, contain: Contain, signum: signal.Signals
 ) -> None:
     run = contain(serve(HEAD, chunk(HELLO), hold), "ask", "hi")
@@ -125,7 +125,7 @@ def test_a_signal_ends_process_1_before_the_head(serve: Serve, contain: Contain,
 
 
 @stops
-def test_a_signal_ends_process_1_in_the_stream_behind_a_whole_delta(
+def test_a_signal_ends_process_1_during_the_stream_after_a_complete_delta(
     serve: Serve, contain: Contain, signum: signal.Signals
 ) -> None:
     run = contain(serve(HEAD, forever(chunk(LINE))), "ask", "hi")

@@ -1,4 +1,4 @@
-"""Cron's world: no terminal, hardly an environment, odd standard inputs; the mail is one line and the status right."""
+"""Under cron: no terminal, a minimal environment, odd standard inputs; the mail is one line and the status is right."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ def test_a_job_runs_with_hardly_an_environment_and_mails_one_line_for_a_failure(
     server: Server, tmp_path: Path, name: str, stdin: str
 ) -> None:
     environment = ENVIRONMENTS[name](tmp_path)
-    reader, writer = os.pipe()  # nobody ever writes to it, and nobody closes it
+    reader, writer = os.pipe()  # it is never written to or closed
     for script, status in ENDINGS:
         command = f'exec smai ask --base-url {server(**script).url} "Grüße" {INPUTS[stdin]}'
         job = subprocess.run(["sh", "-c", command], env=environment, stdin=reader, capture_output=True, check=False)
@@ -44,7 +44,7 @@ def test_a_job_runs_with_hardly_an_environment_and_mails_one_line_for_a_failure(
     os.close(writer)
 
 
-def test_a_pipe_that_never_ends_is_told_and_the_deadline_ends_the_wait(server: Server) -> None:
+def test_a_pipe_that_never_ends_gets_a_notice_and_the_deadline_ends_the_wait(server: Server) -> None:
     reader, writer = os.pipe()
     command = f"exec smai ask --base-url {server().url} --max-time 4 hi"
     environment = clean_environment("/nonexistent")

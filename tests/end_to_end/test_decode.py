@@ -1,4 +1,4 @@
-"""`smai decode`: every tape, in every mode, gives what it is worth."""
+"""`smai decode`: every tape gives its status and text in every mode."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ def test_every_stream_file_has_its_expectation() -> None:
 
 
 @tapes
-def test_text_is_that_of_the_whole_events_and_the_status_tells(smai: Smai, tape: Tape) -> None:
+def test_the_text_is_that_of_the_complete_events_and_the_status_fits(smai: Smai, tape: Tape) -> None:
     result = smai("decode", stdin=tape.bytes)
     assert (result.status, result.stdout) == (tape.status, printed(tape.text))
     assert result.stderr.count("\n") == (tape.status != 0 or "tool" in result.stderr)
@@ -56,7 +56,7 @@ def test_jsonl_is_one_object_a_line_from_which_the_text_can_be_rebuilt(smai: Sma
 
 
 @tapes
-def test_json_summary_tells_success_and_failure(smai: Smai, tape: Tape) -> None:
+def test_json_summary_reports_success_and_failure(smai: Smai, tape: Tape) -> None:
     result = smai("decode", "--summary", "json", stdin=tape.bytes)
     summary = json.loads(result.stderr.splitlines()[-1])
     assert summary["exit_status"] == result.status == tape.status
@@ -87,9 +87,7 @@ def test_100000_nested_brackets_are_a_malformed_event(smai: Smai) -> None:
 
 
 @pytest.mark.thorough
-def test_every_prefix_of_a_tape_gives_the_whole_events_and_status_8_until_the_end_is_in(
-    smai: Smai, tmp_path: Path
-) -> None:
+def test_every_prefix_of_a_tape_gives_its_complete_events_and_status_8(smai: Smai, tmp_path: Path) -> None:
     ends = GOOD.index(b'"stop"}]}') + len(b'"stop"}]}')
     wholes = [(GOOD.index(text) + len(text) + len(b'"},"finish_reason":null}]}'), text) for text in _TEXTS]
     for length in range(0, len(GOOD) + 1, 7):

@@ -1,4 +1,4 @@
-"""Findings of an attacker's reading: each was a traceback, a leak, a hang or a wrong status once."""
+"""Findings of a security review: each was once a traceback, a leak, a hang or a wrong status."""
 
 import json
 import os
@@ -20,7 +20,7 @@ KEY = "sk-verysecretkey-0123456789"
 
 
 @pytest.mark.parametrize("depth", [300, 400, 480, 960, 971, 980])
-def test_parts_nested_deep_are_no_text_and_no_traceback(smai: Smai, depth: int) -> None:
+def test_deeply_nested_parts_are_not_text_and_cause_no_traceback(smai: Smai, depth: int) -> None:
     nested = '[{"text":' * depth + '""' + "}]" * depth
     for payload in (f'{{"choices":[{{"delta":{{"content":{nested}}}}}]}}', f'{{"error":{nested}}}'):
         result = smai("decode", stdin=f"data: {payload}\n\n".encode())
@@ -66,7 +66,7 @@ def test_no_password_of_a_base_url_is_shown(smai: Smai, base_url: str) -> None:
     assert "secret" not in result.stderr
 
 
-def test_a_proxy_that_is_no_url_is_blamed_without_its_password(smai: Smai) -> None:
+def test_an_invalid_proxy_url_is_reported_without_its_password(smai: Smai) -> None:
     env = {"https_proxy": "http://joe:secret@h:99999"}
     result = smai("ask", "--base-url", "https://example.invalid/v1", "hi", env=env)
     assert result.status == 3
@@ -134,7 +134,7 @@ def test_jsonl_is_json_where_a_number_is_too_large_for_one(smai: Smai) -> None:
     assert json.loads(result.stdout, parse_constant=pytest.fail)["b"] is None
 
 
-def test_a_whole_body_on_a_connection_that_stays_open_is_an_answer(serve: Serve, ask: Ask) -> None:
+def test_a_complete_body_on_a_connection_that_stays_open_is_an_answer(serve: Serve, ask: Ask) -> None:
     body = b'{"choices":[{"message":{"content":"hi\\n"},"finish_reason":"stop"}]}'
     server = serve(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + body, hold)
     assert ask(server, "--idle-timeout", "1") == (0, b"hi\n", "")
@@ -146,7 +146,7 @@ def test_the_stream_of_another_api_is_refused_and_not_worth_trying_again(smai: S
     assert (result.status, result.stdout) == (4, b"")
 
 
-def test_the_mock_answers_http_1_0_and_refuses_what_is_no_request(smai: Smai, server: Server) -> None:
+def test_the_mock_answers_http_1_0_and_refuses_malformed_requests(smai: Smai, server: Server) -> None:
     url = f"{server(reply='ok').url}/chat/completions"
     good = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True})
     old = subprocess.run(["curl", "-sN0", url, "-d", good], capture_output=True, check=True)

@@ -1,6 +1,6 @@
-"""The connection begins before click is imported, where the command line shows which server will be asked.
+"""The connection begins before click is imported, if the command line shows the server.
 
-No clock is read: a module `click` that is found before the real one waits until the test lets it go on.
+No clock is read: a fake module `click`, found before the real one, waits until the test lets it go on.
 """
 
 import os
@@ -22,7 +22,7 @@ sys.path.remove({folder!r})
 del sys.modules["click"]
 import click
 """
-# Whoever connects has a thread for it, which this listener keeps waiting.
+# A connection has a thread, which this listener blocks.
 COUNTS_THREADS = """
 import os, threading
 os.write(1, str(threading.active_count() - 1).encode())
@@ -140,7 +140,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("args", "env", "threads"), ROWS)
-def test_nothing_is_begun_early_that_is_not_certain(
+def test_only_certain_connections_are_begun_early(
     environment: dict[str, str], tmp_path: Path, args: tuple[str, ...], env: dict[str, str], threads: int
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -22,7 +22,7 @@ BLOCK = "print('ä')\n".encode()
 
 
 def stream(text: str, reason: str | None = "stop") -> bytes:
-    """Return a stream that brings `text` in pieces of five characters."""
+    """Return a stream with `text` in pieces of five characters."""
     events = [{"choices": [{"index": 0, "delta": {"content": text[at : at + 5]}}]} for at in range(0, len(text), 5)]
     if reason:
         events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
@@ -110,7 +110,7 @@ def test_final_adds_the_summary_and_no_more(smai: Smai, server: Server) -> None:
     assert result.stderr.startswith(f"smai: {len(ANSWER)} characters; ")
 
 
-def test_an_answer_without_a_block_is_not_asked_for_again(smai: Smai, server: Server) -> None:
+def test_an_answer_without_a_block_is_not_requested_again(smai: Smai, server: Server) -> None:
     mock = server(reply="no code\n")
     result = smai("ask", "--base-url", mock.url, "-x", "--summary", "json", "hi")
     message, summary = result.stderr.splitlines()
@@ -167,7 +167,7 @@ def test_a_conversation_keeps_the_whole_answer_and_none_without_a_block(
     assert chat.read_text() == kept
 
 
-def test_the_block_is_what_has_to_match_the_schema(smai: Smai, server: Server, tmp_path: Path) -> None:
+def test_with_extract_the_block_must_match_the_schema(smai: Smai, server: Server, tmp_path: Path) -> None:
     schema = tmp_path / "schema.json"
     schema.write_text('{"required": ["name"]}')
     for reply, status, out in (

@@ -1,4 +1,4 @@
-"""`--fail-empty`: a complete answer in which nothing stands, for a pipeline that needs something."""
+"""`--fail-empty`: a complete but empty answer is a failure."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ WHAT = {EMPTY: "the answer is empty", BLANK: "the answer is only white space"}
 
 @pytest.mark.parametrize("tape", WHAT, ids=["empty", "blank"])
 @pytest.mark.parametrize("mode", [[], ["--final"], ["--no-stream"]], ids=["text", "final", "one piece"])
-def test_an_empty_answer_is_status_8_and_is_not_asked_for_again(
+def test_an_empty_answer_is_status_8_and_is_not_requested_again(
     smai: Smai, server: Server, tape: bytes, mode: list[str]
 ) -> None:
     # The mock has a tape for a stream only.
@@ -73,7 +73,7 @@ def test_no_file_and_no_conversation_gets_an_empty_answer(smai: Smai, server: Se
         pytest.param(BY_NAME["cut-between-events"].bytes, [], 8, id="a cut"),
     ],
 )
-def test_a_tape_tells_the_same_and_what_has_something_in_it_is_as_before(
+def test_with_fail_empty_a_tape_gives_the_same_status_and_other_answers_are_unchanged(
     smai: Smai, tape: bytes, flags: list[str], status: int
 ) -> None:
     result = smai("decode", "--fail-empty", *flags, stdin=tape)

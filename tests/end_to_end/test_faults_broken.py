@@ -1,4 +1,4 @@
-"""An answer that breaks is told as broken, and what came of it before is delivered, in every mode as the mode says."""
+"""A broken answer is reported as broken, and its beginning is delivered as the mode requires."""
 
 import json
 import subprocess
@@ -138,7 +138,7 @@ def serves(serve: Serve, broken: Break, *then: tuple[Step, ...]) -> RawServer:
 
 
 @every_break
-def test_the_text_that_came_before_a_break_is_kept(serve: Serve, ask: Ask, broken: Break) -> None:
+def test_the_text_before_a_break_is_kept(serve: Serve, ask: Ask, broken: Break) -> None:
     server = serves(serve, broken)
     result = ask(server, *broken.flags)
     assert result[:2] == (broken.status, b"Hello \n")
@@ -148,25 +148,25 @@ def test_the_text_that_came_before_a_break_is_kept(serve: Serve, ask: Ask, broke
 
 
 @every_break
-def test_raw_keeps_every_byte_that_came_before_a_break(serve: Serve, ask: Ask, broken: Break) -> None:
+def test_raw_keeps_every_byte_before_a_break(serve: Serve, ask: Ask, broken: Break) -> None:
     steps = broken.steps if broken.flags else [step for step in broken.steps if step is not hold]
     server = serves(serve, broken._replace(steps=steps))
     assert ask(server, "--raw", *broken.flags)[:2] == (broken.status, broken.raw)
     assert len(server.requests) == 1
 
 
-def test_raw_goes_on_behind_an_event_that_is_malformed(serve: Serve, ask: Ask) -> None:
+def test_raw_goes_on_after_a_malformed_event(serve: Serve, ask: Ask) -> None:
     result = ask(serve(HEAD, chunk(HELLO), chunk(data("{oops")), *map(chunk, [WORLD, STOP, DONE]), LAST_CHUNK), "--raw")
     assert result[:2] == (8, HELLO + data("{oops") + WORLD + STOP + DONE)
 
 
-def test_raw_does_not_wait_long_for_what_may_follow_a_malformed_event(serve: Serve, start: Start) -> None:
+def test_raw_does_not_wait_long_after_a_malformed_event(serve: Serve, start: Start) -> None:
     run = start(serve(HEAD, chunk(HELLO), chunk(data("{oops")), hold), "--raw")
     assert run.child.wait(PATIENCE_S) == 8  # not for the idle clock of 600 s
 
 
 @pytest.mark.parametrize("broken", BREAKS[1::2], ids=by_name)
-def test_jsonl_keeps_every_event_that_came_before_a_break(serve: Serve, ask: Ask, broken: Break) -> None:
+def test_jsonl_keeps_every_event_before_a_break(serve: Serve, ask: Ask, broken: Break) -> None:
     server = serves(serve, broken)
     assert ask(server, "--jsonl", *broken.flags)[:2] == (broken.status, broken.jsonl)
     assert len(server.requests) == 1
@@ -196,7 +196,7 @@ def test_final_does_not_ask_again_after_silence(serve: Serve, ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("broken", BREAKS[::5], ids=by_name)
-def test_the_json_summary_tells_the_break(serve: Serve, start: Start, broken: Break) -> None:
+def test_the_json_summary_reports_the_break(serve: Serve, start: Start, broken: Break) -> None:
     server = serves(serve, broken)
     run = start(server, "--summary", "json", *broken.flags)
     assert broken.says in run.err_line()
@@ -214,7 +214,7 @@ MODES = {"text": [], "raw": ["--raw"], "jsonl": ["--jsonl"], "final": ["--final"
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("broken", BROKEN_TAPES, ids=by_name)
-def test_decode_tells_the_same_break_in_what_curl_would_have_piped(smai: Smai, broken: Break, mode: str) -> None:
+def test_decode_reports_the_same_break_in_a_stream_from_curl(smai: Smai, broken: Break, mode: str) -> None:
     result = smai("decode", *MODES[mode], stdin=broken.raw)
     delivered = {"text": b"Hello \n", "raw": broken.raw, "jsonl": broken.jsonl, "final": b""}[mode]
     assert result[:2] == (8, delivered)
@@ -290,9 +290,7 @@ def test_an_answer_without_any_event_is_broken(serve: Serve, ask: Ask, steps: li
         pytest.param([b"Content-Length:"], "a length that is not a number", id="empty"),
     ],
 )
-def test_an_answer_whose_length_cannot_be_told_is_broken(
-    serve: Serve, ask: Ask, fields: list[bytes], says: str
-) -> None:
+def test_an_answer_with_an_unclear_length_is_broken(serve: Serve, ask: Ask, fields: list[bytes], says: str) -> None:
     server = serve(OK + b"\r\n".join(fields) + b"\r\n\r\n", *GOOD, hold)
     result = ask(server)
     assert result[:2] == (8, b"")
@@ -306,7 +304,7 @@ def test_the_same_length_twice_is_one(serve: Serve, ask: Ask) -> None:
     assert ask(serve(OK + fields * 2 + b"\r\n", BODY)) == (0, OUT, "")
 
 
-def test_a_length_beside_the_chunked_coding_counts_for_nothing(serve: Serve, ask: Ask) -> None:
+def test_a_length_with_the_chunked_coding_is_ignored(serve: Serve, ask: Ask) -> None:
     head = HEAD.replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\n")
     assert ask(serve(head, *PLAIN_ANSWER[1:])) == (0, OUT, "")
 
@@ -346,7 +344,7 @@ def test_an_error_among_pings_ends_at_once(serve: Serve, ask: Ask) -> None:
     assert "the model fell over" in result.stderr
 
 
-def test_mixed_line_ends_a_bom_invalid_bytes_and_a_cut_keep_what_is_whole(serve: Serve, ask: Ask) -> None:
+def test_mixed_line_ends_a_bom_invalid_bytes_and_a_cut_keep_complete_events(serve: Serve, ask: Ask) -> None:
     body = b"\xef\xbb\xbf" + HELLO.replace(b"\n\n", b"\r\n\n").replace(b"Hello", b"H\xffllo") + HALF
     result = ask(serve(HEAD, single_bytes(b"".join(chunk(body[at : at + 1]) for at in range(len(body))))))
     assert result[:2] == (8, "H\ufffdllo \n".encode())
@@ -376,7 +374,7 @@ def test_an_error_after_the_finish_reason_is_still_an_error(serve: Serve, ask: A
     ],
 )
 @pytest.mark.parametrize("mode", ["text", "jsonl"])
-def test_an_answer_that_is_no_completion_is_refused(serve: Serve, ask: Ask, body: bytes, mode: str) -> None:
+def test_an_answer_that_is_not_a_completion_is_refused(serve: Serve, ask: Ask, body: bytes, mode: str) -> None:
     server = serve(http("200 OK", body, "Content-Type: text/html"))
     result = ask(server, *MODES[mode])
     assert result[:2] == (4, b"")

@@ -1,6 +1,6 @@
-"""Whatever a server holds back, one of the clocks ends the run, and the message says which.
+"""Whenever a server stalls, one of the clocks ends the run, and the message says which.
 
-No time is measured here: each server would go on for longer than the process may run, so that an end is the clock's.
+No time is measured here: each server would go on for longer than the process may run, so only a clock can end it.
 """
 
 import socket
@@ -87,13 +87,13 @@ def test_silence_over_tls_is_ended_by_the_idle_clock(serve: Serve, ask: Ask, bod
         pytest.param(b"x", id="a-line-without-end"),
     ],
 )
-def test_signs_of_life_without_data_do_not_wind_the_idle_clock(serve: Serve, ask: Ask, piece: bytes) -> None:
+def test_signs_of_life_without_data_do_not_reset_the_idle_clock(serve: Serve, ask: Ask, piece: bytes) -> None:
     result = ask(serve(HEAD, chunk(HELLO), forever(chunk(piece), every_s=0.05)), *IDLE)
     assert result[:2] == (7, b"Hello \n")
     assert "no event, only comments or parts of one came for 0.5 s" in result.stderr
 
 
-def test_a_chunk_size_dribbled_for_ever_does_not_wind_the_idle_clock(serve: Serve, ask: Ask) -> None:
+def test_an_endless_chunk_size_does_not_reset_the_idle_clock(serve: Serve, ask: Ask) -> None:
     result = ask(serve(HEAD, chunk(HELLO), forever(b"0", every_s=0.05)), *IDLE)
     assert result[:2] == (7, b"Hello \n")
 
@@ -151,13 +151,13 @@ def test_a_flood_of_interim_answers_does_not_hold_the_idle_clock(serve: Serve, a
     assert "no answer began within 1 s" in result.stderr
 
 
-def test_pings_and_then_data_within_the_limit_are_no_silence(serve: Serve, ask: Ask) -> None:
+def test_pings_and_then_data_within_the_limit_do_not_count_as_silence(serve: Serve, ask: Ask) -> None:
     pings = [chunk(PING), pause(0.2)] * 3
     server = serve(HEAD, *pings, chunk(HELLO), *pings, chunk(WORLD), *pings, chunk(STOP + DONE), LAST_CHUNK)
     assert ask(server, "--idle-timeout", "1.5") == (0, OUT, "")
 
 
-def test_a_slow_reader_is_no_silent_server(serve: Serve, start: Start) -> None:
+def test_a_slow_reader_does_not_count_as_a_silent_server(serve: Serve, start: Start) -> None:
     text = "0123456789abcde\n" * 20_000
     events = [chunk(event(text)) for _ in range(3)]
     run = start(serve(HEAD, *events, chunk(STOP + DONE), LAST_CHUNK), "--idle-timeout", "1")
@@ -205,7 +205,7 @@ def test_the_total_limit_ends_the_wait_for_stdin(serve: Serve, start: Start) -> 
 
 def test_the_total_limit_ends_the_wait_for_a_reader(serve: Serve, start: Start) -> None:
     run = start(serve(HEAD, forever(chunk(event("tick " * 1000)))), *MAX)
-    assert run.child.wait(PATIENCE_S) == 7  # although nobody has read what fills the pipe
+    assert run.child.wait(PATIENCE_S) == 7  # although the full pipe was not read
 
 
 def test_a_pause_that_would_outlast_the_total_limit_is_not_begun(serve: Serve, ask: Ask) -> None:
@@ -238,7 +238,7 @@ def test_a_server_that_takes_no_more_of_the_request_is_ended_by_a_clock(serve: S
     assert err.startswith(b"smai: timed out: ")
 
 
-def test_a_slow_answer_is_no_slow_connect(serve: Serve, ask: Ask) -> None:
+def test_a_slow_answer_is_not_a_slow_connect(serve: Serve, ask: Ask) -> None:
     server = serve(pause(1.5), *PLAIN_ANSWER)
     assert ask(server, "--connect-timeout", "1") == (0, OUT, "")
 

@@ -1,4 +1,4 @@
-"""What servers and gateways say of the end of an answer, on raw sockets, to the real process."""
+"""How servers and gateways end an answer: raw sockets and the real process."""
 
 import json
 import shlex
@@ -145,7 +145,9 @@ def test_two_answers_that_were_asked_for_need_two_reasons(smai: Smai, serve: Ser
 
 
 @pytest.mark.parametrize("first", [said("", "stop", role="assistant"), said("Hi", "stop")], ids=["role", "text"])
-def test_a_stop_that_may_be_in_every_chunk_starts_no_grace(smai: Smai, serve: Serve, first: bytes) -> None:
+def test_a_stop_that_may_be_in_every_chunk_does_not_start_the_grace_period(
+    smai: Smai, serve: Serve, first: bytes
+) -> None:
     server = serve(HEAD, chunk(first), hold)
     result = smai("ask", "--idle-timeout", "1", "hi", env=reach(server))
     assert result.status == 7
@@ -157,7 +159,7 @@ def test_a_stop_that_may_be_in_every_chunk_starts_no_grace(smai: Smai, serve: Se
     "piece", [b": ping\n\n", PING, data(""), data({"choices": []})], ids=["comment", "ping", "", "[]"]
 )
 @pytest.mark.parametrize("every_s", [0.0, 0.05], ids=["flood", "drip"])
-def test_nothing_winds_the_grace_behind_the_end(smai: Smai, serve: Serve, piece: bytes, every_s: float) -> None:
+def test_nothing_extends_the_grace_period_after_the_end(smai: Smai, serve: Serve, piece: bytes, every_s: float) -> None:
     server = serve(HEAD, chunk(said("Hi")), chunk(STOP), forever(chunk(piece), every_s))
     assert smai("ask", "hi", env=reach(server)) == (0, b"Hi\n", "")
 
@@ -165,7 +167,7 @@ def test_nothing_winds_the_grace_behind_the_end(smai: Smai, serve: Serve, piece:
 @pytest.mark.parametrize(
     "piece", [PING, data(""), data({"choices": []}), data("keepalive")], ids=["ping", "", "[]", "word"]
 )
-def test_data_that_carries_nothing_does_not_wind_the_idle_clock(smai: Smai, serve: Serve, piece: bytes) -> None:
+def test_empty_data_does_not_reset_the_idle_clock(smai: Smai, serve: Serve, piece: bytes) -> None:
     for mode in ("--summary=none", "--jsonl"):
         server = serve(HEAD, chunk(said("Hi")), forever(chunk(piece), 0.05))
         assert smai("ask", mode, "--idle-timeout", "1", "hi", env=reach(server)).status == 7
@@ -178,13 +180,13 @@ def test_an_error_within_the_grace_counts(smai: Smai, serve: Serve) -> None:
     assert "boom" in result.stderr
 
 
-def test_a_reset_behind_a_reason_that_waits_for_its_seal_is_8(smai: Smai, serve: Serve) -> None:
+def test_a_reset_after_an_unconfirmed_reason_is_status_8(smai: Smai, serve: Serve) -> None:
     assert smai("ask", "hi", env=reach(serve(HEAD, chunk(said("Hi", "stop")), reset))).status == 8
     assert smai("ask", "hi", env=reach(serve(HEAD, chunk(said("Hi")), chunk(STOP), reset))).status == 0
 
 
 @pytest.mark.parametrize("length", [b"abc", b"-1"])
-def test_a_length_that_is_no_number_seals_nothing(smai: Smai, serve: Serve, length: bytes) -> None:
+def test_an_invalid_length_does_not_mark_the_end_of_a_body(smai: Smai, serve: Serve, length: bytes) -> None:
     server = serve(OK + b"Content-Length: " + length + b"\r\n\r\n", said("Hi", "stop"))
     result = smai("ask", "hi", env=reach(server))
     assert (result.status, result.stdout) == (8, b"")
@@ -199,14 +201,14 @@ def test_the_message_of_an_unknown_reason_names_an_option_that_takes_it(smai: Sm
     assert smai("decode", *option, stdin=tape) == (0, b"Hi\n", "")
 
 
-def test_an_answer_in_pieces_of_messages_takes_no_more_time_for_each(smai: Smai) -> None:
+def test_the_time_for_an_answer_in_messages_grows_linearly(smai: Smai) -> None:
     tape = b"".join(data({"choices": [{"message": {"content": f"{number}" * 40}}]}) for number in range(40_000))
     with at_most_cpu_s(5):
         result = smai("decode", stdin=tape + STOP)
     assert (result.status, len(result.stdout)) == (0, sum(40 * len(str(number)) for number in range(40_000)) + 1)
 
 
-def test_many_choices_behind_the_first_take_no_more_time_for_each(smai: Smai) -> None:
+def test_the_time_for_many_choices_grows_linearly(smai: Smai) -> None:
     tape = said("a") + STOP + b"".join(said("b", index=1 + number % 1000) for number in range(150_000))
     with at_most_cpu_s(7):
         result = smai("decode", stdin=tape)
@@ -214,7 +216,7 @@ def test_many_choices_behind_the_first_take_no_more_time_for_each(smai: Smai) ->
     assert "two streams" not in result.stderr
 
 
-def test_an_answer_on_disk_is_whole_only_by_the_same_rule(smai: Smai, serve: Serve, tmp_path: Path) -> None:
+def test_an_answer_in_a_file_is_complete_only_by_the_same_rule(smai: Smai, serve: Serve, tmp_path: Path) -> None:
     answer = tmp_path / "answer.txt"
     server = serve(HEAD, chunk(data({"choices": [choice("Hello ")]})), chunk(DONE), LAST_CHUNK)
     assert smai("ask", "-o", answer, "hi", env=reach(server)).status == 8

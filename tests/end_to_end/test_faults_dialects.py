@@ -1,4 +1,4 @@
-"""The same fault of a server or a network is the same exit status in both APIs, with the same text delivered."""
+"""The same fault of a server or a network gives the same exit status and text in both APIs."""
 
 import json
 from typing import Any, NamedTuple

@@ -22,9 +22,9 @@ from rawserver import (
     STOP,
     WORLD,
     Ask,
+    RunningProcess,
     Serve,
     Start,
-    Started,
     Step,
     chunk,
     error_body,
@@ -79,7 +79,7 @@ def test_a_reader_who_was_never_there_ends_the_wait_for_the_headers(serve: Serve
     assert result == (141, b"", "")
 
 
-def close_stdout(run: Started) -> None:
+def close_stdout(run: RunningProcess) -> None:
     assert run.child.stdout
     run.child.stdout.close()
 
@@ -163,7 +163,7 @@ def test_a_file_size_limit_is_status_11(serve: Serve, sh: Ask, tmp_path: Path) -
     assert "stdout: File too large" in result.stderr
 
 
-def test_a_closed_stdin_is_no_input(serve: Serve, sh: Ask) -> None:
+def test_a_closed_stdin_is_not_an_input(serve: Serve, sh: Ask) -> None:
     server = serve(*PLAIN_ANSWER)
     assert sh(server, "smai ask hi <&-") == (0, OUT, "")
     assert server.requests[0].prompt == "hi"
@@ -245,7 +245,7 @@ def test_a_full_non_blocking_stderr_does_not_hold_the_end(serve: Serve, start: S
     read_end, write_end = os.pipe()
     with os.fdopen(read_end, "rb", buffering=0), os.fdopen(write_end, "wb", buffering=0) as writer:
         os.set_blocking(write_end, False)
-        while writer.write(bytes(4096)):  # None where nothing more fits
+        while writer.write(bytes(4096)):  # None when the pipe is full
             pass
         run = start(serve(UNAUTHORIZED), stderr=writer)
         assert run.child.wait(PATIENCE_S) == 5
@@ -365,7 +365,7 @@ def test_a_process_that_was_stopped_for_a_while_goes_on(serve: Serve, start: Sta
     run = start(server, "--idle-timeout", "1")
     assert run.out(6) == b"Hello "
     run.child.send_signal(signal.SIGSTOP)
-    with pytest.raises(subprocess.TimeoutExpired):  # longer than its clock and what it takes for a suspension
+    with pytest.raises(subprocess.TimeoutExpired):  # longer than its clock and the limit for a suspension
         run.child.wait(2.5)
     first_delta_read.set()
     run.child.send_signal(signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""However the bytes of a good stream are framed, cut and dressed, its text arrives: whole, exact and at once."""
+"""However the bytes of a good stream are framed, cut and compressed, its text arrives complete, exact and at once."""
 
 import threading
 from collections.abc import Callable
@@ -330,7 +330,7 @@ def test_many_oddities_at_once_change_nothing(serve: Serve, ask: Ask) -> None:
     assert ask(serve(single_bytes(everything))) == (0, "Hello w\ufffdrld\n".encode(), "")
 
 
-def test_a_slow_upload_is_no_slow_connect(serve: Serve, ask: Ask) -> None:
+def test_a_slow_upload_is_not_a_slow_connect(serve: Serve, ask: Ask) -> None:
     prompt = b"0123456789abcdef" * (1 << 20)
     server = serve(*PLAIN_ANSWER, reads=lambda connection: read_request(connection, every_s=0.1))
     assert ask(server, "--connect-timeout", "1", stdin=prompt) == (0, OUT, "")

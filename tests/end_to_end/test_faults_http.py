@@ -1,4 +1,4 @@
-"""What a server, a proxy or the network answers in place of a stream: the status, the words, and how many requests."""
+"""Answers of a server, a proxy or the network instead of a stream: the status, the message, and how many requests."""
 
 import gzip
 import socket
@@ -50,7 +50,7 @@ def too_many(*headers: str) -> tuple[Step, ...]:
 
 @pytest.fixture
 def dead_port() -> Iterator[int]:
-    """A port that nobody listens on, and nobody else can take."""
+    """A port without a listener, which no other process can take."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]
@@ -61,7 +61,7 @@ def seconds_between(first: Request, second: Request) -> float:
 
 
 @pytest.mark.parametrize("mode", ["", "--jsonl", "--final"])
-def test_a_web_page_is_no_answer_and_not_printed(serve: Serve, ask: Ask, mode: str) -> None:
+def test_a_web_page_is_not_an_answer_and_not_printed(serve: Serve, ask: Ask, mode: str) -> None:
     result = ask(serve(http("200 OK", PAGE, "Content-Type: text/html")), *filter(None, [mode]))
     assert result[:2] == (4, b"")
     assert "web page" in result.stderr
@@ -83,7 +83,7 @@ def test_a_web_page_is_no_answer_and_not_printed(serve: Serve, ask: Ask, mode: s
         ("530 Origin DNS Error", 6),
     ],
 )
-def test_a_refusal_is_told_in_the_server_s_words_and_asked_once(
+def test_a_refusal_is_reported_in_the_words_of_the_server_and_not_retried(
     serve: Serve, ask: Ask, status: str, expected: int
 ) -> None:
     server = serve(http(status, error_body("because", "some_code"), "x-request-id: req-17"))
@@ -225,7 +225,7 @@ def test_retry_after_as_a_date_is_obeyed(serve: Serve, ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("value", ["86400", "121", "Fri, 31 Dec 2100 23:59:59 GMT"])
-def test_a_server_that_asks_for_too_much_patience_is_given_up_at_once(serve: Serve, ask: Ask, value: str) -> None:
+def test_a_too_long_wait_requested_by_a_server_ends_the_run_at_once(serve: Serve, ask: Ask, value: str) -> None:
     server = serve(too_many(f"Retry-After: {value}"), GOOD)
     result = ask(server)
     assert result[:2] == (6, b"")
@@ -282,7 +282,7 @@ def test_the_wait_is_read_wherever_the_server_says_it(serve: Serve, ask: Ask, bo
         pytest.param(b"", ["x-ratelimit-remaining-requests: 0", "x-ratelimit-reset-requests: 6m0s"], id="OpenAI"),
     ],
 )
-def test_a_server_that_says_elsewhere_that_it_wants_too_much_patience_is_given_up(
+def test_a_too_long_wait_is_not_waited_for_wherever_the_server_states_it(
     serve: Serve, ask: Ask, body: bytes, headers: list[str]
 ) -> None:
     server = serve(http("429 Too Many Requests", body, *headers))
@@ -307,7 +307,7 @@ def test_openrouter_s_time_of_the_reset_is_waited_for(serve: Serve, ask: Ask) ->
         *(f"{status} Cloudflare" for status in range(520, 526)),
     ],
 )
-def test_what_may_pass_is_tried_again(serve: Serve, ask: Ask, status: str) -> None:
+def test_a_failure_that_may_pass_is_retried(serve: Serve, ask: Ask, status: str) -> None:
     server = serve((http(status, b"", "Retry-After: 0"),), GOOD)
     assert ask(server)[:2] == (0, OUT)
     assert len(server.requests) == 2
@@ -323,7 +323,7 @@ def test_what_may_pass_is_tried_again(serve: Serve, ask: Ask, status: str) -> No
         pytest.param("400 Bad Request", b'[{"error": {"code": 400, "message": "API key not valid."}}]', id="Gemini"),
     ],
 )
-def test_an_account_without_money_or_a_bad_key_is_5_and_not_asked_again(
+def test_an_account_without_money_or_a_bad_key_is_status_5_without_a_retry(
     serve: Serve, ask: Ask, status: str, body: bytes
 ) -> None:
     server = serve(http(status, body, "Retry-After: 0", "x-should-retry: true"))
@@ -457,7 +457,7 @@ def test_a_request_that_is_dropped_without_an_answer_is_not_sent_again(
         pytest.param(b"HTTP/1.1 abc OK\r\n\r\n", id="no-status"),
     ],
 )
-def test_an_answer_that_is_no_http_is_one_message(serve: Serve, ask: Ask, line: bytes) -> None:
+def test_an_answer_that_is_not_http_is_one_message(serve: Serve, ask: Ask, line: bytes) -> None:
     server = serve(line)
     result = ask(server)
     assert result[:2] == (8, b"")
@@ -465,7 +465,7 @@ def test_an_answer_that_is_no_http_is_one_message(serve: Serve, ask: Ask, line: 
     assert len(server.requests) == 1
 
 
-def test_a_server_that_closes_at_accept_is_one_message_and_no_death_by_sigpipe(serve: Serve, ask: Ask) -> None:
+def test_a_server_that_closes_at_accept_is_one_message_and_does_not_raise_sigpipe(serve: Serve, ask: Ask) -> None:
     def reads_nothing(connection: socket.socket) -> Request:
         reset(connection)
         raise ConnectionError
@@ -631,7 +631,7 @@ def test_a_proxy_that_cannot_be_used_is_status_3_and_named(ask: Ask, proxy: str)
 
 
 def through_socks(script: Step, *more: Step) -> Script:
-    """Return the script of a SOCKS5 proxy (RFC 1928), and of a server behind it that reads a request."""
+    """Return the script of a SOCKS5 proxy (RFC 1928) and its server, which reads a request."""
 
     def play(connection: socket.socket) -> None:
         connection.sendall(b"\x05\x00")  # no authentication
@@ -707,7 +707,7 @@ def test_a_proxy_that_fails_is_status_3_and_named_and_asked_once(
     assert says in line
     assert "_proxy: " in line
     assert "me:word" not in line
-    assert proxy.connections <= 1  # none where the machine is so slow that the clock runs out before
+    assert proxy.connections <= 1  # none if the machine is so slow that the clock runs out first
 
 
 def test_a_proxy_that_takes_no_connection_is_status_3_and_named(ask: Ask, silent_port: int) -> None:
@@ -719,7 +719,7 @@ def test_a_proxy_that_takes_no_connection_is_status_3_and_named(ask: Ask, silent
         assert len(result.stderr.splitlines()) == 1
 
 
-def test_silence_behind_a_proxy_is_ended_by_the_idle_clock_and_names_the_proxy(serve: Serve, ask: Ask) -> None:
+def test_the_idle_clock_ends_silence_through_a_proxy_and_names_the_proxy(serve: Serve, ask: Ask) -> None:
     env = {"http_proxy": serve(hold).url.removesuffix("/v1")}
     result = ask(None, "--base-url", FORWARDED, "--idle-timeout", "0.5", env=env)
     assert result[:2] == (7, b"")
@@ -732,7 +732,7 @@ def test_a_407_without_a_proxy_is_the_server_s_refusal(serve: Serve, ask: Ask) -
     assert "who are you" in result.stderr
 
 
-def test_a_busy_server_behind_a_proxy_is_asked_again(serve: Serve, ask: Ask) -> None:
+def test_a_request_to_a_busy_server_through_a_proxy_is_retried(serve: Serve, ask: Ask) -> None:
     proxy = serve((http("503 Busy", b"", "Retry-After: 0"),), GOOD)
     result = ask(None, "--base-url", FORWARDED, env={"http_proxy": proxy.url.removesuffix("/v1")})
     assert result[:2] == (0, OUT)

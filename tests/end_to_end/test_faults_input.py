@@ -1,4 +1,4 @@
-"""What stands on stdin: pipes that never close, lists that a loop reads, bytes that are no text."""
+"""Stdin: pipes that never close, lists that a loop reads, bytes that are not text."""
 
 import contextlib
 import os
@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from rawserver import HEAD, OUT, PATIENCE_S, PLAIN_ANSWER, Ask, Serve, Start, Started, event, hold
+from rawserver import HEAD, OUT, PATIENCE_S, PLAIN_ANSWER, Ask, RunningProcess, Serve, Start, event, hold
 
 pytest_plugins = ["rawserver"]
 
 
-def write(run: Started, data: bytes) -> None:
+def write(run: RunningProcess, data: bytes) -> None:
     assert run.child.stdin
     run.child.stdin.write(data)
     run.child.stdin.flush()
@@ -32,7 +32,7 @@ def test_smai_no_stdin_does_the_same(serve: Serve, start: Start) -> None:
     assert run.child.wait(PATIENCE_S) == 0
 
 
-def test_without_n_a_notice_says_what_is_awaited_and_the_wait_goes_on(serve: Serve, start: Start) -> None:
+def test_without_n_a_notice_explains_the_wait(serve: Serve, start: Start) -> None:
     server = serve(*PLAIN_ANSWER)
     run = start(server, stdin=subprocess.PIPE)
     notice = run.err_line()
@@ -44,7 +44,7 @@ def test_without_n_a_notice_says_what_is_awaited_and_the_wait_goes_on(serve: Ser
     assert server.requests[0].prompt == "hi\n\nlate"
 
 
-def test_a_stdin_that_comes_in_pieces_is_read_to_its_end(serve: Serve, start: Start) -> None:
+def test_stdin_in_pieces_is_read_to_its_end(serve: Serve, start: Start) -> None:
     server = serve(*PLAIN_ANSWER)
     run = start(server, stdin=subprocess.PIPE)
     for piece in (b"one\n", "caf\u00e9".encode()[:-1], "\u00e9".encode()[1:], b"\n\n"):
@@ -75,7 +75,7 @@ def test_a_loop_over_a_pipe_asks_each_line_with_n(serve: Serve, sh: Ask, shell: 
     assert [request.prompt for request in server.requests] == ["one", "two"]
 
 
-def test_a_file_that_nobody_has_begun_is_read(serve: Serve, sh: Ask, tmp_path: Path) -> None:
+def test_a_file_on_stdin_at_its_start_is_read(serve: Serve, sh: Ask, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text\n")
     server = serve(*PLAIN_ANSWER)
     assert sh(server, "smai ask summarise < file", cwd=tmp_path) == (0, OUT, "")
@@ -90,7 +90,7 @@ def test_a_file_that_nobody_has_begun_is_read(serve: Serve, sh: Ask, tmp_path: P
         pytest.param(b"\xff\xfea\x00\x00\xd8", "UTF-16-LE at byte offset 4", id="utf-16"),
     ],
 )
-def test_bytes_that_are_no_text_are_named_and_nothing_is_asked(serve: Serve, ask: Ask, stdin: bytes, says: str) -> None:
+def test_bytes_that_are_not_text_are_named_and_nothing_is_sent(serve: Serve, ask: Ask, stdin: bytes, says: str) -> None:
     server = serve(*PLAIN_ANSWER)
     result = ask(server, stdin=stdin)
     assert result[:2] == (2, b"")
@@ -98,7 +98,7 @@ def test_bytes_that_are_no_text_are_named_and_nothing_is_asked(serve: Serve, ask
     assert server.connections == 0
 
 
-def test_an_operand_that_is_no_text_is_named_and_nothing_is_asked(serve: Serve, sh: Ask) -> None:
+def test_an_operand_that_is_not_text_is_named_and_nothing_is_sent(serve: Serve, sh: Ask) -> None:
     server = serve(*PLAIN_ANSWER)
     result = sh(server, r"smai ask $'caf\351'")
     assert result[:2] == (2, b"")
@@ -132,7 +132,7 @@ def test_max_time_ends_the_wait_for_a_file_that_says_nothing(
         os.close(held)
 
 
-def test_max_time_ends_a_run_whose_stderr_nobody_reads(serve: Serve, start: Start) -> None:
+def test_max_time_ends_a_run_even_if_stderr_has_no_reader(serve: Serve, start: Start) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with contextlib.suppress(BlockingIOError):
@@ -180,7 +180,7 @@ bounded = pytest.mark.skipif(sys.platform == "darwin", reason="no limit on the m
 
 @bounded
 @pytest.mark.parametrize("line", ["smai ask", *(f"smai ask {' '.join(case.values[0])} hi" for case in ENDLESS[1:5])])  # type: ignore[arg-type]
-def test_an_input_for_which_there_is_no_memory_is_one_message(serve: Serve, sh: Ask, line: str) -> None:
+def test_an_input_that_does_not_fit_in_memory_is_one_message(serve: Serve, sh: Ask, line: str) -> None:
     server = serve(*PLAIN_ANSWER)
     result = sh(server, f"ulimit -v 90000; {line} </dev/zero")
     says = "smai: there is not enough memory; try again later, send less, or allow the process more memory\n"
@@ -190,9 +190,9 @@ def test_an_input_for_which_there_is_no_memory_is_one_message(serve: Serve, sh: 
 
 @bounded
 @pytest.mark.parametrize("line", ["smai ask -n hi", "smai models", "smai ask -n --max-time 9 hi"])
-def test_a_system_that_gives_no_threads_is_one_message(serve: Serve, sh: Ask, line: str) -> None:
+def test_a_system_without_free_threads_is_one_message(serve: Serve, sh: Ask, line: str) -> None:
     server = serve(*PLAIN_ANSWER)
-    # A thread has a stack as large as that of the process may become, and there is no room for such a one.
+    # A thread needs a stack as large as the limit of the process, which does not fit.
     result = sh(server, f"ulimit -s 4000000; ulimit -v 2000000; {line} | cat; exit ${{PIPESTATUS[0]}}")
     says = "smai: the system cannot start a thread; try again later, or allow more processes\n"
     assert result == (6, b"", says)
@@ -200,7 +200,7 @@ def test_a_system_that_gives_no_threads_is_one_message(serve: Serve, sh: Ask, li
 
 
 @bounded
-def test_an_answer_for_which_there_is_no_memory_is_no_complete_one(sh: Ask, tmp_path: Path) -> None:
+def test_an_answer_that_does_not_fit_in_memory_is_not_complete(sh: Ask, tmp_path: Path) -> None:
     (tmp_path / "tape").write_bytes(event("x" * 1_000_000) * 100 + event(finish_reason="stop"))
     result = sh(None, "ulimit -v 90000; smai decode --final -o answer tape", cwd=tmp_path)
     assert result[:2] == (8, b"")

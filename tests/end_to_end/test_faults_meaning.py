@@ -1,4 +1,4 @@
-"""One meaning of an error, wherever the server reports it: the status, the next step, and whether it is asked again."""
+"""An error has one meaning, wherever the server reports it: the same status, hint, and retries."""
 
 import json
 from collections.abc import Callable
@@ -99,7 +99,7 @@ def test_an_error_after_text_is_8_with_the_same_next_step(smai: Smai, serve: Ser
 
 @pytest.mark.parametrize("before", [b"", HELLO], ids=["at once", "after text"])
 @pytest.mark.parametrize("name", ERRORS)
-def test_final_asks_again_where_the_meaning_allows_it(smai: Smai, serve: Serve, name: str, before: bytes) -> None:
+def test_final_retries_where_the_meaning_allows_it(smai: Smai, serve: Serve, name: str, before: bytes) -> None:
     error, _, _, is_asked_again = ERRORS[name]
     broken = events(before or b": ping\n\n", event({"error": error, "retry_after": 0}))
     server = serve(tuple(broken), tuple(PLAIN_ANSWER))

@@ -44,7 +44,7 @@ def test_an_early_hint_over_tls_is_passed_over_too(serve: Serve, ask: Ask) -> No
     assert ask(serve(hint, *PLAIN_ANSWER, tls=certificates().context)) == (0, OUT, "")
 
 
-def test_switching_protocols_is_no_answer_and_is_not_waited_for(serve: Serve, ask: Ask) -> None:
+def test_switching_protocols_is_not_an_answer_and_ends_the_wait(serve: Serve, ask: Ask) -> None:
     result = ask(serve(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", hold))
     assert (result.status, result.stdout) == (4, b"")
 

@@ -15,7 +15,7 @@ DELTA = b'data: {"choices":[{"delta":{"content":"w "}}]}\n\n'
 
 
 def deltas(count: int) -> Step:
-    """Send so many deltas as fast as the client takes them."""
+    """Send this many deltas as fast as the client takes them."""
 
     def send(connection: socket.socket) -> None:
         for _ in range(count // 1000):

@@ -1,4 +1,4 @@
-"""What a message names: the host, the port, the variable, the file; and what to do next."""
+"""Messages name the host, the port, the variable or the file, and what to do next."""
 
 import socket
 import sys
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.preloaded
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port of this machine at which nobody listens, while the test lasts."""
+    """A port of this machine that has no listener during the test."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]
@@ -67,7 +67,7 @@ def test_a_socks_proxy_without_its_package_says_how_to_install_it(smai: Smai, tm
     assert result == (3, b"", f"smai: a SOCKS proxy needs PySocks; {sys.executable} -m pip install PySocks\n")
 
 
-def test_a_certificate_that_is_not_trusted_is_said_without_lines_of_source(smai: Smai, serve: Serve) -> None:
+def test_an_untrusted_certificate_is_reported_without_lines_of_source(smai: Smai, serve: Serve) -> None:
     server = serve(http("200 OK"), tls=certificates().context)
     result = smai("ask", "--base-url", server.url, "hi")
     assert result.status == 3
@@ -108,7 +108,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize(("body", "response", "tape"), FOREIGN)
-def test_what_is_not_an_answer_is_called_what_it_is(
+def test_a_file_that_is_not_an_answer_is_named_correctly(
     smai: Smai, serve: Serve, body: bytes, response: str, tape: str
 ) -> None:
     asked = smai("ask", "--base-url", serve(http("200 OK", body)).url, "hi")
@@ -117,7 +117,7 @@ def test_what_is_not_an_answer_is_called_what_it_is(
     assert (decoded.status, decoded.stderr) == (4, f"smai: the input is {tape}; check where the input comes from\n")
 
 
-def test_an_empty_input_of_decode_is_said_to_be_empty(smai: Smai, tmp_path: Path) -> None:
+def test_an_empty_input_of_decode_is_reported_as_empty(smai: Smai, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     message = "smai: the input is empty; did the command before the pipe fail?\n"
     for mode in ([], ["--raw"], ["--final"], ["-x"]):

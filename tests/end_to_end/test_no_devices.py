@@ -1,4 +1,4 @@
-"""A chroot, or a container, in which /dev is empty: nothing of smai needs a device."""
+"""A chroot or a container with an empty /dev: smai needs no device."""
 
 import functools
 import os
@@ -13,7 +13,7 @@ OUT = b"Hello\n"
 
 
 def unshared() -> list[str]:
-    """Return the command that runs a script with mounts of its own: as root, or as root of a user namespace."""
+    """Return the command that runs a script in a mount namespace: as root, or as root of a user namespace."""
     return ["unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c"]
 
 
@@ -28,7 +28,7 @@ def can_mount() -> bool:
 
 
 def run_without_devices(line: str, environment: dict[str, str], stdin: bytes | None = b"") -> Result:
-    """Run a line of sh, in which `$smai` is smai, where /dev is empty; stdin is an empty pipe."""
+    """Run a line of sh with an empty /dev; `$smai` is smai, and stdin is an empty pipe."""
     if not can_mount():
         pytest.skip("no mount namespace of one's own")
     script = f"mount -t tmpfs none /dev && test ! -e /dev/null || exit 99; smai={SMAI}; {line}"

@@ -1,4 +1,4 @@
-"""What a user can see of the process: deltas in time, pipes, imports, and where the key goes."""
+"""The process as a user sees it: deltas in time, pipes, imports, and where the key goes."""
 
 import os
 import re
@@ -167,7 +167,7 @@ def test_help_that_cannot_be_written_is_11_and_a_reader_that_left_is_sigpipe(
     }
     done = subprocess.run(["bash", "-c", scripts[target]], env=environment, capture_output=True, check=False)
     if target == "gone":
-        assert done.stderr in (b"141\n", b"0\n")  # 0 where the help was in the pipe before `true` was gone
+        assert done.stderr in (b"141\n", b"0\n")  # 0 if the help was in the pipe before `true` ended
     else:
         assert done.returncode == 11
         assert done.stderr.startswith(b"smai: stdout: ")
@@ -246,7 +246,7 @@ def test_a_key_never_goes_over_plain_http_to_another_machine(smai: Smai) -> None
     assert result.stderr.startswith("smai: a key never goes over plain http to 127.evil.example; use https")
 
 
-def test_stdin_that_never_ends_is_said_after_3_seconds_and_waited_for(
+def test_endless_stdin_gets_a_notice_after_3_seconds_and_the_wait_goes_on(
     environment: dict[str, str], server: Server
 ) -> None:
     mock = server(reply="ok")

@@ -74,7 +74,7 @@ FILES = [
 
 
 @pytest.mark.parametrize(("name", "line"), FILES)
-def test_a_file_for_which_there_is_no_descriptor_is_status_6_and_nothing_is_sent(
+def test_a_file_is_status_6_and_nothing_is_sent_when_no_descriptor_is_free(
     here: Path, server: Server, environment: dict[str, str], name: str, line: str
 ) -> None:
     mock = server()
@@ -86,9 +86,7 @@ def test_a_file_for_which_there_is_no_descriptor_is_status_6_and_nothing_is_sent
     assert mock.received == []
 
 
-def test_a_configuration_for_which_there_is_no_descriptor_is_status_6(
-    environment: dict[str, str], config: Config
-) -> None:
+def test_a_configuration_is_status_6_when_no_descriptor_is_free(environment: dict[str, str], config: Config) -> None:
     path = config("model = 'm'\n")
     result = run_with_failing("openat", "ENFILE", ["ask", "hi"], environment, path=str(path))
     says = f"smai: {path}: Too many open files in system; try again later, or allow the system more open files\n"
@@ -96,7 +94,7 @@ def test_a_configuration_for_which_there_is_no_descriptor_is_status_6(
 
 
 @pytest.mark.parametrize("arguments", [["ask", "hi"], ["models"], ["doctor"]], ids=" ".join)
-def test_a_connection_for_which_there_is_no_descriptor_is_status_6(
+def test_a_connection_is_status_6_when_no_descriptor_is_free(
     server: Server, environment: dict[str, str], arguments: list[str]
 ) -> None:
     mock = server()
@@ -108,9 +106,7 @@ def test_a_connection_for_which_there_is_no_descriptor_is_status_6(
     assert mock.received == []
 
 
-def test_a_connection_for_which_there_is_no_descriptor_is_tried_again(
-    server: Server, environment: dict[str, str]
-) -> None:
+def test_a_connection_is_retried_when_no_descriptor_is_free(server: Server, environment: dict[str, str]) -> None:
     mock = server()
     result = run_with_failing("socket", "EMFILE", ["ask", "--base-url", mock.url, "hi"], environment)
     notice, again, failure = result.stderr.splitlines()
@@ -118,7 +114,7 @@ def test_a_connection_for_which_there_is_no_descriptor_is_tried_again(
     assert failure == f"smai: could not connect to 127.0.0.1 port {urlsplit(mock.url).port}: {EMFILE}"
 
 
-def test_a_key_command_for_which_there_is_no_process_is_status_6(
+def test_a_key_command_is_status_6_when_no_process_can_start(
     server: Server, environment: dict[str, str], config: Config
 ) -> None:
     mock = server()
@@ -141,7 +137,7 @@ def test_too_few_descriptors_to_load_smai_are_one_message(environment: dict[str,
     assert result == (6, b"", "smai: smai could not be loaded: Too many open files; try again later\n")
 
 
-def test_a_conversation_for_which_there_is_no_descriptor_is_not_called_changed(
+def test_a_conversation_is_not_called_changed_when_no_descriptor_is_free(
     server: Server, environment: dict[str, str], here: Path
 ) -> None:
     chat = here / "messages"
@@ -177,7 +173,7 @@ OUT_OF_FILES = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         pytest.param(BlockingIOError(errno.EAGAIN, "x"), None, id="a read that would block"),
     ],
 )
-def test_a_shortage_is_told_from_a_mistake_and_from_a_defect(exc: BaseException, status: int | None) -> None:
+def test_a_shortage_is_distinguished_from_a_mistake_and_from_a_defect(exc: BaseException, status: int | None) -> None:
     error = failure_of(exc)
     assert (error.status if error else None) == status
     if status == Status.BUSY:

@@ -1,4 +1,4 @@
-"""The table of exit statuses, each produced by the mock's faults or by what a user may do wrong."""
+"""The table of exit statuses, each caused by a fault of the mock or a mistake of the user."""
 
 import json
 import subprocess
@@ -58,11 +58,11 @@ def test_status_by_status(
     assert len(result.stderr.splitlines()) == (status != 0)
 
 
-def test_defects_are_no_status_of_a_documented_failure() -> None:
+def test_the_status_of_a_defect_is_not_that_of_a_documented_failure() -> None:
     assert [int(status) for status in Status] == list(range(12))
 
 
-def test_nobody_listens_is_3_after_the_retries(smai: Smai) -> None:
+def test_a_refused_connection_is_status_3_after_the_retries(smai: Smai) -> None:
     result = smai("ask", "--base-url", "http://127.0.0.1:1/v1", "--retries", "1", "hi")
     assert result.status == 3
     notice, message = result.stderr.splitlines()
@@ -260,7 +260,7 @@ def test_a_key_file_that_cannot_be_trusted_is_refused(
     assert ("chmod 600" in result.stderr) == (mode != 0o600)
 
 
-def test_a_directory_is_no_key_file(smai: Smai, tmp_path: Path) -> None:
+def test_a_directory_is_not_a_key_file(smai: Smai, tmp_path: Path) -> None:
     assert "Is a directory" in smai("ask", "--key-file", tmp_path, "hi").stderr
 
 

@@ -1,4 +1,4 @@
-"""max_tokens and max_completion_tokens: the name that a model is known to take, and the other one after a refusal."""
+"""max_tokens and max_completion_tokens: the name that a model accepts, and the other one after a refusal."""
 
 import json
 import threading
@@ -12,7 +12,7 @@ from conftest import Smai
 
 from smai_cli.answer.api_error import api_error_in_body, unknown_parameters
 from smai_cli.mock.script import Script
-from smai_cli.mock.server import Mock, Received, Refusal
+from smai_cli.mock.server import Mock, ReceivedRequest, Refusal
 
 pytestmark = pytest.mark.preloaded
 
@@ -41,7 +41,7 @@ class Choosy(Mock):
     status = 400
     body: Any = OPENAI
 
-    def check(self, received: Received) -> None:
+    def check(self, received: ReceivedRequest) -> None:
         if any(name in received.json for name in self.refused):
             raise Refusal(self.status, self.body)
 
@@ -111,7 +111,7 @@ def test_a_server_that_refuses_both_names_is_asked_twice(smai: Smai, choosy: Any
 
 def test_stream_options_and_max_tokens_may_both_be_refused(smai: Smai) -> None:
     class Picky(Choosy):
-        def check(self, received: Received) -> None:
+        def check(self, received: ReceivedRequest) -> None:
             if "stream_options" in received.json:
                 raise Refusal(400, {"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs"}]})
             super().check(received)
@@ -137,7 +137,7 @@ def test_a_limit_that_is_too_high_is_not_sent_by_another_name(smai: Smai, choosy
     assert "too large" in message
 
 
-def test_a_member_of_the_users_own_is_sent_as_it_is(smai: Smai, choosy: Any) -> None:
+def test_a_member_set_by_the_user_is_sent_unchanged(smai: Smai, choosy: Any) -> None:
     mock = choosy()
     result = smai("ask", "--base-url", mock.url, "-m", "gpt-5", "-O", f"{OLD}=50", "hi")
     assert (result.status, mock.names()) == (4, [OLD])
@@ -187,7 +187,7 @@ def test_lines_do_not_wait_for_ever_for_one_that_gets_no_answer(smai: Smai) -> N
             super().__init__(script)
             self.others = threading.Semaphore(0)
 
-        def check(self, received: Received) -> None:
+        def check(self, received: ReceivedRequest) -> None:
             if len(self.received) > 1:
                 self.others.release()
                 return
@@ -226,5 +226,5 @@ def test_lines_do_not_wait_for_ever_for_one_that_gets_no_answer(smai: Smai) -> N
         ({}, set()),
     ],
 )
-def test_a_refusal_of_a_parameter_is_told_from_one_of_its_value(body: Any, names: set[str]) -> None:
+def test_a_refused_parameter_is_distinguished_from_a_refused_value(body: Any, names: set[str]) -> None:
     assert unknown_parameters(api_error_in_body(json.dumps(body).encode())) == names

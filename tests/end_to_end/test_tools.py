@@ -1,4 +1,4 @@
-"""Tool calls: only the text goes to stdout unless --tool-calls is given, and then each call is one line of JSON."""
+"""Tool calls: without --tool-calls only the text goes to stdout; with it, each call is one line of JSON."""
 
 import json
 import time
@@ -35,7 +35,7 @@ def part(index: int | None, arguments: str, name: str = "", call_id: str = "") -
 
 
 def call(name: str, arguments: str, call_id: str) -> dict[str, Any]:
-    """Return a whole call as the chat API has it in a message."""
+    """Return a complete call in the form of the chat API."""
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
@@ -50,7 +50,7 @@ def item(whole: dict[str, Any]) -> dict[str, Any]:
 
 
 def response(*output: dict[str, Any]) -> dict[str, Any]:
-    """Return a whole response."""
+    """Return a complete response."""
     return {"object": "response", "status": "completed", "output": list(output)}
 
 
@@ -153,7 +153,7 @@ def printed(text: str) -> bytes:
 
 
 @pytest.mark.parametrize(("tape", "text", "calls"), TAPES)
-def test_each_call_is_a_line_of_json_behind_the_text_if_asked_for(
+def test_with_tool_calls_each_call_is_a_line_of_json_after_the_text(
     smai: Smai, tape: bytes, text: str, calls: list[dict[str, Any]]
 ) -> None:
     result = smai("decode", "--tool-calls", stdin=tape)
@@ -173,7 +173,7 @@ def test_otherwise_stdout_has_the_text_alone_and_one_line_names_the_tools(
     assert smai("decode", stdin=tape) == (0, printed(text), told)
 
 
-def test_a_run_tells_what_a_tape_tells_in_both_dialects(smai: Smai, server: Server) -> None:
+def test_a_run_and_a_tape_report_the_same_in_both_apis(smai: Smai, server: Server) -> None:
     for tape, api in ((TAPES[1].values[0], "chat"), (TAPES[3].values[0], "responses")):
         assert isinstance(tape, bytes)
         url = server(tape=tape).url
@@ -213,7 +213,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("tape", "status"), BROKEN)
-def test_no_call_of_an_answer_that_is_not_whole_is_printed_or_named(smai: Smai, tape: bytes, status: int) -> None:
+def test_no_tool_call_of_an_incomplete_answer_is_printed_or_named(smai: Smai, tape: bytes, status: int) -> None:
     for flags in ([], ["--tool-calls"]):
         result = smai("decode", *flags, stdin=tape)
         assert (result.status, result.stdout) == (status, b"Let me\n")
@@ -221,7 +221,7 @@ def test_no_call_of_an_answer_that_is_not_whole_is_printed_or_named(smai: Smai, 
         assert "tool" not in result.stderr
 
 
-def test_a_try_that_broke_is_no_part_of_the_calls(smai: Smai, server: Server) -> None:
+def test_a_broken_try_does_not_add_to_the_tool_calls(smai: Smai, server: Server) -> None:
     mock = server(tape=BROKEN[0].values[0])
     flags = ["--final", "--summary", "none", "--tool-calls", "--retries", "1"]
     result = smai("ask", "--base-url", mock.url, *flags, "hi")
@@ -242,7 +242,7 @@ def test_modes_that_print_everything_have_the_calls_already(smai: Smai, command:
     assert result.stderr == f"smai: --tool-calls and {mode} cannot be combined; the calls are in it already\n"
 
 
-def test_names_of_tools_forge_no_line(smai: Smai) -> None:
+def test_tool_names_cannot_forge_a_line(smai: Smai) -> None:
     name = "x\nsmai: forged\x1b[2J\u202e"
     tape = delta(tool_calls=[part(0, "{}", name, "c")]) + END
     result = smai("decode", stdin=tape)
@@ -296,7 +296,7 @@ def test_arguments_in_three_hundred_thousand_parts_take_no_longer_each_than_in_t
     for _ in range(300_000):
         calls.add([CallPart(0, "c", "f", "ab")])
     assert len(calls.as_json()[0]["function"]["arguments"]) == 600_000
-    assert time.process_time() - before_s < 5  # half a second, and 40 if each part were put behind a copy of the others
+    assert time.process_time() - before_s < 5  # half a second; 40 if each part were appended to a copy of the others
 
 
 PARTS: list[Any] = [

@@ -1,4 +1,4 @@
-"""-v: what happens in a run, on stderr, with times, and without the key."""
+"""-v: the steps of a run on stderr, with times and without the key."""
 
 import json
 import re
@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from conftest import Server, Smai
-from process import TOLD, Result, told
+from process import STEP, Result, read_steps
 from rawserver import (
     BODY,
     HEAD,
@@ -29,15 +29,15 @@ pytest_plugins = ["rawserver"]
 
 
 def at(result: Result, what: str) -> float:
-    return next(float(line[1]) for line in map(TOLD.fullmatch, result.stderr.splitlines()) if line and line[2] == what)
+    return next(float(line[1]) for line in map(STEP.fullmatch, result.stderr.splitlines()) if line and line[2] == what)
 
 
-def test_a_run_over_tls_tells_each_step(serve: Serve, ask: Ask) -> None:
+def test_a_run_over_tls_reports_each_step(serve: Serve, ask: Ask) -> None:
     server = serve(*PLAIN_ANSWER, tls=certificates().context)
     result = ask(server, "-v", "-n")
     assert result[:2] == (0, OUT)
     port = server.url.rsplit(":", 1)[1].removesuffix("/v1")
-    lines = told(result)
+    lines = read_steps(result)
     assert len(lines) == result.stderr.count("\n")
     lines.remove("stdin is not read")  # while another thread connects
     assert lines == [
@@ -56,11 +56,11 @@ def test_a_run_over_tls_tells_each_step(serve: Serve, ask: Ask) -> None:
     ]
 
 
-def test_what_cannot_be_told_apart_is_told_as_one(serve: Serve, ask: Ask) -> None:
+def test_steps_that_cannot_be_distinguished_are_reported_as_one(serve: Serve, ask: Ask) -> None:
     server = serve(length_head(len(BODY) - 14) + BODY[:-14])
     result = ask(server, "--verbose", "-n", "--raw")
     port = server.url.rsplit(":", 1)[1].removesuffix("/v1")
-    assert told(result) == [
+    assert read_steps(result) == [
         "stdin is not read",
         f"connecting to 127.0.0.1 port {port}",
         "connected",
@@ -73,7 +73,7 @@ def test_what_cannot_be_told_apart_is_told_as_one(serve: Serve, ask: Ask) -> Non
     ]
 
 
-def test_each_step_is_told_when_it_happens(serve: Serve, start: Start) -> None:
+def test_each_step_is_reported_when_it_happens(serve: Serve, start: Start) -> None:
     begin, go_on = threading.Event(), threading.Event()
     server = serve(until(begin), HEAD, until(go_on), *PLAIN_ANSWER[1:])
     run = start(server, "-v", "-n")
@@ -86,10 +86,10 @@ def test_each_step_is_told_when_it_happens(serve: Serve, start: Start) -> None:
     assert run.end()[:2] == (0, OUT)
 
 
-def test_a_retry_is_told_with_its_time_and_the_steps_begin_anew(serve: Serve, ask: Ask) -> None:
+def test_a_retry_is_reported_with_its_time_and_the_steps_start_again(serve: Serve, ask: Ask) -> None:
     busy = http("503 Service Unavailable", b"busy", "Retry-After: 0", "x-request-id: req-1")
     result = ask(serve((busy,), tuple(PLAIN_ANSWER)), "-v", "-n")
-    lines = told(result)
+    lines = read_steps(result)
     assert len(lines) == result.stderr.count("\n")
     assert [line.split(":")[0].split(" 127")[0] for line in lines] == [
         "stdin is not read", "connecting to", "connected", "request sent", "headers",
@@ -104,14 +104,14 @@ def test_a_failure_is_the_same_line_as_ever(serve: Serve, ask: Ask) -> None:
     server = serve(http("404 Not Found", b'{"error":{"message":"no such model"}}'))
     plain, verbose = ask(server, "-n"), ask(server, "-n", "-v")
     assert plain.stderr in verbose.stderr
-    assert told(verbose)[-1] == "end: 0 bytes on stdout, exit status 4"
+    assert read_steps(verbose)[-1] == "end: 0 bytes on stdout, exit status 4"
 
 
-def test_a_connection_that_fails_ahead_is_told_and_reported_once(smai: Smai) -> None:
+def test_an_early_connection_that_fails_is_reported_once(smai: Smai) -> None:
     env = {"SMAI_BASE_URL": "https://127.0.0.1:1/v1", "SMAI_API_KEY": KEY}
     result = smai("ask", "-v", "--retries", "0", "hi", env=env)
     assert result.status == 3
-    lines = told(result)
+    lines = read_steps(result)
     assert "no connection ahead: Connection refused" in lines
     assert "connecting to 127.0.0.1 port 1" in lines
     assert result.stderr.count("smai: could not connect to 127.0.0.1 port 1: Connection refused") == 1
@@ -123,16 +123,16 @@ def test_a_proxy_is_named_without_its_password(serve: Serve, ask: Ask) -> None:
     env["https_proxy"] = proxy.url.removesuffix("/v1").replace("//", "//me:word@")
     result = ask(None, "-v", "-n", "--retries", "0", env=env)
     assert result.status == 3
-    assert any(line.startswith("connecting to the proxy 127.0.0.1 port ") for line in told(result))
+    assert any(line.startswith("connecting to the proxy 127.0.0.1 port ") for line in read_steps(result))
     assert "word" not in result.stderr
 
 
-def test_a_server_that_repeats_the_key_gets_it_into_no_line(serve: Serve, ask: Ask) -> None:
+def test_a_key_that_the_server_repeats_is_not_in_any_line(serve: Serve, ask: Ask) -> None:
     head = HEAD.replace(b"\r\n\r\n", f"\r\nx-request-id: {KEY}\r\n\r\n".encode())
     server = serve(head, chunk(BODY.replace(b'"stop"', f'"{KEY}"'.encode())), LAST_CHUNK)
     result = ask(server, "-v", "-n")  # it checks that the key is not shown
-    assert any("x-request-id ..." in line for line in told(result))
-    assert "finished: ..." in told(result)
+    assert any("x-request-id ..." in line for line in read_steps(result))
+    assert "finished: ..." in read_steps(result)
 
 
 def test_the_query_of_a_url_is_not_shown(serve: Serve, ask: Ask) -> None:
@@ -151,14 +151,14 @@ def test_a_terminal_gets_the_same_plain_lines_and_no_line_that_moves(serve: Serv
         go_on.set()
         assert run.end()[:2] == (0, OUT)
         tty.read_rest()
-        assert all(TOLD.fullmatch(line) for line in tty.seen.decode().removesuffix("\r\n").split("\r\n"))
+        assert all(STEP.fullmatch(line) for line in tty.seen.decode().removesuffix("\r\n").split("\r\n"))
 
 
-def test_the_summary_is_the_last_line_and_goes_by_the_same_clock(smai: Smai, server: Server) -> None:
+def test_the_summary_is_the_last_line_and_uses_the_same_clock(smai: Smai, server: Server) -> None:
     result = smai("ask", "--base-url", server().url, "-v", "--summary", "json", "hi")
     summary = json.loads(result.stderr.splitlines()[-1])
     assert summary["first_delta_s"] <= at(result, "first delta") + 0.001
-    assert at(result, next(line for line in told(result) if line.startswith("headers"))) <= (
+    assert at(result, next(line for line in read_steps(result) if line.startswith("headers"))) <= (
         summary["first_delta_s"] + 0.001
     )
 
@@ -166,24 +166,24 @@ def test_the_summary_is_the_last_line_and_goes_by_the_same_clock(smai: Smai, ser
 @pytest.mark.parametrize(
     "flags", [["--final"], ["--jsonl"], ["--no-stream"], ["--api", "responses"]], ids=lambda f: f[0]
 )
-def test_stdout_is_what_it_is_without(smai: Smai, server: Server, flags: list[str]) -> None:
+def test_stdout_is_the_same_as_without_verbose(smai: Smai, server: Server, flags: list[str]) -> None:
     url = server().url
     plain, verbose = (smai("ask", "--base-url", url, *flags, *more, "hi") for more in ([], ["-v"]))
     assert re.sub(rb'"created(_at)?":\d+', b"", plain.stdout) == re.sub(rb'"created(_at)?":\d+', b"", verbose.stdout)
-    assert "first delta" in told(verbose)
+    assert "first delta" in read_steps(verbose)
 
 
-def test_reasoning_and_its_first_delta_are_told_apart(smai: Smai, server: Server) -> None:
+def test_the_first_reasoning_and_the_first_delta_are_reported_separately(smai: Smai, server: Server) -> None:
     tape = (
         b'data: {"choices":[{"delta":{"reasoning":"Hm"}}]}\n\ndata: {"choices":[{"delta":{"content":"42"}}]}\n\n'
         b"data: [DONE]\n\n"
     )
-    lines = told(smai("ask", "--base-url", server(tape=tape).url, "-v", "hi"))
+    lines = read_steps(smai("ask", "--base-url", server(tape=tape).url, "-v", "hi"))
     assert lines[-4:-1] == ["first delta of reasoning", "first delta", "end of the events"]
 
 
-def test_models_tells_its_steps(smai: Smai, server: Server) -> None:
+def test_models_reports_its_steps(smai: Smai, server: Server) -> None:
     url = server().url
-    lines = told(smai("models", "-v", "--base-url", url))
+    lines = read_steps(smai("models", "-v", "--base-url", url))
     assert f"request sent: GET {url}/models" in lines
     assert lines[-1] == "end of the body"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from process import told
+from process import read_steps
 from rawserver import (
     OUT,
     PLAIN_ANSWER,
@@ -82,7 +82,7 @@ def test_a_retry_begins_with_the_address_that_answered(
     flags = ["--base-url", f"{scheme}://localhost:1/v1", "--connect-timeout", "4", "-v", "-n"]
     result = ask(None, *flags, env=env | resolver(silent_port, port))
     assert result[:2] == (0, OUT)
-    tries = [line for line in told(result) if line.startswith("connecting to ")]
+    tries = [line for line in read_steps(result) if line.startswith("connecting to ")]
     assert tries == [f"connecting to 127.0.0.1 port {port}" for port in (silent_port, port, port)]
 
 

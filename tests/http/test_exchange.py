@@ -20,9 +20,9 @@ from rawserver import (
     PATIENCE_S,
     PLAIN_ANSWER,
     Ask,
+    Checkpoint,
     Request,
     Script,
-    Seen,
     Serve,
     Step,
     answer,
@@ -163,7 +163,7 @@ class Opening:
 def test_closing_an_exchange_ends_it_at_once_and_the_server_notices(
     serve: Serve, before: list[Step], scheme: str
 ) -> None:
-    seen = Seen()
+    seen = Checkpoint()
     server = serve((*before, seen), tls=certificates().context if scheme == "https" else None)
     opening = Opening(server.url, ca_file=certificates().ca_file)
     assert seen.begun.wait(PATIENCE_S)
@@ -198,7 +198,7 @@ def test_closing_an_exchange_ends_an_answer_that_is_not_read(serve: Serve) -> No
 
 
 def test_closing_an_exchange_ends_its_upload(serve: Serve) -> None:
-    seen, read = Seen(), []
+    seen, read = Checkpoint(), []
 
     def reads_the_head_only(connection: socket.socket) -> Request:
         read.append(connection.recv(1000))
@@ -215,7 +215,7 @@ def test_closing_an_exchange_ends_its_upload(serve: Serve) -> None:
 
 
 def test_closing_an_exchange_ends_a_handshake(serve: Serve) -> None:
-    seen = Seen()
+    seen = Checkpoint()
 
     def reads_hello_only(connection: socket.socket) -> Request:
         seen(connection)
@@ -266,7 +266,7 @@ def test_closing_an_answer_does_not_look_like_its_end(serve: Serve) -> None:
 
 
 def test_an_answer_closes_itself_after_its_end(serve: Serve) -> None:
-    seen = Seen()
+    seen = Checkpoint()
     body = Exchange(Endpoint(serve(*PLAIN_ANSWER, seen).url), "/x", BODY, PATIENT).open()
     assert b"".join(body) == b"".join(GOOD)
     assert seen.gone.wait(PATIENCE_S)

@@ -1,4 +1,4 @@
-"""`smai mock`: the rehearsal server as a process of its own."""
+"""`smai mock`: the mock server as a process."""
 
 import signal
 import subprocess

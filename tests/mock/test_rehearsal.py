@@ -1,4 +1,4 @@
-"""`smai mock` as a rehearsal of many requests: echoes, chance, a rate limit, kept connections, pages and a log."""
+"""`smai mock` for many requests: echoes, random faults, a rate limit, kept connections, pages and a log."""
 
 import http.client
 import json
@@ -45,7 +45,7 @@ ASKED: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 class Answered(NamedTuple):
-    """An answer as http.client gives it; a body that broke off has what came, and `whole` is false."""
+    """An answer as http.client returns it; `whole` is false for a body that broke off."""
 
     status: int
     headers: dict[str, str]
@@ -153,7 +153,7 @@ def test_without_kinds_a_third_each_is_busy_unavailable_and_cut(start_mock: Star
     assert len(cuts) > 10, "in any place, before the text as well"
 
 
-def test_each_kind_of_failure_has_a_share_of_its_own(start_mock: StartMock) -> None:
+def test_each_kind_of_failure_has_its_own_share(start_mock: StartMock) -> None:
     _, url = start_mock("--flaky", "429=10%,500=0.2,cut=30%,error=40%")
     kinds = Counter(
         answer.status if answer.status != 200 else "error" if b"server_error" in answer.body else "cut"
@@ -180,7 +180,7 @@ def test_smai_sees_a_cut_by_chance_as_a_broken_stream(start_mock: StartMock, sma
     assert smai("ask", "--base-url", url, "--retries", "0", "hi").status == 8
 
 
-def test_a_stall_by_chance_lasts_until_the_client_leaves_and_is_no_answer(
+def test_a_random_stall_lasts_until_the_client_leaves_and_does_not_count_as_an_answer(
     start_mock: StartMock, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
@@ -213,7 +213,7 @@ def test_a_stall_by_chance_lasts_until_the_client_leaves_and_is_no_answer(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_rehearsed_is_status_2_in_one_line(smai: Smai, arguments: list[str], words: str) -> None:
+def test_invalid_options_are_status_2_in_one_line(smai: Smai, arguments: list[str], words: str) -> None:
     result = smai("mock", *arguments)
     assert (result.status, result.stdout) == (2, b"")
     assert words in result.stderr
@@ -267,9 +267,7 @@ def test_one_connection_carries_answers_errors_and_the_models(start_mock: StartM
     [b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"Content-Length: x\r\n\r\n"],
     ids=["chunked", "no number"],
 )
-def test_what_is_left_of_a_body_that_cannot_be_read_is_no_further_request(
-    start_mock: StartMock, framing: bytes
-) -> None:
+def test_the_rest_of_an_unreadable_body_is_not_another_request(start_mock: StartMock, framing: bytes) -> None:
     _, url = start_mock()
     with socket.create_connection(("127.0.0.1", int(urlsplit(url).port or 0)), timeout=30) as client:
         client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n" + framing)
@@ -341,8 +339,8 @@ def test_split_writes_pieces_of_so_many_bytes_and_the_same_answer(start_mock: St
     assert b"".join(pieces).endswith(b"data: [DONE]\n\n")
 
 
-def test_each_piece_is_a_write_of_its_own_in_one_piece_answers_too(start_mock: StartMock) -> None:
-    """With a pause before each write, whoever reads after each of them sees each alone."""
+def test_each_piece_is_a_separate_write_even_for_answers_in_one_piece(start_mock: StartMock) -> None:
+    """With a pause before each write, a reader gets each write separately."""
     _, url = start_mock("--split", "40", "--delay", "20", "--reply", "hi")
     with closing(connect(url)) as connection:
         connection.request("POST", CHAT, json.dumps({"model": "m", "messages": []}))
@@ -359,7 +357,7 @@ def test_a_cut_in_pieces_is_a_cut(start_mock: StartMock, smai: Smai, size: str) 
     _, url = start_mock("--split", size, "--cut-after", "2", "--reply", "a b c")
     result = smai("ask", "--base-url", url, "hi")
     assert result.status == 8
-    assert result.stdout in (b"a b\n", b"")  # a piece that is larger than what there is never comes whole
+    assert result.stdout in (b"a b\n", b"")  # a piece larger than the answer never fills
 
 
 PAGE = "http://localhost:3000"
@@ -385,7 +383,7 @@ def test_a_page_of_an_allowed_origin_may_ask_and_read(start_mock: StartMock, ori
 
 
 @pytest.mark.parametrize("origin", ["http://localhost:3001", "https://localhost:3000", "null", "*", None])
-def test_no_other_page_is_told_that_it_may(start_mock: StartMock, origin: str | None) -> None:
+def test_only_pages_of_an_allowed_origin_are_allowed(start_mock: StartMock, origin: str | None) -> None:
     _, url = start_mock("--allow-origin", PAGE)
     headers = {"Origin": origin} if origin else {}
     with closing(connect(url)) as connection:
@@ -397,7 +395,7 @@ def test_no_other_page_is_told_that_it_may(start_mock: StartMock, origin: str | 
     assert not [name for name in (*answer.headers, *preflight.headers) if name.startswith("access-control")]
 
 
-def test_without_the_option_nothing_is_said_about_origins(start_mock: StartMock) -> None:
+def test_without_the_option_no_origin_header_is_sent(start_mock: StartMock) -> None:
     _, url = start_mock()
     with closing(connect(url)) as connection:
         answer = ask(connection, headers={"Origin": PAGE})
@@ -454,7 +452,7 @@ def test_a_log_that_cannot_be_written_ends_the_mock_with_status_11(start_mock: S
     assert mock.wait(30) == 11
 
 
-def test_the_log_is_no_tape(smai: Smai, tmp_path: Path) -> None:
+def test_the_log_is_not_the_tape(smai: Smai, tmp_path: Path) -> None:
     tape = tmp_path / "tape.sse"
     tape.write_bytes(b"data: [DONE]\n\n")
     (tmp_path / "link").symlink_to(tape)

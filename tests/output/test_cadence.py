@@ -1,4 +1,4 @@
-"""The cadence of an answer as a line: what it draws, and who gets to see it."""
+"""The cadence of an answer as a line: what it draws, and when it is shown."""
 
 import os
 import re
@@ -36,7 +36,7 @@ def test_a_pause_is_a_gap_as_wide_as_the_pause_was_long() -> None:
     assert cells.count(" ") / len(cells) == pytest.approx(1 / 3, abs=0.1)
 
 
-def test_a_burst_stands_out() -> None:
+def test_a_burst_is_visible_in_the_cadence() -> None:
     slow = [10.0 + place * 0.1 for place in range(40)]
     line = drawn(sorted(slow + [12.05 + place * 0.0002 for place in range(400)]))
     assert line.count("█") == 1
@@ -62,7 +62,7 @@ def test_it_fits_into_every_terminal(columns: int) -> None:
     [[], [11.0], [11.0, 12.0], [11.0] * 1000, [11.0 + place * 0.01 for place in range(3)]],
     ids=["none", "one", "two", "at once", "short"],
 )
-def test_what_has_no_cadence_draws_none(times_s: list[float]) -> None:
+def test_an_answer_without_a_cadence_draws_none(times_s: list[float]) -> None:
     assert drawn(times_s) == ""
 
 
@@ -115,7 +115,7 @@ def test_a_person_sees_it_below_the_summary(
         assert re.fullmatch(rf"smai: {marks}{{4,60}} \d+\.\d-\d+\.\d s, longest pause \d+\.\d s", cadence)
 
 
-def test_nobody_else_does(environment: dict[str, str], server: Server) -> None:
+def test_no_other_output_draws_a_cadence(environment: dict[str, str], server: Server) -> None:
     url = server(delay_s=0.01).url
     for flags in ([], ["--summary", "json"], ["--final", "--summary", "none"]):
         with terminal() as tty:
@@ -125,7 +125,7 @@ def test_nobody_else_does(environment: dict[str, str], server: Server) -> None:
     assert piped.stderr.count(b"\n") == 1
 
 
-def test_decode_draws_the_cadence_of_what_is_piped_to_it(environment: dict[str, str]) -> None:
+def test_decode_draws_the_cadence_of_a_piped_answer(environment: dict[str, str]) -> None:
     with terminal() as tty:
         command = [SMAI, "decode", "--summary", "text"]
         with subprocess.Popen(

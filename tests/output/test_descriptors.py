@@ -1,4 +1,4 @@
-"""The doors to stdout and stderr, on real pipes."""
+"""Writing to stdout and stderr, on real pipes."""
 
 import errno
 import os
@@ -30,7 +30,7 @@ def test_a_non_blocking_pipe_with_a_slow_reader_gets_every_byte() -> None:
     assert output.written == len(data)
 
 
-def test_a_reader_that_left_is_no_output_error() -> None:
+def test_a_reader_that_left_is_not_an_output_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with pytest.raises(ReaderGoneError):

@@ -1,4 +1,4 @@
-"""The ledger: a line for each run, by the real process, however it ends, and nothing of what was said in it."""
+"""The ledger: the real process writes a line for each run, however it ends, without the prompt or the answer."""
 
 import fcntl
 import json
@@ -36,7 +36,7 @@ def log(environment: dict[str, str], tmp_path: Path) -> Path:
 
 
 def lines(log: Path) -> list[dict[str, Any]]:
-    """Return the lines of a ledger, each whole."""
+    """Return the lines of a ledger, after checking that each is complete."""
     text = log.read_bytes()
     assert text.endswith(b"\n")
     found = [json.loads(line) for line in text.splitlines()]
@@ -44,7 +44,7 @@ def lines(log: Path) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_line_has_the_summary_and_where_it_was_asked(smai: Smai, server: Server, log: Path) -> None:
+def test_a_line_has_the_summary_and_the_server(smai: Smai, server: Server, log: Path) -> None:
     mock = server()
     result = smai("ask", "-n", "--base-url", mock.url, "--summary", "json", "hi")
     (line,) = lines(log)
@@ -71,7 +71,7 @@ def test_a_file_that_is_made_is_private(smai: Smai, log: Path) -> None:
 
 
 @pytest.mark.parametrize("script", [{"reply": "quiet words"}, {"status": 400}, {"status": 401}, {"cut_after": 1}])
-def test_nothing_of_what_was_asked_answered_or_kept_secret_is_in_a_line(
+def test_no_line_contains_prompt_answer_or_secret(
     smai: Smai, server: Server, log: Path, script: dict[str, Any]
 ) -> None:
     mock = server(**script)
@@ -130,7 +130,7 @@ def test_a_run_that_fails_has_its_line_too(
     ],
     ids=" ".join,
 )
-def test_what_asks_no_server_has_no_line(smai: Smai, log: Path, words: tuple[str, ...]) -> None:
+def test_a_run_without_a_server_has_no_line(smai: Smai, log: Path, words: tuple[str, ...]) -> None:
     smai(*words)
     assert not log.parent.exists()
 
@@ -223,7 +223,7 @@ def test_a_signal_that_the_caller_ignores_stays_ignored(environment: dict[str, s
         ("script/log.jsonl", "Not a directory"),
     ],
 )
-def test_a_ledger_that_cannot_be_written_is_one_line_and_changes_no_status(
+def test_an_unwritable_ledger_is_reported_in_one_line_and_changes_no_status(
     smai: Smai, tmp_path: Path, name: str, words: str
 ) -> None:
     (tmp_path / "folder").mkdir()
@@ -246,7 +246,7 @@ def test_the_status_of_a_failure_and_the_last_line_stay_what_they_are(smai: Smai
     assert json.loads(told[-1])["exit_status"] == 3
 
 
-def test_a_ledger_that_somebody_keeps_locked_does_not_keep_the_run(smai: Smai, log: Path) -> None:
+def test_a_ledger_that_stays_locked_does_not_block_the_run(smai: Smai, log: Path) -> None:
     log.parent.mkdir()
     with log.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -255,7 +255,7 @@ def test_a_ledger_that_somebody_keeps_locked_does_not_keep_the_run(smai: Smai, l
     assert (result.status, result.stderr, log.read_bytes()) == (0, says, b"")
 
 
-def test_a_line_for_which_there_is_no_room_leaves_nothing_of_itself(environment: dict[str, str], log: Path) -> None:
+def test_a_line_that_does_not_fit_on_the_disk_leaves_no_part_of_itself(environment: dict[str, str], log: Path) -> None:
     log.parent.mkdir()
     before = b'{"a": "' + b"x" * 900 + b'"}\n'
     log.write_bytes(before)
@@ -277,10 +277,10 @@ def test_a_line_for_which_there_is_no_room_leaves_nothing_of_itself(environment:
     assert log.read_bytes() == before
 
 
-# Where the setting comes from.
+# The sources of the setting.
 
 
-def test_a_typed_profile_goes_before_the_variable_and_that_before_the_rest_of_the_configuration(
+def test_a_typed_profile_overrides_the_variable_which_overrides_the_configuration(
     smai: Smai, config: Config, environment: dict[str, str]
 ) -> None:
     home = Path(environment["HOME"])
@@ -354,7 +354,7 @@ def test_a_run_without_a_ledger_loads_nothing_for_one(environment: dict[str, str
     [(b'{"a": 1}\n{"time": "20', 1), (b'{"a": 1}\n{"b": 2}', 2), (b'{"tim', 0)],
     ids=["torn", "without its newline", "torn, alone"],
 )
-def test_what_a_killed_process_left_of_its_line_is_mended(smai: Smai, log: Path, before: bytes, kept: int) -> None:
+def test_the_torn_line_of_a_killed_process_is_repaired(smai: Smai, log: Path, before: bytes, kept: int) -> None:
     log.parent.mkdir()
     log.write_bytes(before)
     assert smai("ask", "-n", "--mock", "hi").stderr == ""
@@ -365,7 +365,7 @@ def test_what_a_killed_process_left_of_its_line_is_mended(smai: Smai, log: Path,
 
 @pytest.mark.timeout(600)  # fifty starts on a busy machine
 @pytest.mark.parametrize(("count", "killed"), [(5, 1), pytest.param(50, 5, marks=pytest.mark.thorough)])
-def test_many_processes_on_one_ledger_have_a_whole_line_each(
+def test_many_processes_write_one_complete_ledger_line_each(
     environment: dict[str, str], server: Server, log: Path, count: int, killed: int
 ) -> None:
     mock = server(reply="one two three four five", delay_s=0.02)
@@ -419,7 +419,7 @@ def test_the_commands_of_the_manual_sum_the_tokens_of_a_day_and_the_failures(
         smai("ask", "-n", "--base-url", *words)
     smai("ask", "-n", "--mock", "hi")
 
-    def told(words: str) -> list[list[str]]:
+    def rows_of(words: str) -> list[list[str]]:
         command = ["bash", "-euo", "pipefail", "-c", recipe(words)]
         done = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
         return [line.split("\t") for line in done.stdout.splitlines()]
@@ -427,7 +427,7 @@ def test_the_commands_of_the_manual_sum_the_tokens_of_a_day_and_the_failures(
     used = [line["usage"] for line in lines(log) if line["origin"]]
     tokens = sum((one["prompt_tokens"] or 0) + (one["completion_tokens"] or 0) for one in used)
     assert tokens > 80
-    days = told("tokens of each day")
+    days = rows_of("tokens of each day")
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d", day) for day, _ in days)
     assert sum(int(count) for _, count in days) == tokens
-    assert sorted(told("failures by their exit status")) == [["5", "1"], ["8", "1"]]
+    assert sorted(rows_of("failures by their exit status")) == [["5", "1"], ["8", "1"]]

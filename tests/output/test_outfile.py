@@ -1,4 +1,4 @@
-"""-o/--output: the file is the old one or the new one, whatever happens; --record keeps what came in any case."""
+"""-o/--output: the file is the old or the new one, whatever happens; --record always keeps the received bytes."""
 
 import os
 import resource
@@ -42,7 +42,7 @@ def test_quiet_leaves_stdout_empty(smai: Smai, server: Server, file: Path) -> No
     assert file.read_bytes() == POEM.encode()
 
 
-def test_a_quiet_run_goes_on_when_nobody_reads_stdout(server: Server, environment: dict[str, str], file: Path) -> None:
+def test_a_quiet_run_goes_on_when_stdout_has_no_reader(server: Server, environment: dict[str, str], file: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [SMAI, "ask", "--base-url", server(delay_s=0.01).url, "-q", "-o", str(file), "hi"]
@@ -64,7 +64,7 @@ def test_a_quiet_run_goes_on_when_nobody_reads_stdout(server: Server, environmen
         pytest.param({"status": 401}, [], 5, False, id="401"),
     ],
 )
-def test_a_failure_leaves_the_file_as_it_was_and_what_came_beside_it(
+def test_a_failure_leaves_the_file_unchanged_and_the_partial_answer_next_to_it(
     smai: Smai, server: Server, file: Path, script: dict[str, Any], flags: list[str], status: int, kept: bool
 ) -> None:
     file.write_text("old")
@@ -109,7 +109,7 @@ def test_mode_and_symbolic_link_are_respected(smai: Smai, server: Server, file: 
         ("/dev/stdout", 2, "is not a regular file"),
     ],
 )
-def test_a_place_that_cannot_be_used_is_told_before_any_request(
+def test_an_unusable_path_is_reported_before_any_request(
     smai: Smai, server: Server, tmp_path: Path, name: str, status: int, words: str
 ) -> None:
     os.mkfifo(tmp_path / "fifo")
@@ -120,7 +120,7 @@ def test_a_place_that_cannot_be_used_is_told_before_any_request(
     assert result.stderr.count("\n") == 1
 
 
-def test_a_pipe_of_the_shell_is_no_file(server: Server, environment: dict[str, str]) -> None:
+def test_a_pipe_of_the_shell_is_not_a_file(server: Server, environment: dict[str, str]) -> None:
     line = f"smai ask --base-url {server().url} -n -o >(cat) hi"
     done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (2, b"")
@@ -128,9 +128,7 @@ def test_a_pipe_of_the_shell_is_no_file(server: Server, environment: dict[str, s
     assert b" is not a regular file; " in done.stderr
 
 
-def test_what_an_earlier_run_left_gives_the_file_neither_its_mode_nor_its_second_name(
-    server: Server, environment: dict[str, str], file: Path
-) -> None:
+def test_the_leftover_of_an_earlier_run_is_not_reused(server: Server, environment: dict[str, str], file: Path) -> None:
     other = file.with_name("other")
     other.write_text("mine")
     other.chmod(0o644)
@@ -142,7 +140,7 @@ def test_what_an_earlier_run_left_gives_the_file_neither_its_mode_nor_its_second
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("other", path)])
-def test_something_else_by_the_name_of_the_partial_file_is_left_alone(
+def test_something_else_with_the_name_of_the_partial_file_is_left_alone(
     smai: Smai, server: Server, file: Path, make: Any
 ) -> None:
     make(partial(file))
@@ -154,7 +152,7 @@ def test_something_else_by_the_name_of_the_partial_file_is_left_alone(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_or_file_is_told_before_any_request(smai: Smai, server: Server, file: Path) -> None:
+def test_a_read_only_folder_or_file_is_reported_before_any_request(smai: Smai, server: Server, file: Path) -> None:
     mock = server()
     file.write_text("old")
     file.chmod(0o400)
@@ -210,7 +208,7 @@ def test_two_runs_do_not_share_a_file(server: Server, environment: dict[str, str
     assert file.read_text() == POEM
 
 
-def test_an_interrupt_in_the_stream_leaves_the_file_and_what_came(
+def test_an_interrupt_during_the_stream_keeps_the_file_and_the_partial_answer(
     server: Server, environment: dict[str, str], file: Path
 ) -> None:
     file.write_text("old")
@@ -246,7 +244,7 @@ def test_a_run_that_is_killed_at_any_system_call_leaves_the_old_file_or_the_new_
     assert (seen[0] == b"old" or call == "rename", seen[-1]) == (True, b"a b\n")
 
 
-def test_what_replaces_a_private_file_is_private_before_anybody_can_open_it(
+def test_the_replacement_of_a_private_file_is_private_from_the_start(
     server: Server, environment: dict[str, str], file: Path, tmp_path: Path
 ) -> None:
     if not can_trace():
@@ -273,7 +271,7 @@ def test_decode_has_the_file_too(smai: Smai, server: Server, file: Path) -> None
     assert POEM.startswith(partial(file).read_text().removesuffix("\n"))
 
 
-def test_a_tool_call_stands_in_the_file_as_well(smai: Smai, server: Server, file: Path) -> None:
+def test_a_tool_call_is_also_in_the_file(smai: Smai, server: Server, file: Path) -> None:
     tape = (
         b'data: {"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{}"}}]},'
         b'"finish_reason":"tool_calls"}]}\n\ndata: [DONE]\n\n'

@@ -110,7 +110,7 @@ def as_bytes(name: str | bytes) -> bytes:
 
 @pytest.fixture
 def run_here(environment: dict[str, str], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[bytes]]:
-    """`run_here(["smai", ...])` runs a command in a folder of its own, with a key of the service in its environment."""
+    """`run_here(["smai", ...])` runs a command in an empty folder, with a key of the service in its environment."""
     folder = tmp_path / "here"
     folder.mkdir()
 
@@ -160,7 +160,7 @@ def test_the_curl_command_runs_the_key_command_that_a_run_would_run(
     assert os.listdir(tmp_path / "here") == []
 
 
-def test_a_configured_key_file_is_named_whole(smai: Smai, config: Config) -> None:
+def test_a_configured_key_file_is_named_with_its_full_path(smai: Smai, config: Config) -> None:
     path = config('key_file = "it\'s"\n')
     assert rf"""$(tr -d '\r' <'{path.with_name("it")!s}'"'"'s')""".encode() in smai("ask", "--curl", "hi").stdout
     config('key_file = "~/k"\n')
@@ -183,7 +183,7 @@ def test_the_curl_command_has_no_key_that_a_shell_cannot_read_and_a_line_says_so
         assert done.stderr.startswith(b"smai: the command has no key, because a shell cannot read it from ")
 
 
-def test_what_ask_refuses_to_send_no_look_shows(smai: Smai, tmp_path: Path) -> None:
+def test_a_dry_run_refuses_what_ask_refuses(smai: Smai, tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text(KEY)
     key.chmod(0o600)
@@ -222,7 +222,7 @@ def test_a_dry_run_shows_a_path_that_is_not_utf_8(environment: dict[str, str], t
     assert "caf\udce9" in json.loads(result.stdout)["headers"]["Authorization"]
 
 
-def test_a_key_command_is_not_run_for_a_look(smai: Smai, environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_key_command_is_not_run_for_a_dry_run(smai: Smai, environment: dict[str, str], tmp_path: Path) -> None:
     folder = Path(environment["HOME"]) / ".config" / "smai"
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text(f'key_command = "touch {tmp_path}/ran"\n')
@@ -236,7 +236,7 @@ def test_an_estimate_is_marked(smai: Smai) -> None:
     assert (size["tokens"], size["tokens_source"]) == (2, "estimate")
 
 
-def test_files_are_in_it_and_a_conversation_is_not_touched(smai: Smai, tmp_path: Path) -> None:
+def test_a_preview_contains_files_and_leaves_a_conversation_unchanged(smai: Smai, tmp_path: Path) -> None:
     chat, picture = tmp_path / "chat.jsonl", tmp_path / "a.png"
     chat.write_text('{"role":"user","content":"one"}\n{"role":"assistant","content":"two"}\n')
     picture.write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -264,7 +264,7 @@ def test_a_full_disk_is_11(environment: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("other", [["--curl"], ["-o", "x"], ["--record", "x"]])
-def test_a_look_goes_with_nothing_that_would_be_written(smai: Smai, other: list[str]) -> None:
+def test_a_dry_run_excludes_options_that_write_files(smai: Smai, other: list[str]) -> None:
     assert smai("ask", "--dry-run", *other, "hi").status == 2
 
 

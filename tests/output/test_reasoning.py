@@ -1,4 +1,4 @@
-"""--reasoning: what an API sends of a model's reasoning is on stderr, and one line says if it sends none."""
+"""--reasoning: the model's reasoning is on stderr, and one line says if the API sends none."""
 
 import pytest
 from conftest import Server, Smai
@@ -22,7 +22,7 @@ def test_an_api_that_sends_no_reasoning_is_named_in_one_line_at_the_end(
     assert smai("ask", "--base-url", mock.url, *options, "hi").stderr == ""
 
 
-def test_nothing_is_said_of_an_api_that_sends_some(smai: Smai, server: Server) -> None:
+def test_no_notice_if_the_api_sends_reasoning(smai: Smai, server: Server) -> None:
     result = smai("ask", "--base-url", server(tape=STREAM).url, "--reasoning", "hi")
     assert (result.status, result.stdout, result.stderr) == (0, b"42\n", "Hm\n")
 

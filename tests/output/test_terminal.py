@@ -1,4 +1,4 @@
-"""What a terminal gets: no control character of somebody else, from any command; a pipe gets the exact bytes."""
+"""A terminal gets no foreign control character from any command; a pipe gets the exact bytes."""
 
 import ast
 import json
@@ -13,7 +13,7 @@ from conftest import Config, Server, Smai
 from gateways import TOKEN, Client, request
 from process import SMAI
 from rawserver import Serve, data, http
-from terminal import shown_on_terminal, terminal
+from terminal import run_on_terminal, terminal
 
 import smai_cli
 
@@ -72,7 +72,7 @@ def test_a_terminal_gets_escapes_and_a_pipe_gets_the_exact_bytes(
     environment["SMAI_BASE_URL"] = server(echo=True).url
     piped = smai(*arguments)
     assert EVIL.encode() in piped.stdout
-    status, seen = shown_on_terminal([SMAI, *arguments], environment)
+    status, seen = run_on_terminal([SMAI, *arguments], environment)
     assert (status, piped.status) == (0, 0)
     assert_harmless(seen)
 
@@ -86,7 +86,7 @@ def test_the_results_of_shards_are_shown_in_the_same_way(
     assert smai("batch", "--shard", "1/1", "in.jsonl", "-o", name).status == 0
     for options in (["--status"], ["--status", "--summary", "json"], ["--merge"]):
         assert EVIL.encode() in smai("batch", *options, name).stdout
-        status, seen = shown_on_terminal([SMAI, "batch", *options, name], environment)
+        status, seen = run_on_terminal([SMAI, "batch", *options, name], environment)
         assert status == 0
         assert_harmless(seen)
 
@@ -102,7 +102,7 @@ def test_a_curl_command_that_is_copied_from_a_terminal_sends_the_same_request(
     mock = server(echo=True)
     options = ["--base-url", mock.url, "-m", EVIL, "--key-file", EVIL, "--summary", "none"]
     arguments = [*options, "-a", "text", f"it's {EVIL}"]
-    status, seen = shown_on_terminal([SMAI, "ask", "--curl", *arguments], environment)
+    status, seen = run_on_terminal([SMAI, "ask", "--curl", *arguments], environment)
     assert status == 0
     subprocess.run([shell, "-c", seen], env=environment, capture_output=True, check=True)
     assert smai("ask", *arguments).status == 0
@@ -114,7 +114,7 @@ def test_a_curl_command_that_is_copied_from_a_terminal_sends_the_same_request(
 @pytest.mark.usefixtures("here")
 def test_the_body_of_a_copied_curl_command_needs_no_modern_shell(server: Server, environment: dict[str, str]) -> None:
     mock = server(echo=True)
-    _, seen = shown_on_terminal([SMAI, "ask", "--curl", "--base-url", mock.url, f"it's {EVIL}"], environment)
+    _, seen = run_on_terminal([SMAI, "ask", "--curl", "--base-url", mock.url, f"it's {EVIL}"], environment)
     subprocess.run(["sh", "-c", seen], env=environment, capture_output=True, check=True)
     assert mock.received[0].json["messages"][0]["content"] == f"it's {EVIL}"
 
@@ -123,7 +123,7 @@ def test_the_body_of_a_copied_curl_command_needs_no_modern_shell(server: Server,
 def test_the_path_of_the_configuration_is_shown_on_a_terminal(smai: Smai, environment: dict[str, str]) -> None:
     environment["XDG_CONFIG_HOME"] = f"/{OBEYED}"
     assert smai("config", "--path").stdout == f"/{OBEYED}/smai/config.toml\n".encode()
-    status, seen = shown_on_terminal([SMAI, "config", "--path"], environment)
+    status, seen = run_on_terminal([SMAI, "config", "--path"], environment)
     assert status == 0
     assert_harmless(seen)
 
@@ -152,8 +152,8 @@ def test_the_path_of_the_configuration_is_shown_on_a_terminal(smai: Smai, enviro
         " ".join(arguments[:2]).replace(EVIL, "").encode("ascii", "ignore").decode().strip("\x1b\x07\x08\r\x7f")
     ),
 )
-def test_no_command_lets_a_name_steer_the_terminal(environment: dict[str, str], arguments: list[str]) -> None:
-    _, seen = shown_on_terminal([SMAI, *arguments], environment)
+def test_no_command_lets_a_name_control_the_terminal(environment: dict[str, str], arguments: list[str]) -> None:
+    _, seen = run_on_terminal([SMAI, *arguments], environment)
     assert_harmless(seen)
 
 
@@ -170,7 +170,7 @@ def test_no_command_lets_a_name_steer_the_terminal(environment: dict[str, str], 
     ids=lambda value: value.encode("ascii", "ignore").decode() if isinstance(value, str) else " ".join(value),
 )
 @pytest.mark.usefixtures("here")
-def test_no_answer_of_a_server_steers_the_terminal(
+def test_no_answer_of_a_server_controls_the_terminal(
     serve: Serve, environment: dict[str, str], arguments: list[str], status: str
 ) -> None:
     listing: dict[str, Any] = {"object": "list", "data": [{"id": OBEYED}]}
@@ -178,7 +178,7 @@ def test_no_answer_of_a_server_steers_the_terminal(
     answer = listing if arguments[0] == "models" else error
     body = json.dumps(answer, ensure_ascii=False).encode()
     environment["SMAI_BASE_URL"] = serve(http(status, body, f"x-request-id: {EVIL}")).url
-    _, seen = shown_on_terminal([SMAI, *arguments], environment)
+    _, seen = run_on_terminal([SMAI, *arguments], environment)
     assert_harmless(seen)
 
 
@@ -188,7 +188,7 @@ def test_no_answer_of_a_server_steers_the_terminal(
     ids=" ".join,
 )
 @pytest.mark.usefixtures("here")
-def test_no_part_of_an_answer_steers_the_terminal(
+def test_no_part_of_an_answer_controls_the_terminal(
     serve: Serve, environment: dict[str, str], options: list[str]
 ) -> None:
     call = {"index": 0, "id": OBEYED, "function": {"name": OBEYED, "arguments": OBEYED}}
@@ -199,12 +199,12 @@ def test_no_part_of_an_answer_steers_the_terminal(
     chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}], "model": OBEYED})
     body = b"".join(data(json.dumps(chunk, ensure_ascii=False)) for chunk in chunks) + data("[DONE]")
     environment["SMAI_BASE_URL"] = serve(http("200 OK", body, "Content-Type: text/event-stream")).url
-    status, seen = shown_on_terminal([SMAI, "ask", *options, "hi"], {**environment, "NO_COLOR": "1"})
+    status, seen = run_on_terminal([SMAI, "ask", *options, "hi"], {**environment, "NO_COLOR": "1"})
     assert status == 0, seen
     assert_harmless(seen)
 
 
-def test_no_refusal_behind_the_gateway_steers_its_terminal(serve: Serve, environment: dict[str, str]) -> None:
+def test_no_refusal_of_the_upstream_server_controls_the_terminal(serve: Serve, environment: dict[str, str]) -> None:
     url = serve(http("302 Found", b"", f"Location: /{EVIL}")).url
     command = [SMAI, "serve", "-v", "--base-url", url]
     with (

@@ -1,4 +1,4 @@
-"""Tokens: known counts, the models whose tokenizer is known, and what a summary says of who counted."""
+"""Tokens: known counts, the models with a known tokenizer, and the source of the count in a summary."""
 
 import io
 import json
@@ -123,7 +123,7 @@ def test_a_completion_keeps_its_text_only_if_asked_and_a_restart_drops_it() -> N
 
 @pytest.mark.parametrize("flags", MODES, ids=lambda flags: flags[0] if flags else "text")
 @pytest.mark.parametrize("tape", UNCOUNTED.values(), ids=UNCOUNTED)
-def test_decode_counts_what_the_server_did_not(smai: Smai, tape: bytes, flags: list[str]) -> None:
+def test_decode_counts_tokens_that_the_server_did_not_count(smai: Smai, tape: bytes, flags: list[str]) -> None:
     result = smai("decode", *flags, "--summary", "json", stdin=tape)
     assert (result.status, counted(result.stderr)) == (0, ("local", 3))
     assert json.loads(result.stderr)["usage"]["prompt_tokens"] is None
@@ -131,7 +131,7 @@ def test_decode_counts_what_the_server_did_not(smai: Smai, tape: bytes, flags: l
 
 @pytest.mark.parametrize("flags", MODES, ids=lambda flags: flags[0] if flags else "text")
 @pytest.mark.parametrize(("api", "tape"), [("chat", GOOD), ("responses", RESPONSE)], ids=["chat", "responses"])
-def test_ask_counts_what_the_server_did_not(
+def test_ask_counts_tokens_that_the_server_did_not_count(
     smai: Smai, server: Server, api: str, tape: bytes, flags: list[str]
 ) -> None:
     url = server(tape=tape).url
@@ -162,7 +162,7 @@ def test_the_model_that_answered_counts_and_not_the_one_that_was_asked(smai: Sma
         assert counted(result.stderr) == ("local", 11)
 
 
-def test_an_answer_that_was_cut_is_counted_as_far_as_it_came(smai: Smai) -> None:
+def test_a_cut_answer_is_counted_up_to_the_cut(smai: Smai) -> None:
     result = smai("decode", "--summary", "json", stdin=GOOD[: GOOD.index(b"world")])
     assert (result.status, counted(result.stderr)) == (8, ("local", 2))
 

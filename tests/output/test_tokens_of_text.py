@@ -38,7 +38,7 @@ def test_the_model_chooses_the_tokenizer(smai: Smai) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_a_byte_order_mark_is_no_token(smai: Smai, tmp_path: Path, encoding: str) -> None:
+def test_a_byte_order_mark_is_not_a_token(smai: Smai, tmp_path: Path, encoding: str) -> None:
     data = TEXT.decode().encode(encoding)
     (tmp_path / "text").write_bytes(data)
     assert smai("count", stdin=data) == smai("count", tmp_path / "text") == (0, b"7\n", "")
@@ -79,7 +79,7 @@ def test_a_text_that_cannot_be_decoded_is_2_and_the_message_names_it_and_the_off
     )
 
 
-def test_what_cannot_be_read_is_2(smai: Smai, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_status_2(smai: Smai, tmp_path: Path) -> None:
     missing = smai("count", tmp_path / "missing")
     assert missing == (2, b"", f"smai: {tmp_path}/missing: No such file or directory; name a file with text\n")
     assert smai("count", tmp_path) == (2, b"", f"smai: {tmp_path}: Is a directory; name a file with text\n")
@@ -87,7 +87,7 @@ def test_what_cannot_be_read_is_2(smai: Smai, tmp_path: Path) -> None:
     assert smai("count", "a", "b").status == 2
 
 
-def test_a_terminal_is_no_text(smai: Smai) -> None:
+def test_a_terminal_on_stdin_is_not_read(smai: Smai) -> None:
     master, slave = os.openpty()
     result = smai("count", stdin=slave)
     os.close(master)

@@ -1,4 +1,4 @@
-"""The line that a person sees while an answer is awaited: there, and then gone."""
+"""The status line while smai waits for an answer: shown, and then erased."""
 
 import itertools
 import os
@@ -54,9 +54,7 @@ def tty() -> Iterator[Terminal]:
         yield made
 
 
-def test_a_slow_first_delta_is_waited_for_with_a_line_that_goes_with_it(
-    serve: Serve, start: Start, tty: Terminal
-) -> None:
+def test_a_slow_first_delta_erases_the_status_line(serve: Serve, start: Start, tty: Terminal) -> None:
     begin = threading.Event()
     server = serve(HEAD, until(begin), chunk(HELLO), SLOW, *REST)
     run = start(server, "-n", stderr=tty.slave, env=XTERM)
@@ -125,7 +123,7 @@ def test_a_terminal_that_cannot_or_should_not_draw_shows_nothing(
     assert re.fullmatch(rf"{SUMMARY.pattern}\r\n", tty.seen.decode())
 
 
-def test_a_pipe_behind_stderr_gets_none_of_it_although_stdout_is_a_terminal(
+def test_a_pipe_on_stderr_gets_no_drawing_although_stdout_is_a_terminal(
     serve: Serve, start: Start, tty: Terminal
 ) -> None:
     line = f"{shlex.quote(SMAI)} ask -n hi --final 2>&1 | cat"
@@ -165,7 +163,7 @@ def test_a_terminal_that_becomes_narrower_gets_a_shorter_line(serve: Serve, star
     assert tty.read_rest() == ""
 
 
-def test_a_failure_stands_on_its_own_line(serve: Serve, start: Start, tty: Terminal) -> None:
+def test_a_failure_has_its_own_line(serve: Serve, start: Start, tty: Terminal) -> None:
     cut = threading.Event()
     server = serve(HEAD, chunk(HELLO), until(cut), reset)
     run = start(server, "-n", "--final", "--retries", "0", stderr=tty.slave, env=XTERM)
@@ -175,7 +173,7 @@ def test_a_failure_stands_on_its_own_line(serve: Serve, start: Start, tty: Termi
     assert re.fullmatch(r"smai: the connection broke before the answer was complete: .*", tty.read_rest())
 
 
-def test_a_retry_stands_on_its_own_line_and_the_waiting_goes_on(serve: Serve, start: Start, tty: Terminal) -> None:
+def test_a_retry_has_its_own_line_and_the_status_line_goes_on(serve: Serve, start: Start, tty: Terminal) -> None:
     cut, go_on = threading.Event(), threading.Event()
     first = (HEAD, chunk(HELLO), until(cut), chunk(data(payload(error={"message": "no"}))), LAST_CHUNK)
     server = serve(first, (HEAD, until(go_on), *PLAIN_ANSWER[1:]))
@@ -231,7 +229,7 @@ def test_ctrl_c_leaves_a_cursor_that_is_seen_at_the_beginning_of_a_line(
     assert tty.seen.endswith(b"\r")
 
 
-def test_the_line_goes_when_the_reader_of_stdout_does(serve: Serve, start: Start, tty: Terminal) -> None:
+def test_the_status_line_is_erased_when_the_reader_of_stdout_leaves(serve: Serve, start: Start, tty: Terminal) -> None:
     run = start(serve(HEAD, hold), "-n", stderr=tty.slave, env=XTERM)
     tty.read_until(b"waiting for the first delta\r")
     assert run.child.stdout
@@ -240,7 +238,7 @@ def test_the_line_goes_when_the_reader_of_stdout_does(serve: Serve, start: Start
     assert tty.read_rest() == ""
 
 
-def test_the_line_goes_at_the_deadline(serve: Serve, start: Start, tty: Terminal) -> None:
+def test_the_status_line_is_erased_at_the_deadline(serve: Serve, start: Start, tty: Terminal) -> None:
     run = start(serve(HEAD, hold), "-n", "--max-time", "2", stderr=tty.slave, env=XTERM)
     assert run.end().status == 7
     left = tty.read_rest()
@@ -275,7 +273,7 @@ def test_the_rate_is_that_of_the_last_two_seconds() -> None:
     assert waiting.text() == "smai: 5 s, 1 delta"
 
 
-# A terminal of somebody else's making.
+# A real terminal program.
 
 
 @pytest.fixture
@@ -310,7 +308,7 @@ def opened(tmux: Callable[..., str], env: dict[str, str]) -> None:
     shown(tmux, r"^\$")
 
 
-def test_in_tmux_the_line_appears_is_resized_and_goes(serve: Serve, tmux: Callable[..., str]) -> None:
+def test_in_tmux_the_status_line_appears_is_resized_and_is_erased(serve: Serve, tmux: Callable[..., str]) -> None:
     begin, go_on = threading.Event(), threading.Event()
     server = serve(HEAD, until(begin), chunk(HELLO), until(go_on), *REST)
     opened(tmux, reach(server))
@@ -325,7 +323,7 @@ def test_in_tmux_the_line_appears_is_resized_and_goes(serve: Serve, tmux: Callab
     shown(tmux, r"^smai: \d+ s, 1 delta, \d+/s$")
     go_on.set()
     shown(tmux, r"^status=0$")
-    # With what was scrolled away: tmux keeps there what it wrapped.
+    # Including the scrolled lines: tmux keeps wrapped lines there.
     lines = tmux("capture-pane", "-p", "-S", "-").rstrip("\n").splitlines()
     assert lines[0].startswith("$ smai ask -n hi --final")
     assert lines[-4] == "Hello world"
@@ -334,7 +332,7 @@ def test_in_tmux_the_line_appears_is_resized_and_goes(serve: Serve, tmux: Callab
     assert sum(line.startswith("smai: ") for line in lines) == 1
 
 
-def test_in_tmux_a_text_that_begins_late_stands_where_the_line_was(serve: Serve, tmux: Callable[..., str]) -> None:
+def test_in_tmux_a_late_text_replaces_the_status_line(serve: Serve, tmux: Callable[..., str]) -> None:
     begin = threading.Event()
     server = serve(HEAD, until(begin), *PLAIN_ANSWER[1:])
     opened(tmux, reach(server))

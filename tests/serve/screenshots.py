@@ -1,4 +1,4 @@
-"""Takes the pictures of the page of `smai serve`, light and dark, with a complete answer and one that was cut.
+"""Take the screenshots of the page of `smai serve`, light and dark, with a complete answer and a cut one.
 
 python tests/serve/screenshots.py [FOLDER]
 """
@@ -13,7 +13,7 @@ from playwright.sync_api import ViewportSize, expect, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from browser import ARGUMENTS, CHROMIUM, ask, expect_verdict, only_posts  # where they are is known now
+from browser import ARGUMENTS, CHROMIUM, ask, expect_verdict, only_posts  # after sys.path is set
 from rawserver import DONE, HEAD, LAST_CHUNK, STOP, RawServer, answer, chunk, event, reach  # as above
 
 SIZE = ViewportSize(width=760, height=780)

@@ -1,4 +1,4 @@
-"""The page for everybody: axe finds nothing, and what changes is said once."""
+"""Accessibility of the page: axe finds no problem, and each change is announced once."""
 
 import threading
 
@@ -61,7 +61,7 @@ def test_axe_finds_nothing_in_any_state_of_the_page(serve: Serve, served: Served
     assert_accessible(page)
 
 
-def test_the_growing_text_is_in_no_live_region(serve: Serve, served: Served, visit: Open) -> None:
+def test_the_growing_text_is_not_in_a_live_region(serve: Serve, served: Served, visit: Open) -> None:
     page = visit(served(serve(*PLAIN_ANSWER, reads=only_posts)))
     ask(page, "hi")
     expect_verdict(page, "complete")

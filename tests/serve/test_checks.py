@@ -1,4 +1,4 @@
-"""Who may ask the gateway: each check, and their order. None of what is refused reaches the server behind."""
+"""The checks of the gateway, and their order. No refused request reaches the upstream server."""
 
 import json
 
@@ -109,7 +109,7 @@ def test_checks_come_in_their_order_and_the_last_one_lets_in(serve: Serve, gatew
     ],
 )
 @pytest.mark.parametrize("path", ["/", "/config.json", "/v1/models"])
-def test_the_host_is_this_one_and_is_said_once(running: Gateway, lines: list[str], status: int, path: str) -> None:
+def test_the_host_is_this_server_and_is_named_once(running: Gateway, lines: list[str], status: int, path: str) -> None:
     more = [line.format(port=running.server_port) for line in lines]
     assert fair(ask(running, "GET", path, None, *more, without=("host",))).status == status
 
@@ -225,9 +225,7 @@ def test_there_is_nothing_but_what_is_documented(running: Gateway, path: str, st
         ("get", "/", "GET, HEAD"),
     ],
 )
-def test_another_method_is_refused_and_no_page_elsewhere_is_let_in(
-    running: Gateway, method: str, path: str, allowed: str
-) -> None:
+def test_another_method_and_foreign_pages_are_refused(running: Gateway, method: str, path: str, allowed: str) -> None:
     lines = ("Access-Control-Request-Method: POST", "Access-Control-Request-Headers: authorization")
     answer = fair(ask(running, method, path, None, *lines))
     assert (answer.status, answer.headers["allow"]) == (405, allowed)
@@ -426,7 +424,7 @@ def test_a_page_that_is_not_read_has_a_time_limit(gateway: Start, serve: Serve) 
     assert lines[-1].endswith(", not read by the client")
 
 
-def test_the_body_is_asked_for_only_where_the_request_is_let_in(running: Gateway) -> None:
+def test_the_body_is_requested_only_if_the_request_is_allowed(running: Gateway) -> None:
     expects = request(running.server_port, "POST", CHAT, QUESTION, "Expect: 100-continue").removesuffix(QUESTION)
     with Client(running.server_port) as client:
         client.send(expects)
@@ -444,13 +442,13 @@ def test_a_connection_is_kept_and_requests_may_come_before_the_answers(running: 
         for _ in range(3):
             client.send(request(running.server_port))
             assert client.answer().body == b'{"good": true}'
-        # Bare answers behind each other: a buffered reader of http.client would take more than its own.
+        # Raw consecutive answers: the buffered reader of http.client would read too far.
         client.send(page + page + request(running.server_port, "GET", "/nothing", None, "Connection: close"))
         came = b"".join(iter(lambda: client.socket.recv(65536), b""))
     assert [part[:3] for part in came.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"404"]
 
 
-def test_what_follows_a_refused_body_is_no_request(serve: Serve, gateway: Start) -> None:
+def test_bytes_after_a_refused_body_are_not_a_request(serve: Serve, gateway: Start) -> None:
     server = serve(GOOD)
     running = gateway(server.url)
     smuggled = request(running.server_port)

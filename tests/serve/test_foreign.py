@@ -1,4 +1,4 @@
-"""Other pages in the same browser: none reaches the gateway, whatever it tries, and no answer does anything."""
+"""Other pages in the same browser: none reaches the gateway, whatever it tries, and no answer runs code."""
 
 import contextlib
 import threading

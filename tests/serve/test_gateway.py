@@ -1,4 +1,4 @@
-"""What goes through the gateway: the answer byte for byte, a cut as a cut, failures as errors; and what does not."""
+"""What the gateway passes on: the answer byte for byte, a cut as a cut, failures as errors; and what it does not."""
 
 import contextlib
 import json
@@ -28,8 +28,8 @@ from rawserver import (
     PATIENCE_S,
     PLAIN_ANSWER,
     STOP,
+    Checkpoint,
     RawServer,
-    Seen,
     Serve,
     Step,
     answer,
@@ -69,7 +69,7 @@ RATE_LIMIT = {"message": "slow down", "type": "test", "code": "rate_limit_exceed
 
 
 def framings(body: bytes) -> Iterator[tuple[bool, list[Step]]]:
-    """Yield ways in which a server may send `body`, and whether a client hears that it is cut."""
+    """Yield ways in which a server may send `body`, and whether a client can notice a cut."""
     whole = [chunk(body)] if body else []
     yield False, [HEAD, *whole, LAST_CHUNK]
     yield False, [length_head(len(body)), body]
@@ -93,7 +93,7 @@ def test_every_tape_goes_through_byte_for_byte_and_a_cut_stays_a_cut(gateway: St
         client.send(request(running.server_port))
         got = client.answer()
         assert (got.status, got.body, got.is_cut) == (200, body, is_cut), name
-        if is_cut or steps[0] in (CLOSE_HEAD, OLD_HEAD):  # a body without an end of its own has none here, too
+        if is_cut or steps[0] in (CLOSE_HEAD, OLD_HEAD):  # a body that does not mark its end has no end here either
             assert client.is_closed()
             client.close()
             client = Client(running.server_port)
@@ -110,7 +110,7 @@ def test_every_tape_goes_through_byte_by_byte(gateway: Start) -> None:
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/responses"])
-def test_what_was_asked_goes_on_byte_for_byte_to_the_same_path(serve: Serve, gateway: Start, path: str) -> None:
+def test_a_request_is_forwarded_byte_for_byte_to_the_same_path(serve: Serve, gateway: Start, path: str) -> None:
     server = serve(*PLAIN_ANSWER)
     body = b'{ "stream" :\ttrue, "x": "\xf0\x9f\x98\x80 \\ud83d", "x": 1e400}\r\n'
     assert ask(gateway(server.url), "POST", path, body).body == BODY
@@ -143,7 +143,7 @@ def test_an_answer_that_a_proxy_has_compressed_goes_on_as_text(serve: Serve, gat
     assert (got.body, "content-encoding" in got.headers) == (BODY, False)
 
 
-def test_a_server_behind_tls_is_asked(serve: Serve, gateway: Start) -> None:
+def test_a_server_with_tls_works(serve: Serve, gateway: Start) -> None:
     assert ask(gateway(serve(*PLAIN_ANSWER, tls=certificates().context).url)).body == BODY
 
 
@@ -354,7 +354,7 @@ def test_a_hider_changes_nothing_but_the_secret_however_the_text_is_split() -> N
         assert b"".join(pieces) + hider.rest() == expected, size
 
 
-def test_a_secret_that_begins_as_another_one_is_hidden_whole() -> None:
+def test_a_secret_with_the_beginning_of_another_is_hidden_completely() -> None:
     for size in range(1, 12):
         hider = Hider(["abcdefgh", "abcdefgh12345678"])
         text = b"abcdefgh12345678 abcdefgh12"
@@ -416,7 +416,7 @@ def test_a_scheme_and_a_short_key_are_not_secret() -> None:
 def test_a_client_that_leaves_ends_the_request_to_the_server(
     serve: Serve, gateway: Start, before: list[Step], scheme: str, leaves: str
 ) -> None:
-    seen = Seen()
+    seen = Checkpoint()
     server = serve((*before, seen), tls=certificates().context if scheme == "https" else None)
     told: list[str] = []
     running = gateway(server.url, trace=told.append)
@@ -439,7 +439,7 @@ def test_a_client_that_leaves_ends_the_request_to_the_server(
 def test_a_client_that_leaves_is_noticed_within_a_second(serve: Serve, gateway: Start) -> None:
     lapses_s = []
     for _ in range(5):  # the least of them: a busy machine may be late
-        seen = Seen()
+        seen = Checkpoint()
         running = gateway(serve(HEAD, chunk(HELLO), seen).url)
         with Client(running.server_port) as client:
             client.send(request(running.server_port))
@@ -539,7 +539,7 @@ def test_a_client_that_leaves_ends_an_upload(gateway: Start) -> None:
 
 
 def test_a_client_that_has_sent_its_next_request_already_is_still_seen_to_leave(serve: Serve, gateway: Start) -> None:
-    seen = Seen()
+    seen = Checkpoint()
     running = gateway(serve(HEAD, chunk(HELLO), seen).url)
     with Client(running.server_port) as client:
         client.send(request(running.server_port) * 2)
@@ -574,7 +574,7 @@ def test_a_sixth_streaming_answer_is_refused_until_one_is_stopped(serve: Serve, 
         assert (refused.status, refused.error["code"]) == (429, "too_many_streams")
         assert "stop one of them" in refused.error["message"]
         assert server.connections == 5
-        # The page of a sixth tab loads nevertheless, and an answer in one piece is no stream.
+        # The page of a sixth tab still loads, and an answer in one piece is not a stream.
         sixth.send(request(running.server_port, "GET", "/", None))
         assert sixth.answer().status == 200
         sixth.send(request(running.server_port, "POST", CHAT, ALONE))
@@ -610,7 +610,7 @@ def test_six_tabs_ask_at_the_same_time_each_on_its_own_connections(serve: Serve,
     assert {got.status for got in answers} <= {200, 429}
 
 
-def test_a_watch_that_is_closed_writes_into_no_descriptor_of_somebody_else() -> None:
+def test_a_closed_watch_does_not_write_to_a_reused_descriptor() -> None:
     """An answer may outlive its server by a moment, and a number of a descriptor is given away again at once."""
     watch = Watch()
     ours, theirs = socket.socketpair()
@@ -625,7 +625,7 @@ def test_a_watch_that_is_closed_writes_into_no_descriptor_of_somebody_else() -> 
 
 
 def test_a_server_can_be_closed_while_answers_are_under_way(serve: Serve) -> None:
-    seen = Seen()
+    seen = Checkpoint()
     endpoint = Endpoint(serve(HEAD, chunk(HELLO), seen).url)
     upstream = Upstream(endpoint, lambda: Clocks(PATIENCE_S, PATIENCE_S))
     with Gateway(upstream, Settings("m"), TOKEN, limits=Limits()) as running:
@@ -637,7 +637,7 @@ def test_a_server_can_be_closed_while_answers_are_under_way(serve: Serve) -> Non
     client.close()
 
 
-def test_a_defect_is_told_and_fails_one_request_only(serve: Serve) -> None:
+def test_a_defect_is_reported_and_fails_only_one_request(serve: Serve) -> None:
     defects: list[BaseException] = []
     clocks = iter([Clocks(PATIENCE_S, PATIENCE_S)])
     upstream = Upstream(Endpoint(serve(*PLAIN_ANSWER).url), lambda: next(clocks))

@@ -1,4 +1,4 @@
-"""The official SDK of JavaScript through `smai serve`, unchanged but for its base URL and its key."""
+"""The official JavaScript SDK through `smai serve`; only its base URL and key are changed."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The page of `smai serve`, in a real browser: what a person sees and does, and what the server sees of it."""
+"""The page of `smai serve` in a real browser: what a person sees and does, and what the server receives."""
 
 import json
 import re
@@ -98,7 +98,7 @@ def test_the_page_says_which_model_answers_and_which_server(serve: Serve, served
     expect(page.locator("#where")).to_contain_text("tea-2 at ")
 
 
-def test_text_appears_where_a_hidden_tab_draws_no_frames(
+def test_text_appears_even_if_a_hidden_tab_draws_no_frames(
     serve: Serve, served: Served, context: Callable[..., BrowserContext], visit: Open
 ) -> None:
     hidden = context()
@@ -134,7 +134,7 @@ def test_a_body_that_ends_with_its_connection_is_complete_only_where_ask_says_so
     assert smai("ask", "hi", env=reach(serve(*steps))).status == (0 if is_framed else 8)
 
 
-def test_an_answer_with_the_value_of_a_harmless_header_is_shown_as_it_is(
+def test_an_answer_with_the_value_of_a_harmless_header_is_not_changed(
     serve: Serve, served: Served, visit: Open
 ) -> None:
     beta = "prompt-caching-2024-07-31"
@@ -152,7 +152,7 @@ CUTS: dict[str, tuple[list[Step], str]] = {
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_an_incomplete_answer_looks_incomplete_says_why_and_keeps_what_came(
+def test_an_incomplete_answer_looks_incomplete_says_why_and_keeps_its_text(
     serve: Serve, served: Served, visit: Open, cut: str
 ) -> None:
     steps, why = CUTS[cut]
@@ -168,14 +168,14 @@ def test_an_incomplete_answer_looks_incomplete_says_why_and_keeps_what_came(
     assert page.locator(".answer").evaluate("it => getComputedStyle(it).borderBottomStyle") == "dashed"
 
 
-def test_what_came_right_before_a_cut_is_on_the_page_as_well(serve: Serve, served: Served, visit: Open) -> None:
+def test_text_just_before_a_cut_is_on_the_page(serve: Serve, served: Served, visit: Open) -> None:
     page = visit(served(serve(HEAD, chunk(HELLO), reads=only_posts)))
     ask(page, "hi")
     expect_verdict(page, "incomplete")
     assert answer_of(page) == "Hello "
 
 
-def test_a_refusal_is_said_in_the_words_of_the_server(serve: Serve, served: Served, visit: Open) -> None:
+def test_a_refusal_is_reported_in_the_words_of_the_server(serve: Serve, served: Served, visit: Open) -> None:
     server = serve(http("429 Too Many Requests", error_body("no tea today", "tea_quota")), reads=only_posts)
     page = visit(served(server))
     ask(page, "hi")
@@ -205,7 +205,7 @@ def test_a_page_without_its_token_says_where_to_get_one(serve: Serve, served: Se
     expect_verdict(page, "complete")
 
 
-def test_a_refusal_of_the_gateway_is_not_said_to_be_of_the_server(serve: Serve, served: Served, visit: Open) -> None:
+def test_a_refusal_of_the_gateway_is_not_attributed_to_the_server(serve: Serve, served: Served, visit: Open) -> None:
     page = visit(served(serve((), reads=only_posts)))
     ask(page, "hi")
     expect_verdict(page, "refused")
@@ -213,7 +213,7 @@ def test_a_refusal_of_the_gateway_is_not_said_to_be_of_the_server(serve: Serve, 
     expect(page.locator("#error")).to_contain_text("may have been billed")
 
 
-def test_a_token_that_is_out_of_date_is_said(serve: Serve, served: Served, visit: Open) -> None:
+def test_an_outdated_token_is_reported(serve: Serve, served: Served, visit: Open) -> None:
     url = served(serve(*PLAIN_ANSWER, reads=only_posts))
     page = visit(f"{url.split('#')[0]}#token=of-another-run")
     expect(page.locator("#error")).to_contain_text("The token of this page is out of date")
@@ -265,7 +265,7 @@ def test_a_question_with_half_an_answer_can_be_asked_again_and_nothing_new_is_ov
     expect(page.locator(".turn").first).to_contain_text("Hello")
 
 
-def test_the_arrow_up_brings_the_last_question_into_an_empty_prompt(serve: Serve, served: Served, visit: Open) -> None:
+def test_the_arrow_up_recalls_the_last_question_into_an_empty_prompt(serve: Serve, served: Served, visit: Open) -> None:
     page = visit(served(serve(*PLAIN_ANSWER, reads=only_posts)))
     ask(page, "one")
     expect_verdict(page, "complete")
@@ -351,7 +351,7 @@ def test_the_text_of_the_only_choice_is_shown_whatever_its_index(serve: Serve, s
 
 
 def when_closed(closed: threading.Event, *steps: Step) -> Script:
-    """Return the script of these steps, after which `closed` is set, also where the client left before."""
+    """Return a script with these steps that finally sets `closed`, even if the client left early."""
 
     def play(connection: socket.socket) -> None:
         try:
@@ -376,7 +376,7 @@ LEAVING: dict[str, Callable[[Page], object]] = {
 
 @pytest.mark.parametrize("how", LEAVING)
 @pytest.mark.parametrize("when", WHEN)
-def test_whoever_goes_away_ends_the_request_to_the_server(
+def test_a_user_who_leaves_ends_the_request_to_the_server(
     serve: Serve, served: Served, visit: Open, when: str, how: str, record_property: Callable[[str, object], None]
 ) -> None:
     closed = threading.Event()
@@ -456,9 +456,7 @@ def test_escape_stops_and_the_next_question_can_be_asked(serve: Serve, served: S
 # What is sent.
 
 
-def test_the_conversation_goes_along_but_for_a_turn_that_is_not_complete(
-    serve: Serve, served: Served, visit: Open
-) -> None:
+def test_the_conversation_is_sent_without_incomplete_turns(serve: Serve, served: Served, visit: Open) -> None:
     server = serve(tuple(sse("one")), (HEAD, chunk(HELLO)), tuple(sse("three")), reads=only_posts)
     page = visit(served(server, "-m", "first-model", "-s", "Be kind."))
     for prompt, verdict in [("1", "complete"), ("2", "incomplete"), ("3", "complete")]:
@@ -499,7 +497,7 @@ def test_a_list_of_models_that_hangs_blocks_no_page_and_no_question(
         expect_verdict(page, "complete")
 
 
-def test_copy_takes_the_answer_and_nothing_else(
+def test_copy_copies_only_the_answer(
     serve: Serve, served: Served, context: Callable[..., BrowserContext], visit: Open
 ) -> None:
     page = visit(
@@ -515,7 +513,7 @@ CODE = "Look:\n\n```python\nif x:\n    y()\n```\n\n| a | b |\n|---|---|\n\nand `
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, len(CODE)])
-def test_code_and_tables_are_monospaced_wherever_they_are_cut_and_the_text_stays_as_it_is(
+def test_code_and_tables_are_monospaced_wherever_they_are_cut(
     serve: Serve, served: Served, visit: Open, size: int
 ) -> None:
     server = serve(*sse(*(CODE[at : at + size] for at in range(0, len(CODE), size))), reads=only_posts)
@@ -569,7 +567,7 @@ def test_a_long_question_is_bounded_in_height_and_can_be_shown(serve: Serve, ser
 
 
 @pytest.mark.skipif(shutil.which("pdftotext") is None, reason="poppler-utils is not installed")
-def test_the_printed_page_has_the_whole_conversation_and_nothing_to_press(
+def test_the_printed_page_has_the_whole_conversation_and_no_controls(
     serve: Serve, served: Served, visit: Open, tmp_path: Path
 ) -> None:
     lines = [f"line {number:03d} of the answer" for number in range(150)]
@@ -646,7 +644,7 @@ def test_twenty_thousand_deltas_cost_less_than_a_second_of_the_page(
 @pytest.mark.nightly
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kilobytes", [300, 1000])
-def test_the_page_is_not_busy_while_a_long_answer_streams_and_the_reader_has_scrolled_up(
+def test_the_page_stays_responsive_while_a_long_answer_streams_above_the_end(
     serve: Serve, served: Served, visit: Open, record_property: Callable[[str, object], None], kilobytes: int
 ) -> None:
     sentence = "All work and no play makes a long answer, and a reader who wants to scroll while it comes. "

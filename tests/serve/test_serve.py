@@ -29,9 +29,9 @@ from rawserver import (
     OK,
     PATIENCE_S,
     PLAIN_ANSWER,
-    Seen,
+    Checkpoint,
+    RunningProcess,
     Serve,
-    Started,
     Step,
     chunk,
     error_body,
@@ -53,8 +53,8 @@ URL = re.compile(r"http://127\.0\.0\.1:(\d+)/#token=([\w-]{43})\n")
 MESSAGES: "list[openai.types.chat.ChatCompletionMessageParam]" = [{"role": "user", "content": "Write a poem"}]
 
 
-class Served(Started):
-    """A running smai serve; `port` and `token` stand in its first line."""
+class Served(RunningProcess):
+    """A running smai serve; `port` and `token` are from its first line."""
 
     def __init__(self, child: subprocess.Popen[bytes]) -> None:
         super().__init__(child)
@@ -88,7 +88,7 @@ def served(environment: dict[str, str]) -> Iterator[Run]:
                 env=environment | (env or {}),
                 start_new_session=True,
             )
-            started = Started(child)
+            started = RunningProcess(child)
             stack.callback(started.kill)
             return Served(child)
 
@@ -104,7 +104,7 @@ def test_the_first_line_is_the_url_and_there_is_no_other(served: Run) -> None:
     assert run.end() == process.Result(-signal.SIGTERM, b"", "")
 
 
-def test_every_run_has_a_token_of_its_own(served: Run) -> None:
+def test_every_run_has_its_own_token(served: Run) -> None:
     one, other = served("--mock"), served("--mock")
     assert one.token != other.token
     with Client(other.port) as client:
@@ -112,7 +112,7 @@ def test_every_run_has_a_token_of_its_own(served: Run) -> None:
         assert client.answer().status == 401
 
 
-def test_a_port_can_be_chosen_and_one_that_is_taken_is_said(served: Run, smai: Smai) -> None:
+def test_a_port_can_be_chosen_and_a_taken_port_is_reported(served: Run, smai: Smai) -> None:
     run = served("--mock")
     result = smai("serve", "--mock", "--port", run.port)
     assert result == (2, b"", f"smai: port {run.port}: Address already in use; choose another --port\n")
@@ -163,7 +163,7 @@ def test_the_page_gets_the_model_and_the_system_text(served: Run, tmp_path: Path
         (["--key-file", "-", "-s", "@-", "--base-url", "http://127.0.0.1:9/v1"], "both read stdin"),
     ],
 )
-def test_what_cannot_be_served_is_one_line(smai: Smai, arguments: list[str], said: str) -> None:
+def test_a_server_that_cannot_start_is_reported_in_one_line(smai: Smai, arguments: list[str], said: str) -> None:
     result = smai("serve", *arguments)
     assert (result.status, result.stdout) == (2, b"")
     (line,) = result.stderr.splitlines()
@@ -183,7 +183,7 @@ def test_what_cannot_be_served_is_one_line(smai: Smai, arguments: list[str], sai
 def test_a_signal_ends_every_request_to_the_server_and_then_the_process(
     serve: Serve, served: Run, before: list[Step], signum: signal.Signals
 ) -> None:
-    seens = [Seen() for _ in range(3)]
+    seens = [Checkpoint() for _ in range(3)]
     server = serve(*((*before, seen) for seen in seens))
     run = served(env=reach(server))
     streams = HELLO in b"".join(step for step in before if isinstance(step, bytes))
@@ -202,7 +202,7 @@ def test_a_signal_ends_every_request_to_the_server_and_then_the_process(
 
 
 def test_verbose_prints_a_line_for_each_request_without_any_secret(serve: Serve, served: Run) -> None:
-    seen = Seen()
+    seen = Checkpoint()
     unsaid = [HEAD, *map(chunk, (HELLO, DONE)), LAST_CHUNK]
     server = serve(
         tuple(PLAIN_ANSWER),
@@ -325,7 +325,7 @@ def test_fetch_of_node_sees_a_cut(serve: Serve, served: Run) -> None:
     assert ends[1][0] == "ended"
 
 
-# What stays behind.
+# Leftovers.
 
 
 def held(pid: int) -> tuple[int, int]:
@@ -343,7 +343,7 @@ def resident_kib(pid: int) -> int:
 
 
 def settled(pid: int, most: tuple[int, int]) -> tuple[int, int]:
-    """Wait until the process holds no more than `most`, and return what it holds."""
+    """Wait until the process has at most `most` threads and descriptors; return their numbers."""
     waits = threading.Event()
     for _ in range(int(PATIENCE_S / 0.05)):
         now = held(pid)
@@ -354,7 +354,7 @@ def settled(pid: int, most: tuple[int, int]) -> tuple[int, int]:
 
 
 def ask_in_turn(run: Served, count: int) -> None:
-    """Have so many answers, of which a third is stopped and a third is cut."""
+    """Request this many answers; a third is stopped and a third is cut."""
     for at in range(count):
         with Client(run.port) as client:
             client.send(run.request())

@@ -79,11 +79,11 @@ class Case(NamedTuple):
 
 def by_smai(case: Case) -> list[str]:
     """Return the verdict and the text that smai's own pump gives."""
-    return pumped(case.body, case.choices, is_framed=bool(ENDS[case.end]), is_cut=case.end == "cut")
+    return run_pump(case.body, case.choices, is_framed=bool(ENDS[case.end]), is_cut=case.end == "cut")
 
 
 @functools.cache
-def pumped(body: bytes, choices: int | None, *, is_framed: bool, is_cut: bool) -> list[str]:
+def run_pump(body: bytes, choices: int | None, *, is_framed: bool, is_cut: bool) -> list[str]:
     def pump_in(mode: str) -> Outcome:
         outcome = Outcome(keep_text=True)
         outcome.choices = choices
@@ -174,7 +174,7 @@ ANSWERS: list[tuple[dict[str, Any], str, str, str]] = [
 
 
 @pytest.mark.parametrize(("head", "body", "verdict", "why"), ANSWERS, ids=[row[3] for row in ANSWERS])
-def test_what_is_not_a_stream_is_refused_in_words(
+def test_a_file_that_is_not_a_stream_is_refused_with_a_message(
     run_javascript: Run, head: dict[str, Any], body: str, verdict: str, why: str
 ) -> None:
     told = run_javascript(
@@ -217,7 +217,7 @@ def test_the_reader_leaves_at_the_end_of_the_answer_though_the_connection_stays_
 @pytest.mark.parametrize(
     "reason", ['new DOMException("", "AbortError")', '"the user left"', 'new Error("mine")', "{ code: 7 }", "undefined"]
 )
-def test_an_aborted_fetch_is_stopped_whatever_its_reason_and_keeps_what_came(run_javascript: Run, reason: str) -> None:
+def test_an_aborted_fetch_is_stopped_whatever_its_reason_and_keeps_the_text(run_javascript: Run, reason: str) -> None:
     told = run_javascript(
         f"""async (base, text) => {{
             const {{ read }} = await import(base + "/verdict.js");
@@ -253,7 +253,7 @@ def test_an_error_body_shows_its_words(run_javascript: Run, end: str) -> None:
     assert told == ["refused", f"the server answered 429: {ERROR_BODY}"]
 
 
-def test_what_the_caller_throws_is_thrown(run_javascript: Run) -> None:
+def test_errors_of_the_callback_are_thrown(run_javascript: Run) -> None:
     told = run_javascript(
         """async (base, text) => {
             const { read } = await import(base + "/verdict.js");
@@ -330,7 +330,7 @@ def test_twice_as_much_takes_at_most_two_and_a_half_times_as_long(
     assert ratios[-1] <= 2.5
 
 
-def test_two_hundred_thousand_choices_are_no_failure_of_the_reader(run_javascript: Run) -> None:
+def test_the_reader_handles_two_hundred_thousand_choices(run_javascript: Run) -> None:
     told = run_javascript(
         """async (base) => {
             const { read } = await import(base + "/verdict.js");

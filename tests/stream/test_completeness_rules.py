@@ -12,7 +12,7 @@ from completeness import DONE, PING, ROWS, USAGE, Row, chunk, event
 from contents import CONTENTS
 from hypothesis import given
 from hypothesis import strategies as st
-from pumping import Pieces, pumped
+from pumping import Pieces, run_pump
 from sse_events import parsed
 
 from smai_cli.answer import completeness
@@ -82,14 +82,14 @@ def test_status_0_implies_a_normal_reason_after_the_text_of_each_choice(
     steps = [_step(0, {"role": "assistant"}, None), *steps]
     tape = [step.data for step in steps] + ([DONE] if is_done else [])
     for mode in ("text", "final"):
-        outcome, _ = pumped(Pieces(*tape, is_framed=is_framed), mode, due=due)
+        outcome, _ = run_pump(Pieces(*tape, is_framed=is_framed), mode, due=due)
         assert outcome.status != Status.COMPLETE or may_be_complete(steps, due)
 
 
 @given(steps=st.lists(CHUNKS, max_size=8), due=st.sampled_from([None, 1, 2]))
 def test_a_final_answer_stays_final_when_the_connection_breaks(steps: list[Step], due: int | None) -> None:
-    complete, _ = pumped(Pieces(*(step.data for step in steps)), due=due)
-    broken, _ = pumped(Pieces(*(step.data for step in steps), failure=BrokenError("reset")), due=due)
+    complete, _ = run_pump(Pieces(*(step.data for step in steps)), due=due)
+    broken, _ = run_pump(Pieces(*(step.data for step in steps), failure=BrokenError("reset")), due=due)
     assert (broken.status == 0) <= (complete.status == 0)
     assert broken.status != 0 or broken.is_final
 

@@ -9,7 +9,7 @@ from conftest import Smai
 from contents import CALLS, CONTENTS, MEDIA, NUMBERS, TEXTS, UNREAD, Content
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pumping import WHOLE_MODES, Pieces, Sink, pumped
+from pumping import WHOLE_MODES, Pieces, Sink, run_pump
 
 from smai_cli.answer.outcome import Outcome
 from smai_cli.batch.results.collector import Collector
@@ -39,7 +39,7 @@ def judged(body: bytes, writer: pump.Writer, dialect: str = "chat") -> Outcome:
 def test_the_text_of_a_content_is_printed_and_an_unread_part_is_a_failure(content: Content) -> None:
     for body in bodies(content):
         for mode in WHOLE_MODES:
-            outcome, writes = pumped(Pieces(body), mode, due=1)
+            outcome, writes = run_pump(Pieces(body), mode, due=1)
             written = b"".join(writes).decode()
             if mode in ("raw", "jsonl"):
                 assert (outcome.status, outcome.error) == (0, None), (mode, body)
@@ -196,7 +196,7 @@ def text_in(delta: str) -> str | None:
 @given(st.lists(DELTAS, max_size=8))
 def test_status_0_in_a_text_mode_implies_that_all_text_is_on_stdout(deltas: list[str]) -> None:
     content = Content("random", tuple(deltas))
-    outcome, writes = pumped(Pieces(content.stream), due=1)
+    outcome, writes = run_pump(Pieces(content.stream), due=1)
     texts = [text_in(delta) for delta in content.deltas]
     written = b"".join(writes).decode()
     if outcome.status == 0:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pumping import Pieces, pumped
+from pumping import Pieces, run_pump
 
 # A null error is not an error, but keeps a delta off the fast path.
 NOT_PLAIN = {"error": None}
@@ -74,7 +74,7 @@ def assert_the_same_either_way(stream: Stream) -> None:
     verdicts = []
     for more in ({}, NOT_PLAIN):
         source = Pieces(stream.tape(more), is_framed=stream.is_framed)
-        outcome, writes = pumped(source, dialect=stream.dialect, due=stream.due)
+        outcome, writes = run_pump(source, dialect=stream.dialect, due=stream.due)
         error = outcome.error and outcome.error.what
         verdicts.append((outcome.status, error, b"".join(writes), outcome.characters, outcome.finish_reason))
     assert verdicts[0] == verdicts[1]

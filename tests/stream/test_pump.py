@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pumping import WHOLE_MODES, Pieces, Sink, pumped
+from pumping import WHOLE_MODES, Pieces, Sink, run_pump
 from tapes import BY_NAME, GOOD, TAPES, Tape, printed
 
 from smai_cli.answer.outcome import Outcome
@@ -27,7 +27,7 @@ def test_any_split_of_a_recording_into_pieces_delivers_the_same(data: st.DataObj
     cuts = sorted(data.draw(st.lists(st.integers(0, len(tape.bytes)), max_size=12)))
     # An empty read is the end of a body, so no source yields an empty piece.
     pieces = [tape.bytes[a:b] for a, b in zip([0, *cuts], [*cuts, len(tape.bytes)], strict=True) if a < b]
-    outcome, writes = pumped(Pieces(*pieces), mode)
+    outcome, writes = run_pump(Pieces(*pieces), mode)
     assert outcome.status == tape.status
     assert outcome.characters == len(tape.text)
     if mode == "text":
@@ -39,33 +39,33 @@ def test_any_split_of_a_recording_into_pieces_delivers_the_same(data: st.DataObj
 @given(st.binary(max_size=300).map(lambda noise: noise.replace(b"x", b'\ndata: {"choices":[').replace(b"y", b"\n\n")))
 def test_arbitrary_bytes_end_in_a_documented_status(noise: bytes) -> None:
     for mode in WHOLE_MODES:
-        outcome, _ = pumped(Pieces(noise) if noise else Pieces(), mode)
+        outcome, _ = run_pump(Pieces(noise) if noise else Pieces(), mode)
         assert outcome.status in (Status.COMPLETE, Status.REFUSED, Status.BROKEN)
 
 
 def test_a_failure_after_the_end_of_the_answer_is_ignored() -> None:
-    outcome, _ = pumped(Pieces(GOOD.removesuffix(b"data: [DONE]\n\n"), failure=BrokenError("reset")))
+    outcome, _ = run_pump(Pieces(GOOD.removesuffix(b"data: [DONE]\n\n"), failure=BrokenError("reset")))
     assert outcome.status == Status.COMPLETE
 
 
 def test_a_failure_before_the_end_of_the_answer_is_reported() -> None:
-    outcome, writes = pumped(Pieces(BY_NAME["cut-between-events"].bytes, failure=BrokenError("reset")))
+    outcome, writes = run_pump(Pieces(BY_NAME["cut-between-events"].bytes, failure=BrokenError("reset")))
     assert (outcome.status, writes) == (Status.BROKEN, [b"Hello ", b"\n"])
 
 
 def test_nothing_is_read_after_done() -> None:
-    outcome, _ = pumped(Pieces(GOOD, failure=AssertionError("read on")))
+    outcome, _ = run_pump(Pieces(GOOD, failure=AssertionError("read on")))
     assert outcome.status == Status.COMPLETE
 
 
 def test_events_reset_the_clock_and_comments_do_not() -> None:
     source = Pieces(b": ping\n\n", GOOD, b": ping\n\n")
-    pumped(source)
+    run_pump(source)
     assert source.clock.told == [False, False, False, True]
 
 
 def test_a_lone_half_of_a_surrogate_pair_is_delivered_with_the_last_chunk() -> None:
-    assert pumped(Pieces(BY_NAME["surrogate-alone"].bytes))[1] == [b"a", "\ufffd".encode(), b"\n"]
+    assert run_pump(Pieces(BY_NAME["surrogate-alone"].bytes))[1] == [b"a", "\ufffd".encode(), b"\n"]
 
 
 class Server:
@@ -151,7 +151,7 @@ class FullDisk(Sink):
 @pytest.mark.parametrize("mode", sorted(WHOLE_MODES))
 def test_a_full_disk_is_reported_at_any_write_even_after_the_finish_reason(mode: str) -> None:
     pieces = (event("a"), event("b", "stop"), event("c"), b"data: [DONE]\n\n", b": bye\n\n")
-    for takes in range(len(pumped(Pieces(*pieces), mode)[1])):
+    for takes in range(len(run_pump(Pieces(*pieces), mode)[1])):
         outcome = Outcome()
         pump.pump(Pieces(*pieces), chat, MODES[mode].make(FullDisk(takes)), outcome)
         assert outcome.status == Status.OUTPUT, takes
@@ -165,7 +165,7 @@ def test_only_raw_waits_for_bytes_after_the_end_and_longer_after_a_failure() -> 
         ("text", b"data: nonsense\n\n", False),
     ):
         source = Pieces(event("a"), ending, b": bye\n\n")
-        _, writes = pumped(source, mode)
+        _, writes = run_pump(source, mode)
         assert (HURRY_S in source.clock.graces_s) == hurried
         assert (b": bye\n\n" in writes) == (mode == "raw")
         assert (source.clock.told[-1] is True) == (mode == "raw")
@@ -174,7 +174,7 @@ def test_only_raw_waits_for_bytes_after_the_end_and_longer_after_a_failure() -> 
 def test_an_error_event_ends_the_answer_and_a_lone_half_before_it_is_shown() -> None:
     error = b'data: {"error": {"message": "overloaded"}}\n\n'
     half = b'data: {"choices": [{"delta": {"content": "a\\ud83d"}}]}\n\n'
-    outcome, writes = pumped(Pieces(half, error, failure=AssertionError("read on")))
+    outcome, writes = run_pump(Pieces(half, error, failure=AssertionError("read on")))
     assert (outcome.status, b"".join(writes)) == (Status.BROKEN, "a\ufffd\n".encode())
 
 
@@ -184,15 +184,15 @@ WHOLE = b'{"choices": [{"message": {"content": "a\xff"}, "finish_reason": "stop"
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf", b" \r\n", b"\xef\xbb\xbf\n"], ids=repr)
 def test_a_body_in_one_piece_may_begin_with_a_bom_and_white_space(start: bytes) -> None:
     for pieces in ((start + WHOLE,), tuple(bytes([byte]) for byte in start + WHOLE)):
-        outcome, writes = pumped(Pieces(*pieces))
+        outcome, writes = run_pump(Pieces(*pieces))
         assert (outcome.status, b"".join(writes)) == (0, "a\ufffd\n".encode())
-    assert pumped(Pieces(start + b"<html>"))[0].status == Status.REFUSED
+    assert run_pump(Pieces(start + b"<html>"))[0].status == Status.REFUSED
 
 
 @pytest.mark.parametrize("start", [b"", b'{"choices": "'], ids=["white space", "a string"])
 def test_an_endless_body_ends_at_the_limit(start: bytes) -> None:
     pieces = [start + b" " * 65536, *[b" " * 65536] * 600]
-    outcome, _ = pumped(Pieces(*pieces, failure=AssertionError("collected 40 MB")))
+    outcome, _ = run_pump(Pieces(*pieces, failure=AssertionError("collected 40 MB")))
     assert outcome.status == Status.BROKEN
 
 
@@ -204,11 +204,11 @@ def test_a_refusal_of_usage_is_retried_without_it(name: str) -> None:
 
 @pytest.mark.parametrize("reason", ["stop", "tool_calls", "function_call"])
 def test_a_finish_reason_of_the_reference_is_a_success(reason: str) -> None:
-    assert pumped(Pieces(event("a"), event("b", reason)))[0].status == Status.COMPLETE
+    assert run_pump(Pieces(event("a"), event("b", reason)))[0].status == Status.COMPLETE
 
 
 def test_an_unknown_finish_reason_is_escaped_and_never_retried() -> None:
-    error = pumped(Pieces(event("a"), event("b", "\x1b[2J\nsmai: fake")), "final")[0].error
+    error = run_pump(Pieces(event("a"), event("b", "\x1b[2J\nsmai: fake")), "final")[0].error
     assert error
     assert error.again is Again.NEVER
     assert not {"\x1b", "\n"} & set(str(error))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Smai
-from pumping import WHOLE_MODES, Pieces, pumped
+from pumping import WHOLE_MODES, Pieces, run_pump
 from rawserver import CLOSE_HEAD, HEAD, LAST_CHUNK, OLD_HEAD, Ask, Serve, Step, chunk, http, length_head, reset
 from servers import SERVER_STREAMS, SERVER_TAPES, SERVERS, ServerTape
 from tapes import printed
@@ -37,7 +37,7 @@ def test_recordings_expectations_and_sources_match() -> None:
 @of(*SERVER_TAPES)
 def test_the_pump_has_the_expected_verdict_in_every_mode(tape: ServerTape) -> None:
     for mode in WHOLE_MODES:
-        outcome, writes = pumped(Pieces(tape.bytes), mode, dialect=tape.dialect)
+        outcome, writes = run_pump(Pieces(tape.bytes), mode, dialect=tape.dialect)
         assert outcome.status == tape.status, mode
         assert outcome.characters == len(tape.text), mode
         expected = {
@@ -54,7 +54,7 @@ def test_the_pump_has_the_expected_verdict_in_every_mode(tape: ServerTape) -> No
 @of(*SERVER_TAPES)
 def test_the_split_into_pieces_does_not_change_the_verdict(tape: ServerTape) -> None:
     pieces = [tape.bytes[at : at + 7] for at in range(0, len(tape.bytes), 7)]
-    outcome, writes = pumped(Pieces(*pieces), dialect=tape.dialect)
+    outcome, writes = run_pump(Pieces(*pieces), dialect=tape.dialect)
     assert (outcome.status, b"".join(writes)) == (tape.status, printed(tape.text))
 
 
@@ -74,7 +74,7 @@ def test_ask_exits_with_the_expected_status_if_the_body_is_complete(serve: Serve
     assert (result.status, result.stdout) == (tape.http_status, printed(tape.text))
 
 
-SEALED = [tape for tape in SERVER_TAPES if tape.is_sealed_by_body]
+SEALED = [tape for tape in SERVER_TAPES if tape.needs_body_end]
 
 
 @of(*SEALED)

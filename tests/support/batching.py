@@ -1,4 +1,4 @@
-"""`smai batch` as the real process: an input, a server that answers with what was asked, and the results.
+"""`smai batch` as the real process: an input, a server that echoes the prompt, and the results.
 
 A test module names this one in `pytest_plugins` and gets the fixtures `out`, `questions`, `batch`, `desk` and `chaos`.
 (PYTEST_DONT_REWRITE: the module is imported before it is named, and pytest would warn.)
@@ -18,14 +18,14 @@ import process
 import pytest
 
 from smai_cli.mock.script import Script, prompt_of
-from smai_cli.mock.server import Mock, Received, Refusal
+from smai_cli.mock.server import Mock, ReceivedRequest, Refusal
 
 KEY = "sk-batch-9a1c77e0d3"
 CHAOS = Path(__file__).with_name("chaosserver.py")
 
 
 class Run(NamedTuple):
-    """What a user sees of a run; `results` are the objects on stdout."""
+    """The visible outcome of a run; `results` are the objects on stdout."""
 
     status: int
     stdout: bytes
@@ -41,22 +41,22 @@ class Run(NamedTuple):
 
 
 def results_in(source: bytes | Path) -> list[dict[str, Any]]:
-    """Return the results in a file, or in bytes, after checking that every line of it is whole."""
+    """Return the results in a file, or in bytes, after checking that every line is complete."""
     data = source.read_bytes() if isinstance(source, Path) else source
     assert not data or data.endswith(b"\n")
     return [json.loads(line) for line in data.splitlines()]
 
 
 def encoded(lines: Sequence[Any]) -> bytes:
-    """Return lines of JSON; what is bytes already stays as it is."""
+    """Return lines of JSON; bytes are not encoded again."""
     return b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines)
 
 
 class Desk(Mock):
-    """A mock that answers with the prompt; `refuse` has an HTTP status for a prompt, or a Refusal.
+    """A mock that echoes the prompt; `refuse` maps a prompt to an HTTP status or a Refusal.
 
-    `next_statuses` are those of the next requests, whatever they ask.
-    `most` is how many requests were under way at once, and while `open` is clear, none is answered.
+    `next_statuses` apply to the next requests, whatever their prompts. `most` is the highest number of concurrent
+    requests. While `open` is clear, none is answered.
     """
 
     def __init__(self, script: Script) -> None:
@@ -68,7 +68,7 @@ class Desk(Mock):
         self.came = threading.Condition()
         self.now = self.most = 0
 
-    def check(self, received: Received) -> None:
+    def check(self, received: ReceivedRequest) -> None:
         with self.came:
             self.now += 1
             self.most = max(self.most, self.now)
@@ -86,7 +86,7 @@ class Desk(Mock):
                 self.now -= 1
 
     def wait_for(self, count: int) -> None:
-        """Wait until so many requests have come."""
+        """Wait until `count` requests have arrived."""
         with self.came:
             assert self.came.wait_for(lambda: len(self.received) >= count, 20)
 
@@ -96,7 +96,7 @@ class Desk(Mock):
 
 
 class Chaos:
-    """The server of chaosserver.py, in a process of its own."""
+    """The server of chaosserver.py, in a separate process."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         command = [sys.executable, str(CHAOS), json.dumps(options)]
@@ -131,7 +131,7 @@ MakeChaos = Callable[..., Chaos]
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """The file of `-o`, in a folder of its own."""
+    """The file of `-o`, in an empty folder."""
     folder = tmp_path / "out"
     folder.mkdir()
     return folder / "answers.jsonl"
@@ -192,7 +192,7 @@ def batch(environment: dict[str, str]) -> Ask:
 
 
 def reach(server: HasUrl) -> dict[str, str]:
-    """Return the environment in which smai asks a server, with its key."""
+    """Return the environment in which smai uses this server, with its key."""
     return {"SMAI_BASE_URL": server.url, "SMAI_API_KEY": KEY}
 
 

@@ -1,7 +1,7 @@
-"""A real headless Chromium in front of the real `smai serve`, in front of a server of bare sockets.
+"""A real headless Chromium for the real `smai serve`, with a socket server upstream.
 
-Playwright drives it: a kept library whose waiting is sound, for the Chromium that the system installs. Without one the
-tests skip, and in CI they fail. (PYTEST_DONT_REWRITE: as rawserver.)
+Playwright drives the Chromium of the system. Without Chromium, the tests are skipped; in CI they fail.
+(PYTEST_DONT_REWRITE: as rawserver.)
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, 
 from rawserver import PATIENCE_S, RawServer, Request, Serve, http, reach, read_request
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# Loopback under the name of somebody else, and fewer processes to start.
+# Loopback under foreign names, and fewer processes to start.
 ARGUMENTS = [
     "--host-resolver-rules=MAP *.test 127.0.0.1",
     "--no-sandbox",
@@ -85,9 +85,9 @@ def context(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
 
 @pytest.fixture(scope="session")
 def tab(browser: Browser) -> Callable[[], Page]:
-    """`tab()` is the tab in which one test after the other opens its page: to make one takes longer than most tests.
+    """`tab()` is a tab that the tests share, because opening one takes longer than most tests.
 
-    Each page has an origin of its own, for its gateway has a port of its own; they share nothing.
+    The pages share nothing: each has its own gateway with its own port, and so its own origin.
     """
     opened: list[Page] = []
 
@@ -103,22 +103,24 @@ def tab(browser: Browser) -> Callable[[], Page]:
 
 @pytest.fixture
 def visit(context: Callable[..., BrowserContext], tab: Callable[[], Page]) -> Iterator[Open]:
-    """`visit(url)` opens the page, and checks that nothing on it fails; with options such as color_scheme="dark" or
-    `within` a context in a tab of its own."""
+    """`visit(url)` opens the page, and checks that nothing on it fails.
+
+    With options such as color_scheme="dark", or `within` a context, it opens a new tab.
+    """
     failures: list[str] = []
     watched: list[Page] = []
 
-    def hear_error(error: Error) -> None:
+    def record_error(error: Error) -> None:
         failures.append(str(error))
 
-    def hear_console(message: ConsoleMessage) -> None:
+    def record_console(message: ConsoleMessage) -> None:
         if _VIOLATION in message.text:
             failures.append(message.text)
 
     def open_page(url: str, within: BrowserContext | None = None, **options: Any) -> Page:
         page = (within or context(**options)).new_page() if within or options else tab()
-        page.on("pageerror", hear_error)
-        page.on("console", hear_console)
+        page.on("pageerror", record_error)
+        page.on("console", record_console)
         watched.append(page)
         page.goto(url)
         return page
@@ -126,14 +128,14 @@ def visit(context: Callable[..., BrowserContext], tab: Callable[[], Page]) -> It
     yield open_page
     for page in watched:
         if not page.is_closed():
-            page.goto("about:blank")  # no answer runs on
-        page.remove_listener("pageerror", hear_error)
-        page.remove_listener("console", hear_console)
+            page.goto("about:blank")  # stops any running answer
+        page.remove_listener("pageerror", record_error)
+        page.remove_listener("console", record_console)
     assert failures == []
 
 
 def only_posts(connection: socket.socket) -> Request:
-    """Read a request as a server that has no list of models: it is not among the requests."""
+    """Read the next POST; refuse requests for the list of models, and do not record them."""
     request = read_request(connection)
     if request.head.startswith(b"GET "):
         connection.sendall(http("404 Not Found"))

@@ -1,7 +1,7 @@
-"""A chat server for many requests at once, which answers with what was asked, and fails by chance as it was told.
+"""A chat server for many concurrent requests, which answers with the prompt, and fails at configurable random rates.
 
 `python chaosserver.py JSON` prints its port and serves until killed; JSON changes the DEFAULTS below. The text of an
-answer is the prompt, upside down. GET /stats returns what was served: `asked` counts each prompt's answers that began.
+answer is the prompt, reversed. GET /stats returns what was served: `asked` counts the answers begun for each prompt.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ DEFAULTS: dict[str, Any] = {
     "code": "error",
     "deltas": 3,
     "delay_s": 0.0,  # before each delta
-    "busy_first": 0,  # so many requests get 429 at first
-    "limit": 0,  # how many requests a second are let through
+    "busy_first": 0,  # this many requests get 429 at first
+    "limit": 0,  # how many requests a second are accepted
     "retry_after": "1",
-    "size": 0,  # so many characters in place of the prompt
+    "size": 0,  # answer with this many characters instead of the prompt
     "hold": False,  # never answer
     "hold_after": -1,  # requests from this one on are never answered
     "finish": "stop",
-    "only": "",  # prompts with it in them have what goes wrong, others not
+    "only": "",  # only prompts that contain it get faults
     "seed": 1,
 }
 

@@ -1,7 +1,7 @@
-"""What servers say of the end of an answer, and what that is worth: one table for the tests of all layers.
+"""The ways in which servers end an answer, and the status of each: one table for the tests of all layers.
 
-A row is a stream of events; how the body ends, and what the user accepts, can change its worth. The texts are short,
-the forms are those of the servers named beside them.
+A row is a stream of events; the end of the body, and --accept, can change its status. The texts are short, the forms
+are those of the named servers.
 """
 
 import json
@@ -45,9 +45,9 @@ TEXT = [ROLE, HELLO, WORLD]
 
 
 class Row(NamedTuple):
-    """Events, what they are worth on a tape (or where a bare FIN ends them), and in a body with an end of its own.
+    """Events, and their status on a tape (or if a bare FIN ends them), and in a body that marks its own end.
 
-    `text` is what is delivered. `dialect` is the API that is asked.
+    `text` is the delivered text. `dialect` is the API.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Row(NamedTuple):
 
 
 def _words() -> list[Row]:
-    """Return each word of a server for a normal end, a limit and a filter, and what is close to one and is none."""
+    """Return each word of servers for a normal end, a limit and a filter, and similar words that are not one."""
     normal = ["stop", "STOP", "eos", "eos_token", "end", "end_turn", "stop_sequence", "COMPLETE", "FinishReason.STOP"]
     calls = ["tool_calls", "function_call", "tool_use", "tool_call", "Tool_Use"]
     limits = ["length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "model_length", "FinishReason.MAX_TOKENS"]
@@ -88,7 +88,7 @@ def _words() -> list[Row]:
 
 
 def _errors() -> list[Row]:
-    """Return each form in which servers say an error, in the middle, behind the reason, and before [DONE]."""
+    """Return each form of servers' errors, in the middle, after the reason, and before [DONE]."""
     forms: dict[str, bytes] = {
         "error object": event({"error": {"message": "boom", "type": "server_error", "code": None}}),
         "error object that is empty": event({"error": {}}),
@@ -123,7 +123,7 @@ def _errors() -> list[Row]:
 
 
 CHAT = [
-    # Reasons, and where they stand.
+    # Reasons, and their places.
     Row("a reason of its own is final", [*TEXT, STOP], COMPLETE),
     Row("a reason beside the last text is final where the first had none", [HELLO, chunk("world\n", "stop")], COMPLETE),
     Row("a reason beside the only text waits for its seal", [ROLE, chunk(OUT, "stop")], BROKEN, framed=COMPLETE),
@@ -163,7 +163,7 @@ CHAT = [
     Row("text behind the reason takes it back", [HELLO, STOP, WORLD], BROKEN),
     Row("also before [DONE]", [HELLO, STOP, WORLD, DONE], BROKEN),
     Row("and another reason ends it", [HELLO, STOP, WORLD, STOP], COMPLETE),
-    # A reason for calls is an end where the body has one; text after it needs another.
+    # A reason for calls ends the answer if the body has an end; text after it needs another reason.
     Row("a reason for calls alone, and text", [CALLED_FOR, HELLO, WORLD, DONE], COMPLETE),
     Row(
         "a stop in every chunk of text after a stop, and a reason for calls",
@@ -280,7 +280,7 @@ CHAT = [
     ),
     Row("two choices, the second without", [*TEXT, chunk("b", index=1), STOP], BROKEN),
     Row("two choices, the second cut short", [*TEXT, chunk("b", index=1), STOP, chunk(None, "length", 1)], CUT_SHORT),
-    # Where one was asked for, a lone choice is the answer whatever its index.
+    # If one choice was requested, a single choice is the answer, whatever its index.
     Row(
         "indexes that count tokens (Foundry Local, old TGI)",
         [chunk("Hello ", index=0), chunk("wor", index=1), chunk("ld\n", index=2), chunk(None, "stop", 3)],
@@ -481,7 +481,7 @@ CHAT = [
         "",
     ),
     Row("what a search found (MiniMax)", [chunk("{}", "stop", role="tool"), HELLO, WORLD, STOP], COMPLETE),
-    # What carries nothing.
+    # Events without content.
     Row("pings and empty chunks", [PING, event(""), ROLE, PING, HELLO, event({"choices": []}), WORLD, STOP], COMPLETE),
     Row("words for pings", [event("keepalive"), HELLO, event("ping"), WORLD, STOP], COMPLETE),
     Row("another event's data", [HELLO, event("oops", "metrics"), WORLD, event({"a": 1}, "end"), STOP], COMPLETE),
@@ -659,7 +659,7 @@ RESPONSES = [
         BROKEN,
         "",
     ),
-    # Gateways that have the text in one of the events behind the deltas alone (agentgateway pull request 2281).
+    # Gateways that send the text only in one of the events after the deltas (agentgateway pull request 2281).
     _response(
         "text in a part alone",
         [CREATED, at("content_part.done", 0, part=message(OUT)["content"][0]), ended("completed")],
@@ -873,7 +873,7 @@ ROWS = CHAT + RESPONSES
 
 
 class Piece(NamedTuple):
-    """An answer in one piece, and what it is worth."""
+    """An answer in one piece, and its status."""
 
     name: str
     body: dict[str, Any]

@@ -1,6 +1,6 @@
-"""What servers put in the place of a text or a call, as it is on the wire, and what each output makes of it: one table.
+"""The values that servers send as a text or a call, and the status of each kind of output: one table.
 
-The JSON is text here, because the characters of a number count.
+The JSON is a string here, because the spelling of a number matters.
 """
 
 from typing import NamedTuple
@@ -42,7 +42,7 @@ class Content(NamedTuple):
 
     @property
     def body(self) -> bytes | None:
-        """The same answer in one piece; None where it has several deltas."""
+        """The same answer in one piece; None if it has several deltas."""
         if len(self.deltas) != 1:
             return None
         choice = f'{{"index":0,"message":{self.deltas[0]},"finish_reason":"{self.reason}"}}'

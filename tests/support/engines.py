@@ -13,20 +13,20 @@ import pytest
 from process import clean_environment
 
 PAGE = Path(__file__).parents[2] / "man" / "smai-engines.7"
-# A daemon lies where only an administrator looks.
+# Daemons are in folders that only an administrator has in PATH.
 TOOLS_PATH = f"{os.defpath}:/usr/sbin:/sbin"
 PATIENCE_S = 60.0
 
 
 def need(*tools: str) -> None:
-    """Skip a test whose tools are missing; fail it where they are promised, in CI."""
+    """Skip a test whose tools are missing; fail it in CI, where they must be installed."""
     missing = [tool for tool in tools if not shutil.which(tool, path=TOOLS_PATH)]
     if missing:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"not installed: {', '.join(missing)}")
 
 
 def until(is_so: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> None:
-    """Wait until something is so that nobody tells."""
+    """Poll until `is_so` returns true; fail with `what` after `patience_s`."""
     end_s = time.monotonic() + patience_s
     while not is_so():
         assert time.monotonic() < end_s, what
@@ -34,7 +34,7 @@ def until(is_so: Callable[[], object], what: str, patience_s: float = PATIENCE_S
 
 
 def of_page(heading: str) -> str:
-    """Return the first display of a part of the page, as a reader copies it."""
+    """Return the first display under a heading of the page, as a reader copies it."""
     source = PAGE.read_text(encoding="utf-8").partition(f"\n.Ss {heading}\n")[2].partition("\n.Ss ")[0]
     found = re.search(r"^\.Bd -literal\n(.*?)^\.Ed$", source, re.MULTILINE | re.DOTALL)
     assert found, heading
@@ -42,13 +42,13 @@ def of_page(heading: str) -> str:
 
 
 def line_of_page(start: str) -> str:
-    """Return the one command of the page that begins so."""
+    """Return the only command of the page that begins with `start`."""
     (line,) = re.findall(rf"^\.Dl \$ ({start}.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     return str(line).replace("\\(dq", '"')
 
 
 class Engine:
-    """An engine that a script in batch/ starts and stops, with all that it has in `folder`."""
+    """An engine that a script in batch/ starts and stops, with all its files in `folder`."""
 
     def __init__(self, script: str, folder: Path, variable: str) -> None:
         self._script = str(Path(__file__).with_name(script))
@@ -66,7 +66,7 @@ class Engine:
         self._call("stop")
 
     def run(self, *words: str, folder: Path, more: Mapping[str, str] | None = None) -> str:
-        """Run a command in a folder to its end; return what it says, and fail where it does."""
+        """Run a command in a folder to its end; return its output, and fail if it fails."""
         done = subprocess.run(
             words, cwd=folder, env=self.environment(folder, more), capture_output=True, text=True, check=False
         )
@@ -77,7 +77,7 @@ class Engine:
         return clean_environment(folder, **self.variables, **(more or {}))
 
     def _call(self, what: str) -> str:
-        # Daemons keep what they were started with, so nobody waits for the end of a pipe.
+        # Daemons keep inherited descriptors open, so the output goes to a file, not a pipe.
         log = Path(self._environment["HOME"]) / f"{what}.out"
         with log.open("w") as out:
             status = subprocess.run(

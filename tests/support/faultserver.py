@@ -1,4 +1,4 @@
-"""A chat server that fails in each way that a batch distinguishes, for prompts and at times of a test's choice.
+"""A chat server that fails in each way that a batch distinguishes, for prompts and at times that a test chooses.
 
 It echoes the prompt. A test module names this one in `pytest_plugins` and gets the fixture `faulty`.
 (PYTEST_DONT_REWRITE: the module is imported before it is named, and pytest would warn.)
@@ -15,7 +15,7 @@ import pytest
 import rawserver
 from rawserver import DONE, LAST_CHUNK, OK, STOP, RawServer, Request, Script, Step, answer, chunk, data, event
 
-# Each connection takes one request: a client that used it again would meet its end by chance.
+# One request per connection: whether a client could reuse it would depend on timing.
 _CLOSE = "Connection: close"
 HEAD = OK + f"{_CLOSE}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
 _IDS = itertools.count(1)
@@ -34,7 +34,7 @@ def error_event(code: int) -> bytes:
     return HEAD + chunk(data(body(code).decode())) + LAST_CHUNK
 
 
-# What a server does in place of an answer, by the name of the fault.
+# What the server does instead of an answer, by the name of the fault.
 FAULTS: dict[str, Callable[[], Step]] = {
     "400": lambda: http("400 Bad Request", body("invalid_value")),
     "401": lambda: http("401 Unauthorized", body("invalid_api_key")),
@@ -57,16 +57,16 @@ FAULTS: dict[str, Callable[[], Step]] = {
     "reset": lambda: rawserver.reset,
     "timeout": lambda: rawserver.hold,
 }
-# How an answer is given: cut after its first delta, or begun late.
+# Faulty answers: cut after the first delta, or begun late.
 _CUT, _SLOW = "cut", "slow"
 _SLOW_S = 0.5
-# Decides what befalls a request: the name of a fault, or None for an answer. It gets the prompt, the model, and how
-# many requests came before.
+# Returns the name of the fault of a request, or None for an answer, from the prompt, the model, and the number of
+# earlier requests.
 Plan = Callable[[str, str, int], str | None]
 
 
 class FaultServer(RawServer):
-    """A server that asks `plan` about each request. `prompts` are those that came, `times` when (monotonic)."""
+    """A server that calls `plan` for each request. `prompts` lists the received ones, `times` when (monotonic)."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -99,7 +99,7 @@ class FaultServer(RawServer):
         self._listener.close()
 
     def come_back(self) -> None:
-        """Take connections again, at the same address."""
+        """Accept connections again, at the same address."""
         self._listener = socket.create_server(self._address, backlog=1024)
         threading.Thread(target=self._accept, daemon=True).start()
 

@@ -1,7 +1,7 @@
-"""Starts smai in a few milliseconds: an interpreter that has imported all of it, and forks for each run.
+"""Start smai in a few milliseconds: an interpreter that has imported all of it forks for each run.
 
-Such a run is a process of its own, with real pipes, sockets, signals and an exit status. Only its imports are done
-already; how a process begins is left to all the tests that do not ask for this with the marker `preloaded`.
+Such a run is a separate process, with real pipes, sockets, signals and an exit status. Only its imports are done in
+advance; the real start is covered by all tests without the marker `preloaded`.
 """
 
 import atexit
@@ -23,13 +23,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, NoReturn
 
 _NUMBER = struct.Struct("i")
-# What an interpreter reads when it starts, and never again.
+# Variables that an interpreter reads only at its start.
 _READ_AT_THE_START = ("PYTHON", "LC_", "LD_", "OPENSSL", "GLIBC")
 _CHUNK_BYTES = 65536
 
 
 def can_run(environment: Mapping[str, str]) -> bool:
-    """Return whether a run in this environment is the same as one that is started anew."""
+    """Return whether a forked run in this environment is equivalent to a fresh start."""
     at_the_start = [name for name in environment if name.startswith(_READ_AT_THE_START)]
     return hasattr(os, "pidfd_open") and not at_the_start and environment.get("LANG") == "C.UTF-8"
 
@@ -42,21 +42,21 @@ class Child:
         self._told = told
 
     def wait(self, limit_s: float) -> int:
-        """Wait for the end; return the status, negative where a signal ended it. Raises TimeoutError."""
+        """Wait for the end; return the status, negative if a signal ended it. Raises TimeoutError."""
         with self._told:
             self._told.settimeout(limit_s)
             status: int = _NUMBER.unpack(self._told.recv(_NUMBER.size))[0]
             return status
 
     def kill(self) -> None:
-        """End it, if it still runs."""
+        """Kill it, if it is still running."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         self._told.close()
 
 
 def start(arguments: Sequence[str], environment: Mapping[str, str], fds: Sequence[int]) -> Child:
-    """Begin to run `arguments[0]`, which is smai, with the rest; `fds` are its stdin, stdout and stderr."""
+    """Start `arguments[0]`, which is smai, with the other arguments; `fds` are its stdin, stdout and stderr."""
     ours, theirs = socket.socketpair()
     with theirs:
         socket.send_fds(_control(), [b"!"], [*fds, theirs.fileno()])
@@ -91,7 +91,7 @@ def run(
 
 
 def _stdin(given: bytes | IO[bytes] | int, stack: contextlib.ExitStack) -> tuple[int, int | None]:
-    """Return the descriptor for the child, and the one to write to; `stack` closes what is the child's alone."""
+    """Return the descriptor for the child, and the one to write to; `stack` closes the child's own descriptors."""
     if isinstance(given, bytes):
         reader, writer = os.pipe()
         stack.callback(os.close, reader)
@@ -138,14 +138,14 @@ def _communicate(data: bytes, to_stdin: int | None, outputs: list[int], end_s: f
 
 @functools.cache
 def _control() -> socket.socket:
-    """Start the server, once in a process; return the socket on which it is asked. It ends when that is closed."""
+    """Start the server, once per process; return its control socket. The server ends when that is closed."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         environment = {"PATH": os.defpath, "LANG": "C.UTF-8"}
         command = [sys.executable, __file__, str(theirs.fileno())]
         server = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()])
     atexit.register(server.wait)
-    atexit.register(ours.close)  # the last is the first to be called
+    atexit.register(ours.close)  # handlers run in reverse order
     return ours
 
 
@@ -153,7 +153,7 @@ def _control() -> socket.socket:
 
 
 def _serve(control: socket.socket) -> None:
-    """Fork for every request on `control`, and tell its sender the pid and, at the end, the status."""
+    """Fork for every request on `control`; send its sender the pid and, at the end, the status."""
     running: dict[int, tuple[int, socket.socket]] = {}
     with selectors.DefaultSelector() as selector:
         selector.register(control, selectors.EVENT_READ)
@@ -186,7 +186,7 @@ def _tell_the_end(pidfd: int, pid: int, reply: socket.socket) -> None:
 
 
 def _become(fds: list[int]) -> NoReturn:
-    """Be the smai of this request."""
+    """Turn this process into the requested smai."""
     with socket.socket(fileno=os.dup(fds[3])) as asked:
         request = json.loads(b"".join(_received(asked)))
     for standard, fd in enumerate(fds[:3]):
@@ -208,13 +208,13 @@ def _received(asked: socket.socket) -> Iterator[bytes]:
 
 
 def _import_all() -> None:
-    """Import smai, and what it imports later; nothing of it starts a thread."""
+    """Import smai, and what it imports later. No import starts a thread."""
     import smai_cli
 
     ours = [module.name for module in pkgutil.walk_packages(smai_cli.__path__, "smai_cli.")]
     for name in ["jsonschema", *ours]:
         if name != "smai_cli.__main__":
-            with contextlib.suppress(ImportError):  # it belongs to an extra, or needs one
+            with contextlib.suppress(ImportError):  # the module needs an extra
                 importlib.import_module(name)
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""A gateway in this process, and clients of bare sockets for it.
+"""A gateway in this process, and socket clients for it.
 
 A test module names this one in `pytest_plugins`, and gets the fixture `gateway`.
 (PYTEST_DONT_REWRITE: the module is imported before it is named, and pytest would warn.)
@@ -33,7 +33,7 @@ Start = Callable[..., Gateway]
 
 
 class Answer(NamedTuple):
-    """An answer as a client sees it; `is_cut` says that its body had no end."""
+    """An answer as a client sees it; `is_cut`: its body had no end."""
 
     status: int
     headers: dict[str, str]
@@ -48,7 +48,7 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """A connection to a gateway, on which bytes are sent as they are."""
+    """A connection to a gateway that sends raw bytes."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -57,7 +57,7 @@ class Client:
     def wait_for_reset(self) -> bool:
         """Read nothing until the server breaks the connection; return whether it did."""
         poller = select.poll()
-        poller.register(self.socket, 0)  # POLLERR and POLLHUP come unasked
+        poller.register(self.socket, 0)  # POLLERR and POLLHUP are always reported
         return bool(poller.poll(PATIENCE_S * 1000))
 
     def send(self, data: bytes) -> None:
@@ -72,19 +72,19 @@ class Client:
                 self.socket.sendall(data)
 
     def end(self) -> None:
-        """Say that no more is sent, unless the server has closed the connection already."""
+        """Half-close the connection, unless the server has already closed it."""
         # ENOTCONN: the server has reset it, as one does that closes before it has read everything.
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_WR)
 
     def begun(self, method: str = "POST") -> http.client.HTTPResponse:
-        """Return the next answer, whose head has come."""
+        """Return the next answer once its head has arrived."""
         response = http.client.HTTPResponse(self.socket, method=method)
         response.begin()
         return response
 
     def answer(self, method: str = "POST") -> Answer:
-        """Return the next answer, when all of it has come."""
+        """Return the next answer once it is complete."""
         response = self.begun(method)
         is_cut, body = False, b""
         try:
@@ -96,7 +96,7 @@ class Client:
         return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, body, is_cut)
 
     def is_closed(self) -> bool:
-        """Wait until the server closes the connection; return that nothing came before."""
+        """Wait until the server closes the connection; return whether nothing came before."""
         with contextlib.suppress(ConnectionResetError):
             return self.socket.recv(1) == b""
         return True
@@ -119,7 +119,7 @@ def request(
     *more: str,
     without: tuple[str, ...] = (),
 ) -> bytes:
-    """Return a request that is well; `more` are lines that it has too, `without` the fields that it has not."""
+    """Return a valid request; `more` are additional lines, `without` the fields to leave out."""
     lines = [f"Host: 127.0.0.1:{port}", f"Authorization: Bearer {TOKEN}"]
     if body is not None:
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
@@ -128,7 +128,7 @@ def request(
 
 
 def ask(gateway: Gateway, *arguments: Any, **more: Any) -> Answer:
-    """Send a request that `request` makes, on a connection of its own, and return the answer."""
+    """Send a request made by `request` on a new connection, and return the answer."""
     sent = request(gateway.server_port, *arguments, **more)
     with Client(gateway.server_port) as client:
         client.send(sent)
@@ -137,7 +137,7 @@ def ask(gateway: Gateway, *arguments: Any, **more: Any) -> Answer:
 
 @pytest.fixture
 def gateway() -> Iterator[Start]:
-    """`gateway(url)` starts one that asks `url` with KEY, and with `headers`, which have names and values."""
+    """`gateway(url)` starts a gateway to `url` with KEY and with `headers` (name to value)."""
     with contextlib.ExitStack() as stack:
 
         def start(

@@ -1,4 +1,4 @@
-"""The JavaScript of the page without a page: a function runs in Chromium and in Node.
+"""Run a function with the JavaScript of the page in Chromium and in Node.
 
 A test module names this one in `pytest_plugins` next to `browser`, and gets the fixture `run_javascript`.
 (PYTEST_DONT_REWRITE: the module is imported before it is named, and pytest would warn.)

@@ -1,13 +1,13 @@
-"""What stands beside the file of `-o`, as a user sees it."""
+"""The files next to the file of `-o`."""
 
 from pathlib import Path
 
 
 def partial(out: Path) -> Path:
-    """Return the file in the making beside `out`."""
+    """Return the partial file of `out`."""
     return out.with_name(f"{out.name}.partial")
 
 
 def names(out: Path) -> list[str]:
-    """Return what is in the folder of `out`."""
+    """Return the names of the files in the folder of `out`."""
     return sorted(path.name for path in out.parent.iterdir())

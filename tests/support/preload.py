@@ -1,4 +1,4 @@
-"""C code that replaces functions of the system in the process under test, by LD_PRELOAD (ld.so(8))."""
+"""C code that replaces libc functions in the process under test, by LD_PRELOAD (ld.so(8))."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 
 def preloaded(folder: Path, code: str) -> dict[str, str]:
-    """Compile C code in a folder; return the environment of a process in which it replaces functions of the system."""
+    """Compile C code in a folder; return the environment that preloads it."""
     compiler = shutil.which("cc")
     if compiler is None:
         assert "CI" not in os.environ

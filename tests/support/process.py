@@ -1,4 +1,4 @@
-"""Runs the real smai, as a user's shell would, in an environment that the machine's own settings do not reach."""
+"""Run the real smai as a user's shell would, in an environment without the settings of this machine."""
 
 import contextlib
 import os
@@ -15,16 +15,16 @@ import forkserver
 
 SMAI = str(Path(sys.executable).with_name("smai"))
 LIMIT_S = 30
-# Whether `run` lets the fork server start smai: the marker `preloaded` sets it.
+# Whether `run` starts smai with the fork server: the marker `preloaded` sets it.
 PRELOADED = False
 # A line of -v: the time, and what happened.
-TOLD = re.compile(r"smai: (\d+\.\d{3}) s: (.+)")
-# A process that may not write much would leave a half of its bytecode behind, for all that follow.
+STEP = re.compile(r"smai: (\d+\.\d{3}) s: (.+)")
+# A process with a file size limit would leave truncated bytecode for all later processes.
 NO_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1"}
 
 
 class Result(NamedTuple):
-    """What a user sees of a run; `status` is negative where a signal ended it."""
+    """The visible outcome of a run; `status` is negative if a signal ended it."""
 
     status: int
     stdout: bytes
@@ -32,7 +32,7 @@ class Result(NamedTuple):
 
 
 def clean_environment(home: Path | str, **more: str) -> dict[str, str]:
-    """Return an environment with nothing in it that hides a defect (PYTHON*, CA and proxy variables)."""
+    """Return an environment without variables that could hide a defect (PYTHON*, CA and proxy variables)."""
     return {"PATH": f"{Path(SMAI).parent}:{os.defpath}", "HOME": str(home), "LANG": "C.UTF-8", **more}
 
 
@@ -58,7 +58,7 @@ def run(
 
 @contextlib.contextmanager
 def at_most_cpu_s(limit_s: float) -> Iterator[None]:
-    """Check that the processes which end meanwhile take no more CPU time, which a busy machine does not stretch."""
+    """Check the CPU time of the processes that end meanwhile; unlike real time, it does not depend on the load."""
 
     def used_s() -> float:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -69,9 +69,9 @@ def at_most_cpu_s(limit_s: float) -> Iterator[None]:
     assert used_s() - before_s < limit_s
 
 
-def told(result: Result) -> list[str]:
-    """Return what was told, after checking that it is told in the order of time."""
-    lines = [TOLD.fullmatch(line) for line in result.stderr.splitlines()]
+def read_steps(result: Result) -> list[str]:
+    """Return the steps of -v, after checking that they are in the order of time."""
+    lines = [STEP.fullmatch(line) for line in result.stderr.splitlines()]
     found = [line for line in lines if line]
     times = [float(line[1]) for line in found]
     assert times == sorted(times)
@@ -79,7 +79,7 @@ def told(result: Result) -> list[str]:
 
 
 def can_trace() -> bool:
-    """Return whether strace is there, and may do its work."""
+    """Return whether strace is installed and permitted."""
     trace = ["strace", "-o", os.devnull, "-e", "inject=close:signal=SIGKILL:when=1", "cat", os.devnull]
     with contextlib.suppress(OSError):
         return subprocess.run(trace, capture_output=True, check=False).returncode == -signal.SIGKILL

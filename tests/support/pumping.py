@@ -1,4 +1,4 @@
-"""The pump with doubles at its ends: pieces given, writes kept, a clock that remembers."""
+"""The pump with test doubles: given pieces, recorded writes, and a recording clock."""
 
 import os
 from collections.abc import Collection, Iterator
@@ -15,7 +15,7 @@ WHOLE_MODES = [name for name in MODES if name != EXTRACT]
 
 
 class Sink(Output):
-    """An Output that keeps what it is given, write by write."""
+    """An Output that records each write."""
 
     def __init__(self) -> None:
         super().__init__(os.open(os.devnull, os.O_WRONLY))
@@ -27,14 +27,14 @@ class Sink(Output):
 
 
 class Clock(IdleClock):
-    """A clock that keeps what it was told: True for the end of the answer, False for something of it."""
+    """A clock that records its calls: True for the end of the answer, False for an event."""
 
     def __init__(self) -> None:
         super().__init__()
         self.told: list[bool] = []
         self.graces_s: list[float] = []
 
-    def wind(self) -> None:
+    def reset(self) -> None:
         self.told.append(False)
 
     def finish(self, grace_s: float) -> None:
@@ -43,7 +43,7 @@ class Clock(IdleClock):
 
 
 class Pieces:
-    """A source of given pieces, which fails after them if told to."""
+    """A source of given pieces, optionally with a failure at the end."""
 
     def __init__(self, *pieces: bytes, failure: Exception | None = None, is_framed: bool = False) -> None:
         self.clock = Clock()
@@ -61,7 +61,7 @@ class Pieces:
         self.is_closed = True
 
 
-def pumped(
+def run_pump(
     source: pump.Source,
     mode: str = "text",
     *,
@@ -70,7 +70,7 @@ def pumped(
     due: int | None = None,
     output_limit: int | None = None,
 ) -> tuple[Outcome, list[bytes]]:
-    """Pump `source` to its end; return the outcome, and what was written, write by write."""
+    """Pump `source` to its end; return the outcome and the list of writes."""
     sink = Sink()
     outcome = Outcome(accept)
     outcome.choices = due

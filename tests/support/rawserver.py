@@ -1,6 +1,6 @@
-"""A server of bare sockets that says exactly the bytes of a test, and smai as the real process that asks it.
+"""A socket server that sends exactly the bytes of a test, and smai as the real process that uses it.
 
-A script is what one connection sees after its request was read; `answer(step, ...)` makes one of bytes to send and of
+A script handles one connection after its request was read; `answer(step, ...)` makes one from bytes to send and
 functions to call. A test module names this one in `pytest_plugins` and gets the fixtures `serve`, `ask` and `start`.
 (PYTEST_DONT_REWRITE: the module is imported before it is named, and pytest would warn.)
 """
@@ -33,7 +33,7 @@ import pytest
 import trustme
 
 KEY = "sk-raw-5e0c1fd7a2"
-# Longer than anything may take, even on a busy machine: whoever waits this long waits in vain.
+# Longer than anything may take, even on a busy machine.
 PATIENCE_S = 20.0
 HOLD_S = 45.0
 
@@ -41,7 +41,7 @@ Script = Callable[[socket.socket], object]
 Step = bytes | Script
 
 
-# What a server says.
+# The bytes of a server.
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 HEAD = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -57,7 +57,7 @@ def length_head(length: int) -> bytes:
 
 
 def payload(text: str = "", finish_reason: str | None = None, **more: Any) -> str:
-    """Return the JSON of one chunk of an answer, as a server writes it."""
+    """Return the JSON of one chunk of an answer, as a server sends it."""
     choice = {"index": 0, "delta": {"content": text} if text else {}, "finish_reason": finish_reason}
     return json.dumps({"object": "chat.completion.chunk", "choices": [choice], **more}, ensure_ascii=False)
 
@@ -91,7 +91,7 @@ PLAIN_ANSWER = [HEAD, *map(chunk, GOOD), LAST_CHUNK]
 
 
 def http(status: str, body: bytes = b"", *headers: str) -> bytes:
-    """Return a whole HTTP answer, `status` being `429 Too Many Requests`, say."""
+    """Return a complete HTTP answer; `status` is for example `429 Too Many Requests`."""
     lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", ""]
     return "\r\n".join(lines).encode() + body
 
@@ -107,25 +107,25 @@ def gzipped(*parts: bytes) -> list[bytes]:
     return [*(gzip.compress(part) + gzip.flush(zlib.Z_SYNC_FLUSH) for part in parts), gzip.flush()]
 
 
-# Steps of a script beside bytes.
+# Steps of a script other than bytes.
 
 
 def hold(connection: socket.socket) -> None:
-    """Say nothing more until the client leaves, longer than any test would wait."""
+    """Send nothing until the client leaves, longer than any test would wait."""
     connection.settimeout(HOLD_S)
     while connection.recv(65536):
         pass
 
 
 def ignore(connection: socket.socket) -> None:
-    """Read nothing of what the client sends, until it has aborted the connection."""
+    """Read nothing until the client has aborted the connection."""
     poller = select.poll()
     poller.register(connection, 0)  # POLLERR and POLLHUP come unasked
     assert poller.poll(HOLD_S * 1000)
 
 
 def reset(connection: socket.socket) -> None:
-    """Break the connection by RST, once the client's system has what was sent before."""
+    """Break the connection with RST, after the client's system has received the bytes so far."""
     while struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0]:
         time.sleep(0.005)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -133,12 +133,12 @@ def reset(connection: socket.socket) -> None:
 
 
 def until(happened: threading.Event) -> Script:
-    """Say nothing until a test sets `happened`."""
+    """Send nothing until a test sets `happened`."""
     return lambda _: happened.wait(HOLD_S)
 
 
 def pause(seconds: float) -> Script:
-    """Say nothing for so long; only for servers whose slowness is the point."""
+    """Send nothing for `seconds`; only for servers that must be slow."""
     return lambda _: time.sleep(seconds)
 
 
@@ -154,7 +154,7 @@ def forever(piece: bytes, every_s: float = 0.0) -> Script:
 
 
 def single_bytes(body: bytes) -> Script:
-    """Send every byte in a segment of its own."""
+    """Send every byte in a separate segment."""
 
     def send(connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -165,7 +165,7 @@ def single_bytes(body: bytes) -> Script:
 
 
 def answer(*steps: Step) -> Script:
-    """Return the script of these steps, after which the server closes the connection."""
+    """Return a script with these steps; then the server closes the connection."""
 
     def play(connection: socket.socket) -> None:
         for step in steps:
@@ -177,8 +177,8 @@ def answer(*steps: Step) -> Script:
     return play
 
 
-class Seen:
-    """A step of a server: says that it has come so far, and that the client has gone."""
+class Checkpoint:
+    """A step of a server: signals that it was reached, and that the client has left."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
@@ -195,7 +195,7 @@ class Seen:
 
 
 class Request(NamedTuple):
-    """A request as it came, and when its last byte did."""
+    """A received request, and when its last byte arrived."""
 
     head: bytes
     body: bytes
@@ -209,7 +209,7 @@ class Request(NamedTuple):
 
 
 def read_request(connection: socket.socket, every_s: float = 0.0) -> Request:
-    """Read a head, and as much of a body as it announces; `every_s` makes that slow."""
+    """Read a head and the announced body; `every_s` makes it slow."""
     head = b""
     while b"\r\n\r\n" not in head:
         head += _received(connection)
@@ -230,10 +230,10 @@ def _received(connection: socket.socket, size: int = 65536) -> bytes:
 
 
 class RawServer:
-    """Plays `scripts` on loopback, one a request in their order, the last one for all that follow.
+    """Plays `scripts` on loopback, one per request in order, and the last one for all further requests.
 
-    `reads` reads the request before the script is played. What came is in `requests`; `connections` counts also
-    those that asked nothing.
+    `reads` reads the request before the script is played. `requests` lists the received requests; `connections` also
+    counts connections without one.
     """
 
     def __init__(
@@ -257,7 +257,7 @@ class RawServer:
         self._threads[0].start()
 
     def script_for(self, _: Request, count: int) -> Script:
-        """Return what the next request sees, after `count` requests."""
+        """Return the script for the next request, after `count` requests."""
         return self._scripts[min(count, len(self._scripts) - 1)]
 
     def next_request(self) -> Request:
@@ -265,7 +265,7 @@ class RawServer:
         return self._arrived.get(timeout=PATIENCE_S)
 
     def close(self) -> None:
-        """Stop to listen, and wait for the scripts; the clients are gone by now."""
+        """Stop listening, and wait for the scripts; the clients have left by now."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
@@ -284,7 +284,7 @@ class RawServer:
             thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
-        # A client that leaves is what many tests are about: no failure of the server.
+        # Many tests let the client leave: that is not a failure of the server.
         with contextlib.suppress(OSError), connection:
             connection.settimeout(HOLD_S)
             with self._wrapped(connection) as peer:
@@ -300,14 +300,14 @@ class RawServer:
 
 
 class Certificates(NamedTuple):
-    """A server's TLS context for loopback, and the file with the CA that vouches for it."""
+    """A server's TLS context for loopback, and the file with its CA."""
 
     context: ssl.SSLContext
     ca_file: str
 
 
 def tls_context() -> ssl.SSLContext:
-    """Return a context of the same certificate, for a server that is particular about TLS."""
+    """Return a new context with the same certificate, for a server with special TLS settings."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _issued().configure_cert(context)
     return context
@@ -325,7 +325,7 @@ def _issued() -> trustme.LeafCert:
 
 @functools.cache
 def certificates() -> Certificates:
-    """Return a certificate of a CA that nobody knows."""
+    """Return a certificate of an unknown CA."""
     authority = _authority()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _issued().configure_cert(context)
@@ -338,14 +338,14 @@ def certificates() -> Certificates:
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """A port of loopback that takes no connection and refuses none: its queue is full, and the system drops the rest.
+    """A loopback port that neither accepts nor refuses connections: its queue is full, and the system drops the rest.
 
     On 127.0.0.1 only: another address of loopback may have the same port.
     """
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         port: int = listener.getsockname()[1]
-        for _ in range(8):  # one is in the queue, and the others try to be
+        for _ in range(8):  # one fills the queue, the others wait
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(("127.0.0.1", port))
@@ -356,7 +356,7 @@ def silent_port() -> Iterator[int]:
 
 
 def fair(result: process.Result) -> process.Result:
-    """Return `result` after checking what holds for every run: no traceback, no key, one line a message."""
+    """Return `result` after checking the rules for every run: no traceback, no key, one line per message."""
     shown = result.stderr + result.stdout.decode(errors="replace")
     assert "Traceback" not in shown, shown
     assert KEY not in shown, shown
@@ -365,33 +365,33 @@ def fair(result: process.Result) -> process.Result:
     return result
 
 
-class Started:
+class RunningProcess:
     """A process that is still running."""
 
     def __init__(self, child: subprocess.Popen[bytes]) -> None:
         self.child = child
 
     def out(self, count: int) -> bytes:
-        """Return the next `count` bytes of stdout, as soon as they are there."""
+        """Return the next `count` bytes of stdout as soon as they arrive."""
         read = b""
         while len(read) < count:
             read += _some(self.child.stdout, count - len(read), read)
         return read
 
     def err_line(self) -> str:
-        """Return the next line of stderr, as soon as it is there."""
+        """Return the next line of stderr as soon as it arrives."""
         read = b""
         while not read.endswith(b"\n"):
             read += _some(self.child.stderr, 1, read)
         return read.decode()
 
     def end(self) -> process.Result:
-        """Wait for the end; the Result holds what was not read before."""
+        """Wait for the end; the Result holds the unread output."""
         out, err = self.child.communicate(timeout=PATIENCE_S)
         return fair(process.Result(self.child.returncode, out or b"", (err or b"").decode()))
 
     def kill(self) -> None:
-        """End the process and whatever it started, if they still run."""
+        """Kill the process and its children, if they are still running."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.child.pid, signal.SIGKILL)
         self.child.wait()
@@ -411,11 +411,11 @@ def _some(pipe: IO[bytes] | None, count: int, before: bytes) -> bytes:
 
 Serve = Callable[..., RawServer]
 Ask = Callable[..., process.Result]
-Start = Callable[..., Started]
+Start = Callable[..., RunningProcess]
 
 
 def reach(server: RawServer | None) -> dict[str, str]:
-    """Return the environment in which smai asks `server`, with its key."""
+    """Return the environment in which smai uses `server`, with its key."""
     if server is None:
         return {}
     ca = {"SSL_CERT_FILE": certificates().ca_file} if server.url.startswith("https") else {}
@@ -461,7 +461,7 @@ def start(environment: dict[str, str], serve: Serve) -> Iterator[Start]:  # noqa
             command: list[str] | None = None,
             env: dict[str, str] | None = None,
             **more: Any,
-        ) -> Started:
+        ) -> RunningProcess:
             given: dict[str, Any] = {
                 "stdin": subprocess.DEVNULL,
                 "stdout": subprocess.PIPE,
@@ -473,7 +473,7 @@ def start(environment: dict[str, str], serve: Serve) -> Iterator[Start]:  # noqa
                 start_new_session=True,
                 **(given | more),
             )
-            started = Started(child)
+            started = RunningProcess(child)
             stack.callback(started.kill)
             return started
 

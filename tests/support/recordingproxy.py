@@ -1,6 +1,6 @@
-"""A proxy that takes the place of every server behind it: it ends TLS with certificates of its own CA, and records.
+"""A proxy that impersonates every server: it terminates TLS with certificates of its own CA, and records requests.
 
-With HTTPS_PROXY and SSL_CERT_FILE, smai sends it what it would send to the real server, and nothing leaves the machine.
+With HTTPS_PROXY and SSL_CERT_FILE, smai sends it everything for the real server, and nothing leaves the machine.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ PATIENCE_S = 20.0
 _REFUSAL = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
 
 
-class Recorded(NamedTuple):
-    """A request: the server that it was for, as `host:port`, and what it says; header names are in lower case."""
+class RecordedRequest(NamedTuple):
+    """A request: its server as `host:port`, and its content; header names are in lower case."""
 
     server: str
     method: str
@@ -28,14 +28,14 @@ class Recorded(NamedTuple):
 
 
 class RecordingProxy:
-    """Use it as a context manager. `recorded` are the requests, `tunnels` the servers that were to be reached.
+    """Use it as a context manager. `recorded` are the requests, `tunnels` the servers of CONNECT requests.
 
     While `refuses` is true, each request is answered with 401.
     """
 
     def __init__(self, folder: Path) -> None:
         self.refuses = False
-        self.recorded: list[Recorded] = []
+        self.recorded: list[RecordedRequest] = []
         self.tunnels: list[str] = []
         self._authority = trustme.CA()
         ca_file = folder / "proxy-ca.pem"
@@ -81,7 +81,7 @@ def _head(connection: socket.socket) -> str:
     return data.decode()
 
 
-def _request(server: str, connection: socket.socket) -> Recorded:
+def _request(server: str, connection: socket.socket) -> RecordedRequest:
     first, *lines = _head(connection).splitlines()
     method, path, _ = first.split()
     pairs = (line.partition(":") for line in lines if line)
@@ -90,10 +90,10 @@ def _request(server: str, connection: socket.socket) -> Recorded:
     body = b""
     while len(body) < left:
         body += connection.recv(left - len(body))
-    return Recorded(server, method, path, headers, json.loads(body or b"{}"))
+    return RecordedRequest(server, method, path, headers, json.loads(body or b"{}"))
 
 
-def _answer(request: Recorded) -> bytes:
+def _answer(request: RecordedRequest) -> bytes:
     """Return a list of one model, or a complete answer."""
     choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
     listed = {"object": "list", "data": [{"id": "the-model", "object": "model"}]}

@@ -1,6 +1,6 @@
-"""How the servers that people use really end a stream, with what each ending is worth.
+"""How common servers really end a stream, with the exit status of each ending.
 
-streams/servers/SOURCES.md names where each one comes from; the manual page smai-servers(7) tells it to a user.
+streams/servers/SOURCES.md lists the sources; smai-servers(7) is the documentation for users.
 """
 
 from pathlib import Path
@@ -10,10 +10,10 @@ SERVER_STREAMS = Path(__file__).parents[1] / "streams" / "servers"
 
 
 class ServerTape(NamedTuple):
-    """A file in streams/servers/, whose it is, and what it is worth.
+    """A file in streams/servers/, its server, and its exit status.
 
-    `how` it ends: well, limit, tool call, filtered, error, cut, or odd. `status` and `text` are those of `smai
-    decode`. `is_sealed_by_body`: over HTTP the body's own end, which a tape does not hold, makes the answer complete.
+    `how` it ends: well, limit, tool call, filtered, error, cut, or odd. `status` and `text` are those of `smai decode`.
+    `needs_body_end`: only the end of the HTTP body, which a tape does not contain, makes the answer complete.
     """
 
     name: str
@@ -22,7 +22,7 @@ class ServerTape(NamedTuple):
     dialect: str
     status: int
     text: str
-    is_sealed_by_body: bool = False
+    needs_body_end: bool = False
 
     @property
     def bytes(self) -> bytes:
@@ -30,8 +30,8 @@ class ServerTape(NamedTuple):
 
     @property
     def http_status(self) -> int:
-        """The exit status where these bytes are a whole HTTP body."""
-        return 0 if self.is_sealed_by_body else self.status
+        """The exit status if these bytes are a complete HTTP body."""
+        return 0 if self.needs_body_end else self.status
 
 
 _WHOLE = "Tea first."
@@ -162,13 +162,13 @@ SERVER_TAPES = [
     ServerTape("gcli2api-thinking", "gcli2api", "well", "chat", 0, _WHOLE),
     ServerTape("gcli2api-tool-call", "gcli2api", "tool call", "chat", 0, ""),
     ServerTape("gcli2api-limit", "gcli2api", "limit", "chat", 9, _WHOLE),
-    ServerTape("gcli2api-cut", "gcli2api", "cut", "chat", 8, _PART, is_sealed_by_body=True),
+    ServerTape("gcli2api-cut", "gcli2api", "cut", "chat", 8, _PART, needs_body_end=True),
     ServerTape("gcli2api-error", "gcli2api", "error", "chat", 8, "Error: no candidates"),
     ServerTape("gcli2api-error-object", "gcli2api", "error", "chat", 8, _PART),
     ServerTape("minimax-well", "MiniMax", "well", "chat", 0, _WHOLE),
     ServerTape("minimax-warning", "MiniMax", "well", "chat", 0, _WHOLE),
     ServerTape("minimax-limit", "MiniMax", "limit", "chat", 9, _PART),
-    ServerTape("minimax-one-chunk", "MiniMax", "odd", "chat", 8, _WHOLE, is_sealed_by_body=True),
+    ServerTape("minimax-one-chunk", "MiniMax", "odd", "chat", 8, _WHOLE, needs_body_end=True),
     ServerTape("minimax-balance", "MiniMax", "error", "chat", 5, ""),
     ServerTape("venice-error", "Venice", "error", "chat", 4, ""),
     ServerTape("databricks-no-reason", "Databricks", "odd", "chat", 8, _WHOLE),

@@ -1,4 +1,4 @@
-"""Events of a stream -> chunks, without the pump."""
+"""Parse the events of a stream into chunks, without the pump."""
 
 from collections.abc import Iterable, Iterator
 

@@ -1,4 +1,4 @@
-"""The recorded and broken streams, with what each is worth: shared by the tests of all layers."""
+"""The recorded and broken streams, with the exit status of each, for the tests of all layers."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,7 +7,7 @@ STREAMS = Path(__file__).parents[1] / "streams"
 
 
 class Tape(NamedTuple):
-    """A file in streams/, the exit status it leads to, and the text of its whole events."""
+    """A file in streams/, its exit status, and the text of its complete events."""
 
     name: str
     status: int
@@ -66,5 +66,5 @@ GOOD = BY_NAME["good"].bytes
 
 
 def printed(text: str) -> bytes:
-    """Return what text mode makes of `text`: UTF-8, and a newline at the end if it lacks one."""
+    """Return `text` as text mode prints it: UTF-8, with a newline at the end."""
     return (text if not text or text.endswith("\n") else text + "\n").encode()

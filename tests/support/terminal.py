@@ -1,4 +1,4 @@
-"""A terminal for the process to draw on, and what a person sees of what was drawn."""
+"""A pseudo-terminal for the process, and its screen as a person sees it."""
 
 import contextlib
 import fcntl
@@ -18,7 +18,7 @@ _TOKEN = re.compile(r"\x1b\[(\d*)([A-Za-z])|\r|\n|[^\x1b\r\n]")
 
 
 class Terminal:
-    """A pseudo-terminal: give `slave` to a process, read what it wrote from `seen`."""
+    """A pseudo-terminal: give `slave` to a process, read its output from `seen`."""
 
     def __init__(self, columns: int = 80) -> None:
         self.master, self.slave = os.openpty()
@@ -26,18 +26,18 @@ class Terminal:
         self.resize(columns)
 
     def resize(self, columns: int) -> None:
-        """Make the terminal so wide."""
+        """Set the width of the terminal."""
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
 
     def read_until(self, wanted: bytes, start: int = 0) -> int:
-        """Read until `wanted` was written behind offset `start` of `seen`; return where it ends."""
+        """Read until `wanted` was written after offset `start` of `seen`; return the offset of its end."""
         end_s = time.monotonic() + PATIENCE_S
         while (at := self.seen.find(wanted, start)) < 0:
             assert self._read(end_s - time.monotonic()), f"{wanted!r} did not come: {self.seen!r}"
         return at + len(wanted)
 
     def read_rest(self) -> str:
-        """Read what a process that is over has written; return the screen."""
+        """Read the rest of the output of a process that has ended; return the screen."""
         while self._read(0.0):
             pass
         return self.screen
@@ -50,7 +50,7 @@ class Terminal:
 
     @property
     def screen(self) -> str:
-        """What a person sees, as lines without the blanks at their ends."""
+        """The screen as lines without trailing blanks."""
         rows: list[list[str]] = [[]]
         row = column = 0
         for token in _TOKEN.finditer(self.seen.decode()):
@@ -71,7 +71,7 @@ class Terminal:
         return "\n".join("".join(line).rstrip() for line in rows).rstrip("\n")
 
     def drawn(self, start: int = 0) -> list[str]:
-        """Return every line that was drawn behind offset `start`: printed, and left by a carriage return."""
+        """Return every line that was drawn after offset `start`: printed, and ended by a carriage return."""
         return re.findall(r"(smai: [^\r\n\x1b]*)\r(?!\n)", self.seen[start:].decode())
 
 
@@ -86,10 +86,10 @@ def terminal(columns: int = 80) -> Iterator[Terminal]:
         os.close(made.slave)
 
 
-def shown_on_terminal(
+def run_on_terminal(
     command: Sequence[str | bytes], environment: Mapping[str, str], stdin: bytes = b""
 ) -> tuple[int, bytes]:
-    """Run `command` with stdout and stderr on one terminal; return its exit status and what the terminal got."""
+    """Run `command` with stdout and stderr on one terminal; return its exit status and its output."""
     master, slave = os.openpty()
     termios.tcsetattr(slave, termios.TCSANOW, _without_output_processing(slave))
     seen = b""
@@ -101,14 +101,14 @@ def shown_on_terminal(
         assert process.stdin
         with contextlib.suppress(BrokenPipeError), process.stdin:
             process.stdin.write(stdin)
-        with contextlib.suppress(OSError):  # EIO: nobody has the terminal open any more
+        with contextlib.suppress(OSError):  # EIO: no process has the terminal open any more
             while piece := screen.read(65536):
                 seen += piece
         return process.wait(PATIENCE_S), seen
 
 
 def _without_output_processing(fd: int) -> list[Any]:
-    """Return the settings of a terminal that gets newlines as they are written."""
+    """Return the settings of the terminal without output processing: newlines arrive as written."""
     settings = termios.tcgetattr(fd)
     settings[1] &= ~termios.OPOST
     return settings

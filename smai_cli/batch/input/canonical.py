@@ -1,4 +1,4 @@
-"""JSON -> the one form that a digest is made of, whatever the order of its members and the spelling of its numbers."""
+"""Canonical JSON for digests: independent of the order of members and the spelling of numbers."""
 
 import contextlib
 import hashlib
@@ -9,7 +9,7 @@ from typing import Any
 def canonical_json(data: bytes | str) -> bytes:
     """Return JSON with its members sorted, without white space, and with 1 for 1.0 and 1e0.
 
-    Raises ValueError for what is not JSON, RecursionError for what is nested too deeply.
+    Raises ValueError if `data` is not JSON, RecursionError if it is nested too deeply.
     """
     value: Any = json.loads(data, parse_float=_number)
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
@@ -17,9 +17,9 @@ def canonical_json(data: bytes | str) -> bytes:
 
 
 def digest_of_line(data: bytes, *, is_text: bool) -> bytes:
-    """Return the SHA-256 of what a line of the input says, with nothing that the options say.
+    """Return the SHA-256 of a line of the input, independent of the options.
 
-    With `is_text` it is that of its bytes without the line end; so it is where the line is not JSON.
+    With `is_text`, or if the line is not JSON, it is that of the bytes without the line end.
     """
     content = data.removesuffix(b"\n").removesuffix(b"\r")
     if not is_text:

@@ -1,4 +1,4 @@
-"""Lines -> the API that each is asked in, and the digest of the request."""
+"""The API to use for a line, and the digest of its request."""
 
 import functools
 import hashlib
@@ -19,11 +19,11 @@ _escaped = json.encoder.encode_basestring  # as json.dumps does without ensure_a
 
 
 class Encoding:
-    """What makes requests of lines; `more` are further patterns of models that the Responses API is for.
+    """Makes requests from lines; `more` are additional patterns of models that use the Responses API.
 
-    With `extract`, results have the first code block of an answer: their digests are those of no other results.
+    With `extract`, results have the first code block of an answer, so their digests differ from those of other results.
 
-    Most lines of an input differ in their prompt only: what stands around it is encoded once.
+    Most lines of an input differ only in their prompt: the rest of the body is encoded once.
     """
 
     def __init__(self, more: Iterable[str] = (), *, extract: bool = False) -> None:
@@ -32,29 +32,29 @@ class Encoding:
         self._frame: _Frame | None = None
 
     def dialect(self, line: Line) -> ModuleType:
-        """Return the API to ask a line in."""
+        """Return the API to use for a line."""
         dialect: ModuleType = self._dialect_for(line.api, line.request.model)
         return dialect
 
     def digest(self, line: Line) -> bytes:
-        """Return the SHA-256 of the body of its request, as it is without a stream, in canonical form.
+        """Return the SHA-256 of the canonical body of its request without streaming.
 
-        Raises UsageError for what cannot be sent.
+        Raises UsageError if the request cannot be encoded.
         """
         request = line.request
         frame = self._frame
         if frame is None or not frame.fits(line):
-            frame = self._frame = self._framed(line)
+            frame = self._frame = self._make_frame(line)
         prompt = request.messages[-1].content if request.messages else None
         if frame.before is None or not isinstance(prompt, str):
             return hashlib.sha256(self._salt + self._canonical(request, line)).digest()
         try:
             escaped = _escaped(prompt).encode()
-        except UnicodeEncodeError:  # half a surrogate pair: to be told in the usual way
+        except UnicodeEncodeError:  # half a surrogate pair: _canonical reports it
             escaped = self._canonical(request, line)
         return frame.digest(escaped)
 
-    def _framed(self, line: Line) -> "_Frame":
+    def _make_frame(self, line: Line) -> "_Frame":
         request = line.request
         if not request.messages or len(request.messages) > _MOST or not isinstance(request.messages[-1].content, str):
             return _Frame(line, None, b"")
@@ -74,7 +74,7 @@ class Encoding:
 
 
 class _Frame:
-    """What stands around the prompt in the body of a request: `before` it, as a digest that goes on, and `after` it."""
+    """The rest of the body of a request: `before` the prompt, as an unfinished digest, and `after` it."""
 
     def __init__(self, line: Line, before: "hashlib._Hash | None", after: bytes) -> None:
         self.before = before
@@ -82,7 +82,7 @@ class _Frame:
         self._line = line
 
     def digest(self, prompt: bytes) -> bytes:
-        """Return the SHA-256 of the body with `prompt`, as JSON, in its place."""
+        """Return the SHA-256 of the body with `prompt` (JSON) inserted."""
         assert self.before  # noqa: S101  # the caller has checked
         digest = self.before.copy()
         digest.update(prompt)
@@ -90,10 +90,10 @@ class _Frame:
         return digest.digest()
 
     def fits(self, line: Line) -> bool:
-        """Return whether another line differs from the one of the frame in its prompt only."""
+        """Return whether `line` differs only in its prompt from the line of this frame."""
         one, other = self._line.request, line.request
         return (
-            # Lines that say nothing themselves have the very objects of the options.
+            # Lines without settings of their own share the objects of the options.
             one.options is other.options
             and one.extra_body is other.extra_body
             and one.model == other.model

@@ -1,4 +1,4 @@
-"""A line of the input -> what is asked in it: JSON Lines in three forms, or text."""
+"""Parse a line of the input: JSON Lines in three forms, or text."""
 
 import json
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ from smai_cli.errors import UsageError
 from smai_cli.prompt.messages import parse_message
 from smai_cli.prompt.request import JSON, TOKEN_LIMITS, TOO_LARGE, Message, Request, build_messages, choices_in
 
-# Members of a line that go into its request, beside prompt and messages: parameters of both APIs, and what servers
-# that people run know besides. All others are the user's own, and come back in the result.
+# Members of a line that go into its request, in addition to prompt and messages: parameters of both APIs, and of common
+# self-hosted servers. All other members are the user's own, and are copied to the result.
 MEMBERS = frozenset(
     (  # noqa: SIM905  # words, to be read
         "cache_prompt chat_template_kwargs enable_thinking extra_body frequency_penalty function_call "
@@ -27,9 +27,9 @@ MEMBERS = frozenset(
         "user verbosity web_search_options"
     ).split()
 )
-# Parameters that the APIs call by different names: a dialect translates them.
+# Parameters whose names differ between the APIs: a dialect translates them.
 _PARAMETERS = ("temperature", "max_tokens", "top_p", "reasoning_effort", "seed", "stop", "response_format")
-# What smai sets itself.
+# Parameters that smai sets itself.
 _OWN = ("stream", "stream_options")
 # The forms of the result.
 FLAT, OPENAI = "flat", "openai"
@@ -44,10 +44,10 @@ _HINT = 'a line is "text", {"prompt": "text"}, {"messages": [...]} or {"custom_i
 
 
 class Defaults(Frozen):
-    """What the options say of every request, and how the lines are to be read.
+    """What the options set for every request, and how to read the lines.
 
-    `model` is empty where each line has to name its own. `api` is auto, chat or responses. `is_text` says that a line
-    is the prompt itself, and not JSON. `form` is that of the results; None: as that of the line.
+    `model` is empty if each line must name its own. `api` is auto, chat or responses. `is_text`: each line is a prompt,
+    not JSON. `form` is the form of the results; None: the form of the line.
     """
 
     model: str
@@ -62,10 +62,10 @@ class Defaults(Frozen):
 
 
 class Line(NamedTuple):
-    """What one line asks: its number from 1, its name if it has one, and the request.
+    """A parsed line: its number from 1, its id if it has one, and the request.
 
-    `api` is as in Defaults, or the one that the line names. `handed` are members that come back in the result,
-    `form` is that of the result.
+    `api` is as in Defaults, or the one that the line names. `user_members` are the members that are copied to the
+    result, `form` is the form of the result.
     """
 
     number: int
@@ -73,11 +73,11 @@ class Line(NamedTuple):
     request: Request
     api: str
     form: str
-    handed: Mapping[str, Any]
+    user_members: Mapping[str, Any]
 
 
 class LineError(UsageError):
-    """A line that cannot be asked; `name` is its id, if that could be read, and `form` that of its result."""
+    """A line that cannot be sent; `name` is its id, if that could be read, and `form` the form of its result."""
 
     def __init__(self, what: str, hint: str, name: str | int | None, form: str) -> None:
         super().__init__(what, hint)
@@ -86,16 +86,16 @@ class LineError(UsageError):
 
 
 class NoModelError(UsageError):
-    """A line names no model, and nor do the options: that is a mistake in the command, not in the line alone."""
+    """Neither a line nor the options name a model: a mistake in the command, not only in the line."""
 
 
 def is_blank(data: bytes) -> bool:
-    """Return whether a line has nothing but white space, and is to be skipped."""
+    """Return whether a line is only white space, and is skipped."""
     return not data or data.isspace()
 
 
 def read_line(number: int, data: bytes, defaults: Defaults) -> Line:
-    """Return what the bytes of a line ask, without a line end at their end. Raises LineError or NoModelError."""
+    """Parse the bytes of a line, with or without its line end. Raises LineError or NoModelError."""
     head = _Head(number, None, defaults.form or FLAT, _NOTHING)
     try:
         text = utf8_in(data, "it")
@@ -103,7 +103,7 @@ def read_line(number: int, data: bytes, defaults: Defaults) -> Line:
             text = text.removeprefix("\ufeff")
         if defaults.is_text:
             return _of_text(head, text.removesuffix("\n").removesuffix("\r"), defaults)
-        value = _decoded(text)
+        value = _decode(text)
         if isinstance(value, str):
             return _of_text(head, value, defaults)
         if not isinstance(value, dict):
@@ -119,20 +119,20 @@ def read_line(number: int, data: bytes, defaults: Defaults) -> Line:
 
 
 class _Head(NamedTuple):
-    """What a line is called, and what comes back in its result, as in a Line."""
+    """The members that identify a line, and those that are copied to its result, as in Line."""
 
     number: int
     id: str | int | None
     form: str
-    handed: Mapping[str, Any]
+    user_members: Mapping[str, Any]
 
 
-def _decoded(text: str) -> Any:
+def _decode(text: str) -> Any:
     try:
-        value, end = JSON.raw_decode(text)  # which looks for no white space
+        value, end = JSON.raw_decode(text)  # does not skip leading white space
         return value if text[end:] in _LINE_ENDS else JSON.decode(text)
     except (ValueError, RecursionError):
-        pass  # it begins with white space, or its place in the line is to be told
+        pass  # white space at the beginning, or an error whose position loads() reports
     try:
         return JSON.decode(text)
     except (ValueError, RecursionError) as exc:
@@ -140,7 +140,7 @@ def _decoded(text: str) -> Any:
 
 
 def _name(value: dict[str, Any]) -> str | int | None:
-    """Return the id of a line, None without one. Raises UsageError for what cannot be one."""
+    """Return the id of a line; None if there is none. Raises UsageError if it is not valid."""
     key = "id" if value.get("custom_id") is None else "custom_id"
     name: Any = value.get(key)
     if name is not None and type(name) is not str and type(name) is not int:
@@ -149,23 +149,23 @@ def _name(value: dict[str, Any]) -> str | int | None:
 
 
 def _names_of_line(value: dict[str, Any]) -> tuple[str, ...]:
-    """Return the members that are for the name of a line; where both are there, id is the user's own."""
+    """Return the members that hold the id of a line; if both are there, `id` is the user's own."""
     has_both = value.get("custom_id") is not None and value.get("id") is not None
     return ("custom_id",) if has_both else ("custom_id", "id")
 
 
 def _of_text(head: _Head, text: str, defaults: Defaults) -> Line:
     if defaults.template:
-        text = defaults.template.filled(text, {})
+        text = defaults.template.fill(text, {})
     return _line(head, _prompt(text, defaults), {}, defaults)
 
 
 def _of_object(head: _Head, value: dict[str, Any], text: str, defaults: Defaults) -> Line:
     template = defaults.template
-    # Members that the template uses are what the user asks with, whatever an API calls by that name.
+    # Members that the template uses are the user's own, even if an API has a parameter of that name.
     names = template.names if template else _NONE
-    given, handed = _divided(value, names)
-    head = _Head(head.number, head.id, head.form, handed)
+    given, user_members = _divide(value, names)
+    head = _Head(head.number, head.id, head.form, user_members)
     if "system" in value and "system" not in names:
         if not isinstance(value["system"], str):
             raise UsageError("its system is not a string", _HINT)
@@ -175,24 +175,24 @@ def _of_object(head: _Head, value: dict[str, Any], text: str, defaults: Defaults
             beside = "--template" if template else "prompt"
             raise UsageError(f"it has messages as well as {beside}", "leave one of them out")
         return _line(head, _messages(value["messages"], defaults), given, defaults)
-    prompt = template.filled(text, value) if template else value.get("prompt")
+    prompt = template.fill(text, value) if template else value.get("prompt")
     if not isinstance(prompt, str):
         raise UsageError("its prompt is not a string" if "prompt" in value else "it has no prompt", _HINT)
     return _line(head, _prompt(prompt, defaults), given, defaults)
 
 
-def _divided(value: dict[str, Any], names: frozenset[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a line sets itself in its request, and what comes back in its result."""
-    given, handed = {}, {}
+def _divide(value: dict[str, Any], names: frozenset[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split the members of a line into those for the request and those copied to the result."""
+    given, user_members = {}, {}
     not_own = (*_FLAT_MEMBERS, *_names_of_line(value))
     for key, member in value.items():
         if key in names:
-            handed[key] = member
+            user_members[key] = member
         elif key in MEMBERS:
             given[key] = member
         elif key not in not_own:
-            handed[key] = member
-    return given, handed
+            user_members[key] = member
+    return given, user_members
 
 
 def _prompt(text: str, defaults: Defaults) -> tuple[Message, ...]:
@@ -202,7 +202,7 @@ def _prompt(text: str, defaults: Defaults) -> tuple[Message, ...]:
 
 
 def _of_openai(head: _Head, value: dict[str, Any], _: str, defaults: Defaults) -> Line:
-    """Return what a line of OpenAI's batch file asks (API reference, "The request input object")."""
+    """Parse a line of OpenAI's batch file (API reference, "The request input object")."""
     if defaults.template:
         raise UsageError("it has a body, but --template was given", "leave one of them out")
     body = value["body"]
@@ -211,7 +211,7 @@ def _of_openai(head: _Head, value: dict[str, Any], _: str, defaults: Defaults) -
     if value.get("method", "POST") != "POST":
         raise UsageError(f"its method is {one_line(str(value['method']), 20)}", "it must be POST")
     not_own = (*_OPENAI_MEMBERS, *_names_of_line(value))
-    head = head._replace(handed={key: member for key, member in value.items() if key not in not_own})
+    head = head._replace(user_members={key: member for key, member in value.items() if key not in not_own})
     defaults = defaults.replaced(api=_api_of(value.get("url"), body, defaults))
     given = {key: member for key, member in body.items() if key not in ("messages", *_OWN)}
     messages: tuple[Message, ...] = ()
@@ -225,7 +225,7 @@ def _of_openai(head: _Head, value: dict[str, Any], _: str, defaults: Defaults) -
 
 
 def _api_of(url: Any, body: dict[str, Any], defaults: Defaults) -> str:
-    """Return the API that a line names. Its url is a path, and never chooses the server. Raises UsageError."""
+    """Return the API that a line names. Its `url` is only a path and never selects a server. Raises UsageError."""
     if url is None:
         named = [api.name for api in APIS if api.prompt_member in body]
         return named[0] if named and CHAT.prompt_member not in body else defaults.api
@@ -244,15 +244,15 @@ def _messages(value: Any, defaults: Defaults) -> tuple[Message, ...]:
 
 
 def _line(head: _Head, messages: tuple[Message, ...], given: dict[str, Any], defaults: Defaults) -> Line:
-    """Return the line, with what it sets itself in place of the defaults. Raises UsageError."""
+    """Return the line, with its own settings in place of the defaults. Raises UsageError."""
     request = Request(
         defaults.model, messages, defaults.parameters, stream=defaults.stream, extra_body=defaults.extra_body
     )
-    if given:  # in few lines
+    if given:  # rare
         request = _with_members(request, given)
     if not request.model:
-        raise NoModelError(f"{shown_line(head.number, head.id)} names no model, and no option does", _MODEL_HINT)
-    return Line(head.number, head.id, request, defaults.api, head.form, head.handed)
+        raise NoModelError(f"{describe_line(head.number, head.id)} names no model, and no option does", _MODEL_HINT)
+    return Line(head.number, head.id, request, defaults.api, head.form, head.user_members)
 
 
 def _with_members(request: Request, given: dict[str, Any]) -> Request:
@@ -260,7 +260,7 @@ def _with_members(request: Request, given: dict[str, Any]) -> Request:
     if not isinstance(model, str) or not model:
         raise UsageError("its model is not a string", _HINT)
     parameters, extra_body = dict(request.options), dict(request.extra_body)
-    if not given.keys().isdisjoint(TOKEN_LIMITS):  # a line that sets one does not get the default of the others
+    if not given.keys().isdisjoint(TOKEN_LIMITS):  # a line that sets one gets none of the default limits
         for key in TOKEN_LIMITS:
             parameters.pop(key, None)
             extra_body.pop(key, None)
@@ -273,6 +273,6 @@ def _with_members(request: Request, given: dict[str, Any]) -> Request:
     return request._replace(model=model, options=parameters, extra_body=extra_body)
 
 
-def shown_line(number: int, name: str | int | None) -> str:
-    """Return what messages call a line."""
+def describe_line(number: int, name: str | int | None) -> str:
+    """Return the name of a line for messages."""
     return f"line {number}" if name is None else f"line {number} ({one_line(json.dumps(name, ensure_ascii=False), 60)})"

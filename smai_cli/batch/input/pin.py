@@ -1,6 +1,6 @@
-"""The pin of a shard: beside its results stands which shard they are, of how many, and of which input.
+"""The pin of a shard: a file that records which shard its results belong to, of how many, and of which input.
 
-It is a file of its own, FILE.shard, so that results stay results: `cat` joins them, and nothing else is in them.
+It is a separate file, FILE.shard, so that files of results contain only results and can be joined with `cat`.
 """
 
 import contextlib
@@ -15,20 +15,20 @@ from smai_cli.common.shortages import opening_failure
 from smai_cli.errors import UsageError
 
 _PIECE_BYTES = 1024 * 1024
-# More than any pin has.
+# Larger than any pin.
 _LIMIT_BYTES = 64 * 1024
 _MEMBERS = ("shard", "shards", "lines", "input_bytes", "input_sha256")
 
 
 class InputId(NamedTuple):
-    """What tells an input from another one: its size, and the SHA-256 of all its bytes."""
+    """Identifies an input: its size, and the SHA-256 of all its bytes."""
 
     size: int
     sha256: str
 
 
 class Pin(NamedTuple):
-    """Which shard results are of: how many lines it has, and of which input. Both are None where that was a pipe."""
+    """The shard of a file of results, its number of lines and its input. The last two are None for a pipe."""
 
     number: int
     total: int
@@ -37,12 +37,12 @@ class Pin(NamedTuple):
 
 
 def pin_of(path: str) -> str:
-    """Return the name of the pin of the results in `path`."""
+    """Return the name of the pin file for the results in `path`."""
     return f"{os.path.realpath(path) if os.path.islink(path) else path}.shard"
 
 
 def read_pin(path: str) -> Pin | None:
-    """Return the pin of the results in `path`; None without one. Raises UsageError where it cannot be read."""
+    """Return the pin of the results in `path`; None if there is none. Raises UsageError if it cannot be read."""
     name = pin_of(path)
     try:
         with open(name, "rb") as file:
@@ -61,10 +61,10 @@ def read_pin(path: str) -> Pin | None:
 
 
 def check_pin(path: str, shard: Shard | None, fd: int | None, *, has_results: bool) -> None:
-    """Raise UsageError where the results in `path` are of another shard, or of another input than `fd` (None: a pipe).
+    """Raise UsageError if the results in `path` belong to another shard, or another input than `fd` (None: a pipe).
 
-    An input that has only grown is the same one. Where there are no results yet, nothing is pinned. What came through a
-    pipe is known at its end only, see check_piped_input.
+    An input that has only grown is the same input. Without results, nothing is checked. The identity of a pipe is known
+    only at its end, see check_piped_input.
     """
     pin = read_pin(path) if has_results else None
     if pin is None:
@@ -83,7 +83,7 @@ def check_pin(path: str, shard: Shard | None, fd: int | None, *, has_results: bo
 
 
 def check_piped_input(path: str, shard: Shard, found: InputId) -> None:
-    """Raise UsageError where the results in `path` are of another input than `found`, which came through a pipe."""
+    """Raise UsageError if the results in `path` belong to another input than `found`, which was a pipe."""
     pin = read_pin(path)
     before = pin.input if pin else None
     if before and (found.size < before.size or (found.size == before.size and found != before)):
@@ -93,8 +93,8 @@ def check_piped_input(path: str, shard: Shard, found: InputId) -> None:
         )
 
 
-def pinned_input(path: str, fd: int, *, is_checked: bool) -> InputId:
-    """Return what tells the file `fd` from another input; `is_checked` says that check_pin has compared the pin."""
+def identify_pinned_input(path: str, fd: int, *, is_checked: bool) -> InputId:
+    """Return the identity of the file `fd`; `is_checked`: check_pin has already compared the pin."""
     size = os.fstat(fd).st_size
     with contextlib.suppress(UsageError):
         pin = read_pin(path) if is_checked else None
@@ -104,9 +104,9 @@ def pinned_input(path: str, fd: int, *, is_checked: bool) -> InputId:
 
 
 def write_pin(path: str, shard: Shard, found: InputId | None, lines: int | None) -> None:
-    """Write the pin of the results in `path`: they are of so many `lines` of the input `found`.
+    """Write the pin of the results in `path`, for `lines` lines of the input `found`.
 
-    Both are None for a pipe that has not ended. The pin appears in one step that a crash cannot halve.
+    Both are None for a pipe that has not ended. The pin is written atomically.
     Raises OutputError.
     """
     with contextlib.suppress(UsageError):
@@ -135,7 +135,7 @@ def _has_only_grown(fd: int, before: InputId) -> bool:
 
 
 def identify_input(fd: int, size: int) -> InputId:
-    """Return what tells the first `size` bytes of the file `fd` from another input. Raises OSError."""
+    """Return the identity of the first `size` bytes of the file `fd`. Raises OSError."""
     digest = hashlib.sha256()
     at = 0
     while at < size and (piece := os.pread(fd, min(_PIECE_BYTES, size - at), at)):

@@ -1,7 +1,7 @@
-"""--shard -> which lines of an input a run asks; `auto` reads it from what the engine says that started the run.
+"""--shard: which lines of an input a run sends; `auto` takes it from the variables of the engine that started the run.
 
-One rule for every engine: K is the index modulo N, and N where that is 0. So an array from 0 to N-1 and one from 1 to N
-both hit each shard once, and a part of an array that is sent again keeps its shards.
+One rule for every engine: K is the index modulo N, or N if that is 0. So arrays from 0 to N-1 and from 1 to N both
+cover each shard once, and a part of an array that is submitted again keeps its shards.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from smai_cli.errors import UsageError
 
-# What stands in the name of a file for the number of the shard.
+# The placeholder for the number of the shard in a file name.
 PLACE = "{shard}"
 _FORM = "--shard K/N names it, K from 1 to N"
 _DIGITS = re.compile(r"[0-9]{1,9}")
@@ -18,9 +18,9 @@ _AUTO = "auto"
 
 
 class Shard(NamedTuple):
-    """The lines `number`, `number` + `total`, ... of an input; `source` is what an engine calls the task, if any.
+    """The lines `number`, `number` + `total`, ... of an input; `source` is the engine's name for the task, if any.
 
-    Lines count from 1, blank ones too, so that what was a line's shard stays it when the file grows.
+    Lines count from 1, including blank ones, so that a line keeps its shard when the file grows.
     """
 
     number: int
@@ -28,15 +28,15 @@ class Shard(NamedTuple):
     source: str = ""
 
     def __str__(self) -> str:
-        """Return it as --shard has it."""
+        """Return the value for --shard."""
         return f"{self.number}/{self.total}"
 
 
 class _Engine(NamedTuple):
-    """What starts many tasks: its name, what it calls one, and the variables with the index and with the count.
+    """A scheduler that starts many tasks: its name, its word for a task, and its variables for the index and the count.
 
-    `none` is an index that says that there is no array. `whole` are variables with the values that they have only in an
-    array that was submitted whole, and `ends` those with the first index and the last one.
+    `none` is the index that means that there is no array. `whole` lists variables and the values that they have only if
+    the whole array was submitted; `ends` names those with the first and the last index.
     """
 
     name: str
@@ -78,9 +78,9 @@ _ENGINES = (
 
 
 def parse_shard(text: str, environ: Mapping[str, str]) -> Shard:
-    """Return what `--shard` names: K/N, auto/N or auto.
+    """Parse the value of `--shard`: K/N, auto/N or auto.
 
-    Raises UsageError, which names the variables that were seen, for all that does not name one shard of several.
+    Raises UsageError, which lists the variables that are set, if this does not name one shard of several.
     """
     number, slash, count = text.partition("/")
     if (slash and not _DIGITS.fullmatch(count)) or (not slash and text != _AUTO):
@@ -88,7 +88,7 @@ def parse_shard(text: str, environ: Mapping[str, str]) -> Shard:
     if slash and not int(count):
         raise UsageError(f"--shard {text} is not a shard", "N is at least 1")
     if number == _AUTO:
-        return _found(int(count) if slash else None, environ)
+        return _detect_shard(int(count) if slash else None, environ)
     if not _DIGITS.fullmatch(number):
         raise UsageError(f"--shard {text!r} is not a shard", "write K/N, auto/N or auto")
     if not 1 <= int(number) <= int(count):
@@ -97,13 +97,13 @@ def parse_shard(text: str, environ: Mapping[str, str]) -> Shard:
 
 
 def with_number(name: str, shard: Shard | None) -> str:
-    """Return the name of a file with the number of the shard in it. Raises UsageError where there is none to put in."""
+    """Return the file name with the number of the shard in it. Raises UsageError if it needs one and there is none."""
     if shard is None and PLACE in name:
         raise UsageError(f"{name} contains {PLACE}, but there is no shard", "give --shard as well")
     return name.replace(PLACE, str(shard.number)) if shard else name
 
 
-def _found(count: int | None, environ: Mapping[str, str]) -> Shard:
+def _detect_shard(count: int | None, environ: Mapping[str, str]) -> Shard:
     form = f"--shard {_AUTO}" if count is None else f"--shard {_AUTO}/{count}"
     engine = _engine(form, environ)
     index = _number(engine.its_index, environ)
@@ -119,7 +119,7 @@ def _found(count: int | None, environ: Mapping[str, str]) -> Shard:
 def _engine(form: str, environ: Mapping[str, str]) -> _Engine:
     found = [engine for engine in _ENGINES if _has_array(engine, environ)]
     if not found:
-        raise UsageError(f"{form} found no array: {_seen(environ)}", f"start it in one, or {_FORM}")
+        raise UsageError(f"{form} found no array: {_list_variables(environ)}", f"start it in one, or {_FORM}")
     if len(found) > 1:
         both = " and ".join(f"{engine.name} ({engine.its_index}={environ[engine.its_index]})" for engine in found)
         raise UsageError(f"{form} found {both}", f"unset the ones that do not apply, or {_FORM}")
@@ -130,11 +130,11 @@ def _has_array(engine: _Engine, environ: Mapping[str, str]) -> bool:
     index = environ.get(engine.its_index)
     if index is None or index == engine.none:
         return False
-    # Every batch script of Slurm has the number of a task in a step, 0, and so has a step of one task.
+    # Every batch script of Slurm has a task number (0), and so does a step of one task.
     return engine.name != "srun" or environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"
 
 
-def _seen(environ: Mapping[str, str]) -> str:
+def _list_variables(environ: Mapping[str, str]) -> str:
     names = [name or "" for engine in _ENGINES for name in (engine.its_index, engine.its_count) if name in environ]
     return (
         f"set are only {', '.join(f'{name}={environ[name]}' for name in names)}"
@@ -150,7 +150,7 @@ def _number(name: str, environ: Mapping[str, str]) -> int:
 
 
 def _whole_count(engine: _Engine, environ: Mapping[str, str]) -> int:
-    """Return how many tasks the engine says that there are. Raises UsageError where that may not be all."""
+    """Return the engine's number of tasks. Raises UsageError if that may not be all."""
     again = f"--shard {_AUTO}/N says how many shards there are"
     seen = f"{engine.its_index}={environ[engine.its_index]}"
     if engine.its_count is None or not environ.get(engine.its_count):

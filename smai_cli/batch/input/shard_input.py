@@ -1,4 +1,4 @@
-"""The lines of one shard of an input: the others are counted, and not looked at."""
+"""The lines of one shard of an input: the others are counted, but not parsed."""
 
 import hashlib
 import os
@@ -13,10 +13,10 @@ from smai_cli.errors import UsageError
 
 
 class ShardInput(Input):
-    """As Input, with the lines of `shard` only. There may be none: an input may have fewer lines than there are shards.
+    """An Input with the lines of `shard` only. There may be none: an input may have fewer lines than shards.
 
-    A regular file is read whole once. Then it is known where the own lines are: it may be large, and far away, and all
-    tasks of an array read it.
+    A regular file is read completely once; then the places of its lines are known. The file may be large and on a
+    network, and all tasks of an array read it.
     """
 
     def __init__(self, fd: int, name: str, shard: Shard) -> None:
@@ -25,8 +25,8 @@ class ShardInput(Input):
         self._places: array[int] | None = None  # the number, the offset and the length of each line
 
     def lines(self, start: Start | None = None) -> Iterator[tuple[int, int, bytes]]:
-        """Yield each line that is not blank, with its number in the whole. Raises UsageError where reading fails."""
-        return self._all() if self._places is None else self._known(self._places, start.number if start else 1)
+        """Yield each non-blank line with its number in the whole input. Raises UsageError if reading fails."""
+        return self._all() if self._places is None else self._known_lines(self._places, start.number if start else 1)
 
     def _all(self) -> Iterator[tuple[int, int, bytes]]:
         every, first = self._shard.total, self._shard.number % self._shard.total
@@ -37,7 +37,7 @@ class ShardInput(Input):
                 digest.update(data)
                 size += len(data)
             if not self.may_be_empty and not is_blank(data):
-                self.may_be_empty = True  # somebody has a line
+                self.may_be_empty = True  # another shard has a line
             if number % every == first and not is_blank(data):
                 if self.is_file:
                     places.extend((number, offset, len(data)))
@@ -47,7 +47,7 @@ class ShardInput(Input):
         else:
             self.identity = InputId(size, digest.hexdigest())
 
-    def _known(self, places: "array[int]", first: int) -> Iterator[tuple[int, int, bytes]]:
+    def _known_lines(self, places: "array[int]", first: int) -> Iterator[tuple[int, int, bytes]]:
         for at in range(0, len(places), 3):
             number, offset, length = places[at : at + 3]
             if number >= first:

@@ -14,24 +14,24 @@ from smai_cli.errors import UsageError
 if TYPE_CHECKING:
     from smai_cli.batch.input.pin import InputId
 
-# One line: more than anybody means to ask.
+# The limit for one line: larger than any real prompt.
 _LINE_BYTES = 256 * 1024 * 1024
-# File systems note times in steps, of 2 s on FAT, and mostly of a few milliseconds.
+# The resolution of file times: 2 s on FAT, a few milliseconds on most file systems.
 _FRESH_NS = 2_000_000_000
 
 
 class Start(NamedTuple):
-    """Where a line is in a file: its number from 1, and its offset."""
+    """The start of a line in a file: its number from 1, and its offset in bytes."""
 
     number: int
     offset: int
 
 
 class Input:
-    """The lines of a descriptor; `name` is what a message calls it. A regular file is read from where it stands.
+    """The lines of a descriptor; `name` is its name in messages. A regular file is read from its current offset.
 
-    `may_be_empty` says that it is nobody's mistake if there is no line. `identity` tells what came through a pipe from
-    another input, once it has ended; only a shard has one.
+    `may_be_empty`: having no lines is not an error. `identity` identifies the input of a pipe, once it has ended; only
+    a shard has one.
     """
 
     may_be_empty = False
@@ -51,21 +51,21 @@ class Input:
         return self._fd if self.is_file else None
 
     def has_changed(self) -> bool:
-        """Return whether a regular file may be another one than when it was opened, by its size and its times.
+        """Return whether a regular file may have changed since it was opened, by its size and its times.
 
-        One that was written right before may have been written to again without a change of either.
+        A file that was written just before may have been written again without a change of either.
         """
         return self.is_file and (self._is_fresh or _version_of(self._fd) != self._version)
 
     def lines(self, start: Start | None = None) -> Iterator[tuple[int, int, bytes]]:
-        """Yield each line that is not blank, with its number and its offset, from that at `start` on.
+        """Yield each non-blank line as number, offset and bytes, from `start` on.
 
-        Raises UsageError where reading fails.
+        Raises UsageError if reading fails.
         """
         return (line for line in self.all_lines(start) if not is_blank(line[2]))
 
     def all_lines(self, start: Start | None = None) -> Iterator[tuple[int, int, bytes]]:
-        """Yield each line as `lines` does, blank or not; the first one without a BOM."""
+        """Yield each line as `lines` does, including blank ones; without the BOM of the first one."""
         number, offset = start or Start(1, self._start)
         file = io.BufferedReader(_Raw(self._fd, offset if self.is_file else None), 64 * 1024)
         try:
@@ -82,7 +82,7 @@ class Input:
 
 
 class _Raw(io.RawIOBase):
-    """A descriptor from an offset of our own, or as it stands where it has none; it stays open."""
+    """Reads a descriptor from its own offset, or from the current one if it cannot seek; never closes it."""
 
     def __init__(self, fd: int, offset: int | None) -> None:
         self._fd = fd

@@ -1,4 +1,4 @@
-"""The text of --template -> prompts: `{}` is a line, `{name}` a member of its object."""
+"""The text of --template: `{}` is replaced with a line, `{name}` with a member of its object."""
 
 import json
 import re
@@ -12,10 +12,10 @@ _HINT = "{} is the line, {name} a member of its object, {{ and }} are braces"
 
 
 class Template:
-    """A text with places in it; `names` are the members that it uses. Raises UsageError for a brace out of place."""
+    """A text with placeholders; `names` are the members that it uses. Raises UsageError for a stray brace."""
 
     def __init__(self, text: str) -> None:
-        self._parts: list[tuple[bool, str]] = []  # whether it is a place, and its name or the text
+        self._parts: list[tuple[bool, str]] = []  # whether it is a placeholder, and its name or the text
         at = 0
         for match in _PART.finditer(text):
             self._parts.append((False, text[at : match.start()]))
@@ -29,10 +29,10 @@ class Template:
         if not any(is_place for is_place, _ in self._parts):
             raise UsageError("--template does not use the line", _HINT)
 
-    def filled(self, line: str, members: Mapping[str, Any]) -> str:
-        """Return the prompt for a line, as it stands there or as the text that it is, and the members of its object.
+    def fill(self, line: str, members: Mapping[str, Any]) -> str:
+        """Return the prompt for `line`, the line itself or the text that it encodes, and the `members` of its object.
 
-        A member that is no text is put there as JSON. Raises UsageError for one that is missing.
+        A member that is not a text is inserted as JSON. Raises UsageError for a missing member.
         """
         return "".join(self._value(part, line, members) if is_place else part for is_place, part in self._parts)
 

@@ -1,1 +1,1 @@
-"""Answers -> lines of results, and the files that keep them through kills, resumes and merges."""
+"""Lines of results, and the files that keep them through kills, resumes and merges."""

@@ -1,7 +1,7 @@
-"""The events of one answer, as the server sent them -> all that they hold beside the text, in the form of the chat API.
+"""Collect everything but the text from the events of one answer, in the form of the chat API.
 
-smai does not need to understand what it keeps: log probabilities, reasoning, annotations, audio, images, and members
-that only one server knows were paid for, and a result has them.
+smai does not need to understand what it keeps. Log probabilities, reasoning, annotations, audio, images and members of
+a single server were paid for, so a result contains them.
 """
 
 import json
@@ -12,20 +12,20 @@ from smai_cli.answer.chunk import Chunk
 from smai_cli.stream.content import read_content, read_thoughts
 from smai_cli.stream.json_text import NumberAsTextError
 
-# Log probabilities in an event that otherwise has text only.
+# Log probabilities in an event that otherwise has only text.
 _LOGPROBS = re.compile(r'"logprobs": ?(?:\{|\[\{)')
-# Members of an event that say nothing of the answer, or that a result has in a place of its own.
+# Members of an event that are not part of the answer, or that a result has elsewhere.
 _NOT_KEPT = frozenset({"choices", "error", "obfuscation", "object", "usage"})
 _NOT_KEPT_OF_CHOICE = frozenset({"delta", "error", "finish_reason", "index", "logprobs", "message", "text", "usage"})
 _NOT_KEPT_OF_MESSAGE = frozenset({"content", "function_call", "refusal", "role", "tool_calls"})
-# Texts in a delta that are not pieces: each one is complete.
+# Texts in a delta that are complete, not pieces.
 _COMPLETE_TEXTS = frozenset({"format", "id", "name", "role", "type"})
-# Lists whose items come in pieces too, each with the number of its item.
+# Lists whose items come in pieces too, each with the index of its item.
 _LISTS_OF_PIECES = frozenset({"reasoning_details"})
-# Members of a response of the Responses API that a chat completion has, too; most of the others repeat the request.
+# Members of a response (Responses API) that a chat completion has too; most of the others repeat the request.
 _OF_RESPONSE = {"id": "id", "created_at": "created", "service_tier": "service_tier"}
 _AUDIO = ("response.audio.", "response.output_audio.")
-# A tool call with one of these is read, and in a result as a call.
+# A tool call with one of these is parsed elsewhere, and appears in a result as a call.
 _CALLS = frozenset({"arguments", "custom", "function"})
 _CITATION = ("start_index", "end_index", "title", "url")
 
@@ -35,10 +35,10 @@ class _Pieces(list[str]):
 
 
 class Assembly:
-    """What the events of one answer hold beside its text.
+    """What the events of one answer contain in addition to its text.
 
-    `completion`, `choice` and `message` have the members by these names of the chat API, `logprobs` those of the
-    choice, and `usage` the tokens in the server's own words; None for what did not come.
+    `completion`, `choice` and `message` have the members of these objects of the chat API, `logprobs` those of the
+    choice, and `usage` the tokens as the server sent them; None for what was not sent.
     """
 
     def __init__(self) -> None:
@@ -47,11 +47,11 @@ class Assembly:
         self.logprobs: dict[str, Any] | None = None
         self.usage: dict[str, Any] | None = None
         self._message: dict[str, Any] = {}
-        self._items: dict[int, Any] = {}  # of the output of a response
+        self._items: dict[int, Any] = {}  # the output items of a response
         self._has_begun = False
 
     def add(self, chunk: Chunk) -> None:
-        """Add the event of a chunk. Most have a piece of text and nothing else, and are not parsed again."""
+        """Add the event of a chunk. Most contain only a piece of text and are not parsed again."""
         data = chunk.data
         if not data or (
             chunk.is_plain and self._has_begun and ('"logprobs"' not in data or not _LOGPROBS.search(data))
@@ -68,14 +68,14 @@ class Assembly:
             self._add_response(payload)
 
     def message(self) -> dict[str, Any]:
-        """Return the members of the message beside its text, its refusal and its tool calls."""
-        message: dict[str, Any] = _joined(self._message)
+        """Return the members of the message without its text, refusal and tool calls."""
+        message: dict[str, Any] = _join(self._message)
         if self._items:
             self._add_items(message)
         return message
 
     def _add_completion(self, payload: dict[str, Any], choice: dict[str, Any] | None) -> None:
-        self.completion |= _kept(payload, _NOT_KEPT)
+        self.completion |= _keep(payload, _NOT_KEPT)
         groq = payload.get("x_groq")
         for place in (payload, choice, groq):
             usage = place.get("usage") if isinstance(place, dict) else None
@@ -84,15 +84,15 @@ class Assembly:
                 break
         if choice is None:
             return
-        self.choice |= _kept(choice, _NOT_KEPT_OF_CHOICE)
+        self.choice |= _keep(choice, _NOT_KEPT_OF_CHOICE)
         if isinstance(choice.get("logprobs"), dict):
-            self.logprobs = _merged(self.logprobs or {}, choice["logprobs"])
+            self.logprobs = _merge(self.logprobs or {}, choice["logprobs"])
         delta, message = choice.get("delta"), choice.get("message")
         if delta is not None:
             delta = delta if isinstance(delta, dict) else {"content": delta}
-            _merged(self._message, _kept(delta, _NOT_KEPT_OF_MESSAGE) | _odd_in(delta))
-        if isinstance(message, dict):  # it says all so far again
-            self._message |= _kept(message, _NOT_KEPT_OF_MESSAGE) | _odd_in(message)
+            _merge(self._message, _keep(delta, _NOT_KEPT_OF_MESSAGE) | _odd_in(delta))
+        if isinstance(message, dict):  # repeats everything so far
+            self._message |= _keep(message, _NOT_KEPT_OF_MESSAGE) | _odd_in(message)
 
     def _add_response(self, payload: dict[str, Any]) -> None:
         response = payload if payload.get("object") == "response" else payload.get("response")
@@ -108,14 +108,14 @@ class Assembly:
         number = payload.get("output_index")
         kind = payload.get("type")
         if isinstance(kind, str) and kind.startswith(_AUDIO) and isinstance(payload.get("delta"), str):
-            _merged(self._message, {"audio": {"transcript" if "transcript" in kind else "data": payload["delta"]}})
+            _merge(self._message, {"audio": {"transcript" if "transcript" in kind else "data": payload["delta"]}})
         if kind == "response.output_item.done" and isinstance(number, int):
             self._items[number] = payload.get("item")
         if payload.get("delta") and payload.get("logprobs") and isinstance(payload["logprobs"], list):
-            self.logprobs = _merged(self.logprobs or {}, {"content": payload["logprobs"]})
+            self.logprobs = _merge(self.logprobs or {}, {"content": payload["logprobs"]})
 
     def _add_items(self, message: dict[str, Any]) -> None:
-        """Add what the items of an output have to `message`, in the words of the chat API where it has such."""
+        """Add the content of the output items to `message`, under the names of the chat API where they exist."""
         items = [item for _, item in sorted(self._items.items()) if isinstance(item, dict)]
         contents = [item.get("content") for item in items if item.get("type", "message") == "message"]
         parts = [part for content in contents if isinstance(content, list) for part in content if _is_object(part)]
@@ -134,17 +134,17 @@ class Assembly:
 
 
 def _choice_in(choices: Any) -> dict[str, Any] | None:
-    """Return the choice that is the answer: the first by its index."""
+    """Return the choice that is the answer: the one with the lowest index."""
     found = [choice for choice in (choices if isinstance(choices, list) else [choices]) if isinstance(choice, dict)]
     return min(found, key=lambda choice: index if isinstance(index := choice.get("index"), int) else 0, default=None)
 
 
-def _kept(members: dict[str, Any], not_kept: frozenset[str]) -> dict[str, Any]:
+def _keep(members: dict[str, Any], not_kept: frozenset[str]) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None and name not in not_kept}
 
 
 def _odd_in(delta: dict[str, Any]) -> dict[str, Any]:
-    """Return the parts of a content that are not text, such as images, and tool calls of a kind unknown to smai."""
+    """Return the content parts that are not text, such as images, and tool calls of an unknown kind."""
     content, calls = delta.get("content"), delta.get("tool_calls")
     parts = [part for part in (content if isinstance(content, list) else [content]) if _is_odd(part)]
     odd = [call for call in calls if _is_object(call) and _CALLS.isdisjoint(call)] if isinstance(calls, list) else []
@@ -152,18 +152,18 @@ def _odd_in(delta: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_odd(part: Any) -> bool:
-    """Return whether a part of a content has more than the text, the refusal or the reasoning in it."""
+    """Return whether a content part holds anything but text, a refusal or reasoning."""
     if not isinstance(part, dict):
         return False
     try:
         content = read_content(part, "content")
     except NumberAsTextError:
-        return False  # the number is the text
+        return False  # the number is the text itself
     return bool(content.unread) or not (content.text or content.refusal or content.reasoning)
 
 
-def _merged(members: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
-    """Add a delta to members: texts are pieces, lists grow, and of anything else the last one counts."""
+def _merge(members: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
+    """Add a delta to members: texts and lists are appended, anything else is replaced."""
     for name, value in delta.items():
         old = members.get(name)
         if isinstance(value, str) and name not in _COMPLETE_TEXTS:
@@ -172,38 +172,38 @@ def _merged(members: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
             else:
                 members[name] = _Pieces([value])
         elif isinstance(value, dict):
-            members[name] = _merged(old if isinstance(old, dict) else {}, value)
+            members[name] = _merge(old if isinstance(old, dict) else {}, value)
         elif isinstance(value, list):
-            members[name] = _grown(old if isinstance(old, list) else [], value, name)
+            members[name] = _grow(old if isinstance(old, list) else [], value, name)
         elif value is not None and (value != "" or old is None):
             members[name] = value
     return members
 
 
-def _grown(items: list[Any], more: list[Any], name: str) -> list[Any]:
+def _grow(items: list[Any], more: list[Any], name: str) -> list[Any]:
     if name not in _LISTS_OF_PIECES:
         return items + more
     for one in more:
         index = one.get("index") if isinstance(one, dict) else None
         same = [item for item in items if index is not None and item.get("index") == index]
         if same and same[0].get("type") == one.get("type"):
-            _merged(same[0], one)
+            _merge(same[0], one)
         else:
-            items.append(_merged({}, one) if isinstance(one, dict) else one)
+            items.append(_merge({}, one) if isinstance(one, dict) else one)
     return items
 
 
-def _joined(value: Any) -> Any:
-    """Return a value with its texts in one piece."""
+def _join(value: Any) -> Any:
+    """Return a value with the pieces of its texts joined."""
     if isinstance(value, _Pieces):
         return "".join(value)
     if isinstance(value, dict):
-        return {name: _joined(member) for name, member in value.items()}
-    return [_joined(item) for item in value] if isinstance(value, list) else value
+        return {name: _join(member) for name, member in value.items()}
+    return [_join(item) for item in value] if isinstance(value, list) else value
 
 
 def _annotation(value: Any) -> Any:
-    """Return an annotation of the Responses API in the form of the chat API, which has citations of URLs only."""
+    """Convert an annotation of the Responses API to the chat API, which has only URL citations."""
     if not isinstance(value, dict) or value.get("type") != "url_citation" or "url_citation" in value:
         return value
     return {"type": "url_citation", "url_citation": {name: value[name] for name in _CITATION if name in value}}

@@ -1,4 +1,4 @@
-"""The chunks of the tries of one line -> its answer, with everything in it that was paid for."""
+"""Collect the chunks of the tries of one line into its answer, with everything that was paid for."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +12,9 @@ from smai_cli.output.summary import count_tokens
 
 
 class Answer(Frozen):
-    """What came: texts, the tool calls as the chat API has them, the outcome, and the tokens, counted by whom.
+    """An answer: texts, tool calls as in the chat API, the outcome, and the tokens with the source of the count.
 
-    `assembly` has everything else that the server sent, `request_id` is its x-request-id.
+    `assembly` has everything else that the server sent; `request_id` is its x-request-id.
     """
 
     text: str
@@ -29,17 +29,16 @@ class Answer(Frozen):
 
 
 class Collector:
-    """The answer of one line, kept in memory: that of the last try, complete or not.
+    """Keeps the answer to one line in memory: that of the last try, complete or not.
 
-    `check` returns the text to put into the result, or raises a SmaiError for a text that is not what was asked for.
-    `on_begin` is called as each answer begins, `on_tokens` at the end of each try with the tokens that it used. With
-    `extract`, the text of a complete answer is its first code block. It is a mode that delivers nothing by itself.
-    `request_id` is that of the last try, set by whoever sends it.
+    `check` returns the text for the result, or raises a SmaiError if the text has the wrong form. `on_begin` is called
+    when an answer begins, `on_tokens` at the end of each try with the tokens that it used. With `extract`, the text of
+    a complete answer is its first code block. `request_id` is that of the last try, set by the sender.
     """
 
     holds_back = True
     takes_all = False
-    # Media are in the result: they are delivered.
+    # Media count as delivered: they are in the result.
     needs = frozenset({Unread.TEXT, Unread.CALL})
     has_delivered = False
 
@@ -59,7 +58,7 @@ class Collector:
         self.begin()
 
     def begin(self) -> None:
-        """Forget the try before, if there was one: another answer begins."""
+        """Begin an answer: discard the previous try."""
         self._has_begun = False
         self._pieces: list[str] = []
         self._refusal: list[str] = []
@@ -67,10 +66,10 @@ class Collector:
         self._assembly = Assembly()
 
     def piece(self, data: bytes, /) -> None:
-        """Take nothing of the bytes: the text is in the chunks."""
+        """Ignore the bytes: the chunks have the text."""
 
     def chunk(self, chunk: Chunk) -> None:
-        """Keep what is in a chunk."""
+        """Keep the content of a chunk."""
         if not self._has_begun and not chunk.api_error:
             self._has_begun = True
             self._on_begin()
@@ -85,7 +84,7 @@ class Collector:
             self._reasoning.append(chunk.reasoning)
 
     def end(self, outcome: Outcome) -> None:
-        """Count the tokens of the try. Of a complete answer, take the code block if asked to, and check the text."""
+        """Count the tokens of the try. If the answer is complete, check its text, or its code block."""
         if self._has_begun:
             self._on_tokens(count_tokens(outcome)[0])
         if outcome.error is None and self._extract:
@@ -94,7 +93,7 @@ class Collector:
             self._pieces = [self._check("".join(self._pieces))]
 
     def answer(self, outcome: Outcome) -> Answer:
-        """Return what came."""
+        """Return the answer so far."""
         usage, source = count_tokens(outcome)
         return Answer(
             text="".join(self._pieces),

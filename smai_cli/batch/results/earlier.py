@@ -1,28 +1,28 @@
-"""The results that a file has -> the one that belongs to a line of the input, and those that belong to none."""
+"""Match the results in a file to the lines of the input, and find those that match no line."""
 
 from array import array
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from smai_cli.batch.input.lines import shown_line
-from smai_cli.batch.results.result import Known
+from smai_cli.batch.input.lines import describe_line
+from smai_cli.batch.results.result import ParsedResult
 from smai_cli.errors import Status, UsageError
 
 _DIGEST_BYTES = 16
 _KEY_BYTES = 8
-# Added to the exit status of a failure that is not worth repeating although its status says so.
+# Added to the exit status of a failure that should not be repeated although its status says so.
 FINAL = 0x40
 _FORBIDDEN = 0x3F  # a 403, until all results are read
 
 
 class ChangedError(UsageError):
-    """An id whose result is an answer to another request."""
+    """The result with this id is an answer to another request."""
 
 
 class Result(NamedTuple):
-    """A result of a line: where it is, its exit status, and the number that the line had then.
+    """A result of a line: its offset, its exit status, and the number that the line had then.
 
-    `is_final` says that its failure is not worth repeating.
+    `is_final`: the failure should not be repeated.
     """
 
     offset: int
@@ -31,18 +31,18 @@ class Result(NamedTuple):
     is_final: bool
 
 
-class Found:
-    """The results in a file: of several for one line the first complete one counts, else the last.
+class EarlierResults:
+    """The results in a file. If a line has several, the first complete one is used, else the last.
 
-    `lines` counts the lines, `unreadable` those that are not a result. With `by_line`, a complete result belongs to its
-    line by the digest of the line too, whatever the options were. Where no result at all is complete, a 403 has the
-    status of a refused key, so that its line is asked again: nothing shows that the key was right.
+    `lines` counts the lines, `unreadable` those that are not results. With `by_line`, a complete result also matches by
+    the digest of its line, whatever the options were. If no result is complete, a 403 has the status of a refused key,
+    so that its line is sent again: nothing shows that the key was valid.
     """
 
-    def __init__(self, results: Iterable[tuple[int, Known | None]], *, by_line: bool = False) -> None:
+    def __init__(self, results: Iterable[tuple[int, ParsedResult | None]], *, by_line: bool = False) -> None:
         self.unreadable = 0
         self.lines = 0
-        self._rows: dict[int, int] = {}  # the key of a line -> where in the arrays its result is
+        self._rows: dict[int, int] = {}  # the key of a line -> the index of its result in the arrays
         self._offsets = array("q")
         self._statuses = bytearray()
         self._digests = bytearray()
@@ -59,7 +59,7 @@ class Found:
         self._statuses = self._statuses.replace(bytes([_FORBIDDEN]), bytes([reason]))
         self._used = bytearray(len(self._offsets))
 
-    def _add(self, offset: int, known: Known) -> None:
+    def _add(self, offset: int, known: ParsedResult) -> None:
         digest = known.digest[:_DIGEST_BYTES]
         status = _FORBIDDEN if known.is_forbidden else known.status | (FINAL if known.is_final else 0)
         key = key_of(known.id, digest)
@@ -79,7 +79,7 @@ class Found:
         if self._by_line is not None:
             self._add_by_line(self._by_line, row, known)
 
-    def _add_by_line(self, by_line: dict[bytes, list[int]], row: int, known: Known) -> None:
+    def _add_by_line(self, by_line: dict[bytes, list[int]], row: int, known: ParsedResult) -> None:
         line_digest = known.line_digest[:_DIGEST_BYTES]
         if row == len(self._line_digests):
             self._line_digests.append(line_digest)
@@ -89,16 +89,16 @@ class Found:
             by_line[line_digest].append(row)
 
     def _is_replaced(self, row: int, digest: bytes, status: int) -> bool:
-        """Return whether another result of a line counts in place of the one before."""
+        """Return whether another result of a line replaces the previous one."""
         if self._statuses[row] != Status.COMPLETE:
             return True
         return digest != self._digest(row) and (self._by_line is None or status == Status.COMPLETE)
 
     def take(self, key: int, number: int, name: str | int | None, digest: bytes, line_digest: bytes) -> Result | None:
-        """Return the result of a line; None without one.
+        """Return the result of a line; None if there is none.
 
-        `key` is that of the line, or of the copy that it is. Raises ChangedError for an id whose result is an answer to
-        another question.
+        `key` is that of the line, or of its copy. Raises ChangedError if the result with this id is an answer to
+        another request.
         """
         row = self._rows.get(key)
         if row is not None and self._used[row]:
@@ -109,7 +109,7 @@ class Found:
             return None
         if name is not None and self._digest(row) != digest[:_DIGEST_BYTES] and not self._is_same(row, line_digest):
             raise ChangedError(
-                f"{shown_line(number, name)}: the prompt, the model or an option differs from that of its result",
+                f"{describe_line(number, name)}: the prompt, the model or an option differs from that of its result",
                 "--drop-stale moves that result away and asks again",
             )
         self._used[row] = 1
@@ -117,21 +117,21 @@ class Found:
         return Result(self._offsets[row], status & ~FINAL, self._numbers[row], bool(status & FINAL))
 
     def _is_same(self, row: int, line_digest: bytes) -> bool:
-        """Return whether the result of another request stays with its line: it failed, or only the options changed."""
+        """Return whether a line keeps the result of another request: it failed, or only the options changed."""
         if self._by_line is None:
             return False
         return self._statuses[row] != Status.COMPLETE or self._line_digests[row] == line_digest[:_DIGEST_BYTES]
 
     def _row_by_line(self, line_digest: bytes, row: int | None) -> int | None:
-        """Return the complete result of a line without an id, by its digest; else `row`, or a failure of it."""
+        """Find the complete result of a line without an id by the digest of the line; else `row`, or a failure."""
         rows = [one for one in (self._by_line or {}).get(line_digest, ()) if not self._used[one]]
         complete = (one for one in rows if self._statuses[one] == Status.COMPLETE)
         return next(complete, rows[0] if rows and row is None else row)
 
-    def stale(self) -> "Stale | None":
-        """Return the results that belong to no line that was taken; None where there are none."""
+    def stale(self) -> "StaleResults | None":
+        """Return the results that match no line; None if there are none. Call it after `take` for all lines."""
         rows = [row for row, used in enumerate(self._used) if not used]
-        if self._by_line is not None:  # a failure of a line that was asked again since is not one of another line
+        if self._by_line is not None:  # a failure of a line that was sent again later is not stale
             known = {self._line_digests[row] for row, used in enumerate(self._used) if used}
             rows = [
                 row
@@ -140,7 +140,7 @@ class Found:
             ]
         if not rows:
             return None
-        return Stale(
+        return StaleResults(
             offsets=[self._offsets[row] for row in rows],
             complete=sum(self._statuses[row] == Status.COMPLETE for row in rows),
             all_complete=self._statuses.count(Status.COMPLETE),
@@ -151,8 +151,8 @@ class Found:
         return bytes(self._digests[row * _DIGEST_BYTES : (row + 1) * _DIGEST_BYTES])
 
 
-class Stale(NamedTuple):
-    """Results that belong to no line: where they are, how many of all complete ones they have, the first one's line."""
+class StaleResults(NamedTuple):
+    """Results that match no line: their offsets, how many of all complete results they are, the line of the first."""
 
     offsets: list[int]
     complete: int
@@ -161,13 +161,13 @@ class Stale(NamedTuple):
 
 
 def key_of(name: str | int | None, digest: bytes) -> int:
-    """Return the key of a line: of its id, or where it has none, of the first with its request."""
+    """Return the key of a line: from its id, or if it has none, from its request."""
     if name is None:
         return int.from_bytes(digest[:_KEY_BYTES])
-    # A text and a number are two names. The number as text: hash() knows -1 and -2 as one.
+    # A text and a number are different ids. The number is hashed as text, because hash(-1) == hash(-2).
     return hash(name) if type(name) is str else hash((None, str(name)))
 
 
 def key_of_copy(key: int, copy: int) -> int:
-    """Return the key of a further line with the request of `key`: the second one is copy 2."""
+    """Return the key of another line with the same request: the second line is copy 2."""
     return key ^ (copy << 1)

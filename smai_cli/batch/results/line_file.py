@@ -1,4 +1,4 @@
-"""Files of lines by their descriptors: read with offsets, copied, appended to."""
+"""Read files of lines with offsets, copy them, and append to them, by descriptor."""
 
 import codecs
 import contextlib
@@ -17,7 +17,7 @@ _HEAD_BYTES = 64 * 1024
 
 
 def check_content(fd: int, name: str, *, resumes: bool) -> None:
-    """Raise UsageError for a file that this run must not continue; nothing of it is touched."""
+    """Raise UsageError for a file that this run must not continue. Changes nothing."""
     head = os.pread(fd, _HEAD_BYTES, 0).removeprefix(codecs.BOM_UTF8)
     if head and not any(line.startswith(b"{") for line in head.split(b"\n")):
         raise UsageError(f"{name} contains lines, but no results", "move it away, or choose another -o")
@@ -26,7 +26,7 @@ def check_content(fd: int, name: str, *, resumes: bool) -> None:
 
 
 def read_lines(fd: int) -> Iterator[tuple[int, bytes]]:
-    """Yield each line of the file `fd` with its offset; the last one with a line end, whether it has one or not."""
+    """Yield the offset and bytes of each line of the file `fd`; adds a missing line end to the last one."""
     with open(fd, "rb", closefd=False) as file:
         file.seek(0)
         for offset, line in lines_in(file):
@@ -34,7 +34,7 @@ def read_lines(fd: int) -> Iterator[tuple[int, bytes]]:
 
 
 def copy_file(fd: int, out: "LineWriter") -> None:
-    """Write all of the file `fd`, and a line end if the last line has none, so that every offset stays."""
+    """Copy the file `fd` to `out` with unchanged offsets, and add a missing line end at the end."""
     at, piece = 0, b"\n"
     while more := os.pread(fd, _FLUSH_BYTES, at):
         out.write(more)
@@ -45,7 +45,7 @@ def copy_file(fd: int, out: "LineWriter") -> None:
 
 @contextlib.contextmanager
 def appending(place: str) -> Iterator["LineWriter"]:
-    """Yield what appends lines to the file `place`; at the end they are on the disk. Raises OutputError."""
+    """Provide a writer that appends lines to the file `place`; syncs them at the end. Raises OutputError."""
     try:
         fd = os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE)
         try:
@@ -60,15 +60,15 @@ def appending(place: str) -> Iterator["LineWriter"]:
 
 
 class LineWriter:
-    """Lines to a descriptor, many in one write."""
+    """Writes lines to a descriptor, many in one write."""
 
     def __init__(self, fd: int) -> None:
         self._file: BinaryIO = open(fd, "ab", buffering=_FLUSH_BYTES, closefd=False)  # noqa: SIM115  # closed below
 
     def write(self, line: bytes) -> None:
-        """Write a line, now or later."""
+        """Write a line; it may be buffered."""
         self._file.write(line)
 
     def close(self) -> None:
-        """Write what is left. Raises OSError."""
+        """Flush the buffer. Raises OSError."""
         self._file.close()

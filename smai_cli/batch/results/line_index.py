@@ -1,4 +1,4 @@
-"""Where each line of a file of results begins, with a checksum: what a run knows of a file that others can change."""
+"""The offset and checksum of each line of a file of results, which other processes can change."""
 
 from array import array
 from bisect import bisect_left
@@ -8,16 +8,16 @@ from smai_cli.batch.results.line_file import read_lines
 
 
 class LineIndex:
-    """The offset and the checksum of each line that was read or written, in ascending order of the offsets.
+    """The offset and checksum of each line that was read or written, in ascending order of offsets.
 
-    A line needs 16 bytes. The checksum is Python's own hash of 64 bits, so it is for this process only.
+    A line needs 16 bytes. The checksum is Python's 64-bit hash, so it is valid in this process only.
     """
 
     def __init__(self) -> None:
         self._offsets = array("q")
         self._checksums = array("q")
         self._reader: BinaryIO | None = None
-        self._places: dict[int, int] | None = None  # where each line is now, by its checksum
+        self._places: dict[int, int] | None = None  # checksum -> the current offset of the line
 
     def clear(self) -> None:
         """Forget all lines."""
@@ -25,11 +25,11 @@ class LineIndex:
         self.forget_places()
 
     def forget_places(self) -> None:
-        """Forget where lines are now: another file has taken the place of the one that was read."""
+        """Forget the current offsets of lines: another file has replaced the one that was read."""
         self._reader = self._places = None
 
     def add(self, offset: int, line: bytes) -> None:
-        """Remember the line at `offset`, which is larger than all before."""
+        """Add the line at `offset`, which is larger than all offsets so far."""
         self._offsets.append(offset)
         self._checksums.append(hash(line))
 
@@ -38,7 +38,7 @@ class LineIndex:
         return set(self._checksums)
 
     def read(self, fd: int, offset: int) -> bytes | None:
-        """Return the line that was at `offset`, wherever it is now in the file `fd`; None where it is nowhere."""
+        """Return the line that was at `offset`, wherever it is now in the file `fd`; None if it is gone."""
         place = bisect_left(self._offsets, offset)
         if place == len(self._offsets) or self._offsets[place] != offset:
             return None
@@ -52,6 +52,6 @@ class LineIndex:
 
     def _line_at(self, fd: int, offset: int) -> bytes:
         if self._reader is None:
-            self._reader = open(fd, "rb", closefd=False)  # noqa: SIM115  # it lives as long as the run
+            self._reader = open(fd, "rb", closefd=False)  # noqa: SIM115  # stays open as long as the run
         self._reader.seek(offset)
         return self._reader.readline()

@@ -1,7 +1,7 @@
-"""The results of all shards -> one file, in the order of the input.
+"""Merge the results of all shards into one file, in the order of the input.
 
-A file of results is in the order of its lines, and each result has the number of its line. So the files are read side
-by side, and a result is held only until it is written.
+A file of results is in the order of its lines, and each result has the number of its line. So the files are read in
+parallel, and only one result of each is in memory.
 """
 
 import heapq
@@ -18,31 +18,31 @@ from smai_cli.errors import Status, UsageError
 from smai_cli.output.outfile import partial_of
 
 _READ_BYTES = 64 * 1024
-# How many lists the ids are spread over, so that each can be looked through by itself.
+# How many lists the ids are spread over, so that each can be searched separately.
 _HEAPS = 1024
 # How many shards a message names.
-_TOLD = 10
+_MOST_LISTED = 10
 _MORE = "run it again with --resume"
 
 
 class Part(NamedTuple):
-    """A file of results, and which shard it is."""
+    """A file of results, and its pin."""
 
     path: str
     pin: Pin
 
 
-class Merged(NamedTuple):
-    """What a merge has written: how many results, and how many of them are complete answers."""
+class MergeCounts(NamedTuple):
+    """The counts of a merge: how many results were written, and how many of them are complete answers."""
 
     lines: int
     complete: int
 
 
-def expanded(paths: Iterable[str]) -> list[str]:
-    """Return the files that `paths` name: one with {shard} in it stands for those of all shards that have begun.
+def expand_paths(paths: Iterable[str]) -> list[str]:
+    """Return the files that `paths` name: a path with {shard} names the files of all shards that have begun.
 
-    Raises UsageError where that are none.
+    Raises UsageError if there are none.
     """
     files: list[str] = []
     for path in paths:
@@ -51,7 +51,7 @@ def expanded(paths: Iterable[str]) -> list[str]:
 
 
 def parts_of(paths: Sequence[str]) -> list[Part]:
-    """Return the parts that make a whole. Raises UsageError where one is missing, not whole, or of another."""
+    """Return the parts: all shards of one input. Raises UsageError if one is missing, incomplete or foreign."""
     parts = [_part(path) for path in paths]
     first = parts[0]
     for part in parts[1:]:
@@ -59,20 +59,20 @@ def parts_of(paths: Sequence[str]) -> list[Part]:
     there = {part.pin.number for part in parts}
     missing = [number for number in range(1, first.pin.total + 1) if number not in there]
     if missing:
-        names = ", ".join(map(str, missing[:_TOLD])) + (", ..." if len(missing) > _TOLD else "")
+        names = ", ".join(map(str, missing[:_MOST_LISTED])) + (", ..." if len(missing) > _MOST_LISTED else "")
         raise UsageError(f"{len(missing)} of {first.pin.total} shards are missing: {names}", "name the files of all")
     return parts
 
 
-def merge(parts: Sequence[Part], write: Callable[[bytes], object]) -> Merged:
-    """Write the results of all parts in the order of the input, each line's first complete one, else its first.
+def merge(parts: Sequence[Part], write: Callable[[bytes], object]) -> MergeCounts:
+    """Write the results of all parts in input order: of each line the first complete one, else the first.
 
-    Raises UsageError for what does not fit together, and what `write` raises.
+    Raises UsageError if the parts do not match, and whatever `write` raises.
     """
     ids = _Ids()
     lines = complete = 0
     counts: dict[int, int] = {}
-    for row in _chosen(heapq.merge(*map(_rows, parts), key=lambda row: row.number)):
+    for row in _choose_rows(heapq.merge(*map(_rows, parts), key=lambda row: row.number)):
         ids.add(row.name)
         lines += 1
         complete += row.is_complete
@@ -82,13 +82,13 @@ def merge(parts: Sequence[Part], write: Callable[[bytes], object]) -> Merged:
         found = counts.get(part.pin.number % part.pin.total, 0)
         if part.pin.lines is not None and found != part.pin.lines:
             raise UsageError(f"{part.path} has results of {found} lines, but its shard has {part.pin.lines}", _MORE)
-    twice = ids.twice()
-    if twice and (told := _told_twice(parts, twice)):
+    twice = ids.duplicates()
+    if twice and (told := _describe_duplicate(parts, twice)):
         raise UsageError(told, "give each line its own id; cat joins the files as they are")
-    return Merged(lines, complete)
+    return MergeCounts(lines, complete)
 
 
-class _Row(NamedTuple):
+class _ResultRow(NamedTuple):
     number: int
     name: str | int | None
     digest: bytes
@@ -97,8 +97,8 @@ class _Row(NamedTuple):
     data: bytes
 
 
-def _rows(part: Part) -> Iterator[_Row]:
-    """Yield the results of a part. Raises UsageError for what is none, and for one of another shard."""
+def _rows(part: Part) -> Iterator[_ResultRow]:
+    """Yield the results of a part. Raises UsageError for a line that is not a result, or is from another shard."""
     before = 0
     try:
         with open(part.path, "rb", buffering=_READ_BYTES) as file:
@@ -113,14 +113,14 @@ def _rows(part: Part) -> Iterator[_Row]:
                     raise UsageError(f"{part.path} has a result of line {known.number}, not of shard {its}", _MORE)
                 before = known.number
                 is_complete = known.status == Status.COMPLETE
-                yield _Row(known.number, known.id, known.digest, is_complete, part.path, data)
+                yield _ResultRow(known.number, known.id, known.digest, is_complete, part.path, data)
     except OSError as exc:
         raise UsageError(f"{part.path}: {exc.strerror}", "name the files of all shards") from exc
 
 
-def _chosen(rows: Iterator[_Row]) -> Iterator[_Row]:
-    """Yield one result a line: where a part is there twice, the first complete one."""
-    held: _Row | None = None
+def _choose_rows(rows: Iterator[_ResultRow]) -> Iterator[_ResultRow]:
+    """Yield one result per line: if a part is named duplicates, the first complete one."""
+    held: _ResultRow | None = None
     for row in rows:
         if held is None or row.number != held.number:
             if held:
@@ -137,7 +137,7 @@ def _chosen(rows: Iterator[_Row]) -> Iterator[_Row]:
 
 
 class _Ids:
-    """Which ids were there twice, in eight bytes each."""
+    """Finds duplicate ids, with eight bytes each."""
 
     def __init__(self) -> None:
         self._heaps = [array("q") for _ in range(_HEAPS)]
@@ -147,7 +147,7 @@ class _Ids:
             key = _key(name)
             self._heaps[key % _HEAPS].append(key)
 
-    def twice(self) -> set[int]:
+    def duplicates(self) -> set[int]:
         found: set[int] = set()
         for heap in self._heaps:
             if len(set(heap)) < len(heap):
@@ -157,12 +157,12 @@ class _Ids:
 
 
 def _key(name: str | int) -> int:
-    # A text and a number are two names.
+    # A text and a number are different ids.
     return hash((type(name) is str, name))
 
 
-def _told_twice(parts: Sequence[Part], keys: set[int]) -> str | None:
-    """Return which two lines have one id; None where only their hashes are the same."""
+def _describe_duplicate(parts: Sequence[Part], keys: set[int]) -> str | None:
+    """Return a message that names two lines with the same id; None if only their hashes are equal."""
     first: dict[tuple[bool, str | int], int] = {}
     for part in parts:
         for row in _rows(part):
@@ -175,7 +175,7 @@ def _told_twice(parts: Sequence[Part], keys: set[int]) -> str | None:
 
 
 def _of_all_shards(path: str) -> list[str]:
-    """Return the files of all shards, by the pins that are there. Raises UsageError where there are none."""
+    """Return the files of all shards that have a pin. Raises UsageError if there are none."""
     import glob  # it compiles a pattern
 
     pattern = pin_of("*".join(glob.escape(piece) for piece in path.split(PLACE)))
@@ -212,9 +212,9 @@ def _check_alike(one: Part, other: Part) -> None:
         return
     sizes = [part.pin.input.size if part.pin.input else 0 for part in (one, other)]
     if sizes[0] != sizes[1] and all(sizes):
-        behind = one if sizes[0] < sizes[1] else other
+        shorter = one if sizes[0] < sizes[1] else other
         raise UsageError(
             f"the input of {one.path} had {sizes[0]} bytes, and that of {other.path} {sizes[1]}",
-            f"if it has grown, run shard {behind.pin.number} again with --resume",
+            f"if it has grown, run shard {shorter.pin.number} again with --resume",
         )
     raise UsageError(f"{one.path} and {other.path} belong to different inputs", "name the results of one input")

@@ -1,7 +1,7 @@
-"""An answer -> the body of a chat completion that the openai package accepts, whatever the server sent.
+"""Make the body of a chat completion that the openai package accepts, whatever the server sent.
 
-The form is that of OpenAI's API reference, "The chat completion object". A member that has another form is in the body
-under its name with server_ before it.
+The form is that of OpenAI's API reference, "The chat completion object". A member with another form is kept under its
+name with the prefix server_.
 """
 
 import time
@@ -12,7 +12,7 @@ _REASONS = ("stop", "length", "tool_calls", "content_filter", "function_call")
 _TIERS = ("auto", "default", "flex", "scale", "priority")
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 _PREFIX = "server_"
-# What says whether a value has the form of the API.
+# Returns whether a value has the form of the API.
 _Check = Callable[[Any], bool]
 
 
@@ -28,7 +28,7 @@ def completion_body(  # noqa: PLR0913  # the parts of a completion, by name
     finish_reason: str | None,
     is_withheld: bool,
 ) -> dict[str, Any]:
-    """Return the body. `number` is that of the line; the other names are those of the API."""
+    """Return the body. `number` is the number of the line; the other names are those of the API."""
     choice = dict(choice)
     reason = finish_reason
     if reason not in _REASONS:
@@ -37,18 +37,18 @@ def completion_body(  # noqa: PLR0913  # the parts of a completion, by name
         reason = _reason_like(reason, message, is_withheld=is_withheld)
     choice |= {
         "index": 0,
-        "message": {"role": "assistant", **_checked(message, _OF_MESSAGE)},
+        "message": {"role": "assistant", **_check_members(message, _OF_MESSAGE)},
         "finish_reason": reason,
-        **_checked({"logprobs": logprobs} if logprobs else {}, _OF_CHOICE),
+        **_check_members({"logprobs": logprobs} if logprobs else {}, _OF_CHOICE),
     }
     made = {"id": f"smai-{number}", "created": int(time.time())}
-    body = {**made, **_checked(completion, _OF_COMPLETION), "object": "chat.completion", "model": model}
+    body = {**made, **_check_members(completion, _OF_COMPLETION), "object": "chat.completion", "model": model}
     body["choices"] = [choice]
-    return body | _checked({"usage": usage} if usage else {}, _OF_COMPLETION)
+    return body | _check_members({"usage": usage} if usage else {}, _OF_COMPLETION)
 
 
 def _reason_like(reason: str | None, message: dict[str, Any], *, is_withheld: bool) -> str:
-    """Return the finish_reason of the API that comes closest to one that is not in it. A broken answer has none."""
+    """Return the closest finish_reason that the API has. A broken answer has no reason."""
     if is_withheld:
         return "content_filter"
     if not reason:
@@ -56,8 +56,8 @@ def _reason_like(reason: str | None, message: dict[str, Any], *, is_withheld: bo
     return "tool_calls" if message.get("tool_calls") else "stop"
 
 
-def _checked(members: dict[str, Any], forms: Mapping[str, _Check]) -> dict[str, Any]:
-    """Return members, those that have not the form of the API under another name."""
+def _check_members(members: dict[str, Any], forms: Mapping[str, _Check]) -> dict[str, Any]:
+    """Return members; those without the form of the API get the prefix."""
     return {
         name if name not in forms or forms[name](value) else f"{_PREFIX}{name}": value
         for name, value in members.items()

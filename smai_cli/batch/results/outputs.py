@@ -1,4 +1,4 @@
-"""Where results go: to stdout as they come or in the order of the lines, or to the file in the making."""
+"""The outputs for results: stdout, as they arrive or in the order of the lines, or the partial file."""
 
 import threading
 from collections.abc import Callable
@@ -7,14 +7,14 @@ from smai_cli.batch.results.partial import PartialFile
 from smai_cli.common.text import escaped
 from smai_cli.output.descriptors import Output
 
-# How far a line may be ahead of the first that is not answered yet, with -k: its result waits in memory.
+# With -k: how far a line may be ahead of the first unanswered one. Its result waits in memory.
 _AHEAD = 1000
-# So many results that wait for one line are worth a notice.
+# Print a notice when this many results wait for one line.
 _MANY = 500
 
 
 class ToStdout:
-    """Each result at once, in one write."""
+    """Writes each result at once, in one write."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -25,34 +25,34 @@ class ToStdout:
         return -1
 
     def sync(self) -> None:
-        """Do nothing: whoever reads has it."""
+        """Do nothing: the reader has the results already."""
 
 
 class InOrder:
-    """Each result once those of all lines before it have been written; `close` is for a run that ends early.
+    """Writes each result after those of all earlier lines. Call `close` if a run ends early.
 
-    `say` takes a notice, once, when many results wait for one line.
+    `say` prints one notice when many results wait for one line.
     """
 
     def __init__(self, output: Output, say: Callable[[str], None] = lambda _: None) -> None:
         self._output = output
         self._say = say
         self._has_said = False
-        self._numbers: dict[int, int] = {}  # of the lines that were asked, by their places
+        self._numbers: dict[int, int] = {}  # place -> number, for the lines that were sent
         self._held: dict[int, bytes] = {}
         self._next = 0
         self._is_closed = False
         self._moved = threading.Condition()
 
     def may_take(self, place: int, number: int) -> bool:
-        """Wait until a line is not too far ahead; return False where the run is over before."""
+        """Wait until a line is not too far ahead; return False if the run ends first."""
         with self._moved:
             self._numbers[place] = number
             self._moved.wait_for(lambda: self._is_closed or place < self._next + _AHEAD)
             return not self._is_closed
 
     def append(self, place: int, line: bytes, /) -> int:
-        """Write the line and those that waited for it, or keep it."""
+        """Write the line and those that waited for it, or hold it back."""
         self._held[place] = line
         with self._moved:
             while (ready := self._held.pop(self._next, None)) is not None:
@@ -68,10 +68,10 @@ class InOrder:
         return -1
 
     def sync(self) -> None:
-        """Do nothing: whoever reads has it."""
+        """Do nothing: the reader has the results already."""
 
     def close(self) -> None:
-        """Write what is kept, in order, although something before it is missing."""
+        """Write the held results in order, although earlier ones are missing."""
         with self._moved:
             self._is_closed = True
             self._moved.notify_all()
@@ -80,15 +80,15 @@ class InOrder:
 
 
 class ToFile:
-    """Each result at the end of the file in the making."""
+    """Appends each result to the partial file."""
 
     def __init__(self, partial: PartialFile) -> None:
         self._partial = partial
 
     def append(self, _: int, line: bytes, /) -> int:
-        """Put the line at the end; return its offset."""
+        """Append the line; return its offset."""
         return self._partial.append(line)
 
     def sync(self) -> None:
-        """Have what was added on the disk."""
+        """Sync the file to disk."""
         self._partial.sync()

@@ -1,9 +1,8 @@
-"""The partial file: the results of a run until they are complete, then published under their own name.
+"""The partial file: it holds the results of a run until they are complete and are published under their final name.
 
-Other processes can change the file: an editor, a shell's `>>`, or a second run where locks do not work (NFS with local
-locks, Lustre with localflock). Publishing deletes the only copy. So what this run remembers of the file is verified
-here, and nowhere else: where the file ends after each append, that its name still leads to it at each sync, and each
-line when it is read again to be published.
+Other processes can change the file: an editor, a shell's `>>`, or a second run if locks do not work (NFS with local
+locks, Lustre with localflock). Publishing deletes the only copy. So this module verifies the file: its end after each
+append, its name at each sync, and each line when it is read again for publishing.
 """
 
 import contextlib
@@ -17,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from smai_cli.batch.results.line_file import LineWriter, appending, check_content, copy_file, read_lines
 from smai_cli.batch.results.line_index import LineIndex
-from smai_cli.batch.results.result import read_result, renumbered
+from smai_cli.batch.results.result import read_result, renumber
 from smai_cli.common.files import PRIVATE, keep_owner_and_mode, move_into_place, real_place
 from smai_cli.common.jsonl import mend_tail
 from smai_cli.common.locks import open_locked, wait_for_lock
@@ -27,17 +26,17 @@ from smai_cli.output.descriptors import output_error, write_hint
 from smai_cli.output.outfile import partial_of
 
 _HINT = "choose another -o"
-# How long to wait for another run that has the file: an engine may start a task again before the first one is dead.
+# How long to wait for another run that has the file: an engine may restart a task before the first one has ended.
 _LOCK_S = 5.0
-# What flock(2) fails with where the file system has no locks.
+# The errors of flock(2) on file systems without locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 
 
 class PartialFile:
-    """The partial file of the results in `path`, for this run alone; `name` is its own name.
+    """The partial file for the results in `path`, locked for this run; `name` is its name.
 
-    `resumes` says that results of an earlier run are wanted; without it there must be none. `say` takes notices.
-    Raises UsageError, BusyError where another run has it, OutputError where it cannot be made.
+    `resumes`: continue the results of an earlier run; without it there must be none. `say` prints notices. Raises
+    UsageError, BusyError if another run has the file, OutputError if it cannot be created.
     """
 
     def __init__(self, path: str, *, resumes: bool, say: Callable[[str], None] = lambda _: None) -> None:
@@ -54,23 +53,23 @@ class PartialFile:
             self._end = os.lseek(self._fd, 0, os.SEEK_END)
         except OSError as exc:
             raise opening_failure(self.name, exc, write_hint(exc)) from exc
-        # The results are in the complete file of an earlier run until there is something to add.
+        # Until something is added, the results are in the complete file of an earlier run.
         self._source = self._fd
         if resumes and not self._end and self._old:
             self._source = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
 
     @property
     def is_published(self) -> bool:
-        """Whether the results are in the file itself, which an earlier run has published."""
+        """Whether the results are in the final file, which an earlier run published."""
         return self._source != self._fd
 
     @property
     def has_results(self) -> bool:
-        """Whether an earlier run has left results."""
+        """Whether an earlier run left results."""
         return bool(self._end) or self.is_published
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
-        """Yield each line of results with its offset, and remember it."""
+        """Yield the offset and bytes of each line, and add it to the index."""
         self._index.clear()
         for offset, line in read_lines(self._source):
             self._index.add(offset, line)
@@ -79,7 +78,7 @@ class PartialFile:
     def drop(self, offsets: list[int], place: str) -> None:
         """Move the results at `offsets` to the end of the file `place`. Raises OutputError.
 
-        All others keep their order; the caller reads them again. A kill at any moment loses none.
+        All others keep their order; the caller must read them again. A kill at any moment loses nothing.
         """
         gone = set(offsets)
 
@@ -100,15 +99,15 @@ class PartialFile:
                 aside.write(line)
 
     def begin(self) -> None:
-        """Copy the results of a published file to this one, before the first is added. Raises OutputError."""
+        """Copy the results of a published file to this one, before the first result is added. Raises OutputError."""
         if self.is_published:
             self._replace(lambda kept: copy_file(self._source, kept))
 
     def append(self, line: bytes) -> int:
-        """Append a line, all of it or nothing; return its offset. Raises OutputError.
+        """Append a line completely or not at all; return its offset. Raises OutputError.
 
-        Then the file ends where it should, or another process has written to it: a line that its bytes have spoiled is
-        written again.
+        If another process has written to the file meanwhile, and its bytes are mixed with the line, the line is written
+        again.
         """
         with self._lock:
             offset = self._write(line)
@@ -127,18 +126,18 @@ class PartialFile:
             return offset
 
     def sync(self) -> None:
-        """Put what was added on the disk, and check that the name still leads to it. Raises OutputError."""
+        """Sync the file to disk, and check that its name still refers to it. Raises OutputError."""
         try:
-            getattr(os, "fdatasync", os.fsync)(self._fd)  # macOS has the second only
+            getattr(os, "fdatasync", os.fsync)(self._fd)  # macOS has only fsync
         except OSError as exc:
             raise output_error(f"{self.name}: ", exc) from exc
         self._check_place()
 
     def publish(self, order: Iterable[tuple[int, int]]) -> None:
-        """Make the file from the lines in `order`, as Plan.order yields it; then delete the partial file.
+        """Write the final file from the lines in `order`, as Plan.order yields it; then delete the partial file.
 
-        Each line is verified as it is read. The file appears in one step that a crash cannot halve, and the partial
-        file goes only when it is on the disk. Raises OutputError, and the partial file is there then.
+        Each line is verified when it is read. The file is renamed into place atomically, and the partial file is
+        deleted only after it is on disk. Raises OutputError and keeps the partial file.
         """
         self._check_place()
         new = self._new_name()
@@ -163,13 +162,13 @@ class PartialFile:
                 os.unlink(new)
 
     def leave(self) -> None:
-        """Delete the file if nothing came."""
+        """Delete the file if it is empty."""
         with contextlib.suppress(OSError):
             if not os.fstat(self._fd).st_size:
                 self._remove()
 
     def _remove(self) -> None:
-        """Delete the partial file, if it is the one of this run, and what killed runs left. Raises OSError."""
+        """Delete this run's partial file, and the leftovers of killed runs. Raises OSError."""
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.lstat(self.name), os.fstat(self._fd)):
                 os.unlink(self.name)
@@ -180,11 +179,11 @@ class PartialFile:
                     os.unlink(os.path.join(folder, left))
 
     def _new_name(self) -> str:
-        # No other run may take it for its own, even where locks do not work: what is renamed is what was written.
+        # Unique, so that no other run writes to it even if locks do not work.
         return f"{self.name}.new-{os.urandom(4).hex()}"
 
     def _write(self, data: bytes) -> int:
-        """Append `data`, all of it or nothing; return where it begins. Raises OutputError."""
+        """Append `data` completely or not at all; return its offset. Raises OutputError."""
         written = 0
         try:
             while written < len(data):
@@ -198,7 +197,7 @@ class PartialFile:
         return os.lseek(self._fd, 0, os.SEEK_CUR) - len(data)
 
     def _check_place(self) -> None:
-        """Put the file back where it was removed. Raises OutputError where that cannot be, or another is there."""
+        """Restore the file's name if it was removed. Raises OutputError if that fails, or another file has it."""
         with self._lock:
             try:
                 if os.path.samestat(os.lstat(self.name), os.fstat(self._fd)):
@@ -226,7 +225,7 @@ class PartialFile:
         )
 
     def _replace(self, fill: Callable[[LineWriter], None]) -> None:
-        """Replace the partial file, in one step, by another one with what `fill` writes. Raises OutputError."""
+        """Replace the partial file atomically with what `fill` writes. Raises OutputError."""
         new = self._new_name()
         try:
             fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, PRIVATE)
@@ -253,9 +252,9 @@ class PartialFile:
         self._end = os.lseek(fd, 0, os.SEEK_END)
 
     def _write_in_order(self, new: str, order: Iterable[tuple[int, int]]) -> Callable[[], bool]:
-        """Write the lines to the file `new`, on the disk; return what checks that the file at `path` is that one.
+        """Write the lines to the file `new` and sync it; return a function that checks that `path` is that file.
 
-        Raises OSError, and OutputError where lines are not what they were.
+        Raises OSError, and OutputError if lines have changed.
         """
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE if self._old else 0o666)
         try:
@@ -268,7 +267,7 @@ class PartialFile:
                     if line is None:
                         damaged += 1
                     else:
-                        out.write(renumbered(line, number) if number else line)
+                        out.write(renumber(line, number) if number else line)
             if damaged:
                 self._put_changed_aside()
                 raise self._changed_results(damaged)
@@ -279,9 +278,9 @@ class PartialFile:
         return lambda: os.path.samestat(os.stat(self._path), ours) and os.stat(self._path).st_size == ours.st_size
 
     def _put_changed_aside(self) -> None:
-        """Move results that another process wrote or changed to the .stale: the next run would believe them.
+        """Move results that another process wrote or changed to the .stale file: the next run would trust them.
 
-        They may be the only copy of what somebody has paid for.
+        They may be the only copy of paid answers.
         """
         known = self._index.checksums()
         changed = [

@@ -1,22 +1,30 @@
-"""The lines of an input, and the results that there are of them -> which are settled, and which are left to ask.
+"""Decide from the lines of an input and their results which lines are settled and which are left to send.
 
-A few numbers a line are kept, and no text: an input may have millions of lines.
+Only a few numbers per line are kept, no text: an input may have millions of lines.
 """
 
 from array import array
 from collections.abc import Iterator
 
-from smai_cli.batch.results.earlier import FINAL, ChangedError, Found, Result, Stale, key_of, key_of_copy
+from smai_cli.batch.results.earlier import (
+    FINAL,
+    ChangedError,
+    EarlierResults,
+    Result,
+    StaleResults,
+    key_of,
+    key_of_copy,
+)
 from smai_cli.batch.results.result import SETTLED
 from smai_cli.errors import Status, UsageError
 
 _NONE = 255  # no result yet
-# How often --drop-stale is given to drop more than half of the complete answers.
+# How many times --drop-stale must be given to drop more than half of the complete answers.
 _SURELY = 2
 
 
-class TwiceError(UsageError):
-    """An id that an earlier line of the input has: `name`."""
+class DuplicateIdError(UsageError):
+    """An earlier line of the input has the same id, `name`."""
 
     def __init__(self, what: str, hint: str, name: str | int) -> None:
         super().__init__(what, hint)
@@ -24,22 +32,22 @@ class TwiceError(UsageError):
 
 
 class Plan:
-    """What has become of each line, by its place among those that are not blank.
+    """The state of each line, by its place among the non-blank lines.
 
-    `found` are results of an earlier run; of these, failures that are worth it are asked again, or with `all_failed`
-    every one. With `drops_stale` a result that is for another question counts as none; 2 drops however many there are.
+    `found` are the results of an earlier run. Failures among them that may succeed are sent again; with `all_failed`,
+    every failure. With `drops_stale`, a result for another request is ignored; 2 allows any number of them.
     """
 
     def __init__(
         self,
-        found: Found | None = None,
+        found: EarlierResults | None = None,
         *,
         all_failed: bool = False,
         drops_stale: int = 0,
     ) -> None:
         self.offsets = array("q")
         self.needs_line_digests = found is not None and all_failed
-        self._moved = array("q")  # the number of each line whose result has another one; 0 for all others
+        self._moved = array("q")  # the number of each line whose result has another number; 0 for all others
         self.complete = 0
         self.settled = 0
         self._found = found
@@ -54,9 +62,9 @@ class Plan:
         return len(self._statuses)
 
     def add(self, number: int, name: str | int | None, digest: bytes, line_digest: bytes = b"") -> int:
-        """Add a line by its number, its id and the digests of its request and of itself; return which copy it is.
+        """Add a line by its number, its id and the digests of its request and of the line; return which copy it is.
 
-        Raises TwiceError for an id that was there before, and as Found.take does.
+        Raises DuplicateIdError if an earlier line has the same id, and what EarlierResults.take raises.
         """
         key, copy = key_of(name, digest), 1
         if key in self._seen:
@@ -73,14 +81,14 @@ class Plan:
         return copy
 
     def is_settled(self, place: int) -> bool:
-        """Return whether a line has a result that stays."""
+        """Return whether a line has a result that is kept."""
         status = self._statuses[place]
         return status == Status.COMPLETE if self._all_failed else _is_settled(status)
 
     def settle(self, place: int, offset: int, status: int, *, is_final: bool = False) -> None:
-        """Note that a result of this run is at `offset`; -1 where nobody can read it again.
+        """Record that a result of this run is at `offset`; -1 if it cannot be read again.
 
-        `is_final` says that its failure is not worth repeating, whatever its status is.
+        `is_final`: the failure should not be repeated, whatever its status is.
         """
         self.settled += not self.is_settled(place)
         self._statuses[place] = status | (FINAL if is_final else 0)
@@ -89,20 +97,20 @@ class Plan:
         self._count(status)
 
     def is_in_place(self) -> bool:
-        """Return whether the file has exactly the results of the lines, in their order, with the right numbers."""
+        """Return whether the file has exactly the results of the lines, in order, with the right numbers."""
         offsets = self.offsets
         if self._found is None or self._found.lines != len(self):
             return False
         return not any(self._moved) and all(offsets[at - 1] < offsets[at] for at in range(1, len(offsets)))
 
     def order(self) -> Iterator[tuple[int, int]]:
-        """Yield where the result of each line is, and the number to put there, 0 where it has the right one."""
+        """Yield the offset of each line's result, and its new number, 0 if the number is right."""
         yield from zip(self.offsets, self._moved, strict=True)
 
-    def stale(self) -> Stale | None:
-        """Return the results that belong to no line, None where there are none.
+    def stale(self) -> StaleResults | None:
+        """Return the results that match no line; None if there are none.
 
-        Raises UsageError where they may not be dropped: not at all, or not so many complete answers.
+        Raises UsageError if they may not be dropped: not at all, or not so many complete answers.
         """
         stale = self._found.stale() if self._found else None
         if stale and not self._drops_stale:
@@ -120,7 +128,7 @@ class Plan:
         return stale
 
     def failures(self) -> dict[int, int]:
-        """Return how many lines have failed, by exit status."""
+        """Return the number of failed lines by exit status."""
         counts: dict[int, int] = {}
         for status in sorted(set(self._statuses) - {Status.COMPLETE, _NONE}):
             plain = status & ~FINAL
@@ -128,18 +136,18 @@ class Plan:
         return dict(sorted(counts.items()))
 
     def missing(self) -> int:
-        """Return how many lines have no result at all."""
+        """Return how many lines have no result."""
         return self._statuses.count(_NONE)
 
     def status(self) -> int:
-        """Return the exit status of it all: of the first failure worth trying again, else of the first one."""
+        """Return the exit status of the run: of the first failure that may succeed later, else of the first failure."""
         failed = [status for status in self._statuses if status not in (Status.COMPLETE, _NONE)]
         return next((one for one in failed if not _is_settled(one)), failed[0] if failed else 0) & ~FINAL
 
     def _next_copy(self, key: int, name: str | int | None) -> int:
-        """Return which copy of a line that was there before comes next. Raises TwiceError."""
+        """Return the number of the next copy of a line. Raises DuplicateIdError."""
         if name is not None:
-            raise TwiceError("the id is used twice", "give each line its own", name)
+            raise DuplicateIdError("the id is used twice", "give each line its own", name)
         self._copies[key] = self._copies.get(key, 1) + 1
         return self._copies[key]
 
@@ -160,5 +168,5 @@ class Plan:
 
 
 def _is_settled(status: int) -> bool:
-    """Return whether a line with this status, or _NONE, is not asked again by --resume."""
+    """Return whether --resume leaves a line with this status, or _NONE, alone."""
     return status != _NONE and (status in SETTLED or bool(status & FINAL))

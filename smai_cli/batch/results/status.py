@@ -1,6 +1,6 @@
-"""The results of shards, whole or in the making -> how far each is, and all of them.
+"""Report the progress of shards, each and in total, from their complete or partial results.
 
-Nothing is waited for and nothing is changed: a run may be writing meanwhile.
+Nothing blocks and nothing is changed: a run may be writing at the same time.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ from smai_cli.output.outfile import partial_of
 _PARTIAL = partial_of("")
 
 
-class Progress(NamedTuple):
-    """How far the results in a file are: `lines` is None where nobody knows, `failed` counts by exit status.
+class ShardProgress(NamedTuple):
+    """The progress of the results in a file: `lines` is None if unknown, `failed` counts by exit status.
 
-    `state` is whole, running, stopped or not begun. The tokens are all that were used, also by tries that failed.
+    `state` is whole, running, stopped or not begun. The tokens include those of failed tries.
     """
 
     path: str
@@ -36,12 +36,12 @@ class Progress(NamedTuple):
 
     @property
     def left(self) -> int | None:
-        """How many lines have no result; None where nobody knows."""
+        """How many lines have no result; None if unknown."""
         return None if self.lines is None else max(0, self.lines - self.complete - self.failed.total())
 
 
-def progress_of(path: str) -> Progress:
-    """Return how far the results in `path` are, or in the file in the making beside it. Raises UsageError."""
+def progress_of(path: str) -> ShardProgress:
+    """Return the progress of the results in `path`, or in its partial file. Raises UsageError."""
     path = path.removesuffix(_PARTIAL)
     pin = read_pin(path)
     file, state = path, "whole"
@@ -49,7 +49,7 @@ def progress_of(path: str) -> Progress:
         file = partial_of(os.path.realpath(path))
         state = "running" if _is_locked(file) else "stopped"
     elif not os.path.exists(path):
-        return Progress(path, pin, "not begun", pin.lines if pin else None, 0, Counter(), 0, 0)
+        return ShardProgress(path, pin, "not begun", pin.lines if pin else None, 0, Counter(), 0, 0)
     statuses: dict[object, int] = {}
     prompt_tokens = completion_tokens = 0
     try:
@@ -70,18 +70,18 @@ def progress_of(path: str) -> Progress:
     lines = pin.lines if pin else None
     if lines is None and state == "whole":
         lines = len(statuses)
-    return Progress(path, pin, state, lines, complete, counts, prompt_tokens, completion_tokens)
+    return ShardProgress(path, pin, state, lines, complete, counts, prompt_tokens, completion_tokens)
 
 
-def as_json(shards: Iterable[Progress]) -> str:
-    """Return how far the shards are as one object of JSON, the sum first."""
+def as_json(shards: Iterable[ShardProgress]) -> str:
+    """Return the progress of the shards as one JSON object, the total first."""
     each = list(shards)
     facts = _facts(_sum(each)) | {"state": dict(Counter(one.state for one in each))}
     return json.dumps({**facts, "shards": [_shard_facts(one) for one in each]}, ensure_ascii=False)
 
 
-def as_table(shards: Iterable[Progress]) -> str:
-    """Return how far the shards are as a table for people, the sum last; a line of it ends in a newline."""
+def as_table(shards: Iterable[ShardProgress]) -> str:
+    """Return the progress of the shards as a table for people, the total last; each line ends in a newline."""
     each = list(shards)
     rows: list[tuple[str, ...]] = [
         ("SHARD", "STATE", "LINES", "COMPLETE", "FAILED", "LEFT", "TOKENS IN", "TOKENS OUT", "FILE")
@@ -94,14 +94,14 @@ def as_table(shards: Iterable[Progress]) -> str:
 
 
 def _cells(row: tuple[str, ...], widths: list[int]) -> list[str]:
-    """Return the cells of a row: words to the left, numbers to the right."""
+    """Return the cells of a row: words left-aligned, numbers right-aligned."""
     return [
         cell.ljust(width) if place in (0, 1, len(row) - 1) else cell.rjust(width)
         for place, (cell, width) in enumerate(zip(row, widths, strict=True))
     ]
 
 
-def _row(one: Progress) -> tuple[str, ...]:
+def _row(one: ShardProgress) -> tuple[str, ...]:
     pin, left = one.pin, one.left
     return (
         (f"{pin.number}/{pin.total}" if pin.number else f"all {pin.total}") if pin else "-",
@@ -116,13 +116,13 @@ def _row(one: Progress) -> tuple[str, ...]:
     )
 
 
-def _sum(shards: list[Progress]) -> Progress:
+def _sum(shards: list[ShardProgress]) -> ShardProgress:
     states = Counter(one.state for one in shards)
     known = [one.lines for one in shards if one.lines is not None]
     failed: Counter[int] = Counter()
     for one in shards:
         failed.update(one.failed)
-    return Progress(
+    return ShardProgress(
         "",
         Pin(0, len(shards), None, None),
         ", ".join(f"{count} {state}" for state, count in states.items()),
@@ -134,7 +134,7 @@ def _sum(shards: list[Progress]) -> Progress:
     )
 
 
-def _facts(one: Progress) -> dict[str, Any]:
+def _facts(one: ShardProgress) -> dict[str, Any]:
     return {
         "state": one.state,
         "lines": one.lines,
@@ -149,7 +149,7 @@ def _facts(one: Progress) -> dict[str, Any]:
     }
 
 
-def _shard_facts(one: Progress) -> dict[str, Any]:
+def _shard_facts(one: ShardProgress) -> dict[str, Any]:
     pin = one.pin
     return {
         "file": one.path,
@@ -160,7 +160,7 @@ def _shard_facts(one: Progress) -> dict[str, Any]:
 
 
 def _is_locked(path: str) -> bool:
-    """Return whether a run has the file; one that begins right now waits for longer than this takes."""
+    """Return whether a run has the file locked. A run that starts now waits for longer than this check takes."""
     with contextlib.suppress(FileNotFoundError):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _MOST_JOBS = 512
 
 
-def _checked_share(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Return the value of --allow-failed, checked."""
+def _check_share(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Check the value of --allow-failed, and return it."""
     if value is not None and not re.fullmatch(r"\d+|\d+(\.\d+)?%", value):
         raise click.BadParameter(f"{value!r} is neither a number nor a share in percent", ctx, param)
     return value
@@ -87,9 +87,7 @@ def _checked_share(ctx: click.Context, param: click.Parameter, value: str | None
     show_default=True,
     help="Stop after failures: soon,fail=N, now,fail=N% or never.",
 )
-@click.option(
-    "--allow-failed", metavar="N|N%", callback=_checked_share, help="Exit 0 if at most N lines, or N%, failed."
-)
+@click.option("--allow-failed", metavar="N|N%", callback=_check_share, help="Exit 0 if at most N lines, or N%, failed.")
 @click.option("--token-limit", type=WholeNumber(1), metavar="N", help="Start no more lines after N tokens.")
 @click.option(
     "--grace", type=SECONDS, default=20, show_default=True, help="After a signal, time for running requests to finish."
@@ -132,7 +130,7 @@ def batch(
     from smai_cli.common.signals import die_by
 
     shard, output = _shard_of(values["shard"], values["output"])
-    values["model"] = values["model"] or ""  # then each line has to name one
+    values["model"] = values["model"] or ""  # then each line must name one
     run = BatchRun(BatchValues(file=_only(files), **values | {"shard": shard, "output": output}), server)
     exit_status = run.life.deliver(run.preview if run.typed.dry_run else run.work)
     if run.signum is not None:
@@ -147,10 +145,10 @@ def _only(files: tuple[str, ...]) -> str:
 
 
 def _shard_of(text: str | None, output: str | None) -> "tuple[Shard | None, str | None]":
-    """Return the shard that --shard names, and -o with its number in it. Raises UsageError."""
+    """Return the shard that --shard names, and -o with its number filled in. Raises UsageError."""
     if text is None and not (output and "{" in output):
         return None, output
-    from smai_cli.batch.input.shard import parse_shard, with_number  # for those who have many machines
+    from smai_cli.batch.input.shard import parse_shard, with_number  # only with --shard
 
     shard = None if text is None else parse_shard(text, os.environ)
     if shard and shard.source:

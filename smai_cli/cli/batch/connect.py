@@ -1,4 +1,4 @@
-"""What the workers of `smai batch` send by: each has a connection of its own that lives on."""
+"""The connections of the workers of `smai batch`: each worker keeps one open."""
 
 import os
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from smai_cli.http.keepalive import KeepAlive
 
 
 def connector(endpoint: Endpoint, server: ServerOptions, tracer: Tracer | None) -> Callable[[], Post]:
-    """Return what gives each worker what it sends by."""
+    """Return a function that makes a `Post` with its own connection."""
     ca_file = find_ca_file(os.environ) if endpoint.is_tls else None
     clocks = server.clocks
 

@@ -1,4 +1,4 @@
-"""What was typed for `smai batch` -> what its lines are asked with, checked, and the input opened."""
+"""Check the options of `smai batch`, and open its input."""
 
 import os
 from collections.abc import Callable
@@ -25,7 +25,7 @@ STDIN = 0
 
 
 class BatchInput(Frozen):
-    """What is to be asked: the lines, what is said of all their requests, and what checks the text of an answer."""
+    """The lines to send, the settings of their requests, and the check for the text of an answer."""
 
     source: Input
     defaults: Defaults
@@ -33,7 +33,7 @@ class BatchInput(Frozen):
 
 
 def read_input(typed: BatchValues, server: ServerOptions) -> BatchInput:
-    """Return what is to be asked, once the files that were named are known to be different ones. Raises UsageError."""
+    """Open the input, after checking that the named files are different files. Raises UsageError."""
     typed = typed.replaced(option=(*configured_options(typed, server.settings), *typed.option))
     _check_names(typed, server)
     _check_files(typed, server)
@@ -48,10 +48,10 @@ def read_input(typed: BatchValues, server: ServerOptions) -> BatchInput:
 
 
 def _source(typed: BatchValues) -> Input:
-    fd, name = _opened(typed.file)
+    fd, name = _open_input(typed.file)
     if typed.shard is None:
         return Input(fd, name)
-    from smai_cli.batch.input.shard_input import ShardInput  # for those who have many machines
+    from smai_cli.batch.input.shard_input import ShardInput  # only with --shard
 
     return ShardInput(fd, name, typed.shard)
 
@@ -84,7 +84,7 @@ def _text(value: str | None, option: str) -> str | None:
 def _extra_body(typed: BatchValues) -> dict[str, Any]:
     if not typed.option:
         return {}
-    from smai_cli.prompt.extra_body import extra_members  # for few runs
+    from smai_cli.prompt.extra_body import extra_members  # rarely used
 
     extra_body = extra_members([prompt.operand_text(text, "-O/--option") for text in typed.option], _read)
     if choices_in(extra_body) > 1:
@@ -95,7 +95,7 @@ def _extra_body(typed: BatchValues) -> dict[str, Any]:
 def _response_format(typed: BatchValues) -> "ResponseFormat | None":
     if not (typed.json or typed.schema):
         return None
-    from smai_cli.prompt.response_format import ResponseFormat  # for few runs
+    from smai_cli.prompt.response_format import ResponseFormat  # rarely used
 
     return ResponseFormat(typed.schema, _read)
 
@@ -105,7 +105,7 @@ def _read(path: str, limit_bytes: int | None) -> bytes:
 
 
 def _check_names(typed: BatchValues, server: ServerOptions) -> None:
-    """Raise UsageError for options that make no sense together."""
+    """Raise UsageError for options that contradict each other."""
     for name in ("resume", "resume_failed", "drop_stale"):
         if getattr(typed, name) and not typed.output:
             raise UsageError(f"--{name.replace('_', '-')} needs -o", "name the file of the results")
@@ -124,7 +124,7 @@ def _check_names(typed: BatchValues, server: ServerOptions) -> None:
 
 
 def _files_read(typed: BatchValues, server: ServerOptions) -> list[tuple[str, str]]:
-    """Return the files that are read, each behind what names it."""
+    """Return the files that are read, each as the option that names it and the file."""
     named = [
         ("FILE", typed.file),
         ("--schema", typed.schema),
@@ -137,12 +137,12 @@ def _files_read(typed: BatchValues, server: ServerOptions) -> list[tuple[str, st
 
 
 def _check_files(typed: BatchValues, server: ServerOptions) -> None:
-    """Raise UsageError for files that are one and the same, where one of them is written."""
+    """Raise UsageError if a file that is written is named twice."""
     read = [
         same_files.Use(option, STDIN if name == STDIN_NAME else name) for option, name in _files_read(typed, server)
     ]
     read += [same_files.Use(*found) for found in files_to_read(os.environ, server.settings)]
-    written = same_files.written(typed.output)
+    written = same_files.list_written_files(typed.output)
     if typed.output:
         written.append(same_files.Use("the .stale of -o", f"{typed.output}.stale", alone=True))
         if typed.shard:
@@ -152,7 +152,7 @@ def _check_files(typed: BatchValues, server: ServerOptions) -> None:
     same_files.refuse_clashes([*read, *written], same_files.streams(quiet=bool(typed.output), reads_stdin=False))
 
 
-def _opened(file: str) -> tuple[int, str]:
+def _open_input(file: str) -> tuple[int, str]:
     if file == STDIN_NAME:
         return STDIN, "stdin"
     try:

@@ -1,4 +1,4 @@
-"""--dry-run of `smai batch`: what would be asked, counted, with the first request."""
+"""--dry-run of `smai batch`: the counts of what would be sent, and the first request."""
 
 import json
 from collections import Counter
@@ -8,7 +8,7 @@ from smai_cli.batch.feed import Feed
 from smai_cli.batch.input.encoding import Encoding
 from smai_cli.batch.input.lines import Line
 from smai_cli.cli.parsing.options import ServerOptions
-from smai_cli.cli.server import previewed_endpoint
+from smai_cli.cli.server import preview_endpoint
 from smai_cli.common.clocks import Deadline
 from smai_cli.common.text import escaped
 from smai_cli.config.base_url import shown_url
@@ -18,17 +18,17 @@ from smai_cli.output import preview, tokens
 from smai_cli.output.descriptors import Output
 from smai_cli.stream.content import text_of
 
-# So many names of members that are not sent are shown.
+# How many names of members that are not sent are shown.
 _NAMES = 100
 
 
 def print_batch(
     feed: Feed, encoding: Encoding, server: ServerOptions, deadline: Deadline, used: frozenset[str] = frozenset()
 ) -> None:
-    """Print the lines as one object of JSON: how many, their characters and tokens, and the first request.
+    """Print one JSON object: the number of lines, their characters and tokens, and the first request.
 
-    It also names the members of the lines that are not sent, except those that a template has `used`. Raises UsageError
-    where nothing can be asked.
+    It also lists the members of the lines that are not sent, except those that a template has `used`. Raises UsageError
+    if nothing can be sent.
     """
     first: Line | None = None
     not_sent: Counter[str] = Counter()
@@ -39,7 +39,7 @@ def print_batch(
         if job.line is None:
             continue
         first = first or job.line
-        for name in job.line.handed:
+        for name in job.line.user_members:
             if name not in used and (name in not_sent or len(not_sent) < _NAMES):
                 not_sent[name] += 1
         for message in job.line.request.messages:
@@ -56,19 +56,19 @@ def print_batch(
         "tokens": count,
         "tokens_source": "local" if is_exact else "estimate",
         "not_sent": dict(not_sent),
-        "first": _shown(first, encoding, server, deadline),
+        "first": _preview_request(first, encoding, server, deadline),
     }
-    # Half a surrogate pair, which JSON can escape and UTF-8 cannot hold, stays escaped.
+    # Half a surrogate pair stays escaped: JSON can hold it, UTF-8 cannot.
     text = json.dumps(whole, ensure_ascii=False, indent=2)
     Output().show(f"{text}\n".encode(errors="backslashreplace"), escaped)
 
 
-def _shown(line: Line, encoding: Encoding, server: ServerOptions, deadline: Deadline) -> Any:
-    """Return what `smai ask --dry-run` shows of a request."""
-    endpoint, source = previewed_endpoint(server, deadline)
+def _preview_request(line: Line, encoding: Encoding, server: ServerOptions, deadline: Deadline) -> Any:
+    """Return what `smai ask --dry-run` would print for a request."""
+    endpoint, source = preview_endpoint(server, deadline)
     dialect = encoding.dialect(line)
     body = dialect.encode_request(line.request._replace(include_usage=line.request.stream))
     url, headers = transport.prepare_post(endpoint, dialect.PATH, body)
-    given = preview.Given(endpoint.headers, endpoint.key_header)
-    shown = preview.Preview(shown_url(url), headers, body, given, source.where if source else None)
+    user_headers = preview.UserHeaders(endpoint.headers, endpoint.key_header)
+    shown = preview.Preview(shown_url(url), headers, body, user_headers, source.where if source else None)
     return json.loads(preview.as_json(shown, line.request.messages, line.request.model))

@@ -1,4 +1,4 @@
-"""One run of `smai batch`, from its options to its end: what is opened, watched, told and put into place."""
+"""One run of `smai batch`, from its options to its end."""
 
 import contextlib
 import gc
@@ -14,8 +14,8 @@ from smai_cli.batch.batch import Batch, BatchOptions
 from smai_cli.batch.feed import Feed, no_lines
 from smai_cli.batch.halt import is_allowed, parse_halt
 from smai_cli.batch.input.encoding import Encoding
-from smai_cli.batch.input.pin import check_pin, check_piped_input, pinned_input, read_pin, write_pin
-from smai_cli.batch.results.earlier import Found, Stale
+from smai_cli.batch.input.pin import check_pin, check_piped_input, identify_pinned_input, read_pin, write_pin
+from smai_cli.batch.results.earlier import EarlierResults, StaleResults
 from smai_cli.batch.results.outputs import InOrder, ToFile, ToStdout
 from smai_cli.batch.results.partial import PartialFile
 from smai_cli.batch.results.plan import Plan
@@ -29,7 +29,7 @@ from smai_cli.cli.descriptor_limit import allow_descriptors
 from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.cli.parsing.command_line import log_of
 from smai_cli.cli.parsing.options import BatchValues, ServerOptions
-from smai_cli.cli.server import chosen_endpoint, serving
+from smai_cli.cli.server import choose_endpoint, serving
 from smai_cli.common.clocks import RunningClock
 from smai_cli.common.signals import die_by, on_signal_in_main_thread
 from smai_cli.common.trace import Tracer
@@ -38,18 +38,18 @@ from smai_cli.errors import SmaiError, Status, UsageError
 from smai_cli.output import ledger
 from smai_cli.output.descriptors import STDERR, Output, say, say_plain, stderr_can_draw
 
-# The signals with which a person, a terminal or an engine ends a run; some engines warn with the last three.
+# Signals with which a person, a terminal or an engine ends a run; some engines warn with the last three.
 _ORDERLY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
-# Descriptors: of one request under way, and of the process beside them.
+# Descriptors needed for each running request, and for the rest of the process.
 _FDS_EACH = 3
-_FDS_BESIDE = 32
+_FDS_OTHER = 32
 _MINUTE_S = 60.0
-# How long after the grace a run may take to end.
+# How long a run may take to end after the grace period.
 _LATE_S = 5.0
 
 
 class BatchRun:
-    """One run of the command: `life` is when it ends, `signum` the signal that has ended it."""
+    """One run of the command: `life` controls its end, `signum` is the signal that ended it."""
 
     def __init__(self, typed: BatchValues, server: ServerOptions) -> None:
         self.typed = typed
@@ -71,13 +71,13 @@ class BatchRun:
         self._plan: Plan | None = None
         self._batch: Batch | None = None
         self._partial: PartialFile | None = None
-        self._progress: report.Progress | None = None
-        self._place = typed.output  # what the end names: where the results are
+        self._progress: report.RunProgress | None = None
+        self._place = typed.output  # where the results are, for the final line
 
     def work(self) -> None:
-        """Ask what is to be asked, and put the results where they belong. Raises SmaiError."""
+        """Send the lines, and write their results. Raises SmaiError."""
         given = read_input(self.typed, self._server)
-        endpoint = chosen_endpoint(self._server, self._deadline)
+        endpoint = choose_endpoint(self._server, self._deadline)
         self.life.key = endpoint.secrets if endpoint else None
         self._base_url = endpoint.base_url if endpoint else None
         if self._tracer:
@@ -104,7 +104,7 @@ class BatchRun:
                 self._partial.leave()
 
     def preview(self) -> None:
-        """Print what would be asked, and how much it is. Raises SmaiError."""
+        """Print what would be sent. Raises SmaiError."""
         given = read_input(self.typed, self._server)
         encoding = _encoding(self._server, self.typed)
         feed = Feed(given.source, given.defaults, encoding, Plan())
@@ -113,7 +113,7 @@ class BatchRun:
         print_batch(feed, encoding, self._server, self._deadline, template.names if template else frozenset())
 
     def _pinned_feed(self, given: BatchInput, encoding: Encoding) -> Feed:
-        """Return the lines that are left to ask, of the shard that the results in the file are of.
+        """Return the lines that are left to send, and check and write the pin of the shard.
 
         Raises UsageError, or OutputError.
         """
@@ -125,18 +125,18 @@ class BatchRun:
         if shard:
             has_results = self._partial.has_results
             if file is not None:
-                write_pin(output, shard, pinned_input(output, file, is_checked=has_results), len(feed.plan))
+                write_pin(output, shard, identify_pinned_input(output, file, is_checked=has_results), len(feed.plan))
             elif not has_results or read_pin(output) is None:
                 write_pin(output, shard, None, None)
         return feed
 
     def _feed(self, given: BatchInput, encoding: Encoding) -> Feed:
-        """Return the lines that are left to ask. Raises UsageError, or OutputError."""
+        """Return the lines that are left to send. Raises UsageError, or OutputError."""
         typed = self.typed
         while True:
             lines = self._partial.lines() if self._partial else ()
             results = ((offset, read_result(line)) for offset, line in lines)
-            found = Found(results, by_line=typed.resume_failed) if self._partial else None
+            found = EarlierResults(results, by_line=typed.resume_failed) if self._partial else None
             plan = Plan(found, all_failed=typed.resume_failed, drops_stale=typed.drop_stale)
             feed = Feed(given.source, given.defaults, encoding, plan)
             feed.check()
@@ -148,18 +148,18 @@ class BatchRun:
             self._partial.drop(stale.offsets, f"{typed.output}.stale")
             self._say_stale(stale)
 
-    def _say_stale(self, stale: Stale) -> None:
+    def _say_stale(self, stale: StaleResults) -> None:
         self.life.say(
             f"dropped {len(stale.offsets)} results of changed lines, {stale.complete} of them complete answers; "
             f"they are in {self.typed.output}.stale"
         )
 
     def _ask(self, given: BatchInput, feed: Feed, encoding: Encoding, endpoint: Endpoint | None) -> None:
-        """Ask the lines that are left. Raises SmaiError, or ReaderGoneError."""
+        """Send the lines that are left. Raises SmaiError, or ReaderGoneError."""
         if self._partial:
             self._partial.begin()
         results = self._results(feed)
-        gc.enable()  # an answer leaves cycles behind, and there are many
+        gc.enable()  # answers leave reference cycles
         with serving(endpoint) as target:
             self._batch = Batch(
                 self._options(),
@@ -182,7 +182,7 @@ class BatchRun:
                         results.close()
 
     def _finish(self, plan: Plan) -> None:
-        """Put the file into place, if every line has what it needs; nothing of it changes otherwise."""
+        """Publish the file if every line has a result and not too many failed; otherwise change nothing."""
         partial, typed = self._partial, self.typed
         if partial is None or plan.missing() or not is_allowed(plan, typed.allow_failed):
             return
@@ -225,20 +225,20 @@ class BatchRun:
         )
 
     def _jobs(self) -> int:
-        """Return how many at once there are descriptors for. Raises UsageError for none."""
-        count = allow_descriptors(self.typed.jobs * _FDS_EACH + _FDS_BESIDE)
-        jobs = min(self.typed.jobs, (count - _FDS_BESIDE) // _FDS_EACH)
+        """Return how many requests at once the descriptors allow. Raises UsageError if none."""
+        count = allow_descriptors(self.typed.jobs * _FDS_EACH + _FDS_OTHER)
+        jobs = min(self.typed.jobs, (count - _FDS_OTHER) // _FDS_EACH)
         if jobs < 1:
             raise UsageError(f"{count} descriptors are too few", "raise ulimit -n")
         if jobs < self.typed.jobs:
             self.life.say(f"{jobs} at once, not {self.typed.jobs}: there are only {count} descriptors; raise ulimit -n")
         return jobs
 
-    def _shown_progress(self, batch: Batch, feed: Feed, *, is_known: bool) -> report.Progress | None:
+    def _shown_progress(self, batch: Batch, feed: Feed, *, is_known: bool) -> report.RunProgress | None:
         if stderr_can_draw():
-            progress = report.Progress(batch, feed.plan, is_known=is_known)
+            progress = report.RunProgress(batch, feed.plan, is_known=is_known)
         elif self.typed.progress:
-            progress = report.Progress(batch, feed.plan, is_known=is_known, say=self.life.say)
+            progress = report.RunProgress(batch, feed.plan, is_known=is_known, say=self.life.say)
         else:
             return None
         progress.start()
@@ -250,7 +250,7 @@ class BatchRun:
 
     @contextlib.contextmanager
     def _signals(self, batch: Batch) -> Iterator[None]:
-        """Let the first signal end the run in order; a second SIGINT ends it at once."""
+        """Let the first signal end the run in order, and a second SIGINT end it at once."""
 
         def handle(signum: int) -> None:
             if self.signum is not None and signum == signal.SIGINT:
@@ -258,30 +258,30 @@ class BatchRun:
             if self.signum is None:
                 self.signum = signum
                 batch.stop()
-                with contextlib.suppress(RuntimeError):  # the system gives no more threads
+                with contextlib.suppress(RuntimeError):  # no more threads available
                     threading.Thread(target=self._die_late, args=(signum,), daemon=True).start()
 
         on_signal_in_main_thread(_ORDERLY, handle)
         yield
-        # From here on there is nothing to wait for; but which one it was is told by how this process ends.
+        # The handlers stay: a signal from here on still decides how this process ends.
 
     def _die_late(self, signum: int) -> None:
-        """End the process when it should have ended long ago: whoever reads stdout may not be reading."""
+        """End the process if it has not ended in time: the reader of stdout may be blocked."""
         time.sleep(self.typed.grace + _LATE_S)
         self._stop_progress()
         die_by(signum)
 
     def _report(self, failure: SmaiError | None) -> int:
-        """Tell how the run has ended, on stderr; return the exit status."""
+        """Report how the run ended, on stderr; return the exit status."""
         plan, typed = self._plan, self.typed
         self._notices.end()
-        status = self.life.tell(failure)
+        status = self.life.report_failure(failure)
         if not plan:
             return status
         tally = self._batch.tally if self._batch else Tally()
         if failure is None and not is_allowed(plan, typed.allow_failed):
             status = plan.status()
-        is_told = typed.summary == "text" or (
+        is_summary_due = typed.summary == "text" or (
             typed.summary is None and (status or self.signum is not None or os.isatty(STDERR))
         )
         shown = status if self.signum is None else 128 + self.signum
@@ -290,7 +290,7 @@ class BatchRun:
             try:
                 ledger.append_facts(
                     log.path,
-                    ledger.Asked(
+                    ledger.RunFacts(
                         command="batch",
                         base_url=self._base_url,
                         profile=self._server.settings.name,
@@ -302,7 +302,7 @@ class BatchRun:
                 self.life.say(f"{log.path}: {exc.strerror}; the run is not in the ledger, check {log.setting}")
         if typed.summary == "json":
             say_plain(self.life.without_key(json.dumps(facts | {"output": self._place})))
-        elif is_told:
+        elif is_summary_due:
             self.life.say(report.end_line(plan, tally, self._place))
             cut = plan.failures().get(Status.CUT_SHORT)
             if cut and typed.output:

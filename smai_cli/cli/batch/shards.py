@@ -1,10 +1,10 @@
-"""`smai batch --merge` and `--status`: what becomes of the results of many machines."""
+"""`smai batch --merge` and `--status`, for the results of several machines."""
 
 from collections.abc import Callable, Sequence
 
 import click
 
-from smai_cli.batch.results.merge import Merged, Part, expanded, merge, parts_of
+from smai_cli.batch.results.merge import MergeCounts, Part, expand_paths, merge, parts_of
 from smai_cli.batch.results.status import as_json, as_table, progress_of
 from smai_cli.cli import same_files
 from smai_cli.cli.descriptor_limit import allow_descriptors
@@ -14,25 +14,25 @@ from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import Output, say
 from smai_cli.output.outfile import OutFile
 
-_FDS_BESIDE = 32
+_FDS_OTHER = 32
 _WRITE_BYTES = 256 * 1024
 
 
 def merge_shards(ctx: click.Context, files: Sequence[str], output: str | None, summary: str | None) -> int:
-    """Join the results of all shards into `output`, or on stdout; return the exit status."""
+    """Merge the results of all shards into `output`, or to stdout; return the exit status."""
     _check_alone(ctx, "--merge", files, ("output", "summary"))
     if output in ("", "-"):
         raise UsageError("-o needs a file name", "leave -o out for stdout; is a variable empty?")
     life = Lifecycle(watches_stdout=not output)
-    return life.deliver(lambda: _merge(life, expanded(files), output, summary))
+    return life.deliver(lambda: _merge(life, expand_paths(files), output, summary))
 
 
 def show_status(ctx: click.Context, files: Sequence[str], summary: str | None) -> int:
-    """Print how far the shards are, as a table, or as JSON; return the exit status."""
+    """Print the progress of the shards, as a table or as JSON; return the exit status."""
     _check_alone(ctx, "--status", files, ("summary",))
 
     def work() -> None:
-        names = dict.fromkeys(name.removesuffix(".partial") for name in expanded(files))
+        names = dict.fromkeys(name.removesuffix(".partial") for name in expand_paths(files))
         shards = [progress_of(name) for name in names]
         if summary == "json":
             Output().show(f"{as_json(shards)}\n".encode(errors="backslashreplace"), escaped)
@@ -45,16 +45,16 @@ def show_status(ctx: click.Context, files: Sequence[str], summary: str | None) -
 def _merge(life: Lifecycle, files: list[str], output: str | None, summary: str | None) -> None:
     named = [same_files.Use("FILE", file) for file in files]
     same_files.refuse_clashes(
-        [*named, *same_files.written(output)], same_files.streams(quiet=bool(output), reads_stdin=False)
+        [*named, *same_files.list_written_files(output)], same_files.streams(quiet=bool(output), reads_stdin=False)
     )
     parts = parts_of(files)
     _allow_descriptors(len(parts))
     if not output:
         stdout = Output()
-        merged = _batched(parts, lambda lines: stdout.show(lines, escaped))
+        merged = _merge_in_batches(parts, lambda lines: stdout.show(lines, escaped))
     else:
         out = OutFile(output)
-        merged = _batched(parts, out.output.write)
+        merged = _merge_in_batches(parts, out.output.write)
         out.prepare()
         life.end_no_more()
         out.commit()
@@ -62,8 +62,8 @@ def _merge(life: Lifecycle, files: list[str], output: str | None, summary: str |
         say(f"{merged.complete} of {merged.lines} complete")
 
 
-def _batched(parts: Sequence[Part], write: Callable[[bytes], object]) -> Merged:
-    """Merge, many results in one write."""
+def _merge_in_batches(parts: Sequence[Part], write: Callable[[bytes], object]) -> MergeCounts:
+    """Merge, with many results per write."""
     held = bytearray()
 
     def put(line: bytes) -> None:
@@ -79,15 +79,15 @@ def _batched(parts: Sequence[Part], write: Callable[[bytes], object]) -> Merged:
 
 
 def _allow_descriptors(count: int) -> None:
-    """Have enough descriptors to read all files side by side. Raises UsageError."""
-    wanted = count + _FDS_BESIDE
+    """Allow enough descriptors to read all files at once. Raises UsageError."""
+    wanted = count + _FDS_OTHER
     found = allow_descriptors(wanted)
     if found < wanted:
         raise UsageError(f"{found} descriptors are too few for {count} files", f"raise ulimit -n to {wanted}")
 
 
 def _check_alone(ctx: click.Context, option: str, files: Sequence[str], allowed: tuple[str, ...]) -> None:
-    """Raise UsageError for options that mean nothing beside `option`, and where no file is named."""
+    """Raise UsageError for options that have no effect with `option`, and if no file is named."""
     own = option.removeprefix("--")
     typed = [
         max(param.opts, key=len)

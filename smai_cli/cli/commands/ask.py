@@ -1,11 +1,11 @@
-"""`smai ask`: one prompt in, one answer streamed out."""
+"""`smai ask`: send one prompt and stream the answer."""
 
 import contextlib
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from smai_cli.cli.parsing.command_line import checked, read_stdin, read_stdin_of_option
+from smai_cli.cli.parsing.command_line import check_ask, read_stdin, read_stdin_of_option
 from smai_cli.cli.parsing.help import GroupedCommand
 from smai_cli.cli.parsing.options import AskOptions, AskValues, ServerOptions
 from smai_cli.cli.parsing.server_options import server_options, verbose_option
@@ -18,7 +18,7 @@ from smai_cli.cli.parsing.shared_options import (
     request_options,
 )
 from smai_cli.cli.parsing.words import check_operands, words_of
-from smai_cli.cli.server import approach, chosen_endpoint, previewed_endpoint, serving
+from smai_cli.cli.server import approach, choose_endpoint, preview_endpoint, serving
 from smai_cli.common.clocks import Deadline
 from smai_cli.common.files import text_in
 from smai_cli.common.frozen import Frozen
@@ -104,7 +104,7 @@ def ask(*, output: OutputOptions, server: ServerOptions, **values: Any) -> int:
     reads a FILE, - is stdin. Everything after -- is text, even if it begins with a dash: smai ask -n -- "$line"
     """
     typed = AskValues(**values)
-    if typed.messages and not is_typed("chat"):  # a typed option goes before SMAI_CHAT
+    if typed.messages and not is_typed("chat"):  # a typed option takes precedence over SMAI_CHAT
         typed = typed.replaced(chat=None)
     output = output.replaced(record=typed.record, reasoning=typed.reasoning)
     deadline = server.clocks.deadline()
@@ -113,12 +113,12 @@ def ask(*, output: OutputOptions, server: ServerOptions, **values: Any) -> int:
     source = ctx.get_parameter_source("system")
     try:
         check_operands(typed.operands, words_of(ctx), attaches=bool(typed.attach))
-        options = checked(typed, output, server, system_is_typed=source is click.core.ParameterSource.COMMANDLINE)
+        options = check_ask(typed, output, server, system_is_typed=source is click.core.ParameterSource.COMMANDLINE)
         target = None if typed.is_preview else _target(options, output, server, deadline, tracer)
         failure = None
     except SmaiError as error:
         failure = error
-    # From here on the connection is being made while the imports run, unless files must be read first.
+    # From here on, the connection is made during the imports, unless files must be read first.
     from smai_cli.cli.run import Run
 
     run = Run(output, deadline, tracer)
@@ -132,9 +132,9 @@ def ask(*, output: OutputOptions, server: ServerOptions, **values: Any) -> int:
 
 
 class _Target(Frozen):
-    """Where to ask (None: the mock), and the connection that is being made to it.
+    """The endpoint (None: the mock), and the pending connection to it.
 
-    `connecting` is what `approach` returned, None where files must be read before the server is approached.
+    `connecting` is what `approach` returned; None if files must be read before connecting.
     """
 
     endpoint: Endpoint | None
@@ -145,21 +145,21 @@ def _target(
     options: AskOptions, output: OutputOptions, server: ServerOptions, deadline: Deadline, tracer: Tracer | None
 ) -> _Target:
     """Find the server, and begin to connect. Raises UsageError, or ClockError at the deadline."""
-    endpoint = chosen_endpoint(server, deadline)
+    endpoint = choose_endpoint(server, deadline)
     if tracer and endpoint:
         tracer.key = endpoint.secrets
     if options.inputs.has_files or output.file or output.record:
         return _Target(endpoint=endpoint, connecting=None)
-    early = click.get_current_context().obj  # begun by main, before click was there
+    early = click.get_current_context().obj  # begun by main, before click was imported
     connecting = approach(endpoint, server.clocks.connect_timeout_s, tracer or silent, early)
     return _Target(endpoint=endpoint, connecting=connecting)
 
 
 @contextlib.contextmanager
 def _request(run: "Run", question: Question, options: AskOptions, trace: Trace) -> "Iterator[tuple[Request, Question]]":
-    """Read stdin and the conversation; provide the request, and what is asked in it.
+    """Read stdin and the conversation; provide the request and its question.
 
-    The conversation is locked as long as the context lasts. Raises UsageError.
+    The conversation is locked while the context lasts. Raises UsageError.
     """
     piped = text_in(read_stdin()) if options.reads_stdin else None
     trace("stdin is read" if options.reads_stdin else "stdin is not read")
@@ -176,7 +176,7 @@ def _request(run: "Run", question: Question, options: AskOptions, trace: Trace) 
 
 
 def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target, tracer: Tracer | None) -> None:
-    """Read what is asked, send the request and pump the answer. Raises SmaiError."""
+    """Read the prompt, send the request and pump the answer. Raises SmaiError."""
     trace = tracer or silent
     question = read_question(options.inputs, read_stdin_of_option)
     run.endpoint = target.endpoint
@@ -184,15 +184,15 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
     connecting = target.connecting
     if connecting is None and not options.inputs.chat:
         connecting = approach(target.endpoint, server.clocks.connect_timeout_s, trace)
-    # Before stdin is read, so that they load while its producer works.
-    from smai_cli.cli.run import Expected
+    # Before stdin is read, so that the imports run while its producer works.
+    from smai_cli.cli.run import ExpectedAnswer
     from smai_cli.http import transport
     from smai_cli.stream import pump
     from smai_cli.stream.retries import Retries
 
     with _request(run, question, options, trace) as (request, question):
         dialect = _dialect(options, server)
-        expected = Expected(
+        expected = ExpectedAnswer(
             model=request.model,
             choices=choices_in(request.extra_body),
             stream=request.stream,
@@ -213,7 +213,7 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
 
 
 def _dialect(options: AskOptions, server: ServerOptions) -> "Dialect":
-    """Return the API to ask the model in."""
+    """Return the API to use for the model."""
     from smai_cli.stream.dialects.selection import dialect_for  # after usage errors
 
     more = server.settings.get("responses_models")
@@ -224,9 +224,9 @@ def _preview(run: "Run", options: AskOptions, server: ServerOptions, trace: Trac
     """Print what would be sent. Raises SmaiError."""
     question = read_question(options.inputs, read_stdin_of_option)
     with _request(run, question, options, trace) as (request, _):
-        target = previewed_endpoint(server, run.life.deadline)
+        target = preview_endpoint(server, run.life.deadline)
         _print_preview(request, _dialect(options, server), target, as_curl=as_curl)
-    run.summary = "none"  # there was no answer; a failure has been told by now
+    run.summary = "none"  # there was no answer; a failure is reported already
 
 
 def _print_preview(
@@ -240,10 +240,10 @@ def _print_preview(
     endpoint, source = target
     body = dialect.encode_request(request)
     url, headers = transport.prepare_post(endpoint, dialect.PATH, body)
-    given = preview.Given(endpoint.headers, endpoint.key_header)
+    user_headers = preview.UserHeaders(endpoint.headers, endpoint.key_header)
     if not as_curl:
-        shown = preview.Preview(shown_url(url), headers, body, given, source.where if source else None)
-        # Half a surrogate pair, from the path of a file, is escaped as JSON does it.
+        shown = preview.Preview(shown_url(url), headers, body, user_headers, source.where if source else None)
+        # Half a surrogate pair, from the path of a file, gets a JSON escape.
         text = preview.as_json(shown, request.messages, request.model)
         output.show(f"{text}\n".encode(errors="backslashreplace"), escaped)
         return
@@ -252,7 +252,7 @@ def _print_preview(
         say(f"the command has no key, because a shell cannot read it from {source.where}; name a file with --key-file")
     if output.is_terminal:  # every shell understands the escapes of JSON
         body = escaped(body.decode()).encode()
-    command, missing = preview.as_curl(preview.Preview(url, headers, body, given, key_in_shell=in_shell))
+    command, missing = preview.as_curl(preview.Preview(url, headers, body, user_headers, key_in_shell=in_shell))
     if missing:
         say(f"the command has the names of headers only; before it runs, set {', '.join(missing)}")
     output.show(f"{command}\n".encode(errors="surrogateescape"), escaped_in_shell)

@@ -1,4 +1,4 @@
-"""`smai completion`: the script with which a shell completes the command line of smai."""
+"""`smai completion`: the script for completion in a shell."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""`smai config`: every value that counts, and where it comes from."""
+"""`smai config`: show the effective settings and their sources."""
 
 import contextlib
 import json
@@ -45,20 +45,20 @@ def config(profile: str | None, *, path: bool, profiles: bool) -> int:
     settings = find_settings(os.environ, profile, is_typed=is_typed("profile"))
     if settings.notice:
         say(settings.notice)
-    # A byte of a path that is not UTF-8 is escaped: the output is TOML.
+    # A byte in a path that is not UTF-8 is escaped, so that the output is valid TOML.
     output.show("".join(f"{line}\n" for line in _lines(settings)).encode(errors="backslashreplace"))
     return 0
 
 
 def _profile_lines() -> list[str]:
-    """Return a line for each profile, in columns: its name, its server, the variable of its key, and its key."""
+    """Return a line for each profile, in columns: name, server, variable of the key, and state of the key."""
     rows = [_row_or_error(name) for name in find_settings(os.environ, None).profiles]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return ["  ".join([*(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)), row[3]]) for row in rows]
 
 
 def _row_or_error(name: str) -> tuple[str, str, str, str]:
-    """Return the columns of a profile; one that cannot be used has the reason in the last, and hides no other."""
+    """Return the columns of a profile; if it cannot be used, the last one is the reason."""
     try:
         return _profile_row(name)
     except UsageError as error:
@@ -92,13 +92,13 @@ def _lines(settings: Settings) -> list[str]:
 
 
 def _no_key(base_url: str) -> str:
-    """Return that there is no key, or why one that is set does not count."""
+    """Return the text for a missing key, or why a key that is set is not used."""
     foreign = foreign_key(base_url, os.environ)
     return f"none for this server; {foreign}; {FOREIGN_KEY_HINT}" if foreign else "not set"
 
 
 def _found(name: str, settings: Settings) -> tuple[Any, str]:
-    """Return a value and its source; None where there is neither."""
+    """Return a value and its source; None if there is no value."""
     if name == "base_url":
         return find_base_url(None, os.environ, settings)
     if name == "log":
@@ -111,32 +111,32 @@ def _found(name: str, settings: Settings) -> tuple[Any, str]:
 
 
 def _found_log(settings: Settings) -> tuple[Any, str]:
-    """Return the ledger as the file names it; in a variable, a relative name is one in the current folder."""
+    """Return the path of the ledger and its source; a relative name in a variable is resolved in the current folder."""
     name, source = find_log(os.environ, settings) or (None, "default")
     if name and source == VARIABLE and not name.startswith("~/"):
-        with contextlib.suppress(OSError):  # where the current folder was removed
+        with contextlib.suppress(OSError):  # the current folder was removed
             name = os.path.abspath(name)
     return name, source
 
 
 def _row(name: str, value: Any, source: str) -> tuple[str, str]:
-    """Return `name = value` as TOML has it, commented out where there is no value."""
-    if name == "headers" and value:  # what is left out, a file could not give back
+    """Return `name = value` in TOML, commented out if there is no value."""
+    if name == "headers" and value:  # hidden parts would be lost in a file
         names = ", ".join(f'{_as_toml(header.name)} = "..."' for header in value)
         return f"# {name} = {{{names}}}", source
-    if name == "allow_http" and value is not None:  # which is not for the top of a file
+    if name == "allow_http" and value is not None:  # not allowed at the top of a file
         return f"# {name} = {_as_toml(value)}", source
     if name == "options" and isinstance(value, dict):
         return f"{name} = {_as_toml(value)}", source
-    if not isinstance(value, str | int | float | list):  # None, or what click has for no default
+    if not isinstance(value, str | int | float | list):  # None, or click's value for no default
         return f"# {name}", "not set"
-    if name == "base_url" and shown_url(str(value)) != value:  # what is left out, a file could not give back
+    if name == "base_url" and shown_url(str(value)) != value:  # hidden parts would be lost in a file
         return f"# {name} = {_as_toml(shown_url(str(value)))}", source
     return f"{name} = {_as_toml(value)}", source
 
 
 def _as_toml(value: Any) -> str:
-    """Return a value as TOML: JSON's strings, numbers and booleans are TOML's as well."""
+    """Return a value as TOML: strings, numbers and booleans are the same as in JSON."""
     if isinstance(value, dict):
         members = (f"{_as_toml(key)} = {_as_toml(member)}" for key, member in value.items())
         return "{" + ", ".join(members) + "}"

@@ -1,4 +1,4 @@
-"""`smai count`: the number of tokens of a text, for pipelines."""
+"""`smai count`: count the tokens of a text."""
 
 import io
 import os
@@ -12,7 +12,7 @@ from smai_cli.output.descriptors import Output, say
 from smai_cli.prompt import prompt
 
 STDIN = 0
-# As much as a prompt may have.
+# The limit for a prompt.
 LIMIT_BYTES = 256 * 1024 * 1024
 
 
@@ -46,7 +46,7 @@ def _text(file: str) -> str:
         return text_in(_read_file(file), file)
     if os.isatty(STDIN):
         raise UsageError("no text to count", "name a file, or pipe one in")
-    # In a pipeline the text comes when it comes: that is no reason for a notice.
+    # No notice while waiting: in a pipeline, text may come late.
     hint = "check where the text comes from"
     return text_in(prompt.read_all(STDIN, lambda: None, hint=hint, limit_bytes=LIMIT_BYTES))
 

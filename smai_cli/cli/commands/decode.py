@@ -1,4 +1,4 @@
-"""`smai decode`: a recorded or piped answer through the same pump, modes, summary and statuses."""
+"""`smai decode`: process a recorded or piped answer with the same pump, modes, summary and statuses as `smai ask`."""
 
 import functools
 import os
@@ -9,7 +9,7 @@ import click
 
 from smai_cli.cli.parsing.shared_options import complete_file, output_options
 from smai_cli.cli.run import Run
-from smai_cli.cli.same_files import Use, refuse_clashes, streams, written
+from smai_cli.cli.same_files import Use, list_written_files, refuse_clashes, streams
 from smai_cli.common.clocks import IdleClock
 from smai_cli.errors import BrokenError, RefusedError, UsageError
 from smai_cli.output.options import OutputOptions
@@ -35,7 +35,7 @@ def _decode(run: Run, file: str, output: OutputOptions) -> None:
     if file == "-" and os.isatty(STDIN):
         raise UsageError("no stream to decode", "name a file, or pipe one in")
     source = Use("stdin", STDIN, alone=True) if file == "-" else Use("the file to decode", file, alone=True)
-    refuse_clashes([source, *written(output.file)], streams(quiet=output.quiet, reads_stdin=False))
+    refuse_clashes([source, *list_written_files(output.file)], streams(quiet=output.quiet, reads_stdin=False))
     fd = STDIN if file == "-" else _open(file)
     from smai_cli.answer.chunk import ForeignAnswerError
     from smai_cli.stream import pump  # after --help and usage errors
@@ -54,7 +54,7 @@ def _decode(run: Run, file: str, output: OutputOptions) -> None:
 
 
 class _Tape:
-    """The bytes of a descriptor as the source of a pump."""
+    """A descriptor as a pump.Source."""
 
     is_framed = False
 
@@ -65,7 +65,7 @@ class _Tape:
         self._name = "stdin" if name == "-" else name
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield what is there, as soon as it is. Raises UsageError where reading fails."""
+        """Yield bytes as soon as they are available. Raises UsageError if reading fails."""
         while self._readable():
             try:
                 piece = os.read(self._fd, _PIECE_BYTES)
@@ -79,10 +79,10 @@ class _Tape:
             yield piece
 
     def close(self) -> None:
-        """Let go of nothing: the descriptor is the process's."""
+        """Do nothing: the descriptor belongs to the process."""
 
     def _readable(self) -> bool:
-        """Wait for something to read, a regular file included; return False when the time for it is over."""
+        """Wait until bytes can be read, also from a regular file; return False if the time is over."""
         self.clock.start()
         left_s = self.clock.left_s()
         poller = select.poll()

@@ -14,7 +14,7 @@ from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.cli.parsing.options import ServerOptions
 from smai_cli.cli.parsing.server_options import load_settings, server_options
 from smai_cli.cli.parsing.shared_options import api_option, is_typed, model_option
-from smai_cli.cli.server import chosen_endpoint, read_headers, serving
+from smai_cli.cli.server import choose_endpoint, read_headers, serving
 from smai_cli.config.base_url import find_base_url, shown_url
 from smai_cli.config.config_file import NO_SETTINGS, Settings, Value, missing_model_error
 from smai_cli.config.endpoint import DEFAULT_MODEL, Endpoint, find_ca_file, find_endpoint
@@ -93,7 +93,7 @@ def doctor(*, as_json: bool, probes: bool, model: str | None, api: str, server: 
     server = with_probe(server, probes=probes)
     deadline = server.clocks.deadline()
     if server.mock:
-        chosen_endpoint(server, deadline)  # raises where the command line contradicts itself
+        choose_endpoint(server, deadline)  # raises where the command line contradicts itself
 
     life = Lifecycle(deadline)
     unusable = click.get_current_context().meta.get(_UNUSABLE)

@@ -1,4 +1,4 @@
-"""`smai login`: keep a key for a server, so that no environment has to carry it."""
+"""`smai login`: save a key for a server, so that it need not be in the environment."""
 
 import math
 import os
@@ -26,12 +26,12 @@ from smai_cli.output.descriptors import Output, say
 from smai_cli.stream.retries import Retries
 
 _STDIN = 0
-# A timer of 0 s never rings.
+# setitimer with 0 s turns the timer off.
 _SOON_S = 0.001
 
 
 class _Command(click.Command):
-    """A command whose operands may be keys: they are in no message, as they should not be where ps shows them."""
+    """A command that refuses operands without showing them: one may be a key, and must not be repeated."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -43,7 +43,7 @@ class _Command(click.Command):
 
 
 def _list(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001  # click's
-    """Print for what keys are kept, and end: no other option counts, and no configuration is read."""
+    """List the saved keys and exit. Ignores all other options and the configuration."""
     if not value or ctx.resilient_parsing:
         return
     store = KeyStore(config_folder(os.environ))
@@ -83,7 +83,7 @@ def login(
     store = KeyStore(config_folder(os.environ))
     store.check()
     headers = read_headers(header, deadline)
-    endpoint_for(found, Secret("-"), settings, headers)  # a server that may not have a key is told before it is typed
+    endpoint_for(found, Secret("-"), settings, headers)  # raises before a key is typed if this server must not get one
     key = _typed(origin, deadline) if os.isatty(_STDIN) else key_from_stdin(_STDIN, _notice, deadline)
     endpoint = endpoint_for(found, key, settings, headers)
     life = Lifecycle(deadline, watches_stdout=False)
@@ -100,9 +100,9 @@ def login(
 
 
 def _check(endpoint: Endpoint, clocks: Clocks, retries: Retries) -> SmaiError | None:
-    """Ask the server for its models: a list of them is the one sign that the key is good. Raises SmaiError.
+    """Request the list of models: it is the only proof that the key is valid. Raises SmaiError.
 
-    Returns the failure where a firewall before the server answers, which says nothing about the key.
+    Returns the failure if a firewall in front of the server answers, which says nothing about the key.
     """
     from smai_cli.http import transport  # after --help and usage errors
     from smai_cli.stream.models import PATH, read_list, with_query
@@ -130,12 +130,12 @@ def _notice() -> None:
 
 
 def _typed(origin: str, deadline: Deadline) -> Secret:
-    """Ask for the key on the terminal, without echo; a signal, and the deadline, put the echo back first."""
-    import getpass  # for a person only
+    """Read the key from the terminal without echo; a signal or the deadline restores the echo first."""
+    import getpass  # only on a terminal
 
     before = {number: signal.getsignal(number) for number in ENDING}
     on_signal_in_main_thread(ENDING, _interrupt)
-    signal.signal(signal.SIGALRM, lambda number, _: _interrupt(number))  # the deadline, also where it was ignored
+    signal.signal(signal.SIGALRM, lambda number, _: _interrupt(number))  # the deadline, even if SIGALRM was ignored
     try:
         if deadline.left_s() < math.inf:
             signal.setitimer(signal.ITIMER_REAL, max(deadline.left_s(), _SOON_S))

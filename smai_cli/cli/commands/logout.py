@@ -1,4 +1,4 @@
-"""`smai logout`: forget a key that `smai login` kept."""
+"""`smai logout`: delete a key that `smai login` saved."""
 
 import os
 
@@ -46,14 +46,14 @@ def logout(profile: str | None, base_url: str | None, *, is_all: bool) -> int:
 
 
 def _origin(profile: str | None, base_url: str | None) -> str:
-    """Return the origin of the server that would be asked. Raises UsageError."""
+    """Return the origin of the server that smai ask would use. Raises UsageError."""
     is_given = base_url or (os.environ.get("SMAI_BASE_URL") and not is_typed("profile"))
     settings = NO_SETTINGS if is_given else _settings(profile)
     return origin_of(find_base_url(base_url, os.environ, settings)[0])
 
 
 def _settings(profile: str | None) -> Settings:
-    """Return the settings. Raises UsageError, which says how to do without them."""
+    """Return the settings. Raises UsageError, whose hint says how to do without them."""
     try:
         return find_settings(os.environ, profile, is_typed=is_typed("profile"))
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""`smai mock`: the rehearsal server as a process of its own."""
+"""`smai mock`: the mock server as a process."""
 
 import gc
 import io
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 _STDIN = 0
 _COUNT = WholeNumber(0)
-# It is kept in memory.
+# A tape is kept in memory.
 _TAPE_LIMIT_BYTES = 256 * 1024 * 1024
-# Descriptors for as many clients as may come at once; the systems begin with 256 or 1024.
+# Descriptors for many clients at once; the default limit of a system is 256 or 1024.
 MANY_CLIENTS = 4096
 
 
 class _Shares(click.ParamType):  # type: ignore[type-arg]  # not subscriptable in click 8.2
-    """Shares of requests that fail: one for the mixture, or one for each kind, `429=10%,cut=5%`."""
+    """Shares of requests that fail: one for the default mixture, or one for each kind, `429=10%,cut=5%`."""
 
     name = "shares"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return pairs of a kind and its share; a UsageError of click otherwise."""
+        """Return pairs of a kind and its share. Raises click's BadParameter."""
         from smai_cli.mock.faults import IN_ANSWER, MIXTURE  # after --help
 
         kinds: dict[str, float] = {}
@@ -75,12 +75,12 @@ class _Lie(click.ParamType):  # type: ignore[type-arg]  # as above
 
 
 class _Origin(click.ParamType):  # type: ignore[type-arg]  # as above
-    """What a browser sends as Origin: a scheme, a host and perhaps a port; null is that of a file."""
+    """The Origin that a browser sends: scheme, host and optional port; null for a file."""
 
     name = "origin"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return it as browsers write it; a UsageError of click otherwise."""
+        """Return the origin in lower case, as browsers send it. Raises click's BadParameter."""
         origin: str = value.lower()
         if origin != "null" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[\w.:\[\]-]+", origin, re.ASCII):
             self.fail(f"{value!r} is not an origin, such as http://localhost:3000", param, ctx)
@@ -129,12 +129,12 @@ def mock(port: int, log: str | None, **values: Any) -> int:
     from smai_cli.output.descriptors import Output
 
     gc.enable()
-    script = _script(MockValues(**values))
+    script = _make_script(MockValues(**values))
     refuse_clashes(
         [Use(f"--{name}", file, alone=True) for name, file in (("log", log), ("tape", values["tape"])) if file], []
     )
     allow_descriptors(MANY_CLIENTS)
-    with _opened(log) as log_fd:
+    with _open_log(log) as log_fd:
         try:
             server = Mock(script, port, log_fd=log_fd, keeps_received=False)
         except OSError as exc:
@@ -148,8 +148,8 @@ def mock(port: int, log: str | None, **values: Any) -> int:
 
 
 @contextmanager
-def _opened(log: str | None) -> Iterator[int | None]:
-    """Provide a descriptor for the log. Raises UsageError."""
+def _open_log(log: str | None) -> Iterator[int | None]:
+    """Open the log and provide its descriptor. Raises UsageError."""
     if log is None:
         yield None
         return
@@ -188,7 +188,7 @@ class MockValues(NamedTuple):
     allow_origin: tuple[str, ...]
 
 
-def _script(values: MockValues) -> "Script":
+def _make_script(values: MockValues) -> "Script":
     from smai_cli.mock.script import POEM, Script
 
     answers = {"--tape": values.tape is not None, "--reply": values.reply is not None, "--echo": values.echo}
@@ -198,7 +198,7 @@ def _script(values: MockValues) -> "Script":
     return Script(
         reply=POEM if values.reply is None else operand_text(values.reply, "--reply"),
         echo=values.echo,
-        tape=None if values.tape is None else _tape(values.tape),
+        tape=None if values.tape is None else _read_tape(values.tape),
         delay_s=values.delay / 1000,
         require_key=values.require_key,
         max_requests=values.max_requests,
@@ -219,7 +219,7 @@ def _script(values: MockValues) -> "Script":
     )
 
 
-def _tape(file: str) -> bytes:
+def _read_tape(file: str) -> bytes:
     if file == STDIN_NAME:
         return read_all(_STDIN, lambda: None, hint="check where the tape comes from", limit_bytes=_TAPE_LIMIT_BYTES)
     try:

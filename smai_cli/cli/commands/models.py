@@ -1,4 +1,4 @@
-"""`smai models`: what a server can be asked for, read whole and then printed."""
+"""`smai models`: list the models of a server. The list is printed only when it is complete."""
 
 import os
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ import click
 
 from smai_cli.cli.parsing.options import ServerOptions
 from smai_cli.cli.parsing.server_options import server_options, verbose_option
-from smai_cli.cli.server import approach, chosen_endpoint, serving
+from smai_cli.cli.server import approach, choose_endpoint, serving
 from smai_cli.common.trace import Tracer, silent
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import Cause, SmaiError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from smai_cli.stream.models import Listing, Model
     from smai_cli.stream.retries import Retries
 
-# Causes whose usual hint is about a request to a model.
+# Causes whose usual hint is about a prompt or a model.
 _OF_THE_REQUEST = (Cause.PROMPT_SIZE, Cause.MODEL, Cause.CONTENT, Cause.NOT_FOUND, Cause.REQUEST)
 
 
@@ -34,11 +34,11 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
     Shell completion of smai ask -m offers the ids of the last list.
     """
     deadline = server.clocks.deadline()
-    endpoint = chosen_endpoint(server, deadline)
+    endpoint = choose_endpoint(server, deadline)
     tracer = Tracer(say, key=endpoint.secrets if endpoint else None) if verbose else None
     trace = tracer or silent
     ca_file, preconnect = approach(endpoint, server.clocks.connect_timeout_s, trace)
-    # From here on the connection is being made while the imports run.
+    # From here on, the connection is made during the imports.
     from smai_cli.cli.lifecycle import Lifecycle
     from smai_cli.common.text import on_a_line, one_line
     from smai_cli.config.model_ids import store_ids
@@ -66,23 +66,23 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
         if listing.odd:
             life.say(f"models without an id are left out: {listing.odd}, such as {one_line(listing.example, 80)}")
         lines = (model.line if as_json else on_a_line(model.id) for model in listed)
-        # Half a surrogate pair, which JSON can escape and UTF-8 cannot hold, stays escaped.
+        # Half a surrogate pair stays escaped: JSON can hold it, UTF-8 cannot.
         Output().show("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
 
     return life.deliver(work)
 
 
 def ask_for_list(ask: "Callable[[], Listing]", retries: "Retries", endpoint: Endpoint) -> "Listing":
-    """Return the list that `ask` gets from `endpoint`, asking again where that is allowed. Raises SmaiError."""
+    """Return the list that `ask` gets from `endpoint`, with retries where allowed. Raises SmaiError."""
     while True:
         try:
             return ask()
         except SmaiError as error:
             known = error.replaced(hint="check --base-url") if error.cause in _OF_THE_REQUEST else error
             if failure := retries.wait(endpoint.explain(known), holds_back=True):
-                raise failure from error.__cause__  # the same failure may come back
+                raise failure from error.__cause__  # `failure` may be `error` itself
 
 
 def _without_key(listed: "list[Model]", endpoint: Endpoint) -> list[str]:
-    """Return the ids to keep: a server could call a model by the key, which is to be in no file."""
+    """Return the ids to save, without any that contain the key: it must not be in a file."""
     return [model.id for model in listed if endpoint.secrets.hidden_in(model.id) == model.id]

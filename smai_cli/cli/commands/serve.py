@@ -1,4 +1,4 @@
-"""`smai serve`: the gateway as a process."""
+"""`smai serve`: run the gateway."""
 
 import gc
 import os
@@ -16,7 +16,7 @@ from smai_cli.cli.parsing.numbers import WholeNumber
 from smai_cli.cli.parsing.options import ServerOptions
 from smai_cli.cli.parsing.server_options import gateway_options, verbose_option
 from smai_cli.cli.parsing.shared_options import model_option
-from smai_cli.cli.server import chosen_endpoint, serving
+from smai_cli.cli.server import choose_endpoint, serving
 from smai_cli.common.files import STDIN_NAME, file_named_in, read_named, text_of
 from smai_cli.common.shortages import failure_of
 from smai_cli.common.trace import Tracer, silent
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _TOKEN_BYTES = 32
 _MOCK_NAME = "the rehearsal server"
-# Only a signal ends it.
+# A signal ends the process at any time.
 _LOOK_S = 3600.0
 
 
@@ -52,7 +52,7 @@ def serve(*, port: int, model: str, system: str | None, verbose: bool, server: S
     allow_descriptors(MANY_CLIENTS)
     model = operand_text(model, "-m/--model")
     system = _system(system, server)
-    endpoint = chosen_endpoint(server, server.clocks.deadline())
+    endpoint = choose_endpoint(server, server.clocks.deadline())
     with serving(endpoint) as target:
         name = urlsplit(endpoint.base_url).netloc if endpoint else _MOCK_NAME
         gateway = _gateway(target, server, port, Settings(model, system, name), verbose=verbose)
@@ -75,7 +75,7 @@ def _system(system: str | None, server: ServerOptions) -> str | None:
 
 
 def _gateway(endpoint: Endpoint, server: ServerOptions, port: int, settings: "Settings", *, verbose: bool) -> "Gateway":
-    """Return the server, which listens already. Raises UsageError."""
+    """Return the gateway, which is listening already. Raises UsageError."""
     from smai_cli.serve.gateway import Gateway, Upstream  # after --help and usage errors
 
     ca_file = find_ca_file(os.environ) if endpoint.is_tls else None
@@ -89,7 +89,7 @@ def _gateway(endpoint: Endpoint, server: ServerOptions, port: int, settings: "Se
 
 
 def _report(error: BaseException) -> None:
-    """Put a failure of one request on stderr; the others go on."""
+    """Report the failure of one request on stderr; the others continue."""
     if failure := failure_of(error):
         say(str(failure))
         return

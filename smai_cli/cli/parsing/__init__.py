@@ -1,1 +1,1 @@
-"""The command line: its words, options, help and messages."""
+"""Parse the command line: words, options, help and messages."""

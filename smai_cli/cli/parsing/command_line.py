@@ -1,4 +1,4 @@
-"""What was typed for `smai ask` -> checked and decoded: the words of the prompt, and the parameters of the request."""
+"""Check and decode the command line of `smai ask`: the words of the prompt, and the parameters of the request."""
 
 import os
 import stat
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from smai_cli.config.log_file import LogFile
 
 STDIN = 0
-# Other names of it: what is a pipe can be read once by any of them.
+# Other names of stdin: a pipe can be read only once, by whichever name.
 _STDIN_PATHS = ("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
-# More than anybody means to ask; a device that never ends would take all the memory there is.
+# Larger than any real prompt; an endless device would use up all memory.
 STDIN_LIMIT_BYTES = 256 * 1024 * 1024
 
 _EXCLUDED = (("chat", "messages"), ("json", "schema"), ("dry_run", "curl"))
 
 
-def checked(typed: AskValues, output: OutputOptions, server: ServerOptions, *, system_is_typed: bool) -> AskOptions:
-    """Return what was typed for `smai ask`, checked and decoded. Raises UsageError."""
+def check_ask(typed: AskValues, output: OutputOptions, server: ServerOptions, *, system_is_typed: bool) -> AskOptions:
+    """Check and decode the options of `smai ask`. Raises UsageError."""
     typed = typed.replaced(option=(*configured_options(typed, server.settings), *typed.option))
     typed = typed.replaced(
         model=prompt.operand_text(typed.model, "-m/--model"),
@@ -48,11 +48,11 @@ def checked(typed: AskValues, output: OutputOptions, server: ServerOptions, *, s
         _check_log(log, typed, output, server)
     takes_one = output.prints_text or bool(typed.chat)
     if typed.option:
-        from smai_cli.prompt.extra_body import extra_members  # for few runs
+        from smai_cli.prompt.extra_body import extra_members  # rarely used
 
         extra_members(typed.option, takes_one=takes_one)
     if not reads_stdin and not typed.messages and not typed.chat:
-        prompt.compose(words, None)  # an empty prompt is said before anything is loaded
+        prompt.compose(words, None)  # reports an empty prompt before anything is loaded
     return AskOptions(
         words=words,
         reads_stdin=reads_stdin,
@@ -76,7 +76,7 @@ def checked(typed: AskValues, output: OutputOptions, server: ServerOptions, *, s
 
 
 class _Reading(Frozen):
-    """A file that is read: the option that names it, what was typed for that, and the file."""
+    """A file that is read: the option that names it, the text as typed, and the file."""
 
     option: str
     shown: str
@@ -84,7 +84,7 @@ class _Reading(Frozen):
 
     @property
     def is_stdin(self) -> bool:
-        """Whether it is stdin, which can be read once; a file on stdin can be opened anew by its path."""
+        """Whether it is stdin, which can be read only once; a regular file on stdin can be opened again by its path."""
         return self.file == STDIN_NAME or (self.file in _STDIN_PATHS and not _is_regular(STDIN))
 
 
@@ -100,14 +100,14 @@ def _readings(typed: AskValues, server: ServerOptions) -> list[_Reading]:
         *(("-H", " @", name) for name in _header_files(server)),
     ]
     if typed.option:
-        from smai_cli.prompt.extra_body import files_named  # for few runs
+        from smai_cli.prompt.extra_body import files_named  # rarely used
 
         named += [(f"-O {key}", "=@", name) for key, name in files_named(typed.option)]
     return [_Reading(option=option, shown=f"{option}{sign}{name}", file=name) for option, sign, name in named if name]
 
 
 def _header_files(server: ServerOptions) -> tuple[str, ...]:
-    """Return the files with headers; stdin, which has none, is refused where they are read."""
+    """Return the files with headers; stdin is refused later, when they are read."""
     return tuple(text[1:] for text in server.headers if text.startswith("@") and text[1:] not in ("", STDIN_NAME))
 
 
@@ -119,7 +119,7 @@ def _is_regular(fd: int) -> bool:
 
 
 def _check_names(typed: AskValues, output: OutputOptions) -> None:
-    """Raise UsageError for a dash as the name of a file that is written."""
+    """Raise UsageError if a file to write is named `-`."""
     for option, name in {"chat": typed.chat, "output": output.file, "record": typed.record}.items():
         if name == STDIN_NAME:
             raise UsageError(f"--{option} - needs a file name", "write ./- for a file of that name")
@@ -136,7 +136,7 @@ def _exclude(typed: AskValues, output: OutputOptions) -> None:
 
 
 def _reads_stdin(words: list[str], typed: AskValues, readings: list[_Reading]) -> bool:
-    """Decide whether stdin is part of the prompt. Raises UsageError where the command line contradicts itself."""
+    """Return whether stdin is part of the prompt. Raises UsageError if the command line contradicts itself."""
     taken = [reading for reading in readings if reading.is_stdin]
     takers = [reading.shown for reading in taken] + ["the operand -"] * words.count("-")
     if len(takers) > 1:
@@ -156,28 +156,28 @@ def _reads_stdin(words: list[str], typed: AskValues, readings: list[_Reading]) -
 def _check_files(
     typed: AskValues, output: OutputOptions, server: ServerOptions, readings: list[_Reading], *, reads_stdin: bool
 ) -> None:
-    """Raise UsageError for files that cannot be written, or are read or written under another name as well."""
+    """Raise UsageError for files that cannot be written, or are also read or written under another name."""
     header_files = _header_files(server)
     if not (output.file or typed.record or typed.chat or server.key_file or header_files):
         return
-    from smai_cli.cli import same_files  # for those who have files written, or a key in one
+    from smai_cli.cli import same_files  # only with files to write or secret files
 
     reads_stdin = reads_stdin or any(reading.file == STDIN_NAME for reading in readings)
-    if reads_stdin:  # a secret would be a part of the prompt
+    if reads_stdin:  # otherwise a secret would be part of the prompt
         keys = [("--key-file", server.key_file), *(("-H", name) for name in header_files)]
         secret = [same_files.Use(option, name, alone=True) for option, name in keys if name and name != STDIN_NAME]
         same_files.refuse_clashes(secret, [same_files.Use("stdin", STDIN)])
     named = [same_files.Use(reading.option, reading.file) for reading in readings if reading.file != STDIN_NAME]
     named += [same_files.Use(*found) for found in files_to_read(os.environ, server.settings)]
-    named += same_files.written(output.file, typed.record, typed.chat)
+    named += same_files.list_written_files(output.file, typed.record, typed.chat)
     same_files.refuse_clashes(named, same_files.streams(quiet=output.quiet, reads_stdin=reads_stdin))
 
 
 def log_of(server: ServerOptions) -> "LogFile | None":
-    """Return the ledger, where one is named; one line says so where its place cannot be known."""
+    """Return the ledger, if one is named; print a notice if its path cannot be determined."""
     if "SMAI_LOG" not in os.environ and not server.settings.get("log"):
         return None
-    from smai_cli.config.log_file import log_file  # for those who have one
+    from smai_cli.config.log_file import log_file  # only if there is a ledger
 
     try:
         return log_file(os.environ, server.settings)
@@ -187,14 +187,14 @@ def log_of(server: ServerOptions) -> "LogFile | None":
 
 
 def _check_log(log: "LogFile", typed: AskValues, output: OutputOptions, server: ServerOptions) -> None:
-    """Raise UsageError where the ledger is a file that must not get its lines.
+    """Raise UsageError if the ledger is a file that must not get its lines.
 
-    A run may be asked about the ledger itself, by -a, -s and stdin: it is read before it gets its line.
+    The ledger itself may be part of the prompt (-a, -s, stdin): it is read before it gets its line.
     """
-    from smai_cli.cli import same_files  # for those who have one
+    from smai_cli.cli import same_files  # only if there is a ledger
 
     ledger = same_files.Use(log.setting, log.path, alone=True)
-    others = same_files.written(output.file, typed.record, typed.chat)
+    others = same_files.list_written_files(output.file, typed.record, typed.chat)
     kept = {"--messages": typed.messages, "--schema": typed.schema, "--key-file": server.key_file}
     others += [same_files.Use(option, name) for option, name in kept.items() if name and name != "-"]
     others += [same_files.Use(*found) for found in files_to_read(os.environ, server.settings)]
@@ -202,18 +202,18 @@ def _check_log(log: "LogFile", typed: AskValues, output: OutputOptions, server: 
 
 
 def read_stdin() -> bytes:
-    """Return what stdin holds of the prompt, and say so if it is long in coming. Raises UsageError."""
+    """Read the prompt from stdin, with a notice if it takes long. Raises UsageError."""
     return prompt.read_all(STDIN, _notice, limit_bytes=STDIN_LIMIT_BYTES)
 
 
 def read_stdin_of_option(limit_bytes: int | None = None) -> bytes:
-    """Return what stdin holds, which an option takes for a file; as above, up to a limit. Raises UsageError."""
+    """Read stdin, which an option names as a file, with a notice if it takes long. Raises UsageError."""
     hint = "check where the input comes from"
     return prompt.read_all(STDIN, _notice_of_option, hint=hint, limit_bytes=limit_bytes or STDIN_LIMIT_BYTES)
 
 
 def parameters_of(typed: RequestValues) -> dict[str, Any]:
-    """Return the parameters that were given, by their names in the API reference."""
+    """Return the parameters that are set, by their names in the API reference."""
     values = {
         "temperature": typed.temperature,
         "max_tokens": typed.max_tokens,
@@ -226,14 +226,14 @@ def parameters_of(typed: RequestValues) -> dict[str, Any]:
 
 
 def configured_options(typed: RequestValues, settings: Settings) -> list[str]:
-    """Return the `options` of the configuration as values of -O, which go before those that were typed.
+    """Return the `options` of the configuration as values of -O, to be placed before the typed ones.
 
-    What an option of its own says (--seed, --max-tokens) goes before `options`, under whichever name an API has it.
+    A specific option (--seed, --max-tokens) overrides `options`, under any name that an API has for it.
     """
     found = settings.get("options")
     if found is None:
         return []
-    import json  # for those who have some
+    import json  # only if there are any
 
     said = set(parameters_of(typed))
     if not said.isdisjoint(TOKEN_LIMITS):

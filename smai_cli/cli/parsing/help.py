@@ -1,4 +1,4 @@
-"""The text of --help: options in groups, examples before them, and lines that fit a narrow terminal."""
+"""The text of --help: examples, options in groups, and lines that fit a narrow terminal."""
 
 import inspect
 import shutil
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-# The groups of options, in the order in which help and the manual show them.
+# The groups of options, in the order of help and manual.
 GROUPS = {
     "Prompt": (
         "--system",
@@ -71,20 +71,20 @@ GROUPS = {
 }
 _FEWEST_COLUMNS = 24
 _MOST_COLUMNS = 100
-# In fewer columns, what an option does is on the lines below it.
+# In fewer columns, the description is below the option.
 _TWO_COLUMNS = 60
 _INDENT = 4
 
 
 class HelpFormatter(click.HelpFormatter):
-    """A formatter for terminals of any width: click's has lines of 50 columns at least."""
+    """A formatter for terminals of any width: click's lines have at least 50 columns."""
 
     def __init__(self, width: int | None = None, max_width: int | None = None) -> None:
         columns = min(shutil.get_terminal_size().columns, max_width or _MOST_COLUMNS)
         super().__init__(width=width or max(columns, _FEWEST_COLUMNS))
 
     def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
-        """Write terms and what they mean, in two columns if there is room for them."""
+        """Write terms and their descriptions, in two columns if they fit."""
         super().write_dl(list(rows), col_max if self.width >= _TWO_COLUMNS else _INDENT, col_spacing)
 
 
@@ -95,14 +95,14 @@ class HelpContext(click.Context):
 
 
 class GroupedCommand(click.Command):
-    """A command whose help has its options in groups, and `examples` before them."""
+    """A command whose help has `examples`, and its options in groups."""
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **more: Any) -> None:
         super().__init__(*args, **more)
         self.examples = examples
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's
-        """Write the first paragraph, the examples, and the other paragraphs."""
+        """Write the first paragraph, the examples, and the remaining paragraphs."""
         first, _, rest = inspect.cleandoc(self.help or "").partition("\n\n")
         for number, text in enumerate((first, rest)):
             formatter.write_paragraph()
@@ -114,7 +114,7 @@ class GroupedCommand(click.Command):
                         formatter.write(f"{'':{formatter.current_indent}}{example}\n")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write each group that the command has options of; what is in none comes last."""
+        """Write each group that has options; options without a group come last."""
         for title, options in options_in_groups(self, ctx).items():
             rows = [record for option in options if (record := option.get_help_record(ctx))]
             with formatter.section(title):
@@ -122,7 +122,7 @@ class GroupedCommand(click.Command):
 
 
 def options_in_groups(command: click.Command, ctx: click.Context) -> dict[str, list[click.Option]]:
-    """Return the options of `command` by the titles of their groups, in the order of GROUPS; others as Options."""
+    """Return the options of `command` by group title, in the order of GROUPS; those without a group under Options."""
     params = (param for param in command.get_params(ctx) if isinstance(param, click.Option))
     options = {max(option.opts, key=len): option for option in params}
     found = {title: [options.pop(name) for name in names if name in options] for title, names in GROUPS.items()}

@@ -1,4 +1,4 @@
-"""The numbers that options take, as types of click: their messages name the limits in words."""
+"""Numbers as click types, with messages that name the limits in words."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ from smai_cli.config.config_file import MOST_SECONDS
 class Number(click.ParamType):  # type: ignore[type-arg]  # not subscriptable in click 8.2
     """A finite number from `low` to `high`; JSON has no NaN and no infinity (RFC 8259, section 6).
 
-    `name` is what help shows in place of the value.
+    `name` is the placeholder in help.
     """
 
     def __init__(self, low: float, high: float = math.inf, name: str = "n") -> None:
@@ -44,7 +44,7 @@ class WholeNumber(click.ParamType):  # type: ignore[type-arg]  # not subscriptab
         if self._high is not None:
             limits = f" from {self._low} to {self._high}"
         try:
-            number = int(value)  # raises also for more digits than Python takes
+            number = int(value)  # also raises for too many digits
         except ValueError:
             self.fail(f"{_short(value)!r} is not a whole number{limits}", param, ctx)
         if (self._low is not None and number < self._low) or (self._high is not None and number > self._high):

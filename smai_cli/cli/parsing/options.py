@@ -1,4 +1,4 @@
-"""What was typed, as typed values: made of click's once, at the edge, and never written to."""
+"""The options as typed, immutable values, made once from click's values."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ClockOptions(Frozen):
-    """For how long to ask, and how often."""
+    """The timeouts and retries."""
 
     connect_timeout_s: float
     idle_timeout_s: float
@@ -26,16 +26,16 @@ class ClockOptions(Frozen):
     retries: int
 
     def deadline(self, now: Callable[[], float] = time.monotonic) -> Deadline:
-        """Return the end of a run that begins now, on the clock `now`."""
+        """Return the deadline of a run that begins now, on the clock `now`."""
         return Deadline(self.max_time_s, now)
 
     def clocks(self, deadline: Deadline) -> Clocks:
-        """Return the limits of an exchange in a run with this end."""
+        """Return the limits of an exchange in a run with this deadline."""
         return Clocks(self.connect_timeout_s, self.idle_timeout_s, deadline)
 
 
 class ServerOptions(Frozen):
-    """Where to ask, and with which key and headers: of the command line, and of the configuration in `settings`."""
+    """The server, key and headers, from the command line and from the configuration in `settings`."""
 
     settings: Settings
     base_url: str | None
@@ -46,7 +46,7 @@ class ServerOptions(Frozen):
 
 
 class RequestValues(Frozen):
-    """What the options say of every request, as click has it; `model` is empty where each line has to name one."""
+    """The options for every request, as click returns them; `model` is empty if each line must name one."""
 
     model: str
     system: str | None
@@ -64,7 +64,7 @@ class RequestValues(Frozen):
 
 
 class AskValues(RequestValues):
-    """The values of the options that only `smai ask` has, as click gives them."""
+    """The options that only `smai ask` has, as click returns them."""
 
     operands: tuple[str, ...]
     attach: tuple[str, ...]
@@ -79,12 +79,12 @@ class AskValues(RequestValues):
 
     @property
     def is_preview(self) -> bool:
-        """Whether the request is to be shown, and not sent."""
+        """Whether the request is only shown, not sent."""
         return self.dry_run or self.curl
 
 
 class BatchValues(RequestValues):
-    """The values of the options of `smai batch`, but for those of the server, as click gives them."""
+    """The options of `smai batch`, except those of the server, as click returns them."""
 
     file: str
     output: str | None
@@ -115,10 +115,10 @@ class BatchValues(RequestValues):
 
 
 class AskOptions(Frozen):
-    """What was typed for `smai ask`, checked and decoded.
+    """The options of `smai ask`, checked and decoded.
 
-    `words` are the operands, `reads_stdin` says whether stdin belongs to the prompt. `parameters` are members of the
-    request by the names of the chat API. `log` is the ledger.
+    `words` are the operands. `reads_stdin`: stdin is part of the prompt. `parameters` are members of the request, by
+    the names of the chat API. `log` is the ledger.
     """
 
     words: list[str]
@@ -141,7 +141,7 @@ def output_options(  # noqa: PLR0913  # the options that choose a mode, by their
     quiet: bool,
     **modes: bool,
 ) -> OutputOptions:
-    """Return what click's values say of the output; `modes` are those of the options that choose a mode.
+    """Make OutputOptions from click's values; `modes` are the options that choose a mode.
 
     --extract goes together with --final, which then adds the summary only. Raises UsageError for two other modes at
     once, and for tool calls in a mode that prints them already, or that prints a code block only.
@@ -172,7 +172,7 @@ def output_options(  # noqa: PLR0913  # the options that choose a mode, by their
 
 
 def clock_options(*, connect_timeout: float, idle_timeout: float, max_time: float, retries: int) -> ClockOptions:
-    """Return what click's values say of the clocks."""
+    """Make ClockOptions from click's values."""
     return ClockOptions(
         connect_timeout_s=connect_timeout, idle_timeout_s=idle_timeout, max_time_s=max_time, retries=retries
     )
@@ -187,7 +187,7 @@ def server_options(
     mock: bool,
     **clocks: Any,
 ) -> ServerOptions:
-    """Return what click's values say of the server; `clocks` as for clock_options."""
+    """Make ServerOptions from click's values; `clocks` as for clock_options."""
     return ServerOptions(
         settings=settings,
         base_url=base_url,

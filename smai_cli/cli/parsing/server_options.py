@@ -1,4 +1,4 @@
-"""The options that choose a server: the profile, the URL, the key, and for how long smai waits."""
+"""The options for the server: profile, URL, key, headers, timeouts and retries."""
 
 import functools
 import os
@@ -22,7 +22,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 def load_settings(ctx: click.Context, param: click.Parameter, value: str | None) -> Settings:
     """Return the settings of the profile `value`; they become the defaults of the other options."""
     settings = find_settings(os.environ, value, is_typed=is_typed(param.name or "", ctx))
-    if settings.notice and not ctx.resilient_parsing:  # not at a TAB
+    if settings.notice and not ctx.resilient_parsing:  # not during completion
         say(settings.notice)
     defaults = {name: settings.get(name) for name in _DEFAULTS}
     ctx.default_map = {name: found.value for name, found in defaults.items() if found}
@@ -30,7 +30,7 @@ def load_settings(ctx: click.Context, param: click.Parameter, value: str | None)
 
 
 def _load_unless_mock(ctx: click.Context, param: click.Parameter, value: str | None) -> Settings:
-    """Return the same; what is wrong with a file that nobody asked for waits until it is known whether it matters."""
+    """Load the settings, but delay an error in a default configuration until it is known whether it matters."""
     try:
         return load_settings(ctx, param, value)
     except UsageError as error:
@@ -40,8 +40,8 @@ def _load_unless_mock(ctx: click.Context, param: click.Parameter, value: str | N
         return NO_SETTINGS
 
 
-def _tell_unusable(ctx: click.Context, param: click.Parameter, value: bool) -> bool:  # noqa: ARG001
-    """Raise what is wrong with the configuration; a rehearsal goes on without one."""
+def _raise_unusable(ctx: click.Context, param: click.Parameter, value: bool) -> bool:  # noqa: ARG001
+    """Raise the delayed error of the configuration, unless --mock is set, which does not need one."""
     error = ctx.meta.get(_UNUSABLE)
     if error and not value:
         raise error
@@ -51,7 +51,7 @@ def _tell_unusable(ctx: click.Context, param: click.Parameter, value: bool) -> b
 
 
 def _complete_profile(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
-    """Return the profiles that begin with `incomplete`, for a shell: no error."""
+    """Return the profiles that begin with `incomplete`, for shell completion; never raises."""
     try:
         profiles = find_settings(os.environ, None).profiles
     except UsageError:
@@ -59,7 +59,7 @@ def _complete_profile(ctx: click.Context, param: click.Parameter, incomplete: st
     return [name for name in profiles if name.startswith(incomplete) and re.fullmatch(r"[\w.@+-]+", name)]
 
 
-# What the configuration may say of an option; the base URL and the key are found together, in config/endpoint.py.
+# Options with defaults in the configuration; config/endpoint.py finds the base URL and the key together.
 _DEFAULTS = (
     "model",
     "system",
@@ -91,7 +91,7 @@ def _profile_option(name: str, **more: Any) -> Callable[[_F], _F]:
 
 
 profile_option = _profile_option("settings", is_eager=True, callback=load_settings)
-# For a command that must work where the file does not.
+# For commands that must work even if the configuration file is broken.
 profile_name_option = _profile_option("profile")
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Report each step on stderr, with times.")
 base_url_option = click.option(
@@ -109,13 +109,13 @@ _SERVER = ("settings", "base_url", "key_file", "header", "mock")
 
 
 def server_options(command: _F) -> _F:
-    """Add the options that say where to ask, with what, and for how long; the command gets them as `server`."""
+    """Add the options for the server, headers, timeouts and retries; the command gets them as `server`."""
     composed = compose_value(command, "server", options.server_options, *_SERVER, *_CLOCKS)
     return _server_options(composed, _clock_options)
 
 
 def gateway_options(command: _F) -> _F:
-    """Add the same for a command that asks for others, and asks each thing once."""
+    """Add the same for a command that forwards requests, and sends each only once."""
     compose = functools.partial(options.server_options, retries=0)
     return _server_options(compose_value(command, "server", compose, *_SERVER, *_CLOCKS[:-1]), _answer_clock_options)
 
@@ -136,14 +136,14 @@ def _server_options(command: _F, clock_options: Callable[[_F], _F]) -> _F:
         click.option(
             "--mock",
             is_flag=True,
-            callback=_tell_unusable,
+            callback=_raise_unusable,
             help="Use a test server inside smai: no key, no network.",
         ),
     )
 
 
 def clock_options(command: _F) -> _F:
-    """Add the options that say for how long to ask; the command gets them as one value, `clocks`."""
+    """Add the options for timeouts and retries; the command gets them as one value, `clocks`."""
     return _clock_options(compose_value(command, "clocks", options.clock_options, *_CLOCKS))
 
 

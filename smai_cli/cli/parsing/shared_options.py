@@ -19,7 +19,7 @@ from smai_cli.output.modes import MODES, Mode
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-# What OpenAI's API reference has for reasoning_effort; which of them a model takes, the server says.
+# The values of reasoning_effort in OpenAI's API reference; the server decides which of them a model accepts.
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -37,17 +37,17 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 class _ModelOption(click.Option):
-    """The option that names a model. A profile that is typed goes before the variable."""
+    """The option that names a model. A typed profile takes precedence over the variable."""
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        """Return the value of the variable, unless the profile has another one."""
+        """Return the value of the variable, unless a typed profile sets the model."""
         settings = ctx.params.get("settings")
         if isinstance(settings, Settings) and settings.get_typed("model"):
             return None
         return super().resolve_envvar_value(ctx)
 
     def get_default(self, ctx: click.Context, call: bool = True) -> Any:
-        """Return the default model; None where a profile is chosen for which only the user can name one."""
+        """Return the default model; None if the chosen profile has no default."""
         settings = ctx.params.get("settings")
         if isinstance(settings, Settings) and settings.needs_model:
             return None
@@ -55,7 +55,7 @@ class _ModelOption(click.Option):
 
 
 def _require_model(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001
-    """Return the model. Raises UsageError where there is none."""
+    """Return the model. Raises UsageError if there is none."""
     if value is None and not ctx.resilient_parsing:
         raise missing_model_error(ctx.params["settings"])
     return value
@@ -64,7 +64,7 @@ def _require_model(ctx: click.Context, param: click.Parameter, value: str | None
 def model_option(help_text: str, *, is_required: bool = True) -> Callable[[_F], _F]:
     """Return the option that names a model, with `help_text`.
 
-    A command for which it is not required has to see to it where neither the user nor the profile names one.
+    A command with `is_required=False` must handle the case that neither the user nor the profile names a model.
     """
     return click.option(
         "-m",
@@ -85,19 +85,19 @@ def api_option(help_text: str) -> Callable[[_F], _F]:
 
 
 def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem[str]]":  # noqa: ARG001  # click's
-    """Return what tells a shell to offer its own file names; smai itself opens the file, with its own messages."""
-    from click.shell_completion import CompletionItem  # at a TAB only
+    """Let the shell complete file names. Not click.File: smai opens files with its own messages."""
+    from click.shell_completion import CompletionItem  # only during completion
 
     return [CompletionItem(incomplete, type="file")]
 
 
 def _complete_accept(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  # click's
-    """Return the words that servers use most, for a shell; any other word is taken as well."""
+    """Return the most common words of servers, for shell completion; any other word is accepted too."""
     return [word for word in ("length", "content_filter", "done") if word.startswith(incomplete)]
 
 
 def _complete_effort(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  # click's
-    """Return the words of the API reference, for a shell; any other word is sent as well."""
+    """Return the words of the API reference, for shell completion; any other word is sent too."""
     return [word for word in EFFORTS if word.startswith(incomplete)]
 
 
@@ -108,7 +108,7 @@ def mode_option(mode: Mode) -> Callable[[_F], _F]:
 
 
 def output_options(command: _F) -> _F:
-    """Add the options that say how an answer is delivered; the command gets them as one value, `output`."""
+    """Add the options for the delivery of an answer; the command gets them as one value, `output`."""
     modes = [mode for mode in MODES.values() if mode.help]
     names = [mode.name for mode in modes]
     names += ["summary", "accept", "fail_empty", "tool_calls", "output", "quiet"]
@@ -141,13 +141,13 @@ def output_options(command: _F) -> _F:
 
 
 def is_typed(name: str, ctx: click.Context | None = None) -> bool:
-    """Return whether the parameter `name` stands on the command line."""
+    """Return whether the parameter `name` was typed on the command line."""
     ctx = ctx or click.get_current_context()
     return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 def request_options(command: _F) -> _F:
-    """Add the options that say what kind of answer is asked for; a command has them as RequestValues."""
+    """Add the options for the request; a command gets them as RequestValues."""
     return add(
         command,
         click.option("-t", "--temperature", type=Number(0, 2), help="Sampling temperature, 0 to 2."),
@@ -179,7 +179,7 @@ def add(command: _F, *options: Callable[[_F], _F]) -> _F:
 
 
 def compose_value(command: _F, name: str, compose: Callable[..., object], *names: str) -> _F:
-    """Return `command` with one value, `name`, in place of those of the options `names`."""
+    """Return `command` with one parameter, `name`, in place of the options `names`; `compose` makes its value."""
 
     @functools.wraps(command)
     def composed(**values: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A command or an option that does not exist -> what was meant: habits from other tools first, then the spelling."""
+"""Suggest a command or an option for one that does not exist: by habits from other tools, then by spelling."""
 
 import re
 import shlex
@@ -25,7 +25,7 @@ _OPPOSITES = (
 
 
 class _Habit(NamedTuple):
-    """Options of other tools, and the hint in the command `needed`, or in those with that option (empty: in all)."""
+    """Options of other tools, and the hint for the command `needed`, or for those with that option (empty: all)."""
 
     names: str
     needed: str
@@ -33,11 +33,11 @@ class _Habit(NamedTuple):
 
 
 def _instead(names: str, meant: str) -> _Habit:
-    """Return the habit for which `meant` is to be typed."""
+    """Return a habit with the hint to type `meant`."""
     return _Habit(names, meant.split(maxsplit=1)[0], f"did you mean {meant}?")
 
 
-# Of curl, llm, aichat, mods, sgpt, ollama, gh, claude, and of the parameters of servers. The first that fits counts.
+# From curl, llm, aichat, mods, sgpt, ollama, gh, claude, and the parameters of servers. The first match wins.
 _CONTINUE = "--continue -c --resume -r --conversation --cid --session --session-id --history --repl -C --continue-last"
 _FILE = "--file -f --files --input -i --input-file --infile"
 _STREAM = "--stream --streaming -N --no-buffer --live"
@@ -139,9 +139,9 @@ _VERSIONS = ("version", "-v", "ver")
 
 
 def option_hint(name: str, command: str, options: Collection[str]) -> str | None:
-    """Return what to say of the option `name`, which `command` with its `options` does not have.
+    """Return the hint for the unknown option `name` of `command`, which has the `options`.
 
-    None where no option is like it.
+    None if no option is similar.
     """
     typed = name.lower().replace("_", "-") if name.startswith("--") else name
     if typed in options:
@@ -157,7 +157,7 @@ def option_hint(name: str, command: str, options: Collection[str]) -> str | None
 
 
 def command_hint(args: Sequence[str], commands: Collection[str]) -> str:
-    """Return what to say of a command line whose first word is not one of `commands`."""
+    """Return the hint for a command line whose first word is not one of `commands`."""
     name, rest = args[0].lower(), args[1:]
     if name in _LOGS:
         return "SMAI_LOG names a file that gets a line for each run, see man smai"
@@ -176,7 +176,7 @@ def command_hint(args: Sequence[str], commands: Collection[str]) -> str:
 
 
 def early_option_hint(args: Sequence[str], commands: Collection[str]) -> str:
-    """Return what to say of a command line that has an option where the command should be."""
+    """Return the hint for a command line with an option in place of the command."""
     if args[0] in _VERSIONS:
         return _question("smai", "--version")
     prompt = args[1:2]
@@ -190,7 +190,7 @@ def early_option_hint(args: Sequence[str], commands: Collection[str]) -> str:
 
 
 def _question(*words: str) -> str:
-    """Return the question whether a command line is meant, as a shell takes it; a long one is cut."""
+    """Return the question "did you mean ...?" with the words quoted for a shell; shortens a long command line."""
     line = shlex.join(words)
     if len(line) > _MOST_SHOWN or line != one_line(line, _MOST_SHOWN):
         line = f"{shlex.join(words[:2])} ..."
@@ -198,14 +198,14 @@ def _question(*words: str) -> str:
 
 
 def _nearest(typed: str, names: Collection[str]) -> str | None:
-    """Return the one of `names` that is one edit or one swap from `typed`, or else a close one; never its opposite."""
+    """Return the one of `names` that is one edit or swap away from `typed`, else a similar one; never its opposite."""
     possible = [name for name in names if not _are_opposite(typed, name)]
     near = [name for name in possible if _is_one_step(typed, name)]
     return next(iter(get_close_matches(typed, near or possible, 1, 0 if near else _CLOSE)), None)
 
 
 def _abbreviated(typed: str, names: Collection[str]) -> str | None:
-    """Return the only one of `names` that begins with `typed`; None for several."""
+    """Return the only one of `names` that begins with `typed`; None if there are several or none."""
     if len(typed.removeprefix("--")) < _FEWEST_LETTERS:
         return None
     found = [name for name in names if name.startswith(typed)]
@@ -213,7 +213,7 @@ def _abbreviated(typed: str, names: Collection[str]) -> str | None:
 
 
 def _is_one_step(one: str, other: str) -> bool:
-    """Return whether a letter more, less or changed, or two neighbours swapped, makes `other` of `one`."""
+    """Return whether one inserted, deleted or changed letter, or one swap of neighbours, turns `one` into `other`."""
     if len(one) > len(other):
         one, other = other, one
     same = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
@@ -224,7 +224,7 @@ def _is_one_step(one: str, other: str) -> bool:
 
 
 def _are_opposite(one: str, other: str) -> bool:
-    """Return whether one of two names says the opposite of the other, such as --stream and --no-stream."""
+    """Return whether two names are opposites, such as --stream and --no-stream."""
     one, other = one.removeprefix("--"), other.removeprefix("--")
     if bool(_NEGATION.match(one)) != bool(_NEGATION.match(other)):
         return True

@@ -1,10 +1,10 @@
-"""What click says of a command line that it cannot use -> a failure in smai's words."""
+"""Translate click's usage errors into smai's messages."""
 
 import click
 
 from smai_cli.errors import UsageError
 
-# Lines for a person who types smai and no more.
+# Printed for a person who types only `smai`.
 FIRST_LINES = """\
 smai asks a language model, and exits with 0 only if the answer is complete.
   smai ask --mock hello                          try it: no key, no network
@@ -15,7 +15,7 @@ smai --help lists the commands; man smai is the manual."""
 
 
 class NoSuchCommandError(click.UsageError):
-    """The first word of `args` is not a command. click has a type for that from version 8.4 on only."""
+    """The first word of `args` is not a command. click has a type for that only since version 8.4."""
 
     def __init__(self, args: list[str], ctx: click.Context) -> None:
         super().__init__(f"no such command: {args[0]}", ctx)
@@ -23,7 +23,7 @@ class NoSuchCommandError(click.UsageError):
 
 
 class EarlyOptionError(click.UsageError):
-    """The first word of `args` is an option, and not a command."""
+    """The first word of `args` is an option, not a command."""
 
     def __init__(self, args: list[str], ctx: click.Context) -> None:
         super().__init__(f"no such option: {args[0]}", ctx)
@@ -31,7 +31,7 @@ class EarlyOptionError(click.UsageError):
 
 
 def usage_error(error: click.ClickException) -> UsageError:
-    """Return the failure that click's exception is: what happened, and what was meant or where to look."""
+    """Translate click's exception: what happened, and what to type or where to look."""
     from smai_cli.cli.command_table import COMMANDS  # for failures only
     from smai_cli.cli.parsing.suggestions import command_hint, early_option_hint, option_hint
     from smai_cli.cli.parsing.words import options_of, shown
@@ -56,13 +56,13 @@ def usage_error(error: click.ClickException) -> UsageError:
 
 
 def _name_of(param: click.Parameter, ctx: click.Context | None) -> str:
-    """Return what a user calls an option or an operand."""
+    """Return the name of an option or an operand for messages."""
     if isinstance(param, click.Option):
         return max([*param.opts, *param.secondary_opts], key=len)
     return param.make_metavar(ctx).strip("[].") if ctx else param.name or ""
 
 
 def _tidy(message: str) -> str:
-    """Return click's message on one line, in lower case and without its full stop."""
+    """Return click's message on one line, without its initial capital and full stop."""
     line = " ".join(message.split()).rstrip(".").replace(". (", " (")
     return f"{line[:1].lower()}{line[1:]}"

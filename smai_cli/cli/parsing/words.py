@@ -1,7 +1,7 @@
-"""The words of a command line, before click parses them: what click would read as something else than is meant.
+"""Check the words of a command line before click parses them, for words that click would misread.
 
 click follows the guidelines of POSIX (Base Definitions, section 12.2): -model is -m with the value odel, and a value
-may look like an option. Both are more often mistakes than not, and a run that is paid for should not begin with one.
+may look like an option. Both are mostly mistakes, and a paid run should not begin with one.
 """
 
 import os
@@ -17,18 +17,18 @@ from smai_cli.output.descriptors import say
 
 _LONG = re.compile(r"--[A-Za-z][\w-]*(=.*)?", re.DOTALL)
 _SPACE = re.compile(r"\s")
-# A single dash with so many letters after it may be a long option; fewer are several short ones.
+# A single dash with more letters than this may be a long option; otherwise it is several short ones.
 _FEWEST_LETTERS = 3
 _SHOWN = 60
-# What word processors put in place of the dash of ASCII.
+# Characters that word processors substitute for the ASCII dash.
 DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
 _WORDS = "smai_cli.words"
 
 
 class Words(NamedTuple):
-    """What is known of the operands: how many follow `--`, and which of them follow the value of a FILE option.
+    """Facts about the operands: how many follow `--`, and which of them follow the value of a FILE option.
 
-    `after_files` has the option as it was typed, and the operand.
+    `after_files` holds pairs of the option as typed and the operand.
     """
 
     after_dashes: int
@@ -36,9 +36,9 @@ class Words(NamedTuple):
 
 
 def check_words(command: click.Command, args: Sequence[str]) -> Words:
-    """Return what is known of the operands in `args`, the words after the name of `command`.
+    """Check `args`, the words after the name of `command`; return the facts about its operands.
 
-    Raises UsageError for a word that would be read as something else than is meant.
+    Raises UsageError for a word that click would misread.
     """
     options = options_of(command)
     after_files: list[tuple[str, str]] = []
@@ -59,13 +59,13 @@ def check_words(command: click.Command, args: Sequence[str]) -> Words:
 
 
 def _check_option(word: str, rest: list[str], command: click.Command, options: dict[str, click.Option]) -> str:
-    """Take the value of the option `word` from `rest`, which is in reverse, if it is there.
+    """Check the option `word`, and take its value from `rest`, which is reversed, if it needs one.
 
-    Return the option as it was typed if it names a file, and nothing otherwise. Raises UsageError.
+    Return the option as typed if it names a file, else "". Raises UsageError.
     """
     name, value = (_split_long if word.startswith("--") else _split_short)(word, command, options)
     option = options.get(name)
-    if option is None:  # click sees to what does not exist
+    if option is None:  # click reports unknown options
         return ""
     if option.is_flag or option.count:
         if value is not None:
@@ -83,13 +83,13 @@ def _check_option(word: str, rest: list[str], command: click.Command, options: d
 
 
 def options_of(command: click.Command) -> dict[str, click.Option]:
-    """Return the options of a command by each of their names, but for --help."""
+    """Return the options of a command by each of their names, without --help."""
     options = (param for param in command.params if isinstance(param, click.Option))
     return {name: option for option in options for name in (*option.opts, *option.secondary_opts)}
 
 
 def _split_long(word: str, command: click.Command, options: dict[str, click.Option]) -> tuple[str, str | None]:
-    """Return the name and the value in `--name=value`. Raises UsageError for what is text, and not an option."""
+    """Return the name and the value in `--name=value`. Raises UsageError for text that is not an option."""
     name, sign, value = word.partition("=")
     if _SPACE.search(name):
         first = name.split()[0]
@@ -98,9 +98,9 @@ def _split_long(word: str, command: click.Command, options: dict[str, click.Opti
 
 
 def _split_short(word: str, command: click.Command, options: dict[str, click.Option]) -> tuple[str, str | None]:
-    """Return the last option in a word such as -nq or -mMODEL, and the value in it.
+    """Return the last option in a word such as -nq or -mMODEL, and its value.
 
-    Raises UsageError for what is text, or a long option with one dash.
+    Raises UsageError for text, or for a long option with one dash.
     """
     _check_single_dash(word, command, options)
     for at in range(1, len(word)):
@@ -127,7 +127,7 @@ def _check_single_dash(word: str, command: click.Command, options: dict[str, cli
     stem = re.match(r"-[A-Za-z][A-Za-z_-]+(?=[=\s]|\Z)", word)
     if stem is None or len(stem[0]) <= _FEWEST_LETTERS:
         return
-    from smai_cli.cli.parsing.suggestions import option_hint  # for few command lines
+    from smai_cli.cli.parsing.suggestions import option_hint  # rarely used
 
     long = f"-{stem[0]}"
     hint = option_hint(long, command.name or "", options)
@@ -138,7 +138,7 @@ def _check_single_dash(word: str, command: click.Command, options: dict[str, cli
 
 
 def _check_value(name: str, value: str, options: dict[str, click.Option]) -> None:
-    """Raise UsageError where the value of the option `name` is missing, and the next option would be taken for it."""
+    """Raise UsageError if the option `name` lacks a value, and the next option would be taken as its value."""
     if value == "--" or value in options or value in ("-h", "--help") or _LONG.fullmatch(value):
         long = max(options[name].opts, key=len)
         raise UsageError(
@@ -148,7 +148,7 @@ def _check_value(name: str, value: str, options: dict[str, click.Option]) -> Non
 
 
 def _check_operand(word: str, options: dict[str, click.Option]) -> None:
-    """Raise UsageError for an option whose dash is not ASCII's, as word processors and web pages have it."""
+    """Raise UsageError for an option with a typographic dash, as copied from word processors and web pages."""
     if not word or word[0] not in DASHES or _SPACE.search(word):
         return
     letters = word.lstrip(DASHES + "-")
@@ -158,19 +158,18 @@ def _check_operand(word: str, options: dict[str, click.Option]) -> None:
 
 
 def _one_word(name: str) -> UsageError:
-    """Return the failure of an option in one word with text that has white space, which is not shown: it may be secret.
+    """Return the failure for a word that joins an option and text with white space; the text may be secret.
 
-    It may be a prompt, or what a shell has not split.
+    It may be a prompt, or words that the shell did not split.
     """
     hint = f"separate them: {name} takes one argument; -- goes before text that begins with a dash"
     return UsageError(f"{name} and text with white space are one argument", hint)
 
 
 def check_operands(operands: Sequence[str], words: Words, *, attaches: bool) -> None:
-    """Raise UsageError for a prompt in which the shell has put names of files; report any other name of a file.
+    """Raise UsageError if a shell pattern has put file names into the prompt; print a notice for other file names.
 
-    It puts them where a pattern such as *.py was typed; `attaches` says that -a is one of the options. What follows
-    `--` is text.
+    `attaches`: -a is one of the options. Operands after `--` are text.
     """
     after_files = words.after_files
     if attaches:
@@ -190,24 +189,24 @@ def check_operands(operands: Sequence[str], words: Words, *, attaches: bool) -> 
 
 
 def _text_error(word: str, command: click.Command) -> UsageError:
-    """Return the failure of a word that begins with a dash, and is text."""
+    """Return the failure for text that begins with a dash."""
     what = f"no such option: {shown(word)}"
     return UsageError(what, f"text that begins with a dash goes after --: smai {command.name} -- {shown(word)}")
 
 
 def shown(word: str) -> str:
-    """Return a word as a shell would read it, cut to fit a message."""
-    from shlex import quote  # for a message only
+    """Return a word quoted for a shell, and shortened to fit a message."""
+    from shlex import quote  # only for messages
 
     return quote(one_line(word, _SHOWN))
 
 
 def keep_words(ctx: click.Context, words: Words) -> None:
-    """Keep what is known of the operands for `words_of`."""
+    """Store the facts about the operands for `words_of`."""
     ctx.meta[_WORDS] = words
 
 
 def words_of(ctx: click.Context) -> Words:
-    """Return what is known of the operands of the command line."""
+    """Return the facts about the operands of the command line."""
     words: Words = ctx.meta[_WORDS]
     return words

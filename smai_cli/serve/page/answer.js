@@ -7,8 +7,8 @@ const BLOCK = 4096; // UTF-16 units; a redraw lays out the last block only
 /**
  * The text of an answer as it grows, in blocks: a new one after some KB, and for code and tables, which are monospaced.
  *
- * It grows by frames, however many deltas come in one: a redraw costs more than all of them. A long answer, or a slow
- * machine, redraws less often, so that the page is not busy with that alone.
+ * It is redrawn once per frame, however many deltas arrive: a redraw costs more than all of them. A long answer or a
+ * slow machine redraws less often, so that the page stays responsive.
  */
 export class AnswerText {
   characters = 0; // code points, not UTF-16 units
@@ -33,7 +33,7 @@ export class AnswerText {
     this.#schedule();
   }
 
-  /** Show at once what has come, at the end or where the frames stop. */
+  /** Show at once what has arrived, at the end or if the frames stop. */
   flush() {
     this.#cancel?.();
     this.#cancel = null;
@@ -43,7 +43,7 @@ export class AnswerText {
     this.#onShown();
   }
 
-  /** Wait for a timer where the frames have stopped, or for a frame again. */
+  /** Wait for a timer if the frames have stopped, else for a frame. */
   reschedule() {
     if (!this.#cancel) return;
     this.#cancel();
@@ -67,7 +67,7 @@ export class AnswerText {
     this.flush();
     this.#rests = true;
     const { port1, port2 } = new MessageChannel();
-    // It comes after the layout and the paint of this frame.
+    // This runs after the layout and the paint of this frame.
     port1.onmessage = () => {
       port1.close();
       setTimeout(() => {
@@ -96,7 +96,7 @@ export class AnswerText {
     this.#lineStart = this.#block.node.length;
   }
 
-  /** The line that has begun turns out to be of another kind. */
+  /** Change the kind of the current line. */
   #moveLine(kind) {
     const { node } = this.#block;
     const begun = node.data.slice(this.#lineStart);
@@ -118,7 +118,7 @@ export class AnswerText {
   }
 }
 
-/** Return what a line is by its beginning: prose, table, fence or code; `fence` is the one that is open, if any. */
+/** Return the kind of a line by its beginning: prose, table, fence or code; `fence` is the open one, if any. */
 function kindOf(line, fence) {
   const text = line.slice(0, 200).trim();
   if (fence) return text.startsWith(fence) && !text.replaceAll(fence[0], "") ? "fence" : "code";

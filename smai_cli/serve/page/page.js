@@ -14,7 +14,7 @@ const [prompt, model, system, send, stop] = ["prompt", "model", "system", "send"
 const [status, error, conversation, fresh] = ["status", "error", "conversation", "new"].map(byId);
 const welcome = document.querySelector(".welcome");
 
-const messages = []; // what was asked and answered completely
+const messages = []; // the questions and their complete answers
 const defaults = { model: "", system: "", server: "" };
 let running = null; // the AbortController of the answer that streams
 let growing = null; // its text
@@ -22,7 +22,7 @@ let lastQuestion = "";
 let wantsUsage = true; // some servers refuse a request for it
 let follows = true;
 
-// The token comes in the fragment, which is in no request and no log. It leaves the address bar at once.
+// The token is in the fragment, which is not part of any request or log. It is removed from the address bar at once.
 
 function takeToken() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
@@ -39,7 +39,7 @@ function request(path, options = {}) {
   return fetch(path, { ...options, headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json" } });
 }
 
-/** Set both live regions; what does not change is not announced again. */
+/** Set both live regions; unchanged text is not announced again. */
 function say(text, failure = "") {
   if (status.textContent !== text) status.textContent = text;
   if (error.textContent !== failure) error.textContent = failure;
@@ -148,7 +148,7 @@ async function answerTo(asked, signal, onText, onThought) {
   return { ...end, source: response.headers.has("smai-gateway") ? "gateway" : "server" };
 }
 
-/** Return what to say of an end: of a good one, or of a bad one. */
+/** Return the text for an end, good or bad. */
 function outcomeOf({ verdict, why, usage, model: named, source }, characters, seconds) {
   const number = new Intl.NumberFormat(document.documentElement.lang);
   const counted = (count, word) => `${number.format(count)} ${word}${count === 1 ? "" : "s"}`;
@@ -227,7 +227,7 @@ async function loadSettings() {
   showWhere();
 }
 
-/** Offer the models of the server, once somebody wants to choose. A list that hangs holds a connection only shortly. */
+/** Load the models of the server when the user opens the list. A request that hangs is aborted soon. */
 async function loadModels({ currentTarget: details }) {
   if (!details.open || byId("models").children.length) return;
   try {
@@ -235,11 +235,11 @@ async function loadModels({ currentTarget: details }) {
     const { data } = await response.json();
     byId("models").replaceChildren(...data.map(({ id }) => new Option(id, id)));
   } catch {
-    // A model can be typed all the same.
+    // A model can still be typed.
   }
 }
 
-const isComposing = (event) => event.isComposing || event.keyCode === 229; // Safari says the second only
+const isComposing = (event) => event.isComposing || event.keyCode === 229; // Safari has only the second
 
 document.querySelector("form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -264,7 +264,7 @@ document.querySelector("details").addEventListener("toggle", loadModels);
 model.addEventListener("input", showWhere);
 stop.addEventListener("click", () => running?.abort());
 fresh.addEventListener("click", beginConversation);
-// A page that is left keeps its fetch alive for many seconds.
+// A page that the user has left keeps its fetch alive for many seconds.
 addEventListener("pagehide", () => running?.abort());
 addEventListener("hashchange", takeToken);
 addEventListener("scroll", () => {

@@ -17,8 +17,8 @@
 const LIMIT = 16 * 1024 * 1024; // UTF-16 units in one event
 
 /**
- * Yield the text of a body as it arrives, without a BOM and without half characters.
- * @param {ReadableStreamDefaultReader<Uint8Array>} reader is cancelled at the end, however that comes
+ * Yield the text of a body as it arrives, without a BOM and without incomplete characters.
+ * @param {ReadableStreamDefaultReader<Uint8Array>} reader is cancelled at the end, in any case
  * @returns {AsyncGenerator<string>}
  */
 export async function* textOf(reader) {
@@ -35,7 +35,7 @@ export async function* textOf(reader) {
 }
 
 /**
- * Yield each event as soon as its blank line is there. Throws what reading throws, and RangeError for a huge event.
+ * Yield each event as soon as its blank line arrives. Throws what reading throws, and RangeError for a huge event.
  * @param {ReadableStreamDefaultReader<Uint8Array>} reader
  * @returns {AsyncGenerator<SseEvent>}
  */
@@ -44,15 +44,15 @@ export async function* events(reader) {
   for await (const text of textOf(reader)) yield* parser.push(text);
 }
 
-/** Text, in pieces that are cut anywhere -> events. */
+/** Parses text, in pieces that are cut anywhere, into events. */
 export class EventParser {
-  #line = ""; // the beginning of a line whose end has not come
-  #isAfterCr = false; // an LF that comes now is the second half of a line end
+  #line = ""; // the beginning of an unfinished line
+  #isAfterCr = false; // an LF now is the second half of a line end
   #name = "";
   #data = [];
   #size = 0;
 
-  /** Take the next piece. @param {string} text @returns {SseEvent[]} the events that it completes */
+  /** Parse the next piece. @param {string} text @returns {SseEvent[]} the events that it completes */
   push(text) {
     if (!text) return [];
     const events = [];
@@ -65,7 +65,7 @@ export class EventParser {
     return events;
   }
 
-  /** The event that the end of the body cut, as far as it came. The standard drops it. @returns {SseEvent} */
+  /** The event that the end of the body cut, as far as it arrived. The standard drops it. @returns {SseEvent} */
   get unfinished() {
     const [field, value] = fieldOf(this.#line);
     const data = field === "data" ? [...this.#data, value] : this.#data;
@@ -80,7 +80,7 @@ export class EventParser {
       this.#size += value.length;
     }
     if (line !== "" && field !== "error") return;
-    // The standard drops an event without data. One that is named error is an error even so.
+    // The standard drops an event without data. One with the name error is still an error.
     const hasEvent = this.#data.length > 0 || this.#name === "error";
     if (hasEvent) events.push({ name: this.#name || "message", data: this.#data.join("\n") });
     // llama.cpp, from September 2024 to September 2025, sent `error: {...}` for `data: {"error": {...}}`.

@@ -8,8 +8,8 @@
  *     const response = await fetch("/v1/chat/completions", { method: "POST", headers, body, signal });
  *     const { verdict, why, text } = await read(response, (delta) => paragraph.append(delta));
  *
- * The rules are those of `smai decode`. An answer is complete if the server said so, by a finish_reason that means it,
- * nothing that it said contradicts that, and every part of it could be read.
+ * The rules are those of `smai decode`. An answer is complete if the server said so with a suitable finish_reason,
+ * nothing else that it sent contradicts that, and every part of it could be read.
  */
 
 import { EventParser, textOf } from "./sse.js";
@@ -17,10 +17,10 @@ import { EventParser, textOf } from "./sse.js";
 /** @typedef {"complete" | "incomplete" | "refused" | "stopped"} Verdict */
 /**
  * @typedef {object} Result
- * @property {Verdict} verdict incomplete: a part is missing; refused: an error or a refusal came instead of
+ * @property {Verdict} verdict incomplete: a part is missing; refused: the server sent an error or a refusal instead of
  *   an answer; stopped: the fetch was aborted
  * @property {string} why the words for a verdict other than complete, the server's own if it has any
- * @property {string} text all the text that came
+ * @property {string} text all the text that arrived
  * @property {string | null} reason the finish_reason, the worst of several
  * @property {string} model as the server names it, or empty
  * @property {object | null} usage as the server counts it
@@ -32,7 +32,7 @@ const ERROR_BODY_MS = 3000;
 const ERROR_BODY = 65536; // characters
 const CHOICES = 1000;
 
-/** What ends the reading early. `kind` says when it matters: see Answer.result. */
+/** Ends the reading early. `kind` says when it matters: see Answer.result. */
 class End extends Error {
   constructor(verdict, message, kind = verdict) {
     super(message);
@@ -43,11 +43,11 @@ const incomplete = (why, kind = "broken") => new End("incomplete", why, kind);
 const refused = (why) => new End("refused", why);
 
 /**
- * Read `response` to the end of the answer, and leave then, even if the connection stays open.
+ * Read `response` to the end of the answer, even if the connection stays open after it.
  * @param {Response} response
  * @param {(text: string) => void} onText gets each piece of the text, without half characters
  * @param {(text: string) => void} onThought gets the reasoning before the answer
- * @param {{ choices?: number | null }} options how many answers were asked for; null if that is not known
+ * @param {{ choices?: number | null }} options how many answers were requested; null if unknown
  * @returns {Promise<Result>} throws only what `onText` and `onThought` throw
  */
 export async function read(response, onText = () => {}, onThought = () => {}, { choices = null } = {}) {
@@ -66,7 +66,7 @@ export async function read(response, onText = () => {}, onThought = () => {}, { 
       if (answer.isFinal) grace ??= setTimeout(leave, GRACE_MS);
       else grace = clearTimeout(grace);
     }
-    // A body that ends with its connection looks the same when it was cut. Browsers show which one it is.
+    // A body that ends with its connection looks the same if it was cut. Browsers report the difference.
     const isFramed = ["transfer-encoding", "content-length"].some((name) => response.headers.has(name));
     if (!answer.isOver && !hasLeft) answer.endBody(isFramed);
   } catch (error) {
@@ -86,13 +86,13 @@ async function* textIn(reader) {
   try {
     yield* textOf(reader);
   } catch (error) {
-    // The Fetch standard makes every network error a TypeError. All else is the reason of an abort, whatever that is.
+    // The Fetch standard makes every network error a TypeError. Anything else is the reason of an abort.
     if (!(error instanceof TypeError)) throw new End("stopped", "stopped");
     throw incomplete("the connection broke before the answer was complete", "cut");
   }
 }
 
-/** Yield what a body holds as { name, data }: server-sent events, or one piece of JSON by the name `body`. */
+/** Yield the content of a body as { name, data }: server-sent events, or one piece of JSON with the name `body`. */
 async function* eventsOf(response, reader) {
   if (/^text\/html\b/i.test(response.headers.get("content-type") ?? "")) throw refused(WEB_PAGE);
   const parser = new EventParser();
@@ -105,7 +105,7 @@ async function* eventsOf(response, reader) {
       if (opening[0] === "{" || opening[0] === "[") return yield { name: "body", data: await all(opening, texts) };
       hasOpened = /[\r\n]/.test(opening) || opening.length > 100;
     }
-    for (const event of pushed(parser, text)) {
+    for (const event of push(parser, text)) {
       isEmpty = false;
       yield event;
     }
@@ -121,7 +121,7 @@ async function* eventsOf(response, reader) {
 const WEB_PAGE = "the server answered a web page, not a completion";
 const FIELDS = ["data:", "event:", "id:", "retry:", ":"];
 
-function pushed(parser, text) {
+function push(parser, text) {
   try {
     return parser.push(text);
   } catch (error) {
@@ -129,7 +129,7 @@ function pushed(parser, text) {
   }
 }
 
-/** Return a body in one piece. One that was cut counts if it is complete JSON even so. */
+/** Return a body in one piece. A cut body is accepted if it is complete JSON. */
 async function all(opening, texts) {
   const pieces = [opening];
   let length = opening.length;
@@ -145,7 +145,7 @@ async function all(opening, texts) {
   return pieces.join("");
 }
 
-/** Return the words for an HTTP status other than 200: JSON, a line of plain text, or nothing of a web page. */
+/** Return the words for an HTTP status other than 200: JSON or a line of plain text, but never a web page. */
 async function httpError(response, reader) {
   let body = "";
   const timer = setTimeout(() => reader.cancel().catch(() => {}), ERROR_BODY_MS);
@@ -161,11 +161,11 @@ async function httpError(response, reader) {
   }
   const payload = [parse(body)].flat()[0];
   const plain = body.trim().startsWith("<") ? "" : short(body).slice(0, 200);
-  const words = isObject(payload) ? (errorIn(payload) ?? wordsOf(payload)) : plain;
+  const words = isObject(payload) ? (errorIn(payload) ?? wordsIn(payload)) : plain;
   return `the server answered ${response.status} ${response.statusText}`.trim() + (words ? `: ${words}` : "");
 }
 
-// JSON as servers write it.
+// JSON as servers send it.
 
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 const asObject = (value) => (isObject(value) ? value : {});
@@ -174,10 +174,10 @@ const short = (text, limit = 500) => {
   const line = text.trim().replace(/\s+/g, " ");
   return line.length > limit ? `${line.slice(0, limit)}...` : line;
 };
-/** What counts as absent: null, false, 0, "", and an empty list or object. */
+/** Whether a value counts as absent: null, false, 0, "", and an empty list or object. */
 const isNothing = (value) => !value || (typeof value === "object" && !Object.keys(value).length);
 
-// Members whose numbers are text: some servers send number-like tokens as JSON numbers (cloudflare/ai#651).
+// Members whose numbers are text: some servers send tokens that look like numbers as JSON numbers (cloudflare/ai#651).
 const TEXT_PLACES = ["content", "text", "value", "delta", "message", "refusal", "arguments", "input", "choices"];
 const NUMBER_IN_TEXT = new RegExp(`"(?:${TEXT_PLACES.join("|")})"\\s*:[\\s[]*(?:-?[0-9]|-?Infinity|NaN)`);
 const NUMBER = /-?(?:[0-9][0-9.eE+-]*|Infinity|NaN)/g;
@@ -190,7 +190,7 @@ function parse(text) {
     return NUMBER_IN_TEXT.test(text) ? parseExactly(text) : payload;
   } catch {
     try {
-      // Python servers write NaN and Infinity, for log probabilities above all.
+      // Python servers send NaN and Infinity, mostly for log probabilities.
       const payload = JSON.parse(outsideStrings(text, (part) => part.replace(/-?\b(?:Infinity|NaN)\b/g, "null")));
       return NUMBER_IN_TEXT.test(text) ? parseExactly(text) : payload;
     } catch {
@@ -213,7 +213,7 @@ function parseExactly(text) {
   });
 }
 
-/** Return JSON with `change` applied to all but its strings, in linear time also if one of them has no end. */
+/** Return JSON with `change` applied outside its strings, in linear time even if a string has no end. */
 function outsideStrings(text, change) {
   const parts = [];
   for (let at = 0; at < text.length; ) {
@@ -235,7 +235,7 @@ function endOfString(text, begin) {
   return text.length;
 }
 
-// What is in the place of a text: text, or known not to be part of the answer, or unread.
+// The value in the place of a text: text, or known not to be part of the answer, or unread.
 
 const THOUGHTS = (
   "reasoning reasoning.encrypted reasoning.summary reasoning.text reasoning_text redacted_thinking summary_text " +
@@ -253,7 +253,7 @@ const mediaName = (kind) => Object.entries(MEDIA).find(([word]) => kind.includes
 const unread = (kind, name, characters = 0) => ({ kind, name, characters });
 const contentOf = (more) => ({ text: "", reasoning: "", refusal: "", unread: [], ...more });
 
-/** Return what a content holds: a string, null, a part with a text in it, or a list of parts. */
+/** Read a content: a string, null, a part with a text in it, or a list of parts. */
 function readContent(value, place, isAlone = false) {
   if (typeof value === "string") return contentOf({ text: value });
   if (value === null || value === undefined) return contentOf();
@@ -289,7 +289,7 @@ function readPart(part, place, isAlone) {
   return media.length ? { ...content, unread: media } : content;
 }
 
-/** Return the words in a value that holds a model's thoughts. */
+/** Return the text in a value that holds a model's reasoning. */
 function readThoughts(value, depth = 0) {
   if (typeof value === "string") return value;
   if (depth > DEPTH || typeof value !== "object" || value === null) return "";
@@ -297,7 +297,7 @@ function readThoughts(value, depth = 0) {
   return THOUGHT_MEMBERS.map((name) => readThoughts(value[name], depth + 1)).find(Boolean) ?? "";
 }
 
-// One choice of a chunk, or of an answer in one piece: what it brings.
+// One choice of a chunk, or of an answer in one piece.
 
 const MEDIA_PLACES = ["audio", "image", "images", "video", "videos"];
 const REASONING = ["reasoning_content", "reasoning", "reasoning_text", "thinking", "reasoning_details"];
@@ -315,14 +315,14 @@ const KNOWN = new Set([
   ).split(" "),
 ]);
 
-/** Return what a choice brings; `place` is where its text is: "delta", or "message" in an answer in one piece. */
+/** Read a choice; `place` is where its text is: "delta", or "message" in an answer in one piece. */
 function readChoice(given, place) {
   const choice = isObject(given) ? given : { [place]: given };
   const reason = reasonOf(choice);
   let [delta, repeated, missed] = [choice[place], null, []];
-  if (!isObject(delta) || "message" in choice || "text" in choice) [delta, repeated, missed] = elsewhere(choice, place);
+  if (!isObject(delta) || "message" in choice || "text" in choice) [delta, repeated, missed] = readOther(choice, place);
   const isAlone = delta.content === false && reason === null && Object.values(delta).every(isNothing);
-  const read = withRest(delta, readContent(delta.content, "the content", isAlone));
+  const read = addRest(delta, readContent(delta.content, "the content", isAlone));
   let { text, reasoning } = read;
   if (asObject(asObject(delta.extra_content).google).thought && delta.role) [text, reasoning] = ["", text || reasoning];
   if (delta.role === "tool") text = ""; // MiniMax: what a search found
@@ -335,18 +335,18 @@ function readChoice(given, place) {
     reasoning,
     refusal: read.refusal,
     calls: read.calls,
-    unread: isEmpty ? strays(choice, delta) : lost,
+    unread: isEmpty ? findStrays(choice, delta) : lost,
     repeated,
     namesRole: !isNothing(delta.role),
   };
 }
 
-/** Return the delta, what is repeated and what is unread of a choice that has not a delta alone. */
-function elsewhere(choice, place) {
+/** Return the delta, the repeated text and the unread parts of a choice that has more than a delta. */
+function readOther(choice, place) {
   let [delta, repeated, missed] = [choice[place], null, []];
   if (place === "delta" && !isNothing(choice.message)) {
     const fields = isObject(choice.message) ? choice.message : { content: choice.message };
-    const read = withRest(fields, readContent(fields.content, "the message"));
+    const read = addRest(fields, readContent(fields.content, "the message"));
     missed = read.unread;
     repeated = read.text || read.refusal || read.calls.length ? read : null;
   }
@@ -361,17 +361,17 @@ function elsewhere(choice, place) {
   return [isObject(delta) ? delta : { content: delta }, repeated, missed];
 }
 
-/** Return what a delta brings in all; `read` is what its content does. */
-function withRest(delta, read) {
+/** Return the content of a whole delta; `read` is that of its content member. */
+function addRest(delta, read) {
   const thoughts = REASONING.map((name) => readThoughts(delta[name])).find(Boolean) ?? "";
   const lost = [...read.unread];
-  const calls = callsIn(delta, lost);
+  const calls = readCalls(delta, lost);
   for (const name of MEDIA_PLACES) if (!isNothing(delta[name])) lost.push(unread("media", mediaName(name)));
   const refusal = read.refusal || readContent(delta.refusal, "the refusal").text;
   return { text: read.text, reasoning: read.reasoning + thoughts, refusal, calls, unread: lost };
 }
 
-function callsIn(delta, lost) {
+function readCalls(delta, lost) {
   let calls = delta.tool_calls;
   const single = delta.function_call; // some servers send an empty one
   const isSingle = isNothing(calls) && isObject(single) && !Object.values(single).every(isNothing);
@@ -386,7 +386,7 @@ function callsIn(delta, lost) {
   return parts;
 }
 
-/** Return a part of a call: of a function, also without its object, or of a custom tool; null for another. */
+/** Return a part of a function call (even without its object) or of a custom tool call; null for anything else. */
 function readCall(call) {
   const number = Number.isInteger(call.index) ? call.index : null;
   const id = readContent(call.id, "the id of a call").text;
@@ -403,8 +403,8 @@ function readCall(call) {
   return { number, id, name, arguments: text };
 }
 
-/** Return a record of the text in members that the API does not have. */
-function strays(choice, delta) {
+/** Return the unread text in members that the API does not have. */
+function findStrays(choice, delta) {
   const entries = Object.entries(choice).filter(([name]) => !["delta", "message", "text"].includes(name));
   const message = choice.message === delta ? {} : asObject(choice.message);
   const odd = [...entries, ...Object.entries(delta), ...Object.entries(message)].filter(([name]) => !KNOWN.has(name));
@@ -419,14 +419,14 @@ function textLength(value, depth) {
   return Object.values(value).reduce((sum, member) => sum + textLength(member, depth + 1), 0);
 }
 
-// The words of servers for an answer that broke off. LiteLLM makes "stop" of them, and names them elsewhere.
+// Finish reasons of servers for an answer that broke off. LiteLLM turns them into "stop", and sends them elsewhere.
 const FAILURES = (
   "abort error insufficient_system_resource malformed_function_call malformed_response missing_thought_signature " +
   "model_context_window_exceeded model_length network_error pause_turn repetition too_many_tool_calls " +
   "unexpected_tool_call"
 ).split(" ");
 
-/** Return the finish_reason of a choice; null for what servers write where there is none. */
+/** Return the finish_reason of a choice; null also for what servers send instead of null. */
 function reasonOf(choice) {
   let reason = choice.finish_reason ?? choice.finishReason;
   if (typeof reason !== "string") return null;
@@ -435,7 +435,7 @@ function reasonOf(choice) {
   return ["", "null", "none"].includes(reason.trim().toLowerCase()) ? null : short(reason, 100);
 }
 
-/** The tool calls of an answer, put together from the parts in which they arrive. */
+/** The tool calls of an answer, joined from the parts in which they arrive. */
 class ToolCalls {
   #calls = [];
   #byNumber = new Map();
@@ -455,7 +455,7 @@ class ToolCalls {
     }
   }
 
-  /** Whether an entire call has arrived before. */
+  /** Whether the same complete call has arrived before. */
   isKnown({ id, name, arguments: text }) {
     return this.#calls.some((call) => (call.id && id ? call.id === id : call.name === name && call.arguments === text));
   }
@@ -473,10 +473,10 @@ class ToolCalls {
   }
 }
 
-/** Whether the arguments of a call were complete after its first parts: some servers use a number again. */
+/** Whether the arguments of a call were complete after its first parts: some servers reuse an index. */
 const isAtOnce = (call) => call.parts <= 2 && parse(call.arguments) !== undefined;
 
-/** The text of an answer so far, which a server may send once more. */
+/** The text of an answer so far, which a server may repeat. */
 class RunningText {
   isContradicted = false;
   #text = "";
@@ -488,7 +488,7 @@ class RunningText {
     this.#add(text);
   }
 
-  /** Return what is new in a text that has all so far again. Without any delta it may be a further piece instead. */
+  /** Return the new part of a text that repeats everything so far. Without any delta, it may be a new piece instead. */
   newIn(text) {
     const isAgain = text.length >= this.#text.length && text.startsWith(this.#text);
     const after = isAgain ? text.slice(this.#text.length) : "";
@@ -532,10 +532,10 @@ const rank = (reason) => (NORMAL.includes(canonical(reason)) ? 0 : WORSE.indexOf
 const worst = (reasons) => reasons.reduce((one, other) => (rank(other) > rank(one) ? other : one), reasons[0]);
 
 /**
- * What the server has said of the end of one choice.
+ * What the server has said about the end of one choice.
  *
- * A reason in the first chunk that brings text may be in every chunk of that server: it counts once [DONE] or the end
- * of the body confirms it. Text after a reason withdraws it. Of several the worst counts.
+ * Some servers send a reason in every chunk, from the first one with text: it is accepted once [DONE] or the end
+ * of the body confirms it. Text after a reason cancels it. Of several reasons, the worst is used.
  */
 class ChoiceEnd {
   reasons = new Set();
@@ -547,12 +547,12 @@ class ChoiceEnd {
   #isNew = true;
   #goesWithout = false; // text came without a reason
 
-  /** Whether its end counts, however the connection ends. */
+  /** Whether its end is certain, however the connection ends. */
   get isFinal() {
     return this.isBelievable && !this.isForCalls;
   }
 
-  /** Whether text that comes with nothing else changes nothing. */
+  /** Whether a chunk with only text changes nothing. */
   get isPlain() {
     return this.#goesWithout && !this.hasEnded;
   }
@@ -576,7 +576,7 @@ class ChoiceEnd {
   }
 }
 
-// Members of a chunk that is a delta of text and nothing else.
+// Members of a chunk that is only a delta of text.
 const CHUNK = new Set(["id", "object", "created", "model", "system_fingerprint", "service_tier", "choices", "usage"]);
 const CHOICE = new Set(["index", "delta", "finish_reason", "logprobs"]);
 const CONTENT = new Set(["content"]);
@@ -586,7 +586,7 @@ function hasOnly(object, names) {
   return true;
 }
 
-/** One answer as it grows. */
+/** One answer as it arrives. */
 class Answer {
   #onText;
   #onThought;
@@ -619,7 +619,7 @@ class Answer {
     if (choices > 1) this.#index = 0;
   }
 
-  /** Whether nothing that follows matters. */
+  /** Whether the rest of the stream can be ignored. */
   get isOver() {
     return this.#isDone || this.#error !== null;
   }
@@ -637,13 +637,13 @@ class Answer {
     this.#bodyEnd = isFramed ? "framed" : "bare";
   }
 
-  /** Record an event. Throws an End for one that cannot be part of an answer. */
+  /** Record an event. Throws an End if it cannot be part of an answer. */
   record({ name, data }) {
     if (name === "body") return this.#recordBody(data);
     if (data.trim() === "[DONE]") return void (this.#isDone = true);
     const payload = parse(data);
     if (name !== "message" && name.toLowerCase() === "error") {
-      this.#error = isObject(payload) ? (errorIn(payload) ?? wordsOf(payload)) : short(data) || "no message";
+      this.#error = isObject(payload) ? (errorIn(payload) ?? wordsIn(payload)) : short(data) || "no message";
     } else if (isObject(payload)) {
       this.#recordPayload(payload, "delta", name === "message");
     } else if (payload === undefined && beginsLikeJson(data)) {
@@ -669,7 +669,7 @@ class Answer {
     }
   }
 
-  /** Return the text of a chunk that is a delta and nothing else, as most are, if nothing but text can follow. */
+  /** Return the text of a chunk that is only a delta, as most are, if only text can follow. */
   #plainText(payload) {
     const { choices, usage } = payload;
     const choice = Array.isArray(choices) && choices.length === 1 && choices[0];
@@ -696,11 +696,11 @@ class Answer {
     const lowest = read.reduce((one, other) => (other.index < one.index ? other : one));
     this.#recordChoices(lowest, read.filter((choice) => choice !== lowest));
     for (const holder of choices.flatMap((choice) => [asObject(choice), asObject(asObject(choice).delta)])) {
-      if (isError(holder.error)) this.#error ??= wordsOf(holder.error);
+      if (isError(holder.error)) this.#error ??= wordsIn(holder.error);
     }
   }
 
-  /** Record a payload that is about no choice. */
+  /** Record a payload that is not about a choice. */
   #recordOther(payload, isMessage) {
     if (!isMessage || "choices" in payload) return;
     this.#error ??= unmarkedErrorIn(payload);
@@ -782,7 +782,7 @@ class Answer {
     if (whole) this.#onText(whole);
   }
 
-  /** Give what is still held, when nothing more comes. */
+  /** Deliver the held text at the end. */
   flush() {
     const rest = this.#held;
     this.#held = "";
@@ -801,7 +801,7 @@ class Answer {
     return [this.#main, ...this.#others.values()];
   }
 
-  /** Whether the server has said how each choice ends, in a way that can be believed. */
+  /** Whether the server has said credibly how each choice ends. */
   get #isAnnounced() {
     const isFramed = this.#bodyEnd === "framed" && !this.#ends.some((end) => end.isUntrusted);
     const isConfirmed = this.#isDone || isFramed;
@@ -829,7 +829,7 @@ class Answer {
     return { verdict: "complete", message: "" };
   }
 
-  /** Return the words for what could not be read; undefined if nothing is missing. */
+  /** Return the message for the parts that could not be read; undefined if nothing is missing. */
   #lost() {
     const hasAnswer = this.#text || this.#calls.length;
     const kinds = hasAnswer ? ["text"] : ["text", "call"];
@@ -855,56 +855,56 @@ class Answer {
 
 const SIGNS_OF_LIFE = ["", "ping", "pong", "keepalive", "keep-alive", "heartbeat"];
 
-/** Return the counts of tokens, wherever a server puts them; null for none. */
+/** Return the token counts, wherever a server puts them; null if there are none. */
 function usageIn(payload) {
   const places = [payload, [payload.choices].flat()[0], payload.x_groq]; // OpenAI, Moonshot, Groq
   const counts = places.map((place) => asObject(asObject(place).usage));
   return counts.find((usage) => Object.keys(usage).length) ?? null;
 }
 
-// What a server says of its own failure, in one of many forms.
+// The errors of servers, in their many forms.
 
 const MESSAGES = ["message", "msg", "status_msg", "error_msg", "error_message", "detail", "title", "text"];
 const NUMBERS = ["code", "status", "status_code", "statusCode"];
 const KINDS = ["code", "type", "error_code", "status_code", "statusCode", "http_code", "status", "error_type"];
-/** Whether a value says that there is an error; an empty object does. */
+/** Whether a value means an error; an empty object does. */
 const isError = (value) => isObject(value) || !isNothing(value);
 const NO_ERROR = [undefined, null, 0, "0", ""];
 
-/** Return the words of the error that a payload is; null for an ordinary payload. */
+/** Return the message of an error payload; null for an ordinary payload. */
 function errorIn(payload) {
   const { error, x_groq: groq, base_resp: base, errors } = payload;
-  if (isError(error)) return typeof error === "boolean" ? wordsOf({ ...payload, error: null }) : wordsOf(error);
-  if (isError(asObject(groq).error)) return wordsOf(groq.error);
-  if (isObject(base) && !NO_ERROR.includes(base.status_code)) return wordsOf(base);
-  if (!isNothing(errors)) return wordsOf(errors);
+  if (isError(error)) return typeof error === "boolean" ? wordsIn({ ...payload, error: null }) : wordsIn(error);
+  if (isError(asObject(groq).error)) return wordsIn(groq.error);
+  if (isObject(base) && !NO_ERROR.includes(base.status_code)) return wordsIn(base);
+  if (!isNothing(errors)) return wordsIn(errors);
   const isNamed = payload.object === "error" || payload.type === "error" || !NO_ERROR.includes(payload.error_code);
-  if (isNamed || (payload.error_message && payload.choices === undefined)) return wordsOf({ ...payload, error: null });
+  if (isNamed || (payload.error_message && payload.choices === undefined)) return wordsIn({ ...payload, error: null });
   const isOfDetail = ["choices", "data", "object", "output", "response"].every((name) => payload[name] === undefined);
-  return !isNothing(payload.detail) && isOfDetail ? wordsOf(payload.detail) : null;
+  return !isNothing(payload.detail) && isOfDetail ? wordsIn(payload.detail) : null;
 }
 
-/** Return the words of a payload that is not a chunk, and that only its values show to be an error. */
+/** Return the message of a payload that is not a chunk, and that only its values identify as an error. */
 function unmarkedErrorIn(payload) {
   if (!MESSAGES.some((name) => payload[name] && typeof payload[name] === "string")) return null;
   const isHttpLike = NUMBERS.some((name) => /^[45]\d\d(\d\d)?$/.test(payload[name]));
   const isOne = payload.success === false || ["error", "failed", "fail"].includes(payload.status) || isHttpLike;
-  return isOne ? wordsOf(payload) : null;
+  return isOne ? wordsIn(payload) : null;
 }
 
-/** Return the words of an error: a sentence, an object, one in another, or a list of them. */
-function wordsOf(error, depth = 0) {
+/** Return the message of an error: a sentence, an object, a nested object, or a list of them. */
+function wordsIn(error, depth = 0) {
   if (Array.isArray(error) && depth < 3) {
     const lines = error.slice(0, 3).map((entry) => {
       const place = Array.isArray(asObject(entry).loc) ? entry.loc.filter((name) => name !== "body").join(".") : "";
-      return (place ? `${place}: ` : "") + wordsOf(entry, depth + 1); // FastAPI
+      return (place ? `${place}: ` : "") + wordsIn(entry, depth + 1); // FastAPI
     });
     return short(lines.join("; ")) || "no message";
   }
   if (!isObject(error)) return short(String(error)) || "no message";
   const message = MESSAGES.map((name) => error[name]).find((text) => text && typeof text === "string");
   const inner = error.error || (message === undefined && error.detail);
-  if (!isNothing(inner) && depth < 3 && (message === undefined || isObject(inner))) return wordsOf(inner, depth + 1);
+  if (!isNothing(inner) && depth < 3 && (message === undefined || isObject(inner))) return wordsIn(inner, depth + 1);
   const kinds = KINDS.map((name) => error[name]).filter((kind) => kind && kind !== "error");
   const code = kinds.find((kind) => ["string", "number"].includes(typeof kind));
   const words = message ?? (Object.keys(error).length ? JSON.stringify(error) : "no message");
