@@ -1,7 +1,6 @@
 """One request and its answer: HTTP -> pieces of bytes, as they arrive.
 
-Unlike requests, it returns what has arrived instead of waiting for more, and its timeouts do not restart with every
-byte.
+Unlike requests, it returns what has arrived at once, and its timeouts do not restart with every byte.
 """
 
 import contextlib

@@ -200,7 +200,7 @@ def test_a_random_stall_lasts_until_the_client_leaves_and_does_not_count_as_an_a
         (["--flaky", "2"], "'2' is not a share from 0 to 1, or from 0% to 100%"),
         (["--flaky", "nan"], "'nan' is not a share"),
         (["--flaky", "cut=60%,429=50%"], "'cut=60%,429=50%' is more than all requests"),
-        (["--flaky", "cut=1%,cut=2%"], "cut is there twice"),
+        (["--flaky", "cut=1%,cut=2%"], "cut is given twice"),
         (["--flaky", "200=1%"], "'200' is not an HTTP status from 300 to 599, nor cut, stall, error"),
         (["--flaky", "cut=1%,"], "'' is not an HTTP status"),
         (["--limit", "0"], "'0' is not a number from 0.001 up"),
