@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 from completeness import DONE, PING, ROWS, USAGE, Row, chunk, event
 from contents import CONTENTS
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pumping import Pieces, run_pump
 from sse_events import parsed
@@ -87,11 +87,14 @@ def test_status_0_implies_a_normal_reason_after_the_text_of_each_choice(
 
 
 @given(steps=st.lists(CHUNKS, max_size=8), due=st.sampled_from([None, 1, 2]))
+@example(steps=[_step(0, {"content": "a"}, None), _step(0, {}, "stop"), _step(1, {}, "tool_calls")], due=None)
 def test_a_final_answer_stays_final_when_the_connection_breaks(steps: list[Step], due: int | None) -> None:
     complete, _ = run_pump(Pieces(*(step.data for step in steps)), due=due)
     broken, _ = run_pump(Pieces(*(step.data for step in steps), failure=BrokenError("reset")), due=due)
     assert (broken.status == 0) <= (complete.status == 0)
-    assert broken.status != 0 or broken.is_final
+    # A reason for calls counts at the end of the body: some servers run the tool and continue the answer.
+    is_for_calls = any(step.reason == "tool_calls" for step in steps)
+    assert broken.status != 0 or broken.is_final or is_for_calls
 
 
 # Every rule is necessary.
