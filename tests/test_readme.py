@@ -32,7 +32,7 @@ EXAMPLES = [
 ]
 # A crontab and a rule for make are not for a shell. Others need a password manager, a screen, a certain server, or the
 # file of a run that has failed, or they show no answer.
-NOT_RUN = r"MAILTO=|answers\.jsonl:|jq -r 'select\(\.error|.*pass show|import png|curl -sN|.*--dry-run|smai ask -v"
+NOT_RUN = r"MAILTO=|cat >Makefile|jq -r 'select\(\.error|.*pass show|import png|curl -sN|.*--dry-run|smai ask -v"
 
 
 def test_the_first_two_blocks_do_their_own_set_up_in_one_command_each() -> None:
@@ -127,8 +127,10 @@ def test_the_rule_for_make_makes_the_answers_and_repeats_changed_ones(
     make = shutil.which("make")
     if make is None:
         pytest.skip("make is not installed")
-    (rule,) = [text for text in displays("smai-batch", "EXAMPLES") if "$@" in text]
-    (project / "Makefile").write_text(rule)
+    (block,) = [text for text in displays("smai-batch", "EXAMPLES") if "$@" in text]
+    rule = re.search(r"<<'END'\n(.*?)^END$", block, re.MULTILINE | re.DOTALL)
+    assert rule
+    (project / "Makefile").write_text(rule[1])
     mock = server()
     env = environment | {"SMAI_BASE_URL": mock.url}
     questions = project / "questions.jsonl"

@@ -15,6 +15,8 @@ from batching import Ask, Desk, MakeChaos, MakeDesk, Questions, command, encoded
 from process import SMAI
 from terminal import terminal
 
+pytestmark = pytest.mark.thorough
+
 pytest_plugins = ["batching"]
 
 Go = Callable[..., subprocess.Popen[bytes]]

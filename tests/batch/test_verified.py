@@ -289,6 +289,7 @@ def test_a_file_system_without_locks_is_named_and_the_run_goes_on(
     assert (done.returncode, done.stderr) == (0, f"smai: {partial(out)}: {told}\n")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -443,6 +444,7 @@ def test_a_bom_before_the_input_is_not_part_of_it(batch: Ask, desk: MakeDesk, tm
     assert batch(desk(), path).status == 2
 
 
+@pytest.mark.thorough
 def test_time_in_which_the_process_is_stopped_is_not_time_of_the_server(
     desk: MakeDesk, questions: Questions, environment: dict[str, str]
 ) -> None:

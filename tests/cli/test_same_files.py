@@ -13,7 +13,7 @@ from conftest import Config, Smai
 from process import SMAI
 from tapes import GOOD
 
-pytestmark = pytest.mark.preloaded
+pytestmark = [pytest.mark.preloaded, pytest.mark.thorough]
 
 MESSAGE = json.dumps({"role": "user", "content": "hi"}) + "\n"
 

@@ -20,6 +20,8 @@ from process import SMAI, clean_environment
 import smai_cli
 from smai_cli.cli.group import smai as group
 
+pytestmark = pytest.mark.thorough
+
 FILES = Path(smai_cli.__file__).parent / "cli" / "shells"
 HERE, THERE = "http://127.0.0.1:8080/v1", "http://127.0.0.1:9090/v1"
 MODELS = {HERE: ["gpt-4.1", "gpt-4o", "llama3.2:1b", "llama3.2:3b", "org/model@2"], THERE: ["local-1"]}

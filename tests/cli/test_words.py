@@ -253,6 +253,7 @@ def test_every_loop_that_is_shown_is_tried() -> None:
     assert [loop for loop in loops() if " -- " not in loop] == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("loop", loops(), ids=lambda loop: loop.splitlines()[0][:40])
 def test_a_loop_sends_every_line_of_its_list_as_text(
     environment: dict[str, str], server: Server, folder: Path, loop: str

@@ -383,6 +383,7 @@ def test_a_name_server_that_does_not_answer_is_7(doctor: Doctor, tmp_path: Path)
     assert "timed out: no name server told where host.example is within 0.5 s; " in told.lines["dns"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("connect_s", ["0", "10"])
 def test_max_time_ends_the_whole_of_it(serve: Serve, doctor: Doctor, connect_s: str) -> None:
     told = doctor(serve(hold), "--max-time", "4", "--connect-timeout", connect_s)

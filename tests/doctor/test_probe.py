@@ -147,7 +147,7 @@ def test_the_profile_is_probed_as_it_is_used(smai: Smai, server: Server, config:
     ("script", "check", "word", "detail", "status", "lines"),
     [
         ({"finish_reason": "none"}, "ends", "no", "with [DONE], but without finish_reason; accept = ", 8, DONE_LINES),
-        ({"finish_reason": "finished"}, "ends", "no", "--accept finished takes it", 8, ['accept = ["finished"]']),
+        ({"finish_reason": "finished"}, "ends", "no", "--accept finished accepts it", 8, ['accept = ["finished"]']),
         ({"finish_reason": "none", "done": False}, "ends", "no", "ended before finish_reason", 8, []),
         ({"cut_after": 0}, "ends", "no", "the connection broke", 8, []),
         ({"finish_reason": "content_filter"}, "ends", "unknown", "withheld", 8, []),

@@ -74,6 +74,7 @@ def test_an_invalid_proxy_url_is_reported_without_its_password(smai: Smai) -> No
     assert "secret" not in result.stderr
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("flags", [[], ["--raw"]])
 def test_decode_ends_after_the_end_although_comments_keep_coming(environment: dict[str, str], flags: list[str]) -> None:
     with subprocess.Popen(
@@ -97,6 +98,7 @@ def test_a_limit_longer_than_the_system_can_wait_is_refused(smai: Smai, option: 
     assert smai("ask", "--mock", option, "1000000", "hi").status == 0
 
 
+@pytest.mark.thorough
 def test_time_in_which_the_process_was_stopped_is_not_idle(serve: Serve, start: Start) -> None:
     import threading
 

@@ -122,6 +122,7 @@ FLOODS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("steps", FLOODS.values(), ids=FLOODS.keys())
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_flood_without_data_does_not_hold_the_idle_clock(

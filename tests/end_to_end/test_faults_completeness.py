@@ -164,6 +164,7 @@ def test_nothing_extends_the_grace_period_after_the_end(smai: Smai, serve: Serve
     assert smai("ask", "hi", env=reach(server)) == (0, b"Hi\n", "")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "piece", [PING, data(""), data({"choices": []}), data("keepalive")], ids=["ping", "", "[]", "word"]
 )
@@ -208,6 +209,7 @@ def test_the_time_for_an_answer_in_messages_grows_linearly(smai: Smai) -> None:
     assert (result.status, len(result.stdout)) == (0, sum(40 * len(str(number)) for number in range(40_000)) + 1)
 
 
+@pytest.mark.thorough
 def test_the_time_for_many_choices_grows_linearly(smai: Smai) -> None:
     tape = said("a") + STOP + b"".join(said("b", index=1 + number % 1000) for number in range(150_000))
     with at_most_cpu_s(7):

@@ -106,6 +106,7 @@ def test_an_operand_that_is_not_text_is_named_and_nothing_is_sent(serve: Serve, 
     assert server.connections == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "flags",
     [

@@ -73,6 +73,7 @@ FILES = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "line"), FILES)
 def test_a_file_is_status_6_and_nothing_is_sent_when_no_descriptor_is_free(
     here: Path, server: Server, environment: dict[str, str], name: str, line: str

@@ -18,6 +18,8 @@ from rawserver import (
     http,
 )
 
+pytestmark = pytest.mark.thorough
+
 pytest_plugins = ["rawserver"]
 
 Resolver = Callable[..., dict[str, str]]

@@ -46,6 +46,7 @@ def tls_of(scheme: str) -> dict[str, object]:
 every_scheme = pytest.mark.parametrize("scheme", ["http", "https"])
 
 
+@pytest.mark.thorough
 @every_scheme
 @pytest.mark.parametrize("size", [1000, 5 << 20], ids=["after-the-head", "in-the-body"])
 @pytest.mark.parametrize("then", [[], [ignore]], ids=["closes", "stops-reading"])

@@ -103,6 +103,7 @@ def ask(tty: Terminal, environment: dict[str, str], url: str, *flags: str) -> li
     return tty.read_rest().splitlines()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("locale", "marks"), [("C.UTF-8", "[▁▂▃▄▅▆▇█ ]"), ("C", r"[.:=+*#@ -]")], ids=["UTF-8", "C"])
 def test_a_person_sees_it_below_the_summary(
     environment: dict[str, str], server: Server, locale: str, marks: str
@@ -115,6 +116,7 @@ def test_a_person_sees_it_below_the_summary(
         assert re.fullmatch(rf"smai: {marks}{{4,60}} \d+\.\d-\d+\.\d s, longest pause \d+\.\d s", cadence)
 
 
+@pytest.mark.thorough
 def test_no_other_output_draws_a_cadence(environment: dict[str, str], server: Server) -> None:
     url = server(delay_s=0.01).url
     for flags in ([], ["--summary", "json"], ["--final", "--summary", "none"]):

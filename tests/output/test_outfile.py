@@ -221,6 +221,7 @@ def test_an_interrupt_during_the_stream_keeps_the_file_and_the_partial_answer(
     assert (file.read_text(), partial(file).read_bytes()) == ("old", FIRST)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("call", ["openat", "flock", "unlink", "fchmod", "write", "fsync", "rename"])
 def test_a_run_that_is_killed_at_any_system_call_leaves_the_old_file_or_the_new_one(
     server: Server, environment: dict[str, str], file: Path, call: str

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import Config, Server, Smai
 
-pytestmark = pytest.mark.preloaded
+pytestmark = [pytest.mark.preloaded, pytest.mark.thorough]
 
 KEY = "sk-preview-1234567890"
 PROMPTS = [

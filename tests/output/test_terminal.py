@@ -17,6 +17,8 @@ from terminal import run_on_terminal, terminal
 
 import smai_cli
 
+pytestmark = pytest.mark.thorough
+
 pytest_plugins = ["rawserver"]
 
 # The controls of C1, DEL, and the bidirectional controls of Unicode; C0 is in OBEYED only, for JSON always escapes it.

@@ -39,6 +39,8 @@ from terminal import PATIENCE_S, Terminal, terminal
 
 from smai_cli.output.waiting import Waiting
 
+pytestmark = pytest.mark.thorough
+
 pytest_plugins = ["rawserver"]
 
 REST = (*map(chunk, (WORLD, STOP, DONE)), LAST_CHUNK)

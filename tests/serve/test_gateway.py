@@ -251,7 +251,7 @@ def test_an_error_of_the_server_goes_on_with_its_status_and_words(serve: Serve, 
         pytest.param([b"\x00\x01\x02\r\n\r\n"], 502, "upstream_broken", "", False, id="no-http"),
         pytest.param([http("302 Found", b"", "Location: /x")], 502, "upstream_refused", "redirect", False, id="302"),
         pytest.param([hold], 504, "upstream_timeout", "no answer began within 0.2 s", False, id="silent"),
-        pytest.param([OK + b"Content-Length: x\r\n\r\n"], 502, "upstream_broken", "no number", True, id="length"),
+        pytest.param([OK + b"Content-Length: x\r\n\r\n"], 502, "upstream_broken", "not a number", True, id="length"),
     ],
 )
 def test_a_failure_before_the_answer_is_an_error_in_the_words_of_smai(
