@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from smai_cli.errors import ConnectError, OutputError, ShortageError, SmaiError, UsageError
 
-# The errors of the system for an exhausted resource (errno(3)), and what to do besides waiting.
+# The errors of the system for an exhausted resource (errno(3)), and what to do in addition to waiting.
 _SHORTAGES = {
     errno.EMFILE: "raise ulimit -n",
     errno.ENFILE: "allow the system more open files",

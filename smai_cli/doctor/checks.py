@@ -1,4 +1,4 @@
-"""The checks of `smai doctor`: how one is made and told, and those of the way to the server: name, TCP, TLS.
+"""The checks of `smai doctor`: how one is made and reported, and those of the connection: name, TCP, TLS.
 
 A check answers Found, or raises the SmaiError that a run would end with: the statuses and the next steps are the same.
 """
@@ -31,14 +31,14 @@ _DAY_S = 86400
 
 
 class Found(NamedTuple):
-    """What a good check found, and what to do all the same, or nothing."""
+    """What a successful check found, and what to do nevertheless, if anything."""
 
     detail: str
     hint: str = ""
 
 
 class NotNeededError(Exception):
-    """There is nothing to check; its text says why. What comes later is checked all the same."""
+    """The check does not apply; the text says why. Later checks are made."""
 
 
 class Check(NamedTuple):
@@ -174,7 +174,7 @@ def resolve(hop: Hop, clocks: Clocks) -> list[tcp.Address]:
     try:
         return _within(
             clocks,
-            f"no name server told where {hop.title} is",
+            f"no name server answered for {hop.title}",
             lambda: tcp.resolve(hop.host, hop.port, tcp.Cancellation()),
         )
     except (OSError, ValueError) as exc:  # a name that IDNA does not know is a ValueError
@@ -194,11 +194,14 @@ def connect(hop: Hop, addresses: list[tcp.Address], clocks: Clocks) -> tcp.TcpCo
 
 
 def shake_hands(hop: Hop, plain: socket.socket, ca_file: str | None, clocks: Clocks) -> Found:
-    """Speak TLS on a connection and close it; tell of the certificate. Raises ConnectError or ClockError."""
+    """Make a TLS handshake and close the connection; return what the certificate says.
+
+    Raises ConnectError or ClockError.
+    """
     import ssl  # not for http
 
     def shake() -> "tuple[str | None, dict[str, Any]]":
-        plain.settimeout(None)  # the clock runs beside it: bytes that dribble in would start this one anew
+        plain.settimeout(None)  # the clock of _within counts: a socket timeout would restart with each byte
         name = hop.host.rstrip(".")
         with contextlib.closing(tls_context(ca_file).wrap_socket(plain, server_hostname=name)) as peer:
             return peer.version(), dict(peer.getpeercert() or {})
@@ -223,7 +226,7 @@ def shake_hands(hop: Hop, plain: socket.socket, ca_file: str | None, clocks: Clo
 
 
 def trusted(ca_file: str | None) -> "tuple[str, ssl.SSLContext]":
-    """Return the bundle of certificates that counts, and a context that trusts it. Raises OSError."""
+    """Return the CA bundle in use, and a context that trusts it. Raises OSError."""
     if ca_file is None:
         import certifi  # what requests takes
 
@@ -240,7 +243,7 @@ def _subject(certificate: dict[str, Any]) -> str:
 def _name(parts: Any) -> str:
     """Return the common name in a distinguished name, or else the organisation, or what there is."""
     fields = {key: value for part in parts for key, value in part}
-    names = (fields.get("organizationName"), fields.get("commonName"), *fields.values(), "nobody")
+    names = (fields.get("organizationName"), fields.get("commonName"), *fields.values(), "unknown")
     return one_line(str(next(name for name in names if name)), 100)
 
 
@@ -251,7 +254,7 @@ def _limit_s(clocks: Clocks) -> float:
 def _within(clocks: Clocks, late: str, work: Callable[[], _T]) -> _T:
     """Return what `work` returns, or raise what it raises; a ClockError when the clock to connect runs out.
 
-    It is left behind on its thread then.
+    Its thread is left alone then.
     """
     try:
         return result_within(_limit_s(clocks), work)

@@ -82,9 +82,9 @@ def _end_of(answer: Answer) -> str:
     elif record.is_in_one_piece:
         reason += " in an answer in one piece"
     elif record.reasons:
-        reason += " together with text" if record.has_reason_with_text else " in a chunk of its own"
+        reason += " together with text" if record.has_reason_with_text else " in a separate chunk"
     done = "" if answer.api == "responses" else ", then [DONE]" if record.is_done else ", no [DONE]"
-    frame = "an end of its own" if answer.is_framed else "no end but that of the connection"
+    frame = "its own end" if answer.is_framed else "no end except that of the connection"
     return f"{reason}{done}; the body has {frame}"
 
 
@@ -150,7 +150,7 @@ def judge_limit(answers: Sequence[Answer]) -> Finding:
 
 def _limit_hint(api: str, streamed: Finding, whole: Sequence[Finding]) -> str:
     if streamed.is_good is False and any(finding.is_good for finding in whole):
-        return "--no-stream brings the true reason"
+        return "--no-stream returns the true reason"
     if streamed.is_good:
         return "do not use --no-stream"
     return f"do not use the {'chat' if api == 'chat' else 'Responses'} API of this server where cut answers matter"
@@ -223,10 +223,10 @@ def judge_choices(answers: Sequence[Answer]) -> Finding:
     record = answer.record
     came, ended = len(record.choices | record.ended_choices), len(record.ended_choices)
     if came < 2:  # noqa: PLR2004  # as many were asked for
-        return Finding(False, "n = 2 brings one answer", "ask twice")
+        return Finding(False, "n = 2 returns one answer", "ask twice")
     if ended < came:
-        return Finding(False, f"n = 2 brings {came} answers, {ended} with a finish_reason", "use --no-stream for n")
-    return Finding(True, "n = 2 brings two answers, each with its finish_reason")
+        return Finding(False, f"n = 2 returns {came} answers, {ended} with a finish_reason", "use --no-stream for n")
+    return Finding(True, "n = 2 returns two answers, each with its finish_reason")
 
 
 def judge_error(answers: Sequence[Answer]) -> Finding:

@@ -121,7 +121,7 @@ class Answer(Frozen):
     """What came of one request: its API and token limit, the outcome, and what was recorded.
 
     `started_s` is when it was sent, on the clock of the recorder, and `elapsed_s` how long it took. `is_framed` says
-    that the body has an end of its own; None without a body.
+    that HTTP marks the end of the body; None without a body.
     """
 
     api: str
@@ -134,7 +134,7 @@ class Answer(Frozen):
 
     @property
     def failure(self) -> SmaiError | None:
-        """Why there is no answer to judge: the request or the answer failed; None where there is one."""
+        """Why the answer cannot be judged: the request or the answer failed; None if it can."""
         error = self.outcome.error
         is_empty = isinstance(error, BrokenError) and not self.record.chunks
         return error if is_empty or isinstance(error, _UNANSWERED) else None

@@ -31,7 +31,7 @@ def find_configuration(settings: Settings) -> Found:
     """Return the configuration file and the profile, and what to do if others can read headers in it."""
     path = config_path(os.environ)
     if path is None:
-        return Found("none, for there is no home")
+        return Found("none: there is no home directory")
     if settings.notice:
         return Found(f"none, for {path} is out of reach")
     built_in = f", built-in profile {settings.name}" if settings.built_in else ""

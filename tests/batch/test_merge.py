@@ -126,15 +126,15 @@ def take_the_name_of_another(folder: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a missing one": (remove("out.2.jsonl"), "out.2.jsonl is not there"),
+    "a missing one": (remove("out.2.jsonl"), "out.2.jsonl is missing"),
     "one of another N": (rerun("3/4"), "is shard 1/3, and"),
-    "one without its pin": (remove("out.2.jsonl.shard"), "out.2.jsonl.shard is not there"),
-    "one in the making": (lambda folder: (folder / "out.2.jsonl.partial").touch(), "out.2.jsonl is not whole"),
-    "one of an input that has grown": (grow, "if it has grown, run shard 1 once more"),
+    "one without its pin": (remove("out.2.jsonl.shard"), "out.2.jsonl.shard is missing"),
+    "one in the making": (lambda folder: (folder / "out.2.jsonl.partial").touch(), "out.2.jsonl is not complete"),
+    "one of an input that has grown": (grow, "if it has grown, run shard 1 again"),
     "one that lost a line": (lambda folder: change(folder / "out.2.jsonl", lambda lines: lines[1:]), "of 2 lines"),
     "one with a torn line": (
         lambda folder: change(folder / "out.2.jsonl", lambda lines: [*lines[:-1], lines[-1][:40]]),
-        "has a line that is no result, behind that of line 5",
+        "has a line that is not a result, after line 5",
     ),
     "one out of order": (lambda folder: change(folder / "out.2.jsonl", lambda lines: lines[::-1]), "not in the order"),
     "lines of another one": (

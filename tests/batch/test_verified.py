@@ -250,6 +250,7 @@ def no_locks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return preloaded(tmp_path_factory.mktemp("flock"), FLOCK) | NO_BYTECODE
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("attempt", range(3))
 def test_two_runs_without_a_working_lock_never_end_with_0_and_a_wrong_file(
     chaos: MakeChaos,
@@ -403,6 +404,7 @@ def test_the_validated_lines_are_sent_or_the_run_ends_and_names_the_line(
             assert sent == [f"?{line}" for line in lines][: len(sent)]
 
 
+@pytest.mark.thorough
 @pytest.mark.preloaded
 @pytest.mark.parametrize("size", ["same", "other"])
 @pytest.mark.parametrize("is_asked", [True, False])

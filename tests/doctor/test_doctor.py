@@ -380,7 +380,7 @@ def test_a_name_server_that_does_not_answer_is_7(doctor: Doctor, tmp_path: Path)
     env = {"PYTHONPATH": str(tmp_path)}
     told = doctor(None, "--base-url", "http://host.example/v1", "--connect-timeout", "0.5", env=env)
     assert (told.status, told.failed) == (7, ["dns"])
-    assert "timed out: no name server told where host.example is within 0.5 s; " in told.lines["dns"]
+    assert "timed out: no name server answered for host.example within 0.5 s; " in told.lines["dns"]
 
 
 @pytest.mark.thorough

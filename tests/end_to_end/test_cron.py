@@ -27,6 +27,7 @@ ENDINGS: list[tuple[dict[str, Any], int]] = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 @pytest.mark.parametrize("stdin", INPUTS)
 def test_a_job_runs_with_hardly_an_environment_and_mails_one_line_for_a_failure(

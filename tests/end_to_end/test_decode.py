@@ -26,6 +26,7 @@ def test_the_text_is_that_of_the_complete_events_and_the_status_fits(smai: Smai,
     assert result.stderr == "" or result.stderr.startswith("smai: ")
 
 
+@pytest.mark.thorough
 @tapes
 def test_final_prints_only_a_complete_answer(smai: Smai, tape: Tape) -> None:
     result = smai("decode", "--final", stdin=tape.bytes)
@@ -55,6 +56,7 @@ def test_jsonl_is_one_object_a_line_from_which_the_text_can_be_rebuilt(smai: Sma
     assert text == tape.text
 
 
+@pytest.mark.thorough
 @tapes
 def test_json_summary_reports_success_and_failure(smai: Smai, tape: Tape) -> None:
     result = smai("decode", "--summary", "json", stdin=tape.bytes)

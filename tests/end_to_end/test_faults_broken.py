@@ -160,6 +160,7 @@ def test_raw_goes_on_after_a_malformed_event(serve: Serve, ask: Ask) -> None:
     assert result[:2] == (8, HELLO + data("{oops") + WORLD + STOP + DONE)
 
 
+@pytest.mark.thorough
 def test_raw_does_not_wait_long_after_a_malformed_event(serve: Serve, start: Start) -> None:
     run = start(serve(HEAD, chunk(HELLO), chunk(data("{oops")), hold), "--raw")
     assert run.child.wait(PATIENCE_S) == 8  # not for the idle clock of 600 s

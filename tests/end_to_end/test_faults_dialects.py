@@ -109,6 +109,7 @@ def faults(stream: Stream) -> dict[str, tuple[list[Step], list[str], int, str]]:
     }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", faults(STREAMS["chat"]))
 def test_a_fault_is_the_same_in_both_apis(smai: Smai, serve: Serve, name: str) -> None:
     for api, stream in STREAMS.items():

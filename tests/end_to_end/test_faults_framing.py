@@ -282,6 +282,7 @@ def test_done_is_the_end_although_pings_go_on(serve: Serve, ask: Ask) -> None:
     assert ask(serve(HEAD, *map(chunk, GOOD), forever(chunk(b": ping\n\n"), every_s=0.05))) == (0, OUT, "")
 
 
+@pytest.mark.thorough
 def test_a_finish_reason_is_an_end_although_the_connection_stays_open(serve: Serve, ask: Ask) -> None:
     assert ask(serve(HEAD, *map(chunk, GOOD[:-1]), hold)) == (0, OUT, "")
 

@@ -120,6 +120,7 @@ UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\n
 WRONG_KEY = error_body("wrong key")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("steps", "says"),
     [
@@ -155,6 +156,7 @@ INTERNAL = b"HTTP/1.1 500 Internal Server Error\r\n\r\n"
 FOUND = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/login\r\n\r\n"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("head", "body", "expected", "says"),
     [
@@ -678,6 +680,7 @@ TUNNEL = "https://example.invalid/v1"
 FORWARDED = "http://example.invalid/v1"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("base_url", "steps", "says"),
     [
@@ -710,6 +713,7 @@ def test_a_proxy_that_fails_is_status_3_and_named_and_asked_once(
     assert proxy.connections <= 1  # none if the machine is so slow that the clock runs out first
 
 
+@pytest.mark.thorough
 def test_a_proxy_that_takes_no_connection_is_status_3_and_named(ask: Ask, silent_port: int) -> None:
     env = {"https_proxy": f"http://127.0.0.1:{silent_port}", "http_proxy": f"http://127.0.0.1:{silent_port}"}
     for base_url in (TUNNEL, FORWARDED):

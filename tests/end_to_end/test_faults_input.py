@@ -133,6 +133,7 @@ def test_max_time_ends_the_wait_for_a_file_that_says_nothing(
         os.close(held)
 
 
+@pytest.mark.thorough
 def test_max_time_ends_a_run_even_if_stderr_has_no_reader(serve: Serve, start: Start) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

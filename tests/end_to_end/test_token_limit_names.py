@@ -179,6 +179,7 @@ def test_a_limit_in_the_lines_of_a_batch_is_sent_by_the_other_name_as_well(smai:
     assert mock.names() == [OLD] + [NEW] * 6
 
 
+@pytest.mark.thorough
 def test_lines_do_not_wait_for_ever_for_one_that_gets_no_answer(smai: Smai) -> None:
     class Stuck(Mock):
         """Answers nothing to the first request before the others have come."""

@@ -60,6 +60,7 @@ def test_the_refusal_of_a_large_body_shows_the_servers_message(
     assert "413 Content Too Large: at most 1 MB" in result.stderr
 
 
+@pytest.mark.thorough
 @every_scheme
 @pytest.mark.parametrize(
     ("status", "expected"),
@@ -94,6 +95,7 @@ def test_a_dropped_upload_is_a_dropped_request(serve: Serve, ask: Ask) -> None:
     assert "dropped the request without an answer" in result.stderr
 
 
+@pytest.mark.thorough
 @every_scheme
 @pytest.mark.parametrize(
     "interim",

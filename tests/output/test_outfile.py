@@ -51,6 +51,7 @@ def test_a_quiet_run_goes_on_when_stdout_has_no_reader(server: Server, environme
     assert (done.returncode, file.read_bytes()) == (0, POEM.encode())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("script", "flags", "status", "kept"),
     [

@@ -509,6 +509,7 @@ def test_an_endless_list_ends_at_the_limit_and_is_not_retried(serve: Serve, mode
 # The clocks: each server would go on for longer than the process may run.
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("steps", "flags", "words"),
     [

@@ -172,8 +172,8 @@ def _of_object(head: _Head, value: dict[str, Any], text: str, defaults: Defaults
         defaults = defaults.replaced(system=value["system"])
     if "messages" in value and "messages" not in names:
         if template or "prompt" in value:
-            beside = "--template" if template else "prompt"
-            raise UsageError(f"it has messages as well as {beside}", "leave one of them out")
+            other = "--template" if template else "prompt"
+            raise UsageError(f"it has messages as well as {other}", "leave one of them out")
         return _line(head, _messages(value["messages"], defaults), given, defaults)
     prompt = template.fill(text, value) if template else value.get("prompt")
     if not isinstance(prompt, str):

@@ -166,6 +166,6 @@ def _whole_count(engine: _Engine, environ: Mapping[str, str]) -> int:
     if engine.ends and all(name in environ for name in engine.ends):
         first, last = (_number(name, environ) for name in engine.ends)
         if last - first + 1 != total:
-            told = ", ".join(f"{name}={environ[name]}" for name in engine.ends)
-            raise UsageError(f"{seen}, {told}: this is only part of an array", again)
+            ends = ", ".join(f"{name}={environ[name]}" for name in engine.ends)
+            raise UsageError(f"{seen}, {ends}: this is only part of an array", again)
     return total

@@ -83,8 +83,8 @@ def merge(parts: Sequence[Part], write: Callable[[bytes], object]) -> MergeCount
         if part.pin.lines is not None and found != part.pin.lines:
             raise UsageError(f"{part.path} has results of {found} lines, but its shard has {part.pin.lines}", _MORE)
     twice = ids.duplicates()
-    if twice and (told := _describe_duplicate(parts, twice)):
-        raise UsageError(told, "give each line its own id; cat joins the files as they are")
+    if twice and (duplicate := _describe_duplicate(parts, twice)):
+        raise UsageError(duplicate, "give each line its own id; cat joins the files as they are")
     return MergeCounts(lines, complete)
 
 

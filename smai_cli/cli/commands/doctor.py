@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from smai_cli.http.response_body import ResponseBody
     from smai_cli.stream.models import Model
 
-# A list of models comes at once, and nobody waits ten minutes for a doctor.
+# A list of models arrives at once: a check does not need the ten minutes of an answer.
 _IDLE_TIMEOUT_S = 30
 _UNUSABLE = "smai_cli.doctor.unusable_configuration"
 
@@ -149,12 +149,12 @@ class _Examination:
         self._clocks = options.clocks.clocks(life.deadline)
 
     def make(self) -> None:
-        """Make them all. What a broken configuration could say is not known, unless something goes before it."""
+        """Make all checks. If the configuration is broken, its values are unknown, unless something overrides them."""
         environ, given = os.environ, self._options
         make = self._checks.make
         make("version", find_versions)
         make("configuration", self._configuration)
-        in_environ = {} if self._settings.is_typed else environ  # which goes behind a typed profile
+        in_environ = {} if self._settings.is_typed else environ  # a typed profile overrides the variables
         if is_named(environ, self._settings):
             make("log", lambda: check_log(environ, self._settings))
         url_is_given = self._mock or given.base_url or in_environ.get("SMAI_BASE_URL")
@@ -278,7 +278,7 @@ class _Examination:
         if self.hop.is_tls:
             return shake_hands(self.hop, self.reached.connection, self.ca_file, self._clocks)
         if self.hop.is_proxy:
-            raise NotNeededError("the way goes through a proxy that speaks none; models tells of the server")
+            raise NotNeededError("the proxy does not use TLS; the check of the models covers the server")
         raise NotNeededError("the server is asked over http")
 
     def _list_models(self) -> Found:
@@ -287,7 +287,7 @@ class _Examination:
         from smai_cli.stream.models import PATH, read_list, with_query
         from smai_cli.stream.retries import Retries
 
-        # As a run does it: requests itself finds what an http server behind a proxy needs.
+        # As in a run: requests finds the bundle for an http server that an https proxy reaches.
         ca_file = self.ca_file if self.endpoint.is_tls else None
         begun_s = headed_s = 0.0
 

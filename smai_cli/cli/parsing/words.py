@@ -162,7 +162,7 @@ def _one_word(name: str) -> UsageError:
 
     It may be a prompt, or words that the shell did not split.
     """
-    hint = f"separate them: {name} takes one argument; -- goes before text that begins with a dash"
+    hint = f"separate them: {name} takes one argument; put -- before text that begins with a dash"
     return UsageError(f"{name} and text with white space are one argument", hint)
 
 
