@@ -429,7 +429,7 @@ def test_it_needs_no_home_no_locale_and_no_stdin(serve: Serve, tmp_path: Path) -
     )
     told = Traced(process.Result(done.returncode, done.stdout, done.stderr.decode()))
     assert (told.status, told.stderr, told.failed) == (0, "", [])
-    assert told.lines["configuration"] == "ok    configuration  none, for there is no home"
+    assert told.lines["configuration"] == "ok    configuration  none: there is no home directory"
     assert os.listdir(tmp_path) == []
 
 

@@ -152,7 +152,7 @@ def test_the_profile_is_probed_as_it_is_used(smai: Smai, server: Server, config:
         ({"cut_after": 0}, "ends", "no", "the connection broke", 8, []),
         ({"finish_reason": "content_filter"}, "ends", "unknown", "withheld", 8, []),
         ({"reply": "word " * 200}, "ends", "unknown", "used up the 64 tokens", 8, []),
-        ({"lies": ["close"]}, "ends", "ok", "no end but that of the connection", 0, []),
+        ({"lies": ["close"]}, "ends", "ok", "no end except that of the connection", 0, []),
         ({"done": False}, "ends", "ok", "no [DONE]; the body has its own end", 0, []),
         ({"lies": ["limit"]}, "limit_chat", "no", "reported as stop, streamed and in one piece", 8, RESPONSES_LINES),
         ({"lies": ["responses"]}, "limit_responses", "no", "a cut is reported as completed", 0, CHAT_LINES),
