@@ -3,6 +3,7 @@
 import contextlib
 import os
 import stat
+from collections.abc import Callable
 
 from smai_cli.common.files import PRIVATE, keep_owner_and_mode, move_into_place, real_place
 from smai_cli.common.locks import open_locked, wait_for_lock
@@ -70,12 +71,6 @@ class OutFile:
 
         A leftover of an earlier run is not reused: it may have the mode of another umask, or a second name.
         """
-        is_new = False
-
-        def open_file() -> int:
-            nonlocal is_new
-            fd, is_new = _new_or_old(self._partial, os.O_NOFOLLOW | os.O_NONBLOCK, mode)
-            return fd
 
         def lock(fd: int) -> None:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -83,7 +78,7 @@ class OutFile:
             _lock(fd, self._name)
 
         while True:
-            fd = open_locked(self._partial, open_file, lock)
+            fd, is_new = _open_locked(self._partial, lock, os.O_NOFOLLOW | os.O_NONBLOCK, mode)
             if is_new:
                 return fd
             os.unlink(self._partial)
@@ -98,7 +93,7 @@ class Tape(FileOutput):
 
     def __init__(self, path: str) -> None:
         try:
-            fd, self._is_new = self._open(path)
+            fd, self._is_new = _open_locked(path, lambda fd: _lock(fd, path))
         except OSError as exc:
             raise opening_failure(path, exc, write_hint(exc)) from exc
         super().__init__(fd, path)
@@ -115,18 +110,23 @@ class Tape(FileOutput):
             with contextlib.suppress(OSError):
                 os.unlink(self.name)
 
-    def _open(self, path: str) -> tuple[int, bool]:
-        is_new = False
 
-        def open_file() -> int:
-            nonlocal is_new
-            fd, is_new = _new_or_old(path)
-            return fd
+def _open_locked(path: str, lock: Callable[[int], None], flags: int = 0, mode: int = 0o666) -> tuple[int, bool]:
+    """Open a file for writing without truncating it, and `lock` it; return the descriptor, and whether it is new.
 
-        return open_locked(path, open_file, lambda fd: _lock(fd, path)), is_new
+    Raises OSError, and what `lock` raises.
+    """
+    is_new = False
+
+    def open_file() -> int:
+        nonlocal is_new
+        fd, is_new = _new_or_old(path, flags, mode)
+        return fd
+
+    return open_locked(path, open_file, lock), is_new
 
 
-def _new_or_old(path: str, flags: int = 0, mode: int = 0o666) -> tuple[int, bool]:
+def _new_or_old(path: str, flags: int, mode: int) -> tuple[int, bool]:
     """Open a file for writing without truncating it; return the descriptor, and whether it is new. Raises OSError."""
     try:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), True
