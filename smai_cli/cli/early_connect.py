@@ -30,6 +30,7 @@ _MAY_CHANGE_SERVER = (b"profile", b"base_url", b"connect_timeout", b"\\")
 _VARIABLES = ("_SMAI_COMPLETE", "SMAI_PROFILE", "SMAI_CHAT")
 _LONGEST_LABEL = 63  # RFC 1035, section 2.3.4
 _MOST_PORTS = 65535
+_LONGEST_PORT = 5  # digits; Python refuses to convert thousands of them
 _LIMIT_BYTES = 65536
 
 
@@ -77,6 +78,6 @@ def _host_and_port(base_url: str) -> "tuple[str, int] | None":
         return None
     if not all(0 < len(label) <= _LONGEST_LABEL and label.replace("-", "").isalnum() for label in labels):
         return None
-    if sign and not (port.isdigit() and 0 < int(port[:6]) <= _MOST_PORTS):
+    if sign and not (port.isdigit() and len(port) <= _LONGEST_PORT and 0 < int(port) <= _MOST_PORTS):
         return None
     return host.lower(), int(port) if sign else 443

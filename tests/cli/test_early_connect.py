@@ -93,6 +93,8 @@ def test_the_last_base_url_on_the_command_line_precedes_the_environment() -> Non
         ("https://llm.example:0/v1", None),
         ("https://llm.example:99999/v1", None),
         ("https://llm.example:" + "9" * 5000 + "/v1", None),
+        ("https://llm.example:000443" + "9" * 5000 + "/v1", None),
+        ("https://llm.example:000443999/v1", None),
         ("https://llm..example/v1", None),
         ("https://" + "l" * 64 + ".example/v1", None),
         ("https:///v1", None),
