@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import smai_cli
-from smai_cli.apis import APIS
+from smai_cli.apis import APIS, Api
 from smai_cli.errors import SmaiError
 
 PACKAGE = Path(smai_cli.__file__).parent
@@ -224,6 +224,11 @@ def test_importing_the_pump_needs_no_http_library() -> None:
             waiting += own(MODULES[name])
     assert "stream.sse" in reached
     assert not reached & {"http.transport", "http.connections", "http.failures"}
+
+
+@pytest.mark.parametrize("api", APIS, ids=lambda api: api.name)
+def test_the_row_of_an_api_has_the_path_of_its_dialect(api: Api) -> None:
+    assert api.path == api.load().PATH
 
 
 def test_no_two_modules_import_each_other() -> None:
