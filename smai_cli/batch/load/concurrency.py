@@ -1,8 +1,9 @@
 """How many requests run at once: more while requests succeed, fewer when the server refuses too many.
 
-This is TCP's congestion control (RFC 5681) with two changes for servers that refuse some requests at random. A cut
-needs more refusals than chance explains. And it goes down to the number of requests that the server still works on
-(as in TCP Westwood, Mascolo et al. 2001), not to a fixed share: a server that refuses at random works on most of them.
+This is TCP's congestion control (RFC 5681) with three changes for servers that refuse some requests at random. A cut
+needs more refusals than chance explains. It goes down to the number of requests that the server still works on (as in
+TCP Westwood, Mascolo et al. 2001), not to a fixed share: a server that refuses at random works on most of them. And a
+cut after which the server refuses the same share as before is undone: load was not the cause.
 """
 
 from enum import Enum
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 # How many may run at once before anything is known about the server.
 FIRST = 20
-# A rate is measured, and a level is tried, for at least this many starts: fewer show nothing.
+# A rate or a share is measured, and a level is tried, for at least this many starts: fewer show nothing.
 SAMPLE = 40
 # A cut needs this many refusals more than chance explains (a CUSUM, Page 1954): three in a row can be bad luck.
 _EVIDENCE = 2.5
@@ -33,13 +34,44 @@ class End(Enum):
 _CHANCE = {End.TOO_MANY: 0.1, End.UNWELL: 0.25}
 
 
+class Change(Enum):
+    """What the end of a request changes."""
+
+    CUT = "too many were refused: fewer may run at once, or may start in a second"
+    UNDONE = "the last cut because of TOO_MANY did not help: what it changed is as before"
+
+
 class _Check(NamedTuple):
     """What to go back to if a cut does not help: the level, how it grew, and the share that was refused."""
 
+    kind: End
     level: int
     step: int
     slow_from: int
     share: float
+
+
+class _Evidence:
+    """The refusals of one kind that chance does not explain (a CUSUM, Page 1954)."""
+
+    def __init__(self, kind: End) -> None:
+        self._least = _CHANCE[kind]
+        self.allow(0.0)
+        self.clear(0)
+
+    def allow(self, share: float) -> None:
+        """Let chance explain twice this share, but not less than a share that any server may refuse."""
+        self._allowed = max(self._least, 2 * share)
+
+    def clear(self, starts: int) -> None:
+        """Begin anew after this many starts."""
+        self._sum, self._starts = 0.0, starts
+
+    def add(self, starts: int) -> bool:
+        """Add a refusal after this many starts; return whether there are too many."""
+        self._sum = max(0.0, self._sum - self._allowed * (starts - self._starts)) + 1
+        self._starts = starts
+        return self._sum > _EVIDENCE
 
 
 class Concurrency:
@@ -50,46 +82,45 @@ class Concurrency:
         self.running = 0
         self._most = most
         self._cuts = self._starts = self._round_start = self._successes = self._refusals = 0
-        self._evidence = dict.fromkeys(_CHANCE, (0.0, 0))  # the sum, and at which start it was made
+        self._recent_starts = self._recent_refusals = 0.0  # each counts less with every start after it
+        self._evidence = {kind: _Evidence(kind) for kind in _CHANCE}
         self._step = first  # by how much the next round raises the level: doubled each time
         self._slow_from = most  # from here the step begins with 1 again (ssthresh, RFC 5681)
         self._level_before = first  # the last level at which a complete round went well
         self._check: _Check | None = None
+        self._is_limited = False  # a cut helped: a 429 is because of load
         self._was_full = self._is_falling = False
 
     def start(self) -> int:
         """Count a request that starts; return the number of cuts so far, which `succeed` and `refuse` take."""
         self.running += 1
         self._starts += 1
+        self._recent_starts += 1 - self._recent_starts / SAMPLE
+        self._recent_refusals -= self._recent_refusals / SAMPLE
         if self.running >= self.level:
             self._was_full = True
         return self._cuts
 
-    def succeed(self, cuts: int) -> None:
+    def succeed(self, cuts: int) -> Change | None:
         """Count a request that the server accepted."""
         self.running -= 1
-        if cuts == self._cuts:
-            self._successes += 1
-            if self._check or self._successes >= self.level:
-                self._end_round()
+        if cuts != self._cuts:
+            return None
+        self._successes += 1
+        return self._end_round() if self._check or self._successes >= self.level else None
 
-    def refuse(self, cuts: int, kind: End) -> bool:
-        """Count a request that the server refused; return whether that makes too many of this `kind`."""
+    def refuse(self, cuts: int, kind: End) -> Change | None:
+        """Count a request that the server refused."""
         self.running -= 1
         if cuts != self._cuts:  # it began before the cut: the level follows what is left
             if self._is_falling:
                 self.level = max(1, min(self.level, self.running))
-            return False
+            return None
         self._refusals += 1
-        if self._check:
-            self._end_round()
-            return False
-        evidence, start = self._evidence[kind]
-        evidence = max(0.0, evidence - _CHANCE[kind] * (self._starts - start)) + 1
-        self._evidence[kind] = evidence, self._starts
-        if evidence > _EVIDENCE:
-            self._cut(kind)
-        return evidence > _EVIDENCE
+        self._recent_refusals += 1
+        if self._evidence[kind].add(self._starts):
+            return self._cut(kind)
+        return self._end_round() if self._check else None
 
     def restart(self) -> None:
         """Begin with 1 after an outage, and double up to most of the level before it."""
@@ -97,11 +128,13 @@ class Concurrency:
         self.level, self._step, self._check = 1, 1, None
         self._slow_from = max(1, int(self._level_before * KEPT))
 
-    def _cut(self, kind: End) -> None:
-        if kind is End.UNWELL:
-            starts = max(1, self._starts - self._round_start)  # none: all that were refused started before this round
-            share = self._refusals / starts
-            self._check = _Check(self.level, self._step, self._slow_from, share)
+    def _cut(self, kind: End) -> Change:
+        self._is_limited |= self._check is not None  # more were refused during the check than before
+        share, self._check = self._recent_refusals / self._recent_starts, None
+        may_be_chance = kind is End.UNWELL or not (self._is_limited or share > _CHANCE[End.UNWELL])
+        if may_be_chance:
+            self._check = _Check(kind, self.level, self._step, self._slow_from, share)
+        self._evidence[kind].allow(share if may_be_chance else 0.0)
         # If fewer run than may, it is not their number: then only the spacing changes.
         is_falling = kind is End.UNWELL or self._was_full
         self._step, self._slow_from = 1, max(1, int(self._level_before * KEPT))
@@ -109,15 +142,17 @@ class Concurrency:
             self.level = max(1, min(self.level, self.running))
         self._forget()
         self._is_falling = is_falling
+        return Change.CUT
 
     def _forget(self) -> None:
         """Begin anew: what has started until now no longer counts as evidence."""
         self._cuts += 1
-        self._evidence = dict.fromkeys(_CHANCE, (0.0, self._starts))
+        for evidence in self._evidence.values():
+            evidence.clear(self._starts)
         self._is_falling = False
         self._begin_round()
 
-    def _end_round(self) -> None:
+    def _end_round(self) -> Change | None:
         starts = self._starts - self._round_start
         if not (check := self._check):
             if self._successes >= (self.level if self.level < self._slow_from else max(self.level, SAMPLE)):
@@ -125,13 +160,16 @@ class Concurrency:
                 self._grow()
                 self._begin_round()
         elif starts * check.share >= 2 * _EVIDENCE:  # enough to compare the share with the one before the cut
-            share, self._check = self._refusals / starts, None
-            if share > 0.5:  # noqa: PLR2004  # more than half: that is not chance
-                self._cut(End.UNWELL)
-            elif share >= check.share / 2:  # it did not help
+            self._check, share = None, self._refusals / starts
+            has_helped = share < check.share / 2
+            self._is_limited |= has_helped
+            self._evidence[check.kind].allow(0.0 if has_helped else min(check.share, _CHANCE[End.UNWELL] / 2))
+            if not has_helped:
                 self.level, self._step, self._slow_from = max(self.level, check.level), check.step, check.slow_from
                 self._grow()
                 self._forget()
+                return Change.UNDONE if check.kind is End.TOO_MANY else None
+        return None
 
     def _grow(self) -> None:
         if self._was_full and self.level < self._most:

@@ -1,7 +1,8 @@
 """The load of one model: how many of its requests run at once, and when the next one may start.
 
 A 429 says that requests come too fast: many of them space the starts. Any other refusal says that something on the
-server is unwell: only a large share of them changes how many run at once. A Retry-After delays all starts of the model.
+server is unwell: only a large share of them changes how many run at once. If the server refuses as many after that as
+before, both are undone. A Retry-After delays all starts of the model.
 
 Nothing here waits or knows threads.
 """
@@ -11,7 +12,7 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from smai_cli.batch.load.concurrency import FIRST, KEPT, Concurrency, End
+from smai_cli.batch.load.concurrency import FIRST, KEPT, Change, Concurrency, End
 from smai_cli.batch.load.spacing import Spacing
 
 __all__ = ["End", "Episode", "LoadControl", "Ticket"]
@@ -82,7 +83,7 @@ class LoadControl:
         `wait_s` is how long the server asks to wait: until then nothing starts, after TOO_MANY and UNWELL.
         """
         if end is End.ANSWERED:
-            self._concurrency.succeed(ticket.cuts)
+            self._note(self._concurrency.succeed(ticket.cuts))
             return None
         if end is End.TOO_MANY:  # the others came at a rate that was allowed
             self._spacing.refuse()
@@ -94,7 +95,7 @@ class LoadControl:
             self._concurrency.running -= 1
             return Episode(pause_s, self.jobs, self.jobs) if pause_s else None
         before, rate = self.jobs, None
-        if self._concurrency.refuse(ticket.cuts, end):
+        if self._note(self._concurrency.refuse(ticket.cuts, end)) is Change.CUT:
             self._level_before, self._is_announced = before, False
             is_too_fast = end is End.TOO_MANY
         else:  # with a Retry-After one is enough: each costs a pause
@@ -107,6 +108,12 @@ class LoadControl:
         """Begin with 1 at once after an outage, and return to most of the level before it by doubling."""
         if self._adapts:
             self._concurrency.restart()
+
+    def _note(self, change: Change | None) -> Change | None:
+        """Apply a change to the spacing as well."""
+        if change is Change.UNDONE:
+            self._spacing.is_searching = True  # what was refused did not depend on the rate
+        return change
 
     def _pause(self, now_s: float, wait_s: float | None) -> float:
         """Hold all starts for as long as the server asks, and a little more; return for how long, 0 if one runs."""

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable
 
-# A pause takes this share of the outage so far. So the end of an outage of 6 s is noticed within 2 s, and one of ten
-# minutes still takes less than 40 probes. Pauses that double notice the end only after twice the time.
-_SHARE = 0.25
+# A pause takes this share of the outage so far. So the end of an outage of 6 s is noticed within 1 s, and one of ten
+# minutes still takes less than 60 probes. Pauses that double notice the end only after twice the time.
+_SHARE = 0.15
 _SHORTEST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 # By how much a pause may be longer, so that several batches do not probe together.

@@ -29,7 +29,7 @@ class Spacing:
         self.rate = 2.0 * FIRST  # how many requests may start in a second
         self._next_s = 0.0
         self._limit = self.rate  # the rate that was too fast, by the last cut
-        self._is_searching = True  # until the first cut
+        self.is_searching = True  # until the first cut
         self._least = 0  # no lower limit is believed at the first cut, when little was measured
         self._best = 0.0  # the best rate that many starts have proved, and less after each cut
         self._cycle = 2.0 * SAMPLE  # starts after a cut until the rate is that limit again
@@ -57,7 +57,7 @@ class Spacing:
         moments.append((now_s, self._accepted, self._asked_s))
         while self._accepted - moments[1][1] >= SAMPLE and now_s - moments[1][0] >= _SHORTEST_S:
             moments.popleft()
-        if self._is_searching:
+        if self.is_searching:
             self.rate = max(self._limit, _SEARCH_GAIN * self._measure(now_s))
         elif self._was_delayed:  # a rate that is not used up is not proved
             self._step += 1 + _BY_TIME / self.rate
@@ -85,13 +85,13 @@ class Spacing:
         measured = self._measure(now_s)
         is_new = number > self.last_cut
         if is_new:
-            self._least = FIRST if self._is_searching else 0
+            self._least = FIRST if self.is_searching else 0
             self._limit = self._find_limit(max(measured, self._least), pause_s)
             if self._accepted - self._moments[0][1] >= SAMPLE / 2:
                 self._best = max(self._best, measured)
             if self._best:
                 self._best = max(self._limit, self._best * _REMEMBERED)
-            self._is_searching, self.last_cut, self._step = False, self._number, 0.0
+            self.is_searching, self.last_cut, self._step = False, self._number, 0.0
             # A pause costs no more than the cut.
             pause = (pause_s or 0.0) * self._limit / (1 - KEPT)
             self._cycle = 2 * SAMPLE * (max(0.25, self._limit / self._best) if self._best else 1.0) + pause
@@ -110,8 +110,8 @@ class Spacing:
         """Return the rate that the server lets through, as far as the present rate and what was `measured` show it."""
         if self.rate > measured / KEPT:  # a cut would not be enough
             # With a Retry-After one refusal is enough for a cut, and little was measured by then.
-            return measured if pause_s is None or self._is_searching else math.sqrt(self.rate * measured)
-        if self.rate < self._limit and not self._is_searching:  # sooner than last time: fast convergence, RFC 9438
+            return measured if pause_s is None or self.is_searching else math.sqrt(self.rate * measured)
+        if self.rate < self._limit and not self.is_searching:  # sooner than last time: fast convergence, RFC 9438
             return self.rate * (1 + KEPT) / 2
         return self.rate
 
