@@ -129,11 +129,12 @@ class Concurrency:
         self._slow_from = max(1, int(self._level_before * KEPT))
 
     def _cut(self, kind: End) -> Change:
-        self._is_limited |= self._check is not None  # more were refused during the check than before
-        share, self._check = self._recent_refusals / self._recent_starts, None
-        may_be_chance = kind is End.UNWELL or not (self._is_limited or share > _CHANCE[End.UNWELL])
-        if may_be_chance:
-            self._check = _Check(kind, self.level, self._step, self._slow_from, share)
+        share = self._recent_refusals / self._recent_starts
+        is_too_much = share > _CHANCE[End.UNWELL]
+        # More were refused during the check than before, or more than chance explains.
+        self._is_limited |= self._check is not None or (is_too_much and self._starts > SAMPLE / 2)
+        may_be_chance = kind is End.UNWELL or not (self._is_limited or is_too_much)
+        self._check = _Check(kind, self.level, self._step, self._slow_from, share) if may_be_chance else None
         self._evidence[kind].allow(share if may_be_chance else 0.0)
         # If fewer run than may, it is not their number: then only the spacing changes.
         is_falling = kind is End.UNWELL or self._was_full
