@@ -34,7 +34,7 @@ class Logbook:
         with self._writing:
             failure = self._append(wait_s=_HURRY_S if self._deadline.left_s() <= 0 else ledger.WAIT_S)
         if failure:
-            say(f"{self._log.path}: {failure.strerror}; the run is not in the ledger, check {self._log.setting}")
+            say(f"{self._log.path}: {failure.strerror}; the run was not logged, check {self._log.setting}")
 
     def write_death(self, reason: BaseException) -> None:
         """Write the line of a run that ends without a report: the reader of stdout left, or there is a defect."""

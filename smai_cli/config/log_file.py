@@ -45,6 +45,6 @@ def log_file(environ: Mapping[str, str], settings: Settings) -> LogFile | None:
     if name.startswith("~/"):
         home = home_folder(environ)
         if home is None:
-            raise UsageError(f"no home directory for the ledger {name}", f"set HOME, or check {setting}")
+            raise UsageError(f"no home directory for the log {name}", f"set HOME, or check {setting}")
         return LogFile(home + name[1:], setting)
     return LogFile(os.path.join(config_folder(environ) or "", name) if is_configured else name, setting)

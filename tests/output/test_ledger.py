@@ -234,7 +234,7 @@ def test_an_unwritable_ledger_is_reported_in_one_line_and_changes_no_status(
     result = smai("ask", "-n", "--mock", "hi", env={"SMAI_LOG": path})
     assert result.status == 0
     assert result.stdout.startswith(b"Spring")
-    assert result.stderr == f"smai: {path}: {words}; the run is not in the ledger, check SMAI_LOG\n"
+    assert result.stderr == f"smai: {path}: {words}; the run was not logged, check SMAI_LOG\n"
     assert (tmp_path / "script").read_text() == "#!/bin/sh\necho hi"
 
 
@@ -252,7 +252,7 @@ def test_a_ledger_that_stays_locked_does_not_block_the_run(smai: Smai, log: Path
     with log.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         result = smai("ask", "-n", "--mock", "hi")
-    says = f"smai: {log}: another process has it locked; the run is not in the ledger, check SMAI_LOG\n"
+    says = f"smai: {log}: another process has it locked; the run was not logged, check SMAI_LOG\n"
     assert (result.status, result.stderr, log.read_bytes()) == (0, says, b"")
 
 
@@ -274,7 +274,7 @@ def test_a_line_that_does_not_fit_on_the_disk_leaves_no_part_of_itself(environme
     )
     assert done.returncode == 0
     assert done.stderr.count(b"\n") == 1
-    assert b"the run is not in the ledger" in done.stderr
+    assert b"the run was not logged" in done.stderr
     assert log.read_bytes() == before
 
 
@@ -325,7 +325,7 @@ def test_config_shows_the_ledger(smai: Smai, config: Config) -> None:
 
 def test_without_a_home_one_line_says_so_and_the_run_goes_on(smai: Smai) -> None:
     result = smai("ask", "-n", "--mock", "hi", env={"HOME": "", "SMAI_LOG": "~/log.jsonl"})
-    says = "smai: no home directory for the ledger ~/log.jsonl; set HOME, or check SMAI_LOG\n"
+    says = "smai: no home directory for the log ~/log.jsonl; set HOME, or check SMAI_LOG\n"
     assert (result.status, result.stderr) == (0, says)
 
 

@@ -299,7 +299,7 @@ class BatchRun:
                     facts | {"elapsed_s": round(time.monotonic() - self._begun_s, 6)},
                 )
             except OSError as exc:
-                self.life.say(f"{log.path}: {exc.strerror}; the run is not in the ledger, check {log.setting}")
+                self.life.say(f"{log.path}: {exc.strerror}; the run was not logged, check {log.setting}")
         if typed.summary == "json":
             say_plain(self.life.without_key(json.dumps(facts | {"output": self._place})))
         elif is_summary_due:
