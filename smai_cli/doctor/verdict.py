@@ -7,7 +7,7 @@ from smai_cli.answer.completeness import DONE_WORD, rank
 from smai_cli.doctor.findings import Finding, judge_end, reports_limit
 from smai_cli.doctor.recorder import Answer, Answers
 
-_NOT_ASKED = Finding(None, "it was not asked")
+_NOT_ASKED = Finding(None, "the request was not sent")
 
 
 class Verdict(NamedTuple):

@@ -64,11 +64,11 @@ def doctor(environment: dict[str, str]) -> Doctor:
 # What is told when all is well.
 
 
-def test_the_rehearsal_is_all_well(doctor: Doctor) -> None:
+def test_every_check_of_the_test_server_is_ok(doctor: Doctor) -> None:
     told = doctor(None, "--mock")
     assert (told.status, told.stderr, told.failed, told.unchecked) == (0, "", [], ["ca", "tls"])
     assert re.search(r" smai \S+, Python 3\S+, requests \S+, urllib3 \S+, sseclient-py \S+, ", told.lines["version"])
-    assert told.lines["models"].startswith("ok    models         status 200, 6 models, the head after 0.")
+    assert told.lines["models"].startswith("ok    models         status 200, 6 models, headers after 0.")
     assert re.search(r"  \d+\.\d{3} s$", told.lines["models"])
     assert told.lines["model"] == "ok    model          gpt-4.1, from default, is listed"
 
@@ -272,7 +272,9 @@ def test_through_a_proxy_the_way_ends_at_the_proxy(serve: Serve, doctor: Doctor)
     env = {"http_proxy": f"http://joe:secret@127.0.0.1:{port}"}
     told = doctor(None, "--base-url", "http://example.invalid/v1", env=env)
     assert (told.status, told.stderr, told.failed, told.unchecked) == (0, "", [], ["ca", "tls"])
-    assert told.lines["proxy"].endswith(f"127.0.0.1 port {port}, from http_proxy; the checks of the way end there")
+    assert told.lines["proxy"].endswith(
+        f"127.0.0.1 port {port}, from http_proxy; dns, tcp and tls check only the proxy"
+    )
     assert "the proxy 127.0.0.1 is an address" in told.lines["dns"]
     assert f"127.0.0.1 port {port} of the proxy" in told.lines["tcp"]
     assert "secret" not in told.text
@@ -327,7 +329,7 @@ def test_a_server_on_this_machine_and_one_in_no_proxy_are_asked_past_it(serve: S
     dead = dict.fromkeys(("http_proxy", "ALL_PROXY"), "http://127.0.0.1:1")
     told = doctor(serve(LIST), env=dead)
     assert (told.status, told.failed) == (0, [])
-    assert told.lines["proxy"].endswith("none, for a server on this machine is asked past it")
+    assert told.lines["proxy"].endswith("none, because a server on this machine is contacted directly")
     told = doctor(None, "--base-url", "http://a.invalid/v1", env={**dead, "NO_PROXY": "invalid"})
     assert told.lines["proxy"].endswith("none for this server, although the environment names one")
     assert told.lines["dns"].startswith("FAIL  dns: could not resolve a.invalid: ")

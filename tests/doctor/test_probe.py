@@ -89,7 +89,7 @@ def posts(mock: Mock) -> list[ReceivedRequest]:
 # An honest server.
 
 
-def test_the_rehearsal_server_is_honest(smai: Smai) -> None:
+def test_the_test_server_is_honest(smai: Smai) -> None:
     probed = read(smai("doctor", "--probe", "--mock"))
     assert (probed.status, probed.stderr, probed.lines) == (0, "", [])
     assert {name: word for name, word in probed.words.items() if name != "streaming"} == dict.fromkeys(

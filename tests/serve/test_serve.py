@@ -137,7 +137,7 @@ def test_the_page_gets_the_model_and_the_system_text(served: Run, tmp_path: Path
     run = served("--mock", "-m", "m-1", "-s", f"@{text}")
     with Client(run.port) as client:
         client.send(run.request("GET", "/config.json", None))
-        settings = {"model": "m-1", "system": "Be terse.\n</script>", "server": "the rehearsal server"}
+        settings = {"model": "m-1", "system": "Be terse.\n</script>", "server": "the test server"}
         assert json.loads(client.answer().body) == settings
     config('[profile.x]\nmodel = "m-2"\nsystem = "From the file."\n')
     run = served("--mock", "-p", "x")

@@ -210,7 +210,7 @@ class _Examination:
     def _find_key(self) -> Found:
         if self._mock:
             self.endpoint = self._mock
-            return Found("not set, and the rehearsal server needs none")
+            return Found("not set, and the test server needs none")
         given = self._options.base_url, self._options.key_file, os.environ, self._settings
         source = find_key(self.base_url, *given[1:])
         headers = read_headers(self._options.headers, self._life.deadline)
@@ -219,7 +219,7 @@ class _Examination:
         foreign = foreign_key(self.base_url, os.environ) if source is None else ""
         if foreign and not self.endpoint.headers:
             return Found(f"none for this server: {foreign}", FOREIGN_KEY_HINT)
-        found = f"set, from {source.where}" if source else "not set, and the server is asked without one"
+        found = f"set, from {source.where}" if source else "not set, and requests are sent without one"
         if source and self.endpoint.key_header:
             found += f", in the header {self.endpoint.key_header}"
         if self.endpoint.headers:
@@ -238,15 +238,15 @@ class _Examination:
             wanted = (f"{urlsplit(self.base_url).scheme}_proxy", "all_proxy")
             names = [name for name, value in os.environ.items() if value == url and name.lower() in wanted]
             source = f"from {' and '.join(names)}" if names else "from the system"
-            return Found(f"{self.hop.host} port {self.hop.port}, {source}; the checks of the way end there")
+            return Found(f"{self.hop.host} port {self.hop.port}, {source}; dns, tcp and tls check only the proxy")
         named = any(value and name.lower() in _PROXIES for name, value in os.environ.items())
         if named and endpoint.is_loopback:
-            return Found("none, for a server on this machine is asked past it")
+            return Found("none, because a server on this machine is contacted directly")
         return Found("none for this server, although the environment names one" if named else "none")
 
     def _find_ca(self) -> Found:
         if not (self.hop.is_tls or self.base_url.startswith("https:")):
-            raise NotNeededError("the server is asked over http")
+            raise NotNeededError("the server uses http")
         self.ca_file = find_ca_file(os.environ)
         name = next((name for name in CA_VARIABLES if os.environ.get(name)), "the package certifi")
         try:
@@ -279,7 +279,7 @@ class _Examination:
             return shake_hands(self.hop, self.reached.connection, self.ca_file, self._clocks)
         if self.hop.is_proxy:
             raise NotNeededError("the proxy does not use TLS; the check of the models covers the server")
-        raise NotNeededError("the server is asked over http")
+        raise NotNeededError("the server uses http")
 
     def _list_models(self) -> Found:
         from smai_cli.cli.commands.models import ask_for_list
@@ -306,7 +306,7 @@ class _Examination:
             self.endpoint,
         ).models
         count = "1 model" if len(self.models) == 1 else f"{len(self.models)} models"
-        return Found(f"status 200, {count}, the head after {headed_s - begun_s:.3f} s")
+        return Found(f"status 200, {count}, headers after {headed_s - begun_s:.3f} s")
 
     def _find_model(self) -> Found:
         if self._model is None:

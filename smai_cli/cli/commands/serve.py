@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from smai_cli.serve.pages import Settings
 
 _TOKEN_BYTES = 32
-_MOCK_NAME = "the rehearsal server"
+_MOCK_NAME = "the test server"
 # A signal ends the process at any time.
 _LOOK_S = 3600.0
 
