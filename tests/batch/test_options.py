@@ -110,7 +110,7 @@ def test_status_of_a_file_that_was_edited_is_a_line(
     out.write_bytes(encoded([first | change, b"garbage\n", second]))
     result = batch(desk(), "--status", out)
     assert (result.status, result.stderr) == (0, "")
-    assert result.stdout.splitlines()[1].split()[:4] == [b"-", b"whole", b"2", b"2"]
+    assert result.stdout.splitlines()[1].split()[:4] == [b"-", b"complete", b"2", b"2"]
 
 
 def test_an_event_above_the_limit_is_a_final_failure(

@@ -22,7 +22,7 @@ _PARTIAL = partial_of("")
 class ShardProgress(NamedTuple):
     """The progress of the results in a file: `lines` is None if unknown, `failed` counts by exit status.
 
-    `state` is whole, running, stopped or not begun. The tokens include those of failed tries.
+    `state` is complete, running, stopped or not begun. The tokens include those of failed tries.
     """
 
     path: str
@@ -44,7 +44,7 @@ def progress_of(path: str) -> ShardProgress:
     """Return the progress of the results in `path`, or in its partial file. Raises UsageError."""
     path = path.removesuffix(_PARTIAL)
     pin = read_pin(path)
-    file, state = path, "whole"
+    file, state = path, "complete"
     if os.path.exists(partial_of(os.path.realpath(path))):
         file = partial_of(os.path.realpath(path))
         state = "running" if _is_locked(file) else "stopped"
@@ -68,7 +68,7 @@ def progress_of(path: str) -> ShardProgress:
     counts = Counter(statuses.values())
     complete = counts.pop(Status.COMPLETE, 0)
     lines = pin.lines if pin else None
-    if lines is None and state == "whole":
+    if lines is None and state == "complete":
         lines = len(statuses)
     return ShardProgress(path, pin, state, lines, complete, counts, prompt_tokens, completion_tokens)
 
