@@ -301,7 +301,7 @@ class _TokenLimitError(SmaiError):
     status, kind = Status.USAGE, "usage"
 
 
-_NO_FAILURE = RefusedError("the line has no answer", "ask it again")
+_NO_FAILURE = RefusedError("the line has no answer", "send it again")
 
 
 def _halt_error(job: Job, error: SmaiError) -> SmaiError:

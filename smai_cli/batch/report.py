@@ -72,7 +72,7 @@ class RunReport:
         more = self._unreported(("away", None))
         self._is_away_reported = more is not None
         if more is not None:
-            self._say(f"{error.what}: the server is away, and one request at a time is sent until it answers{more}")
+            self._say(f"{error.what}: the server is unavailable; one request at a time is sent until it answers{more}")
 
     def report_recovery(self, outage_s: float) -> None:
         """Report that the server answers again, if its outage was reported."""
@@ -126,7 +126,7 @@ def end_line(plan: Plan, tally: Tally, place: str | None) -> str:
     parts = [f"{plan.complete} of {len(plan)} complete"]
     parts += [f"{count} {KINDS.get(status, 'failed')}" for status, count in plan.failures().items()]
     if missing := plan.missing():
-        parts.append(f"{missing} not asked")
+        parts.append(f"{missing} without a result")
     tokens = f"tokens: {tally.prompt_tokens} in, {tally.completion_tokens} out"
     return "; ".join([", ".join(parts), tokens, *([place] if place else [])])
 
@@ -138,7 +138,7 @@ def end_facts(plan: Plan, tally: Tally) -> dict[str, Any]:
         "lines": len(plan),
         "complete_lines": plan.complete,
         "failed": {KINDS.get(status, str(status)): count for status, count in plan.failures().items()},
-        "not_asked": plan.missing(),
+        "without_result": plan.missing(),
         "answers": tally.answers,
         "retries": tally.retries,
         "usage": {

@@ -12,14 +12,16 @@ def shared_failure(failure: SmaiError, kind: Kind, job: Job) -> SmaiError:
     """Return what ends the run because all lines would fail like this one; it has the same status."""
     name = describe_line(job.identity.number, job.identity.id)
     if kind in (Kind.ACCESS, Kind.OUTPUT):
-        return failure.replaced(what=f"{name}: {failure.what}", hint=f"{failure.hint}; with -o, --resume asks it again")
+        return failure.replaced(
+            what=f"{name}: {failure.what}", hint=f"{failure.hint}; with -o, --resume sends it again"
+        )
     if kind is Kind.SERVER:
-        what = f"{IN_A_ROW} tries in a row failed, the last one of {name}: {failure.what}"
-        return _type_of(failure)(what, f"{failure.hint}; with -o, --resume goes on")
+        what = f"{IN_A_ROW} attempts in a row failed, the last one of {name}: {failure.what}"
+        return _type_of(failure)(what, f"{failure.hint}; with -o, --resume continues")
     what = f"{IN_A_ROW} lines in a row were refused, the last one {name}: {failure.what}"
     if failure.cause is Cause.FORBIDDEN:
-        return AccessError(what, f"{failure.hint}; with -o, --resume asks them again")
-    return failure.replaced(what=what, hint=f"{failure.hint}; with -o, --resume-failed asks them again")
+        return AccessError(what, f"{failure.hint}; with -o, --resume sends them again")
+    return failure.replaced(what=what, hint=f"{failure.hint}; with -o, --resume-failed sends them again")
 
 
 def no_success(failure: SmaiError, job: Job, waited_s: float) -> SmaiError:

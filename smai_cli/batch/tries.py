@@ -106,7 +106,7 @@ class Tries:
             return None
         pause_s = _double_pause_s(self.spent + 1) if failure.wait_s is None else _add_jitter(failure.wait_s)
         if self.deadline and pause_s >= self.deadline.left_s():
-            self.last_hint = f"the next try would come in {pause_s:.1f} s, when the time for it is over"
+            self.last_hint = f"the next attempt would start in {pause_s:.1f} s, after the time limit"
             return None
         self.spent += 1
         return pause_s

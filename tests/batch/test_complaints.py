@@ -123,7 +123,7 @@ def test_ctrl_c_is_not_a_success(
     stdout, stderr = run.communicate(timeout=20)
     assert run.returncode == -number
     assert sorted(it["text"] for it in results_in(stdout)) == ["a", "b"]
-    assert b"2 of 3 complete, 1 not asked" in stderr
+    assert b"2 of 3 complete, 1 without a result" in stderr
 
 
 def test_a_second_run_does_not_send_lines_that_the_first_run_has_paid_for(

@@ -152,7 +152,7 @@ def test_slurms_own_signal_ends_a_task_in_order_and_its_script_requeues_it(
 
     # What was under way has ended, so nothing was paid for nothing.
     assert 0 < len(results(questions / "out.1.jsonl.partial")) == server.asked() < LINES / SHARDS
-    assert "not asked; tokens:" in (questions / "smai.1.log").read_text()
+    assert "without a result; tokens:" in (questions / "smai.1.log").read_text()
 
 
 def test_srun_alone_starts_the_shards_side_by_side(slurm: Engine, questions: Path, chaos: Chaos) -> None:
@@ -310,6 +310,6 @@ def test_a_pod_whose_answers_do_not_come_is_left_after_its_grace(questions: Path
     status, told = pod.end()
 
     assert (status, count(questions, 4)) == (128 + signal.SIGTERM, 10)
-    assert "10 of 100 complete, 90 not asked" in told
+    assert "10 of 100 complete, 90 without a result" in told
     assert Pod(questions, chaos(cut=0, delay_s=0).url, 0).end()[0] == 0
     assert len(results(questions / "out.4.jsonl")) == LINES / SHARDS

@@ -105,7 +105,7 @@ def test_the_page_names_every_member_of_a_result_in_its_order_and_no_other(
     assert all(list(one) == error for one in failed)
 
     complete = every_result["openai"][0]
-    after = re.search(r"Then follow (complete,.*?)as in\s+the\s+flat form", subsection("Results"), re.DOTALL)
+    after = re.search(r"These are followed by (complete,.*?)as in\s+the\s+flat form", subsection("Results"), re.DOTALL)
     assert after
     shared = re.findall(r"[a-z_]+", after[1].replace(" and ", " "))
     assert [*openai, *(name for name in shared if name in complete)] == list(complete)

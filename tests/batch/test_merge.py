@@ -12,7 +12,7 @@ from process import Result, clean_environment, run
 # What all tests begin with is three runs.
 pytestmark = [pytest.mark.thorough, pytest.mark.preloaded, pytest.mark.timeout(180)]
 
-KEYS = ("state", "lines", "complete_lines", "failed", "not_asked")
+KEYS = ("state", "lines", "complete_lines", "failed", "without_result")
 N = 3
 
 

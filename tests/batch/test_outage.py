@@ -53,7 +53,7 @@ def test_a_server_that_is_away_for_a_while_is_only_probed_and_every_line_is_comp
     # Those that run when it goes away, ten in a row until that is known, and then less than two a second.
     assert len(absence.asked_s) <= JOBS + 10 + 2 * duration_s
     assert max(it["retries"] for it in result.results) <= 2
-    assert "the server is away" in result.stderr
+    assert "the server is unavailable" in result.stderr
     assert "the server answers again, after" in result.stderr
     assert len(result.stderr.splitlines()) <= 5
 
@@ -114,7 +114,7 @@ def test_a_limit_of_requests_at_once_is_not_an_outage(batch: Ask, questions: Que
 
     result = batch(faulty(plan), "-j", "32", "--retries", "20", questions(*prompts(60)))
     assert (result.status, len(result.results)) == (0, 60)
-    assert "tries in a row failed" not in result.stderr
+    assert "attempts in a row failed" not in result.stderr
 
 
 def test_each_kind_of_failure_is_reported_in_one_line_with_five_names(

@@ -198,7 +198,10 @@ def test_the_second_step_asks_cut_lines_again_with_more_tokens_and_no_other(
         flags = ("-j1", "-o", out, "--format", form, file)
         first = batch(server, "--summary", "text", *flags)
         assert first.status == 9
-        assert "lines cut by the token limit: 3; --resume-failed with more --max-tokens asks them again" in first.stderr
+        assert (
+            "lines cut off by the token limit: 3; --resume-failed with more --max-tokens sends them again"
+            in first.stderr
+        )
         rows = partial(out).read_bytes().splitlines(keepends=True)
         server.received.clear()
         assert batch(server, "--resume-failed", "--max-tokens", "100", "--token-limit", "2", *flags).status == 2
@@ -249,8 +252,10 @@ def test_allow_failed_takes_so_many_for_all(
         pytest.param(["-m", "other"], [{"id": "a", "prompt": "a"}, "b"], 'line 1 ("a")', id="model"),
         pytest.param(["-t", "1"], [{"id": "a", "prompt": "a"}, "b"], 'line 1 ("a")', id="temperature"),
         pytest.param(["-s", "S"], [{"id": "a", "prompt": "a"}, "b"], 'line 1 ("a")', id="system"),
-        pytest.param([], [{"id": "a", "prompt": "a"}, "other"], "that of line 2 before", id="prompt without an id"),
-        pytest.param([], [{"id": "a", "prompt": "a"}], "that of line 2 before", id="a line is gone"),
+        pytest.param(
+            [], [{"id": "a", "prompt": "a"}, "other"], "(line 2 of the earlier run)", id="prompt without an id"
+        ),
+        pytest.param([], [{"id": "a", "prompt": "a"}], "(line 2 of the earlier run)", id="a line is gone"),
     ],
 )
 def test_results_of_another_request_are_refused_and_with_drop_stale_moved(
@@ -340,7 +345,7 @@ def test_lines_that_are_not_results_are_reported_and_do_not_count_as_done(
     stay(out, *strange[:3], second, *strange[3:])
     result = batch(server, "-o", out, "--resume", file)
     assert (result.status, server.prompts) == (0, ["a"])
-    assert f"lines that are not results: {len(strange)}; they are sent again" in result.stderr
+    assert f"lines that are not results: {len(strange)}; input lines without a result are sent again" in result.stderr
     assert [it["text"] for it in results_in(out)] == ["a", "b"]
 
 

@@ -67,7 +67,7 @@ def test_the_first_signal_lets_running_requests_end_and_starts_no_more(
     _, stderr = run.communicate(timeout=20)
     assert run.returncode == -signum
     assert sorted(it["text"] for it in results_in(Path(f"{out}.partial"))) == ["a", "b"]
-    assert b"2 of 4 complete, 2 not asked" in stderr
+    assert b"2 of 4 complete, 2 without a result" in stderr
     assert len(server.received) == 2
     assert batch(server, "-o", out, "--resume", file).status == 0
     assert [it["text"] for it in results_in(out)] == ["a", "b", "c", "d"]
@@ -280,7 +280,7 @@ def test_the_summary_of_a_run_that_a_signal_ends_is_not_a_success(desk: MakeDesk
     server.open.set()
     _, stderr = run.communicate(timeout=20)
     told = json.loads(stderr.splitlines()[-1])
-    assert (told["signal"], told["exit_status"], told["complete"], told["not_asked"]) == (15, 143, False, 1)
+    assert (told["signal"], told["exit_status"], told["complete"], told["without_result"]) == (15, 143, False, 1)
 
 
 # What a run needs.

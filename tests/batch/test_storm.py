@@ -211,7 +211,7 @@ def test_ten_equal_refusals_before_any_success_end_the_run_and_one_success_does_
     result = batch(server, "-j1", questions(*numbered(50)))
     assert (result.status, len(server.received), len(result.results)) == (4, 10, 10)
     assert "10 lines in a row were refused, the last one line 10: " in result.stderr
-    assert "--resume-failed asks them again" in result.stderr
+    assert "--resume-failed sends them again" in result.stderr
     server = desk()
     server.refuse = dict.fromkeys(numbered(50)[1:], 400)
     result = batch(server, "-j1", questions(*numbered(50)))
@@ -288,7 +288,7 @@ def test_nothing_more_is_started_once_so_many_tokens_are_used(
     result = batch(server, "-o", out, "-j1", "--token-limit", "20", file)  # five a line
     assert result.status == 2
     assert "20 tokens are used, and --token-limit is 20" in result.stderr
-    assert "6 not asked" in result.stderr
+    assert "6 without a result" in result.stderr
     assert server.stats()["statuses"] == {"200": 4}
     assert batch(server, "-o", out, "--resume", "-j1", "--token-limit", "30", file).status == 0
     assert len(results_in(out)) == 10
@@ -390,5 +390,5 @@ def test_few_descriptors_reduce_the_concurrency_without_a_failure(
         ["bash", "-c", line], env=environment | reach(server), capture_output=True, check=False, timeout=60
     )
     assert (done.returncode, len(results_in(done.stdout))) == (0, 200)
-    assert b"at once, not 512: there are only 128 descriptors; raise ulimit -n" in done.stderr
+    assert b"at once, not 512: only 128 file descriptors; raise ulimit -n" in done.stderr
     assert server.stats()["most"] <= 32

@@ -234,7 +234,7 @@ def test_ten_failures_of_the_server_before_any_success_end_the_run(bench: Bench,
     server = faulty(everything(fault))
     result = bench.run(server)
     assert (result.status, len(server.prompts)) == (status, 10)
-    assert "10 tries in a row failed, the last one of line 10: " in result.stderr
+    assert "10 attempts in a row failed, the last one of line 10: " in result.stderr
     server.plan = everything(None)
     assert bench.run(server).status == 0
 
@@ -255,7 +255,9 @@ def test_a_permanent_outage_ends_the_run_after_the_patience(
     asked = len(server.prompts)
     result = bench.run(server)
     assert result.status == status
-    assert ("the server is away" in result.stderr) == (fault != "timeout")  # ten of those take longer than the patience
+    assert ("the server is unavailable" in result.stderr) == (
+        fault != "timeout"
+    )  # ten of those take longer than the patience
     assert "nothing has succeeded for" in result.stderr
     assert len(server.prompts) - asked <= 3 + 10 + 4
     server.plan = everything(None)
@@ -272,7 +274,7 @@ def test_a_server_that_refuses_connections_ends_the_run_with_status_3(bench: Ben
         server.go_away()
     result = bench.run(server)
     assert result.status == 3
-    assert ("nothing has succeeded for" if first else "10 tries in a row failed") in result.stderr
+    assert ("nothing has succeeded for" if first else "10 attempts in a row failed") in result.stderr
     server.plan = everything(None)
     server.come_back()
     assert bench.run(server).status == 0

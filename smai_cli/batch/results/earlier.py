@@ -110,7 +110,7 @@ class EarlierResults:
         if name is not None and self._digest(row) != digest[:_DIGEST_BYTES] and not self._is_same(row, line_digest):
             raise ChangedError(
                 f"{describe_line(number, name)}: the prompt, the model or an option differs from that of its result",
-                "--drop-stale moves that result away and asks again",
+                "--drop-stale moves that result away and sends the line again",
             )
         self._used[row] = 1
         status = self._statuses[row]

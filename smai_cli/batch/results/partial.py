@@ -113,7 +113,8 @@ class PartialFile:
             offset = self._write(line)
             if offset < self._end:
                 raise OutputError(
-                    f"{self.name}: another process has truncated it", "run again with --resume: it asks what is missing"
+                    f"{self.name}: another process has truncated it",
+                    "run again with --resume, which sends what is missing",
                 )
             if offset > self._end:
                 if not self._has_reported:
@@ -292,7 +293,7 @@ class PartialFile:
     def _changed_results(self, count: int) -> OutputError:
         return OutputError(
             f"{self.name}: another process has changed results in it: {count}",
-            "run again with --resume: it asks these lines again",
+            "run again with --resume, which sends these lines again",
         )
 
     def _open_locked(self, until_s: float) -> int:

@@ -115,9 +115,9 @@ class Plan:
         stale = self._found.stale() if self._found else None
         if stale and not self._drops_stale:
             count = len(stale.offsets)
-            many = f"{count} results belong" if count > 1 else "one result belongs"
+            many, example = (f"{count} results belong", "such as ") if count > 1 else ("one result belongs", "")
             raise UsageError(
-                f"{many} to no line of the input, such as that of line {stale.first_number} before",
+                f"{many} to no line of the input ({example}line {stale.first_number} of the earlier run)",
                 "was the prompt, the model or an option changed? --drop-stale moves them away and continues",
             )
         if stale and self._drops_stale < _SURELY and stale.complete * 2 > stale.all_complete:

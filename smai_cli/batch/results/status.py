@@ -140,7 +140,7 @@ def _facts(one: ShardProgress) -> dict[str, Any]:
         "lines": one.lines,
         "complete_lines": one.complete,
         "failed": {KINDS.get(status, str(status)): count for status, count in sorted(one.failed.items())},
-        "not_asked": one.left,
+        "without_result": one.left,
         "usage": {
             "prompt_tokens": one.prompt_tokens,
             "completion_tokens": one.completion_tokens,

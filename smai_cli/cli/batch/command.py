@@ -42,23 +42,28 @@ def _check_share(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "-o",
     "--output",
-    metavar="FILE",
+    metavar="OUTPUT",
     shell_complete=complete_file,
-    help="Write the results to FILE when all are complete, and to FILE.partial until then.",
+    help="Write the results to OUTPUT when all are complete, and to OUTPUT.partial until then.",
 )
-@click.option("--resume", is_flag=True, help="Continue from FILE.partial; retry lines that may succeed now.")
+@click.option("--resume", is_flag=True, help="Continue from OUTPUT.partial; retry lines that may succeed now.")
 @click.option(
     "--resume-failed", is_flag=True, help="Keep complete answers; retry all other lines with the current options."
 )
 @click.option(
-    "--drop-stale", count=True, help="Move results of changed lines to FILE.stale; give it twice to move most of them."
+    "--drop-stale", count=True, help="Move results of changed lines to OUTPUT.stale; repeat it to move most of them."
 )
-@click.option("--shard", metavar="K/N", help="Send only lines K, K+N, ...; auto/N or auto: take K from the job engine.")
+@click.option(
+    "--shard", metavar="K/N", help="Send only lines K, K+N, ...; auto/N or auto: take K from the job scheduler."
+)
 @click.option("--merge", is_flag=True, help="Join the results of all shards, FILE..., in input order.")
 @click.option("--status", is_flag=True, help="Print the progress of the shards whose results are in FILE...")
 @click.option("-k", "--keep-order", is_flag=True, help="Print the results in the order of the input.")
 @click.option(
-    "--format", "form", type=click.Choice(["flat", "openai"]), help="The form of a result.  [default: that of the line]"
+    "--format",
+    "form",
+    type=click.Choice(["flat", "openai"]),
+    help="The form of a result.  [default: depends on the line]",
 )
 @click.option("--lines", is_flag=True, help="Take each line as plain text, not JSON.")
 @click.option("--template", metavar="TEXT", help="The prompt: {} is the line, {name} a member of it; @FILE reads TEXT.")
@@ -79,7 +84,9 @@ def _check_share(ctx: click.Context, param: click.Parameter, value: str | None) 
     show_default=True,
     help="End the run if nothing succeeds for this long; 0: no limit.",
 )
-@click.option("--timeout", type=SECONDS, default=0, help="Limit for one line, with all its tries.  [default: no limit]")
+@click.option(
+    "--timeout", type=SECONDS, default=0, help="Limit for one line, including its retries.  [default: no limit]"
+)
 @click.option(
     "--halt",
     metavar="WHEN",
@@ -88,11 +95,11 @@ def _check_share(ctx: click.Context, param: click.Parameter, value: str | None) 
     help="Stop after failures: soon,fail=N, now,fail=N% or never.",
 )
 @click.option("--allow-failed", metavar="N|N%", callback=_check_share, help="Exit 0 if at most N lines, or N%, failed.")
-@click.option("--token-limit", type=WholeNumber(1), metavar="N", help="Start no more lines after N tokens.")
+@click.option("--token-limit", type=WholeNumber(1), metavar="N", help="Start no more requests after N tokens.")
 @click.option(
     "--grace", type=SECONDS, default=20, show_default=True, help="After a signal, time for running requests to finish."
 )
-@model_option("The model to ask.", is_required=False)
+@model_option("The model to use.", is_required=False)
 @click.option("-s", "--system", metavar="TEXT", help="The system message; @FILE reads it.")
 @request_options
 @click.option(
@@ -103,12 +110,12 @@ def _check_share(ctx: click.Context, param: click.Parameter, value: str | None) 
     help="Set any parameter of each request; @FILE reads VALUE; repeatable.",
 )
 @mode_option(MODES[EXTRACT])
-@click.option("--accept", metavar="WORD", multiple=True, help="Count this finish_reason as a success; repeatable.")
+@click.option("--accept", metavar="WORD", multiple=True, help="Treat this finish_reason as complete; repeatable.")
 @click.option("--fail-empty", is_flag=True, help="Fail lines whose answer is empty or only white space.")
 @api_option("The API to use; auto chooses by the model.")
-@click.option("--no-stream", is_flag=True, help="Ask for each whole answer in one response.")
+@click.option("--no-stream", is_flag=True, help="Request each answer as one response instead of a stream.")
 @server_options
-@click.option("--progress", is_flag=True, help="Print progress once a minute, also if stderr is not a terminal.")
+@click.option("--progress", is_flag=True, help="Print progress once a minute, even if stderr is not a terminal.")
 @click.option("--summary", type=click.Choice(["text", "json", "none"]), help="Print a summary of the run on stderr.")
 @click.option("--dry-run", is_flag=True, help="Check and count the lines, print the first request; send nothing.")
 @verbose_option

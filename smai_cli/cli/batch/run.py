@@ -143,7 +143,10 @@ class BatchRun:
             stale = plan.stale() if given.source.is_file else None
             if not stale or self._partial is None:
                 if found and found.unreadable:
-                    self.life.say(f"{self._place}: lines that are not results: {found.unreadable}; they are sent again")
+                    self.life.say(
+                        f"{self._place}: lines that are not results: {found.unreadable}; "
+                        "input lines without a result are sent again"
+                    )
                 return feed
             self._partial.drop(stale.offsets, f"{typed.output}.stale")
             self._say_stale(stale)
@@ -229,9 +232,9 @@ class BatchRun:
         count = allow_descriptors(self.typed.jobs * _FDS_EACH + _FDS_OTHER)
         jobs = min(self.typed.jobs, (count - _FDS_OTHER) // _FDS_EACH)
         if jobs < 1:
-            raise UsageError(f"{count} descriptors are too few", "raise ulimit -n")
+            raise UsageError(f"{count} file descriptors are too few", "raise ulimit -n")
         if jobs < self.typed.jobs:
-            self.life.say(f"{jobs} at once, not {self.typed.jobs}: there are only {count} descriptors; raise ulimit -n")
+            self.life.say(f"{jobs} at once, not {self.typed.jobs}: only {count} file descriptors; raise ulimit -n")
         return jobs
 
     def _shown_progress(self, batch: Batch, feed: Feed, *, is_known: bool) -> report.RunProgress | None:
@@ -307,7 +310,7 @@ class BatchRun:
             cut = plan.failures().get(Status.CUT_SHORT)
             if cut and typed.output:
                 self.life.say(
-                    f"lines cut by the token limit: {cut}; --resume-failed with more --max-tokens asks them again"
+                    f"lines cut off by the token limit: {cut}; --resume-failed with more --max-tokens sends them again"
                 )
         return status
 

@@ -83,7 +83,7 @@ def _allow_descriptors(count: int) -> None:
     wanted = count + _FDS_OTHER
     found = allow_descriptors(wanted)
     if found < wanted:
-        raise UsageError(f"{found} descriptors are too few for {count} files", f"raise ulimit -n to {wanted}")
+        raise UsageError(f"{found} file descriptors are too few for {count} files", f"raise ulimit -n to {wanted}")
 
 
 def _check_alone(ctx: click.Context, option: str, files: Sequence[str], allowed: tuple[str, ...]) -> None:
