@@ -37,6 +37,8 @@ SECTIONS = [
     "DIAGNOSTICS",
     "SEE ALSO",
 ]
+# Long pages, whose options and details come after the examples.
+LONG_PAGES = ["smai-batch"]
 VARIABLE = re.compile(r"\b(?:SMAI_[A-Z_]*[A-Z]|[A-Z]+_PROXY|[A-Z]+_CA_BUNDLE|SSL_CERT_FILE)\b")
 
 
@@ -52,6 +54,13 @@ def section(page: str, name: str) -> str:
     found = re.search(rf"^\.Sh {name}(?:\\&)?\n(.*?)(?=^\.Sh |\Z)", source_of(page), re.MULTILINE | re.DOTALL)
     assert found, f"{file_of(page).name} has no section {name}"
     return found[1]
+
+
+def body(page: str) -> str:
+    """Return the description of a page, with its options and details."""
+    return "".join(
+        section(page, name) for name in ("DESCRIPTION", *(("OPTIONS", "DETAILS") if page in LONG_PAGES else ()))
+    )
 
 
 def displays(page: str, name: str) -> list[str]:
@@ -75,7 +84,7 @@ def flags(line: str) -> list[str]:
 
 def documented(page: str) -> list[tuple[list[str], str]]:
     """Return the names and the description of each option that a page lists."""
-    return [(flags(head), body) for head, body in items(section(page, "DESCRIPTION")) if flags(head)]
+    return [(flags(head), text) for head, text in items(body(page)) if flags(head)]
 
 
 def command_of(page: str) -> click.Command:
@@ -101,7 +110,7 @@ def all_names(page: str) -> list[str]:
 
 
 def description(page: str, option: click.Option) -> str:
-    return next(body for names, body in documented(page) if names == names_of(option))
+    return next(text for names, text in documented(page) if names == names_of(option))
 
 
 def statuses(page: str) -> dict[int, str]:
@@ -156,7 +165,10 @@ def test_a_guide_and_its_pages_refer_to_each_other(guide: str, page: str) -> Non
 
 @pytest.mark.parametrize("page", [*PAGES, *GUIDES])
 def test_a_page_has_the_sections_of_a_manual_in_their_order(page: str) -> None:
-    expected = ["NAME", "DESCRIPTION", "EXAMPLES", "SEE ALSO"] if page in GUIDES else SECTIONS
+    expected = ["NAME", "DESCRIPTION", "EXAMPLES", "SEE ALSO"] if page in GUIDES else [*SECTIONS]
+    if page in LONG_PAGES:
+        place = expected.index("EXAMPLES") + 1
+        expected[place:place] = ["OPTIONS", "DETAILS"]
     # With \& after it, mandoc does not complain that EXAMPLES come before ENVIRONMENT.
     assert re.findall(r"^\.Sh (.*?)(?:\\&)?$", source_of(page), re.MULTILINE) == expected
 
@@ -198,7 +210,7 @@ def test_a_page_names_no_option_that_does_not_exist(page: str) -> None:
 
 def groups_in(page: str) -> dict[str, list[str]]:
     """Return the long names of the options of a page by the subsection that lists them; empty: none."""
-    texts = re.split(r"^\.Ss (.*)\n", f".Ss \n{section(page, 'DESCRIPTION')}", flags=re.MULTILINE)[1:]
+    texts = re.split(r"^\.Ss (.*)\n", f".Ss \n{body(page)}", flags=re.MULTILINE)[1:]
     found = {
         title: [flags(head)[-1] for head, _ in items(text) if flags(head)]
         for title, text in zip(texts[::2], texts[1::2], strict=True)
@@ -221,19 +233,19 @@ def test_the_options_of_a_page_are_in_the_groups_of_help(page: str) -> None:
 
 @pytest.mark.parametrize(("page", "option"), OPTIONS)
 def test_the_page_shows_an_argument_exactly_for_options_that_take_one(page: str, option: click.Option) -> None:
-    head = next(head for head, _ in items(section(page, "DESCRIPTION")) if flags(head) == names_of(option))
+    head = next(head for head, _ in items(body(page)) if flags(head) == names_of(option))
     takes_one = not (option.is_flag or option.count)
     assert (" Ar " in head) == takes_one
 
 
 @pytest.mark.parametrize(("page", "option"), OPTIONS)
 def test_the_default_in_help_is_in_the_page(page: str, option: click.Option) -> None:
-    body = description(page, option)
+    described = description(page, option)
     shown = re.findall(r"\[default: ([^\];]+)", option.help or "")
     if option.show_default:
         shown.append(f"{option.default:g}" if isinstance(option.default, (int, float)) else str(option.default))
     for default in shown:
-        assert re.search(rf"(?<![\w.]){re.escape(default)}(?!\w)", body)
+        assert re.search(rf"(?<![\w.]){re.escape(default)}(?!\w)", described)
 
 
 @pytest.mark.parametrize(("page", "option"), OPTIONS)
