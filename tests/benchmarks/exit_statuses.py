@@ -33,7 +33,7 @@ SERVERS = {
     "stops at the token limit": (HELLO, TOKEN_LIMIT, DONE, LAST_CHUNK),
     "withholds the answer (content filter)": (HELLO, FILTERED, DONE, LAST_CHUNK),
     "ends without a `finish_reason`": (HELLO, WORLD, DONE, LAST_CHUNK),
-    "sends an error inside the stream": (HELLO, ERROR, DONE, LAST_CHUNK),
+    "sends an error in the middle of the answer": (HELLO, ERROR, DONE, LAST_CHUNK),
 }
 
 
