@@ -38,7 +38,7 @@ SECTIONS = [
     "SEE ALSO",
 ]
 # Long pages, whose options and details come after the examples.
-LONG_PAGES = ["smai-batch"]
+LONG_PAGES = ["smai-ask", "smai-batch"]
 VARIABLE = re.compile(r"\b(?:SMAI_[A-Z_]*[A-Z]|[A-Z]+_PROXY|[A-Z]+_CA_BUNDLE|SSL_CERT_FILE)\b")
 
 
@@ -301,7 +301,7 @@ def test_every_field_of_the_json_summary_is_in_smai_ask_1() -> None:
     summary = json.loads(summary_json(outcome))
     fields = [*summary, *summary["error"]]
 
-    text = section("smai-ask", "DESCRIPTION")
+    text = section("smai-ask", "DETAILS")
 
     assert [head.removeprefix("Cm ") for head, _ in items(text) if head.startswith("Cm ")] == fields
     assert all(count in text for count in summary["usage"])

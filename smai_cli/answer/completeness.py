@@ -286,7 +286,7 @@ class Completeness:
         else:
             what = "the stream ended with [DONE], but without finish_reason"
         if self._is_done and self._has_delta:
-            hint = "it may be incomplete; --accept done is for a server that never sends a reason"
+            hint = "it may be incomplete; --accept done is for a server that never sends a finish_reason"
         return BrokenError(what, hint)
 
 

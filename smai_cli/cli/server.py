@@ -27,7 +27,7 @@ def choose_endpoint(options: ServerOptions, deadline: Deadline) -> Endpoint | No
         )
     for name, value in (("base-url", options.base_url), ("key-file", options.key_file), ("header", options.headers)):
         if value:
-            raise UsageError(f"--mock and --{name} cannot be combined", "the mock needs neither")
+            raise UsageError(f"--mock and --{name} cannot be combined", "drop one of them")
     return None
 
 

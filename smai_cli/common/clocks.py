@@ -166,7 +166,7 @@ class IdleClock:
 
     def _idle_error(self) -> ClockError:
         came = "nothing" if self.silent else "no event, only comments or parts of one"
-        return ClockError(f"timed out: {came} came for {self._limit_s:g} s", "raise --idle-timeout, or try again")
+        return ClockError(f"timed out: {came} arrived for {self._limit_s:g} s", "raise --idle-timeout, or try again")
 
     def _sleep(self, duration_s: float) -> float:
         """Sleep, or until the limit changes; return by how many seconds the sleep was too long."""

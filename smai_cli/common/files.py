@@ -111,7 +111,7 @@ def utf8_in(data: bytes, name: str) -> str:
 
 def too_large(name: str, limit_bytes: int) -> UsageError:
     """Return the failure for an input of more than `limit_bytes`."""
-    return UsageError(f"{name} is larger than {limit_bytes // 1024 // 1024} MiB", "send less")
+    return UsageError(f"{name} is larger than {limit_bytes // 1024 // 1024} MiB", "shorten the input")
 
 
 def real_place(path: str, hint: str) -> tuple[str, os.stat_result | None]:
@@ -123,12 +123,12 @@ def real_place(path: str, hint: str) -> tuple[str, os.stat_result | None]:
     try:
         real = os.path.realpath(path)
     except OSError as exc:  # the current folder was removed, and the name is relative
-        raise UsageError(f"{path}: there is no current folder: {exc.strerror}", "go to another one") from exc
+        raise UsageError(f"{path}: there is no current directory: {exc.strerror}", "go to another one") from exc
     try:
         old = os.stat(path)
     except FileNotFoundError:
         if os.path.basename(path) in _FOLDERS:
-            raise UsageError(f"{path} is the name of a folder", "name a file") from None
+            raise UsageError(f"{path} is the name of a directory", "name a file") from None
         return real, None
     except (OSError, ValueError) as exc:
         raise UsageError(f"{path}: {getattr(exc, 'strerror', None) or exc}", hint) from exc

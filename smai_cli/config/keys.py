@@ -172,7 +172,7 @@ def _read_pipe(path: str, deadline: Deadline) -> bytes:
 
 
 def key_from_stdin(fd: int, notice: Callable[[], None], deadline: Deadline) -> Secret:
-    """Read a key from a descriptor to its end; call `notice` once if nothing has come for 3 s.
+    """Read a key from a descriptor to its end; call `notice` once if nothing has arrived for 3 s.
 
     Raises UsageError, or ClockError at the deadline.
     """

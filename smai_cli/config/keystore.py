@@ -118,7 +118,7 @@ class KeyStore:
         try:
             yield
         except OSError as exc:
-            raise opening_failure(str(self.path), exc, "check the folder; the keys are unchanged") from exc
+            raise opening_failure(str(self.path), exc, "check the directory; the keys are unchanged") from exc
 
     def _read(self) -> dict[str, dict[str, object]]:
         if self.path is None or not os.path.lexists(self.path):

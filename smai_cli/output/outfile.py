@@ -40,7 +40,7 @@ class OutFile:
             if old:
                 keep_owner_and_mode(self._fd, old)
         except OSError as exc:
-            raise opening_failure(self._partial, exc, "check the folder, or choose another -o") from exc
+            raise opening_failure(self._partial, exc, "check the directory, or choose another -o") from exc
         self.output = FileOutput(self._fd, self._partial)
 
     def prepare(self) -> None:

@@ -108,7 +108,7 @@ class ConversationFile:
         except OSError as exc:
             raise OutputError(
                 f"{self._name}: {exc.strerror}; the conversation is unchanged, without this turn",
-                "free some space, or check the folder",
+                "free some space, or check the directory",
             ) from exc
 
     def _check_change(self) -> None:

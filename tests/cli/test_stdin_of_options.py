@@ -124,7 +124,7 @@ def test_who_waits_for_the_file_of_an_option_says_so(environment: dict[str, str]
     with subprocess.Popen(command, env=environment, stdin=-1, stdout=-1, stderr=-1) as run:
         assert run.stdin
         assert run.stderr
-        line = b"smai: waiting for the file on stdin that an option names, nothing has come for 3 s\n"
+        line = b"smai: waiting for the file on stdin that an option names; nothing has arrived for 3 s\n"
         assert run.stderr.readline() == line
         assert run.communicate(b"Be brief.")[1] == b""
     assert run.returncode == 0

@@ -189,7 +189,7 @@ def test_a_pattern_in_place_of_one_file_is_refused(
     mock = server()
     result = in_folder(folder, environment, mock, line)
     assert result.status == 2
-    assert re.search(rf"^smai: the operand {re.escape(operand)} is the name of a (file|folder), and ", result.stderr)
+    assert re.search(rf"^smai: the operand {re.escape(operand)} is the name of a (file|directory), and ", result.stderr)
     assert len(mock.received) == line.count(";")
     assert (folder / "a.py").read_text() == "in a.py\n"
 

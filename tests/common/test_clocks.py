@@ -25,7 +25,7 @@ def test_the_idle_clock_fires_while_a_read_waits_and_says_that_nothing_came() ->
     clock = IdleClock(0.05)
     clock.start()
     assert watched(clock).wait(20)
-    with pytest.raises(ClockError, match=r"nothing came for 0\.05 s"):
+    with pytest.raises(ClockError, match=r"nothing arrived for 0\.05 s"):
         clock.check()
 
 

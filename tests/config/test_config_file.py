@@ -69,7 +69,7 @@ def test_every_key_of_the_file_reaches_the_request(smai: Smai, server: Server, c
 def test_the_time_limits_of_the_file_apply(smai: Smai, server: Server, config: Config) -> None:
     config(f'base_url = "{server(stall_after=1).url}"\nidle_timeout = 1\n')
     result = smai("ask", "hi")
-    assert (result.status, "nothing came for 1 s" in result.stderr) == (7, True)
+    assert (result.status, "nothing arrived for 1 s" in result.stderr) == (7, True)
 
 
 @pytest.mark.parametrize(

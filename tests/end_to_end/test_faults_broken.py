@@ -119,7 +119,7 @@ BREAKS = [
     Break(
         "silence",
         [HEAD, chunk(HELLO), hold],
-        "timed out: nothing came for 0.5 s",
+        "timed out: nothing arrived for 0.5 s",
         status=7,
         flags=("--idle-timeout", "0.5"),
     ),

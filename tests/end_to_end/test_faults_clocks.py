@@ -69,7 +69,7 @@ def test_silence_before_the_headers_is_ended_by_the_idle_clock(serve: Serve, ask
 def test_silence_in_the_stream_is_ended_by_the_idle_clock(serve: Serve, ask: Ask, steps: list[Step]) -> None:
     result = ask(serve(*steps), *IDLE)
     assert result[:2] == (7, b"Hello \n")
-    assert "came for 0.5 s; raise --idle-timeout" in result.stderr
+    assert "arrived for 0.5 s; raise --idle-timeout" in result.stderr
 
 
 @pytest.mark.parametrize("body", [[HEAD, chunk(HELLO)], [CLOSE_HEAD, HELLO]], ids=["chunked", "close"])
@@ -90,7 +90,7 @@ def test_silence_over_tls_is_ended_by_the_idle_clock(serve: Serve, ask: Ask, bod
 def test_signs_of_life_without_data_do_not_reset_the_idle_clock(serve: Serve, ask: Ask, piece: bytes) -> None:
     result = ask(serve(HEAD, chunk(HELLO), forever(chunk(piece), every_s=0.05)), *IDLE)
     assert result[:2] == (7, b"Hello \n")
-    assert "no event, only comments or parts of one came for 0.5 s" in result.stderr
+    assert "no event, only comments or parts of one arrived for 0.5 s" in result.stderr
 
 
 def test_an_endless_chunk_size_does_not_reset_the_idle_clock(serve: Serve, ask: Ask) -> None:

@@ -151,7 +151,7 @@ def test_a_stop_that_may_be_in_every_chunk_does_not_start_the_grace_period(
     server = serve(HEAD, chunk(first), hold)
     result = smai("ask", "--idle-timeout", "1", "hi", env=reach(server))
     assert result.status == 7
-    assert "nothing came for 1 s" in result.stderr
+    assert "nothing arrived for 1 s" in result.stderr
 
 
 @pytest.mark.thorough

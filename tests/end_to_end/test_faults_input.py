@@ -173,7 +173,7 @@ def test_an_input_without_an_end_is_one_message(serve: Serve, ask: Ask, flags: l
     server = serve(*PLAIN_ANSWER)
     with Path("/dev/zero").open("rb") as zero:
         result = ask(server, *flags, stdin=zero)
-    assert result == (2, b"", f"smai: {says}; send less\n")
+    assert result == (2, b"", f"smai: {says}; shorten the input\n")
     assert server.connections == 0
 
 

@@ -256,7 +256,7 @@ def test_endless_stdin_gets_a_notice_after_3_seconds_and_the_wait_goes_on(
         assert process.stdout
         assert process.stderr
         assert process.stderr.readline() == (
-            b"smai: waiting for the prompt on stdin, nothing has come for 3 s; -n does not read stdin\n"
+            b"smai: waiting for the prompt on stdin; nothing has arrived for 3 s; -n does not read stdin\n"
         )
         assert mock.received == []
         os.write(writing, b"late")

@@ -105,8 +105,8 @@ def test_mode_and_symbolic_link_are_respected(smai: Smai, server: Server, file: 
         ("/dev/null", 2, "is not a regular file"),
         ("-", 2, "-o needs a file name"),
         ("fifo", 2, "is not a regular file"),
-        ("new/", 2, "is the name of a folder"),
-        ("new/.", 2, "is the name of a folder"),
+        ("new/", 2, "is the name of a directory"),
+        ("new/.", 2, "is the name of a directory"),
         ("/dev/stdout", 2, "is not a regular file"),
     ],
 )

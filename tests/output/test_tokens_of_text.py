@@ -124,6 +124,6 @@ def test_ten_megabytes_are_counted(smai: Smai) -> None:
 def test_a_text_or_a_tape_without_an_end_is_one_message(smai: Smai) -> None:
     with Path("/dev/zero").open("rb") as zero:
         stdin = smai("count", stdin=zero)
-    assert stdin == (2, b"", "smai: stdin is larger than 256 MiB; send less\n")
+    assert stdin == (2, b"", "smai: stdin is larger than 256 MiB; shorten the input\n")
     for words in (["count", "/dev/zero"], ["mock", "--max-requests", "1", "--tape", "/dev/zero"]):
-        assert smai(*words) == (2, b"", "smai: /dev/zero is larger than 256 MiB; send less\n")
+        assert smai(*words) == (2, b"", "smai: /dev/zero is larger than 256 MiB; shorten the input\n")

@@ -250,7 +250,7 @@ def test_the_status_line_is_erased_at_the_deadline(serve: Serve, start: Start, t
 
 def test_while_stdin_is_read_nothing_is_drawn(serve: Serve, start: Start, tty: Terminal) -> None:
     run = start(serve(*PLAIN_ANSWER), stdin=subprocess.PIPE, stderr=tty.slave, env=XTERM)
-    tty.read_until(b"nothing has come for 3 s")
+    tty.read_until(b"nothing has arrived for 3 s")
     assert tty.drawn() == []
     assert run.child.stdin
     run.child.stdin.close()

@@ -515,10 +515,16 @@ def test_an_endless_list_ends_at_the_limit_and_is_not_retried(serve: Serve, mode
     [
         pytest.param([hold], ["--idle-timeout", "0.5"], "no answer began within 0.5 s", id="idle, no answer"),
         pytest.param(
-            [HEAD, hold], ["--idle-timeout", "0.5"], "nothing came for 0.5 s; raise --idle-timeout", id="idle, no body"
+            [HEAD, hold],
+            ["--idle-timeout", "0.5"],
+            "nothing arrived for 0.5 s; raise --idle-timeout",
+            id="idle, no body",
         ),
         pytest.param(
-            [HEAD, forever(chunk(b" "), every_s=0.05)], ["--idle-timeout", "0.5"], "came for 0.5 s", id="idle, dribbled"
+            [HEAD, forever(chunk(b" "), every_s=0.05)],
+            ["--idle-timeout", "0.5"],
+            "arrived for 0.5 s",
+            id="idle, dribbled",
         ),
         pytest.param([hold], ["--max-time", "3"], "the run took 3 s in all", id="max-time, no answer"),
         pytest.param([HEAD, chunk(b"["), hold], ["--max-time", "3"], "the run took 3 s in all", id="max-time, in it"),

@@ -124,7 +124,7 @@ def write_pin(path: str, shard: Shard, found: InputId | None, lines: int | None)
     except OSError as exc:
         with contextlib.suppress(OSError):
             os.unlink(new)
-        raise opening_failure(name, exc, "check the folder, or choose another -o") from exc
+        raise opening_failure(name, exc, "check the directory, or choose another -o") from exc
 
 
 def _has_only_grown(fd: int, before: InputId) -> bool:

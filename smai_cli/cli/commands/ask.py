@@ -87,11 +87,11 @@ if TYPE_CHECKING:
     "--record",
     metavar="FILE",
     shell_complete=complete_file,
-    help="Save the response body in FILE, byte for byte, complete or not.",
+    help="Save the response body in FILE, even if the answer is not complete.",
 )
 @click.option("--reasoning", is_flag=True, help="Show the model's reasoning on stderr.")
 @api_option("The API to use; auto chooses by the model.")
-@click.option("--no-stream", is_flag=True, help="Ask for the whole answer in one response.")
+@click.option("--no-stream", is_flag=True, help="Do not stream: the answer arrives as one JSON object.")
 @click.option("-n", "--no-stdin", is_flag=True, help="Do not read stdin.  [env: SMAI_NO_STDIN=1]")
 @server_options
 @click.option("--dry-run", is_flag=True, help="Print the request as JSON; send nothing.")

@@ -94,12 +94,12 @@ class _Origin(click.ParamType):  # type: ignore[type-arg]  # as above
 @click.option("--tape", metavar="FILE", shell_complete=complete_file, help="Replay the stream in FILE; - is stdin.")
 @click.option("--delay", type=SECONDS, metavar="MS", default=15, show_default=True, help="Milliseconds between deltas.")
 @click.option("--split", type=WholeNumber(1), metavar="N", help="Write N bytes of an answer at a time.")
-@click.option("--require-key", metavar="KEY", help="Answer 401 to any other key.")
-@click.option("--max-requests", type=WholeNumber(1), help="Exit after so many answers.")
+@click.option("--require-key", metavar="KEY", help="Answer requests without this key with 401.")
+@click.option("--max-requests", type=WholeNumber(1), help="Exit after N answers.")
 @click.option("--status", type=WholeNumber(300, 599), help="Answer with this HTTP status.")
 @click.option("--retry-after", metavar="S", help="Send this Retry-After with an error.")
 @click.option("--fail-first", type=_COUNT, metavar="N", help="Fail only the first N requests, with --status or 503.")
-@click.option("--limit", type=Number(0.001), metavar="N", help="Answer 429 beyond N requests a second.")
+@click.option("--limit", type=Number(0.001), metavar="N", help="Answer requests beyond N per second with 429.")
 @click.option("--flaky", type=_Shares(), metavar="P", help="Fail a share of the requests: 0.1, 10%, 429=5%,cut=5%.")
 @click.option(
     "--seed",
@@ -114,7 +114,11 @@ class _Origin(click.ParamType):  # type: ignore[type-arg]  # as above
 @click.option("--no-done", is_flag=True, help="Leave out [DONE].")
 @click.option("--finish-reason", metavar="R", default="stop", show_default=True, help="The finish_reason; none: null.")
 @click.option(
-    "--lie", type=_Lie(), metavar="KIND", multiple=True, help="Misreport answers as real servers do; repeatable."
+    "--lie",
+    type=_Lie(),
+    metavar="KIND",
+    multiple=True,
+    help="Report the end of answers wrongly, as some servers do; repeatable.",
 )
 @click.option("--allow-origin", type=_Origin(), multiple=True, help="Allow web pages of this origin; repeatable.")
 @click.option(

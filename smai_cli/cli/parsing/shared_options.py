@@ -160,7 +160,9 @@ def request_options(command: _F) -> _F:
             help=f"Reasoning effort: {', '.join(EFFORTS)}, or another word that the server knows.",
         ),
         click.option("--seed", type=WholeNumber(), help="Seed for the sampling."),
-        click.option("--stop", metavar="TEXT", multiple=True, help="Stop the answer before TEXT; repeatable."),
+        click.option(
+            "--stop", metavar="TEXT", multiple=True, help="End the answer where TEXT would follow; repeatable."
+        ),
         click.option("--json", is_flag=True, help="Ask for an answer in JSON."),
         click.option(
             "--schema",

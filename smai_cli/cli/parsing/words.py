@@ -162,8 +162,8 @@ def _one_word(name: str) -> UsageError:
 
     It may be a prompt, or words that the shell did not split.
     """
-    hint = f"separate them: {name} takes one argument; put -- before text that begins with a dash"
-    return UsageError(f"{name} and text with white space are one argument", hint)
+    hint = "write the option and the text as two arguments; put -- before text that begins with a dash"
+    return UsageError(f"{name} is joined to text with white space", hint)
 
 
 def check_operands(operands: Sequence[str], words: Words, *, attaches: bool) -> None:
@@ -176,7 +176,7 @@ def check_operands(operands: Sequence[str], words: Words, *, attaches: bool) -> 
         after_files += tuple(("-a", operand) for operand in operands[: len(operands) - words.after_dashes])
     for option, operand in after_files:
         if operand != "-" and os.path.exists(operand):
-            kind = "folder" if os.path.isdir(operand) else "file"
+            kind = "directory" if os.path.isdir(operand) else "file"
             raise UsageError(
                 f"the operand {shown(operand)} is the name of a {kind}, and {option} takes one file",
                 f"write {option} before each file, and -- before text",
