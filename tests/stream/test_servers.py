@@ -148,7 +148,7 @@ WITHOUT_TAPE = ["Cloudflare Workers AI", "transformers serve", "Foundry Local", 
 def entries() -> dict[str, str]:
     """Return what smai-servers(7) says of each server."""
     page = (ROOT / "man" / "smai-servers.7").read_text(encoding="utf-8")
-    servers = page[page.index(".Ss Servers and gateways") : page.index(".Sh EXAMPLES")]
+    servers = page[page.index(".Ss Services") : page.index(".Sh EXAMPLES")]
     return dict(re.findall(r"^\.It (.*)\n((?:(?!\.It |\.El).*\n)*)", servers, re.MULTILINE))
 
 
@@ -162,8 +162,20 @@ def says_done_alone(tape: ServerTape) -> bool:
 
 
 def test_the_manual_has_exactly_the_servers_of_the_table() -> None:
-    assert [name for name in entries() if name not in WITHOUT_TAPE] == SERVERS
-    assert [name for name in entries() if name in WITHOUT_TAPE] == WITHOUT_TAPE
+    assert sorted(entries()) == sorted([*SERVERS, *WITHOUT_TAPE])
+
+
+def test_each_list_of_servers_in_the_manual_is_sorted_by_name() -> None:
+    page = (ROOT / "man" / "smai-servers.7").read_text(encoding="utf-8")
+    for title in ("Services", "Programs that run a model", "Gateways"):
+        names = re.findall(r"^\.It (.*)$", page.partition(f".Ss {title}\n")[2].partition("\n.S")[0], re.MULTILINE)
+        assert len(names) > 5
+        assert names == sorted(names, key=str.casefold)
+
+
+@pytest.mark.parametrize("server", [*SERVERS, *WITHOUT_TAPE])
+def test_each_entry_in_the_manual_begins_with_a_verdict(server: str) -> None:
+    assert re.match(r"(Trusted|Partly trusted|Not trusted)[ .,(]", entries()[server])
 
 
 @pytest.mark.parametrize("server", SERVERS)
