@@ -194,9 +194,9 @@ def test_status_shows_the_progress_of_each_shard_and_the_total(folder: Path) -> 
     assert [[one[key] for key in KEYS] for one in told["shards"]] == [
         ["running", 4, 4, {}, 0],
         ["stopped", 3, 1, {"length": 1}, 1],
-        ["not begun", 3, 0, {}, 3],
+        ["not started", 3, 0, {}, 3],
     ]
-    assert [told[key] for key in KEYS] == [{"running": 1, "stopped": 1, "not begun": 1}, 10, 5, {"length": 1}, 4]
+    assert [told[key] for key in KEYS] == [{"running": 1, "stopped": 1, "not started": 1}, 10, 5, {"length": 1}, 4]
     assert told["usage"] == {"prompt_tokens": 6, "completion_tokens": 240, "total_tokens": 246}
     assert (table.status, table.stderr) == (0, "")
     words = [line.split()[:6] for line in table.stdout.decode().splitlines()]

@@ -22,7 +22,7 @@ _PARTIAL = partial_of("")
 class ShardProgress(NamedTuple):
     """The progress of the results in a file: `lines` is None if unknown, `failed` counts by exit status.
 
-    `state` is complete, running, stopped or not begun. The tokens include those of failed tries.
+    `state` is complete, running, stopped or not started. The tokens include those of failed tries.
     """
 
     path: str
@@ -49,7 +49,7 @@ def progress_of(path: str) -> ShardProgress:
         file = partial_of(os.path.realpath(path))
         state = "running" if _is_locked(file) else "stopped"
     elif not os.path.exists(path):
-        return ShardProgress(path, pin, "not begun", pin.lines if pin else None, 0, Counter(), 0, 0)
+        return ShardProgress(path, pin, "not started", pin.lines if pin else None, 0, Counter(), 0, 0)
     statuses: dict[object, int] = {}
     prompt_tokens = completion_tokens = 0
     try:
