@@ -17,13 +17,13 @@ and hangs a green coat on the apple tree.
 """
 # How real servers and gateways misreport an answer, see smai-servers(7).
 LIES = {
-    "buffer": "a stream is sent in one piece at its end",
+    "buffer": "all events of a stream are sent at its end",
     "choices": "only the first of several answers has a finish_reason",
-    "close": "the body of a stream ends with the connection",
+    "close": "the end of a streamed body is marked only by closing the connection",
     "errors": "an unknown model is an error with HTTP status 200",
-    "limit": "an answer that the token limit cut has the finish_reason stop",
+    "limit": "an answer that the token limit truncated has the finish_reason stop",
     "numbers": "pieces of text that look like numbers are JSON numbers",
-    "responses": "a response that the token limit cut is completed",
+    "responses": "a response that the token limit truncated has the status completed",
     "tools": "the finish_reason is tool_calls, and the call is missing",
     "usage": "no token counts are sent",
 }

@@ -225,7 +225,9 @@ def _make_script(values: MockValues) -> "Script":
 
 def _read_tape(file: str) -> bytes:
     if file == STDIN_NAME:
-        return read_all(_STDIN, lambda: None, hint="check where the tape comes from", limit_bytes=_TAPE_LIMIT_BYTES)
+        return read_all(
+            _STDIN, lambda: None, hint="check where the recording comes from", limit_bytes=_TAPE_LIMIT_BYTES
+        )
     try:
         with io.FileIO(file) as opened:
             return read_open(opened, file, _TAPE_LIMIT_BYTES)
