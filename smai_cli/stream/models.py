@@ -159,7 +159,7 @@ class _Reader:
                 self._parameter = query.split("=")[0]
                 return page
         raise BrokenError(
-            "the list of models is cut: the server says that there is more, but does not send it",
+            "the list of models is cut off: the server says that there is more, but does not send it",
             "-m also takes a model that is not listed",
             again=Again.NEVER,
             retryable=False,
@@ -202,7 +202,7 @@ def parse_page(body: bytes, link: str = "") -> Page:
         models, odd = _entries(payload, text)
     except (ValueError, RecursionError) as exc:
         shown = one_line(text, 80) or "it is empty"
-        raise BrokenError(f"the list of models is cut, or is not JSON: {shown}", "try again later") from exc
+        raise BrokenError(f"the list of models is cut off, or is not JSON: {shown}", "try again later") from exc
     page = Page(models, odd)
     if isinstance(payload, dict):
         page = page._replace(queries=_queries_in(payload, page), total=_total_in(payload))

@@ -273,7 +273,9 @@ def test_an_incomplete_list_is_status_8_and_is_not_printed(
     server = serve(http("200 OK", body))
     result = models(server)
     assert (result.status, result.stdout) == (8, b"")
-    assert result.stderr.startswith("smai: the list of models is cut: the server says that there is more, but does not")
+    assert result.stderr.startswith(
+        "smai: the list of models is cut off: the server says that there is more, but does not"
+    )
     assert len(server.requests) == asked
 
 
