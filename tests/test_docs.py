@@ -38,7 +38,7 @@ SECTIONS = [
     "SEE ALSO",
 ]
 # Long pages, whose options and details come after the examples.
-LONG_PAGES = ["smai-ask", "smai-batch"]
+LONG_PAGES = ["smai-ask", "smai-batch", "smai-mock", "smai-serve"]
 VARIABLE = re.compile(r"\b(?:SMAI_[A-Z_]*[A-Z]|[A-Z]+_PROXY|[A-Z]+_CA_BUNDLE|SSL_CERT_FILE)\b")
 
 
