@@ -189,7 +189,7 @@ def test_a_while_read_loop_answers_every_line(environment: dict[str, str], serve
     )
     assert done.stdout == b"ok\nok\nok\n"
     assert [request.json["messages"][0]["content"] for request in mock.received] == ["one", "two", "three"]
-    assert done.stderr.count(b"so smai does not read it") == 3
+    assert done.stderr.count(b"so smai leaves it alone") == 3
 
 
 def test_smai_no_stdin_is_the_flag_for_a_whole_script(smai: Smai, server: Server) -> None:

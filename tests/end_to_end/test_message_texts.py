@@ -140,5 +140,5 @@ def test_a_list_that_another_program_reads_is_left_alone(smai: Smai, server: Ser
     with (tmp_path / "list").open("rb", buffering=0) as list_:
         list_.read(4)
         result = smai("ask", "--base-url", server().url, "hi", stdin=list_)
-    notice = "stdin is being read by another program, so smai does not read it; use - to read it, -n to silence this"
+    notice = "stdin is being read by another program, so smai leaves it alone; use - to read it, -n to silence this"
     assert (result.status, result.stderr) == (0, f"smai: {notice}\n")

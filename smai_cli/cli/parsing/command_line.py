@@ -148,7 +148,7 @@ def _reads_stdin(words: list[str], typed: AskValues, readings: list[_Reading]) -
     if typed.no_stdin or os.environ.get("SMAI_NO_STDIN", "0") not in ("", "0") or os.isatty(STDIN):
         return False
     if words and prompt.is_partly_read(STDIN):
-        say("stdin is being read by another program, so smai does not read it; use - to read it, -n to silence this")
+        say("stdin is being read by another program, so smai leaves it alone; use - to read it, -n to silence this")
         return False
     return True
 
