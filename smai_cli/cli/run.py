@@ -104,7 +104,7 @@ class Run:
         except MemoryError as exc:
             raise BrokenError(
                 "there is not enough memory for the rest of the answer",
-                "the output is not the whole answer",
+                "the output is incomplete",
                 again=Again.NEVER,
                 retryable=False,
             ) from exc

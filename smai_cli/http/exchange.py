@@ -133,7 +133,7 @@ class Exchange:
             self.check()
             reason = failures.reason_of(list(failures.iter_causes(exc)))
             what = f"the connection broke before the answer was complete: {reason}"
-            raise BrokenError(what, "the output is not the whole answer") from exc
+            raise BrokenError(what, "the output is incomplete") from exc
         self.clock.check()
         self.check()
         self.clock.silent = False

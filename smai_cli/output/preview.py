@@ -14,7 +14,7 @@ from smai_cli.stream.content import text_of
 
 
 class UserHeaders(NamedTuple):
-    """The user's headers, whose values are never shown; `key_header` carries the key (None: Authorization)."""
+    """The user's headers, whose values are never shown; `key_header` contains the key (None: Authorization)."""
 
     headers: tuple[Header, ...] = ()
     key_header: str | None = None

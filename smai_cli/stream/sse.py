@@ -95,7 +95,7 @@ def events(pieces: Iterable[bytes]) -> Iterator[Event]:
             if event.event == "error" or _is_complete(event.data):
                 yield event
             elif begins_like_json(event.data) and not DONE.startswith(event.data.strip()):
-                raise BrokenError("the stream ended within an event", "the output is not the whole answer")
+                raise BrokenError("the stream ended within an event", "the output is incomplete")
 
 
 def _fold_line_ends(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -36,7 +36,7 @@ class RecordingParser:
 
 
 def _dialect_of(data: str, name: str) -> ModuleType:
-    """Return the dialect of an event or of a whole answer; chat if it cannot be parsed."""
+    """Return the dialect of an event or of an answer that is not streamed; chat if it cannot be parsed."""
     try:
         payload, _ = load_object(data, "an event")
     except BrokenError:
