@@ -17,7 +17,7 @@ class Api(NamedTuple):
 
     `name` is its value of --api, `path` the path of its requests below the base URL. `prompt_member` is the member of
     a request that holds the prompt. `models` are patterns (fnmatch) of the models that use it by default. `has_sent`
-    takes an event, or a complete answer, and the event's name; it returns whether only this API sends such a thing. `load`
+    takes an event or an answer, and the event's name; it returns whether only this API sends such a thing. `load`
     imports the dialect: a module as `stream.pump.Dialect` describes it.
     """
 
