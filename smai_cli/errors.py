@@ -104,8 +104,9 @@ def hint_for(cause: Cause, key: str = "the key") -> str:
 class SmaiError(Exception):
     """A failure with an exit status; only subclasses are raised.
 
-    `what` (what happened) and `hint` (what to do next) make the one line on stderr. `retryable` says whether the
-    same command may succeed later, `again` whether smai itself may retry.
+    `what` (what happened) and `hint` (what to do next) make the one line on stderr: `str(error)` is both, and
+    `error.describe()` only the first. `retryable` says whether the same command may succeed later, `again` whether
+    smai itself may retry.
 
     The rest comes from the server, or is None. `cause` is why it refused or failed, `code` its own name or number for
     that. `wait_s` is how many seconds it asks to wait, `reset_s` how many until an exhausted rate limit is fully
@@ -136,7 +137,6 @@ class SmaiError(Exception):
         unknown_parameters: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__(what)
-        self.what = what
         self.hint = hint
         self.retryable = self.retryable if retryable is None else retryable
         self.again = self.again if again is None else again
@@ -148,17 +148,22 @@ class SmaiError(Exception):
         self.request_id = request_id
         self.unknown_parameters = unknown_parameters
 
-    def replaced(self, **changes: "Any") -> "Self":
+    def replaced(self, what: str = "", **changes: "Any") -> "Self":
         """Return a copy with some attributes changed, named as in `__init__`."""
         other = type(self).__new__(type(self))
         other.__dict__.update(self.__dict__ | changes)
-        other.args = (other.what,)
+        other.args = (what or self.describe(),)
         other.__cause__ = self.__cause__
         return other
 
+    def describe(self) -> str:
+        """Return what happened, without what to do next: for a notice, or to quote it in another message."""
+        what: str = self.args[0]
+        return what
+
     def __str__(self) -> str:
         """Return `what happened; what to do next`, the text after `smai: `."""
-        return f"{self.what}; {self.hint}" if self.hint else self.what
+        return f"{self.describe()}; {self.hint}" if self.hint else self.describe()
 
 
 class UsageError(SmaiError):

@@ -209,7 +209,7 @@ def test_failures_are_immutable_and_their_texts_are_never_compared() -> None:
                 is_error = ast.unparse(target.value) in ERROR_NAMES
                 assert not (is_error and target.attr in ERROR_ATTRIBUTES), f"{name}: {ast.unparse(node)}"
             if isinstance(node, ast.Compare):
-                words = [f"{error}.{attribute}" for error in ERROR_NAMES for attribute in ("what", "hint")]
+                words = [f"{error}.{attribute}" for error in ERROR_NAMES for attribute in ("describe()", "hint")]
                 words += [f"str({error})" for error in ERROR_NAMES - {"exc"}]
                 sides = [ast.unparse(side) for side in (node.left, *node.comparators)]
                 assert not {*words} & {*sides}, f"{name}: {ast.unparse(node)}"

@@ -137,7 +137,7 @@ class Batch:
             if not missing and self._schedule.is_exhausted(_END_S):
                 return None  # the last line used the last tokens
             left = f"{missing} lines are left" if missing else "the rest of the input is left"
-            failure = failure.replaced(what=f"{failure.what}; {left}")
+            return failure.replaced(what=f"{failure.describe()}; {left}")
         if failure or self._ends_s < math.inf:
             return failure
         if missing:
@@ -308,5 +308,5 @@ def _halt_error(job: Job, error: SmaiError) -> SmaiError:
     """Return the failure that --halt makes the end of the run."""
     name = describe_line(job.identity.number, job.identity.id)
     return error.replaced(
-        what=f"halted: {name}: {error.what}", hint="--halt ended the run; with -o, --resume continues it"
+        what=f"halted: {name}: {error.describe()}", hint="--halt ended the run; with -o, --resume continues it"
     )

@@ -117,7 +117,7 @@ def as_result(failure: SmaiError, hint: str = "") -> SmaiError:
     if not isinstance(failure, AccessError):
         return failure.replaced(hint=hint or failure.hint)
     return RefusedError(
-        failure.what,
+        failure.describe(),
         "check what the line asks for; if every line is refused, check the key and the account",
         http_status=failure.http_status,
         request_id=failure.request_id,
@@ -149,14 +149,14 @@ class History:
     @property
     def is_server_away(self) -> bool:
         """Whether so many requests of several lines, started one after the other, failed because of the server."""
-        return self._row.what is Kind.SERVER and self._row.length >= IN_A_ROW and self._row.is_of_several
+        return self._row.trait is Kind.SERVER and self._row.length >= IN_A_ROW and self._row.is_of_several
 
     def may_all_fail(self, started: int) -> bool:
         """Return whether the last ten of `started` requests have failed alike or still run, before any success."""
         if self.has_answered or not self._row.length or started - self._last_reply < IN_A_ROW:
             return False
         last = (self._failed.get(number) for number in range(started - IN_A_ROW + 1, started + 1))
-        return all(it is None or it.what == self._row.what for it in last)
+        return all(it is None or it.trait == self._row.trait for it in last)
 
     def add_answer(self, number: int) -> None:
         """Count the beginning of an answer to the request `number`, or one that is complete."""
@@ -170,8 +170,8 @@ class History:
         if kind is Kind.SERVER:
             row = self._row_of(number, _Failed(place, kind))
         elif kind is Kind.REFUSAL and not self.has_answered:
-            what = (failure.status, failure.http_status, failure.cause, failure.code)
-            row = self._row_of(number, _Failed(place, what))
+            trait = (failure.status, failure.http_status, failure.cause, failure.code)
+            row = self._row_of(number, _Failed(place, trait))
         else:
             self._add_reply(number)
         if kind in (Kind.SERVER, Kind.LIMIT):
@@ -197,12 +197,12 @@ class History:
         while self._is_like(last + 1, failed) and last - first < IN_A_ROW:
             last += 1
         places = {self._failed[it].place for it in range(first, last + 1)}
-        self._row = _Row(last - first + 1, len(places) > 1, failed.what, first)
+        self._row = _Row(last - first + 1, len(places) > 1, failed.trait, first)
         return self._row
 
     def _is_like(self, number: int, failed: "_Failed") -> bool:
         other = self._failed.get(number)
-        return other is not None and other.what == failed.what
+        return other is not None and other.trait == failed.trait
 
     def _add_reply(self, number: int) -> None:
         """Forget the failures of the requests that started before this one, to which the server replied."""
@@ -214,16 +214,16 @@ class History:
 
 
 class _Failed(NamedTuple):
-    """A request that failed: the place of its line, and what it has in common with those that failed alike."""
+    """A request that failed: the place of its line, and the trait that it shares with those that failed alike."""
 
     place: int
-    what: object
+    trait: object
 
 
 class _Row(NamedTuple):
-    """Failures in a row that are alike: how many, whether of more than one line, what they share, and the first."""
+    """Failures in a row that are alike: how many, whether of several lines, the trait they share, and the first."""
 
     length: int = 0
     is_of_several: bool = False
-    what: object = None
+    trait: object = None
     first: int = 0

@@ -157,7 +157,7 @@ class Feed:
         except LineError as error:
             failure = error
         except DuplicateIdError as error:  # only one result can have the name
-            failure = LineError(error.what, error.hint, None, line.form)
+            failure = LineError(error, None, line.form)
         digest = hashlib.sha256(data).digest()
         copy = 1
         if not is_planned:
@@ -172,7 +172,7 @@ class Feed:
         try:
             return self._requests.digest(line)
         except UsageError as error:  # the request cannot be encoded
-            raise LineError(error.what, error.hint, line.id, line.form) from error
+            raise LineError(error, line.id, line.form) from error
 
     def _add(self, place: int, number: int, data: bytes) -> None:
         line = read_line(number, data, self._defaults)
@@ -198,4 +198,4 @@ def no_lines(source: Input) -> UsageError:
 
 def _describe_error(number: int, error: UsageError) -> str:
     name = error.name if isinstance(error, LineError | DuplicateIdError) else None
-    return f"{describe_line(number, name)}: {error.what}"
+    return f"{describe_line(number, name)}: {error.describe()}"

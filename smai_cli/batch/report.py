@@ -52,7 +52,7 @@ class RunReport:
                 names.append(_job_name(job))
             is_first = self._counts[kind] == 1
         if is_first:
-            self._say(f"{describe_line(job.identity.number, job.identity.id)}: {error.what}")
+            self._say(f"{describe_line(job.identity.number, job.identity.id)}: {error.describe()}")
 
     def report_episode(self, error: SmaiError, episode: Episode, model: str | None) -> None:
         """Report that fewer requests run at once, or none for a while; name `model` if there are several."""
@@ -65,14 +65,16 @@ class RunReport:
             effects.append(f"{episode.before} -> {episode.after} at once")
         if episode.rate is not None:
             effects.append(f"{episode.rate:.3g} a second")
-        self._say(f"{error.what}: {', '.join(effects)}{more}")
+        self._say(f"{error.describe()}: {', '.join(effects)}{more}")
 
     def report_outage(self, error: SmaiError) -> None:
         """Report that the server is unavailable."""
         more = self._unreported(("away", None))
         self._is_away_reported = more is not None
         if more is not None:
-            self._say(f"{error.what}: the server is unavailable; one request at a time is sent until it answers{more}")
+            self._say(
+                f"{error.describe()}: the server is unavailable; one request at a time is sent until it answers{more}"
+            )
 
     def report_recovery(self, outage_s: float) -> None:
         """Report that the server answers again, if its outage was reported."""

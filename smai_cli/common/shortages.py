@@ -24,7 +24,7 @@ def failure_of(exc: BaseException) -> SmaiError | None:
     if not isinstance(exc, SmaiError):
         return shortage_among([exc])
     shortage = shortage_among(_causes(exc)) if isinstance(exc, UsageError | ConnectError) else None
-    return ShortageError(exc.what, shortage.hint) if shortage else exc
+    return ShortageError(exc.describe(), shortage.hint) if shortage else exc
 
 
 def opening_failure(name: str, exc: OSError, hint: str) -> SmaiError:

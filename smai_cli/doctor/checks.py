@@ -109,7 +109,7 @@ class Checks:
             error = failure_of(exc) or exc
             self.failures.append(error)
             self._blocked[name] = f"{name} failed"
-            made = Check(name, ok=False, detail=error.what, hint=error.hint, exit_status=int(error.status))
+            made = Check(name, ok=False, detail=error.describe(), hint=error.hint, exit_status=int(error.status))
         self._made += 1
         self._report(made._replace(elapsed_s=round(time.monotonic() - begun_s, 3)))
 

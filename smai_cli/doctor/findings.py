@@ -64,13 +64,13 @@ def judge_end(answers: Sequence[Answer]) -> Finding:
         what = f"the model used up the {answer.token_limit} tokens that the probe allows, so its end is not known"
         return Finding(None, what, "use a model that does not reason, or lower its effort")
     if isinstance(error, WithheldError):
-        return Finding(None, error.what, "use another model")
+        return Finding(None, error.describe(), "use another model")
     if error is None:
         return Finding(True, _end_of(answer))
     hint = error.hint
     if not record.reasons and record.is_done and record.text:
         hint = 'accept = ["done"] takes it, and then an answer that a gateway cut looks complete'
-    return Finding(False, error.what, hint)
+    return Finding(False, error.describe(), hint)
 
 
 def _end_of(answer: Answer) -> str:
@@ -239,18 +239,18 @@ def judge_error(answers: Sequence[Answer]) -> Finding:
     if error is None or isinstance(error, (CutShortError, WithheldError)):
         return Finding(None, "the server answers under any model name", "check -m: a mistyped name is not noticed")
     if error.http_status is None and (answers[0].outcome.api_error or answers[0].record.reads):
-        return Finding(False, f"HTTP status 200, and {error.what}", "do not rely on the HTTP status")
+        return Finding(False, f"HTTP status 200, and {error.describe()}", "do not rely on the HTTP status")
     if error.cause is Cause.MODEL:
-        return Finding(True, error.what)
+        return Finding(True, error.describe())
     if error.http_status is None or not isinstance(error, RefusedError):
-        return Finding(None, error.what, error.hint, error)
-    return Finding(False, f"{error.what}, which does not say that the model is unknown", "then check -m first")
+        return Finding(None, error.describe(), error.hint, error)
+    return Finding(False, f"{error.describe()}, which does not say that the model is unknown", "then check -m first")
 
 
 def _unanswered(answer: Answer) -> Finding | None:
     """Return the finding for a request that was refused or failed; None for one that was answered."""
     failure = answer.failure
-    return Finding(None, failure.what, failure.hint, failure) if failure else None
+    return Finding(None, failure.describe(), failure.hint, failure) if failure else None
 
 
 def _unfinished(answer: Answer) -> Finding | None:

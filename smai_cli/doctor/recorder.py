@@ -144,7 +144,7 @@ class Answer(Frozen):
         """What happened to an answer that stopped without a word about its end; empty if the server said one."""
         error, record = self.outcome.error, self.record
         has_end = record.reasons or record.is_done or record.is_over_limit or record.is_in_one_piece
-        return error.what if isinstance(error, BrokenError) and not has_end else ""
+        return error.describe() if isinstance(error, BrokenError) and not has_end else ""
 
     @property
     def words(self) -> list[str]:

@@ -107,7 +107,7 @@ class Connection(HTTPConnection):
             self._early = EarlyAnswer()
         if self.sending.has_no_body:
             self.sending.is_sent = True
-            self.sending.trace(f"request sent: {self.sending.what}")
+            self.sending.trace(f"request sent: {self.sending.title}")
 
     def send(self, data: Any) -> None:
         """Send a head, or a block of the body until the server answers. Raises OSError."""

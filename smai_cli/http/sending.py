@@ -27,7 +27,7 @@ class Sending:
     """The progress of a request: the thread that sends it reports it, the thread that waits may cancel it.
 
     `connected` says that the connection is made and the head is sent: from then on the server may have the request.
-    `report` is called at each step. `what` describes the request in the `trace`; `has_no_body` is true for a GET.
+    `report` is called at each step. `title` describes the request in the `trace`; `has_no_body` is true for a GET.
     `connect_end_s`, on the monotonic clock, is the deadline for the connection. `is_at_proxy` says that a proxy is
     asked for the connection, `is_forwarded` that a proxy gets the request itself. `is_sent` says that the entire
     request was sent, `malformed` is what is wrong with the head of the answer, or empty.
@@ -41,8 +41,8 @@ class Sending:
     report: Callable[[], None] = staticmethod(lambda: None)
     connect_end_s = math.inf
 
-    def __init__(self, what: str = "", trace: Trace = silent, *, has_no_body: bool = False) -> None:
-        self.what = what
+    def __init__(self, title: str = "", trace: Trace = silent, *, has_no_body: bool = False) -> None:
+        self.title = title
         self.has_no_body = has_no_body
         self.cancellation = Cancellation()
         self.connections: list[HeldConnection] = []
@@ -88,7 +88,7 @@ class Upload(io.BytesIO):
         self._sending.cancellation.aborts = bool(block)
         if not block:
             self._sending.is_sent = True
-            self._sending.trace(f"request sent: {self._sending.what}")
+            self._sending.trace(f"request sent: {self._sending.title}")
         return block
 
 

@@ -188,4 +188,4 @@ class FinalFile(Final):
         if not text:
             return error
         self._write(text)
-        return error.replaced(hint=f"{error.hint}; it is in {self._name}")
+        return error.replaced(what=str(error), hint=f"it is in {self._name}")

@@ -247,7 +247,7 @@ class Handler(BaseRequestHandler):
             reply.send(hider.rest())
             # A browser drops what its page has not read yet when the connection breaks.
             time.sleep(_BEFORE_A_CUT_S)
-            reply.cut(str(error) if isinstance(error, BrokenError) else error.what)
+            reply.cut(str(error) if isinstance(error, BrokenError) else error.describe())
             return
         answer.clock.reset()
         reply.send(hider.rest())

@@ -54,7 +54,7 @@ class Retries:
         if pause_s >= self._deadline.left_s():
             return error.replaced(hint=f"the next try would come in {pause_s:.1f} s, after --max-time")
         self.spent += 1
-        self._say(f"{error.what}; try {self.spent + 1} of {self.limit + 1} in {pause_s:.1f} s")
+        self._say(f"{error.describe()}; try {self.spent + 1} of {self.limit + 1} in {pause_s:.1f} s")
         self._sleep(pause_s)
         return None
 

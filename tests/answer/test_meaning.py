@@ -454,7 +454,9 @@ def test_an_error_in_a_200_before_any_text_means_the_same_as_an_http_error(
     assert (error.cause, type(error), error.hint) == (cause, KINDS[cause], hint_for(cause))
     assert error.again is (Again.UNDELIVERED if type(error) is BusyError else Again.NEVER)
     assert error.retryable is (type(error) is BusyError)
-    assert error.what.startswith("the server reported an error" if in_stream else "the server answered with an error: ")
+    assert error.describe().startswith(
+        "the server reported an error" if in_stream else "the server answered with an error: "
+    )
 
 
 @pytest.mark.parametrize("case", KNOWN.values(), ids=KNOWN.keys())

@@ -93,7 +93,7 @@ def test_a_task_that_is_not_one_shard_of_several_is_refused(case: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_shard(text, environment)
 
-    assert told in caught.value.what
+    assert told in caught.value.describe()
     assert "--shard" in caught.value.hint
 
 

@@ -393,7 +393,7 @@ def test_the_validated_lines_are_sent_or_the_run_ends_and_names_the_line(
                 take(len(lines))
                 feed.check_unchanged()
             except UsageError as error:
-                failure = error.what
+                failure = error.describe()
             if failure:
                 assert "the input changed during the run: " in failure or "is gone" in failure
                 assert "line " in failure

@@ -59,7 +59,7 @@ def test_so_it_is_in_every_command_and_with_a_value(name: str, form: str) -> Non
     for option in long_options(name):
         with pytest.raises(UsageError) as caught:
             check_words(command(name), [form.format(option[1:])])
-        assert caught.value.what == f"no such option: {option[1:]}"
+        assert caught.value.describe() == f"no such option: {option[1:]}"
 
 
 @pytest.mark.parametrize(

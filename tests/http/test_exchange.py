@@ -144,7 +144,7 @@ class Opening:
         """Wait for the end; return whether the exchange was cancelled."""
         self.thread.join(PATIENCE_S)
         assert not self.thread.is_alive()
-        return isinstance(self.error, BrokenError) and "was cancelled" in self.error.what
+        return isinstance(self.error, BrokenError) and "was cancelled" in self.error.describe()
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -305,7 +305,7 @@ assert threading.active_count() == 2, threading.enumerate()
 over.set()
 while threading.active_count() > 1:
     time.sleep(0.01)
-print(errors[0].what)
+print(errors[0].describe())
 """
 
 

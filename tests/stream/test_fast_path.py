@@ -75,7 +75,7 @@ def assert_the_same_either_way(stream: Stream) -> None:
     for more in ({}, NOT_PLAIN):
         source = Pieces(stream.tape(more), is_framed=stream.is_framed)
         outcome, writes = run_pump(source, dialect=stream.dialect, due=stream.due)
-        error = outcome.error and outcome.error.what
+        error = outcome.error and outcome.error.describe()
         verdicts.append((outcome.status, error, b"".join(writes), outcome.characters, outcome.finish_reason))
     assert verdicts[0] == verdicts[1]
 

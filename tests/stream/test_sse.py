@@ -66,7 +66,7 @@ def datas(pieces: Iterable[bytes]) -> list[str]:
     try:
         read.extend(event.data for event in sse.events(pieces))
     except BrokenError as error:
-        if "within an event" not in error.what:
+        if "within an event" not in error.describe():
             raise
         read.append(CUT)
     return read

@@ -77,10 +77,13 @@ class Line(NamedTuple):
 
 
 class LineError(UsageError):
-    """A line that cannot be sent; `name` is its id, if that could be read, and `form` the form of its result."""
+    """A line that cannot be sent, because of `error`.
 
-    def __init__(self, what: str, hint: str, name: str | int | None, form: str) -> None:
-        super().__init__(what, hint)
+    `name` is its id, if that could be read, and `form` the form of its result.
+    """
+
+    def __init__(self, error: UsageError, name: str | int | None, form: str) -> None:
+        super().__init__(error.describe(), error.hint)
         self.name = name
         self.form = form
 
@@ -115,7 +118,7 @@ def read_line(number: int, data: bytes, defaults: Defaults) -> Line:
     except NoModelError:
         raise
     except UsageError as error:
-        raise LineError(error.what, error.hint, head.id, head.form) from error
+        raise LineError(error, head.id, head.form) from error
 
 
 class _Head(NamedTuple):

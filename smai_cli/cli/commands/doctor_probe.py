@@ -85,7 +85,7 @@ def failure_of_verdict(verdict: "Verdict") -> SmaiError | None:
     error = next((cause.error for cause in verdict.causes if cause.error), None)
     if error is None:
         return BrokenError("the probe could not find out how this server ends its answers", "read the lines above")
-    return error.replaced(what=f"the probe got no answer to judge: {error.what}")
+    return error.replaced(what=f"the probe got no answer to judge: {error.describe()}")
 
 
 def _make(row: "Row", prober: "Prober") -> ProbeLine:

@@ -92,7 +92,7 @@ def login(
 
     def work() -> None:
         if not no_check and (blocked := _check(endpoint, clocks.clocks(deadline), retries)):
-            life.say(f"the key is kept unchecked: {blocked.what}")
+            life.say(f"the key is kept unchecked: {blocked.describe()}")
         path = store.put(settings.name, origin, key)
         say(f"the key for {origin} is kept in {path}")
 

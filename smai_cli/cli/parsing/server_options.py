@@ -46,7 +46,7 @@ def _raise_unusable(ctx: click.Context, param: click.Parameter, value: bool) -> 
     if error and not value:
         raise error
     if error and not ctx.resilient_parsing:
-        say(f"{error.what}; --mock goes on without it")
+        say(f"{error.describe()}; --mock goes on without it")
     return value
 
 
