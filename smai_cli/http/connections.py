@@ -46,10 +46,10 @@ class Connection(HTTPConnection):
     @property
     def is_reusable(self) -> bool:
         """Whether the next request may use it: the last answer has ended, and nothing came after its end."""
-        response, early = self._response, self._early
+        response = self._response
         if self.sock is None or response is None or not response.isclosed() or not response.is_framed_well:
             return False
-        return early is not None and not early.has_more and not getattr(self.sock, "pending", int)()
+        return not response.has_more and not getattr(self.sock, "pending", int)()
 
     def connect(self) -> None:
         """Connect, with proxy and TLS. Raises what urllib3 raises, or OSError if the exchange was cancelled."""

@@ -27,12 +27,6 @@ class EarlyAnswer:
     def __init__(self) -> None:
         self._received = bytearray()
         self._is_listening = True
-        self._connection_file: _ReplayConnection | None = None
-
-    @property
-    def has_more(self) -> bool:
-        """Whether bytes after the end of the answer were read, or the end was not reached."""
-        return self._connection_file is None or self._connection_file.has_more
 
     def send(self, connection: socket.socket, block: Any, limit_s: float | None) -> None:
         """Send a block; each wait until the socket can be written takes at most `limit_s` (None: no limit).
@@ -55,10 +49,9 @@ class EarlyAnswer:
         finally:
             connection.settimeout(limit_s)
 
-    def response_from(self, connection: Any) -> Any:
-        """Return an object that HTTPResponse accepts as `connection`, which first returns the bytes already read."""
-        self._connection_file = _ReplayConnection(bytes(self._received), connection)
-        return self._connection_file
+    def response_from(self, connection: socket.socket) -> "ResponseStream":
+        """Return the answer on `connection`, which begins with the bytes already read."""
+        return ResponseStream(bytes(self._received), connection)
 
     def _wait(self, connection: socket.socket, limit_s: float | None) -> bool:
         """Wait until the socket can be written, or read; return False if neither happened within `limit_s`."""
@@ -90,61 +83,25 @@ class EarlyAnswer:
         return self._is_listening and not is_interim
 
 
-class _ReplayConnection:
-    """A connection whose first bytes were already read; `has_more` as for EarlyAnswer."""
-
-    def __init__(self, received: bytes, connection: socket.socket) -> None:
-        self._received = received
-        self._connection = connection
-        self._file: ResponseFile | None = None
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        """Return the file that HTTPResponse reads."""
-        self._file = ResponseFile(_ReplayStream(self._received, self._connection.makefile(mode, buffering=0)))  # type: ignore[call-overload]
-        return self._file
-
-    @property
-    def has_more(self) -> bool:
-        return self._file is None or self._file.has_more
-
-
-class ResponseFile(io.BufferedReader):
-    """The file that HTTPResponse reads. It closes it at the end of the answer; then `has_more` is known."""
-
-    has_more = True
-
-    def __init__(self, replay: "_ReplayStream") -> None:
-        super().__init__(replay)
-        self._replay = replay
-
-    def buffered(self) -> bytes:
-        """Return the bytes that are buffered but not yet consumed, without waiting."""
-        self._replay.is_buffer_only = True
-        try:
-            return self.peek(1)
-        finally:
-            self._replay.is_buffer_only = False
-
-    def close(self) -> None:
-        """Close it, at the end of the answer."""
-        if not self.closed:
-            self.has_more = bool(self.buffered())
-        super().close()
-
-
-class _ReplayStream(io.RawIOBase):
+class ResponseStream(io.RawIOBase):
     """The bytes that were already read, then those of the connection, unless `is_buffer_only` is set."""
 
     is_buffer_only = False
 
-    def __init__(self, received: bytes, rest: io.RawIOBase) -> None:
+    def __init__(self, received: bytes, connection: socket.socket) -> None:
         self._received = received
-        self._rest = rest
+        self._rest = connection.makefile("rb", buffering=0)
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Return the file that HTTPResponse reads: it takes this stream for the connection."""
+        return io.BufferedReader(self)
 
     def readable(self) -> bool:
+        """Return True: a BufferedReader asks."""
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        """Read into `buffer` and return how many bytes; None if there are none without the connection."""
         if not self._received:
             return None if self.is_buffer_only else self._rest.readinto(buffer)
         piece, self._received = self._received[: len(buffer)], self._received[len(buffer) :]
@@ -152,5 +109,6 @@ class _ReplayStream(io.RawIOBase):
         return len(piece)
 
     def close(self) -> None:
+        """Close it, at the end of the answer."""
         self._rest.close()
         super().close()

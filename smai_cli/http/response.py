@@ -3,9 +3,10 @@
 import http
 import http.client
 import re
+from typing import Any
 
 from smai_cli.common.text import one_line
-from smai_cli.http.early_answer import ResponseFile
+from smai_cli.http.early_answer import ResponseStream
 from smai_cli.http.sending import Sending
 
 _HTTP_1_1 = 11
@@ -24,7 +25,13 @@ class Response(http.client.HTTPResponse):
     sending: Sending
     # Whether its end is certain, so that the next answer can follow it.
     is_framed_well = False
+    # Whether bytes after its end were read, or the end was not reached.
+    has_more = True
     _is_coded = False
+
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self._stream = sock if isinstance(sock, ResponseStream) else None
 
     def begin(self) -> None:
         """Read heads until the final one."""
@@ -55,9 +62,22 @@ class Response(http.client.HTTPResponse):
 
         False with a content coding: decoding may fail in the next chunk, and must not lose the ones before it.
         """
-        if self.chunk_left != 0 or self._is_coded or not isinstance(self.fp, ResponseFile):
+        if self.chunk_left != 0 or self._is_coded or self._stream is None:
             return False
-        return re.match(_NEXT_CHUNK, self.fp.buffered()) is not None
+        return re.match(_NEXT_CHUNK, self._buffered(self._stream)) is not None
+
+    def _buffered(self, stream: ResponseStream) -> bytes:
+        """Return the bytes that are buffered but not yet consumed, without waiting."""
+        stream.is_buffer_only = True
+        try:
+            return self.fp.peek(1)
+        finally:
+            stream.is_buffer_only = False
+
+    def _close_conn(self) -> None:
+        if self._stream:
+            self.has_more = bool(self._buffered(self._stream))
+        super()._close_conn()  # type: ignore[misc]
 
     def _check(self, lengths: list[str]) -> None:
         """Drop an invalid Content-Length (RFC 9112, section 6.3), so that an HTTP error keeps its status."""
