@@ -15,14 +15,13 @@ from smai_cli.batch.results.plan import Plan
 from smai_cli.batch.tally import Tally
 from smai_cli.common.text import one_line
 from smai_cli.errors import KINDS, SmaiError
-from smai_cli.output.descriptors import StatusLine, columns
+from smai_cli.output.descriptors import StatusLine
 
 # How many ids of each kind the final report lists.
 _IDS = 5
 # This many episodes of a kind are reported as they happen, then one per interval.
 _EPISODES = 3
 _EPISODE_EVERY_S = 60.0
-_APPEARS_AFTER_S = 1.0
 _DRAWN_EVERY_S = 0.2
 _RATE_S = 10.0
 _MINUTE_S, _HOUR_S = 60, 3600
@@ -151,28 +150,17 @@ def end_facts(plan: Plan, tally: Tally) -> dict[str, Any]:
     }
 
 
-class RunProgress:
+class RunProgress(StatusLine):
     """A status line on a terminal while a batch runs, or with `say` a separate line at intervals."""
 
     def __init__(self, batch: Batch, plan: Plan, *, is_known: bool, say: Callable[[str], None] | None = None) -> None:
+        super().__init__(_DRAWN_EVERY_S)
         self._batch = batch
         self._plan = plan
         self._is_known = is_known
         self._say = say
-        self._line = None if say else StatusLine()
-        self._over = threading.Event()
         self._begun_s = time.monotonic()
         self._past: list[tuple[float, int, int]] = [(self._begun_s, 0, 0)]
-
-    def start(self) -> None:
-        """Start a thread that shows the line after a second."""
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def stop(self) -> None:
-        """Remove the line and stop."""
-        self._over.set()
-        if self._line:
-            self._line.close()
 
     def text(self, width: int) -> str:
         """Return the current text of the line, with as many of its parts as fit into `width` columns."""
@@ -195,21 +183,14 @@ class RunProgress:
         for part in parts[1:]:
             if len(line) + len(part) < width:
                 line += part
-        return line[: width - 1]
+        return line
 
     def _run(self) -> None:
-        limit_s = _MINUTE_S if self._say else _APPEARS_AFTER_S
-        shown = ("", 0)
-        while not self._over.wait(limit_s):
-            if self._say or not self._line:
-                if self._say:
-                    self._say(self.text(1000).removeprefix("smai: "))
-                continue
-            limit_s, width = _DRAWN_EVERY_S, columns()
-            line = self.text(width)
-            if (line, width) != shown or not self._line.is_drawn:
-                self._line.draw(line)
-                shown = (line, width)
+        if self._say is None:
+            super()._run()
+            return
+        while not self._over.wait(_MINUTE_S):
+            self._say(self.text(1000).removeprefix("smai: "))
 
 
 def _show_duration(seconds: float) -> str:

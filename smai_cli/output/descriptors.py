@@ -15,6 +15,7 @@ STDOUT, STDERR = 1, 2
 # How long a line on stderr may wait for the reader of a full non-blocking pipe.
 _STDERR_PATIENCE_MS = 1000
 _COLUMNS = 80
+_APPEARS_AFTER_S = 1.0
 
 
 class Output:
@@ -128,27 +129,37 @@ def say_plain(line: str) -> None:
 
 
 class StatusLine:
-    """A line on a terminal (stderr) that is redrawn; other output to stderr erases it first.
+    """A line on a terminal (stderr), redrawn every `every_s` seconds; other output to stderr erases it first.
 
-    `is_drawn` says whether it is visible.
+    Subclasses return its text. A run of less than a second shows none.
     """
 
-    def __init__(self) -> None:
-        self._is_closed = False
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._over = threading.Event()
 
-    @property
-    def is_drawn(self) -> bool:
-        """Whether it was drawn, and nothing has been written to stderr since."""
-        return _stderr.drawn > 0
+    def text(self, width: int) -> str:
+        """Return the current text of the line (printable ASCII), for a terminal with `width` columns."""
+        raise NotImplementedError
 
-    def draw(self, line: str) -> None:
-        """Show `line` (printable ASCII) in place of the previous one; do nothing while other text is on the line."""
-        _stderr.draw(line, lambda: self._is_closed)
+    def start(self) -> None:
+        """Start a thread that shows the line after a second."""
+        threading.Thread(target=self._run, daemon=True).start()
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """Erase the line, and draw no more."""
-        self._is_closed = True
+        self._over.set()
         _stderr.erase()
+
+    def _run(self) -> None:
+        limit_s, shown = _APPEARS_AFTER_S, ("", 0)
+        while not self._over.wait(limit_s):
+            limit_s, width = self._every_s, columns()
+            line = self.text(width)[: width - 1]  # a full line would wrap
+            # Other output may have erased the line: then draw it again, even if unchanged.
+            if (line, width) != shown or not _stderr.drawn:
+                _stderr.draw(line, self._over.is_set)
+                shown = (line, width)
 
 
 def stderr_can_draw() -> bool:
@@ -193,7 +204,10 @@ class _Stderr:
             self._is_in_a_line = not text.endswith("\n")
 
     def draw(self, line: str, is_closed: Callable[[], bool]) -> None:
-        """Draw `line` if the cursor is at the start of a line; never wait for a stopped terminal (Ctrl-S)."""
+        """Draw `line` in place of the last one, if the cursor is at the start of a line.
+
+        Never wait for a stopped terminal (Ctrl-S).
+        """
         with self._lock:
             if not is_closed() and not self._is_in_a_line and _is_foreground() and _wait_writable(STDERR, 0):
                 _write_stderr(f"{self._eraser()}{line}\r")

@@ -261,18 +261,18 @@ def test_while_stdin_is_read_nothing_is_drawn(serve: Serve, start: Start, tty: T
 def test_the_rate_is_that_of_the_last_two_seconds() -> None:
     clock = itertools.count(0, 0.1)
     waiting = Waiting("the first delta", now=lambda: next(clock))
-    assert waiting.text() == "smai: 0 s, waiting for the first delta"
+    assert waiting.text(80) == "smai: 0 s, waiting for the first delta"
     waiting.thoughts = 1
-    assert waiting.text() == "smai: 0 s, thinking, 1 delta"
+    assert waiting.text(80) == "smai: 0 s, thinking, 1 delta"
     for _ in range(30):
         waiting.deltas += 2
-        text = waiting.text()
+        text = waiting.text(80)
     assert text == "smai: 3 s, 60 deltas, 20/s"
     for _ in range(20):
-        text = waiting.text()
+        text = waiting.text(80)
     assert text == "smai: 5 s, 60 deltas, 0/s"
     waiting.deltas, waiting.thoughts = 1, 0
-    assert waiting.text() == "smai: 5 s, 1 delta"
+    assert waiting.text(80) == "smai: 5 s, 1 delta"
 
 
 # A real terminal program.
