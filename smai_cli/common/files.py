@@ -57,21 +57,21 @@ def read_named(path: str, limit_bytes: int | None = None) -> bytes:
     return read_file(path, path, limit_bytes or LIMIT_BYTES)
 
 
-def read_file(path: str, name: str, limit_bytes: int = LIMIT_BYTES) -> bytes:
+def read_file(path: str, name: str, limit_bytes: int, hint: str = "name a file that can be read") -> bytes:
     """Return the bytes of a file or a pipe; `name` is its name in messages.
 
-    Raises UsageError if it cannot be read, is a folder, or is larger than `limit_bytes`.
+    Raises UsageError, with `hint`, if it cannot be read, is a folder, or is larger than `limit_bytes`.
     """
     try:
         with open(path, "rb", buffering=0) as file:
             return read_open(file, name, limit_bytes)
     except OSError as exc:
-        raise UsageError(f"{name}: {exc.strerror}", "name a file that can be read") from exc
+        raise UsageError(f"{name}: {exc.strerror}", hint) from exc
     except ValueError as exc:  # a NUL in the name
-        raise UsageError(f"{name}: {exc}", "name a file that can be read") from exc
+        raise UsageError(f"{name}: {exc}", hint) from exc
 
 
-def read_open(file: io.FileIO, name: str, limit_bytes: int = LIMIT_BYTES) -> bytes:
+def read_open(file: io.FileIO, name: str, limit_bytes: int) -> bytes:
     """Return the rest of an open file. Raises UsageError if it is larger than `limit_bytes`, and OSError."""
     data = bytearray()
     while piece := file.read(_PIECE_BYTES):

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from smai_cli.common.files import STDIN_NAME, Read, file_named_in, read_named, shown_name, text_in, text_of
+from smai_cli.common.files import Read, file_named_in, shown_name, text_in, text_of
 from smai_cli.common.frozen import Frozen
 from smai_cli.errors import UsageError
 from smai_cli.prompt.prompt import compose
@@ -92,16 +92,11 @@ class Question(Frozen):
         return content_with(self.attachments, text)
 
 
-def read_question(options: InputOptions, read_stdin: Callable[[int | None], bytes]) -> Question:
-    """Read the files that the options name, except for a conversation.
+def read_question(options: InputOptions, read: Read) -> Question:
+    """Read the files that the options name, except for a conversation, with `read`. Raises UsageError.
 
-    `read_stdin` returns the content of stdin; its argument is the limit in bytes, None for its default. The modules for
-    each kind of file are loaded only if needed. Raises UsageError.
+    The modules for each kind of file are loaded only if needed.
     """
-
-    def read(path: str, limit_bytes: int | None) -> bytes:
-        return read_stdin(limit_bytes) if path == STDIN_NAME else read_named(path, limit_bytes)
-
     response_format = None
     extra_body: dict[str, Any] = {}
     attachments: tuple[Attachment, ...] = ()

@@ -9,9 +9,9 @@ from smai_cli.batch.input.pin import pin_of
 from smai_cli.batch.input.source import Input
 from smai_cli.batch.input.template import Template
 from smai_cli.cli import same_files
-from smai_cli.cli.parsing.command_line import configured_options, log_of, parameters_of, read_stdin_of_option
+from smai_cli.cli.parsing.command_line import configured_options, log_of, parameters_of, read_option_file
 from smai_cli.cli.parsing.options import BatchValues, ServerOptions
-from smai_cli.common.files import STDIN_NAME, file_named_in, read_named, text_of
+from smai_cli.common.files import STDIN_NAME, file_named_in, text_of
 from smai_cli.common.frozen import Frozen
 from smai_cli.config.endpoint import files_to_read
 from smai_cli.errors import UsageError
@@ -78,7 +78,7 @@ def _defaults(typed: BatchValues, form: "ResponseFormat | None") -> Defaults:
 
 
 def _text(value: str | None, option: str) -> str | None:
-    return None if value is None else text_of(prompt.operand_text(value, option), _read, option)
+    return None if value is None else text_of(prompt.operand_text(value, option), read_option_file, option)
 
 
 def _extra_body(typed: BatchValues) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _extra_body(typed: BatchValues) -> dict[str, Any]:
         return {}
     from smai_cli.prompt.extra_body import extra_members  # rarely used
 
-    extra_body = extra_members([prompt.operand_text(text, "-O/--option") for text in typed.option], _read)
+    extra_body = extra_members([prompt.operand_text(text, "-O/--option") for text in typed.option], read_option_file)
     if choices_in(extra_body) > 1:
         raise UsageError("-O n requests several answers, but a result has one", "repeat the lines instead")
     return extra_body
@@ -97,11 +97,7 @@ def _response_format(typed: BatchValues) -> "ResponseFormat | None":
         return None
     from smai_cli.prompt.response_format import ResponseFormat  # rarely used
 
-    return ResponseFormat(typed.schema, _read)
-
-
-def _read(path: str, limit_bytes: int | None) -> bytes:
-    return read_stdin_of_option(limit_bytes) if path == STDIN_NAME else read_named(path, limit_bytes)
+    return ResponseFormat(typed.schema, read_option_file)
 
 
 def _check_names(typed: BatchValues, server: ServerOptions) -> None:

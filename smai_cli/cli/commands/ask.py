@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smai_cli.cli.parsing.command_line import check_ask, read_stdin, read_stdin_of_option
+from smai_cli.cli.parsing.command_line import check_ask, read_option_file, read_stdin
 from smai_cli.cli.parsing.help import GroupedCommand
 from smai_cli.cli.parsing.options import AskOptions, AskValues, ServerOptions
 from smai_cli.cli.parsing.server_options import server_options, verbose_option
@@ -178,7 +178,7 @@ def _request(run: "Run", question: Question, options: AskOptions, trace: Trace) 
 def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target, tracer: Tracer | None) -> None:
     """Read the prompt, send the request and pump the answer. Raises SmaiError."""
     trace = tracer or silent
-    question = read_question(options.inputs, read_stdin_of_option)
+    question = read_question(options.inputs, read_option_file)
     run.endpoint = target.endpoint
     run.life.key = target.endpoint.secrets if target.endpoint else None
     connecting = target.connecting
@@ -222,7 +222,7 @@ def _dialect(options: AskOptions, server: ServerOptions) -> "Dialect":
 
 def _preview(run: "Run", options: AskOptions, server: ServerOptions, trace: Trace, *, as_curl: bool) -> None:
     """Print what would be sent. Raises SmaiError."""
-    question = read_question(options.inputs, read_stdin_of_option)
+    question = read_question(options.inputs, read_option_file)
     with _request(run, question, options, trace) as (request, _):
         target = preview_endpoint(server, run.life.deadline)
         _print_preview(request, _dialect(options, server), target, as_curl=as_curl)

@@ -1,12 +1,11 @@
 """`smai count`: count the tokens of a text."""
 
-import io
 import os
 
 import click
 
 from smai_cli.cli.parsing.shared_options import complete_file, model_option
-from smai_cli.common.files import read_open, text_in
+from smai_cli.common.files import read_file, text_in
 from smai_cli.errors import UsageError, install_hint
 from smai_cli.output.descriptors import Output, say
 from smai_cli.prompt import prompt
@@ -43,17 +42,9 @@ def count(file: str, model: str) -> int:
 def _text(file: str) -> str:
     """Return the text of `file`, or of stdin for `-`. Raises UsageError."""
     if file != "-":
-        return text_in(_read_file(file), file)
+        return text_in(read_file(file, file, LIMIT_BYTES, "name a file with text"), file)
     if os.isatty(STDIN):
         raise UsageError("no text to count", "name a file, or pipe one in")
     # No notice while waiting: in a pipeline, text may come late.
     hint = "check where the text comes from"
     return text_in(prompt.read_all(STDIN, lambda: None, hint=hint, limit_bytes=LIMIT_BYTES))
-
-
-def _read_file(file: str) -> bytes:
-    try:
-        with io.FileIO(file) as opened:
-            return read_open(opened, file, LIMIT_BYTES)
-    except OSError as exc:
-        raise UsageError(f"{file}: {exc.strerror}", "name a file with text") from exc

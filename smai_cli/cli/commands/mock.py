@@ -1,7 +1,6 @@
 """`smai mock`: the mock server as a process."""
 
 import gc
-import io
 import os
 import re
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from smai_cli.cli.descriptor_limit import allow_descriptors
 from smai_cli.cli.parsing.numbers import SECONDS, Number, WholeNumber
 from smai_cli.cli.parsing.shared_options import complete_file
 from smai_cli.cli.same_files import Use, refuse_clashes
-from smai_cli.common.files import STDIN_NAME, read_open
+from smai_cli.common.files import STDIN_NAME, read_file
 from smai_cli.errors import OutputError, UsageError
 from smai_cli.prompt.prompt import operand_text, read_all
 
@@ -228,8 +227,4 @@ def _read_tape(file: str) -> bytes:
         return read_all(
             _STDIN, lambda: None, hint="check where the recording comes from", limit_bytes=_TAPE_LIMIT_BYTES
         )
-    try:
-        with io.FileIO(file) as opened:
-            return read_open(opened, file, _TAPE_LIMIT_BYTES)
-    except OSError as exc:
-        raise UsageError(f"{file}: {exc.strerror}", "name a file with a recorded stream") from exc
+    return read_file(file, file, _TAPE_LIMIT_BYTES, "name a file with a recorded stream")

@@ -11,13 +11,13 @@ import click
 
 from smai_cli.cli.commands.mock import MANY_CLIENTS
 from smai_cli.cli.descriptor_limit import allow_descriptors
-from smai_cli.cli.parsing.command_line import read_stdin_of_option
+from smai_cli.cli.parsing.command_line import read_option_file
 from smai_cli.cli.parsing.numbers import WholeNumber
 from smai_cli.cli.parsing.options import ServerOptions
 from smai_cli.cli.parsing.server_options import gateway_options, verbose_option
 from smai_cli.cli.parsing.shared_options import model_option
 from smai_cli.cli.server import choose_endpoint, serving
-from smai_cli.common.files import STDIN_NAME, file_named_in, read_named, text_of
+from smai_cli.common.files import STDIN_NAME, file_named_in, text_of
 from smai_cli.common.shortages import failure_of
 from smai_cli.common.trace import Tracer, silent
 from smai_cli.config.endpoint import Endpoint, find_ca_file
@@ -67,11 +67,7 @@ def _system(system: str | None, server: ServerOptions) -> str | None:
         return None
     if server.key_file == STDIN_NAME and file_named_in(system) == STDIN_NAME:
         raise UsageError("--key-file - and -s @- both read stdin", "it can be read only once")
-
-    def read(path: str, limit_bytes: int | None) -> bytes:
-        return read_stdin_of_option(limit_bytes) if path == STDIN_NAME else read_named(path, limit_bytes)
-
-    return text_of(operand_text(system, "-s/--system"), read, "-s")
+    return text_of(operand_text(system, "-s/--system"), read_option_file, "-s")
 
 
 def _gateway(endpoint: Endpoint, server: ServerOptions, port: int, settings: "Settings", *, verbose: bool) -> "Gateway":

@@ -5,7 +5,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from smai_cli.cli.parsing.options import AskOptions, AskValues, RequestValues, ServerOptions
-from smai_cli.common.files import STDIN_NAME, file_named_in
+from smai_cli.common.files import STDIN_NAME, file_named_in, read_named
 from smai_cli.common.frozen import Frozen
 from smai_cli.config.config_file import Settings
 from smai_cli.config.endpoint import files_to_read
@@ -206,8 +206,10 @@ def read_stdin() -> bytes:
     return prompt.read_all(STDIN, _notice, limit_bytes=STDIN_LIMIT_BYTES)
 
 
-def read_stdin_of_option(limit_bytes: int | None = None) -> bytes:
-    """Read stdin, which an option names as a file, with a notice if it takes long. Raises UsageError."""
+def read_option_file(path: str, limit_bytes: int | None = None) -> bytes:
+    """Read a file that an option names, or stdin for `-`, with a notice if that takes long. Raises UsageError."""
+    if path != STDIN_NAME:
+        return read_named(path, limit_bytes)
     hint = "check where the input comes from"
     return prompt.read_all(STDIN, _notice_of_option, hint=hint, limit_bytes=limit_bytes or STDIN_LIMIT_BYTES)
 
