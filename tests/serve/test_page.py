@@ -184,15 +184,26 @@ def test_a_refusal_is_reported_in_the_words_of_the_server(serve: Serve, served: 
     expect(page.locator("#error")).to_contain_text("no tea today (tea_quota)")
 
 
+@pytest.mark.parametrize("status", ["400 Bad Request", "422 Unprocessable Content"])
 def test_a_server_that_refuses_the_question_for_usage_is_asked_without(
-    serve: Serve, served: Served, visit: Open
+    serve: Serve, served: Served, visit: Open, status: str
 ) -> None:
-    refusal = http("400 Bad Request", error_body("unknown field stream_options"))
-    server = serve((refusal,), tuple(PLAIN_ANSWER), reads=only_posts)
+    server = serve((http(status, error_body("unknown field")),), tuple(PLAIN_ANSWER), reads=only_posts)
     page = visit(served(server))
     ask(page, "hi")
     expect_verdict(page, "complete")
     assert ["stream_options" in json.loads(request.body) for request in server.requests] == [True, False]
+
+
+def test_a_request_that_is_refused_for_another_reason_is_sent_twice_and_no_more(
+    serve: Serve, served: Served, visit: Open
+) -> None:
+    server = serve((http("400 Bad Request", error_body("no tea today")),), reads=only_posts)
+    page = visit(served(server))
+    ask(page, "hi")
+    expect_verdict(page, "refused")
+    expect(page.locator("#error")).to_contain_text("no tea today")
+    assert len(server.requests) == 2
 
 
 def test_a_page_without_its_token_says_where_to_get_one(serve: Serve, served: Served, visit: Open) -> None:

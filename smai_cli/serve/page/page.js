@@ -6,6 +6,7 @@ import { read } from "./verdict.js";
 const NEAR_PX = 8;
 const MODELS_MS = 5000;
 const NO_TOKEN = "This page has no token. Open the address that smai serve printed.";
+const CANNOT_PROCESS = [400, 422]; // how servers refuse a parameter that they do not know
 const OLD_TOKEN = "The token of this page is out of date. Open the address that smai serve printed.";
 const GONE = "smai serve does not answer. Start it again, and open the address that it prints";
 
@@ -19,7 +20,7 @@ const defaults = { model: "", system: "", server: "" };
 let running = null; // the AbortController of the answer that streams
 let growing = null; // its text
 let lastQuestion = "";
-let wantsUsage = true; // some servers refuse a request for it
+let wantsUsage = true; // until a server answers only without `stream_options`
 let follows = true;
 
 // The token is in the fragment, which is not part of any request or log. It is removed from the address bar at once.
@@ -129,10 +130,10 @@ async function ask(question) {
 }
 
 /** Return the end as read() does; `source` is "gateway" if smai serve itself refused. */
-async function answerTo(asked, signal, onText, onThought) {
+async function answerTo(asked, signal, onText, onThought, withUsage = wantsUsage) {
   const prefix = system.value.trim() ? [{ role: "system", content: system.value }] : [];
   const body = { model: chosenModel(), messages: [...prefix, ...asked], stream: true };
-  if (wantsUsage) body.stream_options = { include_usage: true };
+  if (withUsage) body.stream_options = { include_usage: true };
   let response;
   try {
     response = await request("/v1/chat/completions", { method: "POST", body: JSON.stringify(body), signal });
@@ -140,12 +141,12 @@ async function answerTo(asked, signal, onText, onThought) {
     return signal.aborted ? { verdict: "stopped" } : { verdict: "incomplete", why: GONE };
   }
   const end = await read(response, onText, onThought, { choices: 1 });
-  if (end.verdict === "refused" && wantsUsage && /stream_options|include_usage/.test(end.why)) {
-    wantsUsage = false;
-    return answerTo(asked, signal, onText, onThought);
-  }
   // No server can send this header through the gateway.
-  return { ...end, source: response.headers.has("smai-gateway") ? "gateway" : "server" };
+  const source = response.headers.has("smai-gateway") ? "gateway" : "server";
+  if (!withUsage || source === "gateway" || !CANNOT_PROCESS.includes(response.status)) return { ...end, source };
+  const second = await answerTo(asked, signal, onText, onThought, false);
+  wantsUsage = second.verdict !== "complete";
+  return second;
 }
 
 /** Return the text for an end, good or bad. */
