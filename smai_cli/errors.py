@@ -43,7 +43,7 @@ class Status(IntEnum):
     OUTPUT = 11
 
 
-class Again(Enum):
+class Retry(Enum):
     """When smai may retry a request by itself."""
 
     NEVER = "never"
@@ -105,7 +105,7 @@ class SmaiError(Exception):
     """A failure with an exit status; only subclasses are raised.
 
     `what` (what happened) and `hint` (what to do next) make the one line on stderr: `str(error)` is both, and
-    `error.describe()` only the first. `retryable` says whether the same command may succeed later, `again` whether
+    `error.describe()` only the first. `retryable` says whether the same command may succeed later, `retry` whether
     smai itself may retry.
 
     The rest comes from the server, or is None. `cause` is why it refused or failed, `code` its own name or number for
@@ -119,7 +119,7 @@ class SmaiError(Exception):
     status = Status.DEFECT
     kind = "defect"
     retryable = False
-    again = Again.NEVER
+    retry = Retry.NEVER
 
     def __init__(  # noqa: PLR0913  # keyword-only
         self,
@@ -127,7 +127,7 @@ class SmaiError(Exception):
         hint: str = "",
         *,
         retryable: bool | None = None,
-        again: Again | None = None,
+        retry: Retry | None = None,
         cause: Cause | None = None,
         code: str | None = None,
         wait_s: float | None = None,
@@ -139,7 +139,7 @@ class SmaiError(Exception):
         super().__init__(what)
         self.hint = hint
         self.retryable = self.retryable if retryable is None else retryable
-        self.again = self.again if again is None else again
+        self.retry = self.retry if retry is None else retry
         self.cause = cause
         self.code = code
         self.wait_s = wait_s
@@ -175,7 +175,7 @@ class UsageError(SmaiError):
 class ConnectError(SmaiError):
     """The connection could not be made, so nothing was sent."""
 
-    status, kind, retryable, again = Status.CONNECT, "connect", True, Again.UNANSWERED
+    status, kind, retryable, retry = Status.CONNECT, "connect", True, Retry.UNANSWERED
 
 
 class RefusedError(SmaiError):
@@ -193,7 +193,7 @@ class AccessError(SmaiError):
 class BusyError(SmaiError):
     """The server is busy or failing (429, 408, 5xx)."""
 
-    status, kind, retryable, again = Status.BUSY, "busy", True, Again.UNANSWERED
+    status, kind, retryable, retry = Status.BUSY, "busy", True, Retry.UNANSWERED
 
 
 class ShortageError(BusyError):
@@ -202,7 +202,7 @@ class ShortageError(BusyError):
     A full disk is an OutputError: waiting does not free it.
     """
 
-    again = Again.NEVER
+    retry = Retry.NEVER
 
 
 class ClockError(SmaiError):
@@ -214,7 +214,7 @@ class ClockError(SmaiError):
 class BrokenError(SmaiError):
     """The stream was cut, was malformed, or carried an error event."""
 
-    status, kind, retryable, again = Status.BROKEN, "broken", True, Again.HELD_BACK
+    status, kind, retryable, retry = Status.BROKEN, "broken", True, Retry.HELD_BACK
 
 
 class CutShortError(SmaiError):

@@ -12,7 +12,7 @@ import process
 import pytest
 
 from smai_cli.mock.script import Script
-from smai_cli.mock.server import Mock, ReceivedRequest, Refusal
+from smai_cli.mock.server import Mock, MockRefusal, ReceivedRequest
 
 # Under nohup, or in the background of a script, SIGINT is ignored, and every child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -127,7 +127,7 @@ class _Picky(Mock):
 
     def check(self, received: ReceivedRequest) -> None:
         if "stream_options" in received.json:
-            raise Refusal(self.refusal, {"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs"}]})
+            raise MockRefusal(self.refusal, {"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs"}]})
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ class _Poor(Mock):
     """A mock whose account is out of money."""
 
     def check(self, received: ReceivedRequest) -> None:
-        raise Refusal(429, {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}})
+        raise MockRefusal(429, {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}})
 
 
 @pytest.fixture

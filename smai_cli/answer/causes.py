@@ -39,7 +39,7 @@ _ABOUT_THE_REQUEST = (Cause.PROMPT_SIZE, Cause.MODEL, Cause.CONTENT)
 _NEVER = r"(?!)"
 
 
-class _Row(NamedTuple):
+class _Rule(NamedTuple):
     """A row of the table: two regular expressions for a cause.
 
     `kinds` is searched in each name of an error, reduced to lower-case letters and digits; `message` in the text of
@@ -63,7 +63,7 @@ _ROWS = (
     # which also says "doesn't have any credits"; "prepayment credits are depleted" with 429, Gemini; the Chinese for
     # an insufficient balance with 429, Zhipu (continuedev/continue#11823).
     # Not "exceeded your current quota": Gemini also says this of its limits per minute (Jeffser/Alpaca#951).
-    _Row(
+    _Rule(
         Cause.MONEY,
         r"insufficient(user|token|account)?(quota|balance|credit|fund)|exceededcurrentquota|preconsumetokenquota"
         r"|creditbalance|(balance|credit|fund)s?(exhausted|depleted|notenough|toolow)|(no|outof)credits?$"
@@ -76,23 +76,23 @@ _ROWS = (
     ),
     # budget_exceeded with 422, LiteLLM, in its time with 400 and 429: litellm/exceptions.py, BudgetExceededError.
     # By text only: Anthropic with 400, Fireworks with 412.
-    _Row(
+    _Rule(
         Cause.SPENDING_LIMIT,
         r"spend(ing)?limit|organizationusagelimit|billinghard|budgetexceeded",
         r"reached your specified api usage limits|monthly spending limit|budget has been exceeded",
     ),
-    _Row(Cause.EXPIRED_KEY, r"expired.*(key|token)|(key|token).*expired|^1003$", r"(api key|token) (has )?expired"),
-    _Row(Cause.MISSING_KEY, r"missing.*apikey|noapikey|^1001$", r"^you didn't provide an api key"),
+    _Rule(Cause.EXPIRED_KEY, r"expired.*(key|token)|(key|token).*expired|^1003$", r"(api key|token) (has )?expired"),
+    _Rule(Cause.MISSING_KEY, r"missing.*apikey|noapikey|^1001$", r"^you didn't provide an api key"),
     # Gemini has API_KEY_INVALID in the details of its 400, INVALID_ARGUMENT. "No connected db." with 400 is what
     # LiteLLM without a database says of a key that is not its master key (litellm/proxy/auth/user_api_key_auth.py).
     # Its type, no_db_connection, also means, with 503, that the database cannot be reached.
-    _Row(
+    _Rule(
         Cause.KEY,
         r"(invalid|incorrect)(api|auth)key|apikeyinvalid|invalidtoken$|^100[024]$|^4010[12]$|^baseresp(1004|2049)$",
         r"(invalid|incorrect) api[ -]?key|api key (is )?(not valid|invalid)|^no connected db\b",
     ),
-    _Row(Cause.REGION, r"unsupportedcountry"),
-    _Row(
+    _Rule(Cause.REGION, r"unsupportedcountry"),
+    _Rule(
         Cause.ACCOUNT,
         r"authentication|unauthori[sz]ed|unauthenticated|permission(denied|error)|insufficientpermission|accessdenied"
         r"|(account|organi[sz]ation|user).*(deactivated|disabled|suspended|locked|restricted|notactive|inactive)"
@@ -103,7 +103,7 @@ _ROWS = (
     # exceed_context_size_error: llama.cpp (tools/server). By text only, in this order: OpenAI's compatibles, xAI,
     # vLLM and SGLang and LM Studio, OpenAI's Responses API and llama.cpp and Anthropic, MiniMax, Gemini, GitHub
     # Copilot, Moonshot, Groq and Cerebras, DashScope, TGI, Cohere, Bedrock.
-    _Row(
+    _Rule(
         Cause.PROMPT_SIZE,
         r"context(length|window|overflow|size)|prompttokensexceeded|stringabovemaxlength|tokenslimitreached"
         r"|(prompt|input|tokens|characters|request|payload|content|entity)too(long|large)|^1261$|^40303$",
@@ -115,33 +115,33 @@ _ROWS = (
         r"|(prompt|input) is too long|^request too large for ",
     ),
     # OperationNotSupported: Azure, for a model without chat. By text only: Ollama, vLLM, OpenRouter.
-    _Row(
+    _Rule(
         Cause.MODEL,
         r"model.*not(found|exist|open|supported|available)|(invalid|unknown|nosuch)model|deploymentnotfound"
         r"|operationnotsupported|^notfounderror$|^121[12]$|^40301$",
         r"^(the )?model .{1,200}(not found|does not exist)|\b(no such|unknown) model\b|^no endpoints found",
     ),
-    _Row(
+    _Rule(
         Cause.CONTENT,
         r"content(policy|filter)|moderation|datainspectionfailed|sensitive(content|word)|responsibleaipolicy"
         r"|prohibitedcontent|safetycheck|^1301$|^baseresp102[67]$",
     ),
     # LM Studio answers an unknown path with 200 (lmstudio-ai/lmstudio-bug-tracker#618).
-    _Row(Cause.NOT_FOUND, message=r"^unexpected endpoint or method"),
-    _Row(Cause.REQUEST, r"^40302$|^baseresp2013$"),
-    _Row(
+    _Rule(Cause.NOT_FOUND, message=r"^unexpected endpoint or method"),
+    _Rule(Cause.REQUEST, r"^40302$|^baseresp2013$"),
+    _Rule(
         Cause.RATE_LIMIT,
         r"ratelimit|toomanyrequests|throttl|resource.*exhausted|slowdown|limitrequests|quotaexceeded|toomanytokens"
         r"|^(130[23458]|131[03])$|^baseresp(1002|1039|1041|2045|2056)$",
         r"\brate.?limit|too many requests",
     ),
-    _Row(
+    _Rule(
         Cause.OVERLOAD,
         r"overload|capacity|serverbusy|^(service)?unavailable$|^(1120|1312)$",
         r"overloaded|(over|at|out of) capacity|server is (too )?busy",
     ),
     # Sent with 400 nevertheless: by vLLM after its engine died, by OpenRouter for an upstream stream.
-    _Row(
+    _Rule(
         Cause.SERVER,
         message=r"^enginecore encountered an issue|engine ?dead ?error|background loop has errored"
         r"|^json error injected into sse stream",
@@ -149,12 +149,12 @@ _ROWS = (
 )
 # These say less than an HTTP status, and are searched only without one, in this order.
 _VAGUE_ROWS = (
-    _Row(
+    _Rule(
         Cause.REQUEST,
         r"invalid(request|param|prompt|value|argument)|missing.*param|unsupported(param|value)|badrequest|validation"
         r"|unprocessable|failedprecondition",
     ),
-    _Row(
+    _Rule(
         Cause.SERVER,
         r"servererror|internal|upstream|connection|network|gateway|timeout|timedout|deadlineexceeded|^apierror$"
         r"|provider.*error|engine.*(error|dead)|^insufficientsystemresource|^baseresp(1001|1013|1024|1033)$",
@@ -183,7 +183,7 @@ def cause_of(api_error: ApiError, http_status: int | None = None) -> Cause | Non
     return cause or next((row.cause for row in _VAGUE_ROWS if _matches(row, kinds, api_error)), None)
 
 
-def _matches(row: _Row, kinds: list[str], api_error: ApiError) -> bool:
+def _matches(row: _Rule, kinds: list[str], api_error: ApiError) -> bool:
     """Return whether a row matches an error, by one of the normalized `kinds` or by its text."""
     if any(re.search(row.kinds, kind) for kind in kinds):
         return True

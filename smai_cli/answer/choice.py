@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from smai_cli.answer.chunk import ChoicePart, Chunk, Place, Repetition, Unread, UnreadPart
+from smai_cli.answer.chunk import ChoicePart, Chunk, Place, Repetition, UnreadKind, UnreadPart
 from smai_cli.answer.repetition import AnswerText
 from smai_cli.answer.tool_calls import ToolCalls
 from smai_cli.common.text import Joiner
@@ -11,10 +11,10 @@ from smai_cli.errors import ANSWER_FAILURES
 # How many plain deltas are collected before they are added to the text so far: hashing each one separately takes 2 % of
 # the time of a decode (tests/benchmarks/bench.py, decode).
 _COLLECTED = 256
-_OTHER_CHOICE = UnreadPart(Unread.TEXT, "a second answer, although one was requested")
-_CONTRADICTION = UnreadPart(Unread.TEXT, "a repetition of the text that differs from it")
-_LOST_TEXT = UnreadPart(Unread.TEXT, "a part of the text that was announced but did not arrive")
-_LOST_CALL = UnreadPart(Unread.CALL, "a tool call without its end")
+_OTHER_CHOICE = UnreadPart(UnreadKind.TEXT, "a second answer, although one was requested")
+_CONTRADICTION = UnreadPart(UnreadKind.TEXT, "a repetition of the text that differs from it")
+_LOST_TEXT = UnreadPart(UnreadKind.TEXT, "a part of the text that was announced but did not arrive")
+_LOST_CALL = UnreadPart(UnreadKind.CALL, "a tool call without its end")
 
 
 def chunks_of_answer(chunks: Iterable[Chunk], due: int | None) -> Iterator[Chunk]:

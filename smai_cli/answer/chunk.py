@@ -39,7 +39,7 @@ class CallPart(NamedTuple):
     type: str = "function"
 
 
-class Unread(Enum):
+class UnreadKind(Enum):
     """The kinds of parts that smai cannot read, or cannot deliver as text."""
 
     TEXT = "something in place of a text"
@@ -53,7 +53,7 @@ class Unread(Enum):
 class UnreadPart(NamedTuple):
     """A part that could not be read: its kind, its name in a message, and how many characters of text it contains."""
 
-    kind: Unread
+    kind: UnreadKind
     name: str
     characters: int = 0
 

@@ -19,10 +19,10 @@ This is the only place that decides it: for all dialects, for streams and answer
 
 from collections.abc import Callable, Collection, Iterable
 
-from smai_cli.answer.chunk import Chunk, Unread
+from smai_cli.answer.chunk import Chunk, UnreadKind
 from smai_cli.common.frozen import Frozen
 from smai_cli.common.text import one_line
-from smai_cli.errors import Again, BrokenError, CutShortError, RefusedError, SmaiError, WithheldError
+from smai_cli.errors import BrokenError, CutShortError, RefusedError, Retry, SmaiError, WithheldError
 
 # The value of --accept that takes `[DONE]` instead of a finish_reason.
 DONE_WORD = "done"
@@ -67,7 +67,7 @@ def worst(reasons: Iterable[str]) -> str:
     return max(reasons, key=rank)
 
 
-class Reading(Frozen):
+class AnswerParts(Frozen):
     """What an answer contains: whether text and reasoning, how many tool calls, and the text of a refusal.
 
     `has_nameless_call` is true if a call does not name its tool.
@@ -151,7 +151,7 @@ class Completeness:
         self._has_ended = False
         self._is_framed = False
         self._has_delta = False
-        self._unread: dict[Unread, str] = {}
+        self._unread: dict[UnreadKind, str] = {}
         self._stray_characters = 0
         self._is_in_one_piece = False
 
@@ -192,7 +192,7 @@ class Completeness:
         """Whether the server has reliably said how each choice ends."""
         return self._all_due(self._has_announced)
 
-    def verdict(self, reading: Reading, needs: Collection[Unread]) -> SmaiError | None:
+    def verdict(self, reading: AnswerParts, needs: Collection[UnreadKind]) -> SmaiError | None:
         """Return why the answer is not complete; None if it is.
 
         `needs` are the kinds of parts that the output has to deliver: unread parts of other kinds do not count.
@@ -241,34 +241,34 @@ class Completeness:
     @property
     def _is_done_enough(self) -> bool:
         """Whether `[DONE]` may replace missing reasons: the user accepts it, and nothing contradicts it."""
-        is_good = self._has_delta and Unread.FOREIGN not in self._unread and self._all_due(lambda _: True)
+        is_good = self._has_delta and UnreadKind.FOREIGN not in self._unread and self._all_due(lambda _: True)
         return DONE_WORD in self._accept and self._is_done and is_good
 
-    def _undelivered_failure(self, reading: Reading, needs: Collection[Unread]) -> SmaiError | None:
+    def _undelivered_failure(self, reading: AnswerParts, needs: Collection[UnreadKind]) -> SmaiError | None:
         """Return the failure of an answer that ended normally, but has a part that cannot be read or delivered."""
         if lost := self._lost_parts(reading, needs):
             what = f"the server says that the answer is complete, but smai cannot read a part of it: {lost[0]}"
-            return BrokenError(what, "--raw shows what came", again=Again.NEVER)
-        if Unread.MEDIA in needs and Unread.MEDIA in self._unread:
-            media = self._unread[Unread.MEDIA]
+            return BrokenError(what, "--raw shows what came", retry=Retry.NEVER)
+        if UnreadKind.MEDIA in needs and UnreadKind.MEDIA in self._unread:
+            media = self._unread[UnreadKind.MEDIA]
             return RefusedError(f"the answer contains {media}, which is not text", "--raw or --jsonl delivers it")
         return None
 
-    def _lost_parts(self, reading: Reading, needs: Collection[Unread]) -> list[str]:
+    def _lost_parts(self, reading: AnswerParts, needs: Collection[UnreadKind]) -> list[str]:
         """Return the names of the parts that could not be read, and that the output has to deliver."""
         if not needs:
             return []
         has_answer = reading.has_text or reading.calls > 0
-        kinds = {Unread.TEXT, Unread.CALL} & {*needs} if has_answer else {Unread.TEXT, Unread.CALL}
+        kinds = {UnreadKind.TEXT, UnreadKind.CALL} & {*needs} if has_answer else {UnreadKind.TEXT, UnreadKind.CALL}
         if not (has_answer or reading.has_reasoning or reading.refusal):
-            kinds.add(Unread.FOREIGN)
+            kinds.add(UnreadKind.FOREIGN)
             if self._stray_characters >= _STRAY_LIMIT:
-                kinds.add(Unread.STRAY)
+                kinds.add(UnreadKind.STRAY)
         lost = [name for kind, name in self._unread.items() if kind in kinds]
-        is_call_due = self.main.has_ended and self.main.is_for_calls and (Unread.CALL in needs or not has_answer)
+        is_call_due = self.main.has_ended and self.main.is_for_calls and (UnreadKind.CALL in needs or not has_answer)
         if is_call_due and not reading.calls:
             lost.append("the tool call that its finish_reason announces")
-        if Unread.CALL in needs and reading.has_nameless_call:
+        if UnreadKind.CALL in needs and reading.has_nameless_call:
             lost.append("a tool call without a name")
         return lost
 
@@ -296,7 +296,7 @@ def empty_answer_error(characters: int) -> BrokenError:
     It was billed, so smai does not decide to retry it.
     """
     what = "the answer is only white space" if characters else "the answer is empty"
-    return BrokenError(what, "ask again, or leave --fail-empty out", again=Again.NEVER)
+    return BrokenError(what, "ask again, or leave --fail-empty out", retry=Retry.NEVER)
 
 
 def _finish_reason_failure(reason: str) -> SmaiError:
@@ -312,5 +312,5 @@ def _finish_reason_failure(reason: str) -> SmaiError:
     return BrokenError(
         f"the answer ended with finish_reason {shown}",
         f"that does not mean complete; --accept {quote(shown)} accepts it",
-        again=Again.HELD_BACK if word == "error" else Again.NEVER,
+        retry=Retry.HELD_BACK if word == "error" else Retry.NEVER,
     )

@@ -11,7 +11,7 @@ from smai_cli.answer.api_error import ApiError, api_error_in_body, request_id_in
 from smai_cli.answer.causes import cause_of
 from smai_cli.answer.waits import reset_s, retry_after_s, should_retry
 from smai_cli.common.text import one_line
-from smai_cli.errors import AccessError, Again, BrokenError, BusyError, Cause, RefusedError, SmaiError, hint_for
+from smai_cli.errors import AccessError, BrokenError, BusyError, Cause, RefusedError, Retry, SmaiError, hint_for
 
 # 520 to 525 are Cloudflare's, for a server that it cannot reach (developers.cloudflare.com/support, 5xx errors).
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 529})
@@ -76,7 +76,7 @@ def http_error(answer: HttpAnswer) -> SmaiError:
         what,
         hint_for(cause),
         retryable=kind.retryable or is_retried,
-        again=Again.UNANSWERED if is_retried else Again.NEVER,
+        retry=Retry.UNANSWERED if is_retried else Retry.NEVER,
         cause=cause,
         code=api_error.code or None,
         wait_s=api_error.wait_s if waited_s is None else waited_s,
@@ -102,12 +102,12 @@ def answer_error(api_error: ApiError, *, in_stream: bool, has_text: bool) -> Sma
     may_pass = kind in (BusyError, BrokenError)
     if has_text:
         kind = BrokenError
-    again = Again.UNDELIVERED if kind is BusyError else Again.HELD_BACK
+    retry = Retry.UNDELIVERED if kind is BusyError else Retry.HELD_BACK
     return kind(
         what,
         hint_for(cause) if cause else "try again later",
         retryable=may_pass,
-        again=again if may_pass else Again.NEVER,
+        retry=retry if may_pass else Retry.NEVER,
         cause=cause,
         code=api_error.code or None,
         wait_s=api_error.wait_s,

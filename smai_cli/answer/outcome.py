@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from smai_cli.answer.chunk import Chunk, Unread, Usage
-from smai_cli.answer.completeness import Completeness, Reading, empty_answer_error
+from smai_cli.answer.chunk import Chunk, UnreadKind, Usage
+from smai_cli.answer.completeness import AnswerParts, Completeness, empty_answer_error
 from smai_cli.answer.tool_calls import ToolCalls
 from smai_cli.common.text import ascii_in
 from smai_cli.errors import SmaiError, Status
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _REFUSAL_LIMIT = 1000
 # The kinds of parts that text output has to deliver.
-TEXT_NEEDS = frozenset({Unread.TEXT, Unread.MEDIA})
+TEXT_NEEDS = frozenset({UnreadKind.TEXT, UnreadKind.MEDIA})
 
 
 class Outcome:
@@ -47,7 +47,7 @@ class Outcome:
         self.model = model
         self.retries = retries
         self.keep_text = keep_text
-        self.needs: Collection[Unread] = TEXT_NEEDS
+        self.needs: Collection[UnreadKind] = TEXT_NEEDS
         self._fail_empty = fail_empty
         self._begin(due=None, output_limit=None)
 
@@ -180,7 +180,7 @@ class Outcome:
             from smai_cli.answer.meaning import answer_error  # only for a failure
 
             return answer_error(self.api_error, in_stream=True, has_text=self.first_delta_s is not None)
-        reading = Reading(
+        reading = AnswerParts(
             has_text=self.characters > 0,
             has_reasoning=self.has_reasoning,
             calls=len(self.calls),

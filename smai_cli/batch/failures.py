@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from smai_cli.errors import (
     AccessError,
-    Again,
     BrokenError,
     BusyError,
     Cause,
@@ -18,6 +17,7 @@ from smai_cli.errors import (
     ConnectError,
     OutputError,
     RefusedError,
+    Retry,
     SmaiError,
     UsageError,
 )
@@ -103,7 +103,7 @@ def kind_of(failure: SmaiError, *, has_begun: bool) -> Kind:
         kind = Kind.REFUSAL
     # A 503 is about the server, whatever its error is called: it says nothing about the request rate.
     elif failure.cause is Cause.RATE_LIMIT and (failure.http_status or 0) < _SERVER_ERROR:
-        kind = Kind.ANSWER if failure.again is Again.NEVER else Kind.LIMIT
+        kind = Kind.ANSWER if failure.retry is Retry.NEVER else Kind.LIMIT
     elif isinstance(failure, BusyError | ConnectError | ClockError | BrokenError) and not has_begun:
         kind = Kind.SERVER
     return kind
@@ -144,7 +144,7 @@ class History:
         self.waiting_since_s: float | None = None
         self._row = _Row()  # the last failure, and those in a row with it
         self._last_reply = 0  # the last request to which the server said something else
-        self._failed: dict[int, _Failed] = {}  # the requests after that one which failed, by their numbers
+        self._failed: dict[int, _FailedRequest] = {}  # the requests after that one which failed, by their numbers
 
     @property
     def is_server_away(self) -> bool:
@@ -168,10 +168,10 @@ class History:
         """Count a failure of the request `number`, of the line at `place`; return what the run knows with it."""
         row = _Row()
         if kind is Kind.SERVER:
-            row = self._row_of(number, _Failed(place, kind))
+            row = self._row_of(number, _FailedRequest(place, kind))
         elif kind is Kind.REFUSAL and not self.has_answered:
             trait = (failure.status, failure.http_status, failure.cause, failure.code)
-            row = self._row_of(number, _Failed(place, trait))
+            row = self._row_of(number, _FailedRequest(place, trait))
         else:
             self._add_reply(number)
         if kind in (Kind.SERVER, Kind.LIMIT):
@@ -186,7 +186,7 @@ class History:
         if self.waiting_since_s is not None:
             self.waiting_since_s = now_s
 
-    def _row_of(self, number: int, failed: "_Failed") -> "_Row":
+    def _row_of(self, number: int, failed: "_FailedRequest") -> "_Row":
         """Return the failures like this one of the requests that started right before and after it."""
         if number < self._last_reply:  # the server has answered a later request since
             return _Row()
@@ -200,7 +200,7 @@ class History:
         self._row = _Row(last - first + 1, len(places) > 1, failed.trait, first)
         return self._row
 
-    def _is_like(self, number: int, failed: "_Failed") -> bool:
+    def _is_like(self, number: int, failed: "_FailedRequest") -> bool:
         other = self._failed.get(number)
         return other is not None and other.trait == failed.trait
 
@@ -213,7 +213,7 @@ class History:
             self._row = _Row()
 
 
-class _Failed(NamedTuple):
+class _FailedRequest(NamedTuple):
     """A request that failed: the place of its line, and the trait that it shares with those that failed alike."""
 
     place: int

@@ -40,7 +40,7 @@ class Requests(Protocol):
         """Return the SHA-256 of the body of its request without streaming."""
 
 
-class _First(NamedTuple):
+class _FirstLine(NamedTuple):
     """The first line of a file to send: its place, and where it starts."""
 
     place: int
@@ -61,7 +61,7 @@ class Feed:
         self._defaults = defaults
         self._requests = requests
         self._lock = threading.Lock()
-        self._first: _First | None = None
+        self._first: _FirstLine | None = None
         self._copies: dict[int, int] = {}  # place -> copy, for the few requests that occur more than once
         self._jobs: Iterator[Job] = iter(())
         self._contents = array("q")  # a checksum of the number and content of each line of a file
@@ -81,7 +81,7 @@ class Feed:
                 try:
                     self._add(place, number, data)
                     if self._first is None and not bad and not self.plan.is_settled(place):
-                        self._first = _First(place, Start(number, offset))
+                        self._first = _FirstLine(place, Start(number, offset))
                 except (LineError, DuplicateIdError) as error:
                     count += 1
                     if len(bad) < _MOST_LISTED:

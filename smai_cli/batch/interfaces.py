@@ -9,7 +9,7 @@ from smai_cli.errors import SmaiError
 from smai_cli.stream import pump
 
 
-class Exchange(pump.Source, Protocol):
+class AnswerSource(pump.Source, Protocol):
     """An answer as it arrives, with its headers."""
 
     def header(self, name: str) -> str | None:
@@ -19,7 +19,7 @@ class Exchange(pump.Source, Protocol):
 class Post(Protocol):
     """Sends the requests of one worker, over a connection that stays open."""
 
-    def __call__(self, path: str, body: bytes, deadline: Deadline, /) -> Exchange:
+    def __call__(self, path: str, body: bytes, deadline: Deadline, /) -> AnswerSource:
         """POST `body` and return the answer. Raises SmaiError."""
 
 

@@ -10,7 +10,7 @@ from smai_cli.batch.failures import IN_A_ROW, OTHERS, History, Kind, Owner, Past
 from smai_cli.batch.load.control import End
 from smai_cli.batch.run_failures import no_success, shared_failure
 from smai_cli.batch.tries import Tries
-from smai_cli.errors import Again, BusyError, Cause, SmaiError
+from smai_cli.errors import BusyError, Cause, Retry, SmaiError
 from smai_cli.stream.retries import LONGEST_WAIT_S
 
 # A line that a limit refused this often, while failures.OTHERS got through, is no longer evidence of load.
@@ -26,7 +26,7 @@ class Step(Enum):
     STOP = "it has no result: the run ends before"
 
 
-class Verdict(NamedTuple):
+class Decision(NamedTuple):
     """What follows a try.
 
     `pause_s` is for AGAIN. `end` and `wait_s` are for the load control: how the request ended, and how long the server
@@ -52,11 +52,11 @@ class Judge:
         self._retries = retries
         self._patience_s = patience_s
 
-    def success(self, number: int) -> Verdict:
+    def success(self, number: int) -> Decision:
         """Count a complete answer to the request `number`."""
         self.history.add_answer(number)
         self.history.through += 1
-        return Verdict(Step.SETTLE, End.ANSWERED)
+        return Decision(Step.SETTLE, End.ANSWERED)
 
     def failure(  # noqa: PLR0913  # the facts of a failure, by name
         self,
@@ -68,7 +68,7 @@ class Judge:
         has_begun: bool,
         is_other_running: bool,
         is_other_answered: bool,
-    ) -> Verdict:
+    ) -> Decision:
         """Record the failure of request `number`, and return what follows.
 
         `has_begun`: its answer had begun. `is_other_running`: other requests are running. `is_other_answered`: the
@@ -86,10 +86,10 @@ class Judge:
         is_its_own = tries.refusals >= _REFUSED_FOR_ITSELF and past.others >= OTHERS
         end, wait_s = self._load(failure, kind, is_its_own=is_its_own)
         owner = owner_of(failure, past)
-        verdict = Verdict(Step.SETTLE, end, wait_s=wait_s, is_limit=kind is Kind.LIMIT)
+        verdict = Decision(Step.SETTLE, end, wait_s=wait_s, is_limit=kind is Kind.LIMIT)
         if owner is Owner.RUN:
             return self._end_of_run(tries, failure, kind, now_s, verdict)
-        if owner is Owner.MODEL or (owner is Owner.SERVER and failure.again is not Again.NEVER):
+        if owner is Owner.MODEL or (owner is Owner.SERVER and failure.retry is not Retry.NEVER):
             tries.forget_time()
             pause_s = tries.limit_pause_s(failure) if owner is Owner.MODEL else 0.0
             return verdict._replace(step=Step.AGAIN, pause_s=pause_s)
@@ -123,7 +123,7 @@ class Judge:
             end = End.UNRELATED
         return end, wait_s
 
-    def _end_of_run(self, tries: Tries, failure: SmaiError, kind: Kind, now_s: float, verdict: Verdict) -> Verdict:
+    def _end_of_run(self, tries: Tries, failure: SmaiError, kind: Kind, now_s: float, verdict: Decision) -> Decision:
         """Return the verdict that ends the run. A refused line gets a result; one that may succeed later does not."""
         if kind is Kind.LIMIT or (kind is Kind.SERVER and self.history.has_answered):
             waited_s = now_s - (self.history.waiting_since_s or now_s)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from smai_cli.batch.feed import Job
-from smai_cli.batch.judge import Judge, Step, Verdict
+from smai_cli.batch.judge import Decision, Judge, Step
 from smai_cli.batch.load.control import Episode, LoadControl, Ticket
 from smai_cli.batch.load.outage import Outage
 from smai_cli.batch.model_queue import ModelQueue
@@ -191,7 +191,7 @@ class Schedule:
             self._changed.notify()
         return verdict.step is Step.SETTLE
 
-    def _follow(self, turn: Turn, failure: SmaiError | None, verdict: Verdict, now_s: float) -> None:
+    def _follow(self, turn: Turn, failure: SmaiError | None, verdict: Decision, now_s: float) -> None:
         """Apply the verdict on a try."""
         tries, queue = turn.tries, self._queue(turn.tries)
         if turn.ticket:

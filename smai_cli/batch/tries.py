@@ -5,7 +5,7 @@ import random
 
 from smai_cli.batch.feed import Job
 from smai_cli.common.clocks import Deadline
-from smai_cli.errors import Again, SmaiError
+from smai_cli.errors import Retry, SmaiError
 from smai_cli.stream.retries import LONGEST_WAIT_S, Retries, doubled_pause_s
 
 # Some servers say `Retry-After: 0` to every request: a line believes it once.
@@ -99,7 +99,7 @@ class Tries:
         None if there is none: the failure is final, and `last_hint` says so if the server asks for a longer wait than
         there is time.
         """
-        if failure.again is Again.NEVER or self.spent >= limit:
+        if failure.retry is Retry.NEVER or self.spent >= limit:
             return None
         if failure.wait_s is not None and failure.wait_s > LONGEST_WAIT_S:
             self.last_hint = f"the server asks to wait {math.ceil(failure.wait_s)} s; try again then"

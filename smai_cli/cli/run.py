@@ -11,7 +11,7 @@ from smai_cli.common.clocks import Deadline
 from smai_cli.common.frozen import Frozen
 from smai_cli.common.text import one_line
 from smai_cli.common.trace import Tracer
-from smai_cli.errors import Again, BrokenError, SmaiError
+from smai_cli.errors import BrokenError, Retry, SmaiError
 from smai_cli.output.delivery import Destinations, writer_for
 from smai_cli.output.descriptors import STDERR, Output, columns, say_plain, stderr_can_draw
 from smai_cli.output.options import OutputOptions
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from smai_cli.config.log_file import LogFile
     from smai_cli.output.cadence import Cadence
     from smai_cli.output.outfile import OutFile, Tape
-    from smai_cli.output.waiting import Waiting
+    from smai_cli.output.waiting import WaitingLine
     from smai_cli.output.writers import Listener
-    from smai_cli.prompt.inputs import Turn
+    from smai_cli.prompt.inputs import ChatTurn
 
 # How many tool names a notice lists at most.
 _TOOLS_SHOWN = 10
@@ -43,7 +43,7 @@ class ExpectedAnswer(Frozen):
     choices: int
     stream: bool
     fit: Callable[[str], str] | None
-    turn: "Turn | None"
+    turn: "ChatTurn | None"
 
 
 class Run:
@@ -71,7 +71,7 @@ class Run:
         self._options = options
         self._tracer = tracer
         self._stdout = Output()
-        self._waiting: Waiting | None = None
+        self._waiting: WaitingLine | None = None
         self._cadence: Cadence | None = None
         self._logbook: Logbook | None = None
 
@@ -105,7 +105,7 @@ class Run:
             raise BrokenError(
                 "there is not enough memory for the rest of the answer",
                 "the output is incomplete",
-                again=Again.NEVER,
+                retry=Retry.NEVER,
                 retryable=False,
             ) from exc
         finally:
@@ -136,15 +136,15 @@ class Run:
             return destinations.replaced(trace=self._tracer)
         if not stderr_can_draw():
             return destinations
-        from smai_cli.output.waiting import Waiting  # on a terminal only
+        from smai_cli.output.waiting import WaitingLine  # on a terminal only
 
         # Shown until the first byte goes to stdout, or until the end.
-        self._waiting = Waiting("the first delta" if expected.stream else "the answer")
+        self._waiting = WaitingLine("the first delta" if expected.stream else "the answer")
         self._stdout.before_first = self._waiting.stop
         self._waiting.start()
         return destinations.replaced(waiting=self._waiting)
 
-    def _commit(self, out: "OutFile | None", turn: "Turn | None") -> None:
+    def _commit(self, out: "OutFile | None", turn: "ChatTurn | None") -> None:
         """Commit the file and the conversation: both of them, or neither. Raises OutputError.
 
         The turn is already on disk. All steps of the file that can fail come before the single step of the

@@ -41,14 +41,14 @@ def list_written_files(output: str | None, record: str | None = None, chat: str 
     if output:
         from smai_cli.output import outfile  # for those who name one
 
-        place = outfile.place_of(output)
+        place = outfile.output_place(output)
         uses += [Use("-o", output, alone=True), Use("the .partial of -o", outfile.partial_of(place), alone=True)]
     if record:
         uses.append(Use("--record", record, alone=True))
     if chat:
         from smai_cli.prompt import conversation
 
-        place = conversation.place_of(chat)
+        place = conversation.chat_place(chat)
         uses.append(Use("--chat", chat, alone=True))
         uses += [Use("a file next to that of --chat", name, alone=True) for name in conversation.side_paths(place)]
     return uses

@@ -39,7 +39,7 @@ def file_named_in(value: str) -> str | None:
     return value[1:] if value.startswith("@") and not value.startswith("@@") else None
 
 
-def text_of(value: str, read: Read, option: str) -> str:
+def text_of_value(value: str, read: Read, option: str) -> str:
     """Return the text of a value: the text of the file after an `@`, or the value itself; `@@` means a literal @.
 
     `option` is the name of the option in messages. Raises UsageError.

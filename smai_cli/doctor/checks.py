@@ -1,6 +1,6 @@
 """The checks of `smai doctor`: how one is made and reported, and those of the connection: name, TCP, TLS.
 
-A check answers Found, or raises the SmaiError that a run would end with: the statuses and the next steps are the same.
+A check returns a CheckResult, or raises the SmaiError that a run would end with: statuses and next steps are the same.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ _SOON_DAYS = 14
 _DAY_S = 86400
 
 
-class Found(NamedTuple):
+class CheckResult(NamedTuple):
     """What a successful check found, and what to do nevertheless, if anything."""
 
     detail: str
@@ -91,7 +91,7 @@ class Checks:
         self._made = 0
         self._blocked: dict[str, str] = {}
 
-    def make(self, name: str, work: Callable[[], Found], *needs: str) -> None:
+    def make(self, name: str, work: Callable[[], CheckResult], *needs: str) -> None:
         """Make the check that `work` is, unless one that it `needs` has failed. Raises what `report` raises."""
         reason = self.find_obstacle(*needs)
         if reason:
@@ -169,7 +169,7 @@ def proxy_hop(url: str) -> Hop:
     return Hop(host, port, parts.scheme == "https", is_proxy=True)
 
 
-def resolve(hop: Hop, clocks: Clocks) -> list[tcp.Address]:
+def resolve_hop(hop: Hop, clocks: Clocks) -> list[tcp.Address]:
     """Return the addresses of the host, at least one. Raises ConnectError or ClockError."""
     try:
         return _within(
@@ -178,10 +178,10 @@ def resolve(hop: Hop, clocks: Clocks) -> list[tcp.Address]:
             lambda: tcp.resolve(hop.host, hop.port, tcp.Cancellation()),
         )
     except (OSError, ValueError) as exc:  # a name that IDNA does not know is a ValueError
-        raise ConnectError(f"could not resolve {hop.title}: {reason_of(exc)}", hop.hint) from exc
+        raise ConnectError(f"could not resolve {hop.title}: {short_reason(exc)}", hop.hint) from exc
 
 
-def connect(hop: Hop, addresses: list[tcp.Address], clocks: Clocks) -> tcp.TcpConnection:
+def connect_hop(hop: Hop, addresses: list[tcp.Address], clocks: Clocks) -> tcp.TcpConnection:
     """Connect to the first address that answers. Raises ConnectError or ClockError."""
     to = f"{hop.title} port {hop.port}"
     end_s = time.monotonic() + _limit_s(clocks)
@@ -190,10 +190,10 @@ def connect(hop: Hop, addresses: list[tcp.Address], clocks: Clocks) -> tcp.TcpCo
     except OSError as exc:
         is_refused = isinstance(exc, ConnectionRefusedError) and not hop.is_proxy
         hint = "is the server running?" if is_refused else hop.hint
-        raise ConnectError(f"could not connect to {to}: {reason_of(exc)}", hint) from exc
+        raise ConnectError(f"could not connect to {to}: {short_reason(exc)}", hint) from exc
 
 
-def shake_hands(hop: Hop, plain: socket.socket, ca_file: str | None, clocks: Clocks) -> Found:
+def shake_hands(hop: Hop, plain: socket.socket, ca_file: str | None, clocks: Clocks) -> CheckResult:
     """Make a TLS handshake and close the connection; return what the certificate says.
 
     Raises ConnectError or ClockError.
@@ -212,13 +212,13 @@ def shake_hands(hop: Hop, plain: socket.socket, ca_file: str | None, clocks: Clo
         from smai_cli.http.failures import tls_error  # the words that a run has for it
 
         if isinstance(exc, (ssl.SSLError, ValueError)):
-            raise tls_error(reason_of(exc), f"http://{hop.host}:{hop.port}") from exc
-        raise ConnectError(f"{hop.title} dropped the TLS handshake: {reason_of(exc)}", hop.hint) from exc
+            raise tls_error(short_reason(exc), f"http://{hop.host}:{hop.port}") from exc
+        raise ConnectError(f"{hop.title} dropped the TLS handshake: {short_reason(exc)}", hop.hint) from exc
     expires_s = ssl.cert_time_to_seconds(certificate["notAfter"])
     days = int((expires_s - time.time()) // _DAY_S)
     until = time.strftime("%Y-%m-%d", time.gmtime(expires_s))
     whose, issuer = _subject(certificate), _name(certificate.get("issuer", ()))
-    return Found(
+    return CheckResult(
         f"{protocol}{' with the proxy' if hop.is_proxy else ''}, certificate of {whose} by {issuer}, "
         f"expires in {days} days ({until})",
         "the server needs a new certificate soon" if days < _SOON_DAYS else "",
@@ -269,6 +269,6 @@ def _within(clocks: Clocks, late: str, work: Callable[[], _T]) -> _T:
     )
 
 
-def reason_of(exc: Exception) -> str:
+def short_reason(exc: Exception) -> str:
     """Return the system's words."""
     return one_line((exc.strerror if isinstance(exc, OSError) else None) or str(exc) or type(exc).__name__, 200)

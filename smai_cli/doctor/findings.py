@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from smai_cli.answer.completeness import rank
 from smai_cli.common.text import one_line
-from smai_cli.doctor.recorder import Answer
+from smai_cli.doctor.recorder import ProbeAnswer
 from smai_cli.errors import Cause, CutShortError, RefusedError, SmaiError, WithheldError
 
 # More text than so many characters for each token of its limit was not limited.
@@ -34,7 +34,7 @@ class Row(NamedTuple):
     name: str
     api: str
     requests: tuple[str, ...]
-    judge: Callable[[Sequence[Answer]], Finding]
+    judge: Callable[[Sequence[ProbeAnswer]], Finding]
 
 
 def rows(api: str) -> tuple[Row, ...]:
@@ -54,7 +54,7 @@ def rows(api: str) -> tuple[Row, ...]:
     )
 
 
-def judge_end(answers: Sequence[Answer]) -> Finding:
+def judge_end(answers: Sequence[ProbeAnswer]) -> Finding:
     """Return whether a short answer ended in a way that smai takes for complete."""
     answer = answers[0]
     if finding := _unanswered(answer):
@@ -73,7 +73,7 @@ def judge_end(answers: Sequence[Answer]) -> Finding:
     return Finding(False, error.describe(), hint)
 
 
-def _end_of(answer: Answer) -> str:
+def _end_of(answer: ProbeAnswer) -> str:
     """Return how a complete answer ended."""
     record = answer.record
     reason = f"finish_reason {one_line(record.reasons[-1], 40)}" if record.reasons else "no finish_reason"
@@ -88,7 +88,7 @@ def _end_of(answer: Answer) -> str:
     return f"{reason}{done}; the body has {frame}"
 
 
-def judge_text(answers: Sequence[Answer]) -> Finding:
+def judge_text(answers: Sequence[ProbeAnswer]) -> Finding:
     """Return whether a digit arrived as a string."""
     answer = answers[0]
     if finding := _unfinished(answer):
@@ -101,7 +101,7 @@ def judge_text(answers: Sequence[Answer]) -> Finding:
     return Finding(True, "a digit arrived as a string")
 
 
-def reports_limit(answer: Answer) -> Finding:
+def reports_limit(answer: ProbeAnswer) -> Finding:
     """Return whether an answer that its token limit cut says so."""
     if finding := _unanswered(answer):
         return finding
@@ -115,7 +115,7 @@ def reports_limit(answer: Answer) -> Finding:
     return Finding(False, f"a cut is reported as {word}")
 
 
-def _doubt_of_cut(answer: Answer) -> str:
+def _doubt_of_cut(answer: ProbeAnswer) -> str:
     """Return why an answer was perhaps not cut at its token limit; empty if it was."""
     record, limit, tokens = answer.record, answer.token_limit, answer.tokens
     is_longer = len(record.text) > _CHARACTERS_PER_TOKEN * limit if tokens is None else tokens > limit
@@ -130,7 +130,7 @@ def _doubt_of_cut(answer: Answer) -> str:
     return ""
 
 
-def judge_limit(answers: Sequence[Answer]) -> Finding:
+def judge_limit(answers: Sequence[ProbeAnswer]) -> Finding:
     """Return whether a cut at the token limit is reported, in a stream and in an answer in one piece."""
     streamed, *whole = [reports_limit(answer) for answer in answers]
     found = [streamed, *whole]
@@ -156,7 +156,7 @@ def _limit_hint(api: str, streamed: Finding, whole: Sequence[Finding]) -> str:
     return f"do not use the {'chat' if api == 'chat' else 'Responses'} API of this server where cut answers matter"
 
 
-def judge_usage(answers: Sequence[Answer]) -> Finding:
+def judge_usage(answers: Sequence[ProbeAnswer]) -> Finding:
     """Return whether token counts arrive in a stream, and agree with the token limit."""
     if finding := _unfinished(answers[0]):
         return finding
@@ -169,7 +169,7 @@ def judge_usage(answers: Sequence[Answer]) -> Finding:
     return Finding(True, "token counts arrive, and agree with the limit")
 
 
-def judge_streaming(answers: Sequence[Answer]) -> Finding:
+def judge_streaming(answers: Sequence[ProbeAnswer]) -> Finding:
     """Return whether the text arrives in pieces, as it is made."""
     answer = answers[0]
     if finding := _unfinished(answer):
@@ -193,7 +193,7 @@ def judge_streaming(answers: Sequence[Answer]) -> Finding:
     return Finding(False, f"{len(deltas)} deltas at once: {seen}", hint)
 
 
-def judge_tools(answers: Sequence[Answer]) -> Finding:
+def judge_tools(answers: Sequence[ProbeAnswer]) -> Finding:
     """Return whether a tool call arrives in a stream, with its reason."""
     answer = answers[0]
     if finding := _unfinished(answer):
@@ -215,7 +215,7 @@ def judge_tools(answers: Sequence[Answer]) -> Finding:
     return Finding(False, "no call arrived, although tool_choice required one", "do not rely on tool_choice")
 
 
-def judge_choices(answers: Sequence[Answer]) -> Finding:
+def judge_choices(answers: Sequence[ProbeAnswer]) -> Finding:
     """Return whether two answers come, each with its end."""
     answer = answers[0]
     if finding := _unfinished(answer):
@@ -229,7 +229,7 @@ def judge_choices(answers: Sequence[Answer]) -> Finding:
     return Finding(True, "n = 2 returns two answers, each with its finish_reason")
 
 
-def judge_error(answers: Sequence[Answer]) -> Finding:
+def judge_error(answers: Sequence[ProbeAnswer]) -> Finding:
     """Return whether the error for an unknown model has an HTTP status and says what is wrong.
 
     Some servers answer under any name (ddalcu/mlx-serve#257), and some send the error with HTTP status 200
@@ -247,12 +247,12 @@ def judge_error(answers: Sequence[Answer]) -> Finding:
     return Finding(False, f"{error.describe()}, which does not say that the model is unknown", "then check -m first")
 
 
-def _unanswered(answer: Answer) -> Finding | None:
+def _unanswered(answer: ProbeAnswer) -> Finding | None:
     """Return the finding for a request that was refused or failed; None for one that was answered."""
     failure = answer.failure
     return Finding(None, failure.describe(), failure.hint, failure) if failure else None
 
 
-def _unfinished(answer: Answer) -> Finding | None:
+def _unfinished(answer: ProbeAnswer) -> Finding | None:
     """Return the finding for an answer that is not there or that broke off; None for one that has an end."""
     return _unanswered(answer) or (Finding(None, answer.break_off) if answer.break_off else None)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from smai_cli.common.jsonl import check_appendable
 from smai_cli.config.config_file import Settings
 from smai_cli.config.log_file import find_log, log_file
-from smai_cli.doctor.checks import Found
+from smai_cli.doctor.checks import CheckResult
 from smai_cli.errors import OutputError
 
 
@@ -16,14 +16,14 @@ def is_named(environ: Mapping[str, str], settings: Settings) -> bool:
     return bool(found and found.value)
 
 
-def check_log(environ: Mapping[str, str], settings: Settings) -> Found:
+def check_log(environ: Mapping[str, str], settings: Settings) -> CheckResult:
     """Return where the ledger is. Raises OutputError where a run could not write it, UsageError without a home."""
     log = log_file(environ, settings)
     if log is None:
-        return Found("none")
+        return CheckResult("none")
     try:
         is_there = check_appendable(log.path)
         where = f"{os.path.abspath(log.path)}, from {log.setting}"
     except OSError as exc:
         raise OutputError(f"{log.path}: {exc.strerror}", f"check {log.setting}") from exc
-    return Found(where if is_there else f"{where}, is to be made")
+    return CheckResult(where if is_there else f"{where}, is to be made")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from smai_cli.answer.outcome import Outcome
 from smai_cli.common.frozen import Frozen
 from smai_cli.doctor.checks import NotNeededError
-from smai_cli.doctor.recorder import Answer, Recorder
+from smai_cli.doctor.recorder import ProbeAnswer, Recorder
 from smai_cli.errors import (
     AccessError,
     BusyError,
@@ -102,7 +102,7 @@ class Prober:
         dialects: Mapping[str, pump.Dialect],
         retries: Callable[[int], Retries],
     ) -> None:
-        self.answers: dict[tuple[str, str], Answer] = {}
+        self.answers: dict[tuple[str, str], ProbeAnswer] = {}
         self._settings, self._post, self._dialects, self._retries = settings, post, dialects, retries
         self._sent = 0
         self._stopped = ""
@@ -111,7 +111,7 @@ class Prober:
         self._least: dict[str, int] = {"responses": _LEAST_RESPONSE_TOKENS}
         self._adaptation = Adaptation()
 
-    def ask(self, name: str, api: str) -> Answer:
+    def ask(self, name: str, api: str) -> ProbeAnswer:
         """Return the answer to the request `name` of REQUESTS in an API; each is sent once.
 
         Raises NotNeededError where it is not sent, or was sent for another check and failed.
@@ -123,7 +123,7 @@ class Prober:
             answer = self.answers[name, api] = self._ask(name, api)
         return answer
 
-    def _ask(self, name: str, api: str) -> Answer:
+    def _ask(self, name: str, api: str) -> ProbeAnswer:
         request = REQUESTS[name]
         least = self._least.get(api, 1)
         limits = sorted({max(limit, least) for limit in request.token_limits})
@@ -142,7 +142,7 @@ class Prober:
         if reason or self._sent >= MOST_REQUESTS:
             raise NotNeededError(reason or f"{MOST_REQUESTS} requests were sent")
 
-    def _send(self, request: ProbeRequest, api: str, limit: int) -> Answer:
+    def _send(self, request: ProbeRequest, api: str, limit: int) -> ProbeAnswer:
         dialect = self._dialects[api]
         kept = {name: value for name, value in self._settings.options.items() if name not in _OWN_MEMBERS}
         members = kept | request.members(api)
@@ -170,7 +170,7 @@ class Prober:
         retries = self._retries(MOST_REQUESTS - self._sent - 1)
         started_s = time.monotonic()
         pump.ask(sent, post, dialect, writer=record, outcome=outcome, retries=retries, adaptation=self._adaptation)
-        return Answer(
+        return ProbeAnswer(
             api=api,
             token_limit=limit,
             outcome=outcome,

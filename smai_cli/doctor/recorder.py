@@ -5,18 +5,18 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from smai_cli.answer.chunk import Chunk, Unread
+from smai_cli.answer.chunk import Chunk, UnreadKind
 from smai_cli.answer.completeness import canonical
 from smai_cli.answer.outcome import TEXT_NEEDS, Outcome
 from smai_cli.common.frozen import Frozen
 from smai_cli.errors import (
     AccessError,
-    Again,
     BrokenError,
     BusyError,
     ClockError,
     ConnectError,
     RefusedError,
+    Retry,
     SmaiError,
 )
 
@@ -48,7 +48,7 @@ class Recorder:
 
     holds_back = False
     takes_all = False
-    needs = TEXT_NEEDS | {Unread.CALL}
+    needs = TEXT_NEEDS | {UnreadKind.CALL}
 
     def __init__(self, token_limit: int, now: Callable[[], float] = time.monotonic) -> None:
         self.reads = 0
@@ -104,7 +104,7 @@ class Recorder:
         if self._characters_left < 0:
             self.is_over_limit = True
             raise BrokenError(
-                "the server ignores the token limit", "check the options of the server", again=Again.NEVER
+                "the server ignores the token limit", "check the options of the server", retry=Retry.NEVER
             )
 
     def end(self, _: Outcome, /) -> None:
@@ -117,7 +117,7 @@ class Recorder:
             self.ended_choices.add(index)
 
 
-class Answer(Frozen):
+class ProbeAnswer(Frozen):
     """What came of one request: its API and token limit, the outcome, and what was recorded.
 
     `started_s` is when it was sent, on the clock of the recorder, and `elapsed_s` how long it took. `is_framed` says
@@ -158,4 +158,4 @@ class Answer(Frozen):
 
 
 # What was answered, by the name of the request and the API.
-Answers = Mapping[tuple[str, str], Answer]
+ProbeAnswers = Mapping[tuple[str, str], ProbeAnswer]

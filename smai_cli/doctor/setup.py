@@ -8,16 +8,16 @@ from smai_cli import __version__
 from smai_cli.config.config_file import Settings
 from smai_cli.config.keys import is_open_to_others
 from smai_cli.config.places import config_path
-from smai_cli.doctor.checks import Found
+from smai_cli.doctor.checks import CheckResult
 
 _PACKAGES = ("requests", "urllib3", "sseclient-py")
 
 
-def find_versions() -> Found:
+def find_versions() -> CheckResult:
     """Return the versions of smai, of Python and of the libraries that speak to the server, and the system."""
     system = os.uname()  # not platform.platform, which may start a process
     parts = [f"smai {__version__}", f"Python {platform.python_version()}", *map(_package, _PACKAGES)]
-    return Found(f"{', '.join(parts)}, {system.sysname} {system.release} {system.machine}")
+    return CheckResult(f"{', '.join(parts)}, {system.sysname} {system.release} {system.machine}")
 
 
 def _package(name: str) -> str:
@@ -27,21 +27,21 @@ def _package(name: str) -> str:
         return f"{name} of an unknown version"
 
 
-def find_configuration(settings: Settings) -> Found:
+def find_configuration(settings: Settings) -> CheckResult:
     """Return the configuration file and the profile, and what to do if others can read headers in it."""
     path = config_path(os.environ)
     if path is None:
-        return Found("none: there is no home directory")
+        return CheckResult("none: there is no home directory")
     if settings.notice:
-        return Found(f"none, for {path} is out of reach")
+        return CheckResult(f"none, for {path} is out of reach")
     built_in = f", built-in profile {settings.name}" if settings.built_in else ""
     if settings.path is None:
-        return Found(f"none, it would be {path}{built_in}")
+        return CheckResult(f"none, it would be {path}{built_in}")
     tables = (settings.top, settings.profile)
     has_headers = any(table["headers"].value for table in tables if "headers" in table)
     is_open = has_headers and is_open_to_others(path)
     profile = f", profile {settings.name}" if settings.name else ", no profile"
-    return Found(
+    return CheckResult(
         f"{path}{built_in or profile}",
         f"others can read it, and it has headers: run chmod 600 {path}" if is_open else "",
     )

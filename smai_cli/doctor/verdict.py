@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from smai_cli.answer.completeness import DONE_WORD, rank
 from smai_cli.doctor.findings import Finding, judge_end, reports_limit
-from smai_cli.doctor.recorder import Answer, Answers
+from smai_cli.doctor.recorder import ProbeAnswer, ProbeAnswers
 
 _NOT_ASKED = Finding(None, "the request was not sent")
 
@@ -22,7 +22,7 @@ class Verdict(NamedTuple):
     causes: tuple[Finding, ...]
 
 
-def judge(answers: Answers, api: str) -> Verdict:
+def judge(answers: ProbeAnswers, api: str) -> Verdict:
     """Return the verdict on a server that is asked in `api`, chat or responses."""
     end = answers.get(("ends", api))
     causes = (judge_end([end]) if end else _NOT_ASKED, _cut(answers, api))
@@ -39,19 +39,19 @@ def _detail(is_good: bool | None, causes: tuple[Finding, ...]) -> str:
     return f"smai {can} tell a complete answer from a cut one on this server: {what}"
 
 
-def _cut(answers: Answers, api: str) -> Finding:
+def _cut(answers: ProbeAnswers, api: str) -> Finding:
     """Return whether a stream in this API says that the token limit cut it."""
     answer = answers.get(("limit", api))
     return reports_limit(answer) if answer else _NOT_ASKED
 
 
-def _misreports_cut(answers: Answers, api: str) -> bool:
+def _misreports_cut(answers: ProbeAnswers, api: str) -> bool:
     """Return whether this API called an answer complete that the token limit cut, in a stream or in one piece."""
     found = [answers.get((name, api)) for name in ("limit", "limit in one piece")]
     return any(reports_limit(answer).is_good is False for answer in found if answer)
 
 
-def _lines(answers: Answers, api: str) -> list[str]:
+def _lines(answers: ProbeAnswers, api: str) -> list[str]:
     """Return the lines for a profile."""
     lines = _accept_lines(answers.get(("ends", api)))
     good = [name for name in _TITLES if _cut(answers, name).is_good]
@@ -64,7 +64,7 @@ def _lines(answers: Answers, api: str) -> list[str]:
 _TITLES = {"chat": "chat API", "responses": "Responses API"}
 
 
-def _accept_lines(end: Answer | None) -> list[str]:
+def _accept_lines(end: ProbeAnswer | None) -> list[str]:
     """Return the lines about --accept for a server that ends an answer in its own way."""
     if end is None or judge_end([end]).is_good is not False:
         return []

@@ -20,8 +20,8 @@ from urllib3.exceptions import (
 
 from smai_cli.http.early_answer import EarlyAnswer
 from smai_cli.http.preconnect import Preconnect
+from smai_cli.http.progress import CurrentExchange, Progress
 from smai_cli.http.response import Response
-from smai_cli.http.sending import CurrentExchange, Sending
 from smai_cli.http.tcp import Address, connect, record_answer, resolve
 
 _LONGEST_LABEL = 63  # RFC 1035, section 2.3.4
@@ -36,12 +36,12 @@ class Connection(HTTPConnection):
         self._address: Address | None = None
         self._early: EarlyAnswer | None = None
         self._response: Response | None = None
-        self.sending.connections.append(self)
+        self.progress.connections.append(self)
 
     @property
-    def sending(self) -> Sending:
+    def progress(self) -> Progress:
         """The progress of the exchange that uses it."""
-        return self._current.sending
+        return self._current.progress
 
     @property
     def is_reusable(self) -> bool:
@@ -54,19 +54,19 @@ class Connection(HTTPConnection):
     def connect(self) -> None:
         """Connect, with proxy and TLS. Raises what urllib3 raises, or OSError if the exchange was cancelled."""
         if self.proxy:
-            self.sending.trace(f"connecting to the proxy {self.host} port {self.port}")
-            self.sending.is_at_proxy, self.sending.is_forwarded = True, self.proxy_is_forwarding
+            self.progress.trace(f"connecting to the proxy {self.host} port {self.port}")
+            self.progress.is_at_proxy, self.progress.is_forwarded = True, self.proxy_is_forwarding
         try:
             super().connect()
         except Exception:
             # TCP connected, but the address is of no use: a retry begins with another one.
             if self._address and not self.proxy:
-                record_answer(self._address, self.sending.cancellation, answered=False)
+                record_answer(self._address, self.progress.cancellation, answered=False)
             raise
-        self.sending.is_at_proxy = False
-        self.sending.cancellation.check()
+        self.progress.is_at_proxy = False
+        self.progress.cancellation.check()
         version = self.sock.version() if hasattr(self.sock, "version") else None
-        self.sending.trace(f"connected, {version}" if version else "connected")
+        self.progress.trace(f"connected, {version}" if version else "connected")
 
     def _tunnel(self) -> None:
         """Make the proxy connect to the server. Raises ProxyError: urllib3 attributes some failures to the server."""
@@ -74,19 +74,19 @@ class Connection(HTTPConnection):
             super()._tunnel()
         except (OSError, http.client.HTTPException) as exc:
             raise ProxyError("no tunnel", exc) from exc
-        self.sending.is_at_proxy = False
+        self.progress.is_at_proxy = False
 
     def _new_conn(self) -> socket.socket:
         """Return a TCP connection to the first address that accepts one.
 
         urllib3's method gives each address the whole time, and cannot be cancelled. This one raises the same errors.
         """
-        host, sending = self._dns_host.strip("[]"), self.sending
+        host, progress = self._dns_host.strip("[]"), self.progress
         _check_labels(host)
         try:
-            found = resolve(host, self.port, sending.cancellation)
+            found = resolve(host, self.port, progress.cancellation)
             reached = connect(
-                found, sending.connect_end_s, sending.cancellation, self.socket_options or (), sending.trace
+                found, progress.connect_end_s, progress.cancellation, self.socket_options or (), progress.trace
             )
         except socket.gaierror as exc:
             raise NameResolutionError(self.host, self, exc) from exc
@@ -102,12 +102,12 @@ class Connection(HTTPConnection):
         """Send the head of a request, after connecting if necessary. A GET consists of the head only."""
         self._early = None
         super().endheaders(*args, **kwargs)
-        self.sending.step()
+        self.progress.step()
         if isinstance(self.sock, socket.socket):  # not TLS within TLS, through a proxy
             self._early = EarlyAnswer()
-        if self.sending.has_no_body:
-            self.sending.is_sent = True
-            self.sending.trace(f"request sent: {self.sending.title}")
+        if self.progress.has_no_body:
+            self.progress.is_sent = True
+            self.progress.trace(f"request sent: {self.progress.title}")
 
     def send(self, data: Any) -> None:
         """Send a head, or a block of the body until the server answers. Raises OSError."""
@@ -123,7 +123,7 @@ class Connection(HTTPConnection):
     def response_class(self, sock: Any, *args: Any, **kwargs: Any) -> Response:  # type: ignore[override]
         """Return the response on `sock`; a part of it may have arrived while the body was sent."""
         response = Response(self._early.response_from(sock) if self._early else sock, *args, **kwargs)
-        response.sending = self.sending
+        response.progress = self.progress
         self._response = response
         return response
 
@@ -141,7 +141,7 @@ class TlsConnection(Connection, HTTPSConnection):
         if made is None:
             super().connect()
             return
-        self.sending.trace("using the connection that was opened early")
+        self.progress.trace("using the connection that was opened early")
         made.settimeout(self.timeout)
         for option in self.socket_options or ():
             made.setsockopt(*option)
@@ -151,10 +151,10 @@ class TlsConnection(Connection, HTTPSConnection):
     def _preconnected(self) -> ssl.SSLSocket | None:
         if self._preconnect is None or self.proxy:
             return None
-        self.sending.cancellation.on_cancel(self._preconnect.close)
+        self.progress.cancellation.on_cancel(self._preconnect.close)
         made = self._preconnect.take(self.host, self.port)
         try:
-            self.sending.cancellation.adopt(self._preconnect.cancellation)
+            self.progress.cancellation.adopt(self._preconnect.cancellation)
         except OSError:
             if made:
                 made.close()

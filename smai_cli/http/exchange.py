@@ -20,25 +20,25 @@ import requests
 from smai_cli.common.clocks import SLICE_S, Clocks, IdleClock
 from smai_cli.common.trace import Trace, silent
 from smai_cli.config.endpoint import Endpoint
-from smai_cli.errors import Again, BrokenError, ClockError, SmaiError
+from smai_cli.errors import BrokenError, ClockError, Retry, SmaiError
 from smai_cli.http import failures
 from smai_cli.http.failures import FAILURES
 from smai_cli.http.preconnect import Preconnect
+from smai_cli.http.progress import Progress, Upload
 from smai_cli.http.request import (
     GET_HEADERS,
     HEADERS,
     POST_HEADERS,
     describe_head,
+    describe_request,
     request_settings,
     status_line,
-    url_without_query,
 )
 from smai_cli.http.response_body import ResponseBody
-from smai_cli.http.sending import Sending, Upload
 from smai_cli.http.session import session
 
 if TYPE_CHECKING:
-    from smai_cli.http.keepalive import Job, KeepAlive
+    from smai_cli.http.keepalive import KeepAlive, ThreadJob
     from smai_cli.http.session import KeptSession
 
 PIECE_BYTES = 65536
@@ -83,8 +83,7 @@ class Exchange:
         asked = endpoint.for_list() if body is None else endpoint
         self._route = functools.partial(failures.route_to, endpoint)
         self._settings = functools.partial(request_settings, asked, path, clocks, ca_file)
-        what = f"{'GET' if body is None else 'POST'} {url_without_query(endpoint, path)}"
-        self._sending = Sending(what if body is None else f"{what}, {len(body)} bytes", trace, has_no_body=body is None)
+        self._progress = Progress(describe_request(endpoint, path, body), trace, has_no_body=body is None)
         self._preconnect = preconnect
         self._keep_alive = keep_alive
         self._takes_any = takes_any
@@ -94,14 +93,14 @@ class Exchange:
         self._raw: Any = None
         self._is_coded = False
         self._has_ended = False
-        self._thread: threading.Thread | Job | None = None
+        self._thread: threading.Thread | ThreadJob | None = None
         self._thread_lock = threading.Lock()
         self._reading_lock = threading.Lock()
         self._is_closed = False
         self._is_answered = False
         self._response: requests.Response | None = None
         self._reports: queue.SimpleQueue[requests.Response | BaseException | None] = queue.SimpleQueue()
-        self._sending.report = functools.partial(self._reports.put, None)
+        self._progress.report = functools.partial(self._reports.put, None)
         self._error_body = bytearray()
 
     def open(self) -> ResponseBody:
@@ -126,7 +125,7 @@ class Exchange:
         self.clock.start()
         try:
             with self._reading_lock:  # the thread must not close the response while it is read
-                self._sending.cancellation.check()
+                self._progress.cancellation.check()
                 piece: bytes = self._raw.read1(PIECE_BYTES, decode_content=self._is_coded)
         except FAILURES as exc:
             self.clock.check()
@@ -151,23 +150,23 @@ class Exchange:
         self._is_closed = True
         # Send an RST (`aborts`) if the server may still be sending; otherwise a FIN is enough.
         if not (self._keep_alive and self._has_ended):
-            self._sending.cancel(aborts=not self._is_answered or self._reading_lock.locked())
+            self._progress.cancel(aborts=not self._is_answered or self._reading_lock.locked())
         self.clock.close()
         self._reports.put(None)
         with self._thread_lock:
             thread = self._thread
-        if thread and thread.ident != threading.get_ident() and not self._sending.cancellation.is_resolving:
+        if thread and thread.ident != threading.get_ident() and not self._progress.cancellation.is_resolving:
             thread.join(_QUICK_S)
 
     def trace(self, what: str) -> None:
         """Trace an event, until the exchange is closed."""
-        self._sending.trace(what)
+        self._progress.trace(what)
 
     def check(self) -> None:
         """Raise BrokenError if it was closed."""
         if self._is_closed:
             raise BrokenError(
-                "the request was cancelled before the answer was complete", "ask again", again=Again.NEVER
+                "the request was cancelled before the answer was complete", "ask again", retry=Retry.NEVER
             )
 
     def _await_accepted(self) -> requests.Response:
@@ -176,8 +175,8 @@ class Exchange:
         self.trace(f"headers: {describe_head(response)}")
         if not self._is_returned(response):
             raise self._endpoint.explain(self._refusal(response))
-        if self._sending.malformed and response.status_code == _OK:
-            what = f"the server's answer is malformed HTTP: {self._sending.malformed}"
+        if self._progress.malformed and response.status_code == _OK:
+            what = f"the server's answer is malformed HTTP: {self._progress.malformed}"
             raise BrokenError(what, "check --base-url, or try again later")
         self.check()
         return response
@@ -187,12 +186,12 @@ class Exchange:
         status = response.status_code
         if status == _OK or not self._takes_any:
             return status == _OK
-        is_of_proxy = status == _PROXY_AUTHENTICATION and self._sending.is_forwarded
+        is_of_proxy = status == _PROXY_AUTHENTICATION and self._progress.is_forwarded
         return status // 100 in (2, 4, 5) and not is_of_proxy
 
     def _await_response(self) -> requests.Response:
         """Start the request, and return the response, with its body unread. Raises SmaiError."""
-        self._sending.connect_end_s = time.monotonic() + (self._clocks.connect_timeout_s or math.inf)
+        self._progress.connect_end_s = time.monotonic() + (self._clocks.connect_timeout_s or math.inf)
         with self._thread_lock:
             self.check()
             self._thread = (self._keep_alive.start if self._keep_alive else _start_thread)(self._run)
@@ -204,12 +203,12 @@ class Exchange:
                 self.clock.reset()
                 self.clock.start()
         except queue.Empty:
-            is_at_proxy = self._sending.is_at_proxy  # before `cancel`, which makes the thread change it
-            connected = self._sending.cancel(timed_out=True)
+            is_at_proxy = self._progress.is_at_proxy  # before `cancel`, which makes the thread change it
+            connected = self._progress.cancel(timed_out=True)
             if self._clocks.deadline.left_s() <= 0:
                 raise self._clocks.deadline.error() from None
             if connected:
-                raise failures.answer_timeout(limit_s, is_forwarded=self._sending.is_forwarded) from None
+                raise failures.answer_timeout(limit_s, is_forwarded=self._progress.is_forwarded) from None
             raise (
                 failures.proxy_timeout(self._route(), limit_s) if is_at_proxy else failures.connect_timeout(limit_s)
             ) from None
@@ -236,17 +235,17 @@ class Exchange:
                     raise
 
     def _failure(self, exc: Exception) -> SmaiError:
-        sending = self._sending
+        progress = self._progress
         error = failures.translate_failure(
-            exc, self._route(), connected=sending.connected, is_forwarded=sending.is_forwarded, clocks=self._clocks
+            exc, self._route(), connected=progress.connected, is_forwarded=progress.is_forwarded, clocks=self._clocks
         )
         if self._body is None and isinstance(error, BrokenError):  # a GET is not billed
-            return error.replaced(hint="try again", again=Again.UNANSWERED)
+            return error.replaced(hint="try again", retry=Retry.UNANSWERED)
         return error
 
     def _refusal(self, response: requests.Response) -> SmaiError:
         """Return the failure for a status other than 200, after waiting for its body within the limits."""
-        if response.status_code == _PROXY_AUTHENTICATION and self._sending.is_forwarded:
+        if response.status_code == _PROXY_AUTHENTICATION and self._progress.is_forwarded:
             return failures.proxy_refusal(self._route(), status_line(response))
         if response.status_code in range(300, 400):
             return failures.redirect_refusal(response)
@@ -261,7 +260,7 @@ class Exchange:
             self._response = self._send()
             self._reports.put(self._response)
             if self._is_returned(self._response):
-                self.clock.watch(functools.partial(self._sending.cancellation.cancel, aborts=True))
+                self.clock.watch(functools.partial(self._progress.cancellation.cancel, aborts=True))
             else:
                 self._read_error_body(self._response)
         except BaseException as exc:  # noqa: BLE001  # raised again in the thread that waits
@@ -271,12 +270,12 @@ class Exchange:
 
     def _send(self) -> requests.Response:
         if self._keep_alive:
-            self._sending.cancellation.check()
-            self._session = self._keep_alive.acquire(*self._server, self._sending, self._preconnect)
-        made = self._session or session(self._preconnect, self._sending)
+            self._progress.cancellation.check()
+            self._session = self._keep_alive.acquire(*self._server, self._progress, self._preconnect)
+        made = self._session or session(self._preconnect, self._progress)
         if self._body is None:
             return made.get(headers=HEADERS | GET_HEADERS, **self._settings())
-        return made.post(data=Upload(self._body, self._sending), headers=HEADERS | POST_HEADERS, **self._settings())
+        return made.post(data=Upload(self._body, self._progress), headers=HEADERS | POST_HEADERS, **self._settings())
 
     def _read_error_body(self, response: requests.Response) -> None:
         with contextlib.suppress(*FAILURES):
@@ -304,14 +303,14 @@ class Exchange:
         """Close the connection, or keep it, once nothing reads from it."""
         if self._keep_alive and self._session and self._has_ended:
             with self._reading_lock:
-                if self._keep_alive.release(self._session, self._sending):
+                if self._keep_alive.release(self._session, self._progress):
                     return
-        self._sending.cancellation.cancel()
+        self._progress.cancellation.cancel()
         with self._reading_lock, contextlib.suppress(*FAILURES):
             if self._response is not None:
                 self._response.raw.close()
-            while self._sending.connections:
-                self._sending.connections.pop().close()
+            while self._progress.connections:
+                self._progress.connections.pop().close()
 
 
 def _start_thread(work: Callable[[], None]) -> threading.Thread:

@@ -19,11 +19,11 @@ from smai_cli.common.text import one_line
 from smai_cli.config.base_url import shown_url
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import (
-    Again,
     BrokenError,
     ClockError,
     ConnectError,
     RefusedError,
+    Retry,
     ShortageError,
     SmaiError,
     UsageError,
@@ -48,7 +48,7 @@ def connect_timeout(limit_s: float) -> ClockError:
     return ClockError(
         f"timed out: no connection within {limit_s:g} s",
         "raise --connect-timeout, or try again",
-        again=Again.UNANSWERED,
+        retry=Retry.UNANSWERED,
     )
 
 
@@ -98,18 +98,18 @@ def proxy_refusal(route: Route, answer: str) -> ConnectError:
     if answer.startswith("407"):
         return _proxy_failure(route, f"it answered {answer}", f"check the user and the password in {route.variable}")
     if answer.startswith("5"):  # the server did not answer the proxy; it may later
-        return _proxy_failure(route, f"it answered {answer}", again=Again.UNANSWERED)
+        return _proxy_failure(route, f"it answered {answer}", retry=Retry.UNANSWERED)
     return _proxy_failure(route, f"it answered {answer}", retryable=False)
 
 
 def _proxy_failure(
-    route: Route, what: str, hint: str = "", again: Again = Again.NEVER, *, retryable: bool = True
+    route: Route, what: str, hint: str = "", retry: Retry = Retry.NEVER, *, retryable: bool = True
 ) -> ConnectError:
     named = f"the proxy {route.proxy} of {route.variable}" if route.proxy else f"the proxy of {route.variable}"
     return ConnectError(
         f"could not connect through {named}: {what}",
         hint or f"check {route.variable}",
-        again=again,
+        retry=retry,
         retryable=retryable,
     )
 
@@ -157,7 +157,7 @@ def _url_failure(chain: list[BaseException], route: Route) -> SmaiError | None:
         if any("IDNA" in str(cause) for cause in chain):
             return UsageError("the host of the URL is not a valid DNS name", "check --base-url, and HTTPS_PROXY")
         if any("Failed to parse" in str(cause) for cause in chain):  # not the base URL, which was parsed before
-            return ConnectError("the proxy is not a URL", f"check {route.variable or 'HTTPS_PROXY'}", again=Again.NEVER)
+            return ConnectError("the proxy is not a URL", f"check {route.variable or 'HTTPS_PROXY'}", retry=Retry.NEVER)
         return UsageError(f"the base URL cannot be used: {reason}", "check --base-url and SMAI_BASE_URL")
     return None
 
@@ -168,7 +168,7 @@ def _shortage(chain: list[BaseException], route: Route) -> ShortageError | None:
     if shortage is None:
         return None
     what = f"could not connect to {route.server}: {reason_of(chain)}"
-    return ShortageError(what, shortage.hint, again=Again.UNANSWERED)
+    return ShortageError(what, shortage.hint, retry=Retry.UNANSWERED)
 
 
 def _tunnel_failure(chain: list[BaseException], route: Route, limit_s: float, *, timed_out: bool) -> SmaiError:
@@ -182,7 +182,7 @@ def _tunnel_failure(chain: list[BaseException], route: Route, limit_s: float, *,
         return _proxy_failure(route, "it does not speak HTTP", retryable=False)
     if _contains(chain, ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
         return _proxy_failure(route, "it dropped the connection")
-    return _proxy_failure(route, reason_of(chain), again=Again.UNANSWERED)
+    return _proxy_failure(route, reason_of(chain), retry=Retry.UNANSWERED)
 
 
 def _forwarding_failure(chain: list[BaseException], route: Route) -> SmaiError:
@@ -214,13 +214,13 @@ def _lost_request_failure(chain: list[BaseException], limit_s: float, *, timed_o
     return BrokenError(
         f"the server dropped the request without an answer: {reason_of(chain)}",
         "it may have been billed, so smai does not send it again by itself",
-        again=Again.NEVER,
+        retry=Retry.NEVER,
     )
 
 
 def missing_socks_error() -> ConnectError:
     """Return the failure of a SOCKS proxy if PySocks is not installed."""
-    return ConnectError("a SOCKS proxy needs PySocks", install_hint("PySocks"), again=Again.NEVER)
+    return ConnectError("a SOCKS proxy needs PySocks", install_hint("PySocks"), retry=Retry.NEVER)
 
 
 def _has_socks_proxy() -> bool:
@@ -250,7 +250,7 @@ def tls_error(reason: str, without_tls: str) -> ConnectError:
         what, hint = "TLS failed: the server does not speak TLS", f"did you mean {without_tls}?"
     else:
         hint, retryable = "try again", True
-    return ConnectError(what, hint, again=Again.NEVER, retryable=retryable)
+    return ConnectError(what, hint, retry=Retry.NEVER, retryable=retryable)
 
 
 def iter_causes(exc: BaseException) -> Iterator[BaseException]:

@@ -26,7 +26,7 @@ from urllib3.util import wait_for_read
 
 from smai_cli.common.clocks import HURRY_S
 from smai_cli.http.preconnect import Preconnect
-from smai_cli.http.sending import Sending
+from smai_cli.http.progress import Progress
 from smai_cli.http.session import KeptSession
 from smai_cli.http.tcp import Cancellation
 
@@ -53,7 +53,7 @@ class KeepAlive:
         self._lock = threading.Lock()
         self._thread: _Thread | None = None
 
-    def start(self, work: Callable[[], None]) -> "Job":
+    def start(self, work: Callable[[], None]) -> "ThreadJob":
         """Run `work` on the shared thread, or on a new one if that is stuck."""
         if self._thread is None or not self._thread.is_idle:
             self._end_thread()
@@ -61,11 +61,11 @@ class KeepAlive:
         return self._thread.start(work)
 
     def acquire(
-        self, origin: str, ca_file: str | None, sending: Sending, preconnect: Preconnect | None
+        self, origin: str, ca_file: str | None, progress: Progress, preconnect: Preconnect | None
     ) -> "KeptSession":
         """Return the session for the next exchange, with the idle connection if it can be used.
 
-        `origin` and `ca_file` identify the server: a connection is used for no other. The exchange is `sending`, and
+        `origin` and `ca_file` identify the server: a connection is used for no other. The exchange is `progress`, and
         `preconnect` may have the first connection. `release` gives the session back. Raises OSError if the exchange
         was cancelled.
         """
@@ -74,30 +74,30 @@ class KeepAlive:
             idle.drop()
             idle = None
         if idle is None:
-            return KeptSession((origin, ca_file), sending, preconnect)
+            return KeptSession((origin, ca_file), progress, preconnect)
         wait_s, self._is_proven = (0.0 if self._is_proven else _CLOSES_S), False
         if not idle.can_be_used(wait_s):
             idle.drop()
-        idle.session.current.sending = sending
-        sending.connections[:] = idle.connections
-        sending.cancellation.adopt(idle.cancellation)
+        idle.session.current.progress = progress
+        progress.connections[:] = idle.connections
+        progress.cancellation.adopt(idle.cancellation)
         idle.session.is_used_again = any(connection.sock for connection in idle.connections)
         return idle.session
 
-    def release(self, session: "KeptSession", sending: Sending) -> bool:
+    def release(self, session: "KeptSession", progress: Progress) -> bool:
         """Keep the session for the next exchange, with its connection if that can be used; return whether it is kept.
 
         The answer must have been read to its end. After this, the exchange can no longer cancel the connection.
         """
-        if not sending.is_sent:
+        if not progress.is_sent:
             return False
-        idle = _IdleSession(session, sending)
-        if sending.cancellation.is_cancelled:  # after the answer had ended
+        idle = _IdleSession(session, progress)
+        if progress.cancellation.is_cancelled:  # after the answer had ended
             idle.drop()
             return False
         if not all(connection.is_reusable for connection in idle.connections):
             idle.drop()
-        sending.connections.clear()
+        progress.connections.clear()
         self._is_proven = session.is_used_again and not idle.is_dropped
         with self._lock:
             self._idle = idle
@@ -127,11 +127,11 @@ class KeepAlive:
 class _IdleSession:
     """A session between two exchanges, with its connections (usually one) and their Cancellation."""
 
-    def __init__(self, session: "KeptSession", sending: Sending) -> None:
+    def __init__(self, session: "KeptSession", progress: Progress) -> None:
         self.session = session
-        self.connections = list(sending.connections)
+        self.connections = list(progress.connections)
         self.cancellation = Cancellation()
-        self.cancellation.adopt(sending.cancellation)
+        self.cancellation.adopt(progress.cancellation)
         self.is_dropped = False
         self._since_s = time.monotonic()
 
@@ -150,7 +150,7 @@ class _IdleSession:
         self.cancellation = Cancellation()
 
 
-class Job:
+class ThreadJob:
     """Work on the thread with the identifier `ident`; `join` waits for it."""
 
     def __init__(self, work: Callable[[], None], ident: int | None) -> None:
@@ -165,7 +165,7 @@ class Job:
 
     def run(self) -> None:
         """Do the work, once."""
-        work, self._work = self._work, None  # it may refer to this Job
+        work, self._work = self._work, None  # it may refer to this object
         try:
             if work:
                 work()
@@ -181,8 +181,8 @@ class _Thread:
     """A thread that does one job after the other: starting a thread costs three times as much as waking one."""
 
     def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._last: Job | None = None
+        self._jobs: queue.SimpleQueue[ThreadJob | None] = queue.SimpleQueue()
+        self._last: ThreadJob | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -190,8 +190,8 @@ class _Thread:
     def is_idle(self) -> bool:
         return self._last is None or self._last.is_over
 
-    def start(self, work: Callable[[], None]) -> Job:
-        self._last = Job(work, self._thread.ident)
+    def start(self, work: Callable[[], None]) -> ThreadJob:
+        self._last = ThreadJob(work, self._thread.ident)
         self._jobs.put(self._last)
         return self._last
 

@@ -34,9 +34,10 @@ def request_settings(endpoint: Endpoint, path: str, clocks: Clocks, ca_file: str
     }
 
 
-def url_without_query(endpoint: Endpoint, path: str) -> str:
-    """Return the URL without its query, which may contain a key."""
-    return endpoint.url(path).split("?", 1)[0]
+def describe_request(endpoint: Endpoint, path: str, body: bytes | None) -> str:
+    """Return the method, the URL without its query, which may contain a key, and the size of the body."""
+    url = endpoint.url(path).split("?", 1)[0]
+    return f"GET {url}" if body is None else f"POST {url}, {len(body)} bytes"
 
 
 def describe_head(response: requests.Response) -> str:

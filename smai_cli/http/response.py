@@ -7,7 +7,7 @@ from typing import Any
 
 from smai_cli.common.text import one_line
 from smai_cli.http.early_answer import ResponseStream
-from smai_cli.http.sending import Sending
+from smai_cli.http.progress import Progress
 
 _HTTP_1_1 = 11
 # The end of a chunk, the size of the next one, which is not the last, and its first byte (RFC 9112, section 7.1).
@@ -19,10 +19,10 @@ class Response(http.client.HTTPResponse):
     """The final response: interim ones, such as 103 Early Hints, are skipped (RFC 9110, section 15.2).
 
     http.client skips 100 only, and takes any other for an empty answer. It also ignores lengths that contradict each
-    other or are not numbers; here they go into `sending.malformed`.
+    other or are not numbers; here they go into `progress.malformed`.
     """
 
-    sending: Sending
+    progress: Progress
     # Whether its end is certain, so that the next answer can follow it.
     is_framed_well = False
     # Whether bytes after its end were read, or the end was not reached.
@@ -84,9 +84,9 @@ class Response(http.client.HTTPResponse):
         found = list(dict.fromkeys(length.strip() for field in lengths for length in field.split(",")))
         wrong = [length for length in found if not _is_length(length)]
         if wrong:
-            self.sending.malformed = f"a length that is not a number: {one_line(wrong[0], 40)}"
+            self.progress.malformed = f"a length that is not a number: {one_line(wrong[0], 40)}"
         elif len(found) > 1:
-            self.sending.malformed = f"two lengths: {found[0]} and {found[1]}"
+            self.progress.malformed = f"two lengths: {found[0]} and {found[1]}"
         else:
             return
         del self.headers["content-length"]

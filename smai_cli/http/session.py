@@ -13,7 +13,7 @@ from urllib3.connection import HTTPConnection
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.http.connections import Connection, TlsConnection
 from smai_cli.http.preconnect import Preconnect
-from smai_cli.http.sending import CurrentExchange, Sending
+from smai_cli.http.progress import CurrentExchange, Progress
 from smai_cli.http.tls import shared_tls
 
 if TYPE_CHECKING:
@@ -95,11 +95,11 @@ class Credentials(AuthBase):
         return request
 
 
-def session(preconnect: Preconnect | None, sending: Sending) -> requests.Session:
-    """Return a session for one exchange; `preconnect` may have its connection, which reports to `sending`."""
+def session(preconnect: Preconnect | None, progress: Progress) -> requests.Session:
+    """Return a session for one exchange; `preconnect` may have its connection, which reports to `progress`."""
     session = Session()
     for prefix in ("http://", "https://"):
-        session.mount(prefix, Adapter(preconnect, CurrentExchange(sending)))
+        session.mount(prefix, Adapter(preconnect, CurrentExchange(progress)))
     return session
 
 
@@ -109,10 +109,10 @@ class KeptSession(Session):
     It keeps no cookies.
     """
 
-    def __init__(self, server: tuple[str, str | None], sending: Sending, preconnect: Preconnect | None) -> None:
+    def __init__(self, server: tuple[str, str | None], progress: Progress, preconnect: Preconnect | None) -> None:
         super().__init__()
         self.server = server
-        self.current = CurrentExchange(sending)
+        self.current = CurrentExchange(progress)
         self.is_used_again = False
         self._adapter = _KeptAdapter(preconnect, self.current)
         self._settings: dict[str, Any] | None = None

@@ -9,20 +9,20 @@ from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection
 from urllib3.exceptions import HTTPError, ProxyError
 
 from smai_cli.http.connections import Connection, TlsConnection
-from smai_cli.http.sending import CurrentExchange
+from smai_cli.http.progress import CurrentExchange
 
 
 class _ViaProxy(Connection):
     """A connection that the proxy makes, and that can be cancelled like any other."""
 
     def _new_conn(self) -> socket.socket:
-        self.sending.is_at_proxy = True
+        self.progress.is_at_proxy = True
         try:
             made: socket.socket = super(Connection, self)._new_conn()
         except HTTPError as exc:
             raise ProxyError("no way through", exc) from exc
-        self.sending.is_at_proxy = False
-        self.sending.cancellation.watch(made)
+        self.progress.is_at_proxy = False
+        self.progress.cancellation.watch(made)
         return made
 
 

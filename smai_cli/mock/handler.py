@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from smai_cli.mock import script as answers
 from smai_cli.mock.body import Body
 from smai_cli.mock.faults import IN_ANSWER, Fault, fault_of, within
-from smai_cli.mock.received import PATHS, Dialect, ReceivedRequest, Refusal, usable_request
+from smai_cli.mock.received import PATHS, MockDialect, MockRefusal, ReceivedRequest, usable_request
 from smai_cli.mock.request_fit import fit_script
 from smai_cli.mock.script import Script
 
@@ -50,13 +50,13 @@ class MockState(Protocol):
         """Record a request; return its number, from 1."""
 
     def check(self, received: ReceivedRequest, /) -> None:
-        """Raise Refusal for a request that must not be answered."""
+        """Raise MockRefusal for a request that must not be answered."""
 
     def count_answer(self) -> None:
         """Count an answer that was sent."""
 
 
-class Handler(BaseHTTPRequestHandler):
+class MockHandler(BaseHTTPRequestHandler):
     """A connection of a client, for as long as the client keeps it."""
 
     protocol_version = "HTTP/1.1"
@@ -117,7 +117,7 @@ class Handler(BaseHTTPRequestHandler):
             try:
                 self._check(received, number)
                 counts = self._serve(received, fault_of(self._state.script, number))
-            except Refusal as refusal:
+            except MockRefusal as refusal:
                 body = refusal.body or answers.error_object(refusal.status)
                 self._send_whole(refusal.status, body, headers=refusal.headers)
         except _OverError:
@@ -140,16 +140,16 @@ class Handler(BaseHTTPRequestHandler):
     def _check(self, received: ReceivedRequest, number: int) -> None:
         script = self._state.script
         if script.require_key is not None and received.headers.get("authorization") != f"Bearer {script.require_key}":
-            raise Refusal(401)
+            raise MockRefusal(401)
         if self.path not in (PATHS if self.command == "POST" else (_MODELS_PATH,)):
-            raise Refusal(404, answers.invalid_url(self.command, self.path))
+            raise MockRefusal(404, answers.invalid_url(self.command, self.path))
         if self._state.limit and (wait_s := self._state.limit.wait_s()):
             wait_ms = math.ceil(wait_s * 1000)
             body = answers.limit_object(self._state.limit.per_s, wait_ms)
             # Both, as OpenAI sends them: Retry-After has only whole seconds (RFC 9110, section 10.2.3).
-            raise Refusal(_BUSY, body, {"Retry-After": str(math.ceil(wait_s)), "retry-after-ms": str(wait_ms)})
+            raise MockRefusal(_BUSY, body, {"Retry-After": str(math.ceil(wait_s)), "retry-after-ms": str(wait_ms)})
         if script.status is not None and (script.fail_first is None or number <= script.fail_first):
-            raise Refusal(script.status)
+            raise MockRefusal(script.status)
         if self.command == "POST":
             self._state.check(received)
 
@@ -157,7 +157,7 @@ class Handler(BaseHTTPRequestHandler):
         """Answer a request, or as much as `fault` allows; return whether it counts as an answer."""
         if fault and fault.kind not in IN_ANSWER:
             status = int(fault.kind)
-            raise Refusal(status, headers={"Retry-After": "1"} if status == _BUSY else {})
+            raise MockRefusal(status, headers={"Retry-After": "1"} if status == _BUSY else {})
         if self.command == "GET":
             models = [{"id": model, "object": "model", "created": 0, "owned_by": "mock"} for model in answers.MODELS]
             return self._send_whole(200, {"object": "list", "data": models}, fault)
@@ -178,7 +178,7 @@ class Handler(BaseHTTPRequestHandler):
         headers: dict[str, str] | None = None,
     ) -> bool:
         if fault and fault.kind == "error":
-            raise Refusal(500)
+            raise MockRefusal(500)
         data = json.dumps(payload).encode()
         self._send_head(status, {"Content-Type": "application/json", "Content-Length": str(len(data))}, headers or {})
         body = self._body(chunked=False)
@@ -199,7 +199,7 @@ class Handler(BaseHTTPRequestHandler):
         if self._entry is not None:
             self._entry["status"] = status
 
-    def _stream(self, script: Script, dialect: Dialect, request: dict[str, Any], fault: Fault | None) -> bool:
+    def _stream(self, script: Script, dialect: MockDialect, request: dict[str, Any], fault: Fault | None) -> bool:
         is_chunked = self._knows_chunks and "close" not in script.lies
         frame = {"Transfer-Encoding": "chunked"} if is_chunked else {"Connection": "close"}
         self._send_head(200, {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", **frame}, {})

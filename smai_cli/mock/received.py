@@ -26,7 +26,7 @@ class ReceivedRequest:
 
 
 @dataclass
-class Refusal(Exception):  # noqa: N818  # it is an answer
+class MockRefusal(Exception):  # noqa: N818  # it is an answer
     """An answer with an HTTP status other than 200; an empty body means the usual error body."""
 
     status: int
@@ -34,7 +34,7 @@ class Refusal(Exception):  # noqa: N818  # it is an answer
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class Dialect(NamedTuple):
+class MockDialect(NamedTuple):
     """How requests to one path are answered; `lead` is the number of events before the first delta."""
 
     asked_in: str
@@ -45,13 +45,13 @@ class Dialect(NamedTuple):
 
 
 PATHS = {
-    "/v1/chat/completions": Dialect("messages", (list,), answers.chat_events, answers.chat_whole, 1),
-    "/v1/responses": Dialect("input", (list, str), responses.responses_events, responses.responses_whole, 4),
+    "/v1/chat/completions": MockDialect("messages", (list,), answers.chat_events, answers.chat_whole, 1),
+    "/v1/responses": MockDialect("input", (list, str), responses.responses_events, responses.responses_whole, 4),
 }
 
 
-def usable_request(received: ReceivedRequest, dialect: Dialect) -> dict[str, Any]:
-    """Return the JSON of a request. Raises Refusal if it cannot be answered."""
+def usable_request(received: ReceivedRequest, dialect: MockDialect) -> dict[str, Any]:
+    """Return the JSON of a request. Raises MockRefusal if it cannot be answered."""
     try:
         request = received.json
         asked = request[dialect.asked_in]
@@ -61,5 +61,5 @@ def usable_request(received: ReceivedRequest, dialect: Dialect) -> dict[str, Any
     except (ValueError, KeyError, TypeError, RecursionError):
         usable = False
     if not usable:
-        raise Refusal(400)
+        raise MockRefusal(400)
     return request  # type: ignore[no-any-return]

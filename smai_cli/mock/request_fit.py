@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from smai_cli.mock.received import Refusal
+from smai_cli.mock.received import MockRefusal
 from smai_cli.mock.script import POEM, Script, error_object, prompt_of, reply_deltas
 
 # The names of the token limit in both APIs.
@@ -18,10 +18,10 @@ _CHOICES_LIMIT = 128  # as in the API reference
 def fit_script(script: Script, request: dict[str, Any]) -> Script:
     """Return the script of the answer to one request, which the request may shorten or turn into a tool call.
 
-    Raises Refusal for the model that does not exist.
+    Raises MockRefusal for the model that does not exist.
     """
     if request["model"] == _NO_MODEL:
-        raise Refusal(404) if "errors" not in script.lies else Refusal(200, error_object(404))
+        raise MockRefusal(404) if "errors" not in script.lies else MockRefusal(200, error_object(404))
     if script.echo:
         script = replace(script, reply=prompt_of(request))
     elif script.reply == POEM and (word := _WORD.fullmatch(prompt_of(request))):

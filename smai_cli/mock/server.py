@@ -11,12 +11,12 @@ from http.server import ThreadingHTTPServer
 from typing import Any, Self
 
 from smai_cli.mock.faults import RateLimit
-from smai_cli.mock.handler import Handler
-from smai_cli.mock.received import ReceivedRequest, Refusal
+from smai_cli.mock.handler import MockHandler
+from smai_cli.mock.received import MockRefusal, ReceivedRequest
 from smai_cli.mock.request_log import RequestLog
 from smai_cli.mock.script import Script
 
-__all__ = ["Mock", "ReceivedRequest", "Refusal"]
+__all__ = ["Mock", "MockRefusal", "ReceivedRequest"]
 _HOST = "127.0.0.1"
 
 
@@ -41,7 +41,7 @@ class Mock(ThreadingHTTPServer):
         log_fd: int | None = None,
         keeps_received: bool = True,
     ) -> None:
-        super().__init__((_HOST, port), functools.partial(Handler, self))
+        super().__init__((_HOST, port), functools.partial(MockHandler, self))
         self.script = script or Script()
         self.limit = None if self.script.limit_per_s is None else RateLimit(self.script.limit_per_s)
         self.log = None if log_fd is None else RequestLog(log_fd, self.fail)
@@ -68,7 +68,7 @@ class Mock(ThreadingHTTPServer):
             return next(self._requests)
 
     def check(self, received: ReceivedRequest) -> None:
-        """Raise Refusal for a request that must not be answered; subclasses override it."""
+        """Raise MockRefusal for a request that must not be answered; subclasses override it."""
 
     def count_answer(self) -> None:
         """Count an answer that was sent; the last one ends the server."""

@@ -14,7 +14,7 @@ from smai_cli.prompt.request import Message
 
 if TYPE_CHECKING:
     from smai_cli.output.cadence import Cadence
-    from smai_cli.output.waiting import Waiting
+    from smai_cli.output.waiting import WaitingLine
 
 
 class Destinations(Frozen):
@@ -31,7 +31,7 @@ class Destinations(Frozen):
     keep: Callable[[Message], None] | None = None
     cadence: "Cadence | None" = None
     trace: Trace | None = None
-    waiting: "Waiting | None" = None
+    waiting: "WaitingLine | None" = None
 
 
 def writer_for(options: OutputOptions, destinations: Destinations) -> Listener:

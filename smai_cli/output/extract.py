@@ -15,7 +15,7 @@ from collections.abc import Callable
 from smai_cli.answer.chunk import Chunk
 from smai_cli.answer.completeness import empty_answer_error
 from smai_cli.answer.outcome import Outcome
-from smai_cli.errors import Again, BrokenError
+from smai_cli.errors import BrokenError, Retry
 from smai_cli.output.descriptors import Output
 from smai_cli.output.writers import Text
 
@@ -52,7 +52,7 @@ def code_block(text: str) -> str:
 
 def _no_block(what: str) -> BrokenError:
     """Return the failure for an answer without a block: it was complete and billed, so smai does not repeat it."""
-    return BrokenError(what, "ask for a code block, or leave -x out", again=Again.NEVER)
+    return BrokenError(what, "ask for a code block, or leave -x out", retry=Retry.NEVER)
 
 
 class Extract(Text):

@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Callable
 
-from smai_cli.answer.chunk import Chunk, Unread
+from smai_cli.answer.chunk import Chunk, UnreadKind
 from smai_cli.answer.outcome import TEXT_NEEDS, Outcome
 from smai_cli.common.text import one_line
 from smai_cli.common.trace import Trace
@@ -88,7 +88,7 @@ class Steps(Listener):
 class Calls(Listener):
     """Writes the tool calls of a complete answer to `out` after the mode, each as one line of JSON."""
 
-    needs = frozenset({Unread.CALL})
+    needs = frozenset({UnreadKind.CALL})
 
     def __init__(self, out: Output) -> None:
         self._out = out
@@ -103,7 +103,7 @@ class Calls(Listener):
 class SavedTurn(Listener):
     """Passes a complete answer to `keep` as a message. It is the last listener: the answer is delivered by then."""
 
-    needs = TEXT_NEEDS | {Unread.CALL}
+    needs = TEXT_NEEDS | {UnreadKind.CALL}
 
     def __init__(self, keep: Callable[[Message], None]) -> None:
         self._keep = keep

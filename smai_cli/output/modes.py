@@ -14,7 +14,7 @@ TEXT, FINAL, EXTRACT = "text", "final", "extract"
 Fit = Callable[[str], str]
 
 
-class Make(Protocol):
+class WriterFactory(Protocol):
     """Makes the writer of a mode.
 
     `fit` returns the text to deliver, or raises BrokenError if it does not fit the request. With `fail_empty`, a text
@@ -34,7 +34,7 @@ class Mode(NamedTuple):
 
     name: str
     help: str
-    make: Make
+    make: WriterFactory
     letter: str = ""
     one_answer: bool = False
     has_calls: bool = False

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from smai_cli.common.files import PRIVATE, keep_owner_and_mode, move_into_place, real_place
 from smai_cli.common.locks import open_locked, wait_for_lock
 from smai_cli.common.shortages import opening_failure
-from smai_cli.errors import Again, BusyError, OutputError, UsageError
+from smai_cli.errors import BusyError, OutputError, Retry, UsageError
 from smai_cli.output.descriptors import FileOutput, write_hint
 
 _HINT = "choose another -o, or use > for a device or a pipe"
 
 
-def place_of(path: str) -> str:
+def output_place(path: str) -> str:
     """Return the real path of the file of `--output`. Raises UsageError if it cannot be replaced."""
     return real_place(path, _HINT)[0]
 
@@ -140,5 +140,5 @@ def _lock(fd: int, name: str) -> None:
         wait_for_lock(fd)
     except BlockingIOError as exc:
         raise BusyError(
-            f"another run is writing {name}", "wait for it, or choose another file", again=Again.NEVER
+            f"another run is writing {name}", "wait for it, or choose another file", retry=Retry.NEVER
         ) from exc

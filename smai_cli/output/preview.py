@@ -41,7 +41,7 @@ class Preview(NamedTuple):
         return {name: value for name, value in self.headers.items() if name.lower() not in names}
 
 
-def as_json(preview: Preview, messages: Iterable[Message], model: str) -> str:
+def preview_json(preview: Preview, messages: Iterable[Message], model: str) -> str:
     """Return method, URL, headers, body and size as JSON; characters and tokens count the text of the messages."""
     texts = [text_of(message.content) for message in messages]
     counts = [tokens.count(text, model) for text in texts]
@@ -67,7 +67,7 @@ def as_json(preview: Preview, messages: Iterable[Message], model: str) -> str:
     return json.dumps(whole, ensure_ascii=False, indent=2)
 
 
-def as_curl(preview: Preview) -> tuple[str, list[str]]:
+def preview_curl(preview: Preview) -> tuple[str, list[str]]:
     """Return a shell command that sends the same request, and the shell variables that it needs.
 
     It reads the key and headers from the same places as smai, or if it cannot, from these variables; if one is unset,

@@ -14,7 +14,7 @@ _EVERY_S = 0.1
 _RATE_TICKS = 20
 
 
-class Waiting(StatusLine):
+class WaitingLine(StatusLine):
     """The line; `awaited` is its text before the first delta."""
 
     def __init__(self, awaited: str, now: Callable[[], float] = time.monotonic) -> None:
@@ -44,7 +44,7 @@ class Waiting(StatusLine):
 class Count(Listener):
     """Counts the deltas for the line."""
 
-    def __init__(self, waiting: Waiting) -> None:
+    def __init__(self, waiting: WaitingLine) -> None:
         self._waiting = waiting
 
     def begin(self) -> None:

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Sequence
 
-from smai_cli.answer.chunk import Chunk, Unread
+from smai_cli.answer.chunk import Chunk, UnreadKind
 from smai_cli.answer.outcome import TEXT_NEEDS, Outcome
 from smai_cli.errors import BrokenError
 from smai_cli.output.descriptors import FileOutput, Output
@@ -20,7 +20,7 @@ class Listener:
 
     holds_back = True
     takes_all = False
-    needs: frozenset[Unread] = frozenset()
+    needs: frozenset[UnreadKind] = frozenset()
 
     @property
     def has_delivered(self) -> bool:
@@ -46,7 +46,7 @@ class Writers(Listener):
     def __init__(self, listeners: Sequence[Listener]) -> None:
         self.holds_back = all(one.holds_back for one in listeners)
         self.takes_all = any(one.takes_all for one in listeners)
-        self.needs = frozenset[Unread]().union(*(one.needs for one in listeners))
+        self.needs = frozenset[UnreadKind]().union(*(one.needs for one in listeners))
         self._listeners = tuple(listeners)
 
     @property

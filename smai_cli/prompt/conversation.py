@@ -21,7 +21,7 @@ _HINT = "check --chat"
 _LIMIT_BYTES = 1024 * 1024 * 1024  # enough for a long conversation with images
 
 
-def place_of(path: str) -> str:
+def chat_place(path: str) -> str:
     """Return the real path of a conversation, which need not exist. Raises UsageError for an unusable one."""
     return real_place(path, _HINT)[0]
 
@@ -48,7 +48,7 @@ class ConversationFile:
 
     def __init__(self, path: str, notice: Callable[[str], None]) -> None:
         self._name = path
-        self._path = place_of(path)
+        self._path = chat_place(path)
         self._lock_path, self._new_path, self._turn_path = side_paths(self._path)
         self._notice = notice
         self._lock = -1

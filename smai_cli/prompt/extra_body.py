@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from smai_cli.common.files import Read, file_named_in, read_named, text_of
+from smai_cli.common.files import Read, file_named_in, read_named, text_of_value
 from smai_cli.errors import UsageError
 from smai_cli.prompt.request import JSON, TOO_LARGE, choices_in
 
@@ -56,7 +56,7 @@ def _value(key: str, value: str, read: Read | None) -> Any:
     path = file_named_in(value)
     if path and read is None:
         return {}
-    text = text_of(value, read or read_named, f"{_NAME} {key}")
+    text = text_of_value(value, read or read_named, f"{_NAME} {key}")
     try:
         return JSON.decode(text)
     except (ValueError, RecursionError) as exc:

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from smai_cli.common.files import Read, file_named_in, shown_name, text_in, text_of
+from smai_cli.common.files import Read, file_named_in, shown_name, text_in, text_of_value
 from smai_cli.common.frozen import Frozen
 from smai_cli.errors import UsageError
 from smai_cli.prompt.prompt import compose
@@ -42,7 +42,7 @@ class InputOptions(Frozen):
         return bool(self.attach or self.chat or self.messages or self.schema or is_named)
 
 
-class Turn(Frozen):
+class ChatTurn(Frozen):
     """A question in a conversation, which is written to its file together with the answer, or not at all."""
 
     chat: "ConversationFile"
@@ -74,9 +74,9 @@ class Question(Frozen):
         """Return the messages to send, for the operands `words` and the text from stdin. Raises UsageError."""
         return build_messages(self._content(words, piped), self.system, self.earlier)
 
-    def turn(self, request: Request) -> Turn | None:
+    def turn(self, request: Request) -> ChatTurn | None:
         """Return what `request` adds to the conversation; None without one."""
-        return Turn(chat=self.chat, asked=request.messages[len(self.earlier) :]) if self.chat else None
+        return ChatTurn(chat=self.chat, asked=request.messages[len(self.earlier) :]) if self.chat else None
 
     def _content(self, words: list[str], piped: str | None) -> str | list[dict[str, Any]] | None:
         is_answered = self.chat is not None and self.earlier[-1:] and self.earlier[-1].role == "assistant"
@@ -104,7 +104,7 @@ def read_question(options: InputOptions, read: Read) -> Question:
         from smai_cli.prompt.extra_body import extra_members
 
         extra_body = extra_members(options.option, read, takes_one=options.takes_one)
-    system = None if options.system is None else text_of(options.system, read, "-s")
+    system = None if options.system is None else text_of_value(options.system, read, "-s")
     if options.json or options.schema:
         from smai_cli.prompt.response_format import ResponseFormat
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from smai_cli.common.files import Read, read_named, shown_name, text_in
 from smai_cli.common.text import one_line
-from smai_cli.errors import Again, BrokenError, UsageError, install_hint
+from smai_cli.errors import BrokenError, Retry, UsageError, install_hint
 from smai_cli.prompt.request import JSON, TOO_LARGE
 
 
@@ -76,7 +76,7 @@ def _parse_fenced(text: str) -> tuple[Any, str] | None:
 
 def _mismatch(what: str) -> BrokenError:
     """Return the failure of a complete answer. It was billed, so smai does not retry by itself."""
-    return BrokenError(what, "ask again, or another model", again=Again.NEVER)
+    return BrokenError(what, "ask again, or another model", retry=Retry.NEVER)
 
 
 def _validator(path: str, read: Read) -> Any:

@@ -11,7 +11,7 @@ from enum import Enum
 from http import HTTPStatus
 
 from smai_cli.config.keys import Secrets
-from smai_cli.errors import Again, ClockError, SmaiError
+from smai_cli.errors import ClockError, Retry, SmaiError
 from smai_cli.http.response_body import ResponseBody
 from smai_cli.serve.head import Refusal
 from smai_cli.serve.hiding import Hider
@@ -43,7 +43,7 @@ class UnreadError(Exception):
     """The client did not take what was sent to it in time."""
 
 
-class End(Enum):
+class ReplyEnd(Enum):
     """How a request ended, in the words of -v. Only an answer of a model can be complete or incomplete."""
 
     SENT = "sent"
@@ -73,7 +73,7 @@ class Reply:
         self.resets = False
         self.summary = "no answer"
         self.sent = 0
-        self.end = End.SENT
+        self.end = ReplyEnd.SENT
         self.limit_s = limit_s
         self._connection = connection
         self._has_begun = False
@@ -110,13 +110,13 @@ class Reply:
     def cut(self, why: str) -> None:
         """Leave the body without its end, and close the connection after it."""
         self.keeps = False
-        self.end = End.CUT
+        self.end = ReplyEnd.CUT
         self.summary += f", {why}"
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer with an error object. If a part of the request was not read, the connection ends."""
         body = json.dumps(refusal.payload).encode()
-        self.end = End.REFUSED
+        self.end = ReplyEnd.REFUSED
         self.has_unread_request = not self.keeps
         length = ("Content-Length", str(len(body)))
         fields = [("Content-Type", "application/json"), length, _OWN_ERROR, *refusal.headers]
@@ -137,7 +137,7 @@ class Reply:
         """Note that the client does not read. The connection ends with RST, so that nothing waits to be sent."""
         self.keeps = self.has_unread_request = False
         self.set_reset(resets=True)
-        self.end = End.UNREAD
+        self.end = ReplyEnd.UNREAD
 
     def set_reset(self, *, resets: bool) -> None:
         """Set whether the connection ends with RST, however this process ends."""
@@ -168,7 +168,7 @@ def refusal_of(error: SmaiError, secrets: Secrets) -> Refusal:
     OpenAI's libraries obey, asks them not to.
     """
     status = HTTPStatus.GATEWAY_TIMEOUT if isinstance(error, ClockError) else HTTPStatus.BAD_GATEWAY
-    headers = [("x-should-retry", "false")] if error.again is Again.NEVER else []
+    headers = [("x-should-retry", "false")] if error.retry is Retry.NEVER else []
     if error.request_id and _VALUE.fullmatch(error.request_id):
         headers.append(("x-request-id", secrets.hidden_in(error.request_id)))
     return Refusal(

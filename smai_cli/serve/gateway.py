@@ -15,10 +15,10 @@ from smai_cli.config.keys import Secret, Secrets
 from smai_cli.http.exchange import Exchange
 from smai_cli.serve.checks import Access
 from smai_cli.serve.connections import Connections
-from smai_cli.serve.handler import Handler
+from smai_cli.serve.handler import GatewayHandler
 from smai_cli.serve.hiding import Hider, secrets_of
-from smai_cli.serve.limits import Limits
-from smai_cli.serve.pages import Settings, load_pages
+from smai_cli.serve.limits import ClientLimits
+from smai_cli.serve.pages import PageDefaults, load_pages
 from smai_cli.serve.watch import Watch
 
 _HOST = "127.0.0.1"
@@ -47,19 +47,19 @@ class Gateway(ThreadingHTTPServer):
     def __init__(  # noqa: PLR0913  # what it serves, to whom, and where it reports
         self,
         upstream: Upstream,
-        settings: Settings,
+        settings: PageDefaults,
         token: str,
         port: int = 0,
         *,
         trace: Trace = silent,
         judges: bool = False,
         report: Callable[[BaseException], None] = lambda _: None,
-        limits: Limits | None = None,
+        limits: ClientLimits | None = None,
     ) -> None:
-        super().__init__((_HOST, port), functools.partial(Handler, self))
+        super().__init__((_HOST, port), functools.partial(GatewayHandler, self))
         self.pages = load_pages()
         self.settings = settings
-        self.limits = limits or Limits()
+        self.limits = limits or ClientLimits()
         self.access = Access(self.server_port, token, frozenset(self.pages))
         self.base_url = f"http://{_HOST}:{self.server_port}/v1"
         self.url = f"http://{_HOST}:{self.server_port}/#token={token}"

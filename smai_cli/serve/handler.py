@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from smai_cli.common.text import one_line
 from smai_cli.errors import BrokenError, SmaiError
 from smai_cli.http.response_body import ResponseBody
-from smai_cli.serve.answers import End, Reply, UnreadError, headers_from, refusal_of
+from smai_cli.serve.answers import Reply, ReplyEnd, UnreadError, headers_from, refusal_of
 from smai_cli.serve.checks import API_METHODS, SETTINGS_PATH, body_length, check
 from smai_cli.serve.head import Head, Refusal, read_head, too_large_head
 from smai_cli.serve.inbox import FloodError, Inbox
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from smai_cli.serve.checks import Access
     from smai_cli.serve.connections import Connections
     from smai_cli.serve.hiding import Hider
-    from smai_cli.serve.limits import Limits
-    from smai_cli.serve.pages import Page, Settings
+    from smai_cli.serve.limits import ClientLimits
+    from smai_cli.serve.pages import PageDefaults, PageFile
     from smai_cli.serve.watch import Watch, WatchedClient
 
 _HEAD_BYTES = 65536
@@ -47,10 +47,10 @@ class _GoneError(Exception):
 class Site(Protocol):
     """What all connections share: what is served, to whom, within which limits, and where it is reported."""
 
-    limits: "Limits"
+    limits: "ClientLimits"
     access: "Access"
-    pages: "dict[str, Page]"
-    settings: "Settings"
+    pages: "dict[str, PageFile]"
+    settings: "PageDefaults"
     connections: "Connections"
     streams: threading.BoundedSemaphore
     watch: "Watch"
@@ -71,7 +71,7 @@ class Site(Protocol):
         """Report a defect."""
 
 
-class Handler(BaseRequestHandler):
+class GatewayHandler(BaseRequestHandler):
     """A connection of a client, for as long as the client keeps it."""
 
     request: socket.socket
@@ -114,7 +114,7 @@ class Handler(BaseRequestHandler):
         except UnreadError:
             reply.give_up()
         except (_GoneError, OSError):
-            reply.end = End.STOPPED
+            reply.end = ReplyEnd.STOPPED
         except Exception as error:  # noqa: BLE001  # one request fails, and the others go on
             self._site.report(error)
             reply.fail()
@@ -170,7 +170,7 @@ class Handler(BaseRequestHandler):
         finally:
             self._site.streams.release()
 
-    def _send_page(self, page: "Page", reply: Reply) -> None:
+    def _send_page(self, page: "PageFile", reply: Reply) -> None:
         fields = [("Content-Type", page.content_type), ("Content-Length", str(len(page.body)))]
         reply.begin(HTTPStatus.OK, fields, closes=not reply.keeps)
         reply.send(page.body)
@@ -218,15 +218,17 @@ class Handler(BaseRequestHandler):
         pieces = self._sent_pieces(answer, client, reply)
         is_model_answer = head.method == "POST"
         if is_model_answer and answer.status != HTTPStatus.OK:
-            reply.end = End.REFUSED
+            reply.end = ReplyEnd.REFUSED
         elif is_model_answer and self._site.judges:
             from smai_cli.serve.judge import find_shortfall  # for -v only
 
             shortfall = find_shortfall(pieces, head.path.removeprefix("/v1"), is_framed=answer.is_framed)
-            reply.end = reply.end if reply.end is End.CUT else End.INCOMPLETE if shortfall else End.COMPLETE
+            reply.end = (
+                reply.end if reply.end is ReplyEnd.CUT else ReplyEnd.INCOMPLETE if shortfall else ReplyEnd.COMPLETE
+            )
         for _ in pieces:
             pass
-        if reply.end is End.CUT:
+        if reply.end is ReplyEnd.CUT:
             return
         reply.finish()
         if is_bare:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from smai_cli.answer.chunk import Chunk, Unread
+from smai_cli.answer.chunk import Chunk, UnreadKind
 from smai_cli.answer.outcome import Outcome
 from smai_cli.apis import api_at
 from smai_cli.common.clocks import IdleClock
@@ -45,7 +45,7 @@ class _SilentWriter:
     holds_back = False
     takes_all = True
     has_delivered = True
-    needs: frozenset[Unread] = frozenset()
+    needs: frozenset[UnreadKind] = frozenset()
 
     def begin(self) -> None:
         """Do nothing: there is one try."""

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Limits(NamedTuple):
+class ClientLimits(NamedTuple):
     """What a client may use.
 
     A connection may wait `idle_s` for its next request. A head must arrive within `head_s`, a body within `body_s`, and

@@ -14,26 +14,26 @@ _FILES = {
 }
 
 
-class Page(NamedTuple):
+class PageFile(NamedTuple):
     """A file to serve: its bytes and its Content-Type."""
 
     body: bytes
     content_type: str
 
 
-class Settings(NamedTuple):
+class PageDefaults(NamedTuple):
     """What the page starts with: the model, the system prompt, and the name of the server that answers."""
 
     model: str
     system: str | None = None
     server: str = ""
 
-    def page(self) -> Page:
+    def page(self) -> PageFile:
         """Return the settings as JSON."""
-        return Page(json.dumps(self._asdict()).encode(), "application/json")
+        return PageFile(json.dumps(self._asdict()).encode(), "application/json")
 
 
-def load_pages() -> dict[str, Page]:
+def load_pages() -> dict[str, PageFile]:
     """Return the files of the page by their paths. They contain no secret."""
     folder = files("smai_cli.serve") / "page"
-    return {path: Page((folder / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}
+    return {path: PageFile((folder / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}

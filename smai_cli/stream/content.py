@@ -6,7 +6,7 @@ Nothing is dropped: a value is text, or is known not to be part of the answer, o
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from smai_cli.answer.chunk import CallPart, Unread, UnreadPart
+from smai_cli.answer.chunk import CallPart, UnreadKind, UnreadPart
 from smai_cli.common.text import one_line
 from smai_cli.stream.json_text import dump_exact, number_text
 
@@ -111,8 +111,8 @@ def unread_text(value: Any, place: str) -> UnreadPart:
     """Return the record of an unreadable value in place of a text."""
     kind = value.get("type") if isinstance(value, dict) else None
     if isinstance(kind, str) and kind:
-        return UnreadPart(Unread.TEXT, f"a part of type {one_line(kind, _NAME_LIMIT)} in {place}")
-    return UnreadPart(Unread.TEXT, f"{'a list' if isinstance(value, list) else 'an object'} in {place}")
+        return UnreadPart(UnreadKind.TEXT, f"a part of type {one_line(kind, _NAME_LIMIT)} in {place}")
+    return UnreadPart(UnreadKind.TEXT, f"{'a list' if isinstance(value, list) else 'an object'} in {place}")
 
 
 def _read_part(part: Any, place: str, *, is_alone: bool) -> Content:  # noqa: PLR0911  # one for each kind
@@ -129,9 +129,9 @@ def _read_part(part: Any, place: str, *, is_alone: bool) -> Content:  # noqa: PL
     if kind == "refusal":
         return Content(refusal=text_of(part.get("refusal") or part.get("text")))
     if kind in _CALLS:
-        return Content(unread=(UnreadPart(Unread.CALL, f"a tool call in {place}"),))
+        return Content(unread=(UnreadPart(UnreadKind.CALL, f"a tool call in {place}"),))
     media = tuple(
-        UnreadPart(Unread.MEDIA, name)
+        UnreadPart(UnreadKind.MEDIA, name)
         for name in (media_name(kind), *(media_name(member) for member in _MEDIA_MEMBERS if part.get(member)))
         if name
     )

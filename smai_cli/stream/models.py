@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit, urlunspli
 from smai_cli.answer.api_error import ApiError, error_in, error_of_array
 from smai_cli.answer.meaning import answer_error
 from smai_cli.common.text import escaped, one_line
-from smai_cli.errors import Again, BrokenError, Cause, RefusedError
+from smai_cli.errors import BrokenError, Cause, RefusedError, Retry
 from smai_cli.stream.json_text import LENIENT
 
 PATH = "/models"
@@ -61,7 +61,7 @@ class Listing(NamedTuple):
     example: str = ""
 
 
-class Page(NamedTuple):
+class ListPage(NamedTuple):
     """The list in one answer, in the server's order.
 
     `odd` are the entries without an id, as JSON. `queries` are the query strings that may fetch the next page, the most
@@ -80,7 +80,7 @@ class Page(NamedTuple):
         return len(self.models) + len(self.odd)
 
 
-class Answer(Protocol):
+class ListAnswer(Protocol):
     """The answer of a server: its body in pieces, and its headers."""
 
     def __iter__(self) -> Iterator[bytes]:
@@ -90,7 +90,7 @@ class Answer(Protocol):
         """Return a header; None without it."""
 
 
-def read_list(ask: Callable[[str], Answer]) -> Listing:
+def read_list(ask: Callable[[str], ListAnswer]) -> Listing:
     """Return all models of a server.
 
     `ask` sends the request with a query string, which is empty at first, and returns the answer. All pages are
@@ -104,7 +104,7 @@ def read_list(ask: Callable[[str], Answer]) -> Listing:
 class _Reader:
     """Reads a list page by page; `_models` are the models so far."""
 
-    def __init__(self, ask: Callable[[str], Answer]) -> None:
+    def __init__(self, ask: Callable[[str], ListAnswer]) -> None:
         self._ask = ask
         self._size = 0
         self._entries = 0
@@ -123,7 +123,7 @@ class _Reader:
             page = self._next_page(queries)
             self._take(page)
         what = f"the list of models has more than {_MAX_PAGES} parts"
-        raise BrokenError(what, "check --base-url", again=Again.NEVER, retryable=False)
+        raise BrokenError(what, "check --base-url", retry=Retry.NEVER, retryable=False)
 
     def _all(self) -> Listing:
         if self._odd and not self._models:
@@ -132,13 +132,13 @@ class _Reader:
             )
         return Listing(sorted(self._models.values()), len(self._odd), self._odd[0] if self._odd else "")
 
-    def _take(self, page: Page) -> None:
+    def _take(self, page: ListPage) -> None:
         self._entries += page.entries
         self._odd += page.odd
         for model in page.models:
             self._models.setdefault(model.id, model)
 
-    def _queries(self, page: Page) -> list[str] | None:
+    def _queries(self, page: ListPage) -> list[str] | None:
         """Return the query strings that may fetch the page after `page`; None at the end of the list."""
         if page.queries is None and page.total <= self._entries:
             return None
@@ -147,7 +147,7 @@ class _Reader:
             queries.append(urlencode({"offset": self._entries}))
         return sorted(dict.fromkeys(queries), key=lambda query: query.split("=")[0] != self._parameter)
 
-    def _next_page(self, queries: list[str]) -> Page:
+    def _next_page(self, queries: list[str]) -> ListPage:
         """Return the next page. Raises BrokenError if no query returns a new model."""
         for query in queries:
             try:
@@ -161,18 +161,18 @@ class _Reader:
         raise BrokenError(
             "the list of models is cut off: the server says that there is more, but does not send it",
             "-m also takes a model that is not listed",
-            again=Again.NEVER,
+            retry=Retry.NEVER,
             retryable=False,
         )
 
-    def _read(self, query: str) -> Page:
+    def _read(self, query: str) -> ListPage:
         body = bytearray()
         answer = self._ask(query)
         for piece in answer:
             body += piece
             if self._size + len(body) > _MAX_BYTES:
                 what = f"the list of models is larger than {_MAX_BYTES} bytes"
-                raise BrokenError(what, "check --base-url", again=Again.NEVER, retryable=False)
+                raise BrokenError(what, "check --base-url", retry=Retry.NEVER, retryable=False)
         self._size += len(body)
         return parse_page(bytes(body), answer.header("link") or "")
 
@@ -185,7 +185,7 @@ def with_query(base_url: str, query: str) -> str:
     return urlunsplit(parts._replace(query="&".join(filter(None, (*kept, query)))))
 
 
-def parse_page(body: bytes, link: str = "") -> Page:
+def parse_page(body: bytes, link: str = "") -> ListPage:
     """Return the list in the body of an answer; `link` is its Link header.
 
     The body is the API's list object, or a bare array from some compatible servers. Raises BrokenError for JSON that is
@@ -203,7 +203,7 @@ def parse_page(body: bytes, link: str = "") -> Page:
     except (ValueError, RecursionError) as exc:
         shown = one_line(text, 80) or "it is empty"
         raise BrokenError(f"the list of models is cut off, or is not JSON: {shown}", "try again later") from exc
-    page = Page(models, odd)
+    page = ListPage(models, odd)
     if isinstance(payload, dict):
         page = page._replace(queries=_queries_in(payload, page), total=_total_in(payload))
     if linked := _NEXT_LINK.search(link):
@@ -239,8 +239,8 @@ def _api_error(payload: Any) -> ApiError | None:
     return error_in(payload) if isinstance(payload, dict) else None
 
 
-def _queries_in(payload: dict[str, Any], page: Page) -> list[str] | None:
-    """Return `Page.queries` for a page: None at the end of the list, [] if more follows but no query is known."""
+def _queries_in(payload: dict[str, Any], page: ListPage) -> list[str] | None:
+    """Return `ListPage.queries` for a page: None at the end of the list, [] if more follows but no query is known."""
     queries: list[str] = []
     has_more = False
     for members in _places(payload):

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from smai_cli.answer.choice import chunks_of_answer
-from smai_cli.answer.chunk import Chunk, ForeignAnswerError, Unread
+from smai_cli.answer.chunk import Chunk, ForeignAnswerError, UnreadKind
 from smai_cli.answer.outcome import Outcome
 from smai_cli.common.clocks import FINISHED_GRACE_S, HURRY_S, IdleClock
-from smai_cli.errors import ANSWER_FAILURES, Again, BrokenError, Cause, SmaiError
+from smai_cli.errors import ANSWER_FAILURES, BrokenError, Cause, Retry, SmaiError
 from smai_cli.prompt.request import Request
 from smai_cli.stream.adapting import Adaptation
 from smai_cli.stream.json_text import MalformedEventError
@@ -42,7 +42,7 @@ class Source(Protocol):
         """Release its connection and its thread. May be called again, and from any thread."""
 
 
-class Writer(Protocol):
+class AnswerWriter(Protocol):
     """An output mode, which receives an answer as it arrives. Its methods may raise an OutputError.
 
     `holds_back` says that nothing is delivered before the answer is complete, `takes_all` that it also wants the bytes
@@ -52,7 +52,7 @@ class Writer(Protocol):
 
     holds_back: bool
     takes_all: bool
-    needs: frozenset[Unread]
+    needs: frozenset[UnreadKind]
 
     @property
     def has_delivered(self) -> bool:
@@ -101,7 +101,7 @@ def ask(  # noqa: PLR0913  # the parts of a run, chosen by the command
     post: Callable[[bytes], Source],
     dialect: Dialect,
     *,
-    writer: Writer,
+    writer: AnswerWriter,
     outcome: Outcome,
     retries: Retries,
     adaptation: Adaptation | None = None,
@@ -128,7 +128,7 @@ def ask(  # noqa: PLR0913  # the parts of a run, chosen by the command
         failure = outcome.error
         if failure is None:
             return
-        is_undelivered = failure.again is Again.UNDELIVERED and not writer.has_delivered
+        is_undelivered = failure.retry is Retry.UNDELIVERED and not writer.has_delivered
         outcome.error = retries.wait(failure, holds_back=writer.holds_back or is_undelivered)
         if outcome.error:
             return
@@ -138,7 +138,7 @@ def ask(  # noqa: PLR0913  # the parts of a run, chosen by the command
 def pump(
     source: Source,
     dialect: Parser,
-    writer: Writer,
+    writer: AnswerWriter,
     outcome: Outcome,
     *,
     on_more: Callable[[], None] | None = None,
@@ -168,7 +168,7 @@ def _pump(  # noqa: PLR0913  # as pump
     pieces: Iterator[bytes],
     source: Source,
     dialect: Parser,
-    writer: Writer,
+    writer: AnswerWriter,
     outcome: Outcome,
     *,
     on_more: Callable[[], None] | None,
@@ -226,7 +226,7 @@ def _drain(pieces: Iterator[bytes], source: Source, *, hurry: bool) -> None:
         return
 
 
-def _copy_to_writer(source: Source, writer: Writer, outcome: Outcome) -> Iterator[bytes]:
+def _copy_to_writer(source: Source, writer: AnswerWriter, outcome: Outcome) -> Iterator[bytes]:
     """Yield each piece of `source` after passing it to the writer. A broken connection ends the body."""
     try:
         for piece in source:
@@ -281,7 +281,7 @@ def _whole_body(pieces: Iterable[bytes], dialect: Parser) -> Chunk:
                 raise BrokenError(
                     f"the answer is larger than {MAX_EVENT_BYTES} bytes",
                     "ask for less at once",
-                    again=Again.NEVER,
+                    retry=Retry.NEVER,
                     retryable=False,
                 )
     except ANSWER_FAILURES as error:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from smai_cli.common.clocks import Deadline
-from smai_cli.errors import Again, SmaiError
+from smai_cli.errors import Retry, SmaiError
 
 # The longest wait that a server may ask for; if it asks for more, smai gives up at once.
 # Minute-long limits end just above 60 s (openai/openai-python#3555).
@@ -40,11 +40,11 @@ class Retries:
     def wait(self, error: SmaiError, *, holds_back: bool) -> SmaiError | None:
         """Wait before a retry after `error` and return None; or return the final failure at once, without a retry.
 
-        Only a failure that `error.again` allows is retried: one before any answer, or, if nothing was delivered
+        Only a failure that `error.retry` allows is retried: one before any answer, or, if nothing was delivered
         (`holds_back`), one in an answer. If the server asks for a longer wait than is allowed, the hint of the returned
         failure says so.
         """
-        allowed = error.again is Again.UNANSWERED or (error.again is not Again.NEVER and holds_back)
+        allowed = error.retry is Retry.UNANSWERED or (error.retry is not Retry.NEVER and holds_back)
         if not allowed or self.spent >= self.limit:
             return error
         asked_s = error.reset_s if error.wait_s is None else error.wait_s

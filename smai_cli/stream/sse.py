@@ -12,7 +12,7 @@ from typing import Protocol
 
 import sseclient
 
-from smai_cli.errors import Again, BrokenError, UsageError, install_hint
+from smai_cli.errors import BrokenError, Retry, UsageError, install_hint
 from smai_cli.stream.json_text import begins_like_json
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
@@ -203,7 +203,7 @@ def _check_size(rest: bytearray) -> None:
             raise BrokenError(
                 f"the server sent an event larger than {limit}",
                 "use another server or model",
-                again=Again.NEVER,
+                retry=Retry.NEVER,
                 retryable=False,
             )
 

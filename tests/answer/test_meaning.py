@@ -9,11 +9,11 @@ from smai_cli.answer.api_error import error_in
 from smai_cli.answer.meaning import HttpAnswer, answer_error, http_error
 from smai_cli.errors import (
     AccessError,
-    Again,
     BrokenError,
     BusyError,
     Cause,
     RefusedError,
+    Retry,
     SmaiError,
     hint_for,
 )
@@ -287,7 +287,7 @@ def test_the_cause_of_an_http_error_is_read_from_its_body(case: tuple[int, Any, 
     error = refused(http_status, payload)
     assert error.cause is cause
     assert (type(error), error.hint, error.http_status) == (KINDS[cause], hint_for(cause), http_status)
-    assert (error.again is Again.NEVER) is (type(error) is not BusyError)
+    assert (error.retry is Retry.NEVER) is (type(error) is not BusyError)
 
 
 @pytest.mark.parametrize("words", TOO_LONG)
@@ -307,32 +307,32 @@ def test_a_rate_limit_on_tokens_is_not_taken_for_a_long_prompt(words: str) -> No
 
 @pytest.mark.parametrize("http_status", [408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 529])
 def test_a_temporary_status_is_retried(http_status: int) -> None:
-    assert refused(http_status, {}).again is Again.UNANSWERED
+    assert refused(http_status, {}).retry is Retry.UNANSWERED
 
 
 @pytest.mark.parametrize("http_status", [501, 505, 519, 526, 530, 599])
 def test_any_other_5xx_status_is_busy_and_not_retried(http_status: int) -> None:
     error = refused(http_status, {})
-    assert (error.status, error.again, error.retryable) == (6, Again.NEVER, True)
+    assert (error.status, error.retry, error.retryable) == (6, Retry.NEVER, True)
 
 
 @pytest.mark.parametrize(
-    ("http_status", "payload", "should_retry", "again"),
+    ("http_status", "payload", "should_retry", "retry"),
     [
-        (503, {}, "false", Again.NEVER),
-        (429, {"error": {"code": "rate_limit_exceeded"}}, "false", Again.NEVER),
-        (409, {}, "true", Again.UNANSWERED),
-        (501, {}, "true", Again.UNANSWERED),
-        (503, {}, "perhaps", Again.UNANSWERED),
-        (401, {}, "true", Again.NEVER),
-        (429, {"error": {"code": "insufficient_quota"}}, "true", Again.NEVER),
+        (503, {}, "false", Retry.NEVER),
+        (429, {"error": {"code": "rate_limit_exceeded"}}, "false", Retry.NEVER),
+        (409, {}, "true", Retry.UNANSWERED),
+        (501, {}, "true", Retry.UNANSWERED),
+        (503, {}, "perhaps", Retry.UNANSWERED),
+        (401, {}, "true", Retry.NEVER),
+        (429, {"error": {"code": "insufficient_quota"}}, "true", Retry.NEVER),
     ],
 )
 def test_x_should_retry_counts_except_for_money_and_keys(
-    http_status: int, payload: Any, should_retry: str, again: Again
+    http_status: int, payload: Any, should_retry: str, retry: Retry
 ) -> None:
     error = refused(http_status, payload, x_should_retry=should_retry)
-    assert error.again is again
+    assert error.retry is retry
     assert error.retryable is (error.status != 5)
 
 
@@ -365,7 +365,7 @@ def test_a_failure_has_the_code_and_the_waits_of_the_server() -> None:
 )
 def test_a_403_with_a_web_page_is_status_4_and_does_not_blame_the_key(payload: Any, headers: dict[str, str]) -> None:
     error = refused(403, payload, **headers)
-    assert (error.status, error.cause, error.again, error.retryable) == (4, Cause.WEB_PAGE, Again.NEVER, False)
+    assert (error.status, error.cause, error.retry, error.retryable) == (4, Cause.WEB_PAGE, Retry.NEVER, False)
     assert "key" not in str(error)
     assert "firewall" in error.hint
 
@@ -452,7 +452,7 @@ def test_an_error_in_a_200_before_any_text_means_the_same_as_an_http_error(
     payload, cause = case
     error = in_200(payload, in_stream=in_stream)
     assert (error.cause, type(error), error.hint) == (cause, KINDS[cause], hint_for(cause))
-    assert error.again is (Again.UNDELIVERED if type(error) is BusyError else Again.NEVER)
+    assert error.retry is (Retry.UNDELIVERED if type(error) is BusyError else Retry.NEVER)
     assert error.retryable is (type(error) is BusyError)
     assert error.describe().startswith(
         "the server reported an error" if in_stream else "the server answered with an error: "
@@ -464,7 +464,7 @@ def test_an_error_after_text_is_a_broken_answer_with_the_hint_of_its_meaning(cas
     payload, cause = case
     before, after = in_200(payload, in_stream=True), in_200(payload, in_stream=True, has_text=True)
     assert (type(after), after.cause, after.hint) == (BrokenError, cause, hint_for(cause))
-    assert after.again is (Again.NEVER if before.again is Again.NEVER else Again.HELD_BACK)
+    assert after.retry is (Retry.NEVER if before.retry is Retry.NEVER else Retry.HELD_BACK)
     assert after.retryable is before.retryable
 
 
@@ -473,7 +473,7 @@ def test_an_unknown_error_is_status_8_and_retryable(payload: Any) -> None:
     for in_stream, has_text in ((True, True), (True, False), (False, False)):
         error = in_200(payload, in_stream=in_stream, has_text=has_text)
         assert (error.status, error.cause, error.hint) == (8, None, "try again later")
-        assert (error.again, error.retryable) == (Again.HELD_BACK, True)
+        assert (error.retry, error.retryable) == (Retry.HELD_BACK, True)
 
 
 def test_an_error_in_a_200_says_how_long_to_wait() -> None:

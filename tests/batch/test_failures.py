@@ -5,7 +5,6 @@ import pytest
 from smai_cli.batch.failures import History, Kind, Owner, Past, kind_of, owner_of
 from smai_cli.errors import (
     AccessError,
-    Again,
     BrokenError,
     BusyError,
     Cause,
@@ -14,6 +13,7 @@ from smai_cli.errors import (
     CutShortError,
     OutputError,
     RefusedError,
+    Retry,
     SmaiError,
     UsageError,
     WithheldError,
@@ -30,12 +30,12 @@ NOT_FOUND = RefusedError("?", http_status=404, cause=Cause.MODEL)
 BAD_URL = UsageError("?")
 FULL = OutputError("?")
 LIMIT = BusyError("?", http_status=429, cause=Cause.RATE_LIMIT)
-LIMIT_IN_200 = BusyError("?", cause=Cause.RATE_LIMIT, code="429", again=Again.HELD_BACK)
-LIMIT_IN_TEXT = BrokenError("?", cause=Cause.RATE_LIMIT, code="429", again=Again.HELD_BACK)
-FINAL_LIMIT = BusyError("?", http_status=429, cause=Cause.RATE_LIMIT, again=Again.NEVER)
+LIMIT_IN_200 = BusyError("?", cause=Cause.RATE_LIMIT, code="429", retry=Retry.HELD_BACK)
+LIMIT_IN_TEXT = BrokenError("?", cause=Cause.RATE_LIMIT, code="429", retry=Retry.HELD_BACK)
+FINAL_LIMIT = BusyError("?", http_status=429, cause=Cause.RATE_LIMIT, retry=Retry.NEVER)
 CONNECT = ConnectError("?")
 TIMEOUT = ClockError("?")
-RESET = BrokenError("?", again=Again.NEVER)
+RESET = BrokenError("?", retry=Retry.NEVER)
 FAILURES = [BusyError("?", http_status=status, cause=Cause.SERVER) for status in (500, 502, 504, 521)]
 OVERLOAD = BusyError("?", http_status=503, cause=Cause.OVERLOAD)
 LIMIT_BY_NAME = BusyError("?", http_status=503, cause=Cause.RATE_LIMIT)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from batching import KEY, Ask, MakeChaos, MakeDesk, Questions, Run, command, encoded, reach, results_in
 
-from smai_cli.mock.server import Refusal
+from smai_cli.mock.server import MockRefusal
 
 pytestmark = pytest.mark.thorough
 
@@ -124,7 +124,7 @@ def test_a_failure_of_one_line_that_asks_for_an_hour_is_that_line_s_result(
     batch: Ask, desk: MakeDesk, questions: Questions
 ) -> None:
     server = desk()
-    server.refuse["b"] = Refusal(500, headers={"Retry-After": "3600"})
+    server.refuse["b"] = MockRefusal(500, headers={"Retry-After": "3600"})
     result = batch(server, "-k", questions("a", "b", "c"))
     assert (result.status, [it["complete"] for it in result.results]) == (6, [True, False, True])
     assert len(server.received) == 3
@@ -133,7 +133,7 @@ def test_a_failure_of_one_line_that_asks_for_an_hour_is_that_line_s_result(
 def test_x_should_retry_false_is_obeyed(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
     server = desk()
     for status in (429, 500):
-        server.refuse[str(status)] = Refusal(status, headers={"x-should-retry": "false"})
+        server.refuse[str(status)] = MockRefusal(status, headers={"x-should-retry": "false"})
     result = batch(server, "-k", questions("429", "500"))
     assert (result.status, len(server.received)) == (6, 2)
 
@@ -274,7 +274,7 @@ def _answer_only(server: Any, prompt: str) -> None:
 
     def refuse(received: Any) -> None:
         if received.json["messages"][-1]["content"] == prompt:
-            raise Refusal(400)
+            raise MockRefusal(400)
         check(received)
 
     server.check = refuse
@@ -357,7 +357,7 @@ def test_a_server_that_repeats_the_key_has_it_hidden_everywhere(
 ) -> None:
     server = desk()
     body = {"error": {"message": f"the header says {KEY}", "code": f"bad {KEY}"}}
-    server.refuse = {"a": Refusal(400, body), "b": Refusal(500, body, {"x-request-id": KEY})}
+    server.refuse = {"a": MockRefusal(400, body), "b": MockRefusal(500, body, {"x-request-id": KEY})}
     out = tmp_path / "answers.jsonl"
     result = batch(server, "-o", out, "-v", "--retries", "0", "--summary", "json", questions("a", "b", "c"))
     assert result.status == 6

@@ -16,9 +16,9 @@ from servers import SERVER_TAPES, ServerTape
 
 from smai_cli.doctor.findings import judge_end, judge_streaming, judge_tools, reports_limit, rows
 from smai_cli.doctor.probe import REQUESTS, Prober, UserSettings
-from smai_cli.doctor.recorder import Answer
+from smai_cli.doctor.recorder import ProbeAnswer
 from smai_cli.mock.script import Script, count_usage
-from smai_cli.mock.server import Mock, ReceivedRequest, Refusal
+from smai_cli.mock.server import Mock, MockRefusal, ReceivedRequest
 from smai_cli.stream.dialects import chat, responses
 from smai_cli.stream.retries import Retries
 
@@ -220,7 +220,7 @@ class Refusing(Mock):
     def check(self, received: ReceivedRequest) -> None:
         if self._refuses(received.json):
             message = "that is not supported here"
-            raise Refusal(self._status, {"error": {"message": message, "type": "invalid_request_error"}})
+            raise MockRefusal(self._status, {"error": {"message": message, "type": "invalid_request_error"}})
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_ctrl_c_and_a_reader_that_leaves_end_a_probe(serve: Serve, environment: 
 # The recorded endings of real servers.
 
 
-def answer_of(api: str, name: str, *pieces: bytes) -> Answer:
+def answer_of(api: str, name: str, *pieces: bytes) -> ProbeAnswer:
     """Return what a probe records of a body that arrives in these pieces, as the answer to the request `name`."""
 
     def post(path: str, body: bytes) -> Pieces:

@@ -12,7 +12,7 @@ from conftest import Smai
 
 from smai_cli.answer.api_error import api_error_in_body, unknown_parameters
 from smai_cli.mock.script import Script
-from smai_cli.mock.server import Mock, ReceivedRequest, Refusal
+from smai_cli.mock.server import Mock, MockRefusal, ReceivedRequest
 
 pytestmark = pytest.mark.preloaded
 
@@ -43,7 +43,7 @@ class Choosy(Mock):
 
     def check(self, received: ReceivedRequest) -> None:
         if any(name in received.json for name in self.refused):
-            raise Refusal(self.status, self.body)
+            raise MockRefusal(self.status, self.body)
 
     def names(self) -> list[str]:
         return [name for request in self.received for name in (OLD, NEW) if name in request.json]
@@ -113,7 +113,7 @@ def test_stream_options_and_max_tokens_may_both_be_refused(smai: Smai) -> None:
     class Picky(Choosy):
         def check(self, received: ReceivedRequest) -> None:
             if "stream_options" in received.json:
-                raise Refusal(400, {"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs"}]})
+                raise MockRefusal(400, {"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs"}]})
             super().check(received)
 
     with Picky(Script(reply="ok", delay_s=0.0)) as mock:

@@ -39,7 +39,7 @@ from rawserver import (
 
 from smai_cli.common.clocks import HURRY_S, Clocks
 from smai_cli.config.endpoint import Endpoint
-from smai_cli.errors import Again, BrokenError, BusyError, ClockError, ConnectError, SmaiError
+from smai_cli.errors import BrokenError, BusyError, ClockError, ConnectError, Retry, SmaiError
 from smai_cli.http import transport
 from smai_cli.http.exchange import Exchange
 from smai_cli.http.keepalive import KeepAlive
@@ -241,7 +241,7 @@ def test_a_request_is_not_sent_twice_if_the_server_closes_the_connection_meanwhi
     assert worker.ask(server.url) == BODY
     failure = worker.fails(server.url)
     assert isinstance(failure, BrokenError)
-    assert failure.again is Again.NEVER
+    assert failure.retry is Retry.NEVER
     assert len(server.requests) == 1
     assert worker.ask(server.url) == BODY
 

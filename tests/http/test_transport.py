@@ -10,7 +10,7 @@ from smai_cli.common.clocks import Clocks, Deadline
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import ClockError
 from smai_cli.http import transport
-from smai_cli.http.sending import Sending, Upload
+from smai_cli.http.progress import Progress, Upload
 from smai_cli.prompt.request import Request, build_messages
 from smai_cli.stream.dialects import chat
 
@@ -35,18 +35,18 @@ def test_requests_ask_for_no_compression(server: Server) -> None:
 
 
 def test_a_cancelled_request_is_not_sent_after_a_late_connection() -> None:
-    sending = Sending()
-    upload = Upload(BODY, sending)
-    assert sending.cancel() is False
+    progress = Progress()
+    upload = Upload(BODY, progress)
+    assert progress.cancel() is False
     with pytest.raises(OSError, match="cancel"):
         upload.read(10)
-    assert not sending.connected
+    assert not progress.connected
 
 
 def test_a_begun_request_is_reported_as_connected() -> None:
-    sending = Sending()
-    assert Upload(BODY, sending).read(10) == BODY[:10]
-    assert sending.cancel() is True
+    progress = Progress()
+    assert Upload(BODY, progress).read(10) == BODY[:10]
+    assert progress.cancel() is True
 
 
 def test_the_message_names_max_time_if_it_ends_the_wait_for_an_answer(server: Server) -> None:

@@ -37,7 +37,7 @@ from rawserver import (
 )
 from terminal import PATIENCE_S, Terminal, terminal
 
-from smai_cli.output.waiting import Waiting
+from smai_cli.output.waiting import WaitingLine
 
 pytestmark = pytest.mark.thorough
 
@@ -260,7 +260,7 @@ def test_while_stdin_is_read_nothing_is_drawn(serve: Serve, start: Start, tty: T
 
 def test_the_rate_is_that_of_the_last_two_seconds() -> None:
     clock = itertools.count(0, 0.1)
-    waiting = Waiting("the first delta", now=lambda: next(clock))
+    waiting = WaitingLine("the first delta", now=lambda: next(clock))
     assert waiting.text(80) == "smai: 0 s, waiting for the first delta"
     waiting.thoughts = 1
     assert waiting.text(80) == "smai: 0 s, thinking, 1 delta"

@@ -7,7 +7,7 @@ from gateways import ALONE, CHAT, QUESTION, TOKEN, Answer, Client, Start, ask, r
 from rawserver import HEAD, HELLO, Serve, chunk, hold, http
 
 from smai_cli.serve.gateway import Gateway
-from smai_cli.serve.limits import Limits
+from smai_cli.serve.limits import ClientLimits
 
 pytest_plugins = ["rawserver", "gateways"]
 
@@ -367,7 +367,7 @@ def test_a_flood_of_headers_ends_soon(running: Gateway, head: bytes, status: int
 
 def test_a_head_and_a_body_that_are_dribbled_have_a_time_limit(serve: Serve, gateway: Start) -> None:
     server = serve(GOOD)
-    running = gateway(server.url, limits=Limits(head_s=0.2, body_s=0.2, linger_s=0.1))
+    running = gateway(server.url, limits=ClientLimits(head_s=0.2, body_s=0.2, linger_s=0.1))
     sent = request(running.server_port)
     for part in (sent[:20], sent[:-5]):
         with Client(running.server_port) as client:
@@ -379,7 +379,7 @@ def test_a_head_and_a_body_that_are_dribbled_have_a_time_limit(serve: Serve, gat
 
 
 def test_a_connection_on_which_nothing_is_asked_is_closed(gateway: Start, serve: Serve) -> None:
-    hasty = gateway(serve(GOOD).url, limits=Limits(idle_s=0.1))
+    hasty = gateway(serve(GOOD).url, limits=ClientLimits(idle_s=0.1))
     with Client(hasty.server_port) as client:
         assert client.is_closed()
     with Client(hasty.server_port) as client:
@@ -389,7 +389,7 @@ def test_a_connection_on_which_nothing_is_asked_is_closed(gateway: Start, serve:
 
 
 def test_connections_without_a_token_make_way_for_new_ones(gateway: Start, serve: Serve) -> None:
-    small = gateway(serve(GOOD).url, limits=Limits(connections=3))
+    small = gateway(serve(GOOD).url, limits=ClientLimits(connections=3))
     held = [Client(small.server_port) for _ in range(3)]
     for client in held:
         client.send(request(small.server_port, "GET", "/", None, without=("authorization",)))
@@ -403,7 +403,7 @@ def test_connections_without_a_token_make_way_for_new_ones(gateway: Start, serve
 
 
 def test_connections_that_are_answered_do_not_make_way(gateway: Start, serve: Serve) -> None:
-    small = gateway(serve(HEAD, chunk(HELLO), hold).url, limits=Limits(connections=2))
+    small = gateway(serve(HEAD, chunk(HELLO), hold).url, limits=ClientLimits(connections=2))
     held = [Client(small.server_port) for _ in range(2)]
     for client in held:
         client.send(request(small.server_port))
@@ -416,7 +416,7 @@ def test_connections_that_are_answered_do_not_make_way(gateway: Start, serve: Se
 
 def test_a_page_that_is_not_read_has_a_time_limit(gateway: Start, serve: Serve) -> None:
     lines: list[str] = []
-    hasty = gateway(serve(GOOD).url, limits=Limits(write_s=0.2), trace=lines.append)
+    hasty = gateway(serve(GOOD).url, limits=ClientLimits(write_s=0.2), trace=lines.append)
     page = request(hasty.server_port, "GET", "/page.js", None, without=("authorization",))
     with Client(hasty.server_port) as client:
         client.send_until_full(page * 100)

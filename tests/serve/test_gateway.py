@@ -54,8 +54,8 @@ from smai_cli.config.headers import Header
 from smai_cli.config.keys import Secret
 from smai_cli.serve.gateway import Gateway, Upstream
 from smai_cli.serve.hiding import Hider, secrets_of
-from smai_cli.serve.limits import Limits
-from smai_cli.serve.pages import Settings
+from smai_cli.serve.limits import ClientLimits
+from smai_cli.serve.pages import PageDefaults
 from smai_cli.serve.watch import Watch
 
 pytest_plugins = ["rawserver", "gateways"]
@@ -496,7 +496,7 @@ def test_a_client_that_does_not_read_loses_its_place_and_the_request_ends(
     running = gateway(
         serve(HEAD, flood(gone)).url,
         clocks=Clocks(PATIENCE_S, idle_s, Deadline(max_time_s)),
-        limits=Limits(streams=1),
+        limits=ClientLimits(streams=1),
         trace=lines.append,
     )
     with Client(running.server_port) as client:
@@ -628,7 +628,7 @@ def test_a_server_can_be_closed_while_answers_are_under_way(serve: Serve) -> Non
     seen = Checkpoint()
     endpoint = Endpoint(serve(HEAD, chunk(HELLO), seen).url)
     upstream = Upstream(endpoint, lambda: Clocks(PATIENCE_S, PATIENCE_S))
-    with Gateway(upstream, Settings("m"), TOKEN, limits=Limits()) as running:
+    with Gateway(upstream, PageDefaults("m"), TOKEN, limits=ClientLimits()) as running:
         client = Client(running.server_port)
         client.send(request(running.server_port))
         assert client.begun().read1(1000) == HELLO
@@ -641,7 +641,7 @@ def test_a_defect_is_reported_and_fails_only_one_request(serve: Serve) -> None:
     defects: list[BaseException] = []
     clocks = iter([Clocks(PATIENCE_S, PATIENCE_S)])
     upstream = Upstream(Endpoint(serve(*PLAIN_ANSWER).url), lambda: next(clocks))
-    with Gateway(upstream, Settings("m"), TOKEN, report=defects.append) as running:
+    with Gateway(upstream, PageDefaults("m"), TOKEN, report=defects.append) as running:
         assert ask(running).body == BODY
         failed = ask(running)
         assert (failed.status, failed.error["code"]) == (500, "defect")
@@ -654,7 +654,7 @@ def test_no_bytes_of_a_client_are_a_defect_nor_pass_without_the_token(serve: Ser
     """Requests with random bytes changed, cut and doubled; the token is never in them."""
     chance = random.Random(count)
     server, defects = serve(*PLAIN_ANSWER), list[BaseException]()
-    limits = Limits(idle_s=0.2, head_s=0.2, body_s=0.2, linger_s=0.2)
+    limits = ClientLimits(idle_s=0.2, head_s=0.2, body_s=0.2, linger_s=0.2)
     running = gateway(server.url, limits=limits, report=defects.append)
     port = running.server_port
     good = [

@@ -17,8 +17,8 @@ from sse_events import parsed
 
 from smai_cli.answer import completeness
 from smai_cli.answer.choice import chunks_of_answer
-from smai_cli.answer.chunk import Chunk, Unread
-from smai_cli.answer.completeness import Reading
+from smai_cli.answer.chunk import Chunk, UnreadKind
+from smai_cli.answer.completeness import AnswerParts
 from smai_cli.answer.outcome import TEXT_NEEDS
 from smai_cli.answer.tool_calls import ToolCalls
 from smai_cli.errors import BrokenError, SmaiError, Status
@@ -103,17 +103,22 @@ SOURCE = Path(completeness.__file__)
 # Functions, and names in statements, that serve messages, speed or memory, and do not change a verdict.
 UNJUDGED = ("empty_answer_error", "_unannounced_failure", "worst", "reason", "__init__", "rank")
 UNJUDGED_NAMES = ("needs_care", "_is_in_one_piece", "_CHOICES_LIMIT", "reason not in self.reasons", "what")
-NEEDS = (TEXT_NEEDS, TEXT_NEEDS | {Unread.CALL}, frozenset({Unread.TEXT, Unread.CALL}), frozenset[Unread]())
+NEEDS = (
+    TEXT_NEEDS,
+    TEXT_NEEDS | {UnreadKind.CALL},
+    frozenset({UnreadKind.TEXT, UnreadKind.CALL}),
+    frozenset[UnreadKind](),
+)
 
 
 class Answer(NamedTuple):
-    """The chunks of an answer, parsed once for all mutants, and the Reading of it."""
+    """The chunks of an answer, parsed once for all mutants, and the AnswerParts of it."""
 
     name: str
     accept: tuple[str, ...]
     due: int | None
     chunks: tuple[Chunk, ...]
-    reading: Reading
+    reading: AnswerParts
     output_limit: int | None = None
 
 
@@ -131,7 +136,7 @@ def answer(row: Row) -> Answer | None:
                 break
     except SmaiError:
         return None
-    reading = Reading(
+    reading = AnswerParts(
         has_text=any(one.text for one in chunks),
         has_reasoning=any(one.reasoning for one in chunks),
         calls=len(calls),

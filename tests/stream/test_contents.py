@@ -28,7 +28,7 @@ def bodies(content: Content) -> list[bytes]:
     return [content.stream, *([content.body] if content.body else [])]
 
 
-def judged(body: bytes, writer: pump.Writer, dialect: str = "chat") -> Outcome:
+def judged(body: bytes, writer: pump.AnswerWriter, dialect: str = "chat") -> Outcome:
     outcome = Outcome()
     outcome.choices = 1
     pump.pump(Pieces(body), dialect_for(dialect, ""), writer, outcome)

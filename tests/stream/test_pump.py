@@ -11,7 +11,7 @@ from tapes import BY_NAME, GOOD, TAPES, Tape, printed
 
 from smai_cli.answer.outcome import Outcome
 from smai_cli.common.clocks import HURRY_S
-from smai_cli.errors import Again, BrokenError, BusyError, ConnectError, OutputError, RefusedError, Status
+from smai_cli.errors import BrokenError, BusyError, ConnectError, OutputError, RefusedError, Retry, Status
 from smai_cli.output.modes import MODES
 from smai_cli.prompt.request import Request, build_messages
 from smai_cli.stream import pump
@@ -210,5 +210,5 @@ def test_a_finish_reason_of_the_reference_is_a_success(reason: str) -> None:
 def test_an_unknown_finish_reason_is_escaped_and_never_retried() -> None:
     error = run_pump(Pieces(event("a"), event("b", "\x1b[2J\nsmai: fake")), "final")[0].error
     assert error
-    assert error.again is Again.NEVER
+    assert error.retry is Retry.NEVER
     assert not {"\x1b", "\n"} & set(str(error))

@@ -3,7 +3,7 @@
 import pytest
 
 from smai_cli.common.clocks import Deadline
-from smai_cli.errors import Again, BrokenError, BusyError, ClockError, ConnectError, RefusedError, SmaiError
+from smai_cli.errors import BrokenError, BusyError, ClockError, ConnectError, RefusedError, Retry, SmaiError
 from smai_cli.stream.retries import Retries
 
 
@@ -20,15 +20,15 @@ class Pauses:
     ("error", "holds_back", "again"),
     [
         (ConnectError("x"), False, True),
-        (ConnectError("x", again=Again.NEVER), False, False),
+        (ConnectError("x", retry=Retry.NEVER), False, False),
         (BusyError("x"), False, True),
         (RefusedError("x"), False, False),
         (ClockError("x"), True, False),
         (BrokenError("x"), False, False),
-        (BusyError("x", again=Again.UNDELIVERED), False, False),
-        (BusyError("x", again=Again.UNDELIVERED), True, True),
+        (BusyError("x", retry=Retry.UNDELIVERED), False, False),
+        (BusyError("x", retry=Retry.UNDELIVERED), True, True),
         (BrokenError("x"), True, True),
-        (BrokenError("x", again=Again.NEVER), True, False),
+        (BrokenError("x", retry=Retry.NEVER), True, False),
     ],
 )
 def test_which_failures_are_retried(error: SmaiError, holds_back: bool, again: bool) -> None:

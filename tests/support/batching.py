@@ -18,7 +18,7 @@ import process
 import pytest
 
 from smai_cli.mock.script import Script, prompt_of
-from smai_cli.mock.server import Mock, ReceivedRequest, Refusal
+from smai_cli.mock.server import Mock, MockRefusal, ReceivedRequest
 
 KEY = "sk-batch-9a1c77e0d3"
 CHAOS = Path(__file__).with_name("chaosserver.py")
@@ -61,7 +61,7 @@ class Desk(Mock):
 
     def __init__(self, script: Script) -> None:
         super().__init__(script)
-        self.refuse: dict[str, int | Refusal] = {}
+        self.refuse: dict[str, int | MockRefusal] = {}
         self.next_statuses: Iterator[int] = iter(())
         self.open = threading.Event()
         self.open.set()
@@ -77,10 +77,10 @@ class Desk(Mock):
             while not self.open.wait(0.05) and not self.over.is_set():
                 pass
             for status in self.next_statuses:
-                raise Refusal(status)
+                raise MockRefusal(status)
             refusal = self.refuse.get(prompt_of(received.json))
             if refusal is not None:
-                raise refusal if isinstance(refusal, Refusal) else Refusal(refusal)
+                raise refusal if isinstance(refusal, MockRefusal) else MockRefusal(refusal)
         finally:
             with self.came:
                 self.now -= 1

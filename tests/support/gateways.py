@@ -21,8 +21,8 @@ from smai_cli.config.endpoint import Endpoint
 from smai_cli.config.headers import Header
 from smai_cli.config.keys import Secret
 from smai_cli.serve.gateway import Gateway, Upstream
-from smai_cli.serve.limits import Limits
-from smai_cli.serve.pages import Settings
+from smai_cli.serve.limits import ClientLimits
+from smai_cli.serve.pages import PageDefaults
 
 TOKEN = "tok-8c1f5a3e9b7d2460"
 CHAT = "/v1/chat/completions"
@@ -146,14 +146,14 @@ def gateway() -> Iterator[Start]:
             *,
             headers: Mapping[str, str] = MappingProxyType({}),
             clocks: Clocks | None = None,
-            limits: Limits | None = None,
+            limits: ClientLimits | None = None,
             **more: Any,
         ) -> Gateway:
             own = tuple(Header(name=name, value=Secret(value), source="-H") for name, value in headers.items())
             endpoint = Endpoint(url, Secret(key) if key else None, own)
             ca_file = certificates().ca_file if url.startswith("https:") else None
             upstream = Upstream(endpoint, lambda: clocks or Clocks(PATIENCE_S, PATIENCE_S), ca_file)
-            server = Gateway(upstream, Settings("m"), TOKEN, limits=limits, **more)
+            server = Gateway(upstream, PageDefaults("m"), TOKEN, limits=limits, **more)
             return stack.enter_context(server)
 
         yield start

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from smai_cli.answer.chunk import Chunk, Unread, Usage
+from smai_cli.answer.chunk import Chunk, UnreadKind, Usage
 from smai_cli.answer.outcome import Outcome
 from smai_cli.batch.results.assembly import Assembly
 from smai_cli.common.frozen import Frozen
@@ -39,7 +39,7 @@ class Collector:
     holds_back = True
     takes_all = False
     # Media count as delivered: they are in the result.
-    needs = frozenset({Unread.TEXT, Unread.CALL})
+    needs = frozenset({UnreadKind.TEXT, UnreadKind.CALL})
     has_delivered = False
 
     def __init__(

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 
-from smai_cli.batch.interfaces import Exchange, Post
+from smai_cli.batch.interfaces import AnswerSource, Post
 from smai_cli.cli.parsing.options import ServerOptions
 from smai_cli.common.clocks import Clocks, Deadline
 from smai_cli.common.trace import Tracer, silent
@@ -20,7 +20,7 @@ def connector(endpoint: Endpoint, server: ServerOptions, tracer: Tracer | None) 
     def connect() -> Post:
         keep_alive = KeepAlive()
 
-        def post(path: str, body: bytes, deadline: Deadline, /) -> Exchange:
+        def post(path: str, body: bytes, deadline: Deadline, /) -> AnswerSource:
             limits = Clocks(clocks.connect_timeout_s, clocks.idle_timeout_s, deadline)
             return transport.post(
                 endpoint, path, body, limits, ca_file=ca_file, trace=tracer or silent, keep_alive=keep_alive

@@ -11,7 +11,7 @@ from smai_cli.batch.input.template import Template
 from smai_cli.cli import same_files
 from smai_cli.cli.parsing.command_line import configured_options, log_of, parameters_of, read_option_file
 from smai_cli.cli.parsing.options import BatchValues, ServerOptions
-from smai_cli.common.files import STDIN_NAME, file_named_in, text_of
+from smai_cli.common.files import STDIN_NAME, file_named_in, text_of_value
 from smai_cli.common.frozen import Frozen
 from smai_cli.config.endpoint import files_to_read
 from smai_cli.errors import UsageError
@@ -78,7 +78,7 @@ def _defaults(typed: BatchValues, form: "ResponseFormat | None") -> Defaults:
 
 
 def _text(value: str | None, option: str) -> str | None:
-    return None if value is None else text_of(prompt.operand_text(value, option), read_option_file, option)
+    return None if value is None else text_of_value(prompt.operand_text(value, option), read_option_file, option)
 
 
 def _extra_body(typed: BatchValues) -> dict[str, Any]:

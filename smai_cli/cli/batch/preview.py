@@ -71,4 +71,4 @@ def _preview_request(line: Line, encoding: Encoding, server: ServerOptions, dead
     url, headers = transport.prepare_post(endpoint, dialect.PATH, body)
     user_headers = preview.UserHeaders(endpoint.headers, endpoint.key_header)
     shown = preview.Preview(shown_url(url), headers, body, user_headers, source.where if source else None)
-    return json.loads(preview.as_json(shown, line.request.messages, line.request.model))
+    return json.loads(preview.preview_json(shown, line.request.messages, line.request.model))

@@ -244,7 +244,7 @@ def _print_preview(
     if not as_curl:
         shown = preview.Preview(shown_url(url), headers, body, user_headers, source.where if source else None)
         # Half a surrogate pair, from the path of a file, gets a JSON escape.
-        text = preview.as_json(shown, request.messages, request.model)
+        text = preview.preview_json(shown, request.messages, request.model)
         output.show(f"{text}\n".encode(errors="backslashreplace"), escaped)
         return
     in_shell = source.in_shell() if source else None
@@ -252,7 +252,7 @@ def _print_preview(
         say(f"the command has no key, because a shell cannot read it from {source.where}; name a file with --key-file")
     if output.is_terminal:  # every shell understands the escapes of JSON
         body = escaped(body.decode()).encode()
-    command, missing = preview.as_curl(preview.Preview(url, headers, body, user_headers, key_in_shell=in_shell))
+    command, missing = preview.preview_curl(preview.Preview(url, headers, body, user_headers, key_in_shell=in_shell))
     if missing:
         say(f"the command has the names of headers only; before it runs, set {', '.join(missing)}")
     output.show(f"{command}\n".encode(errors="surrogateescape"), escaped_in_shell)

@@ -22,16 +22,16 @@ from smai_cli.config.key_source import FOREIGN_KEY_HINT, find_key, foreign_key, 
 from smai_cli.config.places import CA_VARIABLES
 from smai_cli.doctor.checks import (
     Check,
+    CheckResult,
     Checks,
-    Found,
     Hop,
     NotNeededError,
-    connect,
+    connect_hop,
     proxy_hop,
-    reason_of,
-    resolve,
+    resolve_hop,
     server_hop,
     shake_hands,
+    short_reason,
     trusted,
 )
 from smai_cli.doctor.log import check_log, is_named
@@ -49,7 +49,7 @@ _IDLE_TIMEOUT_S = 30
 _UNUSABLE = "smai_cli.doctor.unusable_configuration"
 
 
-class _Command(click.Command):
+class _DoctorCommand(click.Command):
     """A command for which a configuration that cannot be used is a finding, and not the end of the run."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -72,7 +72,7 @@ def _found_or_failed(ctx: click.Context, param: click.Parameter, value: str | No
 
 
 @click.command(
-    cls=_Command,
+    cls=_DoctorCommand,
     epilog="Manual: man smai-doctor. Exit status 0: no check has failed, or with --probe: the verdict is ok.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print each check as JSON on a line.")
@@ -194,23 +194,23 @@ class _Examination:
         found = self.typed_model or self._settings.find("model", os.environ, "SMAI_MODEL")
         return found or (None if self._settings.needs_model else Value(DEFAULT_MODEL, "default"))
 
-    def _configuration(self) -> Found:
+    def _configuration(self) -> CheckResult:
         if self._unusable:
             raise self._unusable
         return find_configuration(self._settings)
 
-    def _find_base_url(self) -> Found:
+    def _find_base_url(self) -> CheckResult:
         if self._mock:
             self.base_url, source = self._mock.base_url, "--mock"
         else:
             self.base_url, source = find_base_url(self._options.base_url, os.environ, self._settings)
             self._life.key = Endpoint(self.base_url).secrets
-        return Found(f"{shown_url(self.base_url)}, from {source}")
+        return CheckResult(f"{shown_url(self.base_url)}, from {source}")
 
-    def _find_key(self) -> Found:
+    def _find_key(self) -> CheckResult:
         if self._mock:
             self.endpoint = self._mock
-            return Found("not set, and the test server needs none")
+            return CheckResult("not set, and the test server needs none")
         given = self._options.base_url, self._options.key_file, os.environ, self._settings
         source = find_key(self.base_url, *given[1:])
         headers = read_headers(self._options.headers, self._life.deadline)
@@ -218,7 +218,7 @@ class _Examination:
         self._life.key = self.endpoint.secrets
         foreign = foreign_key(self.base_url, os.environ) if source is None else ""
         if foreign and not self.endpoint.headers:
-            return Found(f"none for this server: {foreign}", FOREIGN_KEY_HINT)
+            return CheckResult(f"none for this server: {foreign}", FOREIGN_KEY_HINT)
         found = f"set, from {source.where}" if source else "not set, and requests are sent without one"
         if source and self.endpoint.key_header:
             found += f", in the header {self.endpoint.key_header}"
@@ -226,9 +226,9 @@ class _Examination:
             found += f", with the headers {', '.join(header.name for header in self.endpoint.headers)}"
         is_open = (source or self.endpoint.headers) and not (self.endpoint.is_tls or self.endpoint.is_loopback)
         hint = "allow_http lets it go over plain http, where whoever is on the way can read it: use https"
-        return Found(found, hint if is_open else "")
+        return CheckResult(found, hint if is_open else "")
 
-    def _find_hop(self) -> Found:
+    def _find_hop(self) -> CheckResult:
         from smai_cli.http import transport  # which proxy there is, requests decides
 
         endpoint = Endpoint(self.base_url)
@@ -238,13 +238,13 @@ class _Examination:
             wanted = (f"{urlsplit(self.base_url).scheme}_proxy", "all_proxy")
             names = [name for name, value in os.environ.items() if value == url and name.lower() in wanted]
             source = f"from {' and '.join(names)}" if names else "from the system"
-            return Found(f"{self.hop.host} port {self.hop.port}, {source}; dns, tcp and tls check only the proxy")
+            return CheckResult(f"{self.hop.host} port {self.hop.port}, {source}; dns, tcp and tls check only the proxy")
         named = any(value and name.lower() in _PROXIES for name, value in os.environ.items())
         if named and endpoint.is_loopback:
-            return Found("none, because a server on this machine is contacted directly")
-        return Found("none for this server, although the environment names one" if named else "none")
+            return CheckResult("none, because a server on this machine is contacted directly")
+        return CheckResult("none for this server, although the environment names one" if named else "none")
 
-    def _find_ca(self) -> Found:
+    def _find_ca(self) -> CheckResult:
         if not (self.hop.is_tls or self.base_url.startswith("https:")):
             raise NotNeededError("the server uses http")
         self.ca_file = find_ca_file(os.environ)
@@ -256,32 +256,32 @@ class _Examination:
                 f"the CA bundle {self.ca_file or name} cannot be used: {exc.strerror}", f"check {name}"
             ) from exc
         count = context.cert_store_stats()["x509_ca"]
-        return Found(f"{path}, from {name}" + (f", {count} certificate{'s' * (count > 1)}" if count else ""))
+        return CheckResult(f"{path}, from {name}" + (f", {count} certificate{'s' * (count > 1)}" if count else ""))
 
-    def _resolve(self) -> Found:
-        self.addresses = resolve(self.hop, self._clocks)
+    def _resolve(self) -> CheckResult:
+        self.addresses = resolve_hop(self.hop, self._clocks)
         shown = ", ".join(dict.fromkeys(address.host for address in self.addresses))
         is_one = shown == self.hop.host
-        return Found(f"{self.hop.title}{' is an address' if is_one else f': {shown}'}")
+        return CheckResult(f"{self.hop.title}{' is an address' if is_one else f': {shown}'}")
 
-    def _connect(self) -> Found:
-        self.reached = connect(self.hop, self.addresses, self._clocks)
+    def _connect(self) -> CheckResult:
+        self.reached = connect_hop(self.hop, self.addresses, self._clocks)
         if not self.hop.is_tls:
             self.reached.connection.close()
-        tried = [f"{address.host}: {reason_of(exc)}" for address, exc in self.reached.others]
+        tried = [f"{address.host}: {short_reason(exc)}" for address, exc in self.reached.others]
         others = f"; before it {', '.join(tried)}" if tried else ""
-        return Found(
+        return CheckResult(
             f"{self.reached.address.host} port {self.hop.port}{' of the proxy' if self.hop.is_proxy else ''}{others}"
         )
 
-    def _shake_hands(self) -> Found:
+    def _shake_hands(self) -> CheckResult:
         if self.hop.is_tls:
             return shake_hands(self.hop, self.reached.connection, self.ca_file, self._clocks)
         if self.hop.is_proxy:
             raise NotNeededError("the proxy does not use TLS; the check of the models covers the server")
         raise NotNeededError("the server uses http")
 
-    def _list_models(self) -> Found:
+    def _list_models(self) -> CheckResult:
         from smai_cli.cli.commands.models import ask_for_list
         from smai_cli.http import transport
         from smai_cli.stream.models import PATH, read_list, with_query
@@ -306,15 +306,15 @@ class _Examination:
             self.endpoint,
         ).models
         count = "1 model" if len(self.models) == 1 else f"{len(self.models)} models"
-        return Found(f"status 200, {count}, headers after {headed_s - begun_s:.3f} s")
+        return CheckResult(f"status 200, {count}, headers after {headed_s - begun_s:.3f} s")
 
-    def _find_model(self) -> Found:
+    def _find_model(self) -> CheckResult:
         if self._model is None:
-            return Found("not set, and the profile has no default", "name one with -m; smai models prints them")
+            return CheckResult("not set, and the profile has no default", "name one with -m; smai models prints them")
         name, source = self._model
         if any(name == model.id for model in self.models):
-            return Found(f"{name}, from {source}, is listed")
-        return Found(f"{name}, from {source}, is not listed", "smai models prints those that are; -m chooses one")
+            return CheckResult(f"{name}, from {source}, is listed")
+        return CheckResult(f"{name}, from {source}, is not listed", "smai models prints those that are; -m chooses one")
 
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")

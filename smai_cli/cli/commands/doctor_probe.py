@@ -16,7 +16,7 @@ from smai_cli.errors import BrokenError, SmaiError, Status, UsageError
 if TYPE_CHECKING:
     from smai_cli.doctor.findings import Finding, Row
     from smai_cli.doctor.probe import Prober
-    from smai_cli.doctor.recorder import Answer
+    from smai_cli.doctor.recorder import ProbeAnswer
     from smai_cli.doctor.verdict import Verdict
     from smai_cli.http.response_body import ResponseBody
 
@@ -90,7 +90,7 @@ def failure_of_verdict(verdict: "Verdict") -> SmaiError | None:
 
 def _make(row: "Row", prober: "Prober") -> ProbeLine:
     """Return the line of one check, after sending what it needs."""
-    answers: list[Answer] = []
+    answers: list[ProbeAnswer] = []
     try:
         answers.extend(prober.ask(name, row.api) for name in row.requests)
     except NotNeededError as why:

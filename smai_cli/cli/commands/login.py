@@ -30,7 +30,7 @@ _STDIN = 0
 _SOON_S = 0.001
 
 
-class _Command(click.Command):
+class _LoginCommand(click.Command):
     """A command that refuses operands without showing them: one may be a key, and must not be repeated."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -56,7 +56,7 @@ def _list(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # n
     ctx.exit()
 
 
-@click.command(cls=_Command, epilog="Manual: man smai-login.")
+@click.command(cls=_LoginCommand, epilog="Manual: man smai-login.")
 @click.option(
     "--list",
     is_flag=True,

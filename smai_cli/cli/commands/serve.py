@@ -17,7 +17,7 @@ from smai_cli.cli.parsing.options import ServerOptions
 from smai_cli.cli.parsing.server_options import gateway_options, verbose_option
 from smai_cli.cli.parsing.shared_options import model_option
 from smai_cli.cli.server import choose_endpoint, serving
-from smai_cli.common.files import STDIN_NAME, file_named_in, text_of
+from smai_cli.common.files import STDIN_NAME, file_named_in, text_of_value
 from smai_cli.common.shortages import failure_of
 from smai_cli.common.trace import Tracer, silent
 from smai_cli.config.endpoint import Endpoint, find_ca_file
@@ -27,7 +27,7 @@ from smai_cli.prompt.prompt import operand_text
 
 if TYPE_CHECKING:
     from smai_cli.serve.gateway import Gateway
-    from smai_cli.serve.pages import Settings
+    from smai_cli.serve.pages import PageDefaults
 
 _TOKEN_BYTES = 32
 _MOCK_NAME = "the test server"
@@ -46,7 +46,7 @@ def serve(*, port: int, model: str, system: str | None, verbose: bool, server: S
 
     The first line on stdout is the URL to open. Programs use the text after #token= as their key.
     """
-    from smai_cli.serve.pages import Settings  # after --help and usage errors
+    from smai_cli.serve.pages import PageDefaults  # after --help and usage errors
 
     gc.enable()
     allow_descriptors(MANY_CLIENTS)
@@ -55,7 +55,7 @@ def serve(*, port: int, model: str, system: str | None, verbose: bool, server: S
     endpoint = choose_endpoint(server, server.clocks.deadline())
     with serving(endpoint) as target:
         name = urlsplit(endpoint.base_url).netloc if endpoint else _MOCK_NAME
-        gateway = _gateway(target, server, port, Settings(model, system, name), verbose=verbose)
+        gateway = _gateway(target, server, port, PageDefaults(model, system, name), verbose=verbose)
         Output().show(f"{gateway.url}\n".encode())
         gateway.serve_forever(_LOOK_S)
     return 0
@@ -67,10 +67,12 @@ def _system(system: str | None, server: ServerOptions) -> str | None:
         return None
     if server.key_file == STDIN_NAME and file_named_in(system) == STDIN_NAME:
         raise UsageError("--key-file - and -s @- both read stdin", "it can be read only once")
-    return text_of(operand_text(system, "-s/--system"), read_option_file, "-s")
+    return text_of_value(operand_text(system, "-s/--system"), read_option_file, "-s")
 
 
-def _gateway(endpoint: Endpoint, server: ServerOptions, port: int, settings: "Settings", *, verbose: bool) -> "Gateway":
+def _gateway(
+    endpoint: Endpoint, server: ServerOptions, port: int, settings: "PageDefaults", *, verbose: bool
+) -> "Gateway":
     """Return the gateway, which is listening already. Raises UsageError."""
     from smai_cli.serve.gateway import Gateway, Upstream  # after --help and usage errors
 

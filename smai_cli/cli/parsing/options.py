@@ -131,7 +131,7 @@ class AskOptions(Frozen):
     log: "LogFile | None"
 
 
-def output_options(  # noqa: PLR0913  # the options that choose a mode, by their names
+def make_output_options(  # noqa: PLR0913  # the options that choose a mode, by their names
     *,
     summary: str | None,
     accept: tuple[str, ...],
@@ -171,14 +171,14 @@ def output_options(  # noqa: PLR0913  # the options that choose a mode, by their
     )
 
 
-def clock_options(*, connect_timeout: float, idle_timeout: float, max_time: float, retries: int) -> ClockOptions:
+def make_clock_options(*, connect_timeout: float, idle_timeout: float, max_time: float, retries: int) -> ClockOptions:
     """Make ClockOptions from click's values."""
     return ClockOptions(
         connect_timeout_s=connect_timeout, idle_timeout_s=idle_timeout, max_time_s=max_time, retries=retries
     )
 
 
-def server_options(
+def make_server_options(
     *,
     settings: Settings,
     base_url: str | None,
@@ -193,6 +193,6 @@ def server_options(
         base_url=base_url,
         key_file=key_file,
         headers=header,
-        clocks=clock_options(**clocks),
+        clocks=make_clock_options(**clocks),
         mock=mock,
     )

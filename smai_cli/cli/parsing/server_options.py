@@ -110,13 +110,13 @@ _SERVER = ("settings", "base_url", "key_file", "header", "mock")
 
 def server_options(command: _F) -> _F:
     """Add the options for the server, headers, timeouts and retries; the command gets them as `server`."""
-    composed = compose_value(command, "server", options.server_options, *_SERVER, *_CLOCKS)
+    composed = compose_value(command, "server", options.make_server_options, *_SERVER, *_CLOCKS)
     return _server_options(composed, _clock_options)
 
 
 def gateway_options(command: _F) -> _F:
     """Add the same for a command that forwards requests, and sends each only once."""
-    compose = functools.partial(options.server_options, retries=0)
+    compose = functools.partial(options.make_server_options, retries=0)
     return _server_options(compose_value(command, "server", compose, *_SERVER, *_CLOCKS[:-1]), _answer_clock_options)
 
 
@@ -144,7 +144,7 @@ def _server_options(command: _F, clock_options: Callable[[_F], _F]) -> _F:
 
 def clock_options(command: _F) -> _F:
     """Add the options for timeouts and retries; the command gets them as one value, `clocks`."""
-    return _clock_options(compose_value(command, "clocks", options.clock_options, *_CLOCKS))
+    return _clock_options(compose_value(command, "clocks", options.make_clock_options, *_CLOCKS))
 
 
 _CLOCKS = ("connect_timeout", "idle_timeout", "max_time", "retries")

@@ -113,7 +113,7 @@ def output_options(command: _F) -> _F:
     names = [mode.name for mode in modes]
     names += ["summary", "accept", "fail_empty", "tool_calls", "output", "quiet"]
     return add(
-        compose_value(command, "output", options.output_options, *names),
+        compose_value(command, "output", options.make_output_options, *names),
         *map(mode_option, modes),
         click.option(
             "--summary",

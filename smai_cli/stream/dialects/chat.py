@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from smai_cli.answer.api_error import MARKS, ApiError, api_error_of, error_in, unmarked_error_in
-from smai_cli.answer.chunk import ChoicePart, Chunk, ForeignAnswerError, Unread, UnreadPart, text_chunk, usage_in
+from smai_cli.answer.chunk import ChoicePart, Chunk, ForeignAnswerError, UnreadKind, UnreadPart, text_chunk, usage_in
 from smai_cli.common.text import one_line
 from smai_cli.prompt.request import Request, encode
 from smai_cli.stream.dialects.chat_choice import read_choice
@@ -19,7 +19,7 @@ _NEW_MODELS = ("o1", "o3", "o4", "gpt-5")
 _ODD = frozenset({"error", "finishReason", "message", "text", "usage"})
 _TEXT_AND_ROLE = 2
 _SIGNS_OF_LIFE = ("ping", "keepalive", "heartbeat")
-_FOREIGN = (UnreadPart(Unread.FOREIGN, "an event that is not of this API"),)
+_FOREIGN = (UnreadPart(UnreadKind.FOREIGN, "an event that is not of this API"),)
 
 
 def encode_request(request: Request) -> bytes:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from smai_cli.answer.chunk import CallPart, ChoicePart, Repetition, Unread, UnreadPart
+from smai_cli.answer.chunk import CallPart, ChoicePart, Repetition, UnreadKind, UnreadPart
 from smai_cli.common.text import one_line
 from smai_cli.stream.content import Content, media_name, read_arguments, read_content, read_thoughts
 
@@ -126,7 +126,7 @@ def _add_rest(delta: dict[str, Any], read: Content) -> Content:
     refusal = read.refusal or read_content(delta.get("refusal"), "the refusal").text
     unread = list(read.unread)
     calls = tuple(_calls(delta, unread))
-    unread += [UnreadPart(Unread.MEDIA, media_name(name) or name) for name in _MEDIA if delta.get(name)]
+    unread += [UnreadPart(UnreadKind.MEDIA, media_name(name) or name) for name in _MEDIA if delta.get(name)]
     return Content(read.text, reasoning, refusal, tuple(unread), calls)
 
 
@@ -150,7 +150,7 @@ def _calls(delta: dict[str, Any], unread: list[UnreadPart]) -> Iterator[CallPart
         elif call and not part:
             kind = call.get("type") if isinstance(call, dict) else None
             of_type = f" of type {one_line(kind, 40)}" if isinstance(kind, str) and kind else ""
-            unread.append(UnreadPart(Unread.CALL, f"a tool call{of_type}"))
+            unread.append(UnreadPart(UnreadKind.CALL, f"a tool call{of_type}"))
 
 
 def _call(call: dict[str, Any]) -> CallPart | None:
@@ -195,7 +195,7 @@ def _strays(choice: dict[str, Any], delta: dict[str, Any], message: Any) -> tupl
                 continue
             if length := _text_length(value, 0):
                 characters, first = characters + length, first or one_line(name, 40)
-    return (UnreadPart(Unread.STRAY, f"text in {first}", characters),) if characters else ()
+    return (UnreadPart(UnreadKind.STRAY, f"text in {first}", characters),) if characters else ()
 
 
 def _text_length(value: Any, depth: int) -> int:

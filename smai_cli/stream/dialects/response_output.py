@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from smai_cli.answer.chunk import CallPart, Place, Unread, UnreadPart
+from smai_cli.answer.chunk import CallPart, Place, UnreadKind, UnreadPart
 from smai_cli.common.text import one_line
 from smai_cli.stream.content import read_arguments, read_content, read_thoughts, text_of
 
@@ -25,7 +25,7 @@ _NOT_ANSWERS = frozenset(
 _CALL_ENDINGS = ("_call", "_request")
 
 
-class Output(NamedTuple):
+class OutputContent(NamedTuple):
     """The content of an output, or of an item or a part of it."""
 
     parts: tuple[tuple[Place, str], ...] = ()
@@ -35,12 +35,12 @@ class Output(NamedTuple):
     unread: tuple[UnreadPart, ...] = ()
 
 
-def read_output(items: list[Any]) -> Output:
+def read_output(items: list[Any]) -> OutputContent:
     """Return the content of all items of an output. Raises NumberAsTextError, as read_content does."""
     return _join([read_item(item, place) for place, item in enumerate(items)])
 
 
-def read_item(item: Any, place: int | None) -> Output:  # noqa: PLR0911  # one for each kind
+def read_item(item: Any, place: int | None) -> OutputContent:  # noqa: PLR0911  # one for each kind
     """Return the content of the item at `place` in an output: a message, reasoning, a call, or an unknown kind."""
     if not isinstance(item, dict):
         return read_part(item, place, 0)
@@ -51,37 +51,39 @@ def read_item(item: Any, place: int | None) -> Output:  # noqa: PLR0911  # one f
         parts = content if isinstance(content, list) else [content]
         return _join([read_part(part, place, number) for number, part in enumerate(parts)])
     if kind == "reasoning":
-        return Output(reasoning=read_thoughts(item.get("content")) or read_thoughts(item.get("summary")))
+        return OutputContent(reasoning=read_thoughts(item.get("content")) or read_thoughts(item.get("summary")))
     if kind in ("function_call", "custom_tool_call"):
         return _read_call(item, kind)
     if kind == "image_generation_call":
-        return Output(unread=(UnreadPart(Unread.MEDIA, "an image"),)) if item.get("result") else Output()
+        return (
+            OutputContent(unread=(UnreadPart(UnreadKind.MEDIA, "an image"),)) if item.get("result") else OutputContent()
+        )
     if kind in _NOT_ANSWERS:
-        return Output()
+        return OutputContent()
     if kind.endswith(_CALL_ENDINGS):
-        return Output(unread=(UnreadPart(Unread.CALL, f"a tool call of type {one_line(kind, 40)}"),))
+        return OutputContent(unread=(UnreadPart(UnreadKind.CALL, f"a tool call of type {one_line(kind, 40)}"),))
     return read_part(item, place, 0)
 
 
-def read_part(part: Any, item: int | None, number: int) -> Output:
+def read_part(part: Any, item: int | None, number: int) -> OutputContent:
     """Return the content of the part `number` of the item `item`."""
     read = read_content([part] if isinstance(part, (dict, list)) else part, "the output")
     parts = (((item, number), read.text),) if read.text else ()
-    return Output(parts, read.refusal, read.reasoning, (), read.unread)
+    return OutputContent(parts, read.refusal, read.reasoning, (), read.unread)
 
 
-def _read_call(item: dict[str, Any], kind: str) -> Output:
+def _read_call(item: dict[str, Any], kind: str) -> OutputContent:
     """Return the call of a function or of a custom tool."""
     arguments = read_arguments(item.get("arguments" if kind == "function_call" else "input"))
     if arguments is None:
-        return Output(unread=(UnreadPart(Unread.CALL, f"a tool call of type {kind}"),))
+        return OutputContent(unread=(UnreadPart(UnreadKind.CALL, f"a tool call of type {kind}"),))
     identity, name = text_of(item.get("call_id")), text_of(item.get("name"))
     call_type = "function" if kind == "function_call" else "custom"
-    return Output(calls=(CallPart(None, identity, name, arguments, call_type),))
+    return OutputContent(calls=(CallPart(None, identity, name, arguments, call_type),))
 
 
-def _join(outputs: list[Output]) -> Output:
-    return Output(
+def _join(outputs: list[OutputContent]) -> OutputContent:
+    return OutputContent(
         tuple(part for output in outputs for part in output.parts),
         "".join(output.refusal for output in outputs),
         "".join(output.reasoning for output in outputs),

@@ -7,14 +7,23 @@ failed, cancelled, done and error ends the stream. `[DONE]`, which some gateways
 from typing import Any
 
 from smai_cli.answer.api_error import MARKS, api_error_of, error_in
-from smai_cli.answer.chunk import Chunk, ForeignAnswerError, Place, Repetition, Unread, UnreadPart, text_chunk, usage_of
+from smai_cli.answer.chunk import (
+    Chunk,
+    ForeignAnswerError,
+    Place,
+    Repetition,
+    UnreadKind,
+    UnreadPart,
+    text_chunk,
+    usage_of,
+)
 from smai_cli.answer.completeness import worst
 from smai_cli.common.text import one_line
 from smai_cli.prompt.request import Request, encode
 from smai_cli.stream.content import read_content, read_thoughts, text_of
 from smai_cli.stream.dialects.error_event import parse_error_event
 from smai_cli.stream.dialects.response_input import input_items
-from smai_cli.stream.dialects.response_output import Output, read_item, read_output, read_part
+from smai_cli.stream.dialects.response_output import OutputContent, read_item, read_output, read_part
 from smai_cli.stream.json_text import EXACT, NumberAsTextError, load_body, load_event
 from smai_cli.stream.sse import DONE
 
@@ -178,15 +187,15 @@ def _view(payload: dict[str, Any], line: str, name: str) -> Chunk:
 def _unread_in_event(kind: str, payload: dict[str, Any]) -> tuple[UnreadPart, ...]:
     """Return the unreadable parts of an event: audio, and text in a delta of an unknown type."""
     if kind.startswith(_AUDIO) and payload.get("delta"):
-        return (UnreadPart(Unread.MEDIA, "audio"),)
+        return (UnreadPart(UnreadKind.MEDIA, "audio"),)
     delta = payload.get("delta")
     is_unknown = kind.endswith(".delta") and kind != _DELTA and kind not in _KNOWN_DELTAS
     if is_unknown and isinstance(delta, str):
-        return (UnreadPart(Unread.STRAY, f"text in an event of type {one_line(kind, 60)}", len(delta)),)
+        return (UnreadPart(UnreadKind.STRAY, f"text in an event of type {one_line(kind, 60)}", len(delta)),)
     return ()
 
 
-def _completed_part(kind: str, payload: dict[str, Any]) -> tuple[Output, Repetition | None]:
+def _completed_part(kind: str, payload: dict[str, Any]) -> tuple[OutputContent, Repetition | None]:
     """Return the content of an event about an entire part, item or call, and its text as a repetition.
 
     The API sends these events after the deltas; some servers send nothing else.
@@ -194,7 +203,7 @@ def _completed_part(kind: str, payload: dict[str, Any]) -> tuple[Output, Repetit
     item, part = place = _place(payload)
     if kind == "response.output_text.done":
         read = read_content(payload.get("text"), "the text")
-        return Output(unread=read.unread), Repetition(parts=((place, read.text),))
+        return OutputContent(unread=read.unread), Repetition(parts=((place, read.text),))
     if kind == "response.content_part.done":
         output = read_part(payload.get("part"), item, part)
         return output, Repetition(parts=output.parts, refusal=output.refusal)
@@ -208,8 +217,8 @@ def _completed_part(kind: str, payload: dict[str, Any]) -> tuple[Output, Repetit
         calls = tuple(_call_name(payload) for _ in output.calls)
         return output, Repetition(announced=announced, pending_calls=calls)
     if kind == "response.refusal.done":
-        return Output(), Repetition(refusal=text_of(payload.get("refusal")))
-    return Output(), Repetition(pending_calls=(_call_name(payload),)) if kind in _CALL_EVENTS else None
+        return OutputContent(), Repetition(refusal=text_of(payload.get("refusal")))
+    return OutputContent(), Repetition(pending_calls=(_call_name(payload),)) if kind in _CALL_EVENTS else None
 
 
 def _call_name(payload: dict[str, Any]) -> str:

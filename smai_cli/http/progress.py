@@ -23,7 +23,7 @@ class HeldConnection(Protocol):
         """Close it."""
 
 
-class Sending:
+class Progress:
     """The progress of a request: the thread that sends it reports it, the thread that waits may cancel it.
 
     `connected` says that the connection is made and the head is sent: from then on the server may have the request.
@@ -77,23 +77,23 @@ class Sending:
 class Upload(io.BytesIO):
     """The body of a request. urllib3 reads it block by block, each with its own time limit."""
 
-    def __init__(self, body: bytes, sending: Sending) -> None:
+    def __init__(self, body: bytes, progress: Progress) -> None:
         super().__init__(body)
-        self._sending = sending
+        self._progress = progress
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return the next block, empty at the end. Raises OSError if the exchange was cancelled."""
-        self._sending.step()
+        self._progress.step()
         block = super().read(size)
-        self._sending.cancellation.aborts = bool(block)
+        self._progress.cancellation.aborts = bool(block)
         if not block:
-            self._sending.is_sent = True
-            self._sending.trace(f"request sent: {self._sending.title}")
+            self._progress.is_sent = True
+            self._progress.trace(f"request sent: {self._progress.title}")
         return block
 
 
 class CurrentExchange:
-    """The `sending` of the exchange that currently uses a connection: a connection may outlive an exchange."""
+    """The `progress` of the exchange that currently uses a connection: a connection may outlive an exchange."""
 
-    def __init__(self, sending: Sending) -> None:
-        self.sending = sending
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
