@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from smai_cli.output.cadence import Cadence
     from smai_cli.output.outfile import OutFile, Tape
     from smai_cli.output.waiting import WaitingLine
-    from smai_cli.output.writers import Listener
     from smai_cli.prompt.inputs import ChatTurn
+    from smai_cli.stream.listener import Listener
 
 # How many tool names a notice lists at most.
 _TOOLS_SHOWN = 10

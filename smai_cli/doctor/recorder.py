@@ -19,6 +19,7 @@ from smai_cli.errors import (
     Retry,
     SmaiError,
 )
+from smai_cli.stream.listener import Listener
 
 # A server that ignores the token limit is left at so many characters for each token, and some more.
 _CHARACTERS_PER_TOKEN = 32
@@ -36,8 +37,8 @@ class Delta(NamedTuple):
     characters: int
 
 
-class Recorder:
-    """The writer of a probe; it delivers nothing.
+class Recorder(Listener):
+    """Keeps what an answer to the probe says; it delivers nothing.
 
     `reads` counts the reads of the body, `chunks` its events that are not errors. `reasons` are the finish reasons of
     the first choice as the server sent them, and `has_reason_with_text` says that one came together with text.
@@ -47,7 +48,6 @@ class Recorder:
     """
 
     holds_back = False
-    takes_all = False
     needs = TEXT_NEEDS | {UnreadKind.CALL}
 
     def __init__(self, token_limit: int, now: Callable[[], float] = time.monotonic) -> None:
@@ -76,9 +76,6 @@ class Recorder:
         """Whether the answer was one JSON object, and not a stream."""
         return self.chunks == 1 and self._has_payload_end
 
-    def begin(self) -> None:
-        """Keep what there is: an answer that has begun is not asked for again."""
-
     def piece(self, _: bytes, /) -> None:
         """Count a read."""
         self.reads += 1
@@ -106,9 +103,6 @@ class Recorder:
             raise BrokenError(
                 "the server ignores the token limit", "check the options of the server", retry=Retry.NEVER
             )
-
-    def end(self, _: Outcome, /) -> None:
-        """Keep nothing: the outcome has it."""
 
     def _add_choice(self, index: int, reason: str | None, *, has_text: bool) -> None:
         if has_text:

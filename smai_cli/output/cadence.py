@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from smai_cli.answer.chunk import Chunk
-from smai_cli.output.writers import Listener
+from smai_cli.stream.listener import Listener
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _ASCII = " .:-=+*#@"

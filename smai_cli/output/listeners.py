@@ -9,8 +9,8 @@ from smai_cli.answer.outcome import TEXT_NEEDS, Outcome
 from smai_cli.common.text import one_line
 from smai_cli.common.trace import Trace
 from smai_cli.output.descriptors import FileOutput, Output
-from smai_cli.output.writers import Listener
 from smai_cli.prompt.request import Message
+from smai_cli.stream.listener import Listener
 
 
 class Recording(Listener):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from smai_cli.answer.chunk import Chunk
 from smai_cli.answer.outcome import Outcome
 from smai_cli.output.descriptors import StatusLine
-from smai_cli.output.writers import Listener
+from smai_cli.stream.listener import Listener
 
 _EVERY_S = 0.1
 # The rate covers the last two seconds, so that it shows when a stream stalls.

@@ -1,4 +1,4 @@
-"""Listeners get an answer as it arrives: the modes, of which a run has one, and the list of all listeners."""
+"""The modes, of which a run has one, and the list of all listeners."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -7,37 +7,7 @@ from smai_cli.answer.chunk import Chunk, UnreadKind
 from smai_cli.answer.outcome import TEXT_NEEDS, Outcome
 from smai_cli.errors import BrokenError
 from smai_cli.output.descriptors import FileOutput, Output
-
-
-class Listener:
-    """Gets an answer as it arrives. The base class delivers nothing: its four hooks do nothing.
-
-    `holds_back`: it delivers nothing before the answer is complete, so that a broken answer can be requested again.
-    `takes_all`: it also needs the bytes after the end of the answer. `needs` are the kinds of parts that it must
-    deliver; if one of them could not be parsed, the answer is a failure. Hooks raise what Output.write raises; `end`
-    also raises a SmaiError if a complete answer is a failure.
-    """
-
-    holds_back = True
-    takes_all = False
-    needs: frozenset[UnreadKind] = frozenset()
-
-    @property
-    def has_delivered(self) -> bool:
-        """Whether anything went to an output."""
-        return False
-
-    def begin(self) -> None:
-        """Begin an answer: discard the previous try."""
-
-    def piece(self, data: bytes) -> None:
-        """Take bytes of the body as they arrived from the network."""
-
-    def chunk(self, chunk: Chunk) -> None:
-        """Take one chunk; its text has only complete code points."""
-
-    def end(self, outcome: Outcome) -> None:
-        """Take the end; `outcome.error` says whether the answer is complete."""
+from smai_cli.stream.listener import Listener
 
 
 class Writers(Listener):

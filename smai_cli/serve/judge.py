@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from smai_cli.answer.chunk import Chunk, UnreadKind
 from smai_cli.answer.outcome import Outcome
 from smai_cli.apis import api_at
 from smai_cli.common.clocks import IdleClock
 from smai_cli.errors import SmaiError
+from smai_cli.stream.listener import Listener
 from smai_cli.stream.pump import pump
 
 
@@ -17,7 +17,7 @@ def find_shortfall(pieces: Iterator[bytes], path: str, *, is_framed: bool) -> Sm
     """
     outcome = Outcome()
     dialect = api_at(path).load()
-    pump(_PassingSource(pieces, is_framed=is_framed), dialect, _SilentWriter(), outcome)
+    pump(_PassingSource(pieces, is_framed=is_framed), dialect, _SilentListener(), outcome)
     return outcome.error
 
 
@@ -36,25 +36,7 @@ class _PassingSource:
         """Do nothing: the answer belongs to the gateway."""
 
 
-class _SilentWriter:
-    """A writer that writes nothing, and lets the answer be read to its last byte.
+class _SilentListener(Listener):
+    """Delivers nothing, and lets the answer be read to its last byte: the client gets every byte."""
 
-    The client gets every byte, so nothing is unread.
-    """
-
-    holds_back = False
     takes_all = True
-    has_delivered = True
-    needs: frozenset[UnreadKind] = frozenset()
-
-    def begin(self) -> None:
-        """Do nothing: there is one try."""
-
-    def piece(self, data: bytes, /) -> None:
-        """Ignore bytes."""
-
-    def chunk(self, chunk: Chunk, /) -> None:
-        """Ignore a chunk."""
-
-    def end(self, outcome: Outcome, /) -> None:
-        """Ignore the end."""

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from smai_cli.answer.choice import chunks_of_answer
-from smai_cli.answer.chunk import Chunk, ForeignAnswerError, UnreadKind
+from smai_cli.answer.chunk import Chunk, ForeignAnswerError
 from smai_cli.answer.outcome import Outcome
 from smai_cli.common.clocks import FINISHED_GRACE_S, HURRY_S, IdleClock
 from smai_cli.errors import ANSWER_FAILURES, BrokenError, Cause, Retry, SmaiError
 from smai_cli.prompt.request import Request
 from smai_cli.stream.adapting import Adaptation
 from smai_cli.stream.json_text import MalformedEventError
+from smai_cli.stream.listener import Listener
 from smai_cli.stream.retries import Retries
 from smai_cli.stream.sse import MAX_EVENT_BYTES, events
 
@@ -40,35 +41,6 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Release its connection and its thread. May be called again, and from any thread."""
-
-
-class AnswerWriter(Protocol):
-    """An output mode, which receives an answer as it arrives. Its methods may raise an OutputError.
-
-    `holds_back` says that nothing is delivered before the answer is complete, `takes_all` that it also wants the bytes
-    after the end of the answer. `needs` are the kinds of parts that it has to deliver: an answer with an unread part
-    of such a kind is a failure.
-    """
-
-    holds_back: bool
-    takes_all: bool
-    needs: frozenset[UnreadKind]
-
-    @property
-    def has_delivered(self) -> bool:
-        """Whether any part of the answer was delivered."""
-
-    def begin(self) -> None:
-        """Begin an answer; forget the one before, if this is a retry."""
-
-    def piece(self, data: bytes, /) -> None:
-        """Receive bytes of the body, unchanged."""
-
-    def chunk(self, chunk: Chunk, /) -> None:
-        """Receive one chunk; its text is complete code points."""
-
-    def end(self, outcome: Outcome, /) -> None:
-        """Receive the end; `outcome.error` is None if the answer is complete."""
 
 
 class Parser(Protocol):
@@ -101,7 +73,7 @@ def ask(  # noqa: PLR0913  # the parts of a run, chosen by the command
     post: Callable[[bytes], Source],
     dialect: Dialect,
     *,
-    writer: AnswerWriter,
+    writer: Listener,
     outcome: Outcome,
     retries: Retries,
     adaptation: Adaptation | None = None,
@@ -138,7 +110,7 @@ def ask(  # noqa: PLR0913  # the parts of a run, chosen by the command
 def pump(
     source: Source,
     dialect: Parser,
-    writer: AnswerWriter,
+    writer: Listener,
     outcome: Outcome,
     *,
     on_more: Callable[[], None] | None = None,
@@ -168,7 +140,7 @@ def _pump(  # noqa: PLR0913  # as pump
     pieces: Iterator[bytes],
     source: Source,
     dialect: Parser,
-    writer: AnswerWriter,
+    writer: Listener,
     outcome: Outcome,
     *,
     on_more: Callable[[], None] | None,
@@ -226,7 +198,7 @@ def _drain(pieces: Iterator[bytes], source: Source, *, hurry: bool) -> None:
         return
 
 
-def _copy_to_writer(source: Source, writer: AnswerWriter, outcome: Outcome) -> Iterator[bytes]:
+def _copy_to_writer(source: Source, writer: Listener, outcome: Outcome) -> Iterator[bytes]:
     """Yield each piece of `source` after passing it to the writer. A broken connection ends the body."""
     try:
         for piece in source:

@@ -18,6 +18,7 @@ from smai_cli.output.modes import MODES
 from smai_cli.output.writers import Text, Writers
 from smai_cli.stream import pump
 from smai_cli.stream.dialects.selection import dialect_for
+from smai_cli.stream.listener import Listener
 
 
 def named(content: Content) -> str:
@@ -28,7 +29,7 @@ def bodies(content: Content) -> list[bytes]:
     return [content.stream, *([content.body] if content.body else [])]
 
 
-def judged(body: bytes, writer: pump.AnswerWriter, dialect: str = "chat") -> Outcome:
+def judged(body: bytes, writer: Listener, dialect: str = "chat") -> Outcome:
     outcome = Outcome()
     outcome.choices = 1
     pump.pump(Pieces(body), dialect_for(dialect, ""), writer, outcome)

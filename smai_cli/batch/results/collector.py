@@ -9,6 +9,7 @@ from smai_cli.batch.results.assembly import Assembly
 from smai_cli.common.frozen import Frozen
 from smai_cli.output.extract import code_block
 from smai_cli.output.summary import count_tokens
+from smai_cli.stream.listener import Listener
 
 
 class Answer(Frozen):
@@ -28,7 +29,7 @@ class Answer(Frozen):
     request_id: str | None = None
 
 
-class Collector:
+class Collector(Listener):
     """Keeps the answer to one line in memory: that of the last try, complete or not.
 
     `check` returns the text for the result, or raises a SmaiError if the text has the wrong form. `on_begin` is called
@@ -36,11 +37,8 @@ class Collector:
     a complete answer is its first code block. `request_id` is that of the last try, set by the sender.
     """
 
-    holds_back = True
-    takes_all = False
     # Media count as delivered: they are in the result.
     needs = frozenset({UnreadKind.TEXT, UnreadKind.CALL})
-    has_delivered = False
 
     def __init__(
         self,
@@ -64,9 +62,6 @@ class Collector:
         self._refusal: list[str] = []
         self._reasoning: list[str] = []
         self._assembly = Assembly()
-
-    def piece(self, data: bytes, /) -> None:
-        """Ignore the bytes: the chunks have the text."""
 
     def chunk(self, chunk: Chunk) -> None:
         """Keep the content of a chunk."""

@@ -187,7 +187,7 @@ def make_server_options(
     mock: bool,
     **clocks: Any,
 ) -> ServerOptions:
-    """Make ServerOptions from click's values; `clocks` as for clock_options."""
+    """Make ServerOptions from click's values; `clocks` as for make_clock_options."""
     return ServerOptions(
         settings=settings,
         base_url=base_url,
