@@ -63,5 +63,5 @@ def writer_for(options: OutputOptions, destinations: Destinations) -> Listener:
 
 def _mode(options: OutputOptions, out: Output, fit: Callable[[str], str] | None) -> list[Listener]:
     """Return the mode that writes to `out`, and the listeners that write after it."""
-    writer = MODES[options.mode].make(out, fit, fail_empty=options.fail_empty)
+    writer = MODES[options.mode].make(out, fit, fails_empty=options.fail_empty)
     return [writer, Calls(out)] if options.tool_calls else [writer]

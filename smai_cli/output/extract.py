@@ -10,14 +10,8 @@ fence may be missing.
 """
 
 import re
-from collections.abc import Callable
 
-from smai_cli.answer.chunk import Chunk
-from smai_cli.answer.completeness import empty_answer_error
-from smai_cli.answer.outcome import Outcome
 from smai_cli.errors import BrokenError, Retry
-from smai_cli.output.descriptors import Output
-from smai_cli.output.writers import Text
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
 _OPENING = re.compile(
@@ -53,43 +47,3 @@ def code_block(text: str) -> str:
 def _no_block(what: str) -> BrokenError:
     """Return the failure for an answer without a block: it was complete and billed, so smai does not repeat it."""
     return BrokenError(what, "ask for a code block, or leave -x out", retry=Retry.NEVER)
-
-
-class Extract(Text):
-    """The mode of -x: writes the first code block at once when the answer is complete, else nothing.
-
-    `fit` returns the text to write for a block, or raises a SmaiError if it does not fit the request. With
-    `fails_empty`, a block of only white space is a failure.
-    """
-
-    holds_back = True
-
-    def __init__(self, out: Output, fit: Callable[[str], str] | None = None, *, fails_empty: bool = False) -> None:
-        super().__init__(out)
-        self._fit = fit
-        self._fails_empty = fails_empty
-        self._pieces: list[str] = []
-
-    def begin(self) -> None:
-        """Discard the text of a broken answer."""
-        super().begin()
-        self._pieces = []
-
-    def chunk(self, chunk: Chunk) -> None:
-        """Keep the delta."""
-        self._pieces.append(chunk.text)
-
-    def end(self, outcome: Outcome) -> None:
-        """Write the block of a complete answer.
-
-        Raises BrokenError if there is no block, and what `fit` raises.
-        """
-        if outcome.error:
-            return
-        block = code_block("".join(self._pieces))
-        if self._fit:
-            block = self._fit(block)
-        if self._fails_empty and not block.strip():
-            raise empty_answer_error(len(block))
-        super().chunk(Chunk(text=block))
-        super().end(outcome)

@@ -4,10 +4,14 @@ import io
 from collections.abc import Callable, Sequence
 
 from smai_cli.answer.chunk import Chunk, UnreadKind
+from smai_cli.answer.completeness import empty_answer_error
 from smai_cli.answer.outcome import TEXT_NEEDS, Outcome
 from smai_cli.errors import BrokenError
 from smai_cli.output.descriptors import FileOutput, Output
 from smai_cli.stream.listener import Listener
+
+# Returns the text to deliver, or raises BrokenError if it does not fit the request.
+Fit = Callable[[str], str]
 
 
 class Writers(Listener):
@@ -46,13 +50,22 @@ class Writers(Listener):
 
 
 class Writer(Listener):
-    """A mode, which delivers to `out`. It needs text; media are a failure, because it cannot deliver them."""
+    """A mode, which delivers to `out`. It needs text; media are a failure, because it cannot deliver them.
+
+    What is written only when it is complete goes through `fit`, which returns the text to deliver, or raises
+    BrokenError if it does not fit the request. `fails_empty`: a code block of only white space is a failure.
+    """
 
     holds_back = False
     needs = TEXT_NEEDS
 
-    def __init__(self, out: Output) -> None:
+    def __init__(self, out: Output, fit: Fit | None = None, *, fails_empty: bool = False) -> None:
         self.out = out
+        self._fit = fit
+        self._fails_empty = fails_empty
+        # Chosen once, and not for each delta, which costs 2 % of a burst (tests/benchmarks/bench.py).
+        self._deliver = out.show if out.is_terminal else out.write
+        self.begin()
 
     @property
     def has_delivered(self) -> bool:
@@ -62,12 +75,6 @@ class Writer(Listener):
 
 class Text(Writer):
     """Writes the text, one write per delta, and a newline at the end if the text lacks one."""
-
-    def __init__(self, out: Output) -> None:
-        super().__init__(out)
-        # Chosen once, and not for each delta, which costs 2 % of a burst (tests/benchmarks/bench.py).
-        self._deliver = out.show if out.is_terminal else out.write
-        self._last = ""
 
     def begin(self) -> None:
         """Begin a line."""
@@ -108,17 +115,9 @@ class Jsonl(Writer):
 
 
 class Final(Writer):
-    """Writes the text at once when the answer is complete, else nothing.
-
-    `fit` returns the text to deliver, or raises BrokenError if it does not fit the request; it is then not written.
-    """
+    """Writes the text at once when the answer is complete, else nothing."""
 
     holds_back = True
-
-    def __init__(self, out: Output, fit: Callable[[str], str] | None = None) -> None:
-        super().__init__(out)
-        self._fit = fit
-        self._text = io.StringIO()
 
     def begin(self) -> None:
         """Discard the text of a broken answer."""
@@ -129,33 +128,36 @@ class Final(Writer):
         self._text.write(chunk.text)
 
     def end(self, outcome: Outcome) -> None:
-        """Write the text of a complete answer."""
-        text = self._text.getvalue()
-        if outcome.error is None and self._fit and not outcome.calls:  # a tool call is not text
-            try:
-                text = self._fit(text)
-            except BrokenError as error:
-                raise self._keep(text, error) from error.__cause__
-        if text and outcome.error is None:
-            self._write(text)
+        """Write what a complete answer delivers. Raises BrokenError if that does not fit the request."""
+        if outcome.error is None:
+            self._write(self._content(self._text.getvalue(), outcome))
 
-    def _keep(self, text: str, error: BrokenError) -> BrokenError:  # noqa: ARG002  # FinalFile keeps it
-        """Handle a text that does not fit the request; return `error`. Stdout gets nothing."""
-        return error
+    def _content(self, text: str, outcome: Outcome) -> str:
+        """Return what to write. In the partial file of `--output`, a text that does not fit the request is kept."""
+        if self._fit is None or outcome.calls:  # a tool call is not text
+            return text
+        try:
+            return self._fit(text)
+        except BrokenError as error:
+            if not text or not isinstance(self.out, FileOutput):
+                raise
+            self._write(text)
+            raise error.replaced(what=str(error), hint=f"it is in {self.out.name}") from error.__cause__
 
     def _write(self, text: str) -> None:
-        self.out.show((text if text.endswith("\n") else text + "\n").encode())
+        if text:
+            self._deliver((text if text.endswith("\n") else text + "\n").encode())
 
 
-class FinalFile(Final):
-    """As Final, for the file of `--output`: a text that does not fit the request stays in the partial file."""
+class Extract(Final):
+    """The mode of -x: writes the first code block at once when the answer is complete, else nothing."""
 
-    def __init__(self, out: FileOutput, fit: Callable[[str], str] | None = None) -> None:
-        super().__init__(out, fit)
-        self._name = out.name
+    def _content(self, text: str, outcome: Outcome) -> str:  # noqa: ARG002
+        from smai_cli.output.extract import code_block  # for few runs
 
-    def _keep(self, text: str, error: BrokenError) -> BrokenError:
-        if not text:
-            return error
-        self._write(text)
-        return error.replaced(what=str(error), hint=f"it is in {self._name}")
+        block = code_block(text)
+        if self._fit:
+            block = self._fit(block)
+        if self._fails_empty and not block.strip():
+            raise empty_answer_error(len(block))
+        return block
