@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -92,13 +92,15 @@ class _Origin(click.ParamType):  # type: ignore[type-arg]  # as above
 @click.option("--echo", is_flag=True, help="Answer with the prompt.")
 @click.option("--tape", metavar="FILE", shell_complete=complete_file, help="Replay the stream in FILE; - is stdin.")
 @click.option("--delay", type=SECONDS, metavar="MS", default=15, show_default=True, help="Milliseconds between deltas.")
-@click.option("--split", type=WholeNumber(1), metavar="N", help="Write N bytes of an answer at a time.")
+@click.option("--split", "split_bytes", type=WholeNumber(1), metavar="N", help="Write N bytes of an answer at a time.")
 @click.option("--require-key", metavar="KEY", help="Answer requests without this key with 401.")
 @click.option("--max-requests", type=WholeNumber(1), help="Exit after N answers.")
 @click.option("--status", type=WholeNumber(300, 599), help="Answer with this HTTP status.")
 @click.option("--retry-after", metavar="S", help="Send this Retry-After with an error.")
 @click.option("--fail-first", type=_COUNT, metavar="N", help="Fail only the first N requests, with --status or 503.")
-@click.option("--limit", type=Number(0.001), metavar="N", help="Answer requests beyond N per second with 429.")
+@click.option(
+    "--limit", "limit_per_s", type=Number(0.001), metavar="N", help="Answer requests beyond N per second with 429."
+)
 @click.option("--flaky", type=_Shares(), metavar="P", help="Fail a share of the requests: 0.1, 10%, 429=5%,cut=5%.")
 @click.option(
     "--seed",
@@ -114,12 +116,15 @@ class _Origin(click.ParamType):  # type: ignore[type-arg]  # as above
 @click.option("--finish-reason", metavar="R", default="stop", show_default=True, help="The finish_reason; none: null.")
 @click.option(
     "--lie",
+    "lies",
     type=_Lie(),
     metavar="KIND",
     multiple=True,
     help="Report the end of answers wrongly, as some servers do; repeatable.",
 )
-@click.option("--allow-origin", type=_Origin(), multiple=True, help="Allow web pages of this origin; repeatable.")
+@click.option(
+    "--allow-origin", "allow_origins", type=_Origin(), multiple=True, help="Allow web pages of this origin; repeatable."
+)
 @click.option(
     "--log", metavar="FILE", shell_complete=complete_file, help="Append a line of JSON for each request to FILE."
 )
@@ -132,7 +137,7 @@ def mock(port: int, log: str | None, **values: Any) -> int:
     from smai_cli.output.descriptors import Output
 
     gc.enable()
-    script = _make_script(MockValues(**values))
+    script = _make_script(**values)
     refuse_clashes(
         [Use(f"--{name}", file, alone=True) for name, file in (("log", log), ("tape", values["tape"])) if file], []
     )
@@ -166,59 +171,36 @@ def _open_log(log: str | None) -> Iterator[int | None]:
         os.close(fd)
 
 
-class MockValues(NamedTuple):
-    """The values of the options, as click gives them."""
-
-    reply: str | None
-    echo: bool
-    tape: str | None
-    delay: float
-    split: int | None
-    require_key: str | None
-    max_requests: int | None
-    status: int | None
-    retry_after: str | None
-    fail_first: int | None
-    limit: float | None
-    flaky: tuple[tuple[str, float], ...] | None
-    seed: int
-    cut_after: int | None
-    stall_after: int | None
-    error_after: int | None
-    no_done: bool
-    finish_reason: str
-    lie: tuple[str, ...]
-    allow_origin: tuple[str, ...]
-
-
-def _make_script(values: MockValues) -> "Script":
+def _make_script(  # noqa: PLR0913  # what click gives in another form than the script has
+    *,
+    reply: str | None,
+    echo: bool,
+    tape: str | None,
+    delay: float,
+    status: int | None,
+    fail_first: int | None,
+    flaky: tuple[tuple[str, float], ...] | None,
+    no_done: bool,
+    lies: tuple[str, ...],
+    **others: Any,
+) -> "Script":
     from smai_cli.mock.script import POEM, Script
 
-    answers = {"--tape": values.tape is not None, "--reply": values.reply is not None, "--echo": values.echo}
+    answers = {"--tape": tape is not None, "--reply": reply is not None, "--echo": echo}
     first, second, *_ = [*(name for name, given in answers.items() if given), "", ""]
     if second:
         raise UsageError(f"{first} and {second} cannot be combined", "choose one answer")
     return Script(
-        reply=POEM if values.reply is None else operand_text(values.reply, "--reply"),
-        echo=values.echo,
-        tape=None if values.tape is None else _read_tape(values.tape),
-        delay_s=values.delay / 1000,
-        require_key=values.require_key,
-        max_requests=values.max_requests,
-        status=values.status or (503 if values.fail_first is not None else None),
-        retry_after=values.retry_after,
-        fail_first=values.fail_first,
-        cut_after=values.cut_after,
-        stall_after=values.stall_after,
-        error_after=values.error_after,
-        done=not values.no_done,
-        finish_reason=values.finish_reason,
-        flaky=values.flaky or (),
-        seed=values.seed,
-        limit_per_s=values.limit,
-        split_bytes=values.split,
-        lies=frozenset(values.lie),
-        allow_origins=values.allow_origin,
+        reply=POEM if reply is None else operand_text(reply, "--reply"),
+        echo=echo,
+        tape=None if tape is None else _read_tape(tape),
+        delay_s=delay / 1000,
+        status=status or (503 if fail_first is not None else None),
+        fail_first=fail_first,
+        flaky=flaky or (),
+        done=not no_done,
+        lies=frozenset(lies),
+        **others,
     )
 
 
