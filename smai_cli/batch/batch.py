@@ -12,11 +12,13 @@ from collections.abc import Callable
 from smai_cli.answer.chunk import Usage
 from smai_cli.answer.outcome import Outcome
 from smai_cli.batch.failures import as_result
-from smai_cli.batch.feed import Feed, Job, Requests
+from smai_cli.batch.feed import Feed, Job
 from smai_cli.batch.halt import Halt
+from smai_cli.batch.input.encoding import Encoding
 from smai_cli.batch.input.lines import Line, describe_line
-from smai_cli.batch.interfaces import Notices, Post, Results
+from smai_cli.batch.notices import Notices
 from smai_cli.batch.results.collector import Answer, Collector
+from smai_cli.batch.results.outputs import InOrder, ToFile, ToStdout
 from smai_cli.batch.results.result import encode_failure, encode_result, is_final
 from smai_cli.batch.schedule import Limits, Schedule, Turn
 from smai_cli.batch.spaced import SpacedSource
@@ -25,12 +27,16 @@ from smai_cli.batch.tries import SingleTry
 from smai_cli.common.clocks import Deadline, RunningClock
 from smai_cli.common.frozen import Frozen
 from smai_cli.errors import RefusedError, SmaiError, Status, UsageError
+from smai_cli.http.response_body import ResponseBody
 from smai_cli.stream import pump
 from smai_cli.stream.adapting import Adaptation
 
 _TICK_S = 1.0
 # At --token-limit: how long to wait to see whether a pipe has another line.
 _END_S = 0.25
+
+# Sends a body to a path before a deadline, over the connection of one worker, which stays open. Raises SmaiError.
+Post = Callable[[str, bytes, Deadline], ResponseBody]
 
 
 class BatchOptions(Frozen):
@@ -64,8 +70,8 @@ class Batch:
         self,
         options: BatchOptions,
         feed: Feed,
-        requests: Requests,
-        results: Results,
+        requests: Encoding,
+        results: ToStdout | InOrder | ToFile,
         notices: Notices,
         *,
         connect: Callable[[], Post],

@@ -4,15 +4,15 @@ import hashlib
 import threading
 from array import array
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from smai_cli.batch.input.canonical import digest_of_line
+from smai_cli.batch.input.encoding import Encoding
 from smai_cli.batch.input.lines import Defaults, Line, LineError, describe_line, read_line
 from smai_cli.batch.input.source import Input, Start
 from smai_cli.batch.results.plan import DuplicateIdError, Plan
 from smai_cli.batch.results.result import LineIdentity
 from smai_cli.errors import UsageError
-from smai_cli.stream.pump import Dialect
 
 # How many bad lines a message lists.
 _MOST_LISTED = 10
@@ -30,16 +30,6 @@ class Job(NamedTuple):
     failure: LineError | None = None
 
 
-class Requests(Protocol):
-    """Makes requests from lines."""
-
-    def dialect(self, line: Line, /) -> Dialect:
-        """Return the API to use for a line."""
-
-    def digest(self, line: Line, /) -> bytes:
-        """Return the SHA-256 of the body of its request without streaming."""
-
-
 class _FirstLine(NamedTuple):
     """The first line of a file to send: its place, and where it starts."""
 
@@ -54,7 +44,7 @@ class Feed:
     user_members out, and may wait.
     """
 
-    def __init__(self, source: Input, defaults: Defaults, requests: Requests, plan: Plan) -> None:
+    def __init__(self, source: Input, defaults: Defaults, requests: Encoding, plan: Plan) -> None:
         self.plan = plan
         self.may_take: Callable[[int, int], bool] = lambda *_: True
         self._source = source

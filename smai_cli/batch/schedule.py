@@ -10,13 +10,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from smai_cli.batch.feed import Job
 from smai_cli.batch.judge import Decision, Judge, Step
-from smai_cli.batch.load.control import Episode, LoadControl, Ticket
+from smai_cli.batch.load.control import LoadControl, Ticket
 from smai_cli.batch.load.outage import Outage
 from smai_cli.batch.model_queue import ModelQueue
+from smai_cli.batch.notices import Notices
 from smai_cli.batch.run_failures import long_wait, no_success
 from smai_cli.batch.tries import Tries
 from smai_cli.common.frozen import Frozen
@@ -50,19 +51,6 @@ class Turn(NamedTuple):
     ticket: Ticket | None = None
 
 
-class LoadNotices(Protocol):
-    """Reports changes in the load of the server."""
-
-    def report_episode(self, error: SmaiError, episode: Episode, model: str | None, /) -> None:
-        """Report that fewer requests run at once, or none for a while; `model` is None if there is only one."""
-
-    def report_outage(self, error: SmaiError, /) -> None:
-        """Report that the server is unavailable."""
-
-    def report_recovery(self, outage_s: float, /) -> None:
-        """Report that the server answers again, after `outage_s` seconds."""
-
-
 class Schedule:
     """The schedule of a run. Safe for threads: one thread adds lines, the workers take turns and end them.
 
@@ -73,7 +61,7 @@ class Schedule:
     def __init__(  # noqa: PLR0913  # all but two by name
         self,
         limits: Limits,
-        notices: LoadNotices,
+        notices: Notices,
         *,
         retries: int = 2,
         has_answered: bool = False,

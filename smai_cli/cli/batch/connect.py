@@ -3,13 +3,14 @@
 import os
 from collections.abc import Callable
 
-from smai_cli.batch.interfaces import AnswerSource, Post
+from smai_cli.batch.batch import Post
 from smai_cli.cli.parsing.options import ServerOptions
 from smai_cli.common.clocks import Clocks, Deadline
 from smai_cli.common.trace import Tracer, silent
 from smai_cli.config.endpoint import Endpoint, find_ca_file
 from smai_cli.http import transport
 from smai_cli.http.keepalive import KeepAlive
+from smai_cli.http.response_body import ResponseBody
 
 
 def connector(endpoint: Endpoint, server: ServerOptions, tracer: Tracer | None) -> Callable[[], Post]:
@@ -20,7 +21,7 @@ def connector(endpoint: Endpoint, server: ServerOptions, tracer: Tracer | None) 
     def connect() -> Post:
         keep_alive = KeepAlive()
 
-        def post(path: str, body: bytes, deadline: Deadline, /) -> AnswerSource:
+        def post(path: str, body: bytes, deadline: Deadline, /) -> ResponseBody:
             limits = Clocks(clocks.connect_timeout_s, clocks.idle_timeout_s, deadline)
             return transport.post(
                 endpoint, path, body, limits, ca_file=ca_file, trace=tracer or silent, keep_alive=keep_alive

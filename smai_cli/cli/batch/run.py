@@ -15,6 +15,7 @@ from smai_cli.batch.feed import Feed, no_lines
 from smai_cli.batch.halt import is_allowed, parse_halt
 from smai_cli.batch.input.encoding import Encoding
 from smai_cli.batch.input.pin import check_pin, check_piped_input, identify_pinned_input, read_pin, write_pin
+from smai_cli.batch.notices import Notices
 from smai_cli.batch.results.earlier import EarlierResults, StaleResults
 from smai_cli.batch.results.outputs import InOrder, ToFile, ToStdout
 from smai_cli.batch.results.partial import PartialFile
@@ -67,7 +68,7 @@ class BatchRun:
             report=self._report,
             before_end=self._stop_progress,
         )
-        self._notices = report.RunReport(self.life.say)
+        self._notices = Notices(self.life.say)
         self._plan: Plan | None = None
         self._batch: Batch | None = None
         self._partial: PartialFile | None = None
