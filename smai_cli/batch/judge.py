@@ -6,9 +6,19 @@
 from enum import Enum
 from typing import NamedTuple
 
-from smai_cli.batch.failures import IN_A_ROW, OTHERS, History, Kind, Owner, Past, kind_of, owner_of
+from smai_cli.batch.failures import (
+    IN_A_ROW,
+    OTHERS,
+    History,
+    Kind,
+    Owner,
+    Past,
+    kind_of,
+    no_success,
+    owner_of,
+    shared_failure,
+)
 from smai_cli.batch.load.control import End
-from smai_cli.batch.run_failures import no_success, shared_failure
 from smai_cli.batch.tries import Tries
 from smai_cli.errors import BusyError, Cause, Retry, SmaiError
 from smai_cli.stream.retries import LONGEST_WAIT_S

@@ -12,13 +12,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+from smai_cli.batch.failures import long_wait, no_success
 from smai_cli.batch.feed import Job
 from smai_cli.batch.judge import Decision, Judge, Step
 from smai_cli.batch.load.control import LoadControl, Ticket
 from smai_cli.batch.load.outage import Outage
 from smai_cli.batch.model_queue import ModelQueue
 from smai_cli.batch.notices import Notices
-from smai_cli.batch.run_failures import long_wait, no_success
 from smai_cli.batch.tries import Tries
 from smai_cli.common.frozen import Frozen
 from smai_cli.errors import SmaiError

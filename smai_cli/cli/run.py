@@ -14,7 +14,7 @@ from smai_cli.common.trace import Tracer
 from smai_cli.errors import BrokenError, Retry, SmaiError
 from smai_cli.output.delivery import Destinations, writer_for
 from smai_cli.output.descriptors import STDERR, Output, columns, say_plain, stderr_can_draw
-from smai_cli.output.options import OutputOptions
+from smai_cli.output.modes import OutputOptions
 from smai_cli.output.summary import summary_json, summary_text
 from smai_cli.output.tokens import is_installed
 

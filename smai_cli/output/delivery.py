@@ -7,8 +7,7 @@ from smai_cli.common.frozen import Frozen
 from smai_cli.common.trace import Trace
 from smai_cli.output.descriptors import Aside, FileOutput, Output
 from smai_cli.output.listeners import Calls, Reasoning, Recording, SavedTurn, Steps
-from smai_cli.output.modes import MODES
-from smai_cli.output.options import OutputOptions
+from smai_cli.output.modes import MODES, OutputOptions
 from smai_cli.output.writers import Writers
 from smai_cli.prompt.request import Message
 from smai_cli.stream.listener import Listener

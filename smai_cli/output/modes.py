@@ -1,9 +1,11 @@
-"""The only list of the modes, one row for each.
+"""The only list of the modes, one row for each, and the options for the output.
 
 To add a mode, add a row here, and a class in `writers`.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
+
+from smai_cli.common.frozen import Frozen
 
 if TYPE_CHECKING:
     from smai_cli.output.descriptors import Output
@@ -42,3 +44,27 @@ _ROWS = (
     Mode(EXTRACT, "Keep only the first code block of a complete answer.", "Extract", letter="x", one_answer=True),
 )
 MODES = {mode.name: mode for mode in _ROWS}
+
+
+class OutputOptions(Frozen):
+    """How an answer is delivered and reported.
+
+    `mode` is a name in MODES; `summary` is text, json or none. `accept` are finish reasons that count as success. With
+    `fail_empty`, an answer of only white space is a failure. `file` and `record` name the files for the answer and for
+    its bytes; `quiet` leaves stdout empty.
+    """
+
+    mode: str = TEXT
+    summary: str = "none"
+    accept: tuple[str, ...] = ()
+    fail_empty: bool = False
+    tool_calls: bool = False
+    file: str | None = None
+    quiet: bool = False
+    record: str | None = None
+    reasoning: bool = False
+
+    @property
+    def prints_text(self) -> bool:
+        """Whether the mode prints the text of one answer, or a part of it."""
+        return MODES[self.mode].one_answer

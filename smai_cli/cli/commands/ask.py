@@ -27,7 +27,7 @@ from smai_cli.config.base_url import shown_url
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import SmaiError
 from smai_cli.output.descriptors import Output, say
-from smai_cli.output.options import OutputOptions
+from smai_cli.output.modes import OutputOptions
 from smai_cli.prompt.inputs import Question, in_conversation, read_question
 from smai_cli.prompt.request import Request, choices_in
 

@@ -34,8 +34,7 @@ from smai_cli.doctor.checks import (
     short_reason,
     trusted,
 )
-from smai_cli.doctor.log import check_log, is_named
-from smai_cli.doctor.setup import find_configuration, find_versions
+from smai_cli.doctor.setup import check_log, find_configuration, find_versions, is_ledger_named
 from smai_cli.errors import SmaiError, UsageError
 from smai_cli.http import tcp
 from smai_cli.output.descriptors import Output
@@ -155,7 +154,7 @@ class _Examination:
         make("version", find_versions)
         make("configuration", self._configuration)
         in_environ = {} if self._settings.is_typed else environ  # a typed profile overrides the variables
-        if is_named(environ, self._settings):
+        if is_ledger_named(environ, self._settings):
             make("log", lambda: check_log(environ, self._settings))
         url_is_given = self._mock or given.base_url or in_environ.get("SMAI_BASE_URL")
         make("base_url", self._find_base_url, *([] if url_is_given else ["configuration"]))

@@ -11,7 +11,7 @@ from smai_cli.config.config_file import Settings
 from smai_cli.config.endpoint import files_to_read
 from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import say
-from smai_cli.output.options import OutputOptions
+from smai_cli.output.modes import OutputOptions
 from smai_cli.prompt import prompt
 from smai_cli.prompt.inputs import InputOptions
 from smai_cli.prompt.request import TOKEN_LIMITS

@@ -8,8 +8,7 @@ from smai_cli.common.clocks import Clocks, Deadline
 from smai_cli.common.frozen import Frozen
 from smai_cli.config.config_file import Settings
 from smai_cli.errors import UsageError
-from smai_cli.output.modes import EXTRACT, FINAL, MODES, TEXT
-from smai_cli.output.options import OutputOptions
+from smai_cli.output.modes import EXTRACT, FINAL, MODES, TEXT, OutputOptions
 
 if TYPE_CHECKING:
     from smai_cli.batch.input.shard import Shard
