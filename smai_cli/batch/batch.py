@@ -152,9 +152,9 @@ class Batch:
             )
         return None
 
-    def stop(self, grace_s: float | None = None) -> None:
-        """Start no more requests, and give the running ones `grace_s` seconds (None: as in the options)."""
-        self._ends_s = min(self._ends_s, time.monotonic() + (self._options.grace_s if grace_s is None else grace_s))
+    def stop(self) -> None:
+        """Start no more requests, and give the running ones the seconds in the options."""
+        self._ends_s = min(self._ends_s, time.monotonic() + self._options.grace_s)
         self._schedule.close()
 
     def _start_workers(self) -> None:

@@ -1,15 +1,13 @@
 """Headers for a server or its gateway: typed, in a file or configured -> names, and values that are never shown."""
 
-import os
 import re
-import stat
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from smai_cli.common.clocks import Deadline, result_within
-from smai_cli.common.files import read_file, text_in, too_large
+from smai_cli.common.clocks import Deadline
+from smai_cli.common.files import text_in, too_large
 from smai_cli.common.frozen import Frozen
-from smai_cli.config.keys import Secret, read_private
+from smai_cli.config.keys import Secret, read_secret_file
 from smai_cli.errors import UsageError
 
 _LIMIT_BYTES = 1024 * 1024
@@ -98,15 +96,7 @@ def _in_file(path: str, deadline: Deadline) -> list[Header]:
     if path in ("", "-"):
         raise UsageError(f"-H @{path} needs a file name", "put the name after the @; @./- is a file called -")
     name = f"the header file {path}"
-    try:
-        if stat.S_ISREG(os.stat(path).st_mode):
-            data = read_private(path, f"others can read {name}", _LIMIT_BYTES)
-        else:
-            data = _read_pipe(path, name, deadline)
-    except OSError as exc:
-        raise UsageError(f"{name}: {exc.strerror}", "check -H") from exc
-    except ValueError as exc:  # a NUL in the name
-        raise UsageError(f"{name}: {exc}", "check -H") from exc
+    data = read_secret_file(path, name, _LIMIT_BYTES, deadline, "check -H")
     if len(data) > _LIMIT_BYTES:
         raise too_large(name, _LIMIT_BYTES)
     lines = [line.removesuffix("\r") for line in text_in(data, name).split("\n")]
@@ -114,15 +104,6 @@ def _in_file(path: str, deadline: Deadline) -> list[Header]:
     if not headers:
         raise UsageError(f"{name} is empty", "put lines into it, each 'Name: value'")
     return headers
-
-
-def _read_pipe(path: str, name: str, deadline: Deadline) -> bytes:
-    try:
-        return result_within(deadline.left_s(), lambda: read_file(path, name, _LIMIT_BYTES))
-    except TimeoutError as exc:
-        if exc.errno is not None:
-            raise
-        raise deadline.error() from None
 
 
 def _header_in(text: str, source: str, file: str | None = None) -> Header:

@@ -114,16 +114,22 @@ def check_key(value: str, source: str) -> Secret:
 def key_from_file(path: str, deadline: Deadline, hint: str = "check --key-file") -> Secret:
     """Read a key from a file that only its owner can read, or from a pipe. Raises UsageError, or ClockError."""
     name = f"the key file {path}"
+    return check_key(read_secret_file(path, name, _READ_LIMIT_BYTES, deadline, hint).decode("latin-1"), name)
+
+
+def read_secret_file(path: str, name: str, limit_bytes: int, deadline: Deadline, hint: str) -> bytes:
+    """Return what a file that only its owner can read contains, or a pipe, up to a little more than a limit.
+
+    `name` is its name in messages. Raises UsageError, with `hint`, or ClockError.
+    """
     try:
         if stat.S_ISREG(os.stat(path).st_mode):
-            data = read_private(path, f"others can read the key file {path}", _READ_LIMIT_BYTES)
-        else:
-            data = _read_pipe(path, deadline)
+            return read_private(path, f"others can read {name}", limit_bytes)
+        return _read_pipe(path, limit_bytes, deadline)
     except OSError as exc:
         raise UsageError(f"{name}: {exc.strerror}", hint) from exc
     except ValueError as exc:  # a NUL in the name
         raise UsageError(f"{name}: {exc}", hint) from exc
-    return check_key(data.decode("latin-1"), name)
 
 
 def read_private(path: str, open_to_others: str, limit_bytes: int) -> bytes:
@@ -152,14 +158,14 @@ def is_open_to_others(path: str, fd: int | None = None) -> bool:
     return found.st_uid == os.geteuid() or os.access(path, os.W_OK, effective_ids=_HAS_EFFECTIVE_IDS)
 
 
-def _read_pipe(path: str, deadline: Deadline) -> bytes:
+def _read_pipe(path: str, limit_bytes: int, deadline: Deadline) -> bytes:
     """Return what comes through a pipe, up to a limit. Raises OSError, or ClockError at the deadline."""
     from smai_cli.common.clocks import result_within  # for few runs
 
     def read() -> bytes:
         data = b""
         with open(path, "rb", buffering=0) as pipe:  # blocks until there is a writer
-            while len(data) <= _READ_LIMIT_BYTES and (piece := pipe.read(_READ_LIMIT_BYTES)):
+            while len(data) <= limit_bytes and (piece := pipe.read(limit_bytes)):
                 data += piece
         return data
 

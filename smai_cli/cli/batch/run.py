@@ -239,12 +239,10 @@ class BatchRun:
         return jobs
 
     def _shown_progress(self, batch: Batch, feed: Feed, *, is_known: bool) -> report.RunProgress | None:
-        if stderr_can_draw():
-            progress = report.RunProgress(batch, feed.plan, is_known=is_known)
-        elif self.typed.progress:
-            progress = report.RunProgress(batch, feed.plan, is_known=is_known, say=self.life.say)
-        else:
+        draws = stderr_can_draw()
+        if not draws and not self.typed.progress:
             return None
+        progress = report.RunProgress(batch, feed.plan, is_known=is_known, say=None if draws else self.life.say)
         progress.start()
         return progress
 

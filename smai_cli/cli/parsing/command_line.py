@@ -206,7 +206,7 @@ def read_stdin() -> bytes:
     return prompt.read_all(STDIN, _notice, limit_bytes=STDIN_LIMIT_BYTES)
 
 
-def read_option_file(path: str, limit_bytes: int | None = None) -> bytes:
+def read_option_file(path: str, limit_bytes: int | None) -> bytes:
     """Read a file that an option names, or stdin for `-`, with a notice if that takes long. Raises UsageError."""
     if path != STDIN_NAME:
         return read_named(path, limit_bytes)
