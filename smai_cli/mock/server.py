@@ -5,9 +5,8 @@
 
 import functools
 import itertools
-import socket
 import threading
-from http.server import ThreadingHTTPServer
+from socketserver import ThreadingTCPServer  # http.server has one that looks up its own name, which may take long
 from typing import Any, Self
 
 from smai_cli.mock.faults import RateLimit
@@ -20,7 +19,7 @@ __all__ = ["Mock", "MockRefusal", "ReceivedRequest"]
 _HOST = "127.0.0.1"
 
 
-class Mock(ThreadingHTTPServer):
+class Mock(ThreadingTCPServer):
     """The server, on a free port of 127.0.0.1 unless `port` names one. Use it as a context manager.
 
     `url` is the base URL, `received` the requests so far (empty without `keeps_received`). `log_fd` is the file for the
@@ -28,6 +27,7 @@ class Mock(ThreadingHTTPServer):
     is taken.
     """
 
+    allow_reuse_address = True
     daemon_threads = True
     block_on_close = False
     # 100 clients may connect at once; with the default of 5, the others wait a second until their SYN is repeated.
@@ -46,7 +46,7 @@ class Mock(ThreadingHTTPServer):
         self.limit = None if self.script.limit_per_s is None else RateLimit(self.script.limit_per_s)
         self.log = None if log_fd is None else RequestLog(log_fd, self.fail)
         self.failure: OSError | None = None
-        self.url = f"http://{_HOST}:{self.server_port}/v1"
+        self.url = f"http://{_HOST}:{self.server_address[1]}/v1"
         self.received: list[ReceivedRequest] = []
         self.over = threading.Event()
         self._keeps_received = keeps_received
@@ -81,13 +81,6 @@ class Mock(ThreadingHTTPServer):
         """End the server, because the log cannot be written."""
         self.failure = failure
         self.over.set()
-
-    def server_bind(self) -> None:
-        """Bind without the reverse name lookup of the base class, which may take seconds offline."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = _HOST, self.server_address[1]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Print nothing: tests let clients leave in the middle of an answer."""

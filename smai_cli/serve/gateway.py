@@ -1,11 +1,10 @@
 """The server of `smai serve` on 127.0.0.1: its limits, its connections and its upstream server."""
 
 import functools
-import socket
 import sys
 import threading
 from collections.abc import Callable
-from http.server import ThreadingHTTPServer
+from socketserver import ThreadingTCPServer  # http.server has one that looks up its own name, which may take long
 from typing import Any, NamedTuple, Self
 
 from smai_cli.common.clocks import Clocks
@@ -32,7 +31,7 @@ class Upstream(NamedTuple):
     ca_file: str | None = None
 
 
-class Gateway(ThreadingHTTPServer):
+class Gateway(ThreadingTCPServer):
     """The server, on a free port of 127.0.0.1 unless `port` names one. As a context manager it serves on a thread.
 
     `url` is that of the page with the token in its fragment, `base_url` is for programs. `settings` are those of the
@@ -40,6 +39,7 @@ class Gateway(ThreadingHTTPServer):
     answer was complete. `report` gets each defect. Raises OSError if the port is taken.
     """
 
+    allow_reuse_address = True
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128
@@ -60,9 +60,10 @@ class Gateway(ThreadingHTTPServer):
         self.pages = load_pages()
         self.settings = settings
         self.limits = limits or ClientLimits()
-        self.access = Access(self.server_port, token, frozenset(self.pages))
-        self.base_url = f"http://{_HOST}:{self.server_port}/v1"
-        self.url = f"http://{_HOST}:{self.server_port}/#token={token}"
+        self.port: int = self.server_address[1]
+        self.access = Access(self.port, token, frozenset(self.pages))
+        self.base_url = f"http://{_HOST}:{self.port}/v1"
+        self.url = f"http://{_HOST}:{self.port}/#token={token}"
         self.streams = threading.BoundedSemaphore(self.limits.streams)
         self.watch = Watch()
         self.report = report
@@ -85,13 +86,6 @@ class Gateway(ThreadingHTTPServer):
     def trace(self, what: str) -> None:
         """Trace a request, without any secret."""
         self._trace(self.secrets.hidden_in(what))
-
-    def server_bind(self) -> None:
-        """Bind without the reverse name lookup of the base class, which may take seconds offline."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = _HOST, self.server_address[1]
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002
         """Return whether a new connection is served; otherwise the caller closes it."""

@@ -39,7 +39,7 @@ def running(serve: Serve, gateway: Start) -> Gateway:
 
 def test_checks_come_in_their_order_and_the_last_one_lets_in(serve: Serve, gateway: Start) -> None:
     server = serve(GOOD)
-    port = (running := gateway(server.url)).server_port
+    port = (running := gateway(server.url)).port
     # Wrong in every way; each line is mended in turn, and the next check speaks.
     wrong = {
         "host": "Host: evil.test",
@@ -110,12 +110,12 @@ def test_checks_come_in_their_order_and_the_last_one_lets_in(serve: Serve, gatew
 )
 @pytest.mark.parametrize("path", ["/", "/config.json", "/v1/models"])
 def test_the_host_is_this_server_and_is_named_once(running: Gateway, lines: list[str], status: int, path: str) -> None:
-    more = [line.format(port=running.server_port) for line in lines]
+    more = [line.format(port=running.port) for line in lines]
     assert fair(ask(running, "GET", path, None, *more, without=("host",))).status == status
 
 
 def test_a_rebound_name_is_refused_although_its_origin_is_the_same(running: Gateway) -> None:
-    evil = f"evil.test:{running.server_port}"
+    evil = f"evil.test:{running.port}"
     answer = ask(running, "POST", CHAT, QUESTION, f"Host: {evil}", f"Origin: http://{evil}", without=("host",))
     assert (answer.status, answer.error["code"]) == (403, "foreign_host")
 
@@ -136,7 +136,7 @@ def test_a_rebound_name_is_refused_although_its_origin_is_the_same(running: Gate
 )
 @pytest.mark.parametrize("path", ["/", "/v1/models"])
 def test_an_origin_is_this_one(running: Gateway, lines: list[str], status: int, path: str) -> None:
-    more = [line.format(port=running.server_port) for line in lines]
+    more = [line.format(port=running.port) for line in lines]
     assert fair(ask(running, "GET", path, None, *more)).status == status
 
 
@@ -200,7 +200,7 @@ def test_a_page_of_another_port_of_this_machine_may_not_ask(running: Gateway, li
     ],
 )
 def test_there_is_nothing_but_what_is_documented(running: Gateway, path: str, status: int) -> None:
-    answer = fair(ask(running, "GET", path.format(port=running.server_port), None))
+    answer = fair(ask(running, "GET", path.format(port=running.port), None))
     assert answer.status == status
     assert "passwd" not in answer.headers.get("content-type", "")
 
@@ -341,7 +341,7 @@ def test_a_body_of_64_mib_goes_through_and_one_more_byte_does_not(serve: Serve, 
     ],
 )
 def test_a_malformed_request_is_refused(running: Gateway, head: bytes) -> None:
-    with Client(running.server_port) as client:
+    with Client(running.port) as client:
         client.send(head)
         answer = fair(client.answer())
         assert (answer.status, answer.headers["connection"]) == (400, "close")
@@ -360,7 +360,7 @@ def test_a_malformed_request_is_refused(running: Gateway, head: bytes) -> None:
     ],
 )
 def test_a_flood_of_headers_ends_soon(running: Gateway, head: bytes, status: int) -> None:
-    with Client(running.server_port) as client:
+    with Client(running.port) as client:
         client.send(head)
         assert fair(client.answer()).status == status
 
@@ -368,9 +368,9 @@ def test_a_flood_of_headers_ends_soon(running: Gateway, head: bytes, status: int
 def test_a_head_and_a_body_that_are_dribbled_have_a_time_limit(serve: Serve, gateway: Start) -> None:
     server = serve(GOOD)
     running = gateway(server.url, limits=ClientLimits(head_s=0.2, body_s=0.2, linger_s=0.1))
-    sent = request(running.server_port)
+    sent = request(running.port)
     for part in (sent[:20], sent[:-5]):
-        with Client(running.server_port) as client:
+        with Client(running.port) as client:
             client.send(part)
             answer = fair(client.answer())
             assert (answer.status, answer.error["code"]) == (408, "timeout")
@@ -380,23 +380,23 @@ def test_a_head_and_a_body_that_are_dribbled_have_a_time_limit(serve: Serve, gat
 
 def test_a_connection_on_which_nothing_is_asked_is_closed(gateway: Start, serve: Serve) -> None:
     hasty = gateway(serve(GOOD).url, limits=ClientLimits(idle_s=0.1))
-    with Client(hasty.server_port) as client:
+    with Client(hasty.port) as client:
         assert client.is_closed()
-    with Client(hasty.server_port) as client:
-        client.send(request(hasty.server_port, "GET", "/", None))
+    with Client(hasty.port) as client:
+        client.send(request(hasty.port, "GET", "/", None))
         assert client.answer().status == 200
         assert client.is_closed()
 
 
 def test_connections_without_a_token_make_way_for_new_ones(gateway: Start, serve: Serve) -> None:
     small = gateway(serve(GOOD).url, limits=ClientLimits(connections=3))
-    held = [Client(small.server_port) for _ in range(3)]
+    held = [Client(small.port) for _ in range(3)]
     for client in held:
-        client.send(request(small.server_port, "GET", "/", None, without=("authorization",)))
+        client.send(request(small.port, "GET", "/", None, without=("authorization",)))
         assert client.answer().status == 200
     assert ask(small, "GET", "/", None).status == 200
     assert held[0].is_closed(), "the one that waited longest"
-    held[1].send(request(small.server_port))
+    held[1].send(request(small.port))
     assert held[1].answer().status == 200
     for client in held:
         client.close()
@@ -404,11 +404,11 @@ def test_connections_without_a_token_make_way_for_new_ones(gateway: Start, serve
 
 def test_connections_that_are_answered_do_not_make_way(gateway: Start, serve: Serve) -> None:
     small = gateway(serve(HEAD, chunk(HELLO), hold).url, limits=ClientLimits(connections=2))
-    held = [Client(small.server_port) for _ in range(2)]
+    held = [Client(small.port) for _ in range(2)]
     for client in held:
-        client.send(request(small.server_port))
+        client.send(request(small.port))
         assert client.begun().read1(1000) == HELLO
-    with Client(small.server_port) as client:
+    with Client(small.port) as client:
         assert client.is_closed()
     for client in held:
         client.close()
@@ -417,33 +417,33 @@ def test_connections_that_are_answered_do_not_make_way(gateway: Start, serve: Se
 def test_a_page_that_is_not_read_has_a_time_limit(gateway: Start, serve: Serve) -> None:
     lines: list[str] = []
     hasty = gateway(serve(GOOD).url, limits=ClientLimits(write_s=0.2), trace=lines.append)
-    page = request(hasty.server_port, "GET", "/page.js", None, without=("authorization",))
-    with Client(hasty.server_port) as client:
+    page = request(hasty.port, "GET", "/page.js", None, without=("authorization",))
+    with Client(hasty.port) as client:
         client.send_until_full(page * 100)
         assert client.wait_for_reset()
     assert lines[-1].endswith(", not read by the client")
 
 
 def test_the_body_is_requested_only_if_the_request_is_allowed(running: Gateway) -> None:
-    expects = request(running.server_port, "POST", CHAT, QUESTION, "Expect: 100-continue").removesuffix(QUESTION)
-    with Client(running.server_port) as client:
+    expects = request(running.port, "POST", CHAT, QUESTION, "Expect: 100-continue").removesuffix(QUESTION)
+    with Client(running.port) as client:
         client.send(expects)
         assert client.socket.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.send(QUESTION)
         assert client.answer().status == 200
-    with Client(running.server_port) as client:
+    with Client(running.port) as client:
         client.send(expects.replace(TOKEN.encode(), b"wrong"))
         assert client.answer().status == 401
 
 
 def test_a_connection_is_kept_and_requests_may_come_before_the_answers(running: Gateway) -> None:
-    page = request(running.server_port, "GET", "/page.js", None)
-    with Client(running.server_port) as client:
+    page = request(running.port, "GET", "/page.js", None)
+    with Client(running.port) as client:
         for _ in range(3):
-            client.send(request(running.server_port))
+            client.send(request(running.port))
             assert client.answer().body == b'{"good": true}'
         # Raw consecutive answers: the buffered reader of http.client would read too far.
-        client.send(page + page + request(running.server_port, "GET", "/nothing", None, "Connection: close"))
+        client.send(page + page + request(running.port, "GET", "/nothing", None, "Connection: close"))
         came = b"".join(iter(lambda: client.socket.recv(65536), b""))
     assert [part[:3] for part in came.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"404"]
 
@@ -451,21 +451,21 @@ def test_a_connection_is_kept_and_requests_may_come_before_the_answers(running: 
 def test_bytes_after_a_refused_body_are_not_a_request(serve: Serve, gateway: Start) -> None:
     server = serve(GOOD)
     running = gateway(server.url)
-    smuggled = request(running.server_port)
-    with Client(running.server_port) as client:
-        client.send(request(running.server_port, "POST", CHAT, smuggled, without=("authorization",)))
+    smuggled = request(running.port)
+    with Client(running.port) as client:
+        client.send(request(running.port, "POST", CHAT, smuggled, without=("authorization",)))
         assert client.answer().status == 401
         assert client.is_closed()
-    with Client(running.server_port) as client:
-        client.send(request(running.server_port, "GET", "/", None, f"Content-Length: {len(smuggled)}") + smuggled)
+    with Client(running.port) as client:
+        client.send(request(running.port, "GET", "/", None, f"Content-Length: {len(smuggled)}") + smuggled)
         assert client.answer("GET").status == 200
         assert client.is_closed()
     assert server.connections == 0
 
 
 def test_head_is_answered_without_a_body(running: Gateway) -> None:
-    with Client(running.server_port) as client:
-        client.send(request(running.server_port, "HEAD", "/page.css", None) * 2)
+    with Client(running.port) as client:
+        client.send(request(running.port, "HEAD", "/page.css", None) * 2)
         head = client.socket.recv(65536)
         assert head.startswith(b"HTTP/1.1 200 OK\r\n")
         assert b"Content-Length: " in head
@@ -477,8 +477,8 @@ def test_head_is_answered_without_a_body(running: Gateway) -> None:
     [(CHAT, [], 405), ("/nothing", [], 404), ("/", ["Origin: http://evil.test"], 403), ("/config.json", [], 405)],
 )
 def test_a_head_that_is_refused_has_no_body(running: Gateway, path: str, lines: list[str], status: int) -> None:
-    with Client(running.server_port) as client:
-        client.send(request(running.server_port, "HEAD", path, None, *lines, "Connection: close"))
+    with Client(running.port) as client:
+        client.send(request(running.port, "HEAD", path, None, *lines, "Connection: close"))
         came = b"".join(iter(lambda: client.socket.recv(65536), b""))
     assert came.startswith(b"HTTP/1.1 %d " % status)
     assert came.endswith(b"\r\n\r\n")
@@ -509,8 +509,8 @@ def test_static_files_have_their_types_and_no_secret(running: Gateway) -> None:
 
 def test_http_1_0_is_answered_and_its_connection_closed(running: Gateway) -> None:
     for path in ("/", "/v1/models"):
-        old = request(running.server_port, "GET", path, None).replace(b"HTTP/1.1", b"HTTP/1.0")
-        with Client(running.server_port) as client:
+        old = request(running.port, "GET", path, None).replace(b"HTTP/1.1", b"HTTP/1.0")
+        with Client(running.port) as client:
             client.send(old)
             answer = fair(client.answer())
             assert (answer.status, answer.is_cut, "transfer-encoding" in answer.headers) == (200, False, False)

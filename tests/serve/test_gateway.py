@@ -88,15 +88,15 @@ def test_every_tape_goes_through_byte_for_byte_and_a_cut_stays_a_cut(gateway: St
     ]
     server = RawServer(*(answer(*steps) for *_, steps in cases))
     running = gateway(server.url)
-    client = Client(running.server_port)  # kept, as long as answers have an end
+    client = Client(running.port)  # kept, as long as answers have an end
     for name, body, is_cut, steps in cases:
-        client.send(request(running.server_port))
+        client.send(request(running.port))
         got = client.answer()
         assert (got.status, got.body, got.is_cut) == (200, body, is_cut), name
         if is_cut or steps[0] in (CLOSE_HEAD, OLD_HEAD):  # a body that does not mark its end has no end here either
             assert client.is_closed()
             client.close()
-            client = Client(running.server_port)
+            client = Client(running.port)
     client.close()
     server.close()
 
@@ -129,8 +129,8 @@ def test_the_models_are_asked_for(serve: Serve, gateway: Start) -> None:
 def test_a_piece_goes_on_while_the_server_holds_back_the_rest(serve: Serve, gateway: Start) -> None:
     go = threading.Event()
     running = gateway(serve(HEAD, chunk(HELLO), lambda _: go.wait(HOLD_S), *map(chunk, GOOD[1:]), LAST_CHUNK).url)
-    with Client(running.server_port) as client:
-        client.send(request(running.server_port))
+    with Client(running.port) as client:
+        client.send(request(running.port))
         response = client.begun()
         assert response.read1(1000) == HELLO
         go.set()
@@ -149,18 +149,18 @@ def test_a_server_with_tls_works(serve: Serve, gateway: Start) -> None:
 
 def test_an_answer_without_a_body_has_none(serve: Serve, gateway: Start) -> None:
     running = gateway(serve(b"HTTP/1.1 204 No Content\r\n\r\n").url)
-    with Client(running.server_port) as client:
+    with Client(running.port) as client:
         for _ in range(2):
-            client.send(request(running.server_port))
+            client.send(request(running.port))
             got = client.answer()
             assert (got.status, got.body, "transfer-encoding" in got.headers) == (204, b"", False)
 
 
 def test_an_old_client_sees_the_end_and_the_cut(serve: Serve, gateway: Start) -> None:
     running = gateway(serve((*PLAIN_ANSWER,), (HEAD, chunk(HELLO))).url)
-    old = request(running.server_port).replace(b"HTTP/1.1", b"HTTP/1.0")
+    old = request(running.port).replace(b"HTTP/1.1", b"HTTP/1.0")
     for is_cut in (False, True):
-        with Client(running.server_port) as client:
+        with Client(running.port) as client:
             client.send(old)
             got = client.answer()
             assert "transfer-encoding" not in got.headers
@@ -176,8 +176,8 @@ def test_nothing_but_the_body_and_the_key_goes_to_the_server(serve: Serve, gatew
     running = gateway(server.url)
     lines = [
         "Cookie: session=monster",
-        f"Origin: http://127.0.0.1:{running.server_port}",
-        f"Referer: http://127.0.0.1:{running.server_port}/",
+        f"Origin: http://127.0.0.1:{running.port}",
+        f"Referer: http://127.0.0.1:{running.port}/",
         "X-Forwarded-For: 10.0.0.1",
         "OpenAI-Organization: org-1",
         "Accept-Encoding: gzip, br",
@@ -306,8 +306,8 @@ def test_an_echoed_key_is_hidden_wherever_two_reads_split_it(serve: Serve, gatew
     start = body.index(KEY.encode()) + at
     go = threading.Event()
     running = gateway(serve(HEAD, chunk(body[:start]), lambda _: go.wait(HOLD_S), chunk(body[start:]), LAST_CHUNK).url)
-    with Client(running.server_port) as client:
-        client.send(request(running.server_port))
+    with Client(running.port) as client:
+        client.send(request(running.port))
         response = client.begun()
         first = response.read1(1000)
         assert b"it is" in first
@@ -420,8 +420,8 @@ def test_a_client_that_leaves_ends_the_request_to_the_server(
     server = serve((*before, seen), tls=certificates().context if scheme == "https" else None)
     told: list[str] = []
     running = gateway(server.url, trace=told.append)
-    with Client(running.server_port) as client:
-        client.send(request(running.server_port))
+    with Client(running.port) as client:
+        client.send(request(running.port))
         assert seen.begun.wait(PATIENCE_S)
         if HELLO in b"".join(step for step in before if isinstance(step, bytes)):
             assert client.begun().read1(1000) == HELLO
@@ -441,8 +441,8 @@ def test_a_client_that_leaves_is_noticed_within_a_second(serve: Serve, gateway: 
     for _ in range(5):  # the least of them: a busy machine may be late
         seen = Checkpoint()
         running = gateway(serve(HEAD, chunk(HELLO), seen).url)
-        with Client(running.server_port) as client:
-            client.send(request(running.server_port))
+        with Client(running.port) as client:
+            client.send(request(running.port))
             client.begun().read1(1000)
             at_s = time.monotonic()
         assert seen.gone.wait(PATIENCE_S)
@@ -460,8 +460,8 @@ def test_a_client_that_leaves_ends_an_answer_at_full_speed(serve: Serve, gateway
             gone.set()
 
     running = gateway(serve(HEAD, floods).url)
-    with Client(running.server_port) as client:
-        client.send(request(running.server_port))
+    with Client(running.port) as client:
+        client.send(request(running.port))
         client.begun().read(100_000)
     assert gone.wait(PATIENCE_S)
 
@@ -481,8 +481,8 @@ def flood(stopped: threading.Event) -> Step:
 def test_a_client_that_does_not_read_slows_the_server_down_and_may_still_leave(serve: Serve, gateway: Start) -> None:
     gone = threading.Event()
     running = gateway(serve(HEAD, flood(gone)).url)
-    with Client(running.server_port) as client:
-        client.send(request(running.server_port))
+    with Client(running.port) as client:
+        client.send(request(running.port))
         assert not gone.wait(0.5)  # by now every buffer is full
     assert gone.wait(PATIENCE_S)
 
@@ -499,8 +499,8 @@ def test_a_client_that_does_not_read_loses_its_place_and_the_request_ends(
         limits=ClientLimits(streams=1),
         trace=lines.append,
     )
-    with Client(running.server_port) as client:
-        client.send(request(running.server_port))
+    with Client(running.port) as client:
+        client.send(request(running.port))
         assert gone.wait(PATIENCE_S), "the request to the server has ended"
         assert client.wait_for_reset()
         assert running.streams.acquire(timeout=PATIENCE_S), "the place is free"
@@ -510,8 +510,8 @@ def test_a_client_that_does_not_read_loses_its_place_and_the_request_ends(
 def test_a_client_that_reads_slowly_gets_all_of_a_long_answer(serve: Serve, gateway: Start) -> None:
     body = HELLO * 100_000
     running = gateway(serve(length_head(len(body)), body).url, clocks=Clocks(PATIENCE_S, 1.0))
-    with Client(running.server_port) as client:
-        client.send(request(running.server_port))
+    with Client(running.port) as client:
+        client.send(request(running.port))
         response, came = client.begun(), b""
         while piece := response.read(1 << 20):
             came += piece
@@ -531,8 +531,8 @@ def test_a_client_that_leaves_ends_an_upload(gateway: Start) -> None:
 
     server = RawServer(hold, reads=reads_the_head_only)  # type: ignore[arg-type]
     running = gateway(server.url)
-    with Client(running.server_port) as client:
-        client.send(request(running.server_port, "POST", CHAT, b" " * (32 << 20)))
+    with Client(running.port) as client:
+        client.send(request(running.port, "POST", CHAT, b" " * (32 << 20)))
         assert begun.wait(PATIENCE_S)
     assert gone.wait(PATIENCE_S)
     server.close()
@@ -541,8 +541,8 @@ def test_a_client_that_leaves_ends_an_upload(gateway: Start) -> None:
 def test_a_client_that_has_sent_its_next_request_already_is_still_seen_to_leave(serve: Serve, gateway: Start) -> None:
     seen = Checkpoint()
     running = gateway(serve(HEAD, chunk(HELLO), seen).url)
-    with Client(running.server_port) as client:
-        client.send(request(running.server_port) * 2)
+    with Client(running.port) as client:
+        client.send(request(running.port) * 2)
         client.begun().read1(1000)
         assert seen.begun.wait(PATIENCE_S)
     assert seen.gone.wait(PATIENCE_S)
@@ -551,8 +551,8 @@ def test_a_client_that_has_sent_its_next_request_already_is_still_seen_to_leave(
 def test_a_client_that_leaves_in_the_middle_of_its_body_asks_nothing(serve: Serve, gateway: Start) -> None:
     server = serve(*PLAIN_ANSWER)
     running = gateway(server.url)
-    with Client(running.server_port) as client:
-        client.send(request(running.server_port)[:-3])
+    with Client(running.port) as client:
+        client.send(request(running.port)[:-3])
         client.end()
         assert client.is_closed()
     assert server.connections == 0
@@ -564,24 +564,24 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_asks_nothing(serve: Serv
 def test_a_sixth_streaming_answer_is_refused_until_one_is_stopped(serve: Serve, gateway: Start) -> None:
     server = serve(HEAD, chunk(HELLO), hold)
     running = gateway(server.url)
-    clients = [Client(running.server_port) for _ in range(5)]
+    clients = [Client(running.port) for _ in range(5)]
     for client in clients:
-        client.send(request(running.server_port))
+        client.send(request(running.port))
         assert client.begun().read1(1000) == HELLO
-    with Client(running.server_port) as sixth:
-        sixth.send(request(running.server_port))
+    with Client(running.port) as sixth:
+        sixth.send(request(running.port))
         refused = sixth.answer()
         assert (refused.status, refused.error["code"]) == (429, "too_many_streams")
         assert "stop one of them" in refused.error["message"]
         assert server.connections == 5
         # The page of a sixth tab still loads, and an answer in one piece is not a stream.
-        sixth.send(request(running.server_port, "GET", "/", None))
+        sixth.send(request(running.port, "GET", "/", None))
         assert sixth.answer().status == 200
-        sixth.send(request(running.server_port, "POST", CHAT, ALONE))
+        sixth.send(request(running.port, "POST", CHAT, ALONE))
         assert sixth.begun().read1(1000) == HELLO
     clients.pop().close()
-    with Client(running.server_port) as again:
-        again.send(request(running.server_port))
+    with Client(running.port) as again:
+        again.send(request(running.port))
         response = again.begun()
         assert (response.status, response.read1(1000)) == (200, HELLO)
     for client in clients:
@@ -593,11 +593,11 @@ def test_six_tabs_ask_at_the_same_time_each_on_its_own_connections(serve: Serve,
     answers: list[Answer] = []
 
     def tab() -> None:
-        with Client(running.server_port) as client:
-            client.send(request(running.server_port, "GET", "/", None))
+        with Client(running.port) as client:
+            client.send(request(running.port, "GET", "/", None))
             assert client.answer().status == 200
             for _ in range(5):
-                client.send(request(running.server_port))
+                client.send(request(running.port))
                 answers.append(client.answer())
 
     tabs = [threading.Thread(target=tab) for _ in range(6)]
@@ -629,8 +629,8 @@ def test_a_server_can_be_closed_while_answers_are_under_way(serve: Serve) -> Non
     endpoint = Endpoint(serve(HEAD, chunk(HELLO), seen).url)
     upstream = Upstream(endpoint, lambda: Clocks(PATIENCE_S, PATIENCE_S))
     with Gateway(upstream, PageDefaults("m"), TOKEN, limits=ClientLimits()) as running:
-        client = Client(running.server_port)
-        client.send(request(running.server_port))
+        client = Client(running.port)
+        client.send(request(running.port))
         assert client.begun().read1(1000) == HELLO
     assert seen.gone.wait(PATIENCE_S)
     assert client.is_closed()
@@ -656,7 +656,7 @@ def test_no_bytes_of_a_client_are_a_defect_nor_pass_without_the_token(serve: Ser
     server, defects = serve(*PLAIN_ANSWER), list[BaseException]()
     limits = ClientLimits(idle_s=0.2, head_s=0.2, body_s=0.2, linger_s=0.2)
     running = gateway(server.url, limits=limits, report=defects.append)
-    port = running.server_port
+    port = running.port
     good = [
         request(port, without=("authorization",)),
         request(port, "GET", "/v1/models", None, "Authorization: Bearer x", without=("authorization",)),

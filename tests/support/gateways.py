@@ -129,8 +129,8 @@ def request(
 
 def ask(gateway: Gateway, *arguments: Any, **more: Any) -> Answer:
     """Send a request made by `request` on a new connection, and return the answer."""
-    sent = request(gateway.server_port, *arguments, **more)
-    with Client(gateway.server_port) as client:
+    sent = request(gateway.port, *arguments, **more)
+    with Client(gateway.port) as client:
         client.send(sent)
         return client.answer(sent.partition(b" ")[0].decode())
 
