@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from smai_cli.common.files import PRIVATE, replace_file
+
 _MAX_SERVERS = 32
 _MAX_BYTES = 4 * 1024 * 1024
 # A shell inserts a completion without quoting: an id must not have special characters.
@@ -76,12 +78,4 @@ def _replace(path: str, lists: dict[str, list[str]]) -> None:
     os.makedirs(os.path.dirname(folder), 0o700, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, 0o700)
-    new = f"{path}.{os.getpid()}"
-    try:
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(data)
-        os.replace(new, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(new)
-        raise
+    replace_file(path, f"{path}.{os.getpid()}", data, PRIVATE)

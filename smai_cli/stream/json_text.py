@@ -5,6 +5,7 @@ import math
 from typing import Any, NoReturn
 
 from smai_cli.answer.api_error import error_of_array
+from smai_cli.answer.chunk import ForeignAnswerError
 from smai_cli.common.text import one_line
 from smai_cli.errors import BrokenError, RefusedError
 
@@ -154,3 +155,13 @@ def _load_odd(data: str, what: str) -> tuple[Any, str]:
         error = MalformedEventError if begins_like_json(data) else BrokenError
         raise error(f"{what} is not JSON: {one_line(data, 80)}", _SERVER) from exc
     return payload, line
+
+
+def foreign_json_error(line: str) -> ForeignAnswerError:
+    """Return the failure for a body in one piece that is JSON, but not an answer."""
+    shown = one_line(line, 80)
+    return ForeignAnswerError(
+        f"the response is JSON that is not from a chat API: {shown}",
+        "check --base-url",
+        f"the input is JSON that is not from a chat API: {shown}",
+    )

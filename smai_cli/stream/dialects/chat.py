@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from smai_cli.answer.api_error import MARKS, ApiError, api_error_of, error_in, unmarked_error_in
-from smai_cli.answer.chunk import ChoicePart, Chunk, ForeignAnswerError, UnreadKind, UnreadPart, text_chunk, usage_in
-from smai_cli.common.text import one_line
+from smai_cli.answer.chunk import ChoicePart, Chunk, UnreadKind, UnreadPart, text_chunk, usage_in
 from smai_cli.prompt.request import Request, encode
 from smai_cli.stream.dialects.chat_choice import read_choice
 from smai_cli.stream.dialects.error_event import parse_error_event
-from smai_cli.stream.json_text import EXACT, NumberAsTextError, load_body, load_event, load_object
+from smai_cli.stream.json_text import EXACT, NumberAsTextError, foreign_json_error, load_body, load_event, load_object
 from smai_cli.stream.sse import DONE
 
 PATH = "/chat/completions"
@@ -96,12 +95,7 @@ def parse_body(data: str) -> Chunk:
     except NumberAsTextError:
         chunk = _chunk(EXACT.decode(data.strip()), line, "message")
     if chunk.api_error is None and not _is_of_choices(payload.get("choices")):
-        shown = one_line(line, 80)
-        raise ForeignAnswerError(
-            f"the response is JSON that is not from a chat API: {shown}",
-            "check --base-url",
-            f"the input is JSON that is not from a chat API: {shown}",
-        )
+        raise foreign_json_error(line)
     return chunk._replace(done=True)
 
 

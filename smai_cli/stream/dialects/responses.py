@@ -9,7 +9,6 @@ from typing import Any
 from smai_cli.answer.api_error import MARKS, api_error_of, error_in
 from smai_cli.answer.chunk import (
     Chunk,
-    ForeignAnswerError,
     Place,
     Repetition,
     UnreadKind,
@@ -24,7 +23,7 @@ from smai_cli.stream.content import read_content, read_thoughts, text_of
 from smai_cli.stream.dialects.error_event import parse_error_event
 from smai_cli.stream.dialects.response_input import input_items
 from smai_cli.stream.dialects.response_output import OutputContent, read_item, read_output, read_part
-from smai_cli.stream.json_text import EXACT, NumberAsTextError, load_body, load_event
+from smai_cli.stream.json_text import EXACT, NumberAsTextError, foreign_json_error, load_body, load_event
 from smai_cli.stream.sse import DONE
 
 PATH = "/responses"
@@ -129,12 +128,7 @@ def parse_body(data: str) -> Chunk:
     if payload.get("object") != "response" and (api_error := error_in(payload)):
         return Chunk(line, api_error=api_error)
     if not isinstance(payload.get("output"), list) and payload.get("object") != "response":
-        shown = one_line(line, 80)
-        raise ForeignAnswerError(
-            f"the response is JSON that is not from a chat API: {shown}",
-            "check --base-url",
-            f"the input is JSON that is not from a chat API: {shown}",
-        )
+        raise foreign_json_error(line)
     try:
         return _end([], {"response": payload}, line)
     except NumberAsTextError:
