@@ -19,6 +19,7 @@ from process import SMAI, clean_environment
 
 import smai_cli
 from smai_cli.cli.group import smai as group
+from smai_cli.cli.parsing.words import FILE_METAVARS
 
 pytestmark = pytest.mark.thorough
 
@@ -202,7 +203,7 @@ FILE_PARAMETERS = [
     for command in [group.get_command(click.Context(group), name)]
     if command
     for param in command.params
-    if param.metavar in ("FILE", "[FILE]")
+    if param.metavar in (*FILE_METAVARS, "[FILE]")
 ]
 
 

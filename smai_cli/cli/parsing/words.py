@@ -25,6 +25,10 @@ DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
 _WORDS = "smai_cli.words"
 
 
+# What the help calls the value of an option that names a file.
+FILE_METAVARS = ("FILE", "OUTPUT")
+
+
 class Words(NamedTuple):
     """Facts about the operands: how many follow `--`, and which of them follow the value of a FILE option.
 
@@ -77,9 +81,9 @@ def _check_option(word: str, rest: list[str], command: click.Command, options: d
         value = rest.pop()
         _check_value(name, value, options)
     if not (value if option.metavar == "TEXT" else value.strip()):  # --stop may take a space
-        what = f"{name} needs a file name" if option.metavar == "FILE" else f"{name} has an empty value"
+        what = f"{name} needs a file name" if option.metavar in FILE_METAVARS else f"{name} has an empty value"
         raise UsageError(what, "give one, or leave the option out; is a variable empty?")
-    return name if option.metavar == "FILE" else ""
+    return name if option.metavar in FILE_METAVARS else ""
 
 
 def options_of(command: click.Command) -> dict[str, click.Option]:
