@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from smai_cli.batch.input.lines import describe_line
-from smai_cli.batch.results.result import ParsedResult
+from smai_cli.batch.results.result import ParsedResult, read_result
 from smai_cli.errors import Status, UsageError
 
 _DIGEST_BYTES = 16
@@ -19,27 +19,20 @@ class ChangedError(UsageError):
     """The result with this id is an answer to another request."""
 
 
-class Result(NamedTuple):
-    """A result of a line: its offset, its exit status, and the number that the line had then.
-
-    `is_final`: the failure should not be repeated.
-    """
-
-    offset: int
-    status: int
-    number: int
-    is_final: bool
+# A result of a line: its offset, its exit status, perhaps with FINAL, and the number that the line had then.
+Result = tuple[int, int, int]
 
 
 class EarlierResults:
-    """The results in a file. If a line has several, the first complete one is used, else the last.
+    """The results in a file, from its lines and their offsets.
 
+    If a line of the input has several, the first complete one is used, else the last.
     `lines` counts the lines, `unreadable` those that are not results. With `by_line`, a complete result also matches by
     the digest of its line, whatever the options were. If no result is complete, a 403 has the status of a refused key,
     so that its line is sent again: nothing shows that the key was valid.
     """
 
-    def __init__(self, results: Iterable[tuple[int, ParsedResult | None]], *, by_line: bool = False) -> None:
+    def __init__(self, lines: Iterable[tuple[int, bytes]], *, by_line: bool = False) -> None:
         self.unreadable = 0
         self.lines = 0
         self._rows: dict[int, int] = {}  # the key of a line -> the index of its result in the arrays
@@ -49,8 +42,9 @@ class EarlierResults:
         self._numbers = array("q")
         self._by_line: dict[bytes, list[int]] | None = {} if by_line else None
         self._line_digests: list[bytes] = []
-        for offset, known in results:
+        for offset, line in lines:
             self.lines += 1
+            known = read_result(line)
             if known is None:
                 self.unreadable += 1
             else:
@@ -60,19 +54,24 @@ class EarlierResults:
         self._used = bytearray(len(self._offsets))
 
     def _add(self, offset: int, known: ParsedResult) -> None:
-        digest = known.digest[:_DIGEST_BYTES]
-        status = _FORBIDDEN if known.is_forbidden else known.status | (FINAL if known.is_final else 0)
-        key = key_of(known.id, digest)
-        if known.copy > 1 and known.id is None:
-            key = key_of_copy(key, known.copy)
-        row = self._rows.setdefault(key, len(self._offsets))
-        if row == len(self._offsets):
+        name, digest, copy, number, status, _, is_final, is_forbidden = known
+        digest = digest[:_DIGEST_BYTES]
+        if is_final:
+            status |= FINAL
+        if is_forbidden:
+            status = _FORBIDDEN
+        key = key_of(name, digest)
+        if copy > 1 and name is None:
+            key = key_of_copy(key, copy)
+        rows = len(self._offsets)
+        row = self._rows.setdefault(key, rows)
+        if row == rows:
             self._offsets.append(offset)
             self._statuses.append(status)
             self._digests += digest
-            self._numbers.append(known.number)
+            self._numbers.append(number)
         elif self._is_replaced(row, digest, status):
-            self._offsets[row], self._statuses[row], self._numbers[row] = offset, status, known.number
+            self._offsets[row], self._statuses[row], self._numbers[row] = offset, status, number
             self._digests[row * _DIGEST_BYTES : (row + 1) * _DIGEST_BYTES] = digest
         else:
             return
@@ -92,7 +91,7 @@ class EarlierResults:
         """Return whether another result of a line replaces the previous one."""
         if self._statuses[row] != Status.COMPLETE:
             return True
-        return digest != self._digest(row) and (self._by_line is None or status == Status.COMPLETE)
+        return not self._has_digest(row, digest) and (self._by_line is None or status == Status.COMPLETE)
 
     def take(self, key: int, number: int, name: str | int | None, digest: bytes, line_digest: bytes) -> Result | None:
         """Return the result of a line; None if there is none.
@@ -107,14 +106,13 @@ class EarlierResults:
             row = self._row_by_line(line_digest[:_DIGEST_BYTES], row)
         if row is None:
             return None
-        if name is not None and self._digest(row) != digest[:_DIGEST_BYTES] and not self._is_same(row, line_digest):
+        if name is not None and not self._has_digest(row, digest) and not self._is_same(row, line_digest):
             raise ChangedError(
                 f"{describe_line(number, name)}: the prompt, the model or an option differs from that of its result",
                 "--drop-stale moves that result away and sends the line again",
             )
         self._used[row] = 1
-        status = self._statuses[row]
-        return Result(self._offsets[row], status & ~FINAL, self._numbers[row], bool(status & FINAL))
+        return self._offsets[row], self._statuses[row], self._numbers[row]
 
     def _is_same(self, row: int, line_digest: bytes) -> bool:
         """Return whether a line keeps the result of another request: it failed, or only the options changed."""
@@ -147,8 +145,8 @@ class EarlierResults:
             first_number=self._numbers[rows[0]],
         )
 
-    def _digest(self, row: int) -> bytes:
-        return bytes(self._digests[row * _DIGEST_BYTES : (row + 1) * _DIGEST_BYTES])
+    def _has_digest(self, row: int, digest: bytes) -> bool:
+        return self._digests.startswith(digest[:_DIGEST_BYTES], row * _DIGEST_BYTES)
 
 
 class StaleResults(NamedTuple):

@@ -12,7 +12,7 @@ from smai_cli.common.jsonl import mend_tail
 from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import output_error
 
-_FLUSH_BYTES = 256 * 1024
+_PIECE_BYTES = 256 * 1024
 _HEAD_BYTES = 64 * 1024
 
 
@@ -27,7 +27,7 @@ def check_content(fd: int, name: str, *, resumes: bool) -> None:
 
 def read_lines(fd: int) -> Iterator[tuple[int, bytes]]:
     """Yield the offset and bytes of each line of the file `fd`; adds a missing line end to the last one."""
-    with open(fd, "rb", closefd=False) as file:
+    with open(fd, "rb", buffering=_PIECE_BYTES, closefd=False) as file:
         file.seek(0)
         for offset, line in lines_in(file):
             yield offset, line if line.endswith(b"\n") else line + b"\n"
@@ -36,7 +36,7 @@ def read_lines(fd: int) -> Iterator[tuple[int, bytes]]:
 def copy_file(fd: int, out: "LineWriter") -> None:
     """Copy the file `fd` to `out` with unchanged offsets, and add a missing line end at the end."""
     at, piece = 0, b"\n"
-    while more := os.pread(fd, _FLUSH_BYTES, at):
+    while more := os.pread(fd, _PIECE_BYTES, at):
         out.write(more)
         at, piece = at + len(more), more
     if not piece.endswith(b"\n"):
@@ -63,7 +63,7 @@ class LineWriter:
     """Writes lines to a descriptor, many in one write."""
 
     def __init__(self, fd: int) -> None:
-        self._file: BinaryIO = open(fd, "ab", buffering=_FLUSH_BYTES, closefd=False)  # noqa: SIM115  # closed below
+        self._file: BinaryIO = open(fd, "ab", buffering=_PIECE_BYTES, closefd=False)  # noqa: SIM115  # closed below
 
     def write(self, line: bytes) -> None:
         """Write a line; it may be buffered."""

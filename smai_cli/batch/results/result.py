@@ -45,8 +45,12 @@ _OPENAI_NAMES = _RESERVED | {"response"}
 SETTLED = (Status.COMPLETE, Status.USAGE, Status.REFUSED, Status.CUT_SHORT, Status.WITHHELD)
 # More than the lines of any input.
 _MOST = 1 << 60
+_LAST_STATUS = max(Status)
 _DIGEST = "sha256:"
+_DIGEST_BYTES = hashlib.sha256().digest_size
 _FORBIDDEN = 403
+_LINE_ENDS = ("\n", "", "\r\n")
+_JSON = json.JSONDecoder()
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -247,20 +251,35 @@ def lines_in(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 def read_result(data: bytes) -> ParsedResult | None:
     """Parse a line of results; None if it is not a result."""
     try:
-        value = json.loads(data)
-        name = value["custom_id"] if _is_openai(value) else value["id"]
+        value = _parse(data)
+        name = value["custom_id"] if "custom_id" in value else value["id"]
         copy, number, status = value.get("copy", 1), value["index"], value["exit_status"]
-        numbers = all(type(it) is int and 0 <= it < most for it, most in ((copy, _MOST), (number, _MOST), (status, 12)))
-        if not numbers or not (name is None or type(name) in (str, int)):
+        if not (type(copy) is type(number) is type(status) is int and (name is None or type(name) in (str, int))):
             return None
+        if not (0 <= copy < _MOST and 0 <= number < _MOST and 0 <= status <= _LAST_STATUS):
+            return None
+        digest = _digest_in(value["request"])
         line_digest = _digest_in(value["line_digest"]) if "line_digest" in value else b""
         error = value.get("error")
-        is_retryable = not isinstance(error, dict) or error.get("retryable") is not False
-        is_last = is_final(status, is_retryable=is_retryable)
-        is_403 = status == Status.REFUSED and isinstance(error, dict) and error.get("http_status") == _FORBIDDEN
-        return ParsedResult(name, _digest_in(value["request"]), copy, number, status, line_digest, is_last, is_403)
+        is_last = is_403 = False
+        if isinstance(error, dict):
+            is_last = is_final(status, is_retryable=error.get("retryable") is not False)
+            is_403 = status == Status.REFUSED and error.get("http_status") == _FORBIDDEN
+        return ParsedResult(name, digest, copy, number, status, line_digest, is_last, is_403)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _parse(data: bytes) -> Any:
+    """Parse a line as json.loads does, which takes longer: it looks for the encoding, and for white space."""
+    try:
+        text = data.decode()
+        value, end = _JSON.raw_decode(text)
+        if text[end:] in _LINE_ENDS:
+            return value
+    except ValueError:
+        pass
+    return json.loads(data)
 
 
 def tokens_in(data: bytes) -> tuple[int, int]:
@@ -280,6 +299,6 @@ def _is_openai(value: dict[str, Any]) -> bool:
 
 def _digest_in(text: str) -> bytes:
     digest = bytes.fromhex(text.removeprefix(_DIGEST))
-    if len(digest) != hashlib.sha256().digest_size:
+    if len(digest) != _DIGEST_BYTES:
         raise ValueError("no digest")
     return digest

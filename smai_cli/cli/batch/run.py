@@ -20,7 +20,6 @@ from smai_cli.batch.results.earlier import EarlierResults, StaleResults
 from smai_cli.batch.results.outputs import InOrder, ToFile, ToStdout
 from smai_cli.batch.results.partial import PartialFile
 from smai_cli.batch.results.plan import Plan
-from smai_cli.batch.results.result import read_result
 from smai_cli.batch.schedule import Limits
 from smai_cli.batch.tally import Tally
 from smai_cli.cli.batch.connect import connector
@@ -135,9 +134,7 @@ class BatchRun:
         """Return the lines that are left to send. Raises UsageError, or OutputError."""
         typed = self.typed
         while True:
-            lines = self._partial.lines() if self._partial else ()
-            results = ((offset, read_result(line)) for offset, line in lines)
-            found = EarlierResults(results, by_line=typed.resume_failed) if self._partial else None
+            found = EarlierResults(self._partial.lines(), by_line=typed.resume_failed) if self._partial else None
             plan = Plan(found, all_failed=typed.resume_failed, drops_stale=typed.drop_stale)
             feed = Feed(given.source, given.defaults, encoding, plan)
             feed.check()
