@@ -1,5 +1,6 @@
 """Turn an input into jobs: numbered and checked lines, without those that are settled."""
 
+import contextlib
 import hashlib
 import threading
 from array import array
@@ -8,7 +9,7 @@ from typing import NamedTuple
 
 from smai_cli.batch.input.canonical import digest_of_line
 from smai_cli.batch.input.encoding import Encoding
-from smai_cli.batch.input.lines import Defaults, Line, LineError, describe_line, read_line
+from smai_cli.batch.input.lines import Defaults, Line, LineError, describe_line, read_line, read_plain_line
 from smai_cli.batch.input.source import Input, Start
 from smai_cli.batch.results.plan import DuplicateIdError, Plan
 from smai_cli.batch.results.result import LineIdentity
@@ -66,11 +67,12 @@ class Feed:
             bad: list[str] = []
             count = 0
             del self._contents[:]
+            digest_of = self._digest_of_prompt()
             for place, (number, offset, data) in enumerate(self._source.lines()):
                 self._contents.append(_checksum(number, data))
                 try:
-                    self._add(place, number, data)
-                    if self._first is None and not bad and not self.plan.is_settled(place):
+                    self._add(place, number, data, digest_of)
+                    if self._first is None and self.plan.settled <= place:  # this is the first one that is not settled
                         self._first = _FirstLine(place, Start(number, offset))
                 except (LineError, DuplicateIdError) as error:
                     count += 1
@@ -164,11 +166,25 @@ class Feed:
         except UsageError as error:  # the request cannot be encoded
             raise LineError(error, line.id, line.form) from error
 
-    def _add(self, place: int, number: int, data: bytes) -> None:
-        line = read_line(number, data, self._defaults)
-        is_text = self._defaults.is_text
-        line_digest = digest_of_line(data, is_text=is_text) if self.plan.needs_line_digests else b""
-        copy = self.plan.add(number, line.id, self._digest(line), line_digest)
+    def _digest_of_prompt(self) -> Callable[[bytes], bytes] | None:
+        """Return a function from the prompt of a plain line to its digest; None if no line is read as plain."""
+        if self._defaults.is_text or self._defaults.template:
+            return None
+        with contextlib.suppress(UsageError):  # the first line reports it
+            return self._requests.digest_of_prompt(read_line(1, b'"?"', self._defaults))
+        return None
+
+    def _add(self, place: int, number: int, data: bytes, digest_of: Callable[[bytes], bytes] | None) -> None:
+        plain = read_plain_line(data) if digest_of else None
+        if digest_of and plain:
+            name, digest = plain[0], digest_of(plain[1])
+        else:
+            line = read_line(number, data, self._defaults)
+            name, digest = line.id, self._digest(line)
+        line_digest = b""
+        if self.plan.needs_line_digests:
+            line_digest = digest_of_line(data, is_text=self._defaults.is_text)
+        copy = self.plan.add(number, name, digest, line_digest)
         if copy > 1:
             self._copies[place] = copy
 

@@ -8,7 +8,7 @@ import pytest
 
 from smai_cli.batch.input.canonical import digest_of_line
 from smai_cli.batch.input.encoding import Encoding
-from smai_cli.batch.input.lines import Defaults, read_line
+from smai_cli.batch.input.lines import Defaults, read_line, read_plain_line
 
 PROMPTS = [
     "a",
@@ -45,6 +45,56 @@ def test_the_digest_is_that_of_the_body_without_the_members_of_a_stream(
         canonical = json.dumps(json.loads(body), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         assert encoding.digest(line) == hashlib.sha256(canonical.encode()).digest(), prompt
         assert "stream" not in json.loads(body) or json.loads(body)["stream"] is False
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+@pytest.mark.parametrize("system", [None, "S"])
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+def test_a_plain_line_has_the_id_and_the_digest_that_it_has_when_it_is_read_completely(
+    api: str, system: str | None, end: bytes
+) -> None:
+    encoding = Encoding()
+    options = defaults(api=api, system=system)
+    digest_of = encoding.digest_of_prompt(read_line(1, b'"?"', options))
+    assert digest_of
+    for number, prompt in enumerate(PROMPTS):
+        for name in (None, number, -number, str(number), prompt):
+            for is_ascii in (True, False):
+                data = json.dumps({"id": name, "prompt": prompt}, ensure_ascii=is_ascii).encode() + end
+                line = read_line(1, data, options)
+                plain = read_plain_line(data)
+                assert plain
+                assert (plain[0], digest_of(plain[1])) == (line.id, encoding.digest(line)), data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'"a"',
+        b'{"prompt": "a", "model": "n"}',
+        b'{"prompt": "a", "note": 1}',
+        b'{"messages": [{"role": "user", "content": "a"}]}',
+        b'{"prompt": "a", "custom_id": "b"}',
+        b' {"prompt": "a"}',
+        b'{"prompt": "a"} ',
+        b'{"prompt": "a"}{}',
+        b'{"prompt": ""}',
+        b'{"prompt": " "}',
+        b'{"prompt": 1}',
+        b'{"id": 1}',
+        b'{"prompt": "a", "id": 1.0}',
+        b'{"prompt": "a", "id": true}',
+        b'{"prompt": "a", "id": NaN}',
+        b'{"prompt": "\\ud800"}',
+        b'{"prompt": "\xff"}',
+        b'\xef\xbb\xbf{"prompt": "a"}',
+        b'{"prompt": "a"',
+        b'{"prompt": "a\tb"}',
+        b"[" * 100_000,
+    ],
+)
+def test_every_other_line_is_not_plain(data: bytes) -> None:
+    assert read_plain_line(data) is None
 
 
 def test_it_does_not_depend_on_whether_the_answer_is_streamed_or_on_the_lines_before() -> None:

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json.encoder
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import ModuleType
 
 from smai_cli.batch.input.canonical import canonical_json
@@ -53,6 +53,14 @@ class Encoding:
         except UnicodeEncodeError:  # half a surrogate pair: _canonical reports it
             escaped = self._canonical(request, line)
         return frame.digest(escaped)
+
+    def digest_of_prompt(self, line: Line) -> Callable[[bytes], bytes] | None:
+        """Return a function from a prompt, as JSON, to the digest of a line that differs from `line` only in it.
+
+        None if there is none. Raises UsageError.
+        """
+        frame = self._make_frame(line)
+        return frame.digest if frame.before else None
 
     def _make_frame(self, line: Line) -> "_Frame":
         request = line.request

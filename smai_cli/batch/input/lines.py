@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from json.encoder import encode_basestring
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -35,9 +36,13 @@ _OWN = ("stream", "stream_options")
 FLAT, OPENAI = "flat", "openai"
 _FLAT_MEMBERS = ("prompt", "messages", "system", *_OWN)
 _OPENAI_MEMBERS = ("body", "method", "url")
+_PLAIN_MEMBERS = frozenset(("id", "prompt"))
+_ID_TYPES = (str, int, type(None))
 _NONE: frozenset[str] = frozenset()
 _LINE_ENDS = ("", "\n", "\r\n")
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+# The request of a line, its API, and the members that are copied to its result, as in Line.
+_Parsed = tuple[Request, str, Mapping[str, Any]]
 _PATHS = {prefix + api.path: api.name for api in APIS for prefix in ("", "/v1")}
 _MODEL_HINT = "name one with -m; smai models lists them"
 _HINT = 'a line is "text", {"prompt": "text"}, {"messages": [...]} or {"custom_id": "...", "body": {...}}'
@@ -99,35 +104,45 @@ def is_blank(data: bytes) -> bool:
 
 def read_line(number: int, data: bytes, defaults: Defaults) -> Line:
     """Parse the bytes of a line, with or without its line end. Raises LineError or NoModelError."""
-    head = _Head(number, None, defaults.form or FLAT, _NOTHING)
+    name, form = None, defaults.form or FLAT
     try:
         text = utf8_in(data, "it")
         if number == 1:
             text = text.removeprefix("\ufeff")
-        if defaults.is_text:
-            return _of_text(head, text.removesuffix("\n").removesuffix("\r"), defaults)
-        value = _decode(text)
+        value = text.removesuffix("\n").removesuffix("\r") if defaults.is_text else _decode(text)
         if isinstance(value, str):
-            return _of_text(head, value, defaults)
-        if not isinstance(value, dict):
+            request, api, user_members = _of_text(value, defaults)
+        elif not isinstance(value, dict):
             raise UsageError("it is JSON, but neither a string nor an object", _HINT)  # noqa: TRY301  # as all others
-        is_openai = "body" in value
-        head = _Head(number, None, defaults.form or (OPENAI if is_openai else FLAT), _NOTHING)
-        head = _Head(number, _name(value), head.form, _NOTHING)
-        return (_of_openai if is_openai else _of_object)(head, value, text, defaults)
-    except NoModelError:
-        raise
+        else:
+            is_openai = "body" in value
+            form = defaults.form or (OPENAI if is_openai else FLAT)
+            name = _name(value)
+            request, api, user_members = (_of_openai if is_openai else _of_object)(value, text, defaults)
     except UsageError as error:
-        raise LineError(error, head.id, head.form) from error
+        raise LineError(error, name, form) from error
+    if not request.model:
+        raise NoModelError(f"{describe_line(number, name)} names no model, and no option does", _MODEL_HINT)
+    return Line(number, name, request, api, form, user_members)
 
 
-class _Head(NamedTuple):
-    """The members that identify a line, and those that are copied to its result, as in Line."""
+def read_plain_line(data: bytes) -> tuple[str | int | None, bytes] | None:
+    """Return the id and the prompt, as JSON, of a line that has nothing else; None for a line that read_line must read.
 
-    number: int
-    id: str | int | None
-    form: str
-    user_members: Mapping[str, Any]
+    It makes no request, and so takes half of the time.
+    """
+    try:
+        text = data.decode()
+        value, end = JSON.raw_decode(text)
+        if type(value) is not dict or not value.keys() <= _PLAIN_MEMBERS or text[end:] not in _LINE_ENDS:
+            return None
+        name: str | int | None = value.get("id")
+        prompt = value["prompt"]
+        if not isinstance(prompt, str) or not prompt or prompt.isspace() or type(name) not in _ID_TYPES:
+            return None
+        return name, b'"%b"' % prompt.encode() if b"\\" not in data else encode_basestring(prompt).encode()
+    except (ValueError, KeyError, RecursionError):
+        return None
 
 
 def _decode(text: str) -> Any:
@@ -145,8 +160,8 @@ def _decode(text: str) -> Any:
 def _name(value: dict[str, Any]) -> str | int | None:
     """Return the id of a line; None if there is none. Raises UsageError if it is not valid."""
     key = "id" if value.get("custom_id") is None else "custom_id"
-    name: Any = value.get(key)
-    if name is not None and type(name) is not str and type(name) is not int:
+    name: str | int | None = value.get(key)
+    if type(name) not in _ID_TYPES:
         raise UsageError(f"its {key} is neither a string nor a whole number", "give each line its own id")
     return name
 
@@ -157,18 +172,17 @@ def _names_of_line(value: dict[str, Any]) -> tuple[str, ...]:
     return ("custom_id",) if has_both else ("custom_id", "id")
 
 
-def _of_text(head: _Head, text: str, defaults: Defaults) -> Line:
+def _of_text(text: str, defaults: Defaults) -> _Parsed:
     if defaults.template:
         text = defaults.template.fill(text, {})
-    return _line(head, _prompt(text, defaults), {}, defaults)
+    return _request(_prompt(text, defaults), {}, defaults), defaults.api, _NOTHING
 
 
-def _of_object(head: _Head, value: dict[str, Any], text: str, defaults: Defaults) -> Line:
+def _of_object(value: dict[str, Any], text: str, defaults: Defaults) -> _Parsed:
     template = defaults.template
     # Members that the template uses are the user's own, even if an API has a parameter of that name.
     names = template.names if template else _NONE
     given, user_members = _divide(value, names)
-    head = _Head(head.number, head.id, head.form, user_members)
     if "system" in value and "system" not in names:
         if not isinstance(value["system"], str):
             raise UsageError("its system is not a string", _HINT)
@@ -177,23 +191,23 @@ def _of_object(head: _Head, value: dict[str, Any], text: str, defaults: Defaults
         if template or "prompt" in value:
             other = "--template" if template else "prompt"
             raise UsageError(f"it has messages as well as {other}", "leave one of them out")
-        return _line(head, _messages(value["messages"], defaults), given, defaults)
+        return _request(_messages(value["messages"], defaults), given, defaults), defaults.api, user_members
     prompt = template.fill(text, value) if template else value.get("prompt")
     if not isinstance(prompt, str):
         raise UsageError("its prompt is not a string" if "prompt" in value else "it has no prompt", _HINT)
-    return _line(head, _prompt(prompt, defaults), given, defaults)
+    return _request(_prompt(prompt, defaults), given, defaults), defaults.api, user_members
 
 
 def _divide(value: dict[str, Any], names: frozenset[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split the members of a line into those for the request and those copied to the result."""
     given, user_members = {}, {}
-    not_own = (*_FLAT_MEMBERS, *_names_of_line(value))
+    not_own = _names_of_line(value)
     for key, member in value.items():
         if key in names:
             user_members[key] = member
         elif key in MEMBERS:
             given[key] = member
-        elif key not in not_own:
+        elif key not in not_own and key not in _FLAT_MEMBERS:
             user_members[key] = member
     return given, user_members
 
@@ -204,7 +218,7 @@ def _prompt(text: str, defaults: Defaults) -> tuple[Message, ...]:
     return (Message("user", text),) if defaults.system is None else build_messages(text, defaults.system)
 
 
-def _of_openai(head: _Head, value: dict[str, Any], _: str, defaults: Defaults) -> Line:
+def _of_openai(value: dict[str, Any], _: str, defaults: Defaults) -> _Parsed:
     """Parse a line of OpenAI's batch file (API reference, "The request input object")."""
     if defaults.template:
         raise UsageError("it has a body, but --template was given", "leave one of them out")
@@ -214,7 +228,7 @@ def _of_openai(head: _Head, value: dict[str, Any], _: str, defaults: Defaults) -
     if value.get("method", "POST") != "POST":
         raise UsageError(f"its method is {one_line(str(value['method']), 20)}", "it must be POST")
     not_own = (*_OPENAI_MEMBERS, *_names_of_line(value))
-    head = head._replace(user_members={key: member for key, member in value.items() if key not in not_own})
+    user_members = {key: member for key, member in value.items() if key not in not_own}
     defaults = defaults.replaced(api=_api_of(value.get("url"), body, defaults))
     given = {key: member for key, member in body.items() if key not in ("messages", *_OWN)}
     messages: tuple[Message, ...] = ()
@@ -224,7 +238,7 @@ def _of_openai(head: _Head, value: dict[str, Any], _: str, defaults: Defaults) -
         raise UsageError("its body has no messages", _HINT)
     elif defaults.system is not None:
         given.setdefault("instructions", defaults.system)
-    return _line(head, messages, given, defaults)
+    return _request(messages, given, defaults), defaults.api, user_members
 
 
 def _api_of(url: Any, body: dict[str, Any], defaults: Defaults) -> str:
@@ -246,16 +260,12 @@ def _messages(value: Any, defaults: Defaults) -> tuple[Message, ...]:
     return messages if has_system else build_messages(None, defaults.system, messages)
 
 
-def _line(head: _Head, messages: tuple[Message, ...], given: dict[str, Any], defaults: Defaults) -> Line:
-    """Return the line, with its own settings in place of the defaults. Raises UsageError."""
+def _request(messages: tuple[Message, ...], given: dict[str, Any], defaults: Defaults) -> Request:
+    """Return the request of a line, with its own settings in place of the defaults. Raises UsageError."""
     request = Request(
         defaults.model, messages, defaults.parameters, stream=defaults.stream, extra_body=defaults.extra_body
     )
-    if given:  # rare
-        request = _with_members(request, given)
-    if not request.model:
-        raise NoModelError(f"{describe_line(head.number, head.id)} names no model, and no option does", _MODEL_HINT)
-    return Line(head.number, head.id, request, defaults.api, head.form, head.user_members)
+    return _with_members(request, given) if given else request
 
 
 def _with_members(request: Request, given: dict[str, Any]) -> Request:
