@@ -68,7 +68,12 @@ def choose_api(name: str, model: str, more: Iterable[str] = ()) -> Api:
         return next(api for api in APIS if api.name == name)
     if any(fnmatchcase(model, pattern) for pattern in more):
         return RESPONSES
-    return next((api for api in APIS if any(fnmatchcase(model, pattern) for pattern in api.models)), CHAT)
+    return next((api for api in APIS if any(_is_like(model, pattern) for pattern in api.models)), CHAT)
+
+
+def _is_like(model: str, pattern: str) -> bool:
+    # The beginning first: for each pattern that it meets, fnmatch compiles a regular expression.
+    return model.startswith(pattern.partition("*")[0]) and fnmatchcase(model, pattern)
 
 
 def recognize_api(payload: Mapping[str, Any], name: str) -> Api:

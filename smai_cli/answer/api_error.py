@@ -27,13 +27,13 @@ _DEPTH = 3
 # Parameters that some servers do not know, and that smai can leave out or rename.
 _DISPENSABLE = ("max_tokens", "max_completion_tokens")
 _OF_USAGE = ("stream_options", "include_usage")
-# How servers reject a parameter that they do not know, or do not support for this model.
-_UNKNOWN = re.compile(
+# How servers reject a parameter that they do not know, or do not support for this model. Not compiled before an error.
+_UNKNOWN = (
     r"(?i)unsupported|unrecogni[sz]ed|unknown|unexpected|extra (inputs|fields)|extra_forbidden|does ?n[o']t support"
     r"|not (be )?(support|permit|allow|recogni[sz]|accept)|\binstead\b"
 )
 # How they reject a value.
-_OUT_OF_RANGE = re.compile(
+_OUT_OF_RANGE = (
     r"(?i)(unsupported|invalid)[ _]value|too (large|high|big|small|low|many)|at (most|least)|between|maximum|minimum"
     r"|(less|greater|smaller|larger|more|fewer) than|exceed|out of range|[<>]"
 )
@@ -126,7 +126,7 @@ def unknown_parameters(api_error: ApiError) -> frozenset[str]:
     (BerriAI/litellm#10910). A value that is too large does not count: the user's limit must not be lost.
     """
     text = " ".join((api_error.message, api_error.param, *api_error.kinds))
-    is_unknown = _UNKNOWN.search(text) and not _OUT_OF_RANGE.search(text)
+    is_unknown = re.search(_UNKNOWN, text) and not re.search(_OUT_OF_RANGE, text)
     names = (*_OF_USAGE, *_DISPENSABLE) if is_unknown else _OF_USAGE
     return frozenset(name for name in names if re.search(rf"\b{name}\b", text))
 

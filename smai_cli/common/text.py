@@ -6,9 +6,10 @@ import re
 # 4), which change the order of a displayed line. A byte that is not UTF-8 could be a C1 control too; Python represents
 # it as a surrogate (PEP 383).
 _OBEYED = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\udc80-\udcff"
-_IN_TEXT = re.compile(f"(?![\n\t])[{_OBEYED}]")
-_IN_A_LINE = re.compile(f"[{_OBEYED}\u2028\u2029]")
-_IN_A_COMMAND = re.compile(f"(?:(?!\n)[{_OBEYED}])+")
+# Patterns that a run without a terminal does not need: `re` compiles them at the first use, and keeps them.
+_IN_TEXT = f"(?![\n\t])[{_OBEYED}]"
+_IN_A_LINE = f"[{_OBEYED}\u2028\u2029]"
+_IN_A_COMMAND = f"(?:(?!\n)[{_OBEYED}])+"
 _BYTE_SURROGATES = 0xDC00
 _HIGH_SURROGATES = ("\ud800", "\udbff")
 _LINE_LIMIT = 500
@@ -64,12 +65,12 @@ def visible(text: str) -> str:
     The answer of a model must not control the terminal. Each character is replaced separately, so a sequence that is
     split over two deltas is escaped too.
     """
-    return _IN_TEXT.sub(lambda match: _caret(match[0]), text)
+    return re.sub(_IN_TEXT, lambda match: _caret(match[0]), text)
 
 
 def on_a_line(text: str) -> str:
     """Return `text` on one line: the same characters are escaped, and all line separators."""
-    return _IN_A_LINE.sub(lambda match: _caret(match[0]), text)
+    return re.sub(_IN_A_LINE, lambda match: _caret(match[0]), text)
 
 
 def escaped(text: str) -> str:
@@ -77,7 +78,7 @@ def escaped(text: str) -> str:
 
     Newlines between members are kept.
     """
-    return _IN_A_LINE.sub(lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text)
+    return re.sub(_IN_A_LINE, lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text)
 
 
 def escaped_in_shell(command: str) -> str:
@@ -86,7 +87,7 @@ def escaped_in_shell(command: str) -> str:
     They must be inside single quotes, as shlex.quote makes them. `$'...'` is POSIX since 2024, and bash, zsh and ksh
     have long supported it; octal bytes are independent of the locale. Newlines are kept.
     """
-    return _IN_A_COMMAND.sub(lambda match: f"'$'{_octal(match[0])}''", command)
+    return re.sub(_IN_A_COMMAND, lambda match: f"'$'{_octal(match[0])}''", command)
 
 
 def one_line(text: str, limit: int = _LINE_LIMIT) -> str:

@@ -66,15 +66,15 @@ def parse_base_url(base_url: str, source: str = "--base-url and SMAI_BASE_URL") 
     Credentials in it are dropped, because only a key is ever sent. So is the path of a request at its end, because
     users copy the whole URL from documentation.
     """
-    shown = shown_url(base_url)
     if not base_url.isprintable() or " " in base_url:
         raise UsageError("the base URL contains a space or a control character", f"check {source}")
     try:
         parts = urlsplit(base_url)
         port = parts.port
     except ValueError as exc:
-        raise UsageError(f"the base URL {shown} is not a URL", f"check {source}") from exc
+        raise UsageError(f"the base URL {shown_url(base_url)} is not a URL", f"check {source}") from exc
     if parts.scheme not in _DEFAULT_PORTS:
+        shown = shown_url(base_url)
         rest = shown.split("://", 1)[-1]
         scheme = "http" if _is_on_this_machine(rest) else "https"
         raise UsageError(
@@ -82,7 +82,7 @@ def parse_base_url(base_url: str, source: str = "--base-url and SMAI_BASE_URL") 
             f"did you mean {scheme}://{rest}?",
         )
     if not parts.hostname or any(not 0 < len(label) < 64 for label in parts.hostname.rstrip(".").split(".")):  # noqa: PLR2004
-        raise UsageError(f"the base URL {shown} has no valid host", f"check {source}")
+        raise UsageError(f"the base URL {shown_url(base_url)} has no valid host", f"check {source}")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return parts._replace(netloc=host if port is None else f"{host}:{port}", path=_base_path(parts.path), fragment="")
 

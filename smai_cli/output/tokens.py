@@ -14,8 +14,8 @@ _MAKERS = ("", "openai", "azure")
 # A name is a family, optionally followed by a dash and a size or a date. A family that is not listed has no tokenizer:
 # an exact count must not be a guess.
 _ENCODINGS = {
-    "o200k_base": re.compile(r"(?:(?:chat)?gpt-4o|gpt-4\.[15]|gpt-5(?:\.\d+)?|o[134])(?:-.+)?"),
-    "cl100k_base": re.compile(r"gpt-(?:4|3\.5|35)(?:-.+)?"),
+    "o200k_base": r"(?:(?:chat)?gpt-4o|gpt-4\.[15]|gpt-5(?:\.\d+)?|o[134])(?:-.+)?",
+    "cl100k_base": r"gpt-(?:4|3\.5|35)(?:-.+)?",
 }
 
 
@@ -28,7 +28,7 @@ def encoding_for(model: str) -> str | None:
     if path.rpartition("/")[2] not in _MAKERS:
         return None
     family = name.removeprefix("ft:").partition(":")[0]
-    return next((encoding for encoding, pattern in _ENCODINGS.items() if pattern.fullmatch(family)), None)
+    return next((encoding for encoding, pattern in _ENCODINGS.items() if re.fullmatch(pattern, family)), None)
 
 
 def is_installed() -> bool:

@@ -15,7 +15,7 @@ from smai_cli.common.text import one_line
 from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import say
 
-_LONG = re.compile(r"--[A-Za-z][\w-]*(=.*)?", re.DOTALL)
+_LONG = r"(?s)--[A-Za-z][\w-]*(=.*)?"
 _SPACE = re.compile(r"\s")
 # A single dash with more letters than this may be a long option; otherwise it is several short ones.
 _FEWEST_LETTERS = 3
@@ -128,8 +128,8 @@ def _split_short(word: str, command: click.Command, options: dict[str, click.Opt
 
 def _check_single_dash(word: str, command: click.Command, options: dict[str, click.Option]) -> None:
     """Raise UsageError for a long option with one dash."""
-    stem = re.match(r"-[A-Za-z][A-Za-z_-]+(?=[=\s]|\Z)", word)
-    if stem is None or len(stem[0]) <= _FEWEST_LETTERS:
+    stem = len(word) > _FEWEST_LETTERS and re.match(r"-[A-Za-z][A-Za-z_-]+(?=[=\s]|\Z)", word)
+    if not stem or len(stem[0]) <= _FEWEST_LETTERS:
         return
     from smai_cli.cli.parsing.suggestions import option_hint  # rarely used
 
@@ -143,7 +143,8 @@ def _check_single_dash(word: str, command: click.Command, options: dict[str, cli
 
 def _check_value(name: str, value: str, options: dict[str, click.Option]) -> None:
     """Raise UsageError if the option `name` lacks a value, and the next option would be taken as its value."""
-    if value == "--" or value in options or value in ("-h", "--help") or _LONG.fullmatch(value):
+    is_long = value.startswith("--") and re.fullmatch(_LONG, value)
+    if value == "--" or value in options or value in ("-h", "--help") or is_long:
         long = max(options[name].opts, key=len)
         raise UsageError(
             f"{name} needs a value, and {shown(value)} is an option",
