@@ -149,6 +149,18 @@ def test_help_version_and_usage_errors_import_no_requests(
     assert not modules & {b"requests", b"urllib3", b"sseclient", b"http.client"}
 
 
+def test_a_short_option_is_found_without_a_search_for_similar_names(environment: dict[str, str]) -> None:
+    """click imports difflib for the search, which took 3 ms of each start."""
+    code = "import sys; sys.argv[1:] = ['ask', '-m', 'm', 'no key']; from smai_cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code], stdin=subprocess.DEVNULL, capture_output=True,
+        env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert b"smai_cli.cli.commands.ask" in done.stderr
+    assert b"difflib" not in done.stderr
+
+
 def test_no_pattern_is_compiled_before_it_is_needed(environment: dict[str, str]) -> None:
     """Patterns for failures and for terminals took 3 ms of each start."""
     code = """
