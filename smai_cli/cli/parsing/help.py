@@ -2,7 +2,6 @@
 
 import contextlib
 import inspect
-import shutil
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -81,6 +80,8 @@ class HelpFormatter(click.HelpFormatter):
     """A formatter for terminals of any width: click's lines have at least 50 columns."""
 
     def __init__(self, width: int | None = None, max_width: int | None = None) -> None:
+        import shutil  # 4 ms of the start of decode
+
         columns = min(shutil.get_terminal_size().columns, max_width or _MOST_COLUMNS)
         super().__init__(width=width or max(columns, _FEWEST_COLUMNS))
 
