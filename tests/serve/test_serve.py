@@ -222,14 +222,16 @@ def test_verbose_prints_a_line_for_each_request_without_any_secret(serve: Serve,
         run.request("GET", f"/?token={run.token}", None),
         b"\x00\x01\r\n\r\n",
     ]
+    lines = []
     for one in sent:
         with Client(run.port) as client:
             client.send(one)
             client.answer("GET")
+        lines.append(run.err_line())
     with Client(run.port) as client:
         client.send(run.request())
         assert client.begun().read1(1000) == HELLO
-    lines = [run.err_line() for _ in range(len(sent) + 1)]
+    lines.append(run.err_line())
     run.child.terminate()
     assert run.end().stderr == ""
     told = [re.sub(r"^smai: \d+\.\d{3} s: | in \d+\.\d{3} s", "", line.rstrip("\n")) for line in lines]

@@ -355,7 +355,7 @@ ROOT = Path(__file__).parents[2]
 )
 def test_the_page_in_the_manual_streams(reader_page: Page, tape: str, verdict: str, shown: str) -> None:
     page = reader_page
-    (script,) = [text for text in displays("smai-serve", "DESCRIPTION") if text.startswith("import ")]
+    (script,) = [text for text in displays("smai-serve", "DETAILS") if text.startswith("import ")]
     asked: list[Request] = []
     page.on("request", lambda request: asked.append(request))  # noqa: PLW0108  # Playwright marks its handlers
     page.route(f"{ORIGIN}/own.js", lambda route: route.fulfill(body=script, content_type="text/javascript"))
