@@ -1,4 +1,4 @@
-"""The errors that servers report are read in every form."""
+"""The errors that servers report are read in every format."""
 
 import json
 from typing import Any
@@ -50,7 +50,7 @@ def body(payload: Any) -> bytes:
         ({"id": "1", "choices": [{"delta": {}}], "error": {"code": 502, "message": "m"}}, "m (502)"),
     ],
 )
-def test_an_error_is_read_in_every_form(payload: Any, shown: str) -> None:
+def test_an_error_object_is_read_in_every_format(payload: Any, shown: str) -> None:
     api_error = error_in(payload)
     assert api_error is not None
     assert str(api_error) == shown
@@ -98,7 +98,7 @@ def test_an_ordinary_payload_is_not_an_error(payload: Any) -> None:
         (b"[" * 90 + b"]" * 90, ""),
     ],
 )
-def test_a_body_in_any_form_is_read(text: bytes, shown: str) -> None:
+def test_an_error_body_is_read_in_every_format(text: bytes, shown: str) -> None:
     assert str(api_error_in_body(text)).startswith(shown)
 
 

@@ -1,4 +1,4 @@
-"""The chunk with text only is what it would be by the names of its fields."""
+"""The chunk with text only equals one that is built with the names of its fields."""
 
 from smai_cli.answer.chunk import Chunk, text_chunk
 

@@ -291,7 +291,7 @@ def test_the_cause_of_an_http_error_is_read_from_its_body(case: tuple[int, Any, 
 
 
 @pytest.mark.parametrize("words", TOO_LONG)
-def test_the_message_of_every_server_for_a_long_prompt_is_recognised(words: str) -> None:
+def test_the_message_for_a_prompt_that_is_too_long_is_recognised_from_every_server(words: str) -> None:
     for payload in (
         {"error": {"message": words, "type": "invalid_request_error"}},
         {"object": "error", "message": words},
@@ -301,7 +301,7 @@ def test_the_message_of_every_server_for_a_long_prompt_is_recognised(words: str)
 
 
 @pytest.mark.parametrize("words", TOO_FAST)
-def test_a_rate_limit_on_tokens_is_not_taken_for_a_long_prompt(words: str) -> None:
+def test_a_rate_limit_on_tokens_is_not_mistaken_for_a_prompt_that_is_too_long(words: str) -> None:
     assert refused(429, {"error": {"message": words, "type": "rate_limit_error"}}).cause is Cause.RATE_LIMIT
 
 
@@ -336,7 +336,7 @@ def test_x_should_retry_counts_except_for_money_and_keys(
     assert error.retryable is (error.status != 5)
 
 
-def test_a_failure_has_the_code_and_the_waits_of_the_server() -> None:
+def test_a_failure_has_the_error_code_and_the_wait_times_of_the_server() -> None:
     payload = {"error": {"message": "x", "code": "rate_limit_exceeded", "metadata": {"headers": {"Retry-After": "7"}}}}
     error = refused(429, payload)
     assert (error.code, error.wait_s, error.reset_s, error.request_id) == ("rate_limit_exceeded", 7.0, None, None)
