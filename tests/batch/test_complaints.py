@@ -35,7 +35,7 @@ def test_results_are_not_written_only_at_the_end(
     run.communicate()
 
 
-def test_the_next_run_does_not_append_to_a_torn_line(
+def test_the_next_run_does_not_append_to_a_partial_line(
     batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path
 ) -> None:
     server, out, file = desk(), tmp_path / "answers.jsonl", questions("a", "b")
@@ -62,7 +62,7 @@ def test_a_run_does_not_resume_by_the_count_the_index_or_a_set_of_prompts(
     )
 
 
-def test_settled_failures_are_not_paid_again_on_every_resume(
+def test_resume_does_not_send_lines_again_that_the_token_limit_cut_off(
     batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path
 ) -> None:
     server, out, file = desk(finish_reason="length"), tmp_path / "answers.jsonl", questions("a", "b")
@@ -72,23 +72,25 @@ def test_settled_failures_are_not_paid_again_on_every_resume(
 
 
 @pytest.mark.parametrize("reason", ["length", "content_filter", "none"])
-def test_length_is_not_counted_as_success(batch: Ask, desk: MakeDesk, questions: Questions, reason: str) -> None:
+def test_an_answer_without_a_normal_finish_reason_does_not_count_as_a_success(
+    batch: Ask, desk: MakeDesk, questions: Questions, reason: str
+) -> None:
     result = batch(desk(finish_reason=reason, done=reason != "none"), "--retries", "0", questions("a"))
     (it,) = result.results
     assert (it["complete"], it["error"] is None, it["text"]) == (False, False, "a")
     assert result.status == it["exit_status"] != 0
 
 
-def test_retries_are_not_burnt_in_a_storm(batch: Ask, chaos: MakeChaos, questions: Questions) -> None:
-    """Forty lines, ten a second let through, and no try but the first."""
+def test_many_429s_do_not_use_up_the_retries(batch: Ask, chaos: MakeChaos, questions: Questions) -> None:
+    """Forty lines, a limit of ten a second, and no retries."""
     lines = [f"line {number}" for number in range(40)]
     result = batch(chaos(limit=10, retry_after=""), "-k", "-j", "40", "--retries", "0", questions(*lines))
     assert (result.status, [it["index"] for it in result.results]) == (0, list(range(1, 41)))
 
 
 @pytest.mark.nightly
-def test_the_limiter_does_not_crawl_at_one_for_ever(batch: Ask, chaos: MakeChaos, questions: Questions) -> None:
-    """Twelve requests are refused in a row, which cuts it to one or two; then all go through."""
+def test_the_concurrency_rises_again_after_many_429s(batch: Ask, chaos: MakeChaos, questions: Questions) -> None:
+    """Twelve refusals in a row reduce the concurrency to one or two; then all requests are answered."""
     server = chaos(busy_first=12, retry_after="0", delay_s=0.02)
     assert batch(server, "-j", "6", questions(*(f"line {number}" for number in range(80)))).status == 0
     assert server.stats()["most_streams"] > 2
@@ -105,7 +107,7 @@ def range_of_prompts(count: int) -> list[Any]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_is_not_a_success(
+def test_ctrl_c_does_not_end_a_batch_with_status_0(
     desk: MakeDesk, questions: Questions, environment: dict[str, str], number: signal.Signals
 ) -> None:
     server = desk()

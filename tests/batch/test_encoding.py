@@ -34,7 +34,7 @@ def defaults(**more: Any) -> Defaults:
 @pytest.mark.parametrize("api", ["chat", "responses"])
 @pytest.mark.parametrize("system", [None, "S", "Sé"])
 @pytest.mark.parametrize("parameters", [{}, {"temperature": 0.5}])
-def test_the_digest_is_that_of_the_body_without_the_members_of_a_stream(
+def test_the_digest_is_computed_from_the_body_without_the_members_for_streaming(
     api: str, system: str | None, parameters: dict[str, Any]
 ) -> None:
     encoding = Encoding()
@@ -97,7 +97,7 @@ def test_every_other_line_is_not_plain(data: bytes) -> None:
     assert read_plain_line(data) is None
 
 
-def test_it_does_not_depend_on_whether_the_answer_is_streamed_or_on_the_lines_before() -> None:
+def test_the_digest_does_not_depend_on_streaming_or_on_earlier_lines() -> None:
     lines = [
         b'"a"',
         b'{"prompt": "a", "model": "n"}',
@@ -123,7 +123,7 @@ def test_it_does_not_depend_on_whether_the_answer_is_streamed_or_on_the_lines_be
         ),
     ],
 )
-def test_it_does_not_depend_on_the_order_of_members_or_on_the_spelling_of_a_number(one: bytes, other: bytes) -> None:
+def test_the_digest_does_not_depend_on_the_order_of_members_or_the_format_of_a_number(one: bytes, other: bytes) -> None:
     options = defaults()
     assert Encoding().digest(read_line(1, one, options)) == Encoding().digest(read_line(1, other, options))
     assert digest_of_line(one, is_text=False) == digest_of_line(other + b"\r\n", is_text=False)
@@ -131,6 +131,6 @@ def test_it_does_not_depend_on_the_order_of_members_or_on_the_spelling_of_a_numb
 
 
 @pytest.mark.parametrize("other", [b'{"prompt": "a", "temperature": 0.5}', b'{"prompt": "a", "temperature": true}'])
-def test_it_depends_on_the_value_of_a_number(other: bytes) -> None:
+def test_the_digest_depends_on_the_value_of_a_number(other: bytes) -> None:
     one = read_line(1, b'{"prompt": "a", "temperature": 1}', defaults())
     assert Encoding().digest(one) != Encoding().digest(read_line(1, other, defaults()))

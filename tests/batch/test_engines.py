@@ -67,7 +67,7 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 @pytest.fixture
 def questions(tmp_path: Path) -> Path:
-    """A folder with questions.jsonl, of which every one is another."""
+    """A folder with questions.jsonl, whose questions all differ."""
     lines = [json.dumps({"id": number, "prompt": f"p{number}"}) for number in range(1, LINES + 1)]
     (tmp_path / "questions.jsonl").write_text("\n".join(lines) + "\n")
     return tmp_path
@@ -106,7 +106,7 @@ def sbatch_script(folder: Path) -> str:
     return str(script)
 
 
-def test_a_slurm_array_is_requeued_cancelled_and_sent_again_and_each_line_is_there_once(
+def test_a_slurm_array_that_is_requeued_or_cancelled_gives_each_line_one_result(
     slurm: Engine, questions: Path, chaos: Chaos
 ) -> None:
     script, server = sbatch_script(questions), {"SMAI_BASE_URL": chaos().url}
@@ -131,11 +131,11 @@ def test_a_slurm_array_is_requeued_cancelled_and_sent_again_and_each_line_is_the
     assert_each_line_once(questions)
     logs = {index: (questions / f"smai.{index}.log").read_text() for index in range(4)}
     starts = {index: log.count(f"smai: shard {index or 4}/4 (Slurm array task {index})") for index, log in logs.items()}
-    # More often if an earlier one still had the file, or its tries were used up: then its script starts it again.
+    # More often if an earlier task still had the file, or had used up its retries: then its script starts it again.
     assert all(starts[index] >= least for index, least in enumerate([1, 2, 2, 2])), starts
 
 
-def test_slurms_own_signal_ends_a_task_in_order_and_its_script_requeues_it(
+def test_the_signal_of_slurm_ends_a_task_cleanly_and_its_script_requeues_it(
     slurm: Engine, questions: Path, chaos: Chaos
 ) -> None:
     script, server = Path(sbatch_script(questions)), chaos(delay_s=0.3, cut=0)
@@ -155,7 +155,7 @@ def test_slurms_own_signal_ends_a_task_in_order_and_its_script_requeues_it(
     assert "without a result; tokens:" in (questions / "smai.1.log").read_text()
 
 
-def test_srun_alone_starts_the_shards_side_by_side(slurm: Engine, questions: Path, chaos: Chaos) -> None:
+def test_srun_without_sbatch_runs_all_shards_at_the_same_time(slurm: Engine, questions: Path, chaos: Chaos) -> None:
     slurm.run(
         *("srun", "-n", str(SHARDS), SMAI, "batch", "--retries", "9", "--shard", "auto", "-o", "out.{shard}.jsonl"),
         "questions.jsonl",
@@ -167,7 +167,7 @@ def test_srun_alone_starts_the_shards_side_by_side(slurm: Engine, questions: Pat
     assert_each_line_once(questions)
 
 
-def test_parallel_on_this_machine_numbers_the_shards_itself(questions: Path, chaos: Chaos) -> None:
+def test_gnu_parallel_numbers_the_shards(questions: Path, chaos: Chaos) -> None:
     need("parallel")
     command = line_of_page("parallel --plus").replace("seq 8", f"seq {SHARDS}")
     done = subprocess.run(
@@ -184,11 +184,13 @@ def test_parallel_on_this_machine_numbers_the_shards_itself(questions: Path, cha
     assert_each_line_once(questions)
 
 
-def test_a_connection_of_parallel_breaks_and_the_next_try_goes_on(sshd: Engine, questions: Path, chaos: Chaos) -> None:
+def test_gnu_parallel_runs_a_shard_again_after_its_ssh_connection_breaks(
+    sshd: Engine, questions: Path, chaos: Chaos
+) -> None:
     command = of_page("GNU parallel").replace("seq 8", f"seq {SHARDS}").replace("{}/8", f"{{}}/{SHARDS}")
     command = command.replace("host1,host2", sshd.variables["PARALLEL_LOGINS"])
     command = command.replace("exec smai batch", f"exec {SMAI} batch --base-url {chaos().url}")
-    # A folder below HOME would be taken for one below that of the other machine.
+    # A folder below HOME would be mistaken for one below the HOME of the other machine.
     (home := questions / "home").mkdir()
     environment = sshd.environment(home)
     with subprocess.Popen(["bash", "-c", command], cwd=questions, env=environment, stderr=subprocess.PIPE) as run:
@@ -215,7 +217,7 @@ def connection(parent: int) -> int:
     raise AssertionError("there is no connection")
 
 
-def test_the_manifest_of_the_page_is_one_that_kubernetes_takes(tmp_path: Path) -> None:
+def test_kubernetes_accepts_the_manifest_in_the_manual(tmp_path: Path) -> None:
     manifest = tmp_path / "job.yaml"
     manifest.write_text(of_page("Kubernetes"))
     tool = Path(SMAI).with_name("kubernetes-validate")
@@ -225,7 +227,7 @@ def test_the_manifest_of_the_page_is_one_that_kubernetes_takes(tmp_path: Path) -
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
-def test_the_rules_of_aws_batch_are_no_more_than_it_takes() -> None:
+def test_the_retry_rules_in_the_manual_fit_the_limits_of_aws_batch() -> None:
     strategy = json.loads("{" + of_page("AWS Batch") + "}")["retryStrategy"]
     assert 1 <= strategy["attempts"] <= 10
     assert len(strategy["evaluateOnExit"]) <= 5
@@ -266,7 +268,7 @@ def may_have_a_namespace() -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def test_a_pod_of_an_indexed_job_is_ended_killed_and_started_again(questions: Path, chaos: Chaos) -> None:
+def test_a_pod_of_an_indexed_job_resumes_after_sigterm_and_after_sigkill(questions: Path, chaos: Chaos) -> None:
     need("unshare")
     if not may_have_a_namespace():
         pytest.skip("nobody may have a PID namespace here")
@@ -298,7 +300,7 @@ def test_a_pod_of_an_indexed_job_is_ended_killed_and_started_again(questions: Pa
     assert LINES / SHARDS <= server.asked() <= LINES / SHARDS + 8
 
 
-def test_a_pod_whose_answers_do_not_come_is_left_after_its_grace(questions: Path, chaos: Chaos) -> None:
+def test_a_pod_that_waits_for_answers_exits_after_the_grace_period(questions: Path, chaos: Chaos) -> None:
     need("unshare")
     if not may_have_a_namespace():
         pytest.skip("nobody may have a PID namespace here")

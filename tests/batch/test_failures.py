@@ -80,7 +80,9 @@ TABLE = [
     TABLE,
     ids=[f"{type(it).__name__} {it.http_status or it.code} {past} {owner.name}" for it, past, owner in TABLE],
 )
-def test_a_failure_has_one_owner(failure: SmaiError, past: Past, owner: Owner) -> None:
+def test_a_failure_is_attributed_to_a_line_a_model_the_server_or_the_run(
+    failure: SmaiError, past: Past, owner: Owner
+) -> None:
     assert owner_of(failure, past) is owner
 
 
@@ -96,7 +98,7 @@ def refusal(message: str, code: str = "a", http_status: int = 400) -> RefusedErr
     return RefusedError(message, http_status=http_status, cause=Cause.REQUEST, code=code)
 
 
-def test_refusals_are_equal_by_status_and_code_and_not_by_their_words() -> None:
+def test_refusals_count_as_equal_if_their_status_and_code_match_whatever_the_message() -> None:
     history = History(has_answered=False)
     assert [add(history, refusal(f"request {number}"), number).in_a_row for number in (1, 2, 3)] == [1, 2, 3]
     assert add(history, refusal("request 4", code="b"), 4).in_a_row == 1
@@ -104,7 +106,7 @@ def test_refusals_are_equal_by_status_and_code_and_not_by_their_words() -> None:
 
 
 @pytest.mark.parametrize("between", [LIMIT, NOT_FOUND, CutShortError("?")])
-def test_server_failures_are_in_a_row_whatever_their_kind_until_the_server_says_something(between: SmaiError) -> None:
+def test_server_failures_of_any_kind_are_consecutive_until_the_server_answers(between: SmaiError) -> None:
     history = History(has_answered=True)
     counts = [add(history, failure, number).in_a_row for number, failure in enumerate(SERVER_FAILURES, 1)]
     assert counts == list(range(1, len(SERVER_FAILURES) + 1))
@@ -116,7 +118,7 @@ def fail(history: History, number: int, place: int) -> None:
     history.add_failure(CONNECT, Kind.SERVER, number, place, 0.0)
 
 
-def test_failures_of_one_line_are_not_an_outage_and_those_of_two_are() -> None:
+def test_failures_of_two_lines_are_an_outage_but_those_of_one_line_are_not() -> None:
     history = History(has_answered=True)
     for number in range(1, 13):
         fail(history, number, place=7)
@@ -156,7 +158,7 @@ def test_only_an_answer_to_a_later_request_shows_that_the_server_is_back(number:
     assert history.is_server_away == is_away
 
 
-def test_failures_that_come_after_an_answer_to_a_later_request_are_not_an_outage() -> None:
+def test_failures_of_requests_older_than_the_last_answer_are_not_an_outage() -> None:
     history = History(has_answered=True)
     history.add_answer(110)
     for number in IN_A_ROW_IN_SOME_ORDER:
@@ -164,15 +166,15 @@ def test_failures_that_come_after_an_answer_to_a_later_request_are_not_an_outage
     assert not history.is_server_away
 
 
-def test_ten_equal_refusals_are_in_a_row_by_their_requests() -> None:
-    """Of 256 at once every twentieth is refused: the refusals come first, and the requests between them still run."""
+def test_refusals_are_consecutive_in_the_order_of_their_requests() -> None:
+    """Every twentieth of 256 requests is refused: the refusals come first, while requests between them still run."""
     history = History(has_answered=False)
     assert {add(history, refusal("?"), number).in_a_row for number in range(20, 401, 20)} == {1}
     rows = [add(history, refusal("?"), 1000 + number).in_a_row for number in IN_A_ROW_IN_SOME_ORDER]
     assert (max(rows[:-1]) < 10, rows[-1]) == (True, 10)
 
 
-def test_no_more_than_ten_start_while_all_may_fail_alike() -> None:
+def test_at_most_ten_requests_run_while_all_may_fail_the_same_way() -> None:
     history = History(has_answered=False)
     assert not history.may_all_fail(20)  # nothing has failed yet
     add(history, refusal("?"), 3)
@@ -189,7 +191,7 @@ def test_no_more_than_ten_start_while_all_may_fail_alike() -> None:
     assert not history.may_all_fail(30)
 
 
-def test_a_refusal_for_what_a_line_asks_is_not_a_wait_for_the_server() -> None:
+def test_a_refused_line_ends_the_wait_for_the_server() -> None:
     history = History(has_answered=True)
     history.add_failure(LIMIT, Kind.LIMIT, 1, 0, 5.0)
     history.add_failure(CONNECT, Kind.SERVER, 2, 1, 6.0)

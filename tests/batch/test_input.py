@@ -33,21 +33,21 @@ def openai_line(name: str = "a", prompt: str = "hello", **more: Any) -> dict[str
         pytest.param(b'"h\\u0065llo"\n', id="an escape"),
     ],
 )
-def test_a_line_is_a_prompt_in_any_of_these_forms(batch: Ask, desk: MakeDesk, questions: Questions, line: Any) -> None:
+def test_a_line_is_a_prompt_as_text_a_string_or_an_object(
+    batch: Ask, desk: MakeDesk, questions: Questions, line: Any
+) -> None:
     server = desk()
     result = batch(server, questions(line))
     assert (result.status, result.texts, result.stderr) == (0, ["hello"], "")
     assert server.received[0].json["messages"] == HELLO
 
 
-def test_a_result_has_the_number_of_its_line_blank_ones_counted(
-    batch: Ask, desk: MakeDesk, questions: Questions
-) -> None:
+def test_the_line_number_in_a_result_counts_blank_lines(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
     result = batch(desk(), "-k", questions("a", b"\n", "b", b" \r\n", "c"))
     assert [(it["index"], it["text"]) for it in result.results] == [(1, "a"), (3, "b"), (5, "c")]
 
 
-def test_with_lines_the_line_itself_is_the_prompt_to_the_byte(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
+def test_with_lines_the_prompt_is_the_line_byte_for_byte(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
     texts = ["123", "null", '{"prompt": "x"}', "  spaces kept  ", "tab\there", '"quoted"', "ü", "\ufeff", "a\rb"]
     result = batch(desk(), "-k", "--lines", questions(*(f"{text}\r\n".encode() for text in texts)))
     assert (result.status, result.texts) == (0, texts)
@@ -98,9 +98,7 @@ def test_an_empty_input_is_reported_and_creates_no_file(batch: Ask, desk: MakeDe
 # Members in addition to the prompt.
 
 
-def test_a_line_overrides_the_options_and_other_lines_have_them(
-    batch: Ask, desk: MakeDesk, questions: Questions
-) -> None:
+def test_a_line_overrides_the_options_for_itself_only(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
     server = desk()
     file = questions({"prompt": "own", "model": "other", "temperature": 1, "max_tokens": 7, "system": "S2"}, "default")
     result = batch(server, "-m", "m", "-t", "0.5", "--max-tokens", "9", "-s", "S", "-O", "user=u", file, "-j1")
@@ -113,7 +111,7 @@ def test_a_line_overrides_the_options_and_other_lines_have_them(
     assert [list(limit.values()) for limit in limits] == [[7], [9]]
 
 
-def test_one_limit_of_tokens_in_a_line_replaces_that_of_the_options_whatever_its_name(
+def test_a_token_limit_in_a_line_replaces_that_of_the_options_under_either_name(
     batch: Ask, desk: MakeDesk, questions: Questions
 ) -> None:
     server = desk()
@@ -122,7 +120,7 @@ def test_one_limit_of_tokens_in_a_line_replaces_that_of_the_options_whatever_its
     assert {k: v for k, v in server.received[0].json.items() if k.startswith("max_")} == {"max_completion_tokens": 5}
 
 
-def test_streaming_is_smai_s_own_and_a_line_cannot_change_it(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
+def test_a_line_cannot_change_the_streaming_of_its_request(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
     server = desk()
     line = openai_line()
     line["body"] |= {"stream": False, "stream_options": {"include_usage": False}}
@@ -130,7 +128,7 @@ def test_streaming_is_smai_s_own_and_a_line_cannot_change_it(batch: Ask, desk: M
     assert {received.json["stream"] for received in server.received} == {True}
 
 
-def test_members_unknown_to_the_api_come_back_and_are_not_sent(
+def test_members_that_the_api_does_not_know_are_copied_to_the_result_and_not_sent(
     batch: Ask, desk: MakeDesk, questions: Questions
 ) -> None:
     server = desk()
@@ -162,7 +160,7 @@ def test_an_id_next_to_a_custom_id_belongs_to_the_user(batch: Ask, desk: MakeDes
 
 
 @pytest.mark.parametrize("form", ["flat", "openai"])
-def test_such_members_never_confuse_a_run_that_resumes(
+def test_a_member_with_a_reserved_name_does_not_disturb_resume(
     batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path, form: str
 ) -> None:
     taken = {"copy": "x", "response": 1, "request": "sha256:00", "exit_status": 6, "line": 2}
@@ -271,7 +269,7 @@ def test_a_template_may_be_in_a_file(
         ("{word}", [], "line 1: it has no word"),
     ],
 )
-def test_a_template_that_cannot_be_filled_is_refused_before_anything_is_asked(
+def test_a_template_that_cannot_be_filled_is_refused_before_any_request(
     batch: Ask, desk: MakeDesk, questions: Questions, template: str, flags: list[str], words: str
 ) -> None:
     server = desk()
@@ -345,14 +343,14 @@ def test_in_a_pipe_a_bad_line_gets_a_failed_result_and_the_run_goes_on(batch: As
         assert (it["complete"], it["exit_status"], it["error"]["kind"]) == (False, 2, "usage")
 
 
-def test_an_id_may_be_there_once(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
+def test_two_lines_with_the_same_id_are_refused(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
     server = desk()
     result = batch(server, questions({"prompt": "a", "id": "x"}, {"prompt": "b", "custom_id": "x"}))
     assert (result.status, server.received) == (2, [])
     assert 'line 2 ("x"): the id is used twice' in result.stderr
 
 
-def test_ids_that_only_look_alike_are_different_ones(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
+def test_ids_that_look_alike_are_different(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
     ids = [1, "1", 0, -1, -2, "-1", "", " ", "a", "A", 2**61 - 1, 2**61, 10**30]
     result = batch(desk(), "-k", questions(*({"prompt": f"p{at}", "id": name} for at, name in enumerate(ids))))
     assert (result.status, [it["id"] for it in result.results]) == (0, ids)
@@ -364,7 +362,7 @@ def test_in_a_pipe_only_the_second_line_with_the_same_id_fails(batch: Ask, desk:
     assert (result.status, [it["complete"] for it in result.results]) == (2, [True, False, False, True])
 
 
-def test_same_prompts_are_asked_as_often_as_they_are_there(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
+def test_equal_prompts_are_sent_once_for_each_line(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
     server = desk()
     result = batch(server, "-k", questions("a", "b", "a", {"prompt": "a"}))
     assert (result.texts, sorted(server.prompts)) == (["a", "b", "a", "a"], ["a", "a", "a", "b"])
@@ -393,7 +391,7 @@ def test_same_prompts_are_asked_as_often_as_they_are_there(batch: Ask, desk: Mak
         (["-O", "n=2"], "-O n requests several answers"),
     ],
 )
-def test_options_that_make_no_sense_are_one_line_with_nothing_asked(
+def test_invalid_options_are_reported_in_one_line_and_nothing_is_sent(
     batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path, flags: list[str], words: str
 ) -> None:
     server = desk()
@@ -412,7 +410,9 @@ def test_an_unreadable_input_is_reported(batch: Ask, desk: MakeDesk, tmp_path: P
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_one_file_may_not_be_two_things(batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path) -> None:
+def test_the_same_file_cannot_be_both_input_and_output(
+    batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path
+) -> None:
     file = questions("a", name="q.jsonl")
     (tmp_path / "q.jsonl.partial").symlink_to(file)
     (tmp_path / "link").symlink_to(file)

@@ -23,14 +23,14 @@ pytest_plugins = ["batching"]
 traced = pytest.mark.skipif(not can_trace(), reason="strace cannot trace here")
 
 
-def with_twins(count: int) -> list[str]:
+def prompts_with_duplicates(count: int) -> list[str]:
     return [f"line {number}" if number % 10 else "twin" for number in range(count)]
 
 
-def survive(
+def run_with_kills(
     server: Chaos, line: list[str], environment: dict[str, str], kills: int, within_s: tuple[float, float]
 ) -> None:
-    """Run until all is well, killed so often at random moments."""
+    """Run until the batch succeeds, after `kills` kills at random moments."""
     chance = random.Random(3)
     for number in [chance.choice([signal.SIGKILL, signal.SIGTERM]) for _ in range(kills)] + [None] * 5:
         run = subprocess.Popen(line, env=environment | reach(server), stderr=subprocess.DEVNULL)
@@ -38,7 +38,7 @@ def survive(
             with contextlib.suppress(subprocess.TimeoutExpired):
                 run.wait(chance.uniform(*within_s))
             run.send_signal(number)
-        status = run.wait(900)  # a server that refuses a seventh of all requests is asked few at once
+        status = run.wait(900)  # a server that refuses a seventh of all requests gets few at once
         if status == 0:
             return
         assert status in {6, 8, -signal.SIGKILL, -signal.SIGTERM}
@@ -52,13 +52,13 @@ def survive(
         pytest.param(1500, 32, 25, id="large", marks=[pytest.mark.nightly, pytest.mark.timeout(1500)]),
     ],
 )
-def test_chaos_and_kills_lose_double_and_tear_nothing(
+def test_server_failures_and_kills_never_lose_repeat_or_cut_off_a_result(
     chaos: MakeChaos, questions: Questions, out: Path, environment: dict[str, str], lines: int, jobs: int, kills: int
 ) -> None:
     server = chaos(busy=0.15, cut=0.1, retry_after="0", delay_s=0.02)
-    prompts = with_twins(lines)
+    prompts = prompts_with_duplicates(lines)
     line = command("-o", out, "--resume", "-j", jobs, "--grace", "2", questions(*prompts))
-    survive(server, line, environment, kills, (0.4, 1.6))
+    run_with_kills(server, line, environment, kills, (0.4, 1.6))
     results = results_in(out)
     assert [it["index"] for it in results] == list(range(1, lines + 1))
     assert [it["text"] for it in results] == [prompt[::-1] for prompt in prompts]
@@ -84,7 +84,7 @@ def trace(
     return done
 
 
-def moments(log: Path) -> list[tuple[str, int]]:
+def calls_on_results(log: Path) -> list[tuple[str, int]]:
     """Return each call that touches a file of the results: its name, and which one of that name it is in its thread."""
     counts: Counter[tuple[str, str]] = Counter()
     found: dict[tuple[str, int], None] = {}
@@ -112,7 +112,7 @@ def moments(log: Path) -> list[tuple[str, int]]:
 def test_after_a_kill_at_any_step_the_next_run_completes_the_results(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path, environment: dict[str, str], tmp_path: Path, when: str
 ) -> None:
-    """At each write, sync, rename and unlink of a file of the results, before the kernel does it."""
+    """Kill the run before each write, sync, rename and unlink of a file with results."""
     server, log = desk(), tmp_path / "trace"
     before = tmp_path / "before"
     before.mkdir()
@@ -132,7 +132,7 @@ def test_after_a_kill_at_any_step_the_next_run_completes_the_results(
         shutil.copytree(before, out.parent)
 
     trace(server, line, environment, "", log, 0)
-    steps = moments(log)
+    steps = calls_on_results(log)
     assert len(steps) > 4
     texts = [json.loads(row) for row in file.read_text().splitlines()]
     for call, count in steps:
@@ -157,7 +157,7 @@ def test_a_full_disk_at_any_step_is_reported_and_leaves_no_partial_line(
     server, log, file = desk(), tmp_path / "trace", questions("a", "b", "c")
     line = command("-j1", "-o", out, "--resume", file)
     trace(server, line, environment, "", log, 0)
-    for call, count in [step for step in moments(log) if step[0] in {"write", "fsync", "fdatasync", "rename"}]:
+    for call, count in [step for step in calls_on_results(log) if step[0] in {"write", "fsync", "fdatasync", "rename"}]:
         shutil.rmtree(out.parent)
         out.parent.mkdir()
         server.received.clear()
@@ -196,13 +196,13 @@ def test_a_file_size_limit_is_reported_and_the_run_can_be_resumed(
 
 
 @pytest.mark.parametrize("flags", [[], ["-k"]])
-def test_a_stdout_that_is_full_ends_the_run_with_its_status(
+def test_a_full_stdout_ends_the_run_with_status_11(
     desk: MakeDesk, questions: Questions, environment: dict[str, str], flags: list[str]
 ) -> None:
     server = desk()
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
-            command(*flags, questions(*with_twins(50))),
+            command(*flags, questions(*prompts_with_duplicates(50))),
             env=environment | reach(server),
             stdout=full,
             stderr=subprocess.PIPE,

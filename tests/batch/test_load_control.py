@@ -15,7 +15,7 @@ import pytest
 
 from smai_cli.batch.load.control import End, Episode, LoadControl, Ticket
 
-# Whether a request is taken, and if not the Retry-After and the kind of the refusal.
+# Whether a request is accepted, and if not, the Retry-After and the kind of the refusal.
 Answer = tuple[bool, float | None, End]
 # A server gets the time, how many requests it works on, and chance.
 Server = Callable[[float, int, random.Random], Answer]
@@ -27,7 +27,7 @@ def free() -> Server:
 
 
 def bucket(rate: float | Callable[[float], float], burst: float, told_s: float | None = None, p: float = 0) -> Server:
-    """Refuse what is beyond so many a second, and others at random."""
+    """Refuse requests above `rate` a second, and others at random."""
     level, then_s = burst, 0.0
 
     def server(now_s: float, _: int, chance: random.Random) -> Answer:
@@ -45,7 +45,7 @@ def bucket(rate: float | Callable[[float], float], burst: float, told_s: float |
 
 
 def window(limit: int, length_s: float, told_s: float | None = None) -> Server:
-    """Refuse what is beyond so many in each window; without `told_s` it says when the next one begins."""
+    """Refuse requests above the limit of each window; without `told_s`, say when the next window begins."""
     number, count = -1, 0
 
     def server(now_s: float, _: int, __: random.Random) -> Answer:
@@ -134,7 +134,7 @@ class Simulation:
         return Result(ratio, self.refused / self.sent, max(self.ended_s) / min(self.ended_s), self.most)
 
     def start(self, batch: int) -> float:
-        """Start what may start; return in how many seconds more may."""
+        """Start the requests that may start; return after how many seconds the next one may."""
         load, lines = self.loads[batch], self.lines[batch]
         while lines:
             wait_s = max(lines[0][0] - self.now_s, load.wait_s(self.now_s))
@@ -232,7 +232,7 @@ GOALS = {
 
 
 @pytest.mark.parametrize("name", GOALS)
-def test_a_server_is_used_nearly_as_far_as_it_goes_and_refuses_few_requests(name: str) -> None:
+def test_the_requests_nearly_use_the_capacity_of_the_server_and_few_are_refused(name: str) -> None:
     case, ratio, share = GOALS[name]
     result = simulate(case)
     assert result.ratio <= ratio + 0.005
@@ -245,7 +245,7 @@ def test_a_server_is_used_nearly_as_far_as_it_goes_and_refuses_few_requests(name
 
 
 class Manual:
-    """A LoadControl of a server that is driven by hand; `now_s` is the time."""
+    """A LoadControl whose server and clock a test controls; `now_s` is the time."""
 
     def __init__(self, jobs: int = 8, *, adapts: bool = True) -> None:
         self.now_s = 100.0  # no clock begins at 0
@@ -261,16 +261,16 @@ class Manual:
         return tickets
 
     def end(self, tickets: list[Ticket], end: End, wait_s: float | None = None) -> list[Episode]:
-        """End requests; return what is worth a message."""
+        """End requests; return the changes to report."""
         return [it for ticket in tickets if (it := self.load.leave(ticket, self.now_s, end, wait_s))]
 
 
 @pytest.mark.parametrize(("jobs", "first"), [(1, 1), (8, 8), (64, 20), (512, 20)])
-def test_it_starts_with_twenty_or_the_ceiling(jobs: int, first: int) -> None:
+def test_the_concurrency_starts_at_twenty_or_its_maximum(jobs: int, first: int) -> None:
     assert len(Manual(jobs).start()) == first
 
 
-def test_it_doubles_with_each_round_that_used_it_fully_and_never_passes_the_ceiling() -> None:
+def test_the_concurrency_doubles_after_each_fully_used_round_up_to_its_maximum() -> None:
     server = Manual(100)
     seen = []
     for _ in range(4):
@@ -280,7 +280,7 @@ def test_it_doubles_with_each_round_that_used_it_fully_and_never_passes_the_ceil
     assert seen == [20, 40, 80, 100]
 
 
-def test_a_round_that_did_not_use_it_fully_does_not_raise_it() -> None:
+def test_a_round_below_the_full_concurrency_does_not_raise_it() -> None:
     server = Manual(100)
     for _ in range(60):
         server.end(server.start(1), End.ANSWERED)
@@ -288,7 +288,7 @@ def test_a_round_that_did_not_use_it_fully_does_not_raise_it() -> None:
 
 
 @pytest.mark.parametrize("end", [End.TOO_MANY, End.UNWELL])
-def test_one_refusal_changes_nothing_for_the_others_and_is_not_announced(end: End) -> None:
+def test_one_429_does_not_slow_other_requests_and_is_not_reported(end: End) -> None:
     server = Manual(8)
     tickets = server.start()
     assert not server.end(tickets[:1], end)
@@ -296,7 +296,7 @@ def test_one_refusal_changes_nothing_for_the_others_and_is_not_announced(end: En
     assert len(server.start()) == 1
 
 
-def test_too_many_429_space_the_starts_and_are_announced_once() -> None:
+def test_too_many_429s_space_the_requests_and_are_reported_once() -> None:
     server = Manual(20)
     told = server.end(server.start(), End.TOO_MANY)
     assert len(told) == 1
@@ -305,7 +305,7 @@ def test_too_many_429_space_the_starts_and_are_announced_once() -> None:
     assert len(server.start()) <= told[0].rate + 1
 
 
-def test_many_503_cut_down_to_what_the_server_carries_and_say_so() -> None:
+def test_many_503s_reduce_the_concurrency_to_the_number_of_answered_requests_with_a_notice() -> None:
     server = Manual(20)
     tickets = server.start()
     told = server.end(tickets[8:], End.UNWELL)
@@ -314,8 +314,8 @@ def test_many_503_cut_down_to_what_the_server_carries_and_say_so() -> None:
 
 
 @pytest.mark.parametrize("end", [End.TOO_MANY, End.UNWELL])
-def test_a_cut_that_does_not_help_is_undone(end: End) -> None:
-    """A share of the requests is refused, however few run or start in a second."""
+def test_a_reduction_that_does_not_help_is_undone(end: End) -> None:
+    """The server refuses a share of the requests, however few run or start in a second."""
     server = Manual(64)
     one_in = {End.TOO_MANY: 8, End.UNWELL: 3}[end]
     running: list[Ticket] = []
@@ -333,7 +333,7 @@ def test_a_cut_that_does_not_help_is_undone(end: End) -> None:
     assert server.load.jobs == 64
 
 
-def test_refusals_of_requests_that_all_started_in_the_round_before_make_a_cut() -> None:
+def test_refusals_of_requests_from_the_previous_round_reduce_the_concurrency() -> None:
     """The round ends while sixteen requests run, and all of these are refused before another one starts."""
     server = Manual(64)
     server.end(server.start()[:16], End.ANSWERED)
@@ -345,7 +345,7 @@ def test_refusals_of_requests_that_all_started_in_the_round_before_make_a_cut() 
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_no_order_of_ends_takes_it_out_of_its_bounds_or_stops_it(seed: int) -> None:
+def test_the_concurrency_stays_within_its_bounds_in_whatever_order_requests_end(seed: int) -> None:
     chance = random.Random(seed)
     server = Manual(jobs := chance.choice((1, 2, 8, 64, 512)))
     tickets: list[Ticket] = []
@@ -363,7 +363,7 @@ def test_no_order_of_ends_takes_it_out_of_its_bounds_or_stops_it(seed: int) -> N
         server.now_s += chance.choice((0.0, 0.01, 10.0))
 
 
-def test_it_never_falls_below_one_and_grows_again_from_there() -> None:
+def test_the_concurrency_never_falls_below_one_and_then_rises_again() -> None:
     server = Manual(8)
     for _ in range(30):
         server.end(server.start(), End.UNWELL)
@@ -373,7 +373,7 @@ def test_it_never_falls_below_one_and_grows_again_from_there() -> None:
     assert server.load.jobs == 8
 
 
-def test_failures_that_say_nothing_about_load_never_cut_it() -> None:
+def test_failures_unrelated_to_load_never_reduce_the_concurrency() -> None:
     server = Manual(8)
     for _ in range(20):
         tickets = server.start()
@@ -382,7 +382,7 @@ def test_failures_that_say_nothing_about_load_never_cut_it() -> None:
 
 
 @pytest.mark.parametrize("adapts", [True, False])
-def test_a_retry_after_holds_every_start_for_at_least_as_long_and_is_announced_once(*, adapts: bool) -> None:
+def test_retry_after_delays_every_new_request_and_is_reported_once(*, adapts: bool) -> None:
     server = Manual(8, adapts=adapts)
     tickets = server.start()
     begun_s = server.now_s
@@ -393,7 +393,7 @@ def test_a_retry_after_holds_every_start_for_at_least_as_long_and_is_announced_o
     assert server.load.wait_s(begun_s + 13.6) <= 0
 
 
-def test_without_adapting_neither_the_number_nor_the_spacing_changes() -> None:
+def test_a_fixed_concurrency_changes_neither_the_number_nor_the_spacing_of_requests() -> None:
     server = Manual(64, adapts=False)
     for end in (End.TOO_MANY, End.UNWELL):
         for _ in range(5):
@@ -402,7 +402,7 @@ def test_without_adapting_neither_the_number_nor_the_spacing_changes() -> None:
             assert not server.end(tickets, end)
 
 
-def test_after_an_outage_it_begins_with_one_and_doubles_up_to_most_of_the_level_before() -> None:
+def test_after_an_outage_the_concurrency_starts_at_one_and_doubles_to_nearly_its_earlier_level() -> None:
     server = Manual(128)
     for _ in range(4):
         server.end(server.start(), End.ANSWERED)

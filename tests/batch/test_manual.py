@@ -63,7 +63,7 @@ Results = dict[str, list[dict[str, Any]]]
 
 @pytest.fixture(scope="module")
 def every_result(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """Results of every kind, in both forms: complete, cut, refused, withheld, with tools, doubled, not asked at all."""
+    """Results of every kind, in both forms: complete, cut, refused, withheld, with tools, doubled, not sent at all."""
     folder = tmp_path_factory.mktemp("results")
     environment = clean_environment(folder)
     found: Results = {"flat": [], "openai": []}
@@ -94,7 +94,7 @@ def every_result(tmp_path_factory: pytest.TempPathFactory) -> Results:
     return found
 
 
-def test_the_page_names_every_member_of_a_result_in_its_order_and_no_other(
+def test_the_page_names_exactly_the_members_of_a_result_in_order(
     every_result: Results,
 ) -> None:
     flat, error, openai = lists("Results")
@@ -118,7 +118,7 @@ def test_a_result_has_a_null_error_exactly_if_it_is_complete(every_result: Resul
         assert result["complete"] == (result["error"] is None) == (result["exit_status"] == 0)
 
 
-def test_a_line_that_cannot_be_asked_lacks_what_the_page_says(every_result: Results) -> None:
+def test_the_result_of_an_invalid_line_lacks_the_members_that_the_manual_names(every_result: Results) -> None:
     (result,) = [one for one in every_result["flat"] if one["exit_status"] == 2]
     flat = lists("Results")[0]
     lacking = flat[flat.index("finish_reason") : flat.index("elapsed_s") + 1]
@@ -126,14 +126,14 @@ def test_a_line_that_cannot_be_asked_lacks_what_the_page_says(every_result: Resu
     assert set(flat) - set(result) == {*lacking, *optional, "line_digest", "line"}
 
 
-def test_the_digest_is_that_of_the_body_which_dry_run_shows(smai: Smai) -> None:
+def test_the_digest_of_a_result_is_that_of_the_body_in_the_dry_run(smai: Smai) -> None:
     result = json.loads(smai("batch", "--mock", stdin=b'"apple"').stdout)
     shown = smai("ask", "-n", "--no-stream", "--dry-run", "--mock", "apple")
     body = json.dumps(json.loads(shown.stdout)["body"], sort_keys=True, separators=(",", ":"))
     assert result["request"] == f"sha256:{hashlib.sha256(body.encode()).hexdigest()}"
 
 
-def test_the_page_lists_the_members_of_a_line_that_are_sent_and_no_other() -> None:
+def test_the_page_lists_exactly_the_members_of_a_line_that_are_sent() -> None:
     found = re.search(r"^\.Bd -filled.*?\n(.*?)^\.Ed", subsection("Input"), re.MULTILINE | re.DOTALL)
     assert found
     assert found[1].split() == sorted(MEMBERS)

@@ -29,7 +29,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(shards: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
+    """A copy of the folder `shards`."""
     return shutil.copytree(shards, tmp_path / "copy")
 
 
@@ -76,7 +76,7 @@ def test_one_pattern_names_the_files_of_all_shards_and_stdout_is_allowed(folder:
     assert (done.status, indices(done.stdout), done.stderr) == (0, list(range(1, 11)), "smai: 10 of 10 complete\n")
 
 
-def test_of_a_shard_that_is_there_twice_the_first_complete_answer_of_a_line_counts(folder: Path) -> None:
+def test_merge_takes_the_first_complete_answer_of_a_line_if_a_shard_is_given_twice(folder: Path) -> None:
     for suffix in ("", ".shard"):
         shutil.copy(folder / f"out.2.jsonl{suffix}", folder / f"again.jsonl{suffix}")
     change(folder / "out.2.jsonl", lambda lines: [failed(lines[0]), *lines[1:]])
@@ -99,8 +99,8 @@ def test_results_in_the_form_of_openai_are_joined_as_well(tmp_path: Path) -> Non
 
     merged = [json.loads(line) for line in (tmp_path / "all").read_text().splitlines()]
     assert [line["custom_id"] for line in merged] == ["c0", "c1", "c2", "c3"]
-    told = json.loads(batch("--status", "--summary", "json", str(tmp_path / "out.{shard}.jsonl")).stdout)
-    assert told["usage"]["completion_tokens"] > 0
+    message = json.loads(batch("--status", "--summary", "json", str(tmp_path / "out.{shard}.jsonl")).stdout)
+    assert message["usage"]["completion_tokens"] > 0
 
 
 def remove(name: str) -> Callable[[Path], None]:
@@ -121,7 +121,7 @@ def grow(folder: Path) -> None:
     assert shard(folder, "3/3").status == 0
 
 
-def take_the_name_of_another(folder: Path) -> None:
+def use_the_id_of_another_line(folder: Path) -> None:
     change(folder / "out.2.jsonl", lambda lines: [json.dumps(json.loads(lines[0]) | {"id": "a"}) + "\n", *lines[1:]])
 
 
@@ -141,7 +141,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: shutil.copy(folder / "out.1.jsonl", folder / "out.2.jsonl"),
         "has a result of line 1, not of shard 2/3",
     ),
-    "two lines of one id": (take_the_name_of_another, 'lines 1 and 2 have the same id, "a"'),
+    "two lines of one id": (use_the_id_of_another_line, 'lines 1 and 2 have the same id, "a"'),
     "a broken pin": (lambda folder: (folder / "out.2.jsonl.shard").write_text("{}"), "does not say which shard"),
 }
 
@@ -150,17 +150,17 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "case", [pytest.param(name, marks=[] if place < 4 else pytest.mark.thorough) for place, name in enumerate(REFUSED)]
 )
 def test_an_incomplete_set_of_shards_is_refused_and_no_file_is_created(folder: Path, case: str) -> None:
-    spoil, told = REFUSED[case]
+    spoil, message = REFUSED[case]
     spoil(folder)
 
     done = merge(folder)
 
     assert (done.status, done.stdout, (folder / "all").exists()) == (2, b"", False)
-    assert told in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_a_shard_that_is_not_named_is_missing(folder: Path) -> None:
+def test_merge_reports_a_shard_whose_file_is_not_given(folder: Path) -> None:
     done = merge(folder, "out.1.jsonl", "out.3.jsonl")
     assert (done.status, done.stderr) == (2, "smai: 1 of 3 shards are missing: 2; name the files of all\n")
 
@@ -175,7 +175,7 @@ def test_a_file_is_not_merged_into_itself(folder: Path) -> None:
 @pytest.mark.parametrize(
     "arguments", [("--merge",), ("--status",), ("--merge", "--status", "x"), ("--merge", "-j", "3", "x")]
 )
-def test_options_that_have_no_effect_with_it_are_refused(arguments: tuple[str, ...]) -> None:
+def test_merge_and_status_refuse_options_without_effect(arguments: tuple[str, ...]) -> None:
     assert (batch(*arguments).status, batch(*arguments).stdout) == (2, b"")
 
 
@@ -189,15 +189,15 @@ def test_status_shows_the_progress_of_each_shard_and_the_total(folder: Path) -> 
     with (folder / "out.1.jsonl.partial").open() as running:
         fcntl.flock(running, fcntl.LOCK_EX)
         table = batch("--status", pattern)
-        told = json.loads(batch("--status", "--summary", "json", pattern).stdout)
+        message = json.loads(batch("--status", "--summary", "json", pattern).stdout)
 
-    assert [[one[key] for key in KEYS] for one in told["shards"]] == [
+    assert [[one[key] for key in KEYS] for one in message["shards"]] == [
         ["running", 4, 4, {}, 0],
         ["stopped", 3, 1, {"length": 1}, 1],
         ["not started", 3, 0, {}, 3],
     ]
-    assert [told[key] for key in KEYS] == [{"running": 1, "stopped": 1, "not started": 1}, 10, 5, {"length": 1}, 4]
-    assert told["usage"] == {"prompt_tokens": 6, "completion_tokens": 240, "total_tokens": 246}
+    assert [message[key] for key in KEYS] == [{"running": 1, "stopped": 1, "not started": 1}, 10, 5, {"length": 1}, 4]
+    assert message["usage"] == {"prompt_tokens": 6, "completion_tokens": 240, "total_tokens": 246}
     assert (table.status, table.stderr) == (0, "")
     words = [line.split()[:6] for line in table.stdout.decode().splitlines()]
     assert words[1] == ["1/3", "running", "4", "4", "0", "0"]
@@ -205,7 +205,7 @@ def test_status_shows_the_progress_of_each_shard_and_the_total(folder: Path) -> 
     assert len(words) == 5
 
 
-def test_status_of_a_file_that_is_still_in_the_making_may_name_either(folder: Path) -> None:
+def test_status_accepts_the_name_of_the_output_or_of_its_partial_file(folder: Path) -> None:
     (folder / "out.1.jsonl").rename(folder / "out.1.jsonl.partial")
 
     whole, partial = (batch("--status", str(folder / name)) for name in ("out.1.jsonl", "out.1.jsonl.partial"))

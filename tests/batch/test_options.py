@@ -41,7 +41,9 @@ def test_a_token_limit_says_how_many_lines_are_left(batch: Ask, desk: MakeDesk, 
 
 
 @pytest.mark.preloaded
-def test_a_token_limit_counts_tries_that_broke(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
+def test_a_token_limit_counts_attempts_whose_answer_was_cut_off(
+    batch: Ask, desk: MakeDesk, questions: Questions
+) -> None:
     server = desk(cut_after=20)
     result = batch(server, "-j1", "--retries", "9", "--token-limit", "50", questions("word " * 30, "b"))
     assert result.status == 2
@@ -68,7 +70,7 @@ def test_dry_run_names_members_that_are_not_sent(batch: Ask, desk: MakeDesk, que
     assert json.loads(template.stdout)["not_sent"] == {"lang": 1}
 
 
-def test_with_k_one_notice_says_that_many_results_wait_for_a_line() -> None:
+def test_with_k_one_notice_reports_many_results_that_wait_for_an_earlier_line() -> None:
     notices: list[str] = []
     sink = Sink()
     results = InOrder(sink, notices.append)
@@ -83,7 +85,7 @@ def test_with_k_one_notice_says_that_many_results_wait_for_a_line() -> None:
 
 
 @pytest.mark.preloaded
-def test_a_message_names_its_line_once(batch: Ask, desk: MakeDesk) -> None:
+def test_a_message_names_the_line_number_once(batch: Ask, desk: MakeDesk) -> None:
     result = batch(desk(), stdin=encoded([{"id": "x", "prompt": "a"}, {"id": "x", "prompt": "b"}]))
     assert result.status == 2
     assert "smai: line 2: the id is used twice\n" in result.stderr or 'smai: line 2 ("x"): the id' in result.stderr
@@ -102,7 +104,7 @@ def test_a_message_names_its_line_once(batch: Ask, desk: MakeDesk) -> None:
         {"response": "text"},
     ],
 )
-def test_status_of_a_file_that_was_edited_is_a_line(
+def test_status_reports_a_results_file_that_was_edited(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path, change: dict[str, Any]
 ) -> None:
     assert batch(desk(), "-o", out, questions("a", "b")).status == 0
@@ -116,7 +118,7 @@ def test_status_of_a_file_that_was_edited_is_a_line(
 def test_an_event_above_the_limit_is_a_final_failure(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path
 ) -> None:
-    """It would be the same again, and cost the same again."""
+    """A retry would return the same answer, and cost the same again."""
     event = json.dumps({"choices": [{"index": 0, "delta": {"content": "x" * (17 * 1024 * 1024)}}]})
     server, file = desk(tape=f"data: {event}\n\n".encode()), questions("a")
     for _ in range(2):

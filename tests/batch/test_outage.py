@@ -1,4 +1,4 @@
-"""A server that is away for a while: how often it is asked meanwhile, and that nothing is lost."""
+"""A server that is unavailable for a while: how many requests it gets meanwhile, and that nothing is lost."""
 
 import itertools
 import json
@@ -22,8 +22,8 @@ def prompts(count: int) -> list[str]:
     return [f"line {number}" for number in range(count)]
 
 
-class Absence:
-    """A plan by which a server fails for `duration_s` from its request number `first` on; `asked_s` are the times."""
+class TemporaryFault:
+    """A server fails for `duration_s`, from the request with the number `first`; `asked_s` has all request times."""
 
     def __init__(self, fault: str, first: int, duration_s: float) -> None:
         self.asked_s: list[float] = []
@@ -43,14 +43,14 @@ class Absence:
     ("fault", "duration_s"),
     [("502", 1.5), *(pytest.param(it, 6.0, marks=pytest.mark.thorough) for it in ("500", "503", "521", "502"))],
 )
-def test_a_server_that_is_away_for_a_while_is_only_probed_and_every_line_is_complete(
+def test_an_unavailable_server_is_only_probed_and_every_line_is_complete_later(
     batch: Ask, questions: Questions, faulty: Faulty, fault: str, duration_s: float
 ) -> None:
-    absence = Absence(fault, 40, duration_s)
+    absence = TemporaryFault(fault, 40, duration_s)
     server = faulty(absence)
     result = batch(server, "-k", "-j", JOBS, questions(*prompts(200)))
     assert (result.status, result.texts) == (0, prompts(200))
-    # Those that run when it goes away, ten in a row until that is known, and then less than two a second.
+    # Those that run when the outage begins, ten in a row until it is noticed, and then less than two a second.
     assert len(absence.asked_s) <= JOBS + 10 + 2 * duration_s
     assert max(it["retries"] for it in result.results) <= 2
     assert "the server is unavailable" in result.stderr
@@ -60,7 +60,7 @@ def test_a_server_that_is_away_for_a_while_is_only_probed_and_every_line_is_comp
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("jobs", [1, 64])
-def test_a_server_that_takes_no_connections_for_a_while_loses_no_line(
+def test_a_server_that_temporarily_accepts_no_connections_costs_no_line(
     batch: Ask, questions: Questions, faulty: Faulty, jobs: int
 ) -> None:
     def leave(server: FaultServer) -> None:
@@ -73,9 +73,9 @@ def test_a_server_that_takes_no_connections_for_a_while_loses_no_line(
     assert len(server.requests) == 200
 
 
-def test_what_failed_while_the_server_was_away_is_not_a_retry(batch: Ask, questions: Questions, faulty: Faulty) -> None:
+def test_failures_during_an_outage_do_not_count_as_retries(batch: Ask, questions: Questions, faulty: Faulty) -> None:
     """Without retries the first nine failures are results, and all others are answers in the end."""
-    absence = Absence("502", 40, 2.0)
+    absence = TemporaryFault("502", 40, 2.0)
     server = faulty(absence)
     result = batch(server, "-k", "-j1", "--retries", "0", questions(*prompts(100)))
     assert (result.status, len(result.results)) == (6, 100)
@@ -84,10 +84,8 @@ def test_what_failed_while_the_server_was_away_is_not_a_retry(batch: Ask, questi
 
 
 @pytest.mark.thorough
-def test_a_run_that_gave_up_is_continued_where_it_was(
-    batch: Ask, questions: Questions, faulty: Faulty, tmp_path: Any
-) -> None:
-    server, out = faulty(Absence("502", 40, 3600.0)), tmp_path / "answers.jsonl"
+def test_resume_continues_a_run_that_gave_up(batch: Ask, questions: Questions, faulty: Faulty, tmp_path: Any) -> None:
+    server, out = faulty(TemporaryFault("502", 40, 3600.0)), tmp_path / "answers.jsonl"
     file = questions(*prompts(200))
     result = batch(server, "-o", out, "-j", JOBS, "--patience", "2", file)
     assert result.status == 6
@@ -100,7 +98,7 @@ def test_a_run_that_gave_up_is_continued_where_it_was(
 
 
 @pytest.mark.thorough
-def test_a_limit_of_requests_at_once_is_not_an_outage(batch: Ask, questions: Questions, faulty: Faulty) -> None:
+def test_a_limit_on_concurrent_requests_is_not_an_outage(batch: Ask, questions: Questions, faulty: Faulty) -> None:
     """Twelve of the first twenty are refused at once, while the other eight are answered."""
     running = itertools.count()
     free = threading.Semaphore(8)
@@ -117,7 +115,7 @@ def test_a_limit_of_requests_at_once_is_not_an_outage(batch: Ask, questions: Que
     assert "attempts in a row failed" not in result.stderr
 
 
-def test_each_kind_of_failure_is_reported_in_one_line_with_five_names(
+def test_each_kind_of_failure_is_summed_up_in_one_line_with_five_line_numbers(
     batch: Ask, questions: Questions, faulty: Faulty
 ) -> None:
     def plan(prompt: str, _: str, __: int) -> str | None:
@@ -136,7 +134,7 @@ def test_each_kind_of_failure_is_reported_in_one_line_with_five_names(
 
 
 def probe_times(outage: Outage, until_s: float) -> list[float]:
-    """Return when the requests probe a server that is away from 0 on for so many seconds."""
+    """Return the times of the probes of a server that is unavailable from 0 to `until_s`."""
     now_s, times = 0.0, []
     outage.begin(now_s)
     while now_s < until_s:
@@ -166,8 +164,8 @@ def test_the_end_of_an_outage_is_noticed_soon(away_s: float) -> None:
     assert not outage.is_on
 
 
-def test_an_answer_to_an_older_request_brings_the_next_probe_forward() -> None:
-    """The server may have refused what was beyond its limit of requests at once: now one of them has ended."""
+def test_an_answer_to_an_older_request_makes_the_next_probe_start_earlier() -> None:
+    """The server may have refused requests above its concurrency limit: now one of them has ended."""
     outage = Outage(lambda: 0.0)
     outage.begin(0.0)
     outage.fail_probe(20.0, last_s=float("inf"))
@@ -177,7 +175,7 @@ def test_an_answer_to_an_older_request_brings_the_next_probe_forward() -> None:
     assert outage.is_on
 
 
-def test_the_last_probe_comes_when_the_patience_ends() -> None:
+def test_the_last_probe_is_sent_when_the_patience_ends() -> None:
     outage = Outage(lambda: 0.0)
     outage.begin(0.0)
     outage.fail_probe(1.0, last_s=1.25)

@@ -34,7 +34,7 @@ TOKEN = {"token": "Tea", "logprob": -0.25, "bytes": [84, 101, 97], "top_logprobs
 
 
 def result_of(body: bytes, form: str, dialect: str = "chat", request_id: str | None = None) -> Json:
-    """Return the result of a line whose answer has this body; of a complete one it is checked that it says so."""
+    """Return the result of a line whose answer has this body, after checking that a complete one says so."""
     collector, outcome = Collector(), Outcome(model="m")
     outcome.choices = 1
     collector.request_id = request_id
@@ -97,7 +97,7 @@ def test_an_openai_body_has_the_id_and_the_time_of_the_server() -> None:
     ]
 
 
-def test_log_probabilities_of_all_events_are_there() -> None:
+def test_a_result_contains_the_log_probabilities_of_all_events() -> None:
     body = stream({"content": "Tea"}, {"content": " first"}, logprobs={"content": [TOKEN], "refusal": None})
     wanted = {"content": [TOKEN, TOKEN]}
     assert result_of(body, FLAT)["logprobs"] == wanted
@@ -105,7 +105,7 @@ def test_log_probabilities_of_all_events_are_there() -> None:
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
-def test_the_text_of_the_reasoning_is_there(name: str) -> None:
+def test_a_result_contains_the_reasoning_text(name: str) -> None:
     body = stream({name: "I think"}, {name: " so."}, {"content": "Tea"}, usage=USAGE)
     assert result_of(body, FLAT)["reasoning"] == "I think so."
     assert parse_message(result_of(body, OPENAI))[name] == "I think so."
@@ -116,16 +116,16 @@ DRAWN = {"type": "output_image", "image_url": "data:image/png;base64,AAAA"}
 MADE = {"type": "image_generation_call", "id": "ig", "status": "completed", "result": "AAAA"}
 
 
-def output_of(*items: Json) -> bytes:
+def response_body(*items: Json) -> bytes:
     """Return the body of a response with these items."""
     response = {"id": "resp_1", "object": "response", "status": "completed", "model": "m", "output": items}
     return json.dumps(response).encode()
 
 
-def spoken(*deltas: str) -> bytes:
-    """Return the stream of a response whose answer is sound, in these pieces."""
+def audio_stream(*deltas: str) -> bytes:
+    """Return the stream of a response that consists of audio, in these deltas."""
     events: list[Json] = [{"type": "response.audio.delta", "delta": delta} for delta in deltas]
-    events.append({"type": "response.completed", "response": json.loads(output_of())})
+    events.append({"type": "response.completed", "response": json.loads(response_body())})
     return b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in events)
 
 
@@ -143,20 +143,22 @@ def spoken(*deltas: str) -> bytes:
             id="audio",
         ),
         pytest.param(
-            output_of({"type": "message", "role": "assistant", "content": [DRAWN]}), "responses", DRAWN, id="item"
+            response_body({"type": "message", "role": "assistant", "content": [DRAWN]}), "responses", DRAWN, id="item"
         ),
-        pytest.param(output_of(MADE), "responses", MADE, id="a call that makes an image"),
-        pytest.param(spoken("AA", "BB"), "responses", "AABB", id="events of audio"),
+        pytest.param(response_body(MADE), "responses", MADE, id="a call that makes an image"),
+        pytest.param(audio_stream("AA", "BB"), "responses", "AABB", id="events of audio"),
     ],
 )
 @pytest.mark.parametrize("form", [FLAT, OPENAI])
-def test_an_answer_of_media_is_complete_and_has_them(body: bytes, dialect: str, kept: Json | str, form: str) -> None:
+def test_an_answer_that_consists_of_audio_or_images_is_complete_and_contains_them(
+    body: bytes, dialect: str, kept: Json | str, form: str
+) -> None:
     result = result_of(body, form, dialect)
     assert result["exit_status"] == 0
     assert json.dumps(kept) in json.dumps(result)
 
 
-def test_annotations_images_and_audio_are_there() -> None:
+def test_a_result_contains_annotations_images_and_audio() -> None:
     cited = {"type": "url_citation", "url_citation": {"start_index": 0, "end_index": 3, "title": "T", "url": "u"}}
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}, "index": 0}
     deltas: list[Json] = [
@@ -177,7 +179,7 @@ def test_annotations_images_and_audio_are_there() -> None:
     assert {name: message[name] for name in wanted} == wanted
 
 
-def test_members_that_only_one_server_knows_are_there() -> None:
+def test_a_result_contains_members_that_only_one_server_sends() -> None:
     details = [
         {"type": "reasoning.text", "text": "I think", "index": 0, "format": "f"},
         {"type": "reasoning.text", "text": " so.", "index": 0, "format": "f"},
@@ -197,7 +199,7 @@ def test_members_that_only_one_server_knows_are_there() -> None:
     assert openai["choices"][0]["message"]["reasoning_details"] == whole
 
 
-def test_a_long_refusal_is_there_in_full() -> None:
+def test_a_result_has_the_full_text_of_a_long_refusal() -> None:
     words = ["I will not. " * 100, "Never. " * 100]
     body = stream(*({"refusal": word} for word in words))
     assert result_of(body, FLAT)["refusal"] == "".join(words)
@@ -211,7 +213,7 @@ def test_an_answer_without_text_keeps_its_other_parts() -> None:
     assert (result["error"]["code"], parse_message(result)["reasoning_content"]) == ("length", "I think")
 
 
-def test_an_answer_in_one_piece_has_the_same() -> None:
+def test_an_answer_that_is_not_streamed_has_the_same_members() -> None:
     message = {"role": "assistant", "content": "Tea", "reasoning_content": "I think", "refusal": None}
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": {"content": [TOKEN]}}
     body = {"id": "c", "object": "chat.completion", "created": 5, "model": "m", "choices": [choice], "usage": USAGE}
@@ -222,7 +224,7 @@ def test_an_answer_in_one_piece_has_the_same() -> None:
     assert {**found, "choices": [{**found["choices"][0], "message": {**message}}]} == body
 
 
-def test_a_response_of_the_responses_api_is_there_in_the_words_of_the_chat_api() -> None:
+def test_an_answer_of_the_responses_api_is_stored_in_the_format_of_the_chat_api() -> None:
     cited = {"type": "url_citation", "start_index": 0, "end_index": 3, "title": "T", "url": "u"}
     text = {"type": "output_text", "text": "Tea", "annotations": [cited], "logprobs": [TOKEN]}
     thought = {"type": "reasoning", "id": "rs", "summary": [{"type": "summary_text", "text": "I think"}]}
@@ -282,12 +284,12 @@ def test_whatever_a_server_sends_the_openai_package_accepts_the_body(
 
 
 @pytest.mark.parametrize("name", ["annotations", "audio"])
-def test_a_member_of_another_form_is_there_under_another_name(name: str) -> None:
+def test_a_member_with_an_unexpected_type_is_kept_under_a_name_with_server_(name: str) -> None:
     message = parse_message(result_of(stream({"content": "Tea", name: [{"type": "file"}]}), OPENAI))
     assert (message.get(name), message[f"server_{name}"]) == (None, [{"type": "file"}])
 
 
-def test_log_probabilities_that_are_infinite_do_not_spoil_the_body() -> None:
+def test_infinite_log_probabilities_do_not_make_the_result_invalid_json() -> None:
     body = stream({"content": "Tea"}, logprobs={"content": [{**TOKEN, "logprob": -math.inf}]})
     choice = result_of(body, OPENAI)["response"]["body"]["choices"][0]
     assert choice["server_logprobs"] == {"content": [{**TOKEN, "logprob": None}]}

@@ -32,12 +32,12 @@ pytestmark = pytest.mark.preloaded
 Result = dict[str, Any]
 
 
-def stay(out: Path, *results: Any) -> None:
-    """Leave these results as those of a run that was killed."""
+def write_partial_results(out: Path, *results: Any) -> None:
+    """Write the partial file that a killed run with these results would leave."""
     partial(out).write_bytes(encoded(results))
 
 
-def test_the_file_appears_when_all_is_complete_in_the_order_of_the_input(
+def test_the_output_file_appears_in_input_order_when_all_lines_are_complete(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path
 ) -> None:
     lines = [f"line {number}" for number in range(40)]
@@ -47,7 +47,7 @@ def test_the_file_appears_when_all_is_complete_in_the_order_of_the_input(
     assert names(out) == ["answers.jsonl"]
 
 
-def test_while_a_line_has_failed_there_is_only_the_partial_file(
+def test_the_output_file_does_not_appear_while_a_line_has_failed(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path
 ) -> None:
     server = desk()
@@ -86,7 +86,7 @@ def test_a_file_of_another_user_is_never_repaired_or_appended_to(
     assert partial(out).read_text() == "The answer that `smai ask -o` has left,\nwithout a newline"
 
 
-def test_the_same_command_with_resume_is_right_the_first_time_and_when_all_is_done(
+def test_resume_works_on_the_first_run_and_does_nothing_when_all_lines_are_complete(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path
 ) -> None:
     server, file = desk(), questions("a", "b")
@@ -124,21 +124,21 @@ def _content(result: Result) -> Any:
     return result["response"]["body"]["choices"][0]["message"]["content"]
 
 
-def test_a_result_is_found_in_either_form(batch: Ask, desk: MakeDesk, questions: Questions, out: Path) -> None:
+def test_resume_recognises_results_in_both_formats(batch: Ask, desk: MakeDesk, questions: Questions, out: Path) -> None:
     server, file = desk(), questions("a", {"custom_id": "b", "body": {"messages": [{"role": "user", "content": "b"}]}})
     for form in ("flat", "openai", "flat"):
         assert batch(server, "-o", out, "--resume", "--format", form, file).status == 0
     assert len(server.received) == 2
 
 
-# What is asked again.
+# Which lines are sent again.
 
 STATUSES = {"e3": 3, "e4": 4, "e6": 6, "e7": 7, "e8": 8, "e9": 9, "e10": 10, "ok": 0}
 
 
 @pytest.fixture
-def mixed(batch: Ask, desk: MakeDesk, questions: Questions, out: Path) -> tuple[Desk, Path]:
-    """A file in the making with a result of each status."""
+def mixed_results(batch: Ask, desk: MakeDesk, questions: Questions, out: Path) -> tuple[Desk, Path]:
+    """A partial file with a result of each status."""
     server = desk()
     file = questions(*({"id": name, "prompt": name} for name in STATUSES))
     assert batch(server, "-o", out, file).status == 0
@@ -146,29 +146,29 @@ def mixed(batch: Ask, desk: MakeDesk, questions: Questions, out: Path) -> tuple[
     for result in results:
         result["exit_status"] = STATUSES[result["id"]]
         result["complete"] = not result["exit_status"]
-    stay(out, *results)
+    write_partial_results(out, *results)
     out.unlink()
     server.received.clear()
     return server, file
 
 
-def test_resume_sends_lines_that_may_succeed_and_pays_for_nothing_twice(
-    batch: Ask, mixed: tuple[Desk, Path], out: Path
+def test_resume_sends_lines_that_may_succeed_and_no_line_that_was_answered(
+    batch: Ask, mixed_results: tuple[Desk, Path], out: Path
 ) -> None:
-    server, file = mixed
+    server, file = mixed_results
     result = batch(server, "-o", out, "--resume", file)
     assert sorted(server.prompts) == ["e3", "e6", "e7", "e8"]
     assert result.status == 4  # the first of those that are left
     assert names(out) == ["answers.jsonl.partial"]
     server.received.clear()
-    # Nothing is left to ask, and still not every line has an answer.
+    # No line is left to send, but not every line has an answer.
     again = batch(server, "-o", out, "--resume", file)
     assert (again.status, server.received) == (4, [])
     assert "5 of 8 complete, 1 refused, 1 length, 1 withheld" in again.stderr
 
 
-def test_resume_failed_asks_every_failure_again(batch: Ask, mixed: tuple[Desk, Path], out: Path) -> None:
-    server, file = mixed
+def test_resume_failed_sends_every_failed_line_again(batch: Ask, mixed_results: tuple[Desk, Path], out: Path) -> None:
+    server, file = mixed_results
     assert batch(server, "-o", out, "--resume-failed", file).status == 0
     assert sorted(server.prompts) == sorted(set(STATUSES) - {"ok"})
     assert names(out) == ["answers.jsonl"]
@@ -188,7 +188,7 @@ class Cutting(Desk):
 
 @pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize("form", ["flat", "openai"])
-def test_the_second_step_asks_cut_lines_again_with_more_tokens_and_no_other(
+def test_resume_failed_sends_only_lines_that_were_cut_off_again_with_more_tokens(
     batch: Ask, questions: Questions, out: Path, named: bool, form: str
 ) -> None:
     """As the hint of the first run says, also if lines have no id and one occurs twice, and after a kill."""
@@ -211,13 +211,13 @@ def test_the_second_step_asks_cut_lines_again_with_more_tokens_and_no_other(
         assert all(it["complete"] for it in results_in(out))
         complete = [row for row in rows if json.loads(row)["complete"]]
         assert set(complete) <= set(out.read_bytes().splitlines(keepends=True))
-        # All is complete now, and nothing is asked again.
+        # All lines are complete now, and nothing is sent again.
         server.received.clear()
         assert batch(server, "--resume-failed", "--max-tokens", "100", *flags).status == 0
         assert server.received == []
 
 
-def test_the_second_step_keeps_no_answer_to_another_prompt(
+def test_resume_failed_refuses_an_input_whose_prompts_changed(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path
 ) -> None:
     server = desk()
@@ -232,10 +232,10 @@ def test_the_second_step_keeps_no_answer_to_another_prompt(
 
 
 @pytest.mark.parametrize(("allowed", "status"), [("2", 4), ("3", 0), ("37%", 4), ("37.5%", 0), ("100%", 0)])
-def test_allow_failed_takes_so_many_for_all(
-    batch: Ask, mixed: tuple[Desk, Path], out: Path, allowed: str, status: int
+def test_allow_failed_counts_the_failures_of_all_runs(
+    batch: Ask, mixed_results: tuple[Desk, Path], out: Path, allowed: str, status: int
 ) -> None:
-    server, file = mixed
+    server, file = mixed_results
     assert batch(server, "-o", out, "--resume", "--allow-failed", allowed, file).status == status
     assert names(out) == (["answers.jsonl.partial"] if status else ["answers.jsonl"])
     if not status:
@@ -289,8 +289,8 @@ def test_results_of_another_request_are_refused_and_with_drop_stale_moved(
 # What the file may look like.
 
 
-def good(batch: Ask, server: Desk, file: Path, out: Path) -> list[Result]:
-    """Return the results of a file, which is not there any more."""
+def take_results(batch: Ask, server: Desk, file: Path, out: Path) -> list[Result]:
+    """Run a batch, return its results, and remove its output file."""
     assert batch(server, "-o", out, file).status == 0
     results = results_in(out)
     out.unlink()
@@ -298,11 +298,11 @@ def good(batch: Ask, server: Desk, file: Path, out: Path) -> list[Result]:
     return results
 
 
-def test_a_torn_last_line_is_cut_off_and_a_complete_one_gets_its_newline(
+def test_resume_removes_a_partial_last_line_and_adds_a_missing_newline(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path
 ) -> None:
     server, file = desk(), questions("a", "b", "c")
-    results = good(batch, server, file, out)
+    results = take_results(batch, server, file, out)
     lines = [json.dumps(it).encode() for it in results]
     for tail, asked in ((lines[2][: len(lines[2]) // 2], ["c"]), (lines[2], [])):
         partial(out).write_bytes(b"\n".join([*lines[:2], tail]))
@@ -317,7 +317,7 @@ def test_lines_that_are_not_results_are_reported_and_do_not_count_as_done(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path
 ) -> None:
     server, file = desk(), questions("a", "b")
-    first, second = good(batch, server, file, out)
+    first, second = take_results(batch, server, file, out)
     strange = [
         b"garbage\n",
         b"\0\0\0\0\n",
@@ -342,7 +342,7 @@ def test_lines_that_are_not_results_are_reported_and_do_not_count_as_done(
         first | {"request": None},
         first | {"custom_id": 1.5},
     ]
-    stay(out, *strange[:3], second, *strange[3:])
+    write_partial_results(out, *strange[:3], second, *strange[3:])
     result = batch(server, "-o", out, "--resume", file)
     assert (result.status, server.prompts) == (0, ["a"])
     assert f"lines that are not results: {len(strange)}; input lines without a result are sent again" in result.stderr
@@ -353,15 +353,15 @@ def test_of_several_results_of_a_line_the_complete_one_counts(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path
 ) -> None:
     server, file = desk(), questions("a")
-    (first,) = good(batch, server, file, out)
+    (first,) = take_results(batch, server, file, out)
     failed = first | {"exit_status": 6, "complete": False, "text": "half"}
-    stay(out, failed, first, failed | {"text": "later"})
+    write_partial_results(out, failed, first, failed | {"text": "later"})
     assert batch(server, "-o", out, "--resume", file).status == 0
     assert (server.received, results_in(out)) == ([], [first])
 
 
 @pytest.mark.parametrize("what", ["a folder", "a named pipe", "a link to a file", "a link to nothing"])
-def test_something_else_with_the_name_of_the_partial_file_is_refused(
+def test_a_partial_file_that_is_not_a_regular_file_is_refused(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path, tmp_path: Path, what: str
 ) -> None:
     victim = tmp_path / "victim"
@@ -393,7 +393,7 @@ def test_the_file_keeps_its_permissions_and_its_symbolic_link(
     assert not list(tmp_path.glob("real.jsonl.*"))
 
 
-def test_a_second_run_is_refused_and_the_first_one_ends_well(
+def test_a_second_run_on_the_same_output_is_refused_and_the_first_one_completes(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path, environment: dict[str, str]
 ) -> None:
     server, file = desk(), questions("a", "b")
@@ -428,7 +428,7 @@ def test_a_lock_ends_with_its_process(batch: Ask, desk: MakeDesk, questions: Que
     assert batch(desk(), "-o", out, "--resume", questions("a")).status == 0
 
 
-def test_a_pipe_resumes_as_well(batch: Ask, desk: MakeDesk, out: Path) -> None:
+def test_a_batch_that_reads_a_pipe_can_be_resumed(batch: Ask, desk: MakeDesk, out: Path) -> None:
     server = desk()
     server.refuse["b"] = 500
     lines = encoded(["a", "b", b"bad\n"])
@@ -464,7 +464,7 @@ def test_an_input_that_shrinks_while_it_is_read_is_reported_and_never_complete(
 
 @pytest.mark.parametrize("shard", [None, Shard(1, 1)])
 def test_an_input_that_changes_between_two_reads_is_not_sent(tmp_path: Path, shard: Shard | None) -> None:
-    """The second reading begins at the first line that is left, by its offset: in a part of another line, perhaps."""
+    """The second reading begins at the offset of the first line that is left, perhaps within another line."""
     file = tmp_path / "questions.txt"
     file.write_text("first\nsecond\nthird")
     defaults = Defaults(model="m", api="chat", system=None, parameters={}, extra_body={}, is_text=True)
@@ -518,7 +518,7 @@ def test_a_resumed_input_with_bad_new_lines_is_refused_and_nothing_is_sent(
     assert "line 2: it is JSON, but neither a string nor an object" in result.stderr
 
 
-def test_an_input_that_grows_while_it_is_read_is_asked_as_it_was_checked(
+def test_an_input_that_grows_during_the_run_is_sent_as_it_was_checked(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path, environment: dict[str, str]
 ) -> None:
     server = desk()

@@ -87,7 +87,7 @@ def test_auto_takes_the_count_from_the_engine_too(task: str) -> None:
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_task_that_is_not_one_shard_of_several_is_refused(case: str) -> None:
+def test_auto_refuses_a_task_that_is_not_part_of_an_array(case: str) -> None:
     text, environment, told = REFUSED[case]
 
     with pytest.raises(UsageError) as caught:
@@ -107,7 +107,7 @@ def test_a_shard_that_does_not_exist_is_refused_whatever_the_engine_says(text: s
 
 
 @given(st.integers(1, 300), st.integers(0, 1))
-def test_arrays_from_0_and_from_1_hit_each_shard_once(count: int, first: int) -> None:
+def test_an_array_that_starts_at_0_or_1_runs_each_shard_once(count: int, first: int) -> None:
     shards = [
         parse_shard(f"auto/{count}", {"JOB_COMPLETION_INDEX": str(index)}) for index in range(first, first + count)
     ]
@@ -115,19 +115,19 @@ def test_arrays_from_0_and_from_1_hit_each_shard_once(count: int, first: int) ->
     assert sorted(shard.number for shard in shards) == list(range(1, count + 1))
 
 
-def test_a_subset_that_is_sent_again_keeps_its_shards() -> None:
+def test_tasks_of_an_array_that_run_again_keep_their_shards() -> None:
     whole = {str(index): parse_shard("auto", SLURM | {"SLURM_ARRAY_TASK_ID": str(index)}) for index in range(8)}
     part = SLURM | {"SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_TASK_MIN": "2", "SLURM_ARRAY_TASK_MAX": "3"}
 
     assert [parse_shard("auto/8", part | {"SLURM_ARRAY_TASK_ID": index}) for index in "23"] == [whole["2"], whole["3"]]
 
 
-def test_one_task_of_srun_within_an_array_is_the_task_of_the_array() -> None:
+def test_a_single_srun_task_in_an_array_takes_the_index_of_the_array() -> None:
     one = {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}
     assert parse_shard("auto/8", SLURM | one).source == "Slurm array task 3"
 
 
-def test_one_shard_of_one_must_be_explicit() -> None:
+def test_a_single_shard_needs_an_explicit_count() -> None:
     assert parse_shard("1/1", {}) == Shard(1, 1)
     assert parse_shard("auto/1", KUBERNETES | {"JOB_COMPLETION_INDEX": "0"}) == Shard(1, 1, "Kubernetes index 0")
 
@@ -146,7 +146,7 @@ def indices(file: Path) -> list[int]:
     return [json.loads(line)["index"] for line in file.read_text().splitlines()]
 
 
-def test_the_shards_of_an_input_are_all_of_its_lines_once(tmp_path: Path) -> None:
+def test_the_shards_together_contain_each_line_once(tmp_path: Path) -> None:
     source, name = prompts(tmp_path, 10, start='"first"\n\n'), str(tmp_path / "out.{shard}.jsonl")
 
     runs = [
@@ -175,7 +175,7 @@ def test_the_shards_of_an_input_are_all_of_its_lines_once(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("case", ["two engines", "a part of an array"])
-def test_a_refusal_is_status_2_and_nothing_is_made(tmp_path: Path, case: str) -> None:
+def test_a_refused_shard_is_status_2_and_no_file_is_created(tmp_path: Path, case: str) -> None:
     text, environment, told = REFUSED[case]
     source = prompts(tmp_path, 3)
 
@@ -186,14 +186,14 @@ def test_a_refusal_is_status_2_and_nothing_is_made(tmp_path: Path, case: str) ->
     assert list(tmp_path.iterdir()) == [Path(source)]
 
 
-def test_a_shard_without_lines_is_done_and_its_file_is_empty(tmp_path: Path) -> None:
+def test_a_shard_without_lines_succeeds_and_its_file_is_empty(tmp_path: Path) -> None:
     source, out = prompts(tmp_path, 2), tmp_path / "out"
     for _ in range(2):
         assert batch(tmp_path, "--shard", "3/3", "--resume", "-o", str(out), source) == (0, b"", "")
         assert out.read_bytes() == b""
 
 
-def test_an_input_without_lines_is_refused_to_every_shard(tmp_path: Path) -> None:
+def test_every_shard_refuses_an_input_without_lines(tmp_path: Path) -> None:
     (source := tmp_path / "prompts").write_text("\n\n")
 
     done = batch(tmp_path, "--shard", "3/3", "-o", str(tmp_path / "out"), str(source))
@@ -202,20 +202,20 @@ def test_an_input_without_lines_is_refused_to_every_shard(tmp_path: Path) -> Non
     assert "has no lines" in done.stderr
 
 
-def test_a_shard_of_a_pipe_without_lines_for_it_is_done(tmp_path: Path) -> None:
+def test_a_shard_of_a_pipe_without_lines_for_that_shard_succeeds(tmp_path: Path) -> None:
     words = ("batch", "--mock", "--shard")
     assert run((*words, "2/2"), clean_environment(tmp_path), b'"first"\n')[:2] == (0, b"")
     assert run((*words, "2/2"), clean_environment(tmp_path), b"\n")[:2] == (2, b"")
 
 
-def test_without_a_shard_its_place_in_a_name_is_refused(tmp_path: Path) -> None:
+def test_a_name_with_the_shard_placeholder_is_refused_without_shard(tmp_path: Path) -> None:
     done = batch(tmp_path, "-o", str(tmp_path / "out.{shard}"), prompts(tmp_path, 2))
 
     assert done.status == 2
     assert "there is no shard; give --shard as well" in done.stderr
 
 
-def test_the_results_of_a_shard_are_refused_to_every_other_run(tmp_path: Path) -> None:
+def test_a_run_with_another_shard_refuses_the_results_of_a_shard(tmp_path: Path) -> None:
     source, out = prompts(tmp_path, 9), str(tmp_path / "out")
     assert batch(tmp_path, "--shard", "2/3", "-o", out, source).status == 0
     held = Path(out).read_bytes()
@@ -243,7 +243,7 @@ def test_a_change_anywhere_in_a_large_input_is_noticed(tmp_path: Path) -> None:
     assert "has results of shard 2/3 of another input" in batch(tmp_path, *words).stderr
 
 
-def test_a_pipe_is_pinned_at_its_end_like_a_file(tmp_path: Path) -> None:
+def test_the_hash_of_a_piped_input_is_recorded_at_its_end_like_that_of_a_file(tmp_path: Path) -> None:
     source, out = prompts(tmp_path, 5), tmp_path / "out"
     words = ("batch", "--mock", "--shard", "2/3", "-o", str(out), "--resume")
     data = Path(source).read_bytes()
@@ -258,7 +258,7 @@ def test_a_pipe_is_pinned_at_its_end_like_a_file(tmp_path: Path) -> None:
     assert (refused.status, "has results of shard 2/3 of another input" in refused.stderr) == (2, True)
 
 
-def test_an_input_that_has_only_grown_is_the_same_one(tmp_path: Path) -> None:
+def test_an_input_with_appended_lines_counts_as_the_same_input(tmp_path: Path) -> None:
     source, out = prompts(tmp_path, 5), tmp_path / "out"
     assert batch(tmp_path, "--shard", "2/3", "-o", str(out), source).status == 0
     prompts(tmp_path, 9)

@@ -19,12 +19,12 @@ pytestmark = pytest.mark.thorough
 
 pytest_plugins = ["batching"]
 
-Go = Callable[..., subprocess.Popen[bytes]]
+StartBatch = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
-def go(environment: dict[str, str]) -> Iterator[Go]:
-    """`go(server, "-j2", file)` starts a run with pipes."""
+def start_batch(environment: dict[str, str]) -> Iterator[StartBatch]:
+    """`start_batch(server, "-j2", file)` starts a run with pipes."""
     with contextlib.ExitStack() as stack:
 
         def start(server: Any, *arguments: Any, **how: Any) -> subprocess.Popen[bytes]:
@@ -38,7 +38,7 @@ def go(environment: dict[str, str]) -> Iterator[Go]:
         yield start
 
 
-def held(desk: MakeDesk, count: int, run: Callable[[Desk], Any]) -> tuple[Desk, Any]:
+def start_and_wait(desk: MakeDesk, count: int, run: Callable[[Desk], Any]) -> tuple[Desk, Any]:
     """Return a server that does not answer, and the run against it, once `count` requests have arrived."""
     server = desk()
     server.open.clear()
@@ -47,8 +47,8 @@ def held(desk: MakeDesk, count: int, run: Callable[[Desk], Any]) -> tuple[Desk, 
     return server, running
 
 
-def settle(path: Path, run: subprocess.Popen[bytes]) -> None:
-    """Wait until a run has its handlers, which it has when the partial file is there and something was asked."""
+def wait_for_handlers(path: Path, run: subprocess.Popen[bytes]) -> None:
+    """Wait until a run has its signal handlers: the partial file exists by then, and a request was sent."""
     while not path.exists():
         assert run.poll() is None
         time.sleep(0.01)
@@ -56,11 +56,11 @@ def settle(path: Path, run: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.parametrize("number", ["INT", "TERM", "HUP", "USR1", "USR2", "XCPU"])
 def test_the_first_signal_lets_running_requests_end_and_starts_no_more(
-    batch: Ask, desk: MakeDesk, questions: Questions, go: Go, tmp_path: Path, number: str
+    batch: Ask, desk: MakeDesk, questions: Questions, start_batch: StartBatch, tmp_path: Path, number: str
 ) -> None:
     signum = signal.Signals[f"SIG{number}"]
     out, file = tmp_path / "answers.jsonl", questions("a", "b", "c", "d")
-    server, run = held(desk, 2, lambda server: go(server, "-j2", "-o", out, file))
+    server, run = start_and_wait(desk, 2, lambda server: start_batch(server, "-j2", "-o", out, file))
     run.send_signal(signum)
     time.sleep(0.1)
     server.open.set()
@@ -73,8 +73,10 @@ def test_the_first_signal_lets_running_requests_end_and_starts_no_more(
     assert [it["text"] for it in results_in(out)] == ["a", "b", "c", "d"]
 
 
-def test_an_answer_that_exceeds_the_grace_period_has_no_result(desk: MakeDesk, questions: Questions, go: Go) -> None:
-    _, run = held(desk, 1, lambda server: go(server, "--grace", "0.5", questions("a")))
+def test_an_answer_that_exceeds_the_grace_period_has_no_result(
+    desk: MakeDesk, questions: Questions, start_batch: StartBatch
+) -> None:
+    _, run = start_and_wait(desk, 1, lambda server: start_batch(server, "--grace", "0.5", questions("a")))
     begun_s = time.monotonic()
     run.send_signal(signal.SIGTERM)
     stdout, _ = run.communicate(timeout=20)
@@ -82,10 +84,10 @@ def test_an_answer_that_exceeds_the_grace_period_has_no_result(desk: MakeDesk, q
     assert time.monotonic() - begun_s >= 0.5
 
 
-def test_a_second_ctrl_c_ends_it_at_once_and_a_second_sigterm_changes_nothing(
-    desk: MakeDesk, questions: Questions, go: Go
+def test_a_second_ctrl_c_ends_a_batch_at_once_and_a_second_sigterm_is_ignored(
+    desk: MakeDesk, questions: Questions, start_batch: StartBatch
 ) -> None:
-    server, run = held(desk, 1, lambda server: go(server, questions("a")))
+    server, run = start_and_wait(desk, 1, lambda server: start_batch(server, questions("a")))
     for number in (signal.SIGTERM, signal.SIGTERM):
         run.send_signal(number)
         with pytest.raises(subprocess.TimeoutExpired):
@@ -95,8 +97,8 @@ def test_a_second_ctrl_c_ends_it_at_once_and_a_second_sigterm_changes_nothing(
     server.open.set()
 
 
-def test_two_sigterms_in_one_millisecond_are_one(desk: MakeDesk, questions: Questions, go: Go) -> None:
-    server, run = held(desk, 1, lambda server: go(server, questions("a", "b"), "-j1"))
+def test_two_sigterms_in_one_millisecond_are_one(desk: MakeDesk, questions: Questions, start_batch: StartBatch) -> None:
+    server, run = start_and_wait(desk, 1, lambda server: start_batch(server, questions("a", "b"), "-j1"))
     run.send_signal(signal.SIGTERM)
     run.send_signal(signal.SIGTERM)
     time.sleep(0.1)
@@ -107,10 +109,10 @@ def test_two_sigterms_in_one_millisecond_are_one(desk: MakeDesk, questions: Ques
 
 @pytest.mark.parametrize("flags", [[], ["-k"]])
 def test_a_run_that_waits_for_lines_ends_at_the_signal_without_the_grace(
-    desk: MakeDesk, go: Go, flags: list[str]
+    desk: MakeDesk, start_batch: StartBatch, flags: list[str]
 ) -> None:
     server = desk()
-    run = go(server, *flags, stdin=subprocess.PIPE)
+    run = start_batch(server, *flags, stdin=subprocess.PIPE)
     assert run.stdin
     assert run.stdout
     run.stdin.write(encoded(["a"]))
@@ -122,26 +124,30 @@ def test_a_run_that_waits_for_lines_ends_at_the_signal_without_the_grace(
     assert time.monotonic() - begun_s < 10
 
 
-def test_a_reader_of_stdout_that_has_stopped_reading_does_not_keep_it_from_ending(
-    desk: MakeDesk, questions: Questions, go: Go
+def test_a_reader_that_stops_reading_stdout_does_not_keep_a_batch_running(
+    desk: MakeDesk, questions: Questions, start_batch: StartBatch
 ) -> None:
     server = desk(echo=False, reply="x" * 200_000)
-    run = go(server, "--grace", "0.2", questions("a", "b"))
+    run = start_batch(server, "--grace", "0.2", questions("a", "b"))
     server.wait_for(2)
     time.sleep(0.5)
     run.send_signal(signal.SIGTERM)
     assert run.wait(20) == -signal.SIGTERM
 
 
-def test_a_reader_that_pauses_gets_everything_in_complete_lines(chaos: MakeChaos, questions: Questions, go: Go) -> None:
-    run = go(chaos(size=30_000, deltas=2), "-j8", questions(*(f"{number}" for number in range(40))))
+def test_a_reader_that_pauses_gets_everything_in_complete_lines(
+    chaos: MakeChaos, questions: Questions, start_batch: StartBatch
+) -> None:
+    run = start_batch(chaos(size=30_000, deltas=2), "-j8", questions(*(f"{number}" for number in range(40))))
     assert run.stdout
     time.sleep(1.0)
     results = results_in(run.stdout.read())
     assert (run.wait(20), len(results)) == (0, 40)
 
 
-def test_it_dies_with_its_reader(desk: MakeDesk, questions: Questions, environment: dict[str, str]) -> None:
+def test_a_batch_ends_by_sigpipe_when_its_reader_exits(
+    desk: MakeDesk, questions: Questions, environment: dict[str, str]
+) -> None:
     server = desk()
     file = questions(*(f"line {number}" for number in range(3000)))
     line = f"smai batch -j2 {file} | head -1; echo ${{PIPESTATUS[0]}}"
@@ -154,7 +160,7 @@ def test_it_dies_with_its_reader(desk: MakeDesk, questions: Questions, environme
     assert len(server.received) < 3000
 
 
-def test_with_o_stdout_needs_no_reader(
+def test_a_batch_with_o_does_not_need_a_reader_of_stdout(
     desk: MakeDesk, questions: Questions, environment: dict[str, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "answers.jsonl"
@@ -164,11 +170,13 @@ def test_with_o_stdout_needs_no_reader(
 
 
 @pytest.mark.thorough
-def test_ctrl_z_and_fg_lose_nothing(desk: MakeDesk, questions: Questions, go: Go) -> None:
+def test_a_batch_that_is_stopped_and_continued_loses_no_result(
+    desk: MakeDesk, questions: Questions, start_batch: StartBatch
+) -> None:
     lines = [f"line {number}" for number in range(400)]
     server = desk(delay_s=0.01)
     # A new process group, as of a job of a shell: nothing stops in one without a parent outside of it (POSIX, 2.4.3).
-    run = go(server, "-j4", "-k", questions(*lines), process_group=0)
+    run = start_batch(server, "-j4", "-k", questions(*lines), process_group=0)
     server.wait_for(6)
     run.send_signal(signal.SIGTSTP)
     os.waitid(os.P_PID, run.pid, os.WSTOPPED)
@@ -178,7 +186,7 @@ def test_ctrl_z_and_fg_lose_nothing(desk: MakeDesk, questions: Questions, go: Go
     assert (run.returncode, [it["text"] for it in results_in(stdout)]) == (0, lines)
 
 
-def test_nohup_keeps_it_going(desk: MakeDesk, questions: Questions, environment: dict[str, str]) -> None:
+def test_a_batch_under_nohup_ignores_sighup(desk: MakeDesk, questions: Questions, environment: dict[str, str]) -> None:
     server = desk()
     server.open.clear()
     run = subprocess.Popen(
@@ -206,7 +214,7 @@ def test_closed_descriptors_do_no_harm(
     assert (done.returncode, len(results_in(done.stdout)), len(server.received)) == (status, lines, lines)
 
 
-def test_a_bare_environment_is_enough(desk: MakeDesk, questions: Questions) -> None:
+def test_a_batch_runs_in_an_empty_environment(desk: MakeDesk, questions: Questions) -> None:
     done = subprocess.run(
         ["env", "-i", SMAI, "batch", "--base-url", desk().url, str(questions("ü"))], capture_output=True, check=False
     )
@@ -218,11 +226,13 @@ def test_a_bare_environment_is_enough(desk: MakeDesk, questions: Questions) -> N
 
 @pytest.mark.parametrize("columns", [80, 40])
 def test_on_a_terminal_a_progress_line_is_shown_and_erased_at_the_end(
-    chaos: MakeChaos, questions: Questions, go: Go, columns: int
+    chaos: MakeChaos, questions: Questions, start_batch: StartBatch, columns: int
 ) -> None:
     server = chaos(delay_s=0.05, deltas=2)
     with terminal(columns) as tty:
-        run = go(server, "-j2", questions(*(f"p{n}" for n in range(60))), stderr=tty.slave, env={"TERM": "xterm"})
+        run = start_batch(
+            server, "-j2", questions(*(f"p{n}" for n in range(60))), stderr=tty.slave, env={"TERM": "xterm"}
+        )
         tty.read_until(b" of 60, 2 running")
         tty.resize(60 if columns == 40 else 40)
         assert run.stdout
@@ -236,36 +246,40 @@ def test_on_a_terminal_a_progress_line_is_shown_and_erased_at_the_end(
 
 
 @pytest.mark.parametrize("env", [{"TERM": "dumb"}, {"TERM": "xterm", "NO_COLOR": "1"}])
-def test_a_terminal_that_should_not_be_drawn_on_is_not(
-    chaos: MakeChaos, questions: Questions, go: Go, env: dict[str, str]
+def test_no_progress_line_is_drawn_on_a_terminal_that_cannot_or_should_not_draw(
+    chaos: MakeChaos, questions: Questions, start_batch: StartBatch, env: dict[str, str]
 ) -> None:
     with terminal() as tty:
-        run = go(chaos(delay_s=0.05, deltas=2), "-j4", questions(*map(str, range(50))), stderr=tty.slave, env=env)
+        run = start_batch(
+            chaos(delay_s=0.05, deltas=2), "-j4", questions(*map(str, range(50))), stderr=tty.slave, env=env
+        )
         run.communicate(timeout=30)
         assert "running" not in tty.read_rest()
 
 
-def test_without_a_terminal_a_successful_run_prints_no_summary(chaos: MakeChaos, questions: Questions, go: Go) -> None:
-    run = go(chaos(delay_s=0.05, deltas=2), "-j4", questions(*map(str, range(50))))
+def test_without_a_terminal_a_successful_run_prints_no_summary(
+    chaos: MakeChaos, questions: Questions, start_batch: StartBatch
+) -> None:
+    run = start_batch(chaos(delay_s=0.05, deltas=2), "-j4", questions(*map(str, range(50))))
     assert (run.communicate(timeout=30)[1], run.returncode) == (b"", 0)
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(120)
-def test_progress_is_a_line_a_minute(chaos: MakeChaos, questions: Questions, go: Go) -> None:
-    run = go(chaos(hold_after=1), "--progress", "--max-time", "64", questions("a", "b"))
+def test_progress_prints_a_line_every_minute(chaos: MakeChaos, questions: Questions, start_batch: StartBatch) -> None:
+    run = start_batch(chaos(hold_after=1), "--progress", "--max-time", "64", questions("a", "b"))
     _, stderr = run.communicate(timeout=100)
     (line,) = [line for line in stderr.decode().splitlines() if "running" in line]
     assert line.startswith("smai: 1 of 2, 1 running; 0.0/s")
 
 
 def test_a_failure_is_printed_on_a_separate_line_from_the_progress(
-    chaos: MakeChaos, questions: Questions, go: Go
+    chaos: MakeChaos, questions: Questions, start_batch: StartBatch
 ) -> None:
     server = chaos(delay_s=0.05, deltas=2, status=400, only="bad")
     with terminal() as tty:
         lines = [*(f"p{number}" for number in range(50)), "bad"]
-        run = go(server, "-j2", questions(*lines), stderr=tty.slave, env={"TERM": "xterm"})
+        run = start_batch(server, "-j2", questions(*lines), stderr=tty.slave, env={"TERM": "xterm"})
         run.communicate(timeout=30)
         first, last = tty.read_rest().splitlines()
     assert run.returncode == 4
@@ -273,8 +287,12 @@ def test_a_failure_is_printed_on_a_separate_line_from_the_progress(
     assert last.startswith("smai: 50 of 51 complete, 1 refused; tokens: ")
 
 
-def test_the_summary_of_a_run_that_a_signal_ends_is_not_a_success(desk: MakeDesk, questions: Questions, go: Go) -> None:
-    server, run = held(desk, 1, lambda server: go(server, "-j1", "--summary", "json", questions("a", "b")))
+def test_the_summary_of_a_run_that_a_signal_ends_is_not_a_success(
+    desk: MakeDesk, questions: Questions, start_batch: StartBatch
+) -> None:
+    server, run = start_and_wait(
+        desk, 1, lambda server: start_batch(server, "-j1", "--summary", "json", questions("a", "b"))
+    )
     run.send_signal(signal.SIGTERM)
     time.sleep(0.1)
     server.open.set()
@@ -288,12 +306,14 @@ def test_the_summary_of_a_run_that_a_signal_ends_is_not_a_success(desk: MakeDesk
 
 @pytest.mark.nightly
 @pytest.mark.timeout(600)
-def test_memory_does_not_grow_with_the_input(chaos: MakeChaos, questions: Questions, go: Go, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_input(
+    chaos: MakeChaos, questions: Questions, start_batch: StartBatch, tmp_path: Path
+) -> None:
     peaks = []
     for count in (1000, 100_000):
         server = chaos(deltas=1)
         file = questions(*({"id": f"{number:06}", "prompt": "x" * 1000} for number in range(count)))
-        run = go(server, "-j16", "-o", tmp_path / f"{count}.jsonl", file)
+        run = start_batch(server, "-j16", "-o", tmp_path / f"{count}.jsonl", file)
         peaks.append(peak_of(run))
         assert run.returncode == 0
     assert peaks[1] - peaks[0] <= 20 * 1024, peaks
@@ -319,10 +339,12 @@ def test_an_answer_of_twenty_megabytes_is_one_complete_result(
 
 
 @pytest.mark.thorough
-def test_threads_and_descriptors_do_not_grow_with_the_number_of_requests(chaos: MakeChaos, go: Go) -> None:
-    """With answers that break, requests that are refused, and connections that go."""
+def test_threads_and_descriptors_do_not_grow_with_the_number_of_requests(
+    chaos: MakeChaos, start_batch: StartBatch
+) -> None:
+    """Some answers break, some requests are refused, and some connections close."""
     server = chaos(busy=0.02, cut=0.1, retry_after="0")
-    run = go(server, "-j4", "--retries", "9", stdin=subprocess.PIPE)
+    run = start_batch(server, "-j4", "--retries", "9", stdin=subprocess.PIPE)
     assert run.stdin
     assert run.stdout
     seen = []

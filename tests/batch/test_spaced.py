@@ -26,7 +26,7 @@ class Pieces:
 
 
 @pytest.mark.parametrize(("running", "sleeps_s"), [(1, []), (16, []), (50, [0.02, 0.02]), (512, [0.05, 0.05])])
-def test_the_more_answers_come_the_further_apart_each_is_read(running: int, sleeps_s: list[float]) -> None:
+def test_the_delay_between_reads_grows_with_the_number_of_running_answers(running: int, sleeps_s: list[float]) -> None:
     slept_s: list[float] = []
     pieces = iter(SpacedSource(Pieces(b"a", b"b", b"c"), lambda: running, slept_s.append))
     assert [next(pieces) for _ in range(3)] == [b"a", b"b", b"c"]
@@ -34,13 +34,13 @@ def test_the_more_answers_come_the_further_apart_each_is_read(running: int, slee
     assert slept_s == sleeps_s
 
 
-def test_there_is_no_wait_after_a_large_piece() -> None:
+def test_a_large_read_is_not_followed_by_a_delay() -> None:
     slept_s: list[float] = []
     assert len(list(SpacedSource(Pieces(b"a" * 5000, b"b" * 5000), lambda: 512, slept_s.append))) == 2
     assert slept_s == []
 
 
-def test_it_behaves_like_the_source_otherwise() -> None:
+def test_a_spaced_source_keeps_the_clock_framing_and_close_of_its_source() -> None:
     source = Pieces()
     spaced = SpacedSource(source, lambda: 512)
     assert (spaced.clock, spaced.is_framed) == (source.clock, True)

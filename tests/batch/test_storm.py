@@ -26,7 +26,7 @@ def summary(run: Run) -> dict[str, Any]:
 
 
 @pytest.mark.nightly
-def test_a_limit_of_so_many_a_second_is_kept_to_without_a_failed_line(
+def test_a_rate_limit_per_second_is_respected_without_a_failed_line(
     batch: Ask, chaos: MakeChaos, questions: Questions
 ) -> None:
     server = chaos(limit=20)
@@ -39,7 +39,9 @@ def test_a_limit_of_so_many_a_second_is_kept_to_without_a_failed_line(
 
 @pytest.mark.nightly
 @pytest.mark.timeout(180)
-def test_it_takes_hardly_longer_than_the_limit_lets_it(batch: Ask, chaos: MakeChaos, questions: Questions) -> None:
+def test_a_batch_takes_hardly_longer_than_the_rate_limit_requires(
+    batch: Ask, chaos: MakeChaos, questions: Questions
+) -> None:
     server = chaos(limit=20)
     result = batch(server, "-j", "64", questions(*numbered(400)))
     assert result.status == 0
@@ -50,7 +52,7 @@ def test_it_takes_hardly_longer_than_the_limit_lets_it(batch: Ask, chaos: MakeCh
 
 @pytest.mark.nightly
 @pytest.mark.timeout(180)
-def test_three_batches_side_by_side_share_a_limit(
+def test_three_batches_at_the_same_time_share_a_rate_limit(
     chaos: MakeChaos, questions: Questions, environment: dict[str, str], tmp_path: Path
 ) -> None:
     server = chaos(limit=20)
@@ -69,7 +71,7 @@ def test_three_batches_side_by_side_share_a_limit(
 def test_a_429_does_not_count_as_a_retry_and_any_other_failure_does(
     batch: Ask, desk: MakeDesk, questions: Questions
 ) -> None:
-    """With --retries 0 a line is asked once; a request that came too early comes again."""
+    """With --retries 0 a line is sent once, but a request that got 429 is sent again."""
     file = questions("a")
     too_early = desk(status=429, fail_first=4, retry_after="0")
     result = batch(too_early, "--retries", "0", file)
@@ -87,7 +89,7 @@ def test_a_429_does_not_restore_used_retries(batch: Ask, desk: MakeDesk, questio
     assert (result.status, len(server.received)) == (6, 5)
 
 
-def test_a_broken_answer_is_asked_again_and_the_last_one_counts(
+def test_a_broken_answer_is_requested_again_and_the_last_one_counts(
     batch: Ask, desk: MakeDesk, questions: Questions
 ) -> None:
     server = desk(flaky=(("cut", 0.5),), seed=3)
@@ -97,7 +99,7 @@ def test_a_broken_answer_is_asked_again_and_the_last_one_counts(
     assert sum(it["retries"] for it in result.results) == len(server.received) - len(lines) > 0
 
 
-def test_a_storm_without_end_ends_the_run_after_the_patience_with_few_requests(
+def test_endless_429s_end_the_run_when_the_patience_ends_with_few_requests(
     batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path
 ) -> None:
     server = desk(status=429, retry_after="0")
@@ -108,19 +110,19 @@ def test_a_storm_without_end_ends_the_run_after_the_patience_with_few_requests(
     assert "raise --patience" in result.stderr
     assert len(server.received) < 120
     assert len(result.stderr.splitlines()) < 10
-    # No line has failed: all are there to be asked.
+    # No line has failed: --resume can send all of them.
     assert not out.exists()
     assert not Path(f"{out}.partial").exists()
 
 
-def test_a_server_that_asks_for_an_hour_is_not_waited_for(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
+def test_a_retry_after_of_an_hour_ends_the_run_without_a_wait(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
     server = desk(status=429, retry_after="3600")
     result = batch(server, "-j1", questions("a", "b"))
     assert (result.status, len(server.received)) == (6, 1)
     assert "the server asks to wait 3600 s" in result.stderr
 
 
-def test_a_failure_of_one_line_that_asks_for_an_hour_is_that_line_s_result(
+def test_a_line_whose_retry_after_is_an_hour_fails_without_a_wait(
     batch: Ask, desk: MakeDesk, questions: Questions
 ) -> None:
     server = desk()
@@ -155,7 +157,7 @@ def test_no_more_requests_run_at_once_than_the_option_allows(
 
 
 @pytest.mark.nightly
-def test_all_that_may_run_at_once_do(batch: Ask, chaos: MakeChaos, questions: Questions) -> None:
+def test_requests_run_up_to_the_concurrency_limit(batch: Ask, chaos: MakeChaos, questions: Questions) -> None:
     server = chaos(delay_s=0.1, deltas=5)
     assert batch(server, "-j", "20", questions(*numbered(60))).status == 0
     assert server.stats()["most"] == 20
@@ -192,7 +194,7 @@ def test_a_key_or_an_account_that_is_refused_ends_the_run_at_once(
     assert not list(tmp_path.glob("answers*"))  # no line has a result: after the repair, all are sent
 
 
-def test_a_pipe_that_stays_open_does_not_keep_such_a_run_alive(desk: MakeDesk, environment: dict[str, str]) -> None:
+def test_a_batch_that_gives_up_does_not_wait_for_its_open_stdin(desk: MakeDesk, environment: dict[str, str]) -> None:
     server = desk(status=401)
     run = subprocess.Popen(
         command("-k"), env=environment | reach(server), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -218,7 +220,7 @@ def test_ten_equal_refusals_before_any_success_end_the_run_and_one_success_does_
     assert (result.status, len(server.received)) == (4, 50)
 
 
-def test_a_server_that_is_not_there_ends_the_run_with_the_lines_to_be_asked_again(
+def test_an_unreachable_server_ends_the_run_and_the_lines_can_be_resumed(
     batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
@@ -235,7 +237,7 @@ def test_a_server_that_is_not_there_ends_the_run_with_the_lines_to_be_asked_agai
 
 
 @pytest.mark.parametrize(("halt", "asked"), [("soon,fail=3", 3), ("now,fail=3", 3), ("soon,fail=10%", 4)])
-def test_halt_ends_the_run_after_so_many_failures(
+def test_halt_ends_the_run_after_the_given_number_of_failures(
     batch: Ask, desk: MakeDesk, questions: Questions, halt: str, asked: int
 ) -> None:
     server = desk(finish_reason="length")
@@ -280,7 +282,7 @@ def _answer_only(server: Any, prompt: str) -> None:
     server.check = refuse
 
 
-def test_nothing_more_is_started_once_so_many_tokens_are_used(
+def test_no_request_starts_after_the_token_limit_is_reached(
     batch: Ask, chaos: MakeChaos, questions: Questions, tmp_path: Path
 ) -> None:
     server, out = chaos(), tmp_path / "answers.jsonl"
@@ -305,7 +307,7 @@ def test_a_token_limit_reports_every_line_that_is_left(batch: Ask, chaos: MakeCh
 
 
 @pytest.mark.nightly
-def test_a_line_has_its_time_and_the_others_go_on(batch: Ask, chaos: MakeChaos, questions: Questions) -> None:
+def test_a_timeout_fails_one_line_and_the_others_continue(batch: Ask, chaos: MakeChaos, questions: Questions) -> None:
     server = chaos(hold_after=2)
     result = batch(server, "-j1", "--timeout", "1", questions("a", "b", "c"))
     assert (result.status, [it["complete"] for it in result.results]) == (7, [True, True, False])
@@ -317,7 +319,7 @@ def test_a_line_has_its_time_and_the_others_go_on(batch: Ask, chaos: MakeChaos, 
 def test_max_time_ends_the_run_and_is_never_a_success(
     batch: Ask, chaos: MakeChaos, questions: Questions, tmp_path: Path, jobs: str
 ) -> None:
-    """With three at once none waits for its turn when the time is over."""
+    """With a concurrency of three, no line waits for its turn when the time is over."""
     server, out = chaos(hold_after=2), tmp_path / "answers.jsonl"
     file = questions("a", "b", "c", "d")
     result = batch(server, "-j", jobs, "-o", out, "--max-time", "2", file)
@@ -329,7 +331,7 @@ def test_max_time_ends_the_run_and_is_never_a_success(
 # Notices.
 
 
-def test_a_thousand_failures_are_a_few_lines(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
+def test_a_thousand_failures_are_summed_up_in_a_few_lines(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
     server = desk()
     server.refuse = dict.fromkeys(numbered(300)[1:], 400)
     result = batch(server, "-j1", questions(*({"id": line, "prompt": line} for line in numbered(300))))
@@ -352,7 +354,7 @@ def test_the_status_is_that_of_the_first_failure_worth_trying_again(
     assert batch(server, "--retries", "0", questions("ok", "a", "b", "c")).status == 4
 
 
-def test_a_server_that_repeats_the_key_has_it_hidden_everywhere(
+def test_a_key_that_the_server_repeats_is_hidden_in_all_output(
     batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path
 ) -> None:
     server = desk()

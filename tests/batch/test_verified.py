@@ -46,12 +46,12 @@ def row(number: int) -> bytes:
 # Edits of a file by another process: what they do to its bytes, at a place that a number between 0 and 1 says.
 
 
-def put_in(data: bytes, place: float) -> bytes:
+def insert_newline(data: bytes, place: float) -> bytes:
     at = int(place * len(data))
     return data[:at] + b"\n" + data[at:]
 
 
-def take_out(data: bytes, place: float) -> bytes:
+def remove_byte(data: bytes, place: float) -> bytes:
     at = int(place * len(data))
     return data[:at] + data[at + 1 :]
 
@@ -65,7 +65,7 @@ def cut(data: bytes, place: float) -> bytes:
     return data[: int(place * len(data))]
 
 
-def double(data: bytes, place: float) -> bytes:
+def repeat_line(data: bytes, place: float) -> bytes:
     lines = data.splitlines(keepends=True)
     return data + (lines[int(place * len(lines)) % len(lines)] if lines else b"")
 
@@ -83,11 +83,11 @@ CONTENT: dict[str, Callable[[bytes, float], bytes]] = {
     "a newline at the end": lambda data, _: data + b"\n",
     "bytes without a newline at the end": lambda data, _: data + b"garbage",
     "a BOM": lambda data, _: data if data.startswith(BOM) else BOM + data,
-    "a byte put in": put_in,
-    "a byte taken out": take_out,
+    "a byte put in": insert_newline,
+    "a byte taken out": remove_byte,
     "a byte changed": flip,
     "cut": cut,
-    "a line twice": double,
+    "a line twice": repeat_line,
     "lines in another order": swap,
     "a line edited by hand": edit_text,
 }
@@ -142,7 +142,7 @@ def folder_of_its_own() -> Iterator[Path]:
 @example(before=2, steps=["append", "remove", "sync", "append"])
 @example(before=1, steps=[("a BOM", 0.0, False), ("a byte changed", 0.75, False)])
 def test_changes_of_others_to_the_partial_file_are_never_published(before: int, steps: list[Any]) -> None:
-    """Until it is published no result that they left is lost, and after that none at all."""
+    """No result that the edits left is lost before the file is published, and none at all after that."""
     with folder_of_its_own() as folder:
         out = folder / "out"
         partial(out).write_bytes(b"".join(map(row, range(before))))
@@ -173,7 +173,7 @@ def test_changes_of_others_to_the_partial_file_are_never_published(before: int, 
             assert set(names(out)) - {"out.stale"} == {"out"}  # results that this run did not write are put aside
 
 
-def with_edits(
+def run_with_edits(
     server: Desk, run: subprocess.Popen[bytes], out: Path, moments: list[tuple[int, tuple[str, float, bool]]]
 ) -> int:
     """Do each edit after the given number of requests, and let the run go on; return its status."""
@@ -190,7 +190,7 @@ LINES = [f"line {number}" for number in range(24)]
 
 @pytest.mark.thorough
 @pytest.mark.timeout(600)
-def test_whatever_others_do_to_it_during_a_run_status_0_means_that_the_file_is_right(
+def test_status_0_means_a_correct_file_whatever_other_processes_do_to_it(
     batch: Ask, desk: MakeDesk, questions: Questions, environment: dict[str, str]
 ) -> None:
     """A second run with --resume repairs what the first one could not."""
@@ -203,7 +203,7 @@ def test_whatever_others_do_to_it_during_a_run_status_0_means_that_the_file_is_r
             server, out = desk(delay_s=0.001), folder / "answers.jsonl"
             line = command("-j2", "-o", out, "--resume", file)
             run = subprocess.Popen(line, env=environment | reach(server), stderr=subprocess.PIPE)
-            status = with_edits(server, run, out, sorted(edits))
+            status = run_with_edits(server, run, out, sorted(edits))
             assert status in (0, 11)
             assert out.exists() == (status == 0)
             if status:  # an edited result counts as a result, a destroyed one is refused
@@ -217,7 +217,7 @@ def test_whatever_others_do_to_it_during_a_run_status_0_means_that_the_file_is_r
 
 
 @pytest.mark.preloaded
-def test_a_newline_that_a_shell_appends_during_a_run_spoils_nothing(
+def test_a_newline_that_a_shell_appends_during_a_run_does_no_harm(
     desk: MakeDesk, questions: Questions, out: Path, environment: dict[str, str]
 ) -> None:
     server = desk()
@@ -298,7 +298,7 @@ def test_a_file_system_without_locks_is_named_and_the_run_goes_on(
         pytest.param(lambda folder: folder.rename(folder.with_name("other")), "was moved away while", id="moved"),
     ],
 )
-def test_a_folder_that_goes_away_ends_the_run_at_the_next_sync(
+def test_a_deleted_output_folder_ends_the_run_at_the_next_sync(
     desk: MakeDesk,
     questions: Questions,
     out: Path,
@@ -447,7 +447,7 @@ def test_a_bom_before_the_input_is_not_part_of_it(batch: Ask, desk: MakeDesk, tm
 
 
 @pytest.mark.thorough
-def test_time_in_which_the_process_is_stopped_is_not_time_of_the_server(
+def test_time_in_which_the_process_is_stopped_does_not_count_as_server_silence(
     desk: MakeDesk, questions: Questions, environment: dict[str, str]
 ) -> None:
     server = desk()

@@ -41,13 +41,13 @@ def one_model(fault: str) -> Plan:
 
 
 def lines(*, models: bool = False) -> list[Any]:
-    """Return the lines from 1 on; with `models` every second one asks the model "bad"."""
+    """Return the lines from 1 on; with `models`, every second line uses the model "bad"."""
     prompts = [f"line {number}" for number in range(1, LINES + 1)]
     return [{"prompt": it, "model": ("good", "bad")[at % 2]} for at, it in enumerate(prompts)] if models else prompts
 
 
 class Bench:
-    """Runs a batch over the same lines, one at once and without retries, until it has its file."""
+    """Runs a batch over the same lines, one at a time and without retries, until its output file exists."""
 
     def __init__(self, batch: Ask, questions: Questions, out: Path) -> None:
         self._batch, self._questions, self.out = batch, questions, out
@@ -79,7 +79,7 @@ def bench(batch: Ask, questions: Questions, out: Path, request: pytest.FixtureRe
 
 @pytest.mark.parametrize("fault", ACCESS)
 @pytest.mark.parametrize("number", [1, 5])
-def test_a_refused_key_or_account_ends_the_run_at_once_and_its_line_is_asked_again(
+def test_a_refused_key_or_account_ends_the_run_at_once_and_resume_sends_the_line_again(
     bench: Bench, faulty: Faulty, fault: str, number: int
 ) -> None:
     server = faulty(one_line(fault, number))
@@ -93,7 +93,7 @@ def test_a_refused_key_or_account_ends_the_run_at_once_and_its_line_is_asked_aga
 
 
 @pytest.mark.parametrize("fault", ACCESS)
-def test_a_model_that_the_account_may_not_use_ends_the_run_as_well(bench: Bench, faulty: Faulty, fault: str) -> None:
+def test_a_model_that_the_account_may_not_use_ends_the_run(bench: Bench, faulty: Faulty, fault: str) -> None:
     server = faulty(one_model(fault))
     assert (bench.run(server, models=True).status, len(server.prompts)) == (5, 2)
 
@@ -103,7 +103,7 @@ def test_a_model_that_the_account_may_not_use_ends_the_run_as_well(bench: Bench,
 
 @pytest.mark.parametrize("fault", REFUSALS)
 @pytest.mark.parametrize("number", [1, 5])
-def test_one_refused_line_is_its_result_and_is_not_asked_again(
+def test_a_refused_line_is_recorded_and_resume_does_not_send_it_again(
     bench: Bench, faulty: Faulty, fault: str, number: int
 ) -> None:
     server = faulty(one_line(fault, number))
@@ -114,7 +114,7 @@ def test_one_refused_line_is_its_result_and_is_not_asked_again(
 
 
 @pytest.mark.parametrize("fault", REFUSALS)
-def test_a_refused_model_is_the_result_of_its_lines(bench: Bench, faulty: Faulty, fault: str) -> None:
+def test_a_refused_model_fails_only_the_lines_that_use_it(bench: Bench, faulty: Faulty, fault: str) -> None:
     server = faulty(one_model(fault))
     assert (bench.run(server, models=True).status, sorted(server.prompts)) == (4, sorted(lines()))
     assert bench.statuses == {number: (4, 0)[number % 2] for number in range(1, LINES + 1)}
@@ -150,8 +150,8 @@ def test_after_a_success_no_number_of_refusals_ends_the_run(
     assert list(bench.statuses.values()).count(4) == LINES - 1
 
 
-def test_bad_lines_among_many_at_once_end_nothing(batch: Ask, questions: Questions, faulty: Faulty) -> None:
-    """Bad lines are refused at once, before the first good answer begins: at 256 at once they are ten soon."""
+def test_refused_lines_at_high_concurrency_do_not_end_the_run(batch: Ask, questions: Questions, faulty: Faulty) -> None:
+    """Bad lines are refused before the first good answer begins: at a concurrency of 256, ten are refused soon."""
     count = 600
     server = faulty(lambda prompt, _, __: "400" if int(prompt) % 20 == 0 else "slow")
     result = batch(server, "-j", "256", questions(*map(str, range(count))))
@@ -180,7 +180,7 @@ def test_a_line_that_is_always_above_a_limit_delays_no_other_line_and_fails_in_t
 
 @pytest.mark.parametrize("fault", LIMITS)
 @pytest.mark.parametrize("first", [0, 3])
-def test_a_limit_for_all_ends_the_run_after_the_patience_and_no_line_fails(
+def test_a_rate_limit_for_all_lines_ends_the_run_when_the_patience_ends_and_no_line_fails(
     bench: Bench, faulty: Faulty, fault: str, first: int
 ) -> None:
     server = faulty(everything(fault, first))
@@ -209,7 +209,7 @@ def test_the_limit_of_one_model_does_not_stop_lines_of_another(bench: Bench, fau
 
 @pytest.mark.parametrize("fault", SERVER)
 @pytest.mark.parametrize("number", [1, 5])
-def test_a_failure_of_one_line_is_its_result_and_is_asked_again(
+def test_a_failure_of_one_line_is_recorded_and_resume_sends_the_line_again(
     bench: Bench, faulty: Faulty, fault: str, number: int
 ) -> None:
     status, _ = SERVER[fault]
@@ -221,7 +221,7 @@ def test_a_failure_of_one_line_is_its_result_and_is_asked_again(
 
 
 @pytest.mark.parametrize("fault", [fault for fault in SERVER if fault != "timeout"])
-def test_a_model_that_fails_is_the_result_of_its_lines(bench: Bench, faulty: Faulty, fault: str) -> None:
+def test_a_failing_model_fails_only_the_lines_that_use_it(bench: Bench, faulty: Faulty, fault: str) -> None:
     status, _ = SERVER[fault]
     server = faulty(one_model(fault))
     assert (bench.run(server, models=True).status, sorted(server.prompts)) == (status, sorted(lines()))
@@ -245,7 +245,7 @@ AWAY = [pytest.param(fault, marks=pytest.mark.nightly) if fault == "reset" else 
 
 @pytest.mark.parametrize("fault", AWAY)
 @pytest.mark.parametrize("success", ["this run", "an earlier run"])
-def test_a_permanent_outage_ends_the_run_after_the_patience(
+def test_a_permanent_outage_ends_the_run_when_the_patience_ends(
     bench: Bench, faulty: Faulty, fault: str, success: str
 ) -> None:
     _, status = SERVER[fault]
