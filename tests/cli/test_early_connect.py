@@ -74,7 +74,7 @@ def test_any_other_command_line_does_not_connect_early(args: tuple[str, ...]) ->
     assert likely_server(args, BASE) is None
 
 
-def test_the_last_base_url_on_the_command_line_precedes_the_environment() -> None:
+def test_the_last_base_url_option_overrides_the_environment() -> None:
     args = ("ask", "--base-url", "https://one.example", "--base-url=https://two.example/v1", "hi")
     assert likely_server(args, BASE) == ("two.example", 443)
 
@@ -105,7 +105,7 @@ def test_the_last_base_url_on_the_command_line_precedes_the_environment() -> Non
         ("llm.example", None),
     ],
 )
-def test_only_a_simple_https_url_is_used(base_url: str, server: tuple[str, int] | None) -> None:
+def test_an_early_connection_is_made_only_to_a_simple_https_url(base_url: str, server: tuple[str, int] | None) -> None:
     assert likely_server(["ask", "hi"], {"SMAI_BASE_URL": base_url}) == server
 
 
@@ -121,7 +121,7 @@ def test_only_a_simple_https_url_is_used(base_url: str, server: tuple[str, int] 
         ("#" * 70000, None),
     ],
 )
-def test_a_configuration_that_may_change_the_server_makes_it_wait(
+def test_a_configuration_that_may_change_the_server_prevents_an_early_connection(
     tmp_path: Path, text: str, server: tuple[str, int] | None
 ) -> None:
     folder = tmp_path / "smai"
@@ -130,7 +130,7 @@ def test_a_configuration_that_may_change_the_server_makes_it_wait(
     assert likely_server(["ask", "hi"], BASE | {"XDG_CONFIG_HOME": str(tmp_path)}) == server
 
 
-def test_a_configuration_that_cannot_be_read_makes_it_wait(tmp_path: Path) -> None:
+def test_an_unreadable_configuration_prevents_an_early_connection(tmp_path: Path) -> None:
     (tmp_path / "smai").mkdir()
     os.mkfifo(tmp_path / "smai" / "config.toml")
     assert likely_server(["ask", "hi"], BASE | {"XDG_CONFIG_HOME": str(tmp_path)}) is None
@@ -139,11 +139,11 @@ def test_a_configuration_that_cannot_be_read_makes_it_wait(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "variable", [{"SMAI_PROFILE": "work"}, {"SMAI_CHAT": "talk.json"}, {"_SMAI_COMPLETE": "bash_complete"}]
 )
-def test_a_variable_that_may_change_the_server_makes_it_wait(variable: dict[str, str]) -> None:
+def test_a_variable_that_may_change_the_server_prevents_an_early_connection(variable: dict[str, str]) -> None:
     assert likely_server(["ask", "hi"], BASE | variable) is None
 
 
-def test_the_lists_name_options_of_ask() -> None:
+def test_the_lists_contain_only_options_of_ask() -> None:
     known = {name: option for option in ask.params if isinstance(option, click.Option) for name in option.opts}
     assert {name for name in FLAGS if known[name].is_flag} == FLAGS
     assert not [name for name in VALUES if known[name].is_flag or known[name].nargs != 1]

@@ -43,7 +43,7 @@ def test_three_examples_come_before_the_options(smai: Smai, name: str) -> None:
     assert before.index("Examples:") < 200
 
 
-def test_an_option_shows_what_it_takes_in_the_words_of_a_user(smai: Smai) -> None:
+def test_help_shows_the_value_of_an_option_in_plain_words(smai: Smai) -> None:
     text = "".join(text_of(smai, name) for name in COMMANDS)
     assert re.findall(r"INTEGER|FLOAT|RANGE|NUMBER|x>=", text) == []
     ask = " ".join(text_of(smai, "ask").split())

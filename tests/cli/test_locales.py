@@ -64,13 +64,13 @@ def test_operands_and_options_arrive_byte_for_byte(smai: Smai, server: Server, l
     assert request.json["model"] == NAME
 
 
-def test_bytes_that_are_not_utf_8_are_named(smai: Smai, locale: dict[str, str]) -> None:
+def test_an_argument_that_is_not_utf_8_is_reported(smai: Smai, locale: dict[str, str]) -> None:
     result = smai("ask", "--mock", "-n", b"caf\xe9", env=locale)
     assert (result.status, result.stdout) == (2, b"")
     assert result.stderr == "smai: operand 1 is not UTF-8: byte 0xe9 at byte offset 3; convert it with iconv\n"
 
 
-def test_files_are_found_and_made_by_their_names(
+def test_file_names_are_read_and_written_byte_for_byte(
     smai: Smai, server: Server, locale: dict[str, str], tmp_path: Path
 ) -> None:
     folder = tmp_path / NAME
@@ -87,7 +87,7 @@ def test_files_are_found_and_made_by_their_names(
     assert missing.stderr == f"smai: {folder}/無い: No such file or directory; name a file with a recorded stream\n"
 
 
-def test_python_itself_may_be_asked_for_the_module(
+def test_python_m_smai_cli_gets_operands_byte_for_byte(
     server: Server, environment: dict[str, str], locale: dict[str, str]
 ) -> None:
     mock = server(reply="ok")
@@ -96,7 +96,7 @@ def test_python_itself_may_be_asked_for_the_module(
     assert (done.stdout, mock.received[0].json["messages"][0]["content"]) == (b"ok\n", NAME)
 
 
-def test_without_the_bytes_of_the_arguments_nothing_is_asked(
+def test_nothing_is_sent_if_the_bytes_of_an_operand_are_unknown(
     server: Server, environment: dict[str, str], locale: dict[str, str]
 ) -> None:
     mock = server(reply="ok")

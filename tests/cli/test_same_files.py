@@ -86,7 +86,7 @@ def test_a_file_to_write_cannot_be_another_file_of_the_run(smai: Smai, pair: tup
 
 
 @pytest.mark.parametrize("pair", WRITERS, ids=lambda pair: f"{pair[0].shown} {pair[1].shown}")
-def test_a_file_that_is_to_be_made_is_known_by_its_folder(smai: Smai, pair: tuple[Option, Option]) -> None:
+def test_two_names_of_a_new_file_are_recognised_by_its_folder(smai: Smai, pair: tuple[Option, Option]) -> None:
     Path("link").symlink_to(Path.cwd())
     words = [*pair[0].typed("new"), *pair[1].typed("link/new")]
     result = smai("ask", "-n", "--base-url", "http://127.0.0.1:9/v1", *words, "hi")
@@ -119,7 +119,7 @@ def test_temporary_files_of_smai_cannot_be_another_named_file(smai: Smai, option
 
 @pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.shown)
-def test_only_a_file_that_is_read_may_be_a_standard_stream(
+def test_a_standard_stream_may_be_a_file_to_read_but_not_a_file_to_write(
     environment: dict[str, str], option: Option, stream: str
 ) -> None:
     number = {"stdin": "0<", "stdout": "1>>", "stderr": "2>>"}[stream]
@@ -153,7 +153,7 @@ def test_a_key_is_not_part_of_the_prompt(environment: dict[str, str], words: str
     assert subprocess.run(["bash", "-c", line], env=environment, capture_output=True, check=False).returncode == 0
 
 
-def test_an_answer_may_be_appended_to_the_file_that_was_asked_about(environment: dict[str, str]) -> None:
+def test_stdout_may_be_appended_to_a_file_of_the_prompt(environment: dict[str, str]) -> None:
     for line in ("smai ask --mock <file >>file", "smai ask -n --mock -a file 'go on' >>file"):
         before = Path("file").read_text()
         subprocess.run(["bash", "-c", line], env=environment, check=True, stdin=subprocess.DEVNULL)
@@ -168,7 +168,7 @@ def test_with_q_stdout_may_be_the_tape(environment: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("line", ["decode file >>file", "decode <file >>file", "decode --raw - <>file 1>&0"])
-def test_decode_does_not_write_into_what_it_reads(environment: dict[str, str], line: str) -> None:
+def test_decode_does_not_write_into_its_input_file(environment: dict[str, str], line: str) -> None:
     Path("file").write_bytes(GOOD)
     done = subprocess.run(["bash", "-c", f"smai {line}"], env=environment, capture_output=True, check=False)
     assert (done.returncode, done.stdout, Path("file").read_bytes()) == (2, b"", GOOD)
@@ -177,7 +177,7 @@ def test_decode_does_not_write_into_what_it_reads(environment: dict[str, str], l
 
 
 @pytest.mark.parametrize("name", ["file", "link", "file.partial"])
-def test_decode_does_not_replace_what_it_reads(smai: Smai, name: str) -> None:
+def test_decode_does_not_replace_its_input_file(smai: Smai, name: str) -> None:
     Path("link").symlink_to("file")
     Path("file.partial").write_bytes(GOOD)
     Path("file").write_bytes(GOOD)
@@ -223,7 +223,7 @@ LEDGER = json.dumps({"model": "m"}) + "\n"
 
 @pytest.mark.parametrize("link", LINKS)
 @pytest.mark.parametrize("option", [*OPTIONS[:4], *OPTIONS[6:]], ids=lambda option: option.shown)
-def test_the_ledger_cannot_be_an_output_or_a_file_for_other_runs(smai: Smai, option: Option, link: str) -> None:
+def test_the_run_log_cannot_be_an_output_file_or_a_file_of_another_run(smai: Smai, option: Option, link: str) -> None:
     make, other = LINKS[link], "link" if LINKS[link] else "file"
     if make:
         make(Path(other), Path("file"))
@@ -236,13 +236,13 @@ def test_the_ledger_cannot_be_an_output_or_a_file_for_other_runs(smai: Smai, opt
 
 
 @pytest.mark.parametrize("name", ["out.partial", ".talk.smai-lock", "talk.turn"])
-def test_the_ledger_cannot_be_a_temporary_file_of_smai(smai: Smai, name: str) -> None:
+def test_the_run_log_cannot_be_a_temporary_file_of_smai(smai: Smai, name: str) -> None:
     result = smai("ask", "-n", "--mock", "-o", "out", "--chat", "talk", "hi", env={"SMAI_LOG": name})
     assert (result.status, result.stderr.count("\n"), sorted(state())) == (2, 1, ["file"])
     assert "SMAI_LOG and " in result.stderr
 
 
-def test_the_ledger_is_neither_the_configuration_nor_the_file_of_keys(smai: Smai, config: Config) -> None:
+def test_the_run_log_cannot_be_the_configuration_or_the_key_file(smai: Smai, config: Config) -> None:
     settings = config('log = "config.toml"\n')
     assert smai("login", "--no-check", stdin=KEY.encode()).status == 0
     keys = settings.with_name("keys.json")
@@ -255,7 +255,7 @@ def test_the_ledger_is_neither_the_configuration_nor_the_file_of_keys(smai: Smai
 
 
 @pytest.mark.parametrize("stream", ["1>>", "2>>"])
-def test_the_ledger_is_neither_stdout_nor_stderr(environment: dict[str, str], stream: str) -> None:
+def test_the_run_log_cannot_be_stdout_or_stderr(environment: dict[str, str], stream: str) -> None:
     Path("file").write_text(LEDGER)
     line = f"smai ask -n --mock hi {stream} file"
     env = environment | {"SMAI_LOG": "file"}
@@ -268,7 +268,9 @@ def test_the_ledger_is_neither_stdout_nor_stderr(environment: dict[str, str], st
 
 
 @pytest.mark.parametrize("words", ["-q -o x -n >>file", "<file", "-n -a file", "-n -s @file"])
-def test_a_run_may_be_asked_about_the_ledger_and_with_q_stdout_is_free(environment: dict[str, str], words: str) -> None:
+def test_the_run_log_may_be_part_of_the_prompt_and_may_be_stdout_with_q(
+    environment: dict[str, str], words: str
+) -> None:
     Path("file").write_text(LEDGER)
     done = subprocess.run(
         ["bash", "-c", f"smai ask --mock hi {words}"],
@@ -282,7 +284,7 @@ def test_a_run_may_be_asked_about_the_ledger_and_with_q_stdout_is_free(environme
     assert Path("file").read_text().count("\n") == 2
 
 
-def test_a_dry_run_leaves_the_ledger_unchanged(smai: Smai) -> None:
+def test_a_dry_run_leaves_the_run_log_unchanged(smai: Smai) -> None:
     result = smai("ask", "-n", "--mock", "--dry-run", "--messages", "file", "hi", env={"SMAI_LOG": "file"})
     assert (result.status, state()) == (0, {"file": MESSAGE.encode()})
 
@@ -298,7 +300,7 @@ def test_a_dry_run_leaves_the_ledger_unchanged(smai: Smai) -> None:
         ("smai decode -o y x", 2),
     ],
 )
-def test_in_a_folder_that_was_removed_a_name_is_one_line(
+def test_a_relative_name_in_a_deleted_folder_is_reported_in_one_line(
     environment: dict[str, str], folder: Path, line: str, status: int
 ) -> None:
     gone = ["bash", "-c", f"rmdir {folder}/gone; {line}"]

@@ -76,14 +76,14 @@ class Terminal:
         os.write(self._fd, keys.encode())
 
     def wait_for(self, text: str) -> None:
-        """Return when `text` has been shown."""
+        """Wait until the shell has shown `text`."""
         until_s = time.monotonic() + LIMIT_S
         while text not in re.sub(STYLE, "", self.shown):
             assert time.monotonic() < until_s, f"{text!r} is not in {self.shown!r}"
             self._read()
 
     def line_after(self, keys: str) -> str:
-        """Return the command line that `keys` make of an empty one."""
+        """Type `keys` on an empty command line; return the command line that results."""
         self._line.unlink(missing_ok=True)
         self.type(CLEAR + keys + SHOW)
         until_s = time.monotonic() + LIMIT_S
@@ -163,7 +163,7 @@ def terminal(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         ("smai nothing", "smai nothing"),
     ],
 )
-def test_a_tab_completes_the_line(terminal: Terminal, typed: str, completed: str) -> None:
+def test_tab_completes_a_command_line(terminal: Terminal, typed: str, completed: str) -> None:
     assert terminal.line_after(f"{typed}\t") == completed
 
 
@@ -177,7 +177,7 @@ def test_a_tab_completes_the_line(terminal: Terminal, typed: str, completed: str
         ("smai ask --messages ", ["notes.txt", "folder/"]),
     ],
 )
-def test_completion_offers_only_words_that_fit(terminal: Terminal, typed: str, offered: list[str]) -> None:
+def test_completion_offers_only_words_that_match(terminal: Terminal, typed: str, offered: list[str]) -> None:
     terminal.shown = ""
     terminal.type(f"{CLEAR}{typed}\t\t\t")  # one to complete what is common, and bash lists after two in a row
     for word in offered:
@@ -185,12 +185,12 @@ def test_completion_offers_only_words_that_fit(terminal: Terminal, typed: str, o
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_the_command_prints_the_file_that_is_installed(smai: Smai, shell: str) -> None:
+def test_smai_completion_prints_the_installed_file(smai: Smai, shell: str) -> None:
     assert smai("completion", shell) == (0, (FILES / f"smai.{shell}").read_bytes(), "")
     assert sorted(path.suffix for path in FILES.iterdir()) == [".bash", ".fish", ".zsh"]
 
 
-def test_another_shell_is_an_error_that_names_those_that_there_are(smai: Smai) -> None:
+def test_an_unknown_shell_is_an_error_that_lists_the_supported_shells(smai: Smai) -> None:
     result = smai("completion", "tcsh")
     assert (result.status, result.stdout) == (2, b"")
     assert result.stderr.startswith("smai: ")
@@ -208,7 +208,7 @@ FILE_PARAMETERS = [
 
 
 @pytest.mark.parametrize(("command", "param"), FILE_PARAMETERS)
-def test_whatever_takes_a_file_completes_file_names(smai: Smai, command: str, param: click.Parameter) -> None:
+def test_every_option_that_takes_a_file_completes_file_names(smai: Smai, command: str, param: click.Parameter) -> None:
     words = ["smai", command, *(param.opts[-1:] if isinstance(param, click.Option) else []), "no"]
     asked = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1), "_SMAI_COMPLETE": "bash_complete"}
     assert smai(env=asked) == (0, b"file,no\n", "")

@@ -54,7 +54,7 @@ WORDS = {name: words for name, (words, *_) in TAKERS.items()}
 
 
 @pytest.mark.parametrize("taker", TAKERS)
-def test_a_dash_is_stdin_where_a_file_is_read_and_stdin_is_not_the_prompt_then(
+def test_a_dash_as_an_input_file_reads_stdin_which_is_then_not_part_of_the_prompt(
     smai: Smai, server: Server, taker: str
 ) -> None:
     words, stdin, look, expected = TAKERS[taker]
@@ -80,12 +80,12 @@ def test_a_dash_is_stdin_where_a_file_is_read_and_stdin_is_not_the_prompt_then(
         (["-s", "@", "hi"], "-s @ needs a file name"),
     ],
 )
-def test_stdin_is_read_once(smai: Smai, server: Server, words: list[str], both: str) -> None:
+def test_stdin_cannot_be_read_by_two_options(smai: Smai, server: Server, words: list[str], both: str) -> None:
     mock = server()
     assert_refused(smai("ask", "--base-url", mock.url, *words, stdin=b"x"), mock, both)
 
 
-def test_a_pipe_by_its_path_is_not_the_prompt_either_and_a_file_on_stdin_may_be_both(
+def test_dev_stdin_as_an_input_file_is_part_of_the_prompt_only_if_it_is_a_regular_file(
     smai: Smai, server: Server, tmp_path: Path
 ) -> None:
     mock, path = server(), tmp_path / "text"
@@ -97,7 +97,7 @@ def test_a_pipe_by_its_path_is_not_the_prompt_either_and_a_file_on_stdin_may_be_
 
 
 @pytest.mark.parametrize("words", [["-o", "-"], ["--record", "-"], ["--chat", "-"]], ids=lambda words: words[0])
-def test_a_dash_is_not_a_file_to_write(smai: Smai, server: Server, words: list[str]) -> None:
+def test_a_dash_is_refused_as_an_output_file(smai: Smai, server: Server, words: list[str]) -> None:
     mock = server()
     assert_refused(smai("ask", "--base-url", mock.url, *words, "hi", stdin=b"x"), mock, " needs a file name; ")
 
@@ -114,12 +114,14 @@ def test_a_dash_is_not_a_file_to_write(smai: Smai, server: Server, words: list[s
         pytest.param(["-a", "-"], b"x" * (20 * 1024 * 1024 + 1), "stdin is larger than 20 MiB", id="large"),
     ],
 )
-def test_stdin_is_checked_like_a_file(smai: Smai, server: Server, words: list[str], stdin: bytes, said: str) -> None:
+def test_an_option_value_from_stdin_is_checked_like_one_from_a_file(
+    smai: Smai, server: Server, words: list[str], stdin: bytes, said: str
+) -> None:
     mock = server()
     assert_refused(smai("ask", "--base-url", mock.url, *words, "hi", stdin=stdin), mock, said)
 
 
-def test_who_waits_for_the_file_of_an_option_says_so(environment: dict[str, str]) -> None:
+def test_a_wait_for_an_option_value_on_stdin_is_reported(environment: dict[str, str]) -> None:
     command = [SMAI, "ask", "--mock", "-s", "@-", "hi"]
     with subprocess.Popen(command, env=environment, stdin=-1, stdout=-1, stderr=-1) as run:
         assert run.stdin
@@ -147,7 +149,7 @@ def test_the_other_commands_read_a_dash_too(smai: Smai, server: Server, environm
     assert tape.returncode == 0
 
 
-def test_a_key_is_not_typed_where_it_would_be_seen(smai: Smai, server: Server) -> None:
+def test_a_key_file_on_a_terminal_is_refused_because_the_key_would_be_visible(smai: Smai, server: Server) -> None:
     mock = server()
     leader, follower = os.openpty()
     with os.fdopen(leader, "wb", buffering=0), os.fdopen(follower, "rb", buffering=0) as terminal:

@@ -26,8 +26,8 @@ def options(name: str) -> dict[str, click.Option]:
     return options_of(command)
 
 
-def said(result: Result) -> str:
-    """Return what follows the first semicolon of the one line of a failure with status 2."""
+def hint_in(result: Result) -> str:
+    """Return the hint after the first semicolon in the one-line message of a failure with status 2."""
     assert (result.status, result.stdout) == (2, b""), result
     (line,) = result.stderr.splitlines()
     return re.sub(r"^smai: .*?; (?=did|options|SMAI|see|the|-|it|piped|text)", "", line)
@@ -72,9 +72,9 @@ def said(result: Result) -> str:
         ([], "did you mean: smai ask?"),
     ],
 )
-def test_a_command_line_without_a_command(smai: Smai, words: list[str], hint: str) -> None:
-    assert said(smai(*words)) == hint
-    assert said(smai(*words, stdin=b"hi")) == hint
+def test_an_option_without_a_command_gets_a_hint(smai: Smai, words: list[str], hint: str) -> None:
+    assert hint_in(smai(*words)) == hint
+    assert hint_in(smai(*words, stdin=b"hi")) == hint
 
 
 HABITS = [
@@ -124,16 +124,16 @@ HABITS = [
 
 
 @pytest.mark.parametrize(("words", "hint"), HABITS)
-def test_an_option_that_does_not_exist(smai: Smai, words: str, hint: str) -> None:
-    assert said(smai(*words.split(), "hi")) == hint
+def test_an_unknown_option_gets_a_hint(smai: Smai, words: str, hint: str) -> None:
+    assert hint_in(smai(*words.split(), "hi")) == hint
 
 
 def test_the_hint_for_a_value_with_a_sign_is_the_same(smai: Smai) -> None:
-    assert said(smai("ask", "--timeout=5", "hi")) == "did you mean --max-time SECONDS?"
+    assert hint_in(smai("ask", "--timeout=5", "hi")) == "did you mean --max-time SECONDS?"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_no_hint_is_the_opposite_of_what_was_typed(name: str) -> None:
+def test_no_hint_suggests_the_negation_of_an_option(name: str) -> None:
     known = options(name)
     for option in known:
         word = option.removeprefix("--")
@@ -166,12 +166,12 @@ def test_no_hint_is_the_opposite_of_what_was_typed(name: str) -> None:
         ("batch", "--deny-failed", "--allow-failed"),
     ],
 )
-def test_a_hint_never_names_the_opposite(name: str, typed: str, opposite: str) -> None:
+def test_no_hint_suggests_an_option_with_the_opposite_meaning(name: str, typed: str, opposite: str) -> None:
     assert f"{opposite}?" not in (option_hint(typed, name, options(name)) or "")
 
 
 @pytest.mark.parametrize(("typed", "opposite"), [("encode", "decode"), ("auth", "batch"), ("signin", "logout")])
-def test_nor_is_a_command_the_opposite(typed: str, opposite: str) -> None:
+def test_no_hint_suggests_a_command_with_the_opposite_meaning(typed: str, opposite: str) -> None:
     assert f"smai {opposite}?" not in command_hint([typed], list(COMMANDS))
 
 
@@ -193,7 +193,7 @@ def test_every_hint_names_options_that_the_command_has(name: str) -> None:
         (["-V"], ["--version"]),
     ],
 )
-def test_help_and_version_in_the_words_of_others(smai: Smai, words: list[str], same: list[str]) -> None:
+def test_common_spellings_of_help_and_version_work(smai: Smai, words: list[str], same: list[str]) -> None:
     result = smai(*words)
     assert result == smai(*same)
     assert result.status == 0
@@ -216,7 +216,7 @@ def test_help_and_version_in_the_words_of_others(smai: Smai, words: list[str], s
 )
 def test_a_bad_value_is_named_with_its_option_and_its_limits(smai: Smai, words: list[str], message: str) -> None:
     result = smai(*words)
-    assert said(result) == f"see smai {words[0]} --help"
+    assert hint_in(result) == f"see smai {words[0]} --help"
     assert result.stderr.startswith(f"smai: {message}; ")
 
 

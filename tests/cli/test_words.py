@@ -36,7 +36,7 @@ def long_options(name: str) -> list[str]:
 
 
 def assert_status_2(result: Result, *words: str) -> None:
-    """Check that one line with `words` says why nothing was done."""
+    """Check that the status is 2 and one line on stderr contains `words`."""
     assert (result.status, result.stdout) == (2, b""), result
     (line,) = result.stderr.splitlines()
     assert line.startswith("smai: ")
@@ -47,7 +47,7 @@ def assert_status_2(result: Result, *words: str) -> None:
 
 
 @pytest.mark.parametrize("option", long_options("ask"))
-def test_a_long_option_of_ask_with_one_dash_is_refused_and_named(smai: Smai, server: Server, option: str) -> None:
+def test_ask_refuses_a_long_option_with_one_dash_and_names_it(smai: Smai, server: Server, option: str) -> None:
     mock = server()
     result = smai("ask", "--base-url", mock.url, option[1:], "x", "hi")
     assert_refused(result, mock, f"no such option: {option[1:]}; did you mean {option}?")
@@ -55,7 +55,7 @@ def test_a_long_option_of_ask_with_one_dash_is_refused_and_named(smai: Smai, ser
 
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize("form", ["{}", "{}=x", "{} x"])
-def test_so_it_is_in_every_command_and_with_a_value(name: str, form: str) -> None:
+def test_every_command_refuses_a_long_option_with_one_dash_even_with_a_value(name: str, form: str) -> None:
     for option in long_options(name):
         with pytest.raises(UsageError) as caught:
             check_words(command(name), [form.format(option[1:])])
@@ -84,7 +84,9 @@ def test_so_it_is_in_every_command_and_with_a_value(name: str, form: str) -> Non
     ],
 )
 @pytest.mark.parametrize("before", [[], ["hi"]])
-def test_an_ambiguous_word_is_refused(smai: Smai, server: Server, before: list[str], word: str) -> None:
+def test_a_word_that_may_be_a_mistyped_option_is_refused(
+    smai: Smai, server: Server, before: list[str], word: str
+) -> None:
     mock = server()
     assert_refused(smai("ask", "--base-url", mock.url, *before, word, stdin=b"the prompt"), mock)
 
@@ -106,12 +108,12 @@ def test_an_ambiguous_word_is_refused(smai: Smai, server: Server, before: list[s
         pytest.param(["-t0", "hi"], id="a number"),
     ],
 )
-def test_a_clear_command_line_is_accepted(words: list[str]) -> None:
+def test_an_unambiguous_command_line_is_accepted(words: list[str]) -> None:
     check_words(ask, words)
 
 
 @pytest.mark.parametrize("form", ["empty", "empty with a sign", "an option", "another option", "two dashes"])
-def test_a_missing_value_is_not_taken_from_what_follows(form: str) -> None:
+def test_an_option_without_a_value_does_not_take_the_next_option_as_its_value(form: str) -> None:
     for name, option in options_of(ask).items():
         words = {
             "empty": [name, ""],
@@ -208,14 +210,14 @@ def test_a_pattern_in_place_of_one_file_is_refused(
         ("smai ask -a a.py - <notes.txt", None),
     ],
 )
-def test_the_name_of_a_file_as_an_operand_gets_one_line(
+def test_a_file_name_as_an_operand_of_ask_gets_a_notice(
     environment: dict[str, str], server: Server, folder: Path, line: str, notice: str | None
 ) -> None:
     result = in_folder(folder, environment, server(), line)
     assert (result.status, result.stderr) == (0, f"smai: {notice}\n" if notice else "")
 
 
-def test_a_file_is_an_operand_of_batch_and_decode(smai: Smai, folder: Path) -> None:
+def test_batch_and_decode_accept_a_file_as_an_operand(smai: Smai, folder: Path) -> None:
     (folder / "lines").write_text('"hi"\n')
     tape = ROOT / "tests" / "streams" / "good.sse"
     assert smai("batch", "--mock", "-o", folder / "out", folder / "lines").status == 0
@@ -241,14 +243,14 @@ HOSTILE = [
 
 
 def loops() -> list[str]:
-    """Return the loops over lines of a list that the README and the manual show."""
+    """Return the shell loops over the lines of a list in the README and the manual."""
     blocks = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     for page in [*PAGES, *GUIDES]:
         blocks += displays(page, "EXAMPLES")
     return [block for block in blocks if re.search(r"(<|:::: ?) ?(list.txt|words)\b", block) and "smai ask" in block]
 
 
-def test_every_loop_that_is_shown_is_tried() -> None:
+def test_the_loops_in_the_documentation_use_two_dashes() -> None:
     assert len(loops()) >= 4
     assert [loop for loop in loops() if " -- " not in loop] == []
 
@@ -278,7 +280,7 @@ def test_a_loop_sends_every_line_of_its_list_as_text(
     }
 
 
-def test_ask_says_how_text_that_begins_with_a_dash_is_typed(smai: Smai) -> None:
+def test_ask_says_how_to_enter_text_that_begins_with_a_dash(smai: Smai) -> None:
     result = smai("ask", "--mock", "- buy milk")
     assert_status_2(result, "text that begins with a dash goes after --: smai ask -- '- buy milk'")
     assert smai("ask", "--mock", "--", "- buy milk").status == 0
