@@ -9,13 +9,13 @@ from smai_cli.common.clocks import Deadline, IdleClock
 from smai_cli.errors import ClockError
 
 
-def test_no_limit_is_never_over() -> None:
+def test_a_deadline_without_a_limit_never_ends() -> None:
     assert Deadline().left_s() == float("inf")
     assert Deadline(5).left_s() <= 5
 
 
-def watched(clock: IdleClock) -> threading.Event:
-    """Return what is set when `clock` interrupts."""
+def start_watch(clock: IdleClock) -> threading.Event:
+    """Watch `clock` in a thread; return an event that is set when it interrupts."""
     interrupted = threading.Event()
     threading.Thread(target=clock.watch, args=(interrupted.set,), daemon=True).start()
     return interrupted
@@ -24,7 +24,7 @@ def watched(clock: IdleClock) -> threading.Event:
 def test_the_idle_clock_fires_while_a_read_waits_and_says_that_nothing_came() -> None:
     clock = IdleClock(0.05)
     clock.start()
-    assert watched(clock).wait(20)
+    assert start_watch(clock).wait(20)
     with pytest.raises(ClockError, match=r"nothing arrived for 0\.05 s"):
         clock.check()
 
@@ -33,7 +33,7 @@ def test_the_message_says_if_only_comments_came() -> None:
     clock = IdleClock(0.05)
     clock.silent = False
     clock.start()
-    assert watched(clock).wait(20)
+    assert start_watch(clock).wait(20)
     with pytest.raises(ClockError, match="only comments"):
         clock.check()
 
@@ -41,7 +41,7 @@ def test_the_message_says_if_only_comments_came() -> None:
 def test_the_deadline_fires_before_a_longer_idle_limit() -> None:
     clock = IdleClock(60, Deadline(0.05))
     clock.start()
-    assert watched(clock).wait(20)
+    assert start_watch(clock).wait(20)
     with pytest.raises(ClockError, match=r"the run took 0\.05 s in all"):
         clock.check()
 
@@ -49,7 +49,7 @@ def test_the_deadline_fires_before_a_longer_idle_limit() -> None:
 def test_a_finished_answer_shortens_a_wait_that_has_begun() -> None:
     clock = IdleClock(600)
     clock.start()
-    interrupted = watched(clock)
+    interrupted = start_watch(clock)
     clock.finish(0.05)
     clock.start()
     assert interrupted.wait(20)
@@ -78,13 +78,13 @@ def test_time_in_which_something_is_written_does_not_count() -> None:
     clock = IdleClock(0.05)
     clock.start()
     clock.hold()
-    assert not watched(clock).wait(0.5)
+    assert not start_watch(clock).wait(0.5)
     clock.check()
     clock.release()
     assert clock.left_s() > 0
 
 
-def test_a_closed_clock_is_no_longer_watched() -> None:
+def test_closing_a_clock_ends_its_watch() -> None:
     clock = IdleClock()
     clock.start()
     watching = threading.Thread(target=clock.watch, args=(lambda: None,))

@@ -12,7 +12,7 @@ from smai_cli.common.jsonl import append_line, check_appendable, mend_tail
 ONE, TWO = b'{"a": 1}\n', b'{"b": "\xc3\xa9"}\n'
 
 
-def mended(path: Path, content: bytes) -> bytes:
+def content_after_repair(path: Path, content: bytes) -> bytes:
     path.write_bytes(content)
     fd = os.open(path, os.O_RDWR)
     try:
@@ -48,14 +48,14 @@ def mended(path: Path, content: bytes) -> bytes:
 def test_a_complete_object_at_the_end_gets_its_newline_and_anything_else_is_cut_off(
     tmp_path: Path, content: bytes, expected: bytes
 ) -> None:
-    assert mended(tmp_path / "file", content) == expected + b"+"
+    assert content_after_repair(tmp_path / "file", content) == expected + b"+"
 
 
 @pytest.mark.parametrize("size", range(65_530, 65_545))
-def test_a_torn_line_is_found_across_the_boundary_of_two_reads(tmp_path: Path, size: int) -> None:
+def test_a_partial_line_is_found_across_the_boundary_of_two_reads(tmp_path: Path, size: int) -> None:
     tail = b'{"a": "' + b"x" * (size - 9) + b'"}'
-    assert mended(tmp_path / "file", ONE + tail) == ONE + tail + b"\n+"
-    assert mended(tmp_path / "file", ONE + tail[:-1]) == ONE + b"+"
+    assert content_after_repair(tmp_path / "file", ONE + tail) == ONE + tail + b"\n+"
+    assert content_after_repair(tmp_path / "file", ONE + tail[:-1]) == ONE + b"+"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_file_with_other_content_is_not_changed(tmp_path: Path, content: bytes
     assert path.read_bytes() == content
 
 
-def test_the_file_and_its_folders_are_made_for_their_owner_alone(tmp_path: Path) -> None:
+def test_a_new_file_and_its_folders_are_accessible_only_to_their_owner(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "log.jsonl"
     assert check_appendable(str(path)) is False
     assert list(tmp_path.iterdir()) == []
@@ -83,7 +83,7 @@ def test_the_file_and_its_folders_are_made_for_their_owner_alone(tmp_path: Path)
     assert [oct(one.stat().st_mode)[-3:] for one in (path, path.parent, path.parent.parent)] == ["600", "700", "700"]
 
 
-def test_a_file_that_is_there_keeps_its_mode_and_a_link_stays_one(tmp_path: Path) -> None:
+def test_an_existing_file_keeps_its_mode_and_its_symbolic_link(tmp_path: Path) -> None:
     path, link = tmp_path / "file", tmp_path / "link"
     path.touch(mode=0o644)
     link.symlink_to(path)
@@ -91,7 +91,7 @@ def test_a_file_that_is_there_keeps_its_mode_and_a_link_stays_one(tmp_path: Path
     assert (link.is_symlink(), path.read_bytes(), oct(path.stat().st_mode)[-3:]) == (True, ONE, "644")
 
 
-def test_a_lock_is_waited_for_no_longer_than_the_given_time(tmp_path: Path) -> None:
+def test_the_wait_for_a_lock_has_a_time_limit(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(ONE)
     with path.open("rb") as file:

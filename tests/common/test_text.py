@@ -29,7 +29,7 @@ def test_halves_of_a_surrogate_pair_become_one_character(deltas: tuple[str, ...]
 
 
 @given(st.lists(st.text(alphabet=st.sampled_from("a\ud83d\ude00é😀"), max_size=4), max_size=6))
-def test_any_cut_of_any_halves_gives_the_same_encodable_text(deltas: list[str]) -> None:
+def test_any_split_of_surrogates_into_deltas_gives_the_same_encodable_text(deltas: list[str]) -> None:
     assert joined(*deltas) == joined("".join(deltas))
     joined(*deltas).encode()
 
@@ -39,20 +39,20 @@ def test_control_characters_are_escaped_but_not_newline_and_tab() -> None:
 
 
 @given(st.text(), st.text())
-def test_showing_is_done_character_by_character_so_no_split_can_hide_a_sequence(a: str, b: str) -> None:
+def test_a_control_sequence_is_escaped_however_the_text_is_split(a: str, b: str) -> None:
     assert visible(a) + visible(b) == visible(a + b)
 
 
-def test_foreign_text_becomes_one_harmless_line() -> None:
+def test_text_from_outside_becomes_one_line_without_control_characters() -> None:
     assert one_line("a\nb\t c\x1b[2J\u202eevil\u2028x") == "a b c^[[2J\\u202eevil x"
     assert one_line("x" * 1000) == "x" * 500 + "..."
 
 
-def test_invisible_characters_in_foreign_text_are_escaped() -> None:
+def test_invisible_characters_in_text_from_outside_are_escaped() -> None:
     assert one_line("a\x9b1m\x7f\u2066\u2069\u202a") == "a\\x9b1m^?\\u2066\\u2069\\u202a"
 
 
-def test_the_held_half_is_returned_once() -> None:
+def test_a_pending_surrogate_is_returned_once() -> None:
     joiner = Joiner()
     assert joiner.whole("\ud83d") == ""
     assert [joiner.rest(), joiner.rest(), joiner.whole("a")] == ["\ufffd", "", "a"]
