@@ -148,7 +148,7 @@ def test_an_unreadable_file_is_reported(smai: Smai, config: Config) -> None:
     assert smai("config").status == 0
 
 
-def test_config_prints_every_value_with_its_source_as_a_file_of_its_own(smai: Smai, config: Config) -> None:
+def test_config_prints_every_value_with_its_source_as_a_valid_configuration_file(smai: Smai, config: Config) -> None:
     path = config('model = "file"\nretries = 5\n[profile.p]\nbase_url = "http://localhost:1/v1"\n')
     result = smai("config", "-p", "p", env={"SMAI_MODEL": "env", "SMAI_API_KEY": KEY})
     lines = result.stdout.decode().splitlines()
@@ -172,7 +172,7 @@ def test_config_prints_every_value_with_its_source_as_a_file_of_its_own(smai: Sm
     assert tomllib.loads(smai("config").stdout.decode()) == values
 
 
-def test_a_byte_order_mark_in_the_file_is_passed_over(smai: Smai, config: Config) -> None:
+def test_a_byte_order_mark_in_the_file_is_ignored(smai: Smai, config: Config) -> None:
     config("\ufeffmodel = 'x'\r\n")
     assert b'model = "x"' in smai("config").stdout
 
@@ -231,7 +231,7 @@ def test_a_broken_file_does_not_affect_commands_without_configuration(smai: Smai
     assert smai("models", "--mock", "--json").stdout
 
 
-def test_an_inaccessible_home_counts_as_no_file_with_a_notice(
+def test_a_configuration_in_an_inaccessible_home_is_ignored_with_a_notice(
     server: Server, environment: dict[str, str], config: Config
 ) -> None:
     path = config('model = "mine"\n')
@@ -267,7 +267,7 @@ def test_config_shows_the_path_even_without_a_file(smai: Smai, environment: dict
     assert smai("config", "--path", env={"HOME": ""}).status == 2
 
 
-def sent(mock: Any) -> str | None:
+def sent_authorization(mock: Any) -> str | None:
     found: str | None = mock.received[-1].headers.get("authorization")
     return found
 
@@ -278,11 +278,11 @@ def test_a_key_file_of_the_configuration_goes_to_its_server_only(smai: Smai, ser
     (path.parent / "key").write_text(KEY)
     (path.parent / "key").chmod(0o600)
     assert smai("ask", "hi").status == 0
-    assert sent(mine) == f"Bearer {KEY}"
+    assert sent_authorization(mine) == f"Bearer {KEY}"
     assert smai("ask", "-p", "other", "hi").status == 0
-    assert sent(other) is None
+    assert sent_authorization(other) is None
     assert smai("ask", "--base-url", other.url, "hi").status == 0
-    assert sent(other) is None
+    assert sent_authorization(other) is None
     (path.parent / "key").chmod(0o644)
     result = smai("ask", "hi")
     assert (result.status, "run chmod 600" in result.stderr) == (2, True)
@@ -294,9 +294,9 @@ def test_the_key_of_the_environment_does_not_go_to_a_configured_server(
     mock = server()
     config(f'base_url = "{mock.url}"\n')
     assert smai("ask", "hi", env={"SMAI_API_KEY": KEY}).status == 0
-    assert sent(mock) is None
+    assert sent_authorization(mock) is None
     assert smai("ask", "hi", env={"SMAI_API_KEY": KEY, "SMAI_BASE_URL": mock.url}).status == 0
-    assert sent(mock) == f"Bearer {KEY}"
+    assert sent_authorization(mock) == f"Bearer {KEY}"
 
 
 def test_a_key_command_runs_without_a_shell_and_its_first_line_is_the_key(
@@ -310,7 +310,7 @@ def test_a_key_command_runs_without_a_shell_and_its_first_line_is_the_key(
         config(f'base_url = "{mock.url}"\nkey_command = {command}\n')
         result = smai("ask", "hi", stdin=b"the prompt")
         assert (result.status, result.stderr) == (0, "asked $HOME\n")
-        assert sent(mock) == f"Bearer {KEY}"
+        assert sent_authorization(mock) == f"Bearer {KEY}"
         assert mock.received[-1].json["messages"][0]["content"] == "hi\n\nthe prompt"
 
 
@@ -326,10 +326,10 @@ def test_a_tilde_in_a_key_command_is_expanded(
     (home / "bin" / "get").write_text(f'#!/bin/sh\n[ "$1" = "$HOME/keys/one" ] && echo {KEY}\n')
     (home / "bin" / "get").chmod(0o755)
     assert smai("ask", "hi", env=env).status == 0
-    assert sent(mock) == f"Bearer {KEY}"
+    assert sent_authorization(mock) == f"Bearer {KEY}"
     line = smai("ask", "--curl", "hi", env=env)
     subprocess.run(["sh", "-c", line.stdout], env=environment | env, check=True, stdin=subprocess.DEVNULL)
-    assert sent(mock) == f"Bearer {KEY}"
+    assert sent_authorization(mock) == f"Bearer {KEY}"
     result = smai("ask", "hi", env=env | {"HOME": ""})
     assert (result.status, result.stderr.count("\n")) == (2, 1)
     assert "no home directory for the key_command ~/" in result.stderr
@@ -346,7 +346,7 @@ def test_a_tilde_in_a_key_command_is_expanded(
         ("printf 'a b'", "contains a character that a key cannot have"),
     ],
 )
-def test_a_key_command_that_fails_is_status_2_before_any_request(
+def test_a_failing_key_command_is_status_2_before_any_request(
     smai: Smai, server: Server, config: Config, command: str, words: str
 ) -> None:
     mock = server()
@@ -371,7 +371,7 @@ def test_login_checks_the_key_and_stores_it_for_its_origin(
     assert smai("ask", "hi", env=home).status == 0
     assert smai("config", env=home).stdout.decode().splitlines()[-1] == f"# key: set, from smai login ({keys})"
     assert smai("ask", "--base-url", other.url, "hi", env=home).status == 0
-    assert sent(other) is None
+    assert sent_authorization(other) is None
     keys.chmod(0o644)
     assert "others can read the file of keys" in smai("ask", "hi", env=home).stderr
     keys.chmod(0o600)
@@ -395,16 +395,16 @@ def test_login_does_not_store_a_refused_key_unless_it_is_unchecked(
     assert KEY in keys.read_text()
 
 
-def test_each_profile_has_its_key(smai: Smai, server: Server, config: Config) -> None:
+def test_each_profile_has_its_own_key(smai: Smai, server: Server, config: Config) -> None:
     mock = server()
     config(f'base_url = "{mock.url}"\n[profile.work]\nretries = 1\n')
     assert smai("login", "--no-check", stdin=b"sk-private").status == 0
     assert smai("ask", "-p", "work", "hi").status == 0
-    assert sent(mock) == "Bearer sk-private"
+    assert sent_authorization(mock) == "Bearer sk-private"
     assert smai("login", "--no-check", "-p", "work", stdin=b"sk-work").status == 0
     for options, key in ((["-p", "work"], "sk-work"), ([], "sk-private")):
         assert smai("ask", *options, "hi").status == 0
-        assert sent(mock) == f"Bearer {key}"
+        assert sent_authorization(mock) == f"Bearer {key}"
 
 
 @pytest.mark.parametrize(
@@ -416,7 +416,7 @@ def test_each_profile_has_its_key(smai: Smai, server: Server, config: Config) ->
         (KEY.encode(), {"SMAI_BASE_URL": "http://192.0.2.1/v1"}, "a key never goes over plain http to 192.0.2.1"),
     ],
 )
-def test_login_without_a_usable_key_or_place_is_status_2(
+def test_login_without_a_valid_key_a_home_or_https_is_status_2(
     smai: Smai, stdin: bytes, env: dict[str, str], words: str
 ) -> None:
     result = smai("login", stdin=stdin, env=env)
@@ -425,7 +425,7 @@ def test_login_without_a_usable_key_or_place_is_status_2(
     assert KEY not in result.stderr
 
 
-def test_a_broken_file_of_keys_is_reported_and_a_full_or_read_only_home_is_status_11(
+def test_a_broken_key_store_is_reported_and_a_full_or_read_only_home_is_status_11(
     smai: Smai, environment: dict[str, str]
 ) -> None:
     folder = Path(environment["HOME"]) / ".config"
@@ -441,8 +441,8 @@ def test_a_broken_file_of_keys_is_reported_and_a_full_or_read_only_home_is_statu
     assert "is not JSON" in smai("login", "--no-check", stdin=KEY.encode()).stderr
 
 
-def on_a_terminal(arguments: list[str], environment: dict[str, str], typed: bytes) -> tuple[int, bytes]:
-    """Run smai on a terminal of its own, type when it asks, and return its status and what the terminal showed."""
+def run_at_key_prompt(arguments: list[str], environment: dict[str, str], typed: bytes) -> tuple[int, bytes]:
+    """Run smai on a new terminal, type at its key prompt, and return its status and what the terminal showed."""
     pid, master = pty.fork()
     if pid == 0:
         os.execve(SMAI, [SMAI, *arguments], environment)
@@ -462,34 +462,34 @@ def on_a_terminal(arguments: list[str], environment: dict[str, str], typed: byte
 
 def test_on_a_terminal_the_key_is_asked_for_without_echo(server: Server, environment: dict[str, str]) -> None:
     mock = server(require_key=KEY)
-    status, shown = on_a_terminal(["login", "--base-url", mock.url], environment, f"{KEY}\n".encode())
+    status, shown = run_at_key_prompt(["login", "--base-url", mock.url], environment, f"{KEY}\n".encode())
     assert status == 0
     assert KEY.encode() not in shown
     assert b"is kept in" in shown
 
 
 def test_ctrl_c_at_the_key_prompt_dies_by_the_signal(environment: dict[str, str]) -> None:
-    status, _ = on_a_terminal(["login", "--no-check"], environment, b"half\x03")
+    status, _ = run_at_key_prompt(["login", "--no-check"], environment, b"half\x03")
     assert status == -2
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_ends_a_login_and_restores_the_echo(environment: dict[str, str], signum: signal.Signals) -> None:
-    status, echoes = hit_while_asked([], environment, signum)
+    status, echoes = send_signal_at_key_prompt([], environment, signum)
     assert (status, echoes) == (-signum, True)
 
 
 def test_a_login_ignores_the_signals_that_its_caller_ignores(environment: dict[str, str]) -> None:
     ignore = ["sh", "-c", "trap '' HUP INT TERM; exec \"$@\"", "-"]
     for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        status, echoes = hit_while_asked(ignore, environment, signum, then=f"{KEY}\n".encode())
+        status, echoes = send_signal_at_key_prompt(ignore, environment, signum, then=f"{KEY}\n".encode())
         assert (status, echoes) == (0, True)
 
 
-def hit_while_asked(
+def send_signal_at_key_prompt(
     before: list[str], environment: dict[str, str], signum: signal.Signals, then: bytes = b""
 ) -> tuple[int, bool]:
-    """Send a signal to a login that asks for its key, type `then`, and return its status and whether it echoes."""
+    """Send a signal to a login at its key prompt, type `then`, and return its status and whether the echo is on."""
     words = [*before, SMAI, "login", "--no-check"]
     with terminal() as screen:
         child = subprocess.Popen(
@@ -544,13 +544,13 @@ def test_a_key_at_the_top_of_the_file_is_only_for_the_default_server(tmp_path: P
         assert (find_key(base_url, None, environ, settings) is not None) == found
 
 
-def test_without_a_file_nothing_is_set() -> None:
+def test_without_a_configuration_file_there_are_no_settings() -> None:
     assert find_settings({}, None) == Settings({}, {})
     with pytest.raises(UsageError, match="no API key"):
         find_endpoint(None, None, {})
 
 
-def test_login_retries(smai: Smai, server: Server) -> None:
+def test_login_retries_a_temporary_failure(smai: Smai, server: Server) -> None:
     mock = server(status=503, fail_first=1, retry_after="0")
     result = smai("login", "--base-url", mock.url, "--retries", "1", stdin=KEY.encode())
     assert (result.status, len(mock.received)) == (0, 2)

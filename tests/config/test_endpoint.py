@@ -147,7 +147,7 @@ def test_a_short_key_is_hidden_after_bearer_and_as_a_separate_word_with_digits()
     assert Secret("(.*)1").hidden_in("Bearer (.*)1 is no pattern") == "Bearer ... is no pattern"
 
 
-def test_a_secret_has_no_visible_form() -> None:
+def test_a_secret_is_hidden_in_every_string_format() -> None:
     endpoint = Endpoint("https://x", Secret("sk-1"))
     assert "sk-1" not in f"{endpoint} {endpoint!r} {endpoint.key} {[endpoint.key]}"
 

@@ -138,7 +138,9 @@ def test_the_request_has_the_documented_headers_of_the_server(
 
 
 @pytest.mark.parametrize("command", ["models", "doctor", "login"])
-def test_every_command_with_requests_sends_them(serve: Serve, smai: Smai, config: Config, command: str) -> None:
+def test_every_command_that_sends_requests_sends_the_headers(
+    serve: Serve, smai: Smai, config: Config, command: str
+) -> None:
     server = serve(LIST)
     config(f'base_url = "{server.url}"\nkey_header = "api-key"\nheaders = {{X-Team = "{SECRET}"}}\n')
     result = smai(command, "-H", "X-Typed: 1", stdin=KEY.encode(), env={"SMAI_BASE_URL": server.url})
@@ -215,7 +217,7 @@ def test_headers_do_not_follow_a_redirect(serve: Serve, ask: Ask) -> None:
     assert other.connections == 0
 
 
-def test_a_connect_to_a_proxy_has_neither_headers_nor_key(serve: Serve, ask: Ask, config: Config) -> None:
+def test_a_connect_request_to_a_proxy_has_neither_headers_nor_key(serve: Serve, ask: Ask, config: Config) -> None:
     proxy = serve(http("407 Proxy Authentication Required"), reads=lambda peer: Request(peer.recv(65536), b"", 0))
     config(f'base_url = "https://x.invalid/v1"\nkey_header = "api-key"\nkey_command = "echo {KEY}"\n')
     env = {"https_proxy": host(proxy)}
@@ -284,9 +286,7 @@ def test_ps_does_not_show_headers_from_a_file_or_a_profile(
         ("My Application", "the application of My Application", "the application of ..."),
     ],
 )
-def test_parts_of_a_header_that_a_server_repeats_are_hidden_and_other_words_are_not(
-    value: str, said: str, shown: str
-) -> None:
+def test_secret_parts_of_a_header_are_hidden_if_a_server_repeats_them(value: str, said: str, shown: str) -> None:
     headers = typed_headers([f"X-A: {value}"], Deadline())
     settings = find_settings({}, None)
     assert keyless_endpoint("https://x.example", settings, headers).secrets.hidden_in(said) == shown
@@ -413,7 +413,7 @@ def test_an_invalid_header_is_status_2(smai: Smai, command: tuple[str], flags: l
         ("Host: hush\n", ":1: smai sets the header Host itself"),
     ],
 )
-def test_an_invalid_file_of_headers_is_reported_with_its_line(tmp_path: Path, text: str | None, words: str) -> None:
+def test_an_invalid_header_file_is_reported_with_the_line_number(tmp_path: Path, text: str | None, words: str) -> None:
     path = tmp_path / "h"
     if text is not None:
         private(path, text)
@@ -424,20 +424,20 @@ def test_an_invalid_file_of_headers_is_reported_with_its_line(tmp_path: Path, te
     assert "hush" not in str(caught.value)
 
 
-def test_a_file_of_headers_that_others_can_read_is_refused(tmp_path: Path) -> None:
+def test_a_header_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
     path = private(tmp_path / "h", "X-A: 1\n")
     path.chmod(0o640)
     with pytest.raises(UsageError, match=f"others can read the header file {path}; run chmod 600 {path}"):
         typed_headers([f"@{path}"], Deadline())
 
 
-def test_max_time_ends_the_wait_for_a_pipe_of_headers(smai: Smai, tmp_path: Path) -> None:
+def test_max_time_ends_the_wait_for_headers_from_a_pipe(smai: Smai, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     result = smai("models", "--base-url", "http://127.0.0.1:1", "-H", f"@{tmp_path / 'pipe'}", "--max-time", "0.3")
     assert result.status == 7
 
 
-def test_a_file_of_headers_is_not_part_of_the_prompt_and_is_not_written(smai: Smai, tmp_path: Path) -> None:
+def test_a_header_file_is_not_part_of_the_prompt_and_is_not_written(smai: Smai, tmp_path: Path) -> None:
     path = private(tmp_path / "h", f"X-A: {SECRET}\n")
     with path.open() as stdin:
         result = smai("ask", "-H", "@/dev/stdin", "hi", stdin=stdin)
@@ -556,7 +556,7 @@ def test_login_stores_a_key_for_a_server_with_allow_http(serve: Serve, smai: Sma
 # Other commands.
 
 
-def test_tab_completes_the_option(smai: Smai) -> None:
+def test_tab_completes_the_header_option(smai: Smai) -> None:
     asked = {"COMP_WORDS": "smai models --he", "COMP_CWORD": "2", "_SMAI_COMPLETE": "bash_complete"}
     assert b"plain,--header" in smai(env=asked).stdout
 

@@ -20,7 +20,7 @@ def secret(path: Path, mode: int = 0o600) -> Path:
     return path
 
 
-def sent(mock: Mock) -> str | None:
+def sent_authorization(mock: Mock) -> str | None:
     found: str | None = mock.received[-1].headers.get("authorization")
     return found
 
@@ -28,13 +28,13 @@ def sent(mock: Mock) -> str | None:
 # SMAI_KEY_FILE.
 
 
-def test_the_file_in_the_environment_belongs_to_the_server_in_the_environment(
+def test_the_key_file_in_the_environment_is_used_only_for_the_server_in_the_environment(
     smai: Smai, server: Server, tmp_path: Path
 ) -> None:
     mock, other = server(), server()
     env = {"SMAI_KEY_FILE": str(secret(tmp_path / "key"))}
     assert smai("ask", "hi", env=env | {"SMAI_BASE_URL": mock.url}).status == 0
-    assert sent(mock) == f"Bearer {KEY}"
+    assert sent_authorization(mock) == f"Bearer {KEY}"
     assert smai("ask", "--base-url", other.url, "hi", env=env).status == 0
     assert smai("ask", "--base-url", other.url, "hi", env=env | {"SMAI_BASE_URL": mock.url}).status == 0
     assert [request.headers.get("authorization") for request in other.received] == [None, None]
@@ -46,11 +46,11 @@ def test_the_key_takes_precedence_over_its_file_and_an_empty_name_is_ignored(
     mock = server()
     env = {"SMAI_BASE_URL": mock.url, "SMAI_KEY_FILE": str(secret(tmp_path / "key"))}
     assert smai("ask", "hi", env=env | {"SMAI_API_KEY": "sk-itself-123456"}).status == 0
-    assert sent(mock) == "Bearer sk-itself-123456"
+    assert sent_authorization(mock) == "Bearer sk-itself-123456"
     assert smai("ask", "hi", env=env | {"SMAI_API_KEY": ""}).status == 0
-    assert sent(mock) == f"Bearer {KEY}"
+    assert sent_authorization(mock) == f"Bearer {KEY}"
     assert smai("ask", "hi", env=env | {"SMAI_KEY_FILE": ""}).status == 0
-    assert sent(mock) is None
+    assert sent_authorization(mock) is None
 
 
 def test_a_missing_or_public_file_is_an_error_that_names_the_variable(
@@ -67,7 +67,9 @@ def test_a_missing_or_public_file_is_an_error_that_names_the_variable(
     assert result.stderr == f"smai: others can read the key file {path}; run chmod 600 {path}\n"
 
 
-def test_config_doctor_and_a_refusal_name_the_file(smai: Smai, server: Server, environment: dict[str, str]) -> None:
+def test_config_doctor_and_the_message_for_a_refused_key_name_the_key_file(
+    smai: Smai, server: Server, environment: dict[str, str]
+) -> None:
     mock = server(require_key="sk-another")
     path = secret(Path(environment["HOME"]) / "key")
     env = {"SMAI_BASE_URL": mock.url, "SMAI_KEY_FILE": "~/key"}
@@ -78,7 +80,7 @@ def test_config_doctor_and_a_refusal_name_the_file(smai: Smai, server: Server, e
     assert "no key was sent; SMAI_KEY_FILE is set, but belongs to https://api.smai.ai" in foreign.stderr
 
 
-def test_the_answer_does_not_replace_the_file(smai: Smai, server: Server, tmp_path: Path) -> None:
+def test_the_answer_does_not_replace_the_key_file(smai: Smai, server: Server, tmp_path: Path) -> None:
     path = secret(tmp_path / "key")
     env = {"SMAI_BASE_URL": server().url, "SMAI_KEY_FILE": str(path)}
     result = smai("ask", "-o", path, "hi", env=env)
@@ -97,14 +99,14 @@ def run(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("mode", [0o444, 0o644, 0o440])
-def test_a_file_of_this_user_that_others_can_read_is_refused(smai: Smai, tmp_path: Path, mode: int) -> None:
+def test_a_key_file_that_others_can_read_is_refused(smai: Smai, tmp_path: Path, mode: int) -> None:
     path = secret(tmp_path / "key", mode)
     result = smai("ask", "--key-file", path, "--base-url", "http://127.0.0.1:1/v1", "hi")
     assert (result.status, result.stderr) == (2, f"smai: others can read the key file {path}; run chmod 600 {path}\n")
 
 
 @pytest.mark.parametrize("mode", [0o444, 0o644])
-def test_a_file_on_a_read_only_mount_is_accepted(
+def test_a_key_file_on_a_read_only_mount_is_accepted(
     server: Server, environment: dict[str, str], tmp_path: Path, mode: int
 ) -> None:
     folder = tmp_path / "secrets"
@@ -117,12 +119,12 @@ def test_a_file_on_a_read_only_mount_is_accepted(
     mock = server()
     ask = f'"{SMAI}" ask --key-file "{path}" --base-url {mock.url} hi'
     assert run([*inside, f"{mount} && {ask}"], environment) == (0, "")
-    assert sent(mock) == f"Bearer {KEY}"
+    assert sent_authorization(mock) == f"Bearer {KEY}"
     status, message = run([*inside, ask], environment)
     assert (status, f"run chmod 600 {path}" in message) == (2, True)
 
 
-def test_a_file_of_another_user_is_accepted_if_this_one_cannot_write_it(
+def test_a_key_file_of_another_user_is_accepted_if_this_user_cannot_write_it(
     server: Server, environment: dict[str, str], tmp_path: Path
 ) -> None:
     if os.geteuid() != 0 or not shutil.which("setpriv"):
@@ -134,14 +136,16 @@ def test_a_file_of_another_user_is_accepted_if_this_one_cannot_write_it(
     user = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]
     ask = [SMAI, "ask", "--base-url", mock.url, "--key-file", str(path), "hi"]
     assert run([*user, *ask], environment) == (0, "")
-    assert sent(mock) == f"Bearer {KEY}"
+    assert sent_authorization(mock) == f"Bearer {KEY}"
     message = f"smai: others can read the key file {path}; have its owner run chmod 600 {path}\n"
     assert run(ask, environment) == (2, message)  # root can write it
     path.chmod(0o666)
     assert run([*user, *ask], environment) == (2, message)
 
 
-def test_a_file_of_headers_follows_the_same_rule(server: Server, environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_header_file_follows_the_same_rules_as_a_key_file(
+    server: Server, environment: dict[str, str], tmp_path: Path
+) -> None:
     path = tmp_path / "headers"
     path.write_text(f"X-Gateway-Key: {KEY}\n")
     path.chmod(0o644)
@@ -157,7 +161,7 @@ def test_a_file_of_headers_follows_the_same_rule(server: Server, environment: di
 # SMAI_CHAT.
 
 
-def test_a_conversation_in_the_environment_goes_on_from_run_to_run(
+def test_a_conversation_named_in_the_environment_continues_from_run_to_run(
     smai: Smai, server: Server, tmp_path: Path, config: Config
 ) -> None:
     mock = server(reply="Tea.")

@@ -23,11 +23,11 @@ LONG = "sk-" + "x" * 8190
 
 @pytest.fixture
 def keys(environment: dict[str, str]) -> Path:
-    """Return the path of the file of keys."""
+    """Return the path of the key store."""
     return Path(environment["HOME"]) / ".config" / "smai" / "keys.json"
 
 
-def keep(keys: Path, stored: Any) -> None:
+def write_keys(keys: Path, stored: Any) -> None:
     keys.parent.mkdir(parents=True, exist_ok=True)
     keys.write_text(stored if isinstance(stored, str) else json.dumps(stored))
     keys.chmod(0o600)
@@ -57,17 +57,17 @@ def test_many_logins_at_once_store_all_keys(config: Config, environment: dict[st
     assert sorted(os.listdir(keys.parent)) == [".keys.json.lock", "config.toml", "keys.json"]
 
 
-def test_many_keys_are_read_and_added_to(smai: Smai, server: Server, keys: Path) -> None:
+def test_a_key_can_be_added_to_many_stored_keys(smai: Smai, server: Server, keys: Path) -> None:
     mock = server(require_key=KEY)
-    keep(keys, {f"p{number}": {"origin": "https://x.example:443", "key": "x" * 100} for number in range(2000)})
+    write_keys(keys, {f"p{number}": {"origin": "https://x.example:443", "key": "x" * 100} for number in range(2000)})
     env = {"SMAI_BASE_URL": mock.url}
     assert smai("login", stdin=KEY.encode(), env=env).status == 0
     assert smai("ask", "hi", env=env).status == 0
     assert len(json.loads(keys.read_text())) == 2001
 
 
-def test_an_invalid_file_of_keys_is_reported(smai: Smai, keys: Path) -> None:
-    keep(keys, " " * (16 * 1024 * 1024 + 1))
+def test_an_invalid_key_store_is_reported(smai: Smai, keys: Path) -> None:
+    write_keys(keys, " " * (16 * 1024 * 1024 + 1))
     for command in (["login"], ["logout"], ["ask", "hi"]):
         result = smai(*command, stdin=KEY.encode())
         assert (result.status, "is larger than 16 MiB; remove it" in result.stderr) == (2, True)
@@ -95,7 +95,7 @@ def test_logout_removes_the_key_of_a_killed_login(smai: Smai, environment: dict[
 
 def test_the_keys_of_a_removed_profile_can_be_removed(smai: Smai, keys: Path) -> None:
     entry = {"https://x.example:443": KEY, "https://y.example:443": KEY}
-    keep(keys, {"": entry, "gone": entry})
+    write_keys(keys, {"": entry, "gone": entry})
     assert smai("logout", "-p", "gone") == (0, b"", "smai: the keys of the profile gone are removed\n")
     assert json.loads(keys.read_text()) == {"": entry}
     none = "smai: there was no key; smai login --list names those that are kept\n"
@@ -163,10 +163,10 @@ def test_a_profile_has_its_own_key_for_the_same_server(smai: Smai, server: Serve
     assert mock.received[-1].headers["authorization"] == "Bearer sk-own-1"
 
 
-def test_the_key_of_an_older_file_is_used_and_kept(smai: Smai, server: Server, keys: Path) -> None:
+def test_a_key_in_the_older_file_format_is_used_and_kept(smai: Smai, server: Server, keys: Path) -> None:
     mock = server(require_key=KEY)
     origin = origin_of(mock.url)
-    keep(keys, {"": {"origin": origin, "key": KEY}, "work": {"origin": A, "key": "sk-a"}})
+    write_keys(keys, {"": {"origin": origin, "key": KEY}, "work": {"origin": A, "key": "sk-a"}})
     assert smai("models", "--base-url", mock.url).status == 0
     assert smai("login", "--list").stdout.decode() == f"{origin}\n{A}\twork\n"
     login(smai, B, "sk-b")
@@ -175,7 +175,7 @@ def test_the_key_of_an_older_file_is_used_and_kept(smai: Smai, server: Server, k
 
 
 def test_logins_to_many_servers_at_once_are_all_kept(environment: dict[str, str], keys: Path) -> None:
-    keep(keys, {"": {"origin": A, "key": "sk-a"}})
+    write_keys(keys, {"": {"origin": A, "key": "sk-a"}})
     origins = [f"https://s{number}.example:443" for number in range(8)]
     runs = []
     for origin in origins:
@@ -195,7 +195,7 @@ def test_logins_to_many_servers_at_once_are_all_kept(environment: dict[str, str]
 def test_login_lists_servers_without_keys_and_exits_0_if_there_are_none(smai: Smai, config: Config, keys: Path) -> None:
     config("modle = 1\n")  # it is not read
     assert smai("login", "--list") == (0, b"", "smai: no key is kept; smai login keeps one\n")
-    keep(keys, {"": {B: KEY, A: KEY}, "work": {A: KEY}})
+    write_keys(keys, {"": {B: KEY, A: KEY}, "work": {A: KEY}})
     result = smai("login", "--no-check", "--list")
     assert result == (0, f"{A}\n{B}\n{A}\twork\n".encode(), f"smai: the keys are kept in {keys}\n")
     keys.chmod(0o644)
@@ -215,7 +215,7 @@ def test_logout_removes_the_key_of_one_server(smai: Smai, config: Config, keys: 
         ([], {"SMAI_BASE_URL": A, "SMAI_PROFILE": "work"}, "work", A),
         (["-p", "work", "--base-url", A], {}, "work", A),
     ):
-        keep(keys, stored)
+        write_keys(keys, stored)
         assert smai("logout", *options, env=env) == (0, b"", f"smai: the key for {origin} is removed\n")
         left = {name: dict(table) for name, table in stored.items()}
         del left[profile][origin]
@@ -226,7 +226,7 @@ def test_logout_removes_the_key_of_one_server(smai: Smai, config: Config, keys: 
 
 def test_logout_all_removes_every_key_and_needs_no_configuration(smai: Smai, config: Config, keys: Path) -> None:
     path = config("modle = 1\n")
-    keep(keys, {"": {A: KEY, B: KEY}, "work": {A: KEY}})
+    write_keys(keys, {"": {A: KEY, B: KEY}, "work": {A: KEY}})
     assert smai("logout", "--all", "-p", "work").stderr == (
         "smai: --all and -p/--profile cannot be combined; choose one of the two\n"
     )
@@ -255,7 +255,7 @@ def test_logout_all_removes_every_key_and_needs_no_configuration(smai: Smai, con
         pytest.param([HEAD, forever(chunk(b"[" + b" " * 1_000_000))], 8, id="endless"),
     ],
 )
-def test_only_a_list_of_models_proves_a_key(
+def test_login_accepts_a_key_only_if_the_server_lists_its_models(
     serve: Serve, smai: Smai, keys: Path, steps: list[Any], status: int
 ) -> None:
     server = serve(*steps)
@@ -268,9 +268,7 @@ def test_only_a_list_of_models_proves_a_key(
 CHALLENGE = http("403 Forbidden", b"<html>Just a moment...", "cf-mitigated: challenge", "Content-Type: text/html")
 
 
-def test_a_firewall_that_answers_in_place_of_the_server_says_nothing_about_the_key(
-    serve: Serve, smai: Smai, keys: Path
-) -> None:
+def test_an_answer_from_a_firewall_does_not_count_as_a_refused_key(serve: Serve, smai: Smai, keys: Path) -> None:
     server = serve(CHALLENGE)
     result = smai("login", "--base-url", server.url, stdin=KEY.encode())
     assert (result.status, result.stdout, len(server.requests)) == (0, b"", 1)
@@ -378,7 +376,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("url", URLS)
-def test_no_secret_of_a_base_url_is_shown(smai: Smai, url: str) -> None:
+def test_no_secret_in_a_base_url_is_shown(smai: Smai, url: str) -> None:
     secret = "hush-hush-1234"
     env = {"SMAI_BASE_URL": url.format(secret=secret), "SMAI_API_KEY": KEY}
     for command in COMMANDS:

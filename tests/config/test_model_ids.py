@@ -41,7 +41,7 @@ def tab(smai: Smai) -> Tab:
     return run
 
 
-def keep(folder: Path, lists: Any) -> None:
+def write_lists(folder: Path, lists: Any) -> None:
     folder.mkdir(parents=True)
     (folder / "models.json").write_text(json.dumps(lists))
 
@@ -49,7 +49,7 @@ def keep(folder: Path, lists: Any) -> None:
 # Storing the list.
 
 
-def test_only_the_owner_can_read_the_list(smai: Smai, server: Server, folder: Path) -> None:
+def test_only_the_owner_can_read_the_cache(smai: Smai, server: Server, folder: Path) -> None:
     url = server().url
     assert smai("models", "--base-url", f"{url}/").status == 0
     file = folder / "models.json"
@@ -59,13 +59,15 @@ def test_only_the_owner_can_read_the_list(smai: Smai, server: Server, folder: Pa
     assert list(folder.iterdir()) == [file]
 
 
-def test_json_stores_the_same_list(smai: Smai, server: Server, folder: Path) -> None:
+def test_models_with_json_stores_the_same_list(smai: Smai, server: Server, folder: Path) -> None:
     url = server().url
     assert smai("models", "--json", "--base-url", url).status == 0
     assert json.loads((folder / "models.json").read_text()) == {url: list(MODELS)}
 
 
-def test_xdg_cache_home_is_used_if_it_is_absolute(smai: Smai, server: Server, folder: Path, tmp_path: Path) -> None:
+def test_the_cache_is_in_xdg_cache_home_if_that_path_is_absolute(
+    smai: Smai, server: Server, folder: Path, tmp_path: Path
+) -> None:
     url = server().url
     smai("models", "--base-url", url, env={"XDG_CACHE_HOME": str(tmp_path / "a" / "b")})
     assert (tmp_path / "a" / "b" / "smai" / "models.json").exists()
@@ -74,14 +76,16 @@ def test_xdg_cache_home_is_used_if_it_is_absolute(smai: Smai, server: Server, fo
     assert (folder / "models.json").exists()
 
 
-def test_each_server_has_a_list_and_a_new_one_replaces_the_old(smai: Smai, server: Server, folder: Path) -> None:
+def test_each_server_has_its_own_list_and_a_new_list_replaces_the_old_one(
+    smai: Smai, server: Server, folder: Path
+) -> None:
     url = server().url
-    keep(folder, {"https://x.example/v1": ["x"], url: ["old"]})
+    write_lists(folder, {"https://x.example/v1": ["x"], url: ["old"]})
     smai("models", "--base-url", url)
     assert json.loads((folder / "models.json").read_text()) == {url: list(MODELS), "https://x.example/v1": ["x"]}
 
 
-def test_the_servers_that_were_listed_longest_ago_are_dropped(tmp_path: Path) -> None:
+def test_the_cache_drops_the_servers_with_the_oldest_lists(tmp_path: Path) -> None:
     environ = {"XDG_CACHE_HOME": str(tmp_path)}
     for port in range(40):
         store_ids(f"http://127.0.0.1:{port}/v1", [f"m{port}"], environ)
@@ -96,14 +100,14 @@ def test_a_list_that_is_too_large_is_not_stored(tmp_path: Path) -> None:
     assert (tmp_path / "smai" / "models.json").read_text() == "{}"
 
 
-def test_no_secret_is_stored(serve: Serve, smai: Smai, folder: Path) -> None:
+def test_the_cache_contains_no_secret(serve: Serve, smai: Smai, folder: Path) -> None:
     server = serve(http("200 OK", json.dumps([{"id": "one"}, {"id": f"echo-{KEY}"}]).encode()))
     url = server.url.replace("//", "//user:password@") + "?token=hidden"
     assert smai("models", "--base-url", url, env=reach(server)).status == 0
     assert json.loads((folder / "models.json").read_text()) == {server.url: ["one"]}
 
 
-def test_a_mock_run_and_a_failure_store_nothing(smai: Smai, server: Server, folder: Path) -> None:
+def test_a_mock_run_and_a_failed_run_store_no_model_ids(smai: Smai, server: Server, folder: Path) -> None:
     assert smai("models", "--mock").status == 0
     assert smai("models", "--base-url", server(status=401).url).status == 5
     assert not folder.parent.exists()
@@ -148,7 +152,9 @@ def test_an_unusable_cache_is_ignored(
 
 
 @pytest.mark.parametrize("home", ["", "relative", "/nonexistent", "/proc"])
-def test_without_a_home_nothing_is_stored_silently(smai: Smai, server: Server, tab: Tab, home: str) -> None:
+def test_without_a_home_no_model_ids_are_stored_and_nothing_is_reported(
+    smai: Smai, server: Server, tab: Tab, home: str
+) -> None:
     result = smai("models", "--base-url", server().url, env={"HOME": home})
     assert (result.status, result.stderr) == (0, "")
     assert not Path("/nonexistent").exists()
@@ -166,19 +172,19 @@ def test_without_a_home_nothing_is_stored_silently(smai: Smai, server: Server, t
         ("fish", b"plain,gpt-4.1\nplain,gpt-4o\n"),
     ],
 )
-def test_a_shell_offers_the_ids_of_the_last_list(folder: Path, tab: Tab, shell: str, offered: bytes) -> None:
-    keep(folder, {URL: ["gpt-4.1", "gpt-4o", "o3"]})
+def test_completion_offers_the_model_ids_of_the_last_list(folder: Path, tab: Tab, shell: str, offered: bytes) -> None:
+    write_lists(folder, {URL: ["gpt-4.1", "gpt-4o", "o3"]})
     assert tab("smai ask -m gpt", shell) == (0, offered, "")
 
 
 @pytest.mark.parametrize("line", ["smai ask -m ", "smai ask --model ", "smai ask -s x --raw -m ", "smai ask hi -m "])
-def test_every_id_is_offered_before_the_first_letter(folder: Path, tab: Tab, line: str) -> None:
-    keep(folder, {URL: ["b/b:1", "@a"]})
+def test_completion_offers_every_model_id_before_the_first_letter(folder: Path, tab: Tab, line: str) -> None:
+    write_lists(folder, {URL: ["b/b:1", "@a"]})
     assert tab(line) == (0, b"plain,b/b:1\nplain,@a\n", "")
 
 
-def test_the_list_is_that_of_the_server_on_the_line_or_in_the_environment(folder: Path, tab: Tab) -> None:
-    keep(folder, {URL: ["here"], "https://x.example/v1": ["there"], "https://api.smai.ai/v1": ["home"]})
+def test_completion_uses_the_list_of_the_server_in_the_options_or_the_environment(folder: Path, tab: Tab) -> None:
+    write_lists(folder, {URL: ["here"], "https://x.example/v1": ["there"], "https://api.smai.ai/v1": ["home"]})
     assert tab("smai ask -m ").stdout == b"plain,here\n"
     assert tab("smai ask --base-url https://u:p@x.example/v1/ -m ").stdout == b"plain,there\n"
     assert tab("smai ask --base-url=https://x.example/v1 -m ").stdout == b"plain,there\n"
@@ -187,14 +193,14 @@ def test_the_list_is_that_of_the_server_on_the_line_or_in_the_environment(folder
 
 
 @pytest.mark.parametrize("line", ["smai ask --base-url nonsense -m ", "smai ask --base-url https:// -m "])
-def test_completion_works_on_a_line_with_other_mistakes(folder: Path, tab: Tab, line: str) -> None:
-    keep(folder, {URL: ["here"]})
+def test_completion_on_an_invalid_command_line_offers_nothing(folder: Path, tab: Tab, line: str) -> None:
+    write_lists(folder, {URL: ["here"]})
     assert tab(line) == (0, b"\n", "")
 
 
 def test_an_id_with_special_shell_characters_is_not_offered(folder: Path, tab: Tab) -> None:
     ids = ["$(date)", "`date`", "a;b", "a b", "a\nb", "*", "-m", "~x", "a'b", "a\u202eb", "{a,b}", "good"]
-    keep(folder, {URL: ids})
+    write_lists(folder, {URL: ids})
     assert tab("smai ask -m ") == (0, b"plain,good\n", "")
 
 
@@ -203,14 +209,14 @@ def test_an_id_with_special_shell_characters_is_not_offered(folder: Path, tab: T
     ["", "[]", "7", '"x"', f'{{"{URL}": 7}}', f'{{"{URL}": ["a", 7]}}', f'{{"{URL}": [', "[" * 100_000, "NaN"],
     ids=lambda content: content[:20],
 )
-def test_a_broken_cache_offers_nothing(folder: Path, tab: Tab, content: str) -> None:
-    keep(folder, {})
+def test_completion_offers_no_model_ids_from_a_broken_cache(folder: Path, tab: Tab, content: str) -> None:
+    write_lists(folder, {})
     (folder / "models.json").write_text(content)
     assert tab("smai ask -m ") == (0, b"\n", "")
 
 
 def test_completion_loads_no_http_library(folder: Path, smai: Smai) -> None:
-    keep(folder, {URL: ["here"]})
+    write_lists(folder, {URL: ["here"]})
     asked = {"_SMAI_COMPLETE": "bash_complete", "COMP_WORDS": "smai ask -m ", "COMP_CWORD": "3", "SMAI_BASE_URL": URL}
     result = smai(env={**asked, "PYTHONVERBOSE": "1"})
     assert result.stdout == b"plain,here\n"
@@ -219,8 +225,8 @@ def test_completion_loads_no_http_library(folder: Path, smai: Smai) -> None:
     assert not loaded & {"requests", "urllib3", "ssl", "smai_cli.transport", "smai_cli.models"}
 
 
-def test_the_bash_function_completes_a_name(folder: Path, environment: dict[str, str], tmp_path: Path) -> None:
-    keep(folder, {URL: ["gpt-4.1", "llama3.2:1b"]})
+def test_the_bash_function_completes_a_model_name(folder: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    write_lists(folder, {URL: ["gpt-4.1", "llama3.2:1b"]})
     script = """
         eval "$(smai completion bash)"
         function=$(complete -p smai | sed 's/.*-F \\([^ ]*\\).*/\\1/')

@@ -25,7 +25,7 @@ def proxy(tmp_path: Path) -> Iterator[RecordingProxy]:
         yield proxy
 
 
-def only(proxy: RecordingProxy) -> RecordedRequest:
+def only_request(proxy: RecordingProxy) -> RecordedRequest:
     (request,) = proxy.recorded
     return request
 
@@ -37,7 +37,7 @@ def has_key(request: RecordedRequest) -> bool:
 # The table.
 
 
-def test_each_profile_names_an_https_server_or_one_on_this_machine_and_the_page_that_says_so() -> None:
+def test_each_built_in_profile_has_an_https_or_loopback_server_and_a_link_to_its_documentation() -> None:
     assert [provider.name for provider in HOSTED] == [
         "openai",
         "anthropic",
@@ -64,7 +64,7 @@ def test_each_profile_names_an_https_server_or_one_on_this_machine_and_the_page_
     assert [provider.name for provider in PROVIDERS.values() if provider.model] == ["openai"]
 
 
-def test_the_manual_page_has_the_same_table() -> None:
+def test_the_manual_page_lists_the_built_in_profiles() -> None:
     page = (Path(__file__).parents[2] / "man" / "smai-config.1").read_text()
     rows = re.findall(r"^\.It (\S+) Ta (\S+) Ta (?:Ev )?(\S+)$", page, re.MULTILINE)
     table = [(provider.name, provider.base_url, provider.key_env or "none") for provider in PROVIDERS.values()]
@@ -79,7 +79,7 @@ def test_a_profile_sends_its_own_key_to_its_own_server(smai: Smai, proxy: Record
     model = [] if provider.model else ["-m", "the-model"]
     result = smai("ask", "-p", provider.name, *model, "hi", env=proxy.environment | ALL_KEYS)
     assert (result.status, result.stdout, result.stderr) == (0, b"Hi\n", "")
-    request = only(proxy)
+    request = only_request(proxy)
     host, _, path = provider.base_url.removeprefix("https://").partition("/")
     assert (request.server, request.headers["host"]) == (f"{host}:443", host)
     assert request.path == f"/{path}/chat/completions".replace("//", "/")
@@ -88,7 +88,7 @@ def test_a_profile_sends_its_own_key_to_its_own_server(smai: Smai, proxy: Record
 
 
 @pytest.mark.parametrize("provider", HOSTED, ids=lambda provider: provider.name)
-def test_without_its_variable_nothing_is_sent_and_the_message_names_it(
+def test_nothing_is_sent_if_the_key_variable_of_a_profile_is_not_set(
     smai: Smai, proxy: RecordingProxy, provider: Provider
 ) -> None:
     others = {name: key for name, key in ALL_KEYS.items() if name != provider.key_env}
@@ -104,7 +104,7 @@ def test_without_its_variable_nothing_is_sent_and_the_message_names_it(
 
 
 @pytest.mark.parametrize("provider", [*HOSTED, *LOCAL], ids=lambda provider: provider.name)
-def test_another_base_url_gets_no_key(smai: Smai, server: Server, provider: Provider) -> None:
+def test_a_base_url_that_overrides_the_profile_gets_no_key(smai: Smai, server: Server, provider: Provider) -> None:
     mock = server()
     env = ALL_KEYS | {"SMAI_API_KEY": KEY}
     result = smai("ask", "-p", provider.name, "-m", "the-model", "--base-url", mock.url, "hi", env=env)
@@ -121,7 +121,7 @@ def test_a_local_server_is_asked_without_a_key(smai: Smai, provider: Provider) -
     assert "Authorization" not in preview["headers"]
 
 
-def test_no_key_of_a_provider_goes_to_the_default_service(smai: Smai, proxy: RecordingProxy) -> None:
+def test_no_key_of_another_provider_is_sent_to_the_default_server(smai: Smai, proxy: RecordingProxy) -> None:
     result = smai("ask", "hi", env=proxy.environment | ALL_KEYS)
     assert (result.status, proxy.tunnels) == (2, [])
     assert result.stderr == (
@@ -130,15 +130,15 @@ def test_no_key_of_a_provider_goes_to_the_default_service(smai: Smai, proxy: Rec
     )
     env = proxy.environment | ALL_KEYS | {"SMAI_API_KEY": "sk-own-1234567890"}
     assert smai("ask", "hi", env=env).status == 0
-    assert only(proxy).headers["authorization"] == "Bearer sk-own-1234567890"
+    assert only_request(proxy).headers["authorization"] == "Bearer sk-own-1234567890"
 
 
-def test_the_server_of_a_provider_without_its_profile_gets_no_key_and_a_refusal_names_the_profile(
+def test_a_provider_used_without_its_profile_gets_no_key_and_the_message_names_the_profile(
     smai: Smai, proxy: RecordingProxy
 ) -> None:
     proxy.refuses = True
     result = smai("ask", "--base-url", "https://api.openai.com/v1", "hi", env=proxy.environment | ALL_KEYS)
-    assert not has_key(only(proxy))
+    assert not has_key(only_request(proxy))
     assert result.status == 5
     assert result.stderr.endswith("; no key was sent; OPENAI_API_KEY is set: -p openai uses it\n")
 
@@ -177,7 +177,7 @@ def test_a_table_overrides_the_built_in_profile_key_by_key(
     config(f"[profile.openai]\n{table}\n")
     env = proxy.environment | ALL_KEYS | {"TEAM_KEY": "sk-team-1234567890"}
     assert smai("ask", "-p", "openai", "hi", env=env).status == 0
-    request = only(proxy)
+    request = only_request(proxy)
     assert (request.server, request.body["model"]) == (server, model)
     assert request.headers.get("authorization") == (f"Bearer {key}" if key else None)
 
@@ -191,7 +191,7 @@ def test_a_key_env_in_the_file_replaces_the_built_in_one_even_if_it_is_not_set(
     assert 'no API key for https://api.openai.com; run "smai login -p openai" or set TEAM_KEY' in result.stderr
 
 
-def test_a_key_env_of_any_profile_belongs_to_the_origin_of_that_profile(
+def test_the_key_variable_of_a_profile_is_used_only_for_the_origin_of_that_profile(
     smai: Smai, server: Server, config: Config
 ) -> None:
     mock, other = server(), server()
@@ -218,7 +218,7 @@ def test_a_key_env_of_any_profile_belongs_to_the_origin_of_that_profile(
         ),
     ],
 )
-def test_a_key_env_that_is_a_key_or_would_go_to_the_wrong_server_is_refused(
+def test_a_key_env_that_contains_a_key_or_belongs_to_another_server_is_refused(
     smai: Smai, proxy: RecordingProxy, config: Config, text: str, words: str
 ) -> None:
     config(f"{text}\n")
@@ -275,7 +275,7 @@ def test_a_key_of_smai_login_takes_precedence_over_the_variable(smai: Smai, prox
 
 
 @pytest.mark.parametrize("provider", HOSTED, ids=lambda provider: provider.name)
-def test_models_and_doctor_ask_the_server_of_the_profile_with_its_key(
+def test_models_and_doctor_use_the_server_and_the_key_of_the_profile(
     smai: Smai, proxy: RecordingProxy, provider: Provider
 ) -> None:
     env = proxy.environment | ALL_KEYS
@@ -311,7 +311,9 @@ def test_batch_sends_each_line_to_the_server_of_the_profile(smai: Smai, proxy: R
     assert seen == {("api.mistral.ai:443", "/v1/chat/completions", f"Bearer {KEY}-mistral")}
 
 
-def test_a_profile_without_a_default_model_needs_one(smai: Smai, proxy: RecordingProxy, tmp_path: Path) -> None:
+def test_a_profile_without_a_default_model_requires_a_model_option(
+    smai: Smai, proxy: RecordingProxy, tmp_path: Path
+) -> None:
     env = proxy.environment | ALL_KEYS
     message = 'smai: the profile groq has no default model; name a model with -m; "smai models -p groq" lists them\n'
     for command in (["ask", "hi"], ["ask", "--dry-run", "hi"], ["serve"]):
@@ -326,10 +328,10 @@ def test_a_profile_without_a_default_model_needs_one(smai: Smai, proxy: Recordin
     )
     lines.write_text('{"prompt": "one", "model": "the-model"}\n')
     assert smai("batch", "-p", "groq", lines, env=env).status == 0
-    assert only(proxy).body["model"] == "the-model"
+    assert only_request(proxy).body["model"] == "the-model"
 
 
-def test_config_lists_all_profiles_with_server_variable_and_state_and_never_a_key(smai: Smai, config: Config) -> None:
+def test_config_lists_every_profile_with_its_server_and_variable_and_no_key(smai: Smai, config: Config) -> None:
     path = config(
         '[profile.work]\nbase_url = "https://work.example/v1"\nkey_command = "echo key"\n'
         '[profile.team]\nbase_url = "https://team.example/v1?api-key=s3cret"\nkey_env = "TEAM_KEY"\n'
@@ -393,7 +395,7 @@ def test_a_profile_sets_parameters_and_a_typed_option_overrides_them(
 
 
 @pytest.mark.parametrize("command", ["ask", "batch"])
-def test_effort_takes_any_word_but_none(smai: Smai, server: Server, command: str) -> None:
+def test_effort_accepts_any_word_except_none(smai: Smai, server: Server, command: str) -> None:
     mock = server()
     common = [command, "--base-url", mock.url]
     assert smai(*common, "--effort", "colossal", stdin=b'"hi"\n').status == 0

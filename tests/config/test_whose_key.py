@@ -16,7 +16,7 @@ KEY = "sk-whose-1234567890"
 FOREIGN = "SMAI_API_KEY is set, but belongs to https://api.smai.ai; use --key-file, SMAI_BASE_URL or smai login"
 
 
-def sent(mock: Mock) -> str | None:
+def sent_authorization(mock: Mock) -> str | None:
     found: str | None = mock.received[-1].headers.get("authorization")
     return found
 
@@ -44,12 +44,12 @@ def test_a_typed_profile_overrides_an_exported_base_url_and_does_not_get_its_key
     path = config(f'[profile.work]\nbase_url = "{work.url}"\n')
     env = {"SMAI_BASE_URL": exported.url, "SMAI_API_KEY": KEY}
     assert smai("ask", "-p", "work", "hi", env=env).status == 0
-    assert (len(work.received), sent(work), len(exported.received)) == (1, None, 0)
+    assert (len(work.received), sent_authorization(work), len(exported.received)) == (1, None, 0)
     assert (
         f'base_url = "{work.url}"  # {path} [profile.work]\n' in smai("config", "-p", "work", env=env).stdout.decode()
     )
     typed = smai("ask", "-p", "work", "--base-url", exported.url, "hi", env=env)
-    assert (typed.status, len(exported.received), sent(exported)) == (0, 1, f"Bearer {KEY}")
+    assert (typed.status, len(exported.received), sent_authorization(exported)) == (0, 1, f"Bearer {KEY}")
 
 
 def test_other_variables_override_a_profile_in_the_environment(smai: Smai, server: Server, config: Config) -> None:
@@ -57,7 +57,7 @@ def test_other_variables_override_a_profile_in_the_environment(smai: Smai, serve
     config(f'[profile.work]\nbase_url = "{work.url}"\nmodel = "theirs"\n')
     env = {"SMAI_BASE_URL": exported.url, "SMAI_API_KEY": KEY, "SMAI_MODEL": "mine", "SMAI_PROFILE": "work"}
     assert smai("ask", "hi", env=env).status == 0
-    assert (len(work.received), sent(exported)) == (0, f"Bearer {KEY}")
+    assert (len(work.received), sent_authorization(exported)) == (0, f"Bearer {KEY}")
     assert exported.received[-1].json["model"] == "mine"
     shown = smai("config", env=env).stdout.decode()
     assert [line.split("  # ")[1] for line in shown.splitlines() if line.startswith(("model", "base_url"))] == [
@@ -68,7 +68,9 @@ def test_other_variables_override_a_profile_in_the_environment(smai: Smai, serve
     assert work.received[-1].json["model"] == "theirs"
 
 
-def test_the_environment_sets_what_a_typed_profile_does_not(smai: Smai, server: Server, config: Config) -> None:
+def test_the_environment_supplies_settings_that_a_typed_profile_lacks(
+    smai: Smai, server: Server, config: Config
+) -> None:
     exported = server()
     config('base_url = "http://127.0.0.1:1/v1"\nmodel = "file"\n[profile.work]\nretries = 0\n')
     env = {"SMAI_BASE_URL": exported.url, "SMAI_MODEL": "mine"}
@@ -89,10 +91,10 @@ def test_config_and_doctor_use_the_same_precedence_as_a_run(smai: Smai, server: 
     assert details["base_url"] == f"{work.url}, from {path} [profile.work]"
     assert details["key"] == f"set, from key_command ({path} [profile.work])"
     assert details["model"] == f"gpt-4.1, from {path} [profile.work], is listed"
-    assert (result.status, sent(work)) == (0, f"Bearer {KEY}")
+    assert (result.status, sent_authorization(work)) == (0, f"Bearer {KEY}")
 
 
-def test_doctor_does_not_ask_the_exported_server_in_place_of_a_typed_profile_that_cannot_be_read(
+def test_doctor_does_not_connect_to_the_exported_server_if_the_typed_profile_is_unreadable(
     smai: Smai, server: Server, config: Config
 ) -> None:
     exported = server()
@@ -117,16 +119,16 @@ def test_the_keys_of_a_typed_profile_take_precedence_over_the_environment(
         ([], {"SMAI_PROFILE": "kept"}, "sk-exported"),
     ):
         assert smai("models", *options, env=env | more).status == 0
-        assert sent(mock) == f"Bearer {key}"
+        assert sent_authorization(mock) == f"Bearer {key}"
 
 
 # A key that is set, and is for another server.
 
 
-def test_nothing_is_said_about_a_key_for_a_server_that_needs_none(smai: Smai, server: Server) -> None:
+def test_no_message_about_the_key_is_printed_for_a_server_that_needs_none(smai: Smai, server: Server) -> None:
     mock = server()
     result = smai("ask", "--base-url", mock.url, "hi", env={"SMAI_API_KEY": KEY})
-    assert (result.status, result.stderr, sent(mock)) == (0, "", None)
+    assert (result.status, result.stderr, sent_authorization(mock)) == (0, "", None)
     # Nor is a variable mentioned that is not used.
     assert smai("ask", "--base-url", mock.url, "hi", env={"SMAI_BASE_URL": "no URL"}).status == 0
 
@@ -140,7 +142,7 @@ def test_a_refusal_says_that_the_key_in_the_environment_is_for_another_server(
     refused(smai(*command, "--base-url", mock.url, env={"SMAI_API_KEY": KEY}), hint)
     config(f'[profile.work]\nbase_url = "{mock.url}"\n')
     refused(smai(*command, "-p", "work", env={"SMAI_API_KEY": KEY}), hint)
-    assert sent(mock) is None
+    assert sent_authorization(mock) is None
 
 
 def test_config_and_doctor_say_that_the_key_in_the_environment_is_for_another_server(
@@ -198,7 +200,7 @@ def test_a_refusal_names_the_source_of_the_key(smai: Smai, server: Server, confi
     assert origin_of(url) in keys.read_text()
 
 
-def test_a_403_names_the_source_of_the_key_and_a_lack_of_money_does_not(
+def test_a_403_names_the_source_of_the_key_but_insufficient_credit_does_not(
     smai: Smai, server: Server, quota_server: Mock
 ) -> None:
     env = {"SMAI_BASE_URL": server(status=403).url, "SMAI_API_KEY": KEY}
