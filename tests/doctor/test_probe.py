@@ -1,4 +1,4 @@
-"""`smai doctor --probe`: a real process asks a server that misreports its answers, and finds it out."""
+"""`smai doctor --probe`: a real process detects a server that misreports the ends of its answers."""
 
 import json
 import re
@@ -43,8 +43,8 @@ CHAT_LINES = ["# The Responses API does not report that the token limit cut an a
 RESPONSES_LINES = ["# The chat API does not report that the token limit cut an answer.", 'api = "responses"']
 
 
-class Probed(NamedTuple):
-    """What a run printed: the word and the text of each check by its name, and the lines for a profile."""
+class ProbeReport(NamedTuple):
+    """The output of a probe: the word and the text of each check by its name, and the lines for a profile."""
 
     status: int
     stderr: str
@@ -53,14 +53,14 @@ class Probed(NamedTuple):
     lines: list[str]
 
 
-def read(result: process.Result) -> Probed:
-    """Return what a run of the probe printed, after checking its form."""
+def read(result: process.Result) -> ProbeReport:
+    """Return the parsed output of a probe, after checking its format."""
     lines = fair(result).stdout.decode().splitlines()
     found = [re.fullmatch(r"(ok|no|unknown) +(\w+) +(.+)", line) for line in lines]
     checks = [match for match in found if match and match[2] in CHECKS]
     names = [match[2] for match in checks]
     verdict = max(at for at, match in enumerate(found) if match)
-    return Probed(
+    return ProbeReport(
         result.status,
         result.stderr,
         dict(zip(names, [match[1] for match in checks], strict=True)),
@@ -69,14 +69,14 @@ def read(result: process.Result) -> Probed:
     )
 
 
-Probe = Callable[..., Probed]
+Probe = Callable[..., ProbeReport]
 
 
 @pytest.fixture
 def probe(smai: Smai) -> Probe:
     """`probe(url, "--api", "chat")` runs `smai doctor --probe` against a server."""
 
-    def run(url: str, *options: str, **more: Any) -> Probed:
+    def run(url: str, *options: str, **more: Any) -> ProbeReport:
         return read(smai("doctor", "--probe", "--base-url", url, "--retries", "0", *options, **more))
 
     return run
@@ -89,7 +89,7 @@ def posts(mock: Mock) -> list[ReceivedRequest]:
 # An honest server.
 
 
-def test_the_test_server_is_honest(smai: Smai) -> None:
+def test_the_mock_passes_every_check_of_the_probe(smai: Smai) -> None:
     probed = read(smai("doctor", "--probe", "--mock"))
     assert (probed.status, probed.stderr, probed.lines) == (0, "", [])
     assert {name: word for name, word in probed.words.items() if name != "streaming"} == dict.fromkeys(
@@ -111,7 +111,7 @@ def test_a_probe_sends_at_most_9_requests_and_300_tokens(probe: Probe, server: S
     assert answers + prompts + tools <= 300
 
 
-def test_without_the_option_nothing_is_asked(smai: Smai, server: Server) -> None:
+def test_doctor_without_probe_sends_no_prompt(smai: Smai, server: Server) -> None:
     mock = server()
     assert smai("doctor", "--base-url", mock.url, "-m", "gpt-4o").status == 0
     assert [received.method for received in mock.received] == ["GET"]
@@ -127,7 +127,7 @@ def test_the_model_and_the_api_of_the_command_line_are_probed(probe: Probe, serv
     assert probe(mock.url, "-m", "o3-pro", "--api", "chat").words["choices"] == "ok"
 
 
-def test_the_profile_is_probed_as_it_is_used(smai: Smai, server: Server, config: Callable[[str], Any]) -> None:
+def test_a_probe_uses_all_settings_of_the_profile(smai: Smai, server: Server, config: Callable[[str], Any]) -> None:
     mock = server(finish_reason="finished")
     text = f'[profile.p]\nbase_url = "{mock.url}"\naccept = ["finished"]\neffort = "low"\n'
     text += "[profile.p.options]\nmax_tokens = 9\nseed = 3\n"
@@ -169,7 +169,7 @@ def test_the_profile_is_probed_as_it_is_used(smai: Smai, server: Server, config:
     ],
     ids=str,
 )
-def test_each_way_to_misreport_is_found(  # a row of the table
+def test_each_kind_of_false_report_is_detected(  # a row of the table
     probe: Probe,
     server: Server,
     script: dict[str, Any],
@@ -192,7 +192,7 @@ def test_each_way_to_misreport_is_found(  # a row of the table
     assert (probed.stderr == "") == (status == 0)
 
 
-def test_the_verdict_is_about_the_api_that_is_used(probe: Probe, server: Server) -> None:
+def test_the_verdict_depends_on_the_api_in_use(probe: Probe, server: Server) -> None:
     url = server(lies=frozenset({"responses"})).url
     probed = probe(url, "--api", "responses")
     assert (probed.status, probed.words["verdict"], probed.lines) == (8, "no", CHAT_LINES)
@@ -200,7 +200,7 @@ def test_the_verdict_is_about_the_api_that_is_used(probe: Probe, server: Server)
     assert "used up the 64 tokens" in probe(long.url, "--api", "responses").details["ends"]
 
 
-def test_the_mock_has_an_option_for_each_way_to_misreport(start_mock: Any, smai: Smai, probe: Probe) -> None:
+def test_the_mock_has_an_option_for_each_kind_of_false_report(start_mock: Any, smai: Smai, probe: Probe) -> None:
     _, url = start_mock("--lie", "tools", "--lie", "usage")
     probed = probe(url)
     assert [name for name, word in probed.words.items() if word == "no"] == ["usage", "tools"]
@@ -210,8 +210,8 @@ def test_the_mock_has_an_option_for_each_way_to_misreport(start_mock: Any, smai:
 # Servers that refuse, in part or altogether.
 
 
-class Refusing(Mock):
-    """Refuses the requests that `refuses` says."""
+class RefusingMock(Mock):
+    """A mock that refuses the requests for which `refuses` returns true."""
 
     def __init__(self, refuses: Callable[[dict[str, Any]], object], status: int = 400) -> None:
         super().__init__(Script(delay_s=0.0))
@@ -232,25 +232,25 @@ class Refusing(Mock):
     ],
     ids=["n", "tools", "Responses API"],
 )
-def test_what_a_server_refuses_is_unknown(
+def test_a_check_whose_request_is_refused_is_unknown(
     probe: Probe, refuses: Callable[[dict[str, Any]], object], status: int, unknown: list[str]
 ) -> None:
-    with Refusing(refuses, status) as mock:
+    with RefusingMock(refuses, status) as mock:
         probed = probe(mock.url)
     assert (probed.status, probed.lines) == (0, [])
     assert [name for name, word in probed.words.items() if word != "ok" and name != "streaming"] == unknown
     assert f"the server answered {status}" in probed.details[unknown[0]]
 
 
-def test_a_server_that_refuses_a_limit_of_1_is_asked_with_16(probe: Probe) -> None:
-    with Refusing(lambda body: body.get("max_tokens") == 1 and body["model"] != "no-such-model") as mock:
+def test_a_server_that_refuses_a_limit_of_1_token_is_probed_with_16(probe: Probe) -> None:
+    with RefusingMock(lambda body: body.get("max_tokens") == 1 and body["model"] != "no-such-model") as mock:
         probed = probe(mock.url)
         assert len(posts(mock)) <= 9
     assert (probed.status, probed.words["limit_chat"]) == (0, "ok")
 
 
 def test_stream_options_and_the_name_of_the_limit_are_adapted_within_9_requests(probe: Probe) -> None:
-    with Refusing(lambda body: "stream_options" in body) as mock:
+    with RefusingMock(lambda body: "stream_options" in body) as mock:
         probe(mock.url)
         assert len(posts(mock)) <= 9
 
@@ -265,7 +265,7 @@ def test_a_server_that_refuses_everything_gives_the_status_of_a_run(
     assert len(posts(mock)) <= 2
 
 
-def test_a_server_without_a_list_of_models_is_probed_all_the_same(serve: Serve, environment: Any) -> None:
+def test_a_server_without_a_list_of_models_is_probed_too(serve: Serve, environment: Any) -> None:
     body = json.dumps(
         {"choices": [{"index": 0, "message": {"content": "7"}, "finish_reason": "stop"}], "usage": {}}
     ).encode()
@@ -276,14 +276,14 @@ def test_a_server_without_a_list_of_models_is_probed_all_the_same(serve: Serve, 
     assert "in one piece, although a stream was asked for" in probed.details["streaming"]
 
 
-def test_a_server_that_closes_the_connection_is_asked_once_in_each_api(serve: Serve, environment: Any) -> None:
+def test_a_server_that_closes_the_connection_gets_one_request_in_each_api(serve: Serve, environment: Any) -> None:
     server = serve((MODELS,), (b"",))
     probed = read(process.run(("doctor", "--probe", "--retries", "0"), environment | reach(server)))
     assert (probed.status, set(probed.words.values())) == (8, {"unknown"})
     assert len(server.requests) == 3
 
 
-def test_a_server_that_is_silent_costs_one_idle_timeout(serve: Serve, environment: Any) -> None:
+def test_a_probe_of_a_silent_server_ends_after_one_idle_timeout(serve: Serve, environment: Any) -> None:
     server = serve((MODELS,), (hold,))
     command = ("doctor", "--probe", "--retries", "0", "--idle-timeout", "0.2")
     probed = read(process.run(command, environment | reach(server)))
@@ -291,7 +291,7 @@ def test_a_server_that_is_silent_costs_one_idle_timeout(serve: Serve, environmen
     assert len(server.requests) == 2
 
 
-def test_a_server_that_ignores_the_limit_is_left(probe: Probe) -> None:
+def test_a_probe_ends_a_request_whose_token_limit_the_server_ignores(probe: Probe) -> None:
     tape = b'data: {"choices":[{"delta":{"content":"tea "}}]}\n\n' * 5000
     with Mock(Script(delay_s=0.0, tape=tape)) as mock:
         probed = probe(mock.url)
@@ -311,7 +311,9 @@ def test_a_server_that_ignores_the_limit_is_left(probe: Probe) -> None:
         (b'data: {"error": {"message": "boom"}}\n\n', 8),
     ],
 )
-def test_what_is_not_an_answer_is_not_judged(serve: Serve, environment: Any, body: bytes, status: int) -> None:
+def test_a_response_that_is_not_an_answer_makes_every_check_unknown(
+    serve: Serve, environment: Any, body: bytes, status: int
+) -> None:
     server = serve((MODELS,), (http("200 OK", body),))
     probed = read(process.run(("doctor", "--probe", "--retries", "0"), environment | reach(server)))
     assert (probed.status, set(probed.words.values())) == (status, {"unknown"})
@@ -325,7 +327,7 @@ def test_max_time_ends_a_probe(serve: Serve, environment: Any) -> None:
     assert (result.status, result.stderr.count("timed out: the run took 0.5 s in all")) == (7, 1)
 
 
-def test_where_the_server_cannot_be_reached_nothing_is_probed(smai: Smai) -> None:
+def test_an_unreachable_server_is_not_probed(smai: Smai) -> None:
     probed = read(smai("doctor", "--probe", "--base-url", "http://127.0.0.1:1/v1"))
     assert (probed.status, set(probed.words.values())) == (3, {"unknown"})
     assert probed.details["ends"] == "not checked, because tcp failed"
@@ -368,7 +370,7 @@ def test_a_profile_without_a_model_is_not_probed(smai: Smai, server: Server, con
     assert "the profile ollama has no default model" in result.stderr
 
 
-def test_ctrl_c_and_a_reader_that_leaves_end_a_probe(serve: Serve, environment: Any) -> None:
+def test_ctrl_c_or_a_closed_stdout_ends_a_probe(serve: Serve, environment: Any) -> None:
     for end in ("signal", "reader"):
         seen = Checkpoint()
         server = serve((MODELS,), (seen,))
@@ -411,7 +413,7 @@ TAPES = [pytest.param(tape, id=tape.name) for tape in SERVER_TAPES if tape.http_
 
 
 @pytest.mark.parametrize("tape", TAPES)
-def test_the_recorded_endings_are_judged_as_they_are(tape: ServerTape) -> None:
+def test_the_checks_judge_recorded_answers_correctly(tape: ServerTape) -> None:
     if tape.how == "well":
         assert judge_end([answer_of(tape.dialect, "ends", tape.bytes)]).is_good
     elif tape.how == "limit":
@@ -423,7 +425,7 @@ def test_the_recorded_endings_are_judged_as_they_are(tape: ServerTape) -> None:
         assert judge_tools([answer_of(tape.dialect, "tools", tape.bytes)]).is_good
 
 
-def test_a_stream_in_many_reads_is_not_held_back() -> None:
+def test_a_stream_that_arrives_in_many_reads_counts_as_streamed() -> None:
     pieces = [event("tea ") for _ in range(10)]
     finding = judge_streaming([answer_of("chat", "streaming", *pieces, STOP, DONE)])
     assert finding.is_good
