@@ -57,7 +57,7 @@ def test_two_megabytes_of_prompt_arrive_completely(smai: Smai, server: Server) -
     assert messages(mock) == [Message("user", prompt)]
 
 
-def test_options_are_sent_by_their_names_in_the_api_and_others_are_not(smai: Smai, server: Server) -> None:
+def test_options_are_sent_under_their_api_names_and_only_if_set(smai: Smai, server: Server) -> None:
     mock = server(reply="ok")
     options = ["-m", "m1", "-s", "Be brief.", "-t", "0.5", "--max-tokens", "7", "--top-p", "0.25"]
     assert smai("ask", "--base-url", mock.url, *options, "hi").status == 0
@@ -79,7 +79,7 @@ def test_the_model_comes_from_the_flag_then_the_environment_then_the_default(sma
     assert [request.json["model"] for request in mock.received] == ["gpt-4.1", "m2", "m3"]
 
 
-def test_raw_equals_what_curl_gets(smai: Smai, server: Server) -> None:
+def test_raw_prints_the_same_bytes_as_curl(smai: Smai, server: Server) -> None:
     mock = server(reply="Grüße\n")
     raw = smai("ask", "--base-url", mock.url, "--raw", "hi")
     body = mock.received[0].body
@@ -121,7 +121,7 @@ def test_in_every_mode_the_same_text_can_be_rebuilt(smai: Smai, server: Server) 
 @pytest.mark.parametrize(
     ("flags", "is_json"), [([], False), (["--final"], False), (["--raw"], True), (["--jsonl"], True)]
 )
-def test_no_stream_asks_for_one_piece_and_every_mode_prints_it(
+def test_no_stream_requests_one_json_body_and_every_mode_prints_it(
     smai: Smai, server: Server, flags: list[str], is_json: bool
 ) -> None:
     mock = server(reply="all at once\n")
@@ -161,7 +161,7 @@ def test_the_json_summary_has_every_field_of_a_good_run(smai: Smai, server: Serv
     }
 
 
-def test_without_usage_from_the_server_the_count_is_an_estimate_and_marked(smai: Smai, server: Server) -> None:
+def test_without_usage_from_the_server_the_token_count_is_marked_as_an_estimate(smai: Smai, server: Server) -> None:
     tape = b'data: {"choices":[{"delta":{"content":"eight ch"},"finish_reason":"stop"}]}\n\n'
     asked = ("ask", "--base-url", server(tape=tape).url, "-m", "llama3.2", "hi")
     assert "; tokens: ~2 out (estimate); " in smai(*asked, "--final").stderr
@@ -170,7 +170,7 @@ def test_without_usage_from_the_server_the_count_is_an_estimate_and_marked(smai:
 
 
 @pytest.mark.parametrize("status", [400, 422])
-def test_a_server_that_does_not_know_stream_options_is_asked_once_more_without(
+def test_a_request_is_sent_again_without_stream_options_if_the_server_refuses_them(
     smai: Smai, picky_server: Any, status: int
 ) -> None:
     with picky_server(status) as picky:
@@ -192,7 +192,7 @@ def test_a_while_read_loop_answers_every_line(environment: dict[str, str], serve
     assert done.stderr.count(b"so smai leaves it alone") == 3
 
 
-def test_smai_no_stdin_is_the_flag_for_a_whole_script(smai: Smai, server: Server) -> None:
+def test_smai_no_stdin_in_the_environment_works_like_n(smai: Smai, server: Server) -> None:
     mock = server()
     assert smai("ask", "--base-url", mock.url, "hi", stdin=b"data", env={"SMAI_NO_STDIN": "1"}).status == 0
     assert smai("ask", "--base-url", mock.url, "hi", "-", stdin=b"data", env={"SMAI_NO_STDIN": "1"}).status == 0
@@ -208,7 +208,7 @@ def test_mock_needs_no_key_no_network_and_ignores_proxies(smai: Smai) -> None:
 
 
 @pytest.mark.parametrize("flags", [[], ["--final"], ["--no-stream"], ["--reasoning"]], ids=" ".join)
-def test_thoughts_that_a_server_puts_into_the_answer_are_part_of_it(
+def test_reasoning_text_within_the_answer_is_printed_as_part_of_it(
     smai: Smai, server: Server, flags: list[str]
 ) -> None:
     reply = "<think>\nhm\n</think>\n\n4\n"

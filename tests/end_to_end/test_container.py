@@ -84,7 +84,7 @@ def _needs_a_container() -> None:
 
 @pytest.fixture
 def contain(start: Start) -> Contain:
-    """`contain(server, "ask", "hi")` starts `smai ask hi` as process 1; its end is an exit status, not a signal."""
+    """`contain(server, "ask", "hi")` starts `smai ask hi` as process 1, whose end is an exit status, not a signal."""
 
     def begin(*server_and_words: object, **more: object) -> RunningProcess:
         server, *words = server_and_words
@@ -104,7 +104,7 @@ def test_a_signal_ends_process_1_while_the_model_is_silent_after_the_deltas(
 
 
 @pytest.mark.parametrize("signum", ENDING, ids=lambda signum: signum.name)
-def test_process_1_has_its_line_in_the_ledger(
+def test_process_1_writes_its_line_to_the_run_log_when_a_signal_ends_it(
     serve: Serve, contain: Contain, tmp_path: Path, signum: signal.Signals
 ) -> None:
     log = tmp_path / "log.jsonl"
@@ -116,7 +116,9 @@ def test_process_1_has_its_line_in_the_ledger(
 
 
 @stops
-def test_a_signal_ends_process_1_before_the_head(serve: Serve, contain: Contain, signum: signal.Signals) -> None:
+def test_a_signal_ends_process_1_before_the_response_headers(
+    serve: Serve, contain: Contain, signum: signal.Signals
+) -> None:
     server = serve(hold)
     run = contain(server, "ask", "hi")
     server.next_request()
@@ -137,7 +139,7 @@ def test_a_signal_ends_process_1_during_the_stream_after_a_complete_delta(
 
 
 @stops
-def test_a_signal_ends_process_1_while_stdout_takes_nothing(
+def test_a_signal_ends_process_1_while_stdout_is_blocked(
     serve: Serve, contain: Contain, signum: signal.Signals
 ) -> None:
     server = serve(HEAD, chunk(event("x" * (1 << 20))), hold)
@@ -170,7 +172,7 @@ def test_a_signal_ends_process_1_in_the_pause_before_a_retry(
 
 
 @stops
-def test_a_signal_ends_process_1_while_stdin_is_awaited(contain: Contain, signum: signal.Signals) -> None:
+def test_a_signal_ends_process_1_while_it_waits_for_stdin(contain: Contain, signum: signal.Signals) -> None:
     run = contain(None, "ask", "--mock", stdin=subprocess.PIPE)
     assert "waiting for the prompt on stdin" in run.err_line()
     send(run, signum)
@@ -221,7 +223,9 @@ def test_a_signal_ends_process_1_that_waits_for_its_key_command_and_that_command
     assert run.end() == (128 + signum, b"", "")  # its pipes are closed: the kernel has ended the command as well
 
 
-def test_a_key_command_of_process_1_dies_by_a_signal_as_anywhere(contain: Contain, environment: dict[str, str]) -> None:
+def test_a_key_command_of_process_1_that_dies_by_a_signal_is_reported(
+    contain: Contain, environment: dict[str, str]
+) -> None:
     config = Path(environment["HOME"]) / ".config" / "smai" / "config.toml"
     config.parent.mkdir(parents=True)
     config.write_text("key_command = ['sh', '-c', 'kill -TERM $$']\n")
@@ -230,7 +234,7 @@ def test_a_key_command_of_process_1_dies_by_a_signal_as_anywhere(contain: Contai
 
 
 @stops
-def test_a_signal_gives_the_echo_back_before_it_ends_a_login_that_is_process_1(
+def test_a_signal_restores_the_echo_before_it_ends_a_login_that_is_process_1(
     environment: dict[str, str], signum: signal.Signals
 ) -> None:
     pid, master = pty.fork()
@@ -259,7 +263,7 @@ def test_a_signal_that_the_caller_ignores_does_not_end_process_1(serve: Serve, s
 
 
 @pytest.mark.parametrize("more", [hold, forever(chunk(LINE))], ids=["silence", "stream"])
-def test_a_reader_who_leaves_ends_process_1_with_141(serve: Serve, contain: Contain, more: object) -> None:
+def test_a_closed_stdout_ends_process_1_with_status_141(serve: Serve, contain: Contain, more: object) -> None:
     run = contain(serve(HEAD, chunk(LINE), more), "ask", "hi")
     assert run.out(7) == b"a line\n"
     assert run.child.stdout
@@ -267,5 +271,5 @@ def test_a_reader_who_leaves_ends_process_1_with_141(serve: Serve, contain: Cont
     assert run.child.wait(PATIENCE_S) == 128 + signal.SIGPIPE
 
 
-def test_an_answer_to_process_1_ends_as_any_other(serve: Serve, contain: Contain) -> None:
+def test_process_1_prints_a_complete_answer_and_exits_0(serve: Serve, contain: Contain) -> None:
     assert contain(serve(*PLAIN_ANSWER), "ask", "hi").end() == (0, OUT, "")

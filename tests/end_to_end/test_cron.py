@@ -30,7 +30,7 @@ ENDINGS: list[tuple[dict[str, Any], int]] = [
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 @pytest.mark.parametrize("stdin", INPUTS)
-def test_a_job_runs_with_hardly_an_environment_and_mails_one_line_for_a_failure(
+def test_a_job_runs_in_a_minimal_environment_and_mails_one_line_for_a_failure(
     server: Server, tmp_path: Path, name: str, stdin: str
 ) -> None:
     environment = ENVIRONMENTS[name](tmp_path)
@@ -59,7 +59,7 @@ def test_a_pipe_that_never_ends_gets_a_notice_and_the_deadline_ends_the_wait(ser
     ]
 
 
-def test_the_message_for_a_job_without_a_key_names_the_server_and_two_ways_to_give_one(tmp_path: Path) -> None:
+def test_the_message_for_a_missing_key_names_the_server_and_two_ways_to_set_the_key(tmp_path: Path) -> None:
     for environment in (clean_environment(tmp_path), {"PATH": f"{BIN}:{os.defpath}"}):
         job = subprocess.run(["sh", "-c", "smai ask hi <&-"], env=environment, capture_output=True, check=False)
         assert job.returncode == 2
@@ -68,7 +68,7 @@ def test_the_message_for_a_job_without_a_key_names_the_server_and_two_ways_to_gi
         assert all(way in job.stderr for way in (b"SMAI_API_KEY", b"smai login"))
 
 
-def test_nothing_is_left_in_a_home(server: Server, tmp_path: Path) -> None:
+def test_a_run_creates_no_files_in_the_home_directory(server: Server, tmp_path: Path) -> None:
     environment = clean_environment(tmp_path)
     job = subprocess.run([SMAI, "ask", "-n", "--base-url", server().url, "hi"], env=environment, check=False)
     assert (job.returncode, list(tmp_path.iterdir())) == (0, [])

@@ -19,7 +19,7 @@ def test_every_stream_file_has_its_expectation() -> None:
 
 
 @tapes
-def test_the_text_is_that_of_the_complete_events_and_the_status_fits(smai: Smai, tape: Tape) -> None:
+def test_decode_prints_the_text_of_all_complete_events_with_the_expected_status(smai: Smai, tape: Tape) -> None:
     result = smai("decode", stdin=tape.bytes)
     assert (result.status, result.stdout) == (tape.status, printed(tape.text))
     assert result.stderr.count("\n") == (tape.status != 0 or "tool" in result.stderr)
@@ -35,7 +35,7 @@ def test_final_prints_only_a_complete_answer(smai: Smai, tape: Tape) -> None:
 
 @pytest.mark.thorough
 @tapes
-def test_raw_passes_every_byte(smai: Smai, tape: Tape) -> None:
+def test_raw_copies_every_byte(smai: Smai, tape: Tape) -> None:
     result = smai("decode", "--raw", stdin=tape.bytes)
     assert (result.status, result.stdout) == (tape.status, tape.bytes)
 
@@ -67,7 +67,7 @@ def test_json_summary_reports_success_and_failure(smai: Smai, tape: Tape) -> Non
     assert summary["characters"] == len(tape.text)
 
 
-def test_a_file_is_read_as_stdin_is(smai: Smai) -> None:
+def test_decode_reads_a_file_in_the_same_way_as_stdin(smai: Smai) -> None:
     assert smai("decode", STREAMS / "good.sse").stdout == b"Hello world\n"
 
 
@@ -77,7 +77,7 @@ def test_accept_length_makes_a_cut_answer_a_success(smai: Smai) -> None:
     assert smai("decode", "--accept", "content_filter", stdin=BY_NAME["length"].bytes).status == 9
 
 
-def test_the_refusal_of_the_model_is_in_the_message(smai: Smai) -> None:
+def test_the_message_contains_the_refusal_of_the_model(smai: Smai) -> None:
     assert "I can't do that" in smai("decode", stdin=BY_NAME["refusal"].bytes).stderr
 
 

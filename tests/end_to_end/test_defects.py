@@ -28,7 +28,7 @@ def test_deeply_nested_parts_are_not_text_and_cause_no_traceback(smai: Smai, dep
         assert "Traceback" not in result.stderr
 
 
-def test_no_words_of_a_server_or_a_file_name_forge_a_line_on_stderr(smai: Smai) -> None:
+def test_neither_a_server_message_nor_a_file_name_can_forge_a_line_on_stderr(smai: Smai) -> None:
     reason = json.dumps({"choices": [{"delta": {"content": "x"}, "finish_reason": "\x1b[2J\nsmai: fake"}]})
     results = [
         smai("decode", "--summary", "text", stdin=f"data: {reason}\n\n".encode()),
@@ -41,7 +41,7 @@ def test_no_words_of_a_server_or_a_file_name_forge_a_line_on_stderr(smai: Smai) 
 
 
 @pytest.mark.parametrize("filler", [0, 100, 185, 470, 485, 495])
-def test_no_part_of_the_key_is_repeated_wherever_the_servers_words_are_cut(
+def test_no_part_of_the_key_is_printed_wherever_a_server_message_is_truncated(
     serve: Serve, smai: Smai, filler: int
 ) -> None:
     body = json.dumps({"error": {"message": "x" * filler + KEY, "code": "invalid_api_key"}}).encode()
@@ -51,7 +51,7 @@ def test_no_part_of_the_key_is_repeated_wherever_the_servers_words_are_cut(
     assert "verysecret" not in result.stderr
 
 
-def test_a_key_too_short_to_be_a_secret_garbles_nothing() -> None:
+def test_a_key_too_short_to_be_a_secret_is_not_replaced_in_output() -> None:
     assert Secret("o").hidden_in("404 Not Found") == "404 Not Found"
     assert Secret(KEY).hidden_in(f"a {KEY} b {KEY[:10]}... c") == "a ... b ...... c"
 
@@ -76,7 +76,9 @@ def test_an_invalid_proxy_url_is_reported_without_its_password(smai: Smai) -> No
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("flags", [[], ["--raw"]])
-def test_decode_ends_after_the_end_although_comments_keep_coming(environment: dict[str, str], flags: list[str]) -> None:
+def test_decode_exits_after_the_end_of_the_answer_even_if_comments_keep_arriving(
+    environment: dict[str, str], flags: list[str]
+) -> None:
     with subprocess.Popen(
         [SMAI, "decode", *flags], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, bufsize=0
     ) as process:
@@ -99,7 +101,7 @@ def test_a_limit_longer_than_the_system_can_wait_is_refused(smai: Smai, option: 
 
 
 @pytest.mark.thorough
-def test_time_in_which_the_process_was_stopped_is_not_idle(serve: Serve, start: Start) -> None:
+def test_time_in_which_the_process_was_stopped_does_not_count_as_idle(serve: Serve, start: Start) -> None:
     import threading
 
     go_on = threading.Event()
@@ -120,7 +122,7 @@ def test_time_in_which_the_process_was_stopped_is_not_idle(serve: Serve, start: 
     "choice",
     ['{"text":"hi\\n","finish_reason":"stop"}', '{"index":"0","delta":{"content":"hi\\n"},"finish_reason":"stop"}'],
 )
-def test_text_in_an_older_shape_is_text(smai: Smai, choice: str) -> None:
+def test_text_in_an_older_response_format_is_printed(smai: Smai, choice: str) -> None:
     stream = f'data: {{"choices":[{choice}]}}\n\ndata: [DONE]\n\n'.encode()
     assert smai("decode", stdin=stream) == (0, b"hi\n", "")
 
@@ -130,19 +132,19 @@ def test_the_model_is_in_the_summary_after_a_retry_too(smai: Smai, server: Serve
     assert json.loads(result.stderr.splitlines()[-1])["model"] == "gpt-4.1"
 
 
-def test_jsonl_is_json_where_a_number_is_too_large_for_one(smai: Smai) -> None:
+def test_jsonl_prints_null_for_numbers_that_json_does_not_have(smai: Smai) -> None:
     stream = b'data: {"a":NaN,"b":1e999,\ndata: "choices":[{"finish_reason":"stop"}]}\n\n'
     result = smai("decode", "--jsonl", stdin=stream)
     assert json.loads(result.stdout, parse_constant=pytest.fail)["b"] is None
 
 
-def test_a_complete_body_on_a_connection_that_stays_open_is_an_answer(serve: Serve, ask: Ask) -> None:
+def test_a_complete_body_on_a_connection_that_stays_open_is_a_complete_answer(serve: Serve, ask: Ask) -> None:
     body = b'{"choices":[{"message":{"content":"hi\\n"},"finish_reason":"stop"}]}'
     server = serve(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + body, hold)
     assert ask(server, "--idle-timeout", "1") == (0, b"hi\n", "")
 
 
-def test_the_stream_of_another_api_is_refused_and_not_worth_trying_again(smai: Smai) -> None:
+def test_the_stream_of_another_api_is_refused_and_not_retried(smai: Smai) -> None:
     lines = b'{"message":{"content":"a"},"done":false}\n{"message":{"content":"b"},"done":true}\n'
     result = smai("decode", stdin=lines)
     assert (result.status, result.stdout) == (4, b"")
@@ -161,7 +163,7 @@ def test_the_mock_answers_http_1_0_and_refuses_malformed_requests(smai: Smai, se
     assert smai("mock", "--reply", b"caf\xe9").status == 2
 
 
-def test_a_defect_is_reported_also_where_nothing_can_be_loaded_any_more() -> None:
+def test_a_defect_is_reported_even_if_no_module_can_be_imported() -> None:
     script = """
 import sys
 from smai_cli.cli import group

@@ -52,7 +52,7 @@ def test_the_connection_is_made_before_click_is_imported(serve: Serve, ask: Ask,
     assert (server.connections, len(server.requests)) == (1, 1)
 
 
-def test_another_server_than_the_likely_one_gets_the_request_alone(serve: Serve, ask: Ask, tmp_path: Path) -> None:
+def test_a_wrongly_predicted_server_gets_no_request(serve: Serve, ask: Ask, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     is_left = threading.Event()
@@ -72,7 +72,7 @@ def test_another_server_than_the_likely_one_gets_the_request_alone(serve: Serve,
     assert (meant.connections, len(meant.requests), seen.requests) == (1, 1, [])
 
 
-def test_a_server_that_is_configured_gets_the_one_connection(
+def test_the_server_in_the_configuration_file_gets_only_one_connection(
     serve: Serve, environment: dict[str, str], tmp_path: Path
 ) -> None:
     server = serve(*PLAIN_ANSWER, tls=certificates().context)
@@ -84,9 +84,7 @@ def test_a_server_that_is_configured_gets_the_one_connection(
     assert (server.connections, len(server.requests)) == (1, 1)
 
 
-def test_ctrl_c_during_the_imports_is_as_quiet_as_ever(
-    serve: Serve, environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_ctrl_c_during_the_imports_prints_nothing(serve: Serve, environment: dict[str, str], tmp_path: Path) -> None:
     is_up = threading.Event()
 
     def says_so(connection: socket.socket) -> Request:
@@ -105,7 +103,9 @@ def test_ctrl_c_during_the_imports_is_as_quiet_as_ever(
     assert server.requests == []
 
 
-def test_closed_descriptors_are_not_taken_by_the_early_connection(serve: Serve, environment: dict[str, str]) -> None:
+def test_the_early_connection_does_not_reuse_closed_standard_descriptors(
+    serve: Serve, environment: dict[str, str]
+) -> None:
     server = serve(*PLAIN_ANSWER, tls=certificates().context)
     env = environment | reach(server)
     done = subprocess.run(["sh", "-c", "smai ask hi <&- 2>&-"], env=env, capture_output=True, check=False)
@@ -140,7 +140,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("args", "env", "threads"), ROWS)
-def test_only_certain_connections_are_begun_early(
+def test_an_early_connection_starts_only_if_the_server_is_certain(
     environment: dict[str, str], tmp_path: Path, args: tuple[str, ...], env: dict[str, str], threads: int
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:

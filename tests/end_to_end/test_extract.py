@@ -88,7 +88,7 @@ FAILURES = [
 
 
 @pytest.mark.parametrize(("text", "block"), BLOCKS)
-def test_the_first_block_is_printed_byte_for_byte(smai: Smai, text: str, block: str) -> None:
+def test_extract_prints_the_first_block_byte_for_byte(smai: Smai, text: str, block: str) -> None:
     result = smai("decode", "-x", stdin=stream(text))
     assert result == (0, block.encode(), "")
 
@@ -100,11 +100,11 @@ def test_without_a_closed_block_nothing_is_printed_and_the_status_is_8(smai: Sma
 
 
 @pytest.mark.parametrize("flags", [["-x"], ["--extract"], ["-nx"], ["-x", "--no-stream"], ["-x", "--api", "responses"]])
-def test_ask_prints_the_block_of_an_answer_in_every_form(smai: Smai, server: Server, flags: list[str]) -> None:
+def test_ask_prints_the_block_of_streamed_and_unstreamed_answers(smai: Smai, server: Server, flags: list[str]) -> None:
     assert smai("ask", "--base-url", server(reply=ANSWER).url, *flags, "hi") == (0, BLOCK, "")
 
 
-def test_final_adds_the_summary_and_no_more(smai: Smai, server: Server) -> None:
+def test_final_with_extract_adds_only_the_summary(smai: Smai, server: Server) -> None:
     result = smai("ask", "--base-url", server(reply=ANSWER).url, "-x", "--final", "hi")
     assert (result.status, result.stdout) == (0, BLOCK)
     assert result.stderr.startswith(f"smai: {len(ANSWER)} characters; ")
@@ -135,14 +135,16 @@ def test_an_incomplete_answer_prints_nothing_although_its_block_is_closed(
     assert [(run.status, run.stdout) for run in (asked, decoded)] == [(status, b"")] * 2
 
 
-def test_an_answer_that_broke_is_asked_for_again_and_only_the_second_is_used(serve: Serve, ask: RawAsk) -> None:
+def test_a_broken_answer_is_requested_again_and_only_the_second_is_used(serve: Serve, ask: RawAsk) -> None:
     broken = (HEAD, chunk(stream("```\nold\n```\n", None)))
     whole = (HEAD, chunk(stream(ANSWER)), LAST_CHUNK)
     result = ask(serve(broken, whole), "-x")
     assert (result.status, result.stdout) == (0, BLOCK)
 
 
-def test_the_file_gets_the_block_and_is_as_it_was_without_one(smai: Smai, server: Server, tmp_path: Path) -> None:
+def test_the_output_file_gets_the_block_and_is_unchanged_if_there_is_none(
+    smai: Smai, server: Server, tmp_path: Path
+) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     out, tape = folder / "x.py", folder / "tape"
@@ -156,7 +158,7 @@ def test_the_file_gets_the_block_and_is_as_it_was_without_one(smai: Smai, server
     assert {path.name for path in folder.iterdir()} == {"x.py", "tape"}
 
 
-def test_a_conversation_keeps_the_whole_answer_and_none_without_a_block(
+def test_a_conversation_stores_the_complete_answer_and_none_that_lacks_a_block(
     smai: Smai, server: Server, tmp_path: Path
 ) -> None:
     chat = tmp_path / "chat.jsonl"
@@ -180,31 +182,29 @@ def test_with_extract_the_block_must_match_the_schema(smai: Smai, server: Server
 
 
 @pytest.mark.parametrize(("reply", "status"), [("```\n```\n", 8), ("```\n \n\n```\n", 8), (ANSWER, 0)])
-def test_fail_empty_is_about_the_block(smai: Smai, server: Server, reply: str, status: int) -> None:
+def test_fail_empty_with_extract_checks_the_block(smai: Smai, server: Server, reply: str, status: int) -> None:
     assert smai("ask", "--base-url", server(reply=reply).url, "-x", "--fail-empty", "hi").status == status
 
 
 @pytest.mark.parametrize("command", ["ask", "decode"])
 @pytest.mark.parametrize("mode", ["--raw", "--jsonl", "--tool-calls"])
-def test_it_excludes_the_modes_that_print_something_else(smai: Smai, command: str, mode: str) -> None:
+def test_extract_cannot_be_combined_with_modes_that_print_other_data(smai: Smai, command: str, mode: str) -> None:
     result = smai(command, "-x", mode, *(["--mock", "hi"] if command == "ask" else []), stdin=stream(ANSWER))
     assert (result.status, result.stdout) == (2, b"")
     assert f"{mode} and --extract cannot be combined" in result.stderr
 
 
-def test_a_tool_call_has_no_block(smai: Smai, server: Server) -> None:
+def test_extract_fails_on_a_tool_call(smai: Smai, server: Server) -> None:
     tape = (Path(__file__).parent.parent / "streams" / "tool-calls.sse").read_bytes()
     assert smai("ask", "--base-url", server(tape=tape).url, "-x", "hi").status == 8
 
 
-def test_several_answers_have_no_first_block(smai: Smai, server: Server) -> None:
+def test_extract_refuses_a_request_for_several_answers(smai: Smai, server: Server) -> None:
     result = smai("ask", "--base-url", server().url, "-x", "-O", "n=2", "hi")
     assert (result.status, result.stdout) == (2, b"")
 
 
-def test_the_reader_that_leaves_ends_the_run_although_nothing_was_printed(
-    environment: dict[str, str], server: Server
-) -> None:
+def test_a_closed_stdout_ends_the_run_although_nothing_was_printed(environment: dict[str, str], server: Server) -> None:
     command = [SMAI, "ask", "--base-url", server(reply=ANSWER, stall_after=1).url, "-nxv", "hi"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asked:
         assert asked.stdout
@@ -214,7 +214,7 @@ def test_the_reader_that_leaves_ends_the_run_although_nothing_was_printed(
         assert asked.wait(20) == -signal.SIGPIPE
 
 
-def test_in_a_batch_the_text_is_the_block_and_a_line_without_one_has_failed(
+def test_in_a_batch_the_text_is_the_block_and_a_line_without_a_block_fails(
     batch: Ask, desk: MakeDesk, questions: Questions
 ) -> None:
     file = questions(ANSWER, "no code", "```\n```\n", "```\nopen\n")
@@ -230,7 +230,7 @@ def test_in_a_batch_the_text_is_the_block_and_a_line_without_one_has_failed(
     assert messages == [None, NO_BLOCK, None, UNCLOSED]
 
 
-def test_a_batch_with_a_block_does_not_take_results_without_one_for_its_own(
+def test_resume_with_extract_does_not_reuse_results_of_a_run_without_it(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path
 ) -> None:
     server, file = desk(), questions(ANSWER, {"prompt": ANSWER, "temperature": 1})

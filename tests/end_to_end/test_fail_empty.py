@@ -46,7 +46,9 @@ def test_an_empty_answer_is_status_8_and_is_not_requested_again(
     assert mode != ["--final"] or result.stdout == b""
 
 
-def test_no_file_and_no_conversation_gets_an_empty_answer(smai: Smai, server: Server, tmp_path: Path) -> None:
+def test_an_empty_answer_changes_neither_the_output_file_nor_the_conversation(
+    smai: Smai, server: Server, tmp_path: Path
+) -> None:
     out, chat = tmp_path / "out", tmp_path / "chat"
     out.write_text("old")
     url = server(tape=BLANK).url

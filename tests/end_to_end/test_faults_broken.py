@@ -133,13 +133,13 @@ def by_name(broken: Break) -> str:
 every_break = pytest.mark.parametrize("broken", BREAKS, ids=by_name)
 
 
-def serves(serve: Serve, broken: Break, *then: tuple[Step, ...]) -> RawServer:
+def serve_break(serve: Serve, broken: Break, *then: tuple[Step, ...]) -> RawServer:
     return serve(tuple(broken.steps), *then, tls=certificates().context if broken.tls else None)
 
 
 @every_break
 def test_the_text_before_a_break_is_kept(serve: Serve, ask: Ask, broken: Break) -> None:
-    server = serves(serve, broken)
+    server = serve_break(serve, broken)
     result = ask(server, *broken.flags)
     assert result[:2] == (broken.status, b"Hello \n")
     assert broken.says in result.stderr
@@ -150,7 +150,7 @@ def test_the_text_before_a_break_is_kept(serve: Serve, ask: Ask, broken: Break) 
 @every_break
 def test_raw_keeps_every_byte_before_a_break(serve: Serve, ask: Ask, broken: Break) -> None:
     steps = broken.steps if broken.flags else [step for step in broken.steps if step is not hold]
-    server = serves(serve, broken._replace(steps=steps))
+    server = serve_break(serve, broken._replace(steps=steps))
     assert ask(server, "--raw", *broken.flags)[:2] == (broken.status, broken.raw)
     assert len(server.requests) == 1
 
@@ -168,29 +168,29 @@ def test_raw_does_not_wait_long_after_a_malformed_event(serve: Serve, start: Sta
 
 @pytest.mark.parametrize("broken", BREAKS[1::2], ids=by_name)
 def test_jsonl_keeps_every_event_before_a_break(serve: Serve, ask: Ask, broken: Break) -> None:
-    server = serves(serve, broken)
+    server = serve_break(serve, broken)
     assert ask(server, "--jsonl", *broken.flags)[:2] == (broken.status, broken.jsonl)
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("broken", BREAKS[::2], ids=by_name)
-def test_final_delivers_nothing_of_a_broken_answer(serve: Serve, ask: Ask, broken: Break) -> None:
-    server = serves(serve, broken)
+def test_final_prints_nothing_of_a_broken_answer(serve: Serve, ask: Ask, broken: Break) -> None:
+    server = serve_break(serve, broken)
     result = ask(server, "--final", "--retries", "0", *broken.flags)
     assert result[:2] == (broken.status, b"")
     assert broken.says in result.stderr
 
 
 @pytest.mark.parametrize("broken", [broken for broken in BREAKS if broken.status == 8][::4], ids=by_name)
-def test_final_asks_again_for_a_broken_answer(serve: Serve, ask: Ask, broken: Break) -> None:
-    server = serves(serve, broken, tuple(PLAIN_ANSWER))
+def test_final_requests_a_broken_answer_again(serve: Serve, ask: Ask, broken: Break) -> None:
+    server = serve_break(serve, broken, tuple(PLAIN_ANSWER))
     result = ask(server, "--final", "--summary", "none")
     assert result[:2] == (0, OUT)
     assert "try 2 of 3" in result.stderr
     assert len(server.requests) == 2
 
 
-def test_final_does_not_ask_again_after_silence(serve: Serve, ask: Ask) -> None:
+def test_final_does_not_retry_after_an_idle_timeout(serve: Serve, ask: Ask) -> None:
     server = serve(HEAD, chunk(HELLO), hold)
     assert ask(server, "--final", "--idle-timeout", "0.5").status == 7
     assert len(server.requests) == 1
@@ -198,7 +198,7 @@ def test_final_does_not_ask_again_after_silence(serve: Serve, ask: Ask) -> None:
 
 @pytest.mark.parametrize("broken", BREAKS[::5], ids=by_name)
 def test_the_json_summary_reports_the_break(serve: Serve, start: Start, broken: Break) -> None:
-    server = serves(serve, broken)
+    server = serve_break(serve, broken)
     run = start(server, "--summary", "json", *broken.flags)
     assert broken.says in run.err_line()
     summary = json.loads(run.err_line())
@@ -215,7 +215,7 @@ MODES = {"text": [], "raw": ["--raw"], "jsonl": ["--jsonl"], "final": ["--final"
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("broken", BROKEN_TAPES, ids=by_name)
-def test_decode_reports_the_same_break_in_a_stream_from_curl(smai: Smai, broken: Break, mode: str) -> None:
+def test_decode_reports_the_same_failure_for_a_broken_stream_from_curl(smai: Smai, broken: Break, mode: str) -> None:
     result = smai("decode", *MODES[mode], stdin=broken.raw)
     delivered = {"text": b"Hello \n", "raw": broken.raw, "jsonl": broken.jsonl, "final": b""}[mode]
     assert result[:2] == (8, delivered)
@@ -233,7 +233,7 @@ def test_decode_does_not_wait_for_more_after_an_error_event(start: Start) -> Non
     assert "the model fell over" in run.err_line()
 
 
-def test_an_event_without_end_is_given_up_at_a_limit(serve: Serve, ask: Ask) -> None:
+def test_an_event_without_an_end_ends_the_run_at_a_limit(serve: Serve, ask: Ask) -> None:
     sent = []
 
     def endless(connection: object) -> None:
@@ -247,13 +247,13 @@ def test_an_event_without_end_is_given_up_at_a_limit(serve: Serve, ask: Ask) -> 
     assert sum(sent) < 48 << 20  # the limit, and what the buffers of two sockets hold
 
 
-def test_an_event_of_20_megabytes_without_end_is_given_up_by_decode(smai: Smai) -> None:
+def test_decode_stops_at_an_event_of_20_megabytes_without_an_end(smai: Smai) -> None:
     result = smai("decode", stdin=HELLO + b"data: " + b"x" * 20_000_000)
     assert result[:2] == (8, b"Hello \n")
     assert "larger than 16 MiB" in result.stderr
 
 
-def test_an_event_of_a_million_lines_is_given_up_at_a_limit(serve: Serve, ask: Ask) -> None:
+def test_an_event_of_a_million_lines_ends_the_run_at_a_limit(serve: Serve, ask: Ask) -> None:
     result = ask(serve(HEAD, chunk(HELLO), forever(chunk(b"data: x\n" * 1000))))
     assert result[:2] == (8, b"Hello \n")
     assert "lines" in result.stderr
@@ -291,7 +291,9 @@ def test_an_answer_without_any_event_is_broken(serve: Serve, ask: Ask, steps: li
         pytest.param([b"Content-Length:"], "a length that is not a number", id="empty"),
     ],
 )
-def test_an_answer_with_an_unclear_length_is_broken(serve: Serve, ask: Ask, fields: list[bytes], says: str) -> None:
+def test_an_answer_with_an_ambiguous_content_length_is_status_8(
+    serve: Serve, ask: Ask, fields: list[bytes], says: str
+) -> None:
     server = serve(OK + b"\r\n".join(fields) + b"\r\n\r\n", *GOOD, hold)
     result = ask(server)
     assert result[:2] == (8, b"")
@@ -300,24 +302,24 @@ def test_an_answer_with_an_unclear_length_is_broken(serve: Serve, ask: Ask, fiel
     assert len(server.requests) == 1
 
 
-def test_the_same_length_twice_is_one(serve: Serve, ask: Ask) -> None:
+def test_two_equal_content_length_headers_are_accepted(serve: Serve, ask: Ask) -> None:
     fields = b"Content-Length: %d\r\n" % len(BODY)
     assert ask(serve(OK + fields * 2 + b"\r\n", BODY)) == (0, OUT, "")
 
 
-def test_a_length_with_the_chunked_coding_is_ignored(serve: Serve, ask: Ask) -> None:
+def test_content_length_is_ignored_with_chunked_transfer_encoding(serve: Serve, ask: Ask) -> None:
     head = HEAD.replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\n")
     assert ask(serve(head, *PLAIN_ANSWER[1:])) == (0, OUT, "")
 
 
-def test_a_chunk_of_less_than_nothing_is_broken(serve: Serve, ask: Ask) -> None:
+def test_a_chunk_with_a_negative_size_is_status_8(serve: Serve, ask: Ask) -> None:
     result = ask(serve(HEAD, chunk(HELLO), b"-5\r\n" + WORLD, hold))
     assert result[:2] == (8, b"Hello \n")
     assert "malformed HTTP" in result.stderr
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_completion_in_one_piece_that_is_cut_is_broken(serve: Serve, ask: Ask, mode: str) -> None:
+def test_an_unstreamed_answer_that_is_cut_off_is_status_8(serve: Serve, ask: Ask, mode: str) -> None:
     body = b'{"choices": [{"index": 0, "message": {"content": "Hello wor'
     result = ask(serve(CLOSE_HEAD, body), "--retries", "0", *MODES[mode])
     assert result[:2] == (8, body if mode == "raw" else b"")
@@ -326,7 +328,7 @@ def test_a_completion_in_one_piece_that_is_cut_is_broken(serve: Serve, ask: Ask,
 # Two faults at once.
 
 
-def test_a_gzip_stream_of_bytes_that_is_reset_keeps_its_text(serve: Serve, ask: Ask) -> None:
+def test_a_gzip_stream_in_single_bytes_keeps_its_text_after_a_reset(serve: Serve, ask: Ask) -> None:
     steps = [GZIP_HEAD, single_bytes(chunk(gzipped(HELLO)[0])), reset]
     assert ask(serve(*steps))[:2] == (8, b"Hello \n")
 
@@ -345,18 +347,18 @@ def test_an_error_among_pings_ends_at_once(serve: Serve, ask: Ask) -> None:
     assert "the model fell over" in result.stderr
 
 
-def test_mixed_line_ends_a_bom_invalid_bytes_and_a_cut_keep_complete_events(serve: Serve, ask: Ask) -> None:
+def test_complete_events_are_kept_despite_mixed_line_ends_a_bom_invalid_bytes_and_a_cut(serve: Serve, ask: Ask) -> None:
     body = b"\xef\xbb\xbf" + HELLO.replace(b"\n\n", b"\r\n\n").replace(b"Hello", b"H\xffllo") + HALF
     result = ask(serve(HEAD, single_bytes(b"".join(chunk(body[at : at + 1]) for at in range(len(body))))))
     assert result[:2] == (8, "H\ufffdllo \n".encode())
 
 
-def test_a_half_of_a_surrogate_pair_before_a_cut_is_shown(serve: Serve, ask: Ask) -> None:
+def test_half_of_a_surrogate_pair_before_a_cut_is_printed(serve: Serve, ask: Ask) -> None:
     half = HELLO.replace(b"Hello ", rb"Hello\ud83d")
     assert ask(serve(HEAD, chunk(half), reset))[:2] == (8, "Hello\ufffd\n".encode())
 
 
-def test_a_cut_after_a_line_adds_no_second_line_end(serve: Serve, ask: Ask) -> None:
+def test_a_cut_after_a_newline_adds_no_second_newline(serve: Serve, ask: Ask) -> None:
     assert ask(serve(CLOSE_HEAD, event("a line\n")))[:2] == (8, b"a line\n")
 
 
@@ -387,5 +389,5 @@ def test_a_good_stream_after_a_broken_one_is_not_mixed_with_it(serve: Serve, ask
     assert ask(server, "--final", "--summary", "none")[:2] == (0, OUT)
 
 
-def test_done_in_the_middle_of_a_broken_chunk_counts(serve: Serve, ask: Ask) -> None:
+def test_done_counts_in_a_chunk_that_is_cut_off(serve: Serve, ask: Ask) -> None:
     assert ask(serve(HEAD, b"fff\r\n" + HELLO + WORLD + STOP + DONE, reset)) == (0, OUT, "")

@@ -48,7 +48,7 @@ MODES = {"text": [], "final": ["--final"]}
 
 
 @pytest.mark.parametrize("flags", MODES.values(), ids=MODES.keys())
-def test_silence_before_the_headers_is_ended_by_the_idle_clock(serve: Serve, ask: Ask, flags: list[str]) -> None:
+def test_silence_before_the_headers_is_an_idle_timeout(serve: Serve, ask: Ask, flags: list[str]) -> None:
     server = serve(hold)
     result = ask(server, *IDLE, *flags)
     assert result == (7, b"", "smai: timed out: no answer began within 0.5 s; raise --idle-timeout, or try again\n")
@@ -66,14 +66,14 @@ def test_silence_before_the_headers_is_ended_by_the_idle_clock(serve: Serve, ask
         pytest.param([HEAD, chunk(HELLO + b'data: {"choi'), hold], id="in-an-event"),
     ],
 )
-def test_silence_in_the_stream_is_ended_by_the_idle_clock(serve: Serve, ask: Ask, steps: list[Step]) -> None:
+def test_silence_in_the_stream_is_an_idle_timeout(serve: Serve, ask: Ask, steps: list[Step]) -> None:
     result = ask(serve(*steps), *IDLE)
     assert result[:2] == (7, b"Hello \n")
     assert "arrived for 0.5 s; raise --idle-timeout" in result.stderr
 
 
 @pytest.mark.parametrize("body", [[HEAD, chunk(HELLO)], [CLOSE_HEAD, HELLO]], ids=["chunked", "close"])
-def test_silence_over_tls_is_ended_by_the_idle_clock(serve: Serve, ask: Ask, body: list[Step]) -> None:
+def test_silence_over_tls_is_an_idle_timeout(serve: Serve, ask: Ask, body: list[Step]) -> None:
     result = ask(serve(*body, hold, tls=certificates().context), *IDLE)
     assert result[:2] == (7, b"Hello \n")
 
@@ -87,24 +87,24 @@ def test_silence_over_tls_is_ended_by_the_idle_clock(serve: Serve, ask: Ask, bod
         pytest.param(b"x", id="a-line-without-end"),
     ],
 )
-def test_signs_of_life_without_data_do_not_reset_the_idle_clock(serve: Serve, ask: Ask, piece: bytes) -> None:
+def test_keepalives_without_data_do_not_reset_the_idle_timeout(serve: Serve, ask: Ask, piece: bytes) -> None:
     result = ask(serve(HEAD, chunk(HELLO), forever(chunk(piece), every_s=0.05)), *IDLE)
     assert result[:2] == (7, b"Hello \n")
     assert "no event, only comments or parts of one arrived for 0.5 s" in result.stderr
 
 
-def test_an_endless_chunk_size_does_not_reset_the_idle_clock(serve: Serve, ask: Ask) -> None:
+def test_an_endless_chunk_size_does_not_reset_the_idle_timeout(serve: Serve, ask: Ask) -> None:
     result = ask(serve(HEAD, chunk(HELLO), forever(b"0", every_s=0.05)), *IDLE)
     assert result[:2] == (7, b"Hello \n")
 
 
-def test_headers_dribbled_for_ever_are_ended_by_the_idle_clock(serve: Serve, ask: Ask) -> None:
+def test_endless_headers_that_arrive_byte_by_byte_are_an_idle_timeout(serve: Serve, ask: Ask) -> None:
     result = ask(serve(OK, forever(b"x", every_s=0.05)), *IDLE)
     assert result[:2] == (7, b"")
     assert "no answer began within 0.5 s" in result.stderr
 
 
-def test_interim_answers_for_ever_are_ended_by_the_idle_clock(serve: Serve, ask: Ask) -> None:
+def test_endless_interim_responses_are_an_idle_timeout(serve: Serve, ask: Ask) -> None:
     result = ask(serve(forever(b"HTTP/1.1 100 Continue\r\n\r\n", every_s=0.05)), *IDLE)
     assert result[:2] == (7, b"")
 
@@ -125,7 +125,7 @@ FLOODS = {
 @pytest.mark.thorough
 @pytest.mark.parametrize("steps", FLOODS.values(), ids=FLOODS.keys())
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_flood_without_data_does_not_hold_the_idle_clock(
+def test_a_flood_without_data_does_not_delay_the_idle_timeout(
     serve: Serve, ask: Ask, steps: list[Step], scheme: str
 ) -> None:
     result = ask(serve(*steps, tls=certificates().context if scheme == "https" else None), "--idle-timeout", "1")
@@ -133,7 +133,7 @@ def test_a_flood_without_data_does_not_hold_the_idle_clock(
 
 
 @pytest.mark.parametrize("line", [[b"5;", forever(b"x" * 65536)], [forever(b"0" * 65536)]], ids=["extension", "size"])
-def test_a_chunk_size_without_end_is_given_up_at_a_limit(serve: Serve, ask: Ask, line: list[Step]) -> None:
+def test_a_chunk_size_without_an_end_ends_the_run_at_a_limit(serve: Serve, ask: Ask, line: list[Step]) -> None:
     result = ask(serve(HEAD, chunk(HELLO), *line))
     assert result[:2] == (8, b"Hello \n")
     assert "when reading chunk size" in result.stderr
@@ -146,7 +146,7 @@ def test_a_chunk_size_without_end_is_given_up_at_a_limit(serve: Serve, ask: Ask,
         pytest.param(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", id="103"),
     ],
 )
-def test_a_flood_of_interim_answers_does_not_hold_the_idle_clock(serve: Serve, ask: Ask, piece: bytes) -> None:
+def test_a_flood_of_interim_responses_does_not_delay_the_idle_timeout(serve: Serve, ask: Ask, piece: bytes) -> None:
     result = ask(serve(forever(piece * 1000)), "--idle-timeout", "1")
     assert result[:2] == (7, b"")
     assert "no answer began within 1 s" in result.stderr
@@ -170,7 +170,7 @@ def test_a_slow_reader_does_not_count_as_a_silent_server(serve: Serve, start: St
 
 
 @pytest.mark.parametrize("flags", MODES.values(), ids=MODES.keys())
-def test_a_steady_stream_is_ended_by_the_total_limit(serve: Serve, ask: Ask, flags: list[str]) -> None:
+def test_max_time_ends_a_steady_stream(serve: Serve, ask: Ask, flags: list[str]) -> None:
     result = ask(serve(HEAD, forever(chunk(event("tick ")), every_s=0.05)), *MAX, *flags)
     assert result.status == 7
     assert result.stderr == "smai: timed out: the run took 1 s in all; raise --max-time, or try again\n"
@@ -191,32 +191,32 @@ def test_a_steady_stream_is_ended_by_the_total_limit(serve: Serve, ask: Ask, fla
         ),  # 7 on a slow machine
     ],
 )
-def test_the_total_limit_ends_every_wait(serve: Serve, ask: Ask, steps: list[Step], status: int) -> None:
+def test_max_time_ends_every_wait(serve: Serve, ask: Ask, steps: list[Step], status: int) -> None:
     result = ask(serve(*steps), *MAX, "--retries", "0")
     assert result.stdout == b""
     assert result.status in (status, 7)
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_the_total_limit_ends_the_wait_for_stdin(serve: Serve, start: Start) -> None:
+def test_max_time_ends_the_wait_for_stdin(serve: Serve, start: Start) -> None:
     server = serve(*PLAIN_ANSWER)
     assert start(server, *MAX, stdin=subprocess.PIPE).child.wait(PATIENCE_S) == 7
     assert server.connections == 0
 
 
-def test_the_total_limit_ends_the_wait_for_a_reader(serve: Serve, start: Start) -> None:
+def test_max_time_ends_the_wait_for_a_blocked_stdout(serve: Serve, start: Start) -> None:
     run = start(serve(HEAD, forever(chunk(event("tick " * 1000)))), *MAX)
     assert run.child.wait(PATIENCE_S) == 7  # although the full pipe was not read
 
 
-def test_a_pause_that_would_outlast_the_total_limit_is_not_begun(serve: Serve, ask: Ask) -> None:
+def test_a_retry_pause_that_exceeds_max_time_is_not_started(serve: Serve, ask: Ask) -> None:
     server = serve(http("429 Too Many Requests", b"", "Retry-After: 30"))
     result = ask(server, "--max-time", "10")
     assert result.status == 6
     assert "after --max-time" in result.stderr
 
 
-def test_a_tls_handshake_that_is_never_answered_is_ended_by_the_connect_clock(serve: Serve, ask: Ask) -> None:
+def test_an_unanswered_tls_handshake_is_a_connect_timeout(serve: Serve, ask: Ask) -> None:
     def reads_hello_only(connection: socket.socket) -> Request:
         hold(connection)
         raise ConnectionError
@@ -229,7 +229,7 @@ def test_a_tls_handshake_that_is_never_answered_is_ended_by_the_connect_clock(se
     assert server.requests == []
 
 
-def test_a_server_that_takes_no_more_of_the_request_is_ended_by_a_clock(serve: Serve, start: Start) -> None:
+def test_a_server_that_stops_reading_the_request_is_a_timeout(serve: Serve, start: Start) -> None:
     over = threading.Event()
     server = serve(until(over), reads=lambda connection: Request(connection.recv(10), b"", 0))
     run = start(server, "--connect-timeout", "1", "--idle-timeout", "2", "--retries", "0", stdin=subprocess.PIPE)
@@ -251,7 +251,7 @@ def test_a_slow_answer_is_not_a_slow_connect(serve: Serve, ask: Ask) -> None:
         (["--connect-timeout", "0.5"], "timed out: no connection within 0.5 s"),
     ],
 )
-def test_a_name_server_that_never_answers_is_ended_by_a_clock(
+def test_a_name_server_that_never_answers_is_a_timeout(
     ask: Ask, dead_resolver: dict[str, str], flags: list[str], says: str
 ) -> None:
     result = ask(None, "--base-url", "http://example.invalid/v1", "--retries", "0", *flags, env=dead_resolver)
@@ -259,7 +259,7 @@ def test_a_name_server_that_never_answers_is_ended_by_a_clock(
     assert says in result.stderr
 
 
-def test_a_clock_that_is_off_waits(serve: Serve, ask: Ask) -> None:
+def test_a_timeout_of_0_means_no_limit(serve: Serve, ask: Ask) -> None:
     server = serve(pause(0.3), HEAD, chunk(HELLO), pause(0.7), chunk(WORLD + STOP + DONE), LAST_CHUNK)
     flags = ["--idle-timeout", "0", "--connect-timeout", "0", "--max-time", "0"]
     assert ask(server, *flags) == (0, OUT, "")

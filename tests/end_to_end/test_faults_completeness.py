@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from completeness import DONE, PIECES, PING, ROWS, STOP, Piece, Row, choice
-from completeness import chunk as said
+from completeness import chunk as text_event
 from completeness import event as data
 from conftest import Smai
 from process import at_most_cpu_s
@@ -87,13 +87,13 @@ def flags(row: Row | Piece) -> list[str]:
     return ["--api", row.dialect, *(f"--accept={word}" for word in row.accept), "hi"]
 
 
-def test_each_name_is_a_row() -> None:
+def test_each_listed_case_exists_in_the_table() -> None:
     assert {(row.dialect, row.name) for row in CHOSEN} == {(api, name) for api in NAMES for name in NAMES[api]}
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("row", CHOSEN, ids=lambda row: f"{row.dialect}-{row.name}")
-def test_the_end_of_an_answer_has_the_status_that_it_is_worth(smai: Smai, serve: Serve, row: Row) -> None:
+def test_the_end_of_a_streamed_answer_decides_the_exit_status(smai: Smai, serve: Serve, row: Row) -> None:
     body = b"".join(row.events)
     whole = serve(HEAD, *map(chunk, row.events), LAST_CHUNK)
     result = smai("ask", *flags(row), env=reach(whole))
@@ -109,7 +109,7 @@ def test_the_end_of_an_answer_has_the_status_that_it_is_worth(smai: Smai, serve:
 @pytest.mark.parametrize(
     "piece", [one for one in PIECES if one.due is None], ids=lambda one: f"{one.dialect}-{one.name}"
 )
-def test_an_answer_in_one_piece_has_the_status_that_it_is_worth(smai: Smai, serve: Serve, piece: Piece) -> None:
+def test_the_end_of_an_unstreamed_answer_decides_the_exit_status(smai: Smai, serve: Serve, piece: Piece) -> None:
     body = json.dumps(piece.body).encode()
     result = smai("ask", "--no-stream", *flags(piece), env=reach(serve(http("200 OK", body))))
     assert (result.status, result.stdout) == (piece.status, printed(piece.text))
@@ -118,9 +118,11 @@ def test_an_answer_in_one_piece_has_the_status_that_it_is_worth(smai: Smai, serv
 
 
 @pytest.mark.parametrize(
-    ("before", "status", "text"), [(b"", 6, b""), (said("Hello "), 8, b"Hello \n")], ids=["at once", "in the middle"]
+    ("before", "status", "text"),
+    [(b"", 6, b""), (text_event("Hello "), 8, b"Hello \n")],
+    ids=["at once", "in the middle"],
 )
-def test_llama_cpp_that_reports_a_failure_and_done_has_not_answered(
+def test_an_error_of_llama_cpp_followed_by_done_is_a_failure(
     smai: Smai, serve: Serve, before: bytes, status: int, text: bytes
 ) -> None:
     result = smai("ask", "hi", env=reach(serve(HEAD, chunk(before + LLAMA_CPP + DONE), LAST_CHUNK)))
@@ -128,24 +130,26 @@ def test_llama_cpp_that_reports_a_failure_and_done_has_not_answered(
     assert "boom" in result.stderr
 
 
-def test_a_gateway_that_writes_done_after_a_cut_is_8_and_names_the_way_out(smai: Smai, serve: Serve) -> None:
-    server = serve(HEAD, chunk(said("Hello ")), chunk(DONE), LAST_CHUNK)
+def test_done_without_a_finish_reason_is_status_8_and_the_message_names_accept_done(smai: Smai, serve: Serve) -> None:
+    server = serve(HEAD, chunk(text_event("Hello ")), chunk(DONE), LAST_CHUNK)
     result = smai("ask", "hi", env=reach(server))
     assert (result.status, result.stdout) == (8, b"Hello \n")
     assert "--accept done" in result.stderr
     assert smai("ask", "--accept", "done", "hi", env=reach(server)).status == 0
 
 
-def test_two_answers_that_were_asked_for_need_two_reasons(smai: Smai, serve: Serve) -> None:
-    one = [said("a"), said("b", index=1), STOP]
-    both = [*one, said(reason="stop", index=1)]
+def test_two_requested_answers_need_a_finish_reason_each(smai: Smai, serve: Serve) -> None:
+    one = [text_event("a"), text_event("b", index=1), STOP]
+    both = [*one, text_event(reason="stop", index=1)]
     for events, status in ((one, 8), (both, 0)):
         server = serve(HEAD, *map(chunk, events), chunk(DONE), LAST_CHUNK)
         assert smai("ask", "--jsonl", "-O", "n=2", "hi", env=reach(server)).status == status
 
 
-@pytest.mark.parametrize("first", [said("", "stop", role="assistant"), said("Hi", "stop")], ids=["role", "text"])
-def test_a_stop_that_may_be_in_every_chunk_does_not_start_the_grace_period(
+@pytest.mark.parametrize(
+    "first", [text_event("", "stop", role="assistant"), text_event("Hi", "stop")], ids=["role", "text"]
+)
+def test_a_finish_reason_in_the_first_chunk_does_not_start_the_grace_period(
     smai: Smai, serve: Serve, first: bytes
 ) -> None:
     server = serve(HEAD, chunk(first), hold)
@@ -160,7 +164,7 @@ def test_a_stop_that_may_be_in_every_chunk_does_not_start_the_grace_period(
 )
 @pytest.mark.parametrize("every_s", [0.0, 0.05], ids=["flood", "drip"])
 def test_nothing_extends_the_grace_period_after_the_end(smai: Smai, serve: Serve, piece: bytes, every_s: float) -> None:
-    server = serve(HEAD, chunk(said("Hi")), chunk(STOP), forever(chunk(piece), every_s))
+    server = serve(HEAD, chunk(text_event("Hi")), chunk(STOP), forever(chunk(piece), every_s))
     assert smai("ask", "hi", env=reach(server)) == (0, b"Hi\n", "")
 
 
@@ -170,32 +174,34 @@ def test_nothing_extends_the_grace_period_after_the_end(smai: Smai, serve: Serve
 )
 def test_empty_data_does_not_reset_the_idle_clock(smai: Smai, serve: Serve, piece: bytes) -> None:
     for mode in ("--summary=none", "--jsonl"):
-        server = serve(HEAD, chunk(said("Hi")), forever(chunk(piece), 0.05))
+        server = serve(HEAD, chunk(text_event("Hi")), forever(chunk(piece), 0.05))
         assert smai("ask", mode, "--idle-timeout", "1", "hi", env=reach(server)).status == 7
 
 
-def test_an_error_within_the_grace_counts(smai: Smai, serve: Serve) -> None:
-    server = serve(HEAD, chunk(said("Hi")), chunk(STOP), chunk(data({"error": {"message": "boom"}})), hold)
+def test_an_error_within_the_grace_period_counts(smai: Smai, serve: Serve) -> None:
+    server = serve(HEAD, chunk(text_event("Hi")), chunk(STOP), chunk(data({"error": {"message": "boom"}})), hold)
     result = smai("ask", "hi", env=reach(server))
     assert (result.status, result.stdout) == (8, b"Hi\n")
     assert "boom" in result.stderr
 
 
 def test_a_reset_after_an_unconfirmed_reason_is_status_8(smai: Smai, serve: Serve) -> None:
-    assert smai("ask", "hi", env=reach(serve(HEAD, chunk(said("Hi", "stop")), reset))).status == 8
-    assert smai("ask", "hi", env=reach(serve(HEAD, chunk(said("Hi")), chunk(STOP), reset))).status == 0
+    assert smai("ask", "hi", env=reach(serve(HEAD, chunk(text_event("Hi", "stop")), reset))).status == 8
+    assert smai("ask", "hi", env=reach(serve(HEAD, chunk(text_event("Hi")), chunk(STOP), reset))).status == 0
 
 
 @pytest.mark.parametrize("length", [b"abc", b"-1"])
-def test_an_invalid_length_does_not_mark_the_end_of_a_body(smai: Smai, serve: Serve, length: bytes) -> None:
-    server = serve(OK + b"Content-Length: " + length + b"\r\n\r\n", said("Hi", "stop"))
+def test_an_invalid_content_length_does_not_prove_that_the_body_is_complete(
+    smai: Smai, serve: Serve, length: bytes
+) -> None:
+    server = serve(OK + b"Content-Length: " + length + b"\r\n\r\n", text_event("Hi", "stop"))
     result = smai("ask", "hi", env=reach(server))
     assert (result.status, result.stdout) == (8, b"")
 
 
 @pytest.mark.parametrize("reason", ["abort", "max tokens; reached", "it's\tover", "w" * 60])
-def test_the_message_of_an_unknown_reason_names_an_option_that_takes_it(smai: Smai, reason: str) -> None:
-    tape = said("Hi") + said(reason=reason) + DONE
+def test_the_message_for_an_unknown_finish_reason_names_the_option_that_accepts_it(smai: Smai, reason: str) -> None:
+    tape = text_event("Hi") + text_event(reason=reason) + DONE
     result = smai("decode", stdin=tape)
     assert result.status == 8
     option = shlex.split(result.stderr.split("complete; ")[1])[:2]
@@ -211,23 +217,23 @@ def test_the_time_for_an_answer_in_messages_grows_linearly(smai: Smai) -> None:
 
 @pytest.mark.thorough
 def test_the_time_for_many_choices_grows_linearly(smai: Smai) -> None:
-    tape = said("a") + STOP + b"".join(said("b", index=1 + number % 1000) for number in range(150_000))
+    tape = text_event("a") + STOP + b"".join(text_event("b", index=1 + number % 1000) for number in range(150_000))
     with at_most_cpu_s(7):
         result = smai("decode", stdin=tape)
     assert (result.status, result.stdout) == (8, b"a\n")
     assert "two streams" not in result.stderr
 
 
-def test_an_answer_in_a_file_is_complete_only_by_the_same_rule(smai: Smai, serve: Serve, tmp_path: Path) -> None:
+def test_an_output_file_is_created_only_for_a_complete_answer(smai: Smai, serve: Serve, tmp_path: Path) -> None:
     answer = tmp_path / "answer.txt"
     server = serve(HEAD, chunk(data({"choices": [choice("Hello ")]})), chunk(DONE), LAST_CHUNK)
     assert smai("ask", "-o", answer, "hi", env=reach(server)).status == 8
     assert not answer.exists()
 
 
-def test_decode_loses_no_byte_where_its_reader_pauses(environment: dict[str, str], tmp_path: Path) -> None:
+def test_decode_loses_no_byte_when_its_reader_pauses(environment: dict[str, str], tmp_path: Path) -> None:
     tape = tmp_path / "tape.sse"
-    tape.write_bytes(said("Hi") + STOP + DONE + b": bye\n" * 100_000)
+    tape.write_bytes(text_event("Hi") + STOP + DONE + b": bye\n" * 100_000)
     command = f"cat {tape} | smai decode --raw"
     with subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, env=environment) as decode:
         assert decode.stdout

@@ -42,13 +42,13 @@ class Stream(NamedTuple):
     whole: bytes
 
 
-def named(kind: str, **fields: Any) -> bytes:
+def responses_event(kind: str, **fields: Any) -> bytes:
     """Return an event of the Responses API."""
     return f"event: {kind}\n".encode() + data(json.dumps({"type": kind, **fields}))
 
 
 def text_delta(text: str) -> bytes:
-    return named("response.output_text.delta", delta=text)
+    return responses_event("response.output_text.delta", delta=text)
 
 
 CUT_OFF = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
@@ -65,8 +65,8 @@ STREAMS = {
     "responses": Stream(
         text_delta("Hello "),
         text_delta("world\n"),
-        named("response.completed", response={"status": "completed"}),
-        named("response.incomplete", response=CUT_OFF),
+        responses_event("response.completed", response={"status": "completed"}),
+        responses_event("response.incomplete", response=CUT_OFF),
         json.dumps({"object": "response", "status": "completed", "output": OUTPUT}).encode(),
     ),
 }
@@ -111,7 +111,7 @@ def faults(stream: Stream) -> dict[str, tuple[list[Step], list[str], int, str]]:
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", faults(STREAMS["chat"]))
-def test_a_fault_is_the_same_in_both_apis(smai: Smai, serve: Serve, name: str) -> None:
+def test_a_fault_has_the_same_result_in_both_apis(smai: Smai, serve: Serve, name: str) -> None:
     for api, stream in STREAMS.items():
         steps, flags, status, text = faults(stream)[name]
         result = smai("ask", "--api", api, *flags, "hi", env=reach(serve(*steps)))

@@ -52,11 +52,11 @@ def by_mode(modes: dict[str, str]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("flag", modes.values(), ids=modes.keys())
 
 
-# The reader of stdout leaves.
+# stdout is closed.
 
 
 @by_mode(STREAMING)
-def test_a_reader_who_leaves_ends_the_wait_for_a_silent_model(serve: Serve, sh: Ask, flag: str) -> None:
+def test_closing_stdout_ends_the_wait_for_a_silent_model(serve: Serve, sh: Ask, flag: str) -> None:
     server = serve(HEAD, LINE, hold)
     result = sh(server, f"smai ask {flag} hi | head -1; exit ${{PIPESTATUS[0]}}")
     assert result.status == 141
@@ -65,7 +65,7 @@ def test_a_reader_who_leaves_ends_the_wait_for_a_silent_model(serve: Serve, sh: 
 
 
 @by_mode(STREAMING)
-def test_a_reader_who_leaves_ends_an_endless_stream(serve: Serve, sh: Ask, flag: str) -> None:
+def test_closing_stdout_ends_an_endless_stream(serve: Serve, sh: Ask, flag: str) -> None:
     server = serve(HEAD, forever(LINE))
     result = sh(server, f"smai ask {flag} hi | head -1; exit ${{PIPESTATUS[0]}}")
     assert result.status == 141
@@ -74,7 +74,7 @@ def test_a_reader_who_leaves_ends_an_endless_stream(serve: Serve, sh: Ask, flag:
 
 
 @by_mode(MODES)
-def test_a_reader_who_was_never_there_ends_the_wait_for_the_headers(serve: Serve, sh: Ask, flag: str) -> None:
+def test_a_stdout_that_was_closed_at_the_start_ends_the_wait_for_the_headers(serve: Serve, sh: Ask, flag: str) -> None:
     result = sh(serve(hold), f"smai ask {flag} hi | true; exit ${{PIPESTATUS[0]}}")
     assert result == (141, b"", "")
 
@@ -84,7 +84,7 @@ def close_stdout(run: RunningProcess) -> None:
     run.child.stdout.close()
 
 
-def test_a_reader_who_leaves_after_the_request_ends_the_wait_for_the_headers(serve: Serve, start: Start) -> None:
+def test_closing_stdout_after_the_request_ends_the_wait_for_the_headers(serve: Serve, start: Start) -> None:
     server = serve(hold)
     run = start(server)
     server.next_request()
@@ -92,7 +92,7 @@ def test_a_reader_who_leaves_after_the_request_ends_the_wait_for_the_headers(ser
     assert run.child.wait(PATIENCE_S) == -signal.SIGPIPE
 
 
-def test_a_reader_who_leaves_in_the_pause_before_a_retry_ends_it(serve: Serve, start: Start) -> None:
+def test_closing_stdout_ends_the_pause_before_a_retry(serve: Serve, start: Start) -> None:
     server = serve(PATIENT, GOOD)
     run = start(server)
     assert "try 2 of 3 in 4" in run.err_line()
@@ -101,7 +101,7 @@ def test_a_reader_who_leaves_in_the_pause_before_a_retry_ends_it(serve: Serve, s
     assert len(server.requests) == 1
 
 
-def test_a_reader_who_leaves_while_stdin_is_awaited_ends_the_wait(serve: Serve, start: Start) -> None:
+def test_closing_stdout_ends_the_wait_for_stdin(serve: Serve, start: Start) -> None:
     server = serve(*PLAIN_ANSWER)
     run = start(server, stdin=subprocess.PIPE)
     assert "waiting for the prompt on stdin" in run.err_line()
@@ -110,7 +110,7 @@ def test_a_reader_who_leaves_while_stdin_is_awaited_ends_the_wait(serve: Serve, 
     assert server.connections == 0
 
 
-def test_a_reader_who_leaves_decode_ends_the_wait_for_more(start: Start) -> None:
+def test_closing_the_stdout_of_decode_ends_the_wait_for_input(start: Start) -> None:
     run = start(None, command=["smai", "decode"], stdin=subprocess.PIPE)
     assert run.child.stdin
     run.child.stdin.write(HELLO)
@@ -120,7 +120,7 @@ def test_a_reader_who_leaves_decode_ends_the_wait_for_more(start: Start) -> None
     assert run.child.wait(PATIENCE_S) == -signal.SIGPIPE
 
 
-def test_a_reader_who_leaves_with_the_last_byte_does_not_take_the_summary_along(serve: Serve, sh: Ask) -> None:
+def test_the_summary_is_printed_even_if_stdout_closes_after_the_last_byte(serve: Serve, sh: Ask) -> None:
     for _ in range(5):
         result = sh(serve(*GOOD), "smai ask --final hi | head -1; exit ${PIPESTATUS[0]}")
         assert (result.status, result.stdout) == (0, b"Hello world\n")
@@ -142,7 +142,7 @@ def test_a_full_disk_is_noticed_at_the_first_delta(serve: Serve, sh: Ask) -> Non
 
 
 @by_mode(MODES)
-def test_a_closed_stdout_is_status_11_and_nothing_is_asked(serve: Serve, sh: Ask, flag: str) -> None:
+def test_a_closed_stdout_is_status_11_and_nothing_is_sent(serve: Serve, sh: Ask, flag: str) -> None:
     server = serve(*PLAIN_ANSWER)
     result = sh(server, f"smai ask {flag} hi >&-")
     assert result[:2] == (11, b"")
@@ -163,13 +163,13 @@ def test_a_file_size_limit_is_status_11(serve: Serve, sh: Ask, tmp_path: Path) -
     assert "stdout: File too large" in result.stderr
 
 
-def test_a_closed_stdin_is_not_an_input(serve: Serve, sh: Ask) -> None:
+def test_a_closed_stdin_is_not_read(serve: Serve, sh: Ask) -> None:
     server = serve(*PLAIN_ANSWER)
     assert sh(server, "smai ask hi <&-") == (0, OUT, "")
     assert server.requests[0].prompt == "hi"
 
 
-def test_all_descriptors_closed_ask_nothing(serve: Serve, sh: Ask) -> None:
+def test_with_all_standard_descriptors_closed_nothing_is_sent(serve: Serve, sh: Ask) -> None:
     server = serve(*PLAIN_ANSWER)
     assert sh(server, "smai ask hi <&- >&- 2>&-") == (11, b"", "")
     assert server.connections == 0
@@ -212,7 +212,7 @@ def test_a_usage_error_keeps_its_status_without_stderr(sh: Ask, stderr: str) -> 
     assert sh(None, f"smai ask --no-such-option {stderr}") == (2, b"", "")
 
 
-def test_a_reader_of_stderr_who_leaves_changes_nothing(serve: Serve, sh: Ask) -> None:
+def test_a_closed_stderr_pipe_changes_nothing(serve: Serve, sh: Ask) -> None:
     server = serve(BUSY, GOOD)
     result = sh(server, "{ smai ask hi 2>&1 >&3 | true; exit ${PIPESTATUS[0]}; } 3>&1")
     assert result == (0, OUT, "")
@@ -241,7 +241,7 @@ def test_a_slow_reader_of_a_non_blocking_pipe_gets_every_byte(serve: Serve, star
     assert read == expected.get(flag, 4 * text.encode())
 
 
-def test_a_full_non_blocking_stderr_does_not_hold_the_end(serve: Serve, start: Start) -> None:
+def test_a_full_non_blocking_stderr_does_not_delay_the_exit(serve: Serve, start: Start) -> None:
     read_end, write_end = os.pipe()
     with os.fdopen(read_end, "rb", buffering=0), os.fdopen(write_end, "wb", buffering=0) as writer:
         os.set_blocking(write_end, False)
@@ -291,7 +291,7 @@ def signals_at_their_defaults() -> Iterator[None]:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda signum: signum.name)
 @by_mode(STREAMING)
-def test_a_signal_in_the_stream_kills_and_keeps_the_first_delta(
+def test_a_signal_in_the_stream_kills_smai_and_keeps_the_first_delta(
     serve: Serve, start: Start, flag: str, signum: signal.Signals
 ) -> None:
     first = {"": b"Hello ", "--raw": HELLO, "--jsonl": HELLO_JSON}[flag]
@@ -304,7 +304,7 @@ def test_a_signal_in_the_stream_kills_and_keeps_the_first_delta(
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=lambda signum: signum.name)
 @by_mode(MODES)
-def test_a_signal_before_the_headers_kills_without_a_word(
+def test_a_signal_before_the_headers_kills_smai_without_a_message(
     serve: Serve, start: Start, flag: str, signum: signal.Signals
 ) -> None:
     server = serve(hold)
@@ -314,7 +314,7 @@ def test_a_signal_before_the_headers_kills_without_a_word(
     assert run.end() == (-signum, b"", "")
 
 
-def test_ctrl_c_in_the_pause_before_a_retry_kills(serve: Serve, start: Start) -> None:
+def test_ctrl_c_in_the_pause_before_a_retry_kills_smai(serve: Serve, start: Start) -> None:
     server = serve(PATIENT, GOOD)
     run = start(server)
     run.err_line()
@@ -323,14 +323,14 @@ def test_ctrl_c_in_the_pause_before_a_retry_kills(serve: Serve, start: Start) ->
     assert len(server.requests) == 1
 
 
-def test_ctrl_c_while_stdin_is_awaited_kills(start: Start) -> None:
+def test_ctrl_c_during_the_wait_for_stdin_kills_smai(start: Start) -> None:
     run = start(None, "--mock", stdin=subprocess.PIPE)
     assert "waiting for the prompt on stdin" in run.err_line()
     run.child.send_signal(signal.SIGINT)
     assert run.end() == (-signal.SIGINT, b"", "")
 
 
-def test_ctrl_c_while_a_name_is_resolved_kills(start: Start, dead_resolver: dict[str, str]) -> None:
+def test_ctrl_c_while_a_name_is_resolved_kills_smai(start: Start, dead_resolver: dict[str, str]) -> None:
     run = start(None, "--base-url", "http://example.invalid/v1", env=dead_resolver)
     assert run.err_line() == "smai: resolving\n"
     run.child.send_signal(signal.SIGINT)
@@ -359,7 +359,7 @@ def test_a_signal_that_the_caller_ignores_does_not_end_the_answer(serve: Serve, 
     assert (status, out) == (0, b"world\n")
 
 
-def test_a_process_that_was_stopped_for_a_while_goes_on(serve: Serve, start: Start) -> None:
+def test_a_stopped_process_continues_after_sigcont(serve: Serve, start: Start) -> None:
     first_delta_read = threading.Event()
     server = serve(HEAD, chunk(HELLO), until(first_delta_read), chunk(WORLD + STOP + DONE), LAST_CHUNK)
     run = start(server, "--idle-timeout", "1")
@@ -372,7 +372,7 @@ def test_a_process_that_was_stopped_for_a_while_goes_on(serve: Serve, start: Sta
     assert run.end() == (0, b"world\n", "")
 
 
-def test_no_key_in_the_arguments_that_ps_shows(serve: Serve, start: Start) -> None:
+def test_the_arguments_visible_in_ps_contain_no_key(serve: Serve, start: Start) -> None:
     server = serve(hold)
     run = start(server)
     server.next_request()

@@ -100,7 +100,7 @@ def named(framing: Framing) -> str:
 
 
 @pytest.mark.parametrize("framing", FRAMINGS, ids=named)
-def test_the_first_delta_is_out_while_the_server_is_silent(serve: Serve, start: Start, framing: Framing) -> None:
+def test_the_first_delta_is_printed_while_the_server_is_silent(serve: Serve, start: Start, framing: Framing) -> None:
     first_delta_read = threading.Event()
     run = start(serve(*framing(until(first_delta_read))))
     assert run.out(6) == b"Hello "
@@ -109,7 +109,7 @@ def test_the_first_delta_is_out_while_the_server_is_silent(serve: Serve, start: 
 
 
 @pytest.mark.parametrize("framing", [chunk_per_event, one_big_chunk, closed_at_end], ids=named)
-def test_the_first_delta_is_out_over_tls_too(serve: Serve, start: Start, framing: Framing) -> None:
+def test_the_first_delta_is_printed_at_once_over_tls_too(serve: Serve, start: Start, framing: Framing) -> None:
     first_delta_read = threading.Event()
     run = start(serve(*framing(until(first_delta_read)), tls=certificates().context))
     assert run.out(6) == b"Hello "
@@ -123,7 +123,7 @@ def test_the_first_delta_is_out_over_tls_too(serve: Serve, start: Start, framing
     ids=["raw", "jsonl"],
 )
 @pytest.mark.parametrize("framing", [late_chunk_end, closed_at_end, gzip_chunked], ids=named)
-def test_the_first_event_is_out_in_the_other_modes_too(
+def test_the_first_event_is_printed_at_once_in_the_other_modes_too(
     serve: Serve, start: Start, framing: Framing, flag: str, first: bytes
 ) -> None:
     first_event_read = threading.Event()
@@ -134,7 +134,7 @@ def test_the_first_event_is_out_in_the_other_modes_too(
 
 
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
-def test_a_ca_that_the_environment_names_is_trusted(smai: Smai, serve: Serve, variable: str) -> None:
+def test_a_ca_named_in_the_environment_is_trusted(smai: Smai, serve: Serve, variable: str) -> None:
     context, ca_file = certificates()
     server = serve(*PLAIN_ANSWER, tls=context)
     env = {"SMAI_BASE_URL": server.url, "SMAI_API_KEY": KEY, variable: ca_file}
@@ -186,30 +186,30 @@ ODD_STREAMS = [
 
 
 @pytest.mark.parametrize("body", ODD_STREAMS[8:])
-def test_an_odd_but_legal_stream_gives_its_text(serve: Serve, ask: Ask, body: bytes) -> None:
+def test_an_unusual_but_valid_stream_is_printed(serve: Serve, ask: Ask, body: bytes) -> None:
     assert ask(serve(HEAD, chunk(body), LAST_CHUNK)) == (0, OUT, "")
 
 
 @pytest.mark.parametrize("body", ODD_STREAMS)
-def test_decode_takes_the_same_streams(smai: Smai, body: bytes) -> None:
+def test_decode_accepts_the_same_streams_as_ask(smai: Smai, body: bytes) -> None:
     assert smai("decode", stdin=body) == (0, OUT, "")
 
 
 @pytest.mark.parametrize("body", ODD_STREAMS[:8])
-def test_an_odd_stream_may_come_byte_by_byte(serve: Serve, ask: Ask, body: bytes) -> None:
+def test_an_unusual_stream_may_arrive_byte_by_byte(serve: Serve, ask: Ask, body: bytes) -> None:
     assert ask(serve(CLOSE_HEAD, single_bytes(body))) == (0, OUT, "")
 
 
-def test_raw_gives_every_byte_of_an_odd_stream(serve: Serve, ask: Ask) -> None:
+def test_raw_prints_every_byte_of_an_unusual_stream(serve: Serve, ask: Ask) -> None:
     body = b"\xef\xbb\xbf: a comment\r\n\r\n" + BODY.replace(b"\n", b"\r\n").replace(b"world", b"w\xffrld") + b"rest"
     assert ask(serve(CLOSE_HEAD, body), "--raw") == (0, body, "")
 
 
-def test_every_byte_of_the_answer_may_be_a_segment(serve: Serve, ask: Ask) -> None:
+def test_an_answer_may_arrive_in_segments_of_one_byte(serve: Serve, ask: Ask) -> None:
     assert ask(serve(single_bytes(b"".join(PLAIN_ANSWER)))) == (0, OUT, "")
 
 
-def test_cr_and_lf_in_two_segments_are_one_line_end(serve: Serve, start: Start) -> None:
+def test_cr_and_lf_in_two_segments_are_one_line_break(serve: Serve, start: Start) -> None:
     first_delta_read = threading.Event()
     body = BODY.replace(b"\n", b"\r\n")
     cut = body.index(b"\r\n\r\n") + 3
@@ -235,23 +235,23 @@ def delta(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("content", "text"), TEXTS)
-def test_the_text_is_exact_into_a_pipe(serve: Serve, ask: Ask, content: bytes, text: str) -> None:
+def test_a_pipe_gets_the_exact_text(serve: Serve, ask: Ask, content: bytes, text: str) -> None:
     server = serve(HEAD, chunk(delta(content)), chunk(WORLD), chunk(STOP + DONE), LAST_CHUNK)
     assert ask(server) == (0, f"{text}world\n".encode(), "")
 
 
 @pytest.mark.parametrize(("content", "text"), TEXTS)
-def test_decode_gives_the_same_text(smai: Smai, content: bytes, text: str) -> None:
+def test_decode_prints_the_same_text_as_ask(smai: Smai, content: bytes, text: str) -> None:
     assert smai("decode", stdin=delta(content) + WORLD + STOP + DONE) == (0, f"{text}world\n".encode(), "")
 
 
 @pytest.mark.parametrize("flags", [[], ["--final", "--summary", "none"]], ids=["text", "final"])
-def test_a_surrogate_pair_over_two_deltas_is_one_emoji(serve: Serve, ask: Ask, flags: list[str]) -> None:
+def test_a_surrogate_pair_split_over_two_deltas_is_one_emoji(serve: Serve, ask: Ask, flags: list[str]) -> None:
     server = serve(HEAD, chunk(delta(rb"a\ud83d")), chunk(delta(rb"\ude00b\n")), chunk(STOP + DONE), LAST_CHUNK)
     assert ask(server, *flags) == (0, "a\U0001f600b\n".encode(), "")
 
 
-def test_a_half_of_a_surrogate_pair_at_the_end_of_the_answer_is_shown(serve: Serve, ask: Ask) -> None:
+def test_half_of_a_surrogate_pair_at_the_end_of_the_answer_is_printed(serve: Serve, ask: Ask) -> None:
     server = serve(HEAD, chunk(delta(rb"a\ud83d")), chunk(STOP + DONE), LAST_CHUNK)
     assert ask(server) == (0, "a\ufffd\n".encode(), "")
 
@@ -269,7 +269,7 @@ def test_20000_events_at_full_speed_are_exact(serve: Serve, ask: Ask) -> None:
 
 @pytest.mark.parametrize("flags", [[], ["--raw"]], ids=["text", "raw"])
 @pytest.mark.parametrize("head", [HEAD, CLOSE_HEAD, GZIP_HEAD], ids=["chunked", "close", "gzip"])
-def test_done_is_the_end_although_the_connection_stays_open(
+def test_done_ends_the_answer_even_if_the_connection_stays_open(
     serve: Serve, ask: Ask, head: bytes, flags: list[str]
 ) -> None:
     body = BODY if head is CLOSE_HEAD else chunk(gzipped(BODY)[0] if head is GZIP_HEAD else BODY)
@@ -278,12 +278,12 @@ def test_done_is_the_end_although_the_connection_stays_open(
     assert b"world" in result.stdout
 
 
-def test_done_is_the_end_although_pings_go_on(serve: Serve, ask: Ask) -> None:
+def test_done_ends_the_answer_even_if_pings_continue(serve: Serve, ask: Ask) -> None:
     assert ask(serve(HEAD, *map(chunk, GOOD), forever(chunk(b": ping\n\n"), every_s=0.05))) == (0, OUT, "")
 
 
 @pytest.mark.thorough
-def test_a_finish_reason_is_an_end_although_the_connection_stays_open(serve: Serve, ask: Ask) -> None:
+def test_a_finish_reason_ends_the_answer_even_if_the_connection_stays_open(serve: Serve, ask: Ask) -> None:
     assert ask(serve(HEAD, *map(chunk, GOOD[:-1]), hold)) == (0, OUT, "")
 
 
@@ -297,13 +297,13 @@ def test_a_finish_reason_is_an_end_although_the_connection_stays_open(serve: Ser
         pytest.param([chunk(data("oops"))], id="malformed-event"),
     ],
 )
-def test_after_the_finish_reason_the_answer_is_complete_however_it_ends(
+def test_after_the_finish_reason_the_answer_is_complete_however_the_connection_ends(
     serve: Serve, ask: Ask, after: list[Step]
 ) -> None:
     assert ask(serve(HEAD, *map(chunk, GOOD[:-1]), *after)) == (0, OUT, "")
 
 
-def test_the_usage_after_the_finish_reason_is_waited_for(serve: Serve, ask: Ask) -> None:
+def test_smai_waits_for_the_usage_after_the_finish_reason(serve: Serve, ask: Ask) -> None:
     usage = data('{"choices":[],"usage":{"prompt_tokens":11,"completion_tokens":22,"total_tokens":33}}')
     server = serve(HEAD, *map(chunk, GOOD[:-1]), pause(0.3), chunk(usage + DONE), LAST_CHUNK)
     result = ask(server, "--summary", "text")
@@ -312,7 +312,7 @@ def test_the_usage_after_the_finish_reason_is_waited_for(serve: Serve, ask: Ask)
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/event-stream", ""])
-def test_a_completion_in_one_piece_is_printed(serve: Serve, ask: Ask, content_type: str) -> None:
+def test_an_unstreamed_answer_is_printed(serve: Serve, ask: Ask, content_type: str) -> None:
     body = b'{"choices": [{"index": 0, "message": {"content": "Hello world\\n"}, "finish_reason": "stop"}]}'
     headers = [f"Content-Type: {content_type}"] if content_type else []
     assert ask(serve(http("200 OK", body, *headers))) == (0, OUT, "")
@@ -324,7 +324,7 @@ def test_interim_answers_before_the_answer_are_skipped(serve: Serve, ask: Ask, i
     assert ask(serve(hints, hints, *PLAIN_ANSWER)) == (0, OUT, "")
 
 
-def test_many_oddities_at_once_change_nothing(serve: Serve, ask: Ask) -> None:
+def test_an_answer_with_many_unusual_features_at_once_is_printed(serve: Serve, ask: Ask) -> None:
     mixed = HELLO.replace(b"\n", b"\r\n") + WORLD.replace(b"\n\n", b"\n\r\n").replace(b"world", b"w\xffrld")
     body = b"\xef\xbb\xbf: ping\r\r" + mixed + STOP.replace(b"\n", b"\r") + b"data:[DONE]\r"
     everything = HEAD + b"".join(chunk(body[at : at + 3]) for at in range(0, len(body), 3)) + LAST_CHUNK

@@ -83,7 +83,7 @@ def test_a_web_page_is_not_an_answer_and_not_printed(serve: Serve, ask: Ask, mod
         ("530 Origin DNS Error", 6),
     ],
 )
-def test_a_refusal_is_reported_in_the_words_of_the_server_and_not_retried(
+def test_a_refusal_is_reported_with_the_message_of_the_server_and_not_retried(
     serve: Serve, ask: Ask, status: str, expected: int
 ) -> None:
     server = serve(http(status, error_body("because", "some_code"), "x-request-id: req-17"))
@@ -109,7 +109,7 @@ def test_a_failure_is_one_line_whatever_the_server_writes_in_it(serve: Serve, as
     assert len(result.stderr) < 1000
 
 
-def test_a_server_that_shows_the_key_is_not_repeated(serve: Serve, ask: Ask) -> None:
+def test_a_key_in_an_error_message_of_the_server_is_hidden(serve: Serve, ask: Ask) -> None:
     result = ask(serve(http("401 Unauthorized", error_body(f"Incorrect API key provided: {KEY}"))))
     assert result.status == 5
     assert "Incorrect API key provided" in result.stderr
@@ -166,7 +166,7 @@ FOUND = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/login\r\n\r\n"
         pytest.param(FOUND, hold, 4, "1/login (302)", id="302-silent"),
     ],
 )
-def test_a_body_without_end_does_not_hold_the_message(
+def test_an_endless_error_body_does_not_delay_the_message(
     serve: Serve, ask: Ask, head: bytes, body: Step, expected: int, says: str
 ) -> None:
     server = serve(head, body)  # which would go on for longer than the process may
@@ -202,7 +202,7 @@ def test_a_redirect_is_shown_and_not_followed(serve: Serve, ask: Ask, status: st
         pytest.param("X-Nothing: 1", id="absent"),
     ],
 )
-def test_a_busy_server_is_asked_again(serve: Serve, ask: Ask, header: str) -> None:
+def test_a_request_to_a_busy_server_is_retried(serve: Serve, ask: Ask, header: str) -> None:
     server = serve(too_many(header), GOOD)
     result = ask(server)
     assert result[:2] == (0, OUT)
@@ -227,7 +227,7 @@ def test_retry_after_as_a_date_is_obeyed(serve: Serve, ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("value", ["86400", "121", "Fri, 31 Dec 2100 23:59:59 GMT"])
-def test_a_too_long_wait_requested_by_a_server_ends_the_run_at_once(serve: Serve, ask: Ask, value: str) -> None:
+def test_a_retry_after_that_is_too_long_ends_the_run_at_once(serve: Serve, ask: Ask, value: str) -> None:
     server = serve(too_many(f"Retry-After: {value}"), GOOD)
     result = ask(server)
     assert result[:2] == (6, b"")
@@ -235,7 +235,7 @@ def test_a_too_long_wait_requested_by_a_server_ends_the_run_at_once(serve: Serve
     assert len(server.requests) == 1
 
 
-def test_a_server_that_stays_busy_is_given_up_in_its_own_words(serve: Serve, ask: Ask) -> None:
+def test_a_server_that_stays_busy_is_reported_with_its_own_message(serve: Serve, ask: Ask) -> None:
     server = serve(BUSY)
     result = ask(server, "--retries", "2")
     assert result[:2] == (6, b"")
@@ -266,7 +266,9 @@ RESET = b'{"headers": {"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "0", 
         ),
     ],
 )
-def test_the_wait_is_read_wherever_the_server_says_it(serve: Serve, ask: Ask, body: bytes, headers: list[str]) -> None:
+def test_the_time_to_wait_is_read_from_every_field_that_servers_use(
+    serve: Serve, ask: Ask, body: bytes, headers: list[str]
+) -> None:
     server = serve((http("429 Too Many Requests", body, *headers),), GOOD)
     result = ask(server)
     assert result[:2] == (0, OUT)
@@ -284,7 +286,7 @@ def test_the_wait_is_read_wherever_the_server_says_it(serve: Serve, ask: Ask, bo
         pytest.param(b"", ["x-ratelimit-remaining-requests: 0", "x-ratelimit-reset-requests: 6m0s"], id="OpenAI"),
     ],
 )
-def test_a_too_long_wait_is_not_waited_for_wherever_the_server_states_it(
+def test_a_wait_that_is_too_long_ends_the_run_in_whatever_field_the_server_sends_it(
     serve: Serve, ask: Ask, body: bytes, headers: list[str]
 ) -> None:
     server = serve(http("429 Too Many Requests", body, *headers))
@@ -294,7 +296,7 @@ def test_a_too_long_wait_is_not_waited_for_wherever_the_server_states_it(
     assert len(server.requests) == 1
 
 
-def test_openrouter_s_time_of_the_reset_is_waited_for(serve: Serve, ask: Ask) -> None:
+def test_smai_waits_until_the_reset_time_that_openrouter_sends(serve: Serve, ask: Ask) -> None:
     at_s = time.time() + 2
     body = b'{"error": {"code": 429, "message": "Rate limit exceeded", "metadata": %s}}' % (RESET % (at_s * 1000))
     server = serve((http("429 Too Many Requests", body),), GOOD)
@@ -333,7 +335,7 @@ def test_an_account_without_money_or_a_bad_key_is_status_5_without_a_retry(
     assert len(server.requests) == 1
 
 
-def test_an_overload_with_another_status_is_6_and_asked_again(serve: Serve, ask: Ask) -> None:
+def test_an_overload_error_with_another_http_status_is_status_6_and_retried(serve: Serve, ask: Ask) -> None:
     body = b'[{"error": {"code": 429, "message": "You exceeded your current quota", "status": "RESOURCE_EXHAUSTED"}}]'
     server = serve(http("400 Bad Request", body, "Retry-After: 0"))
     result = ask(server, "--retries", "1")
@@ -342,7 +344,7 @@ def test_an_overload_with_another_status_is_6_and_asked_again(serve: Serve, ask:
     assert len(server.requests) == 2
 
 
-def test_a_request_that_is_too_large_for_the_account_is_4_and_asked_once(serve: Serve, ask: Ask) -> None:
+def test_a_request_that_is_too_large_for_the_account_is_status_4_and_not_retried(serve: Serve, ask: Ask) -> None:
     server = serve(http("413 Too Large", error_body("Request too large for model", "rate_limit_exceeded")))
     result = ask(server)
     assert result[:2] == (4, b"")
@@ -350,7 +352,7 @@ def test_a_request_that_is_too_large_for_the_account_is_4_and_asked_once(serve: 
     assert len(server.requests) == 1
 
 
-def test_a_403_that_is_a_web_page_is_4_and_does_not_blame_the_key(serve: Serve, ask: Ask) -> None:
+def test_a_403_with_a_web_page_is_status_4_and_does_not_blame_the_key(serve: Serve, ask: Ask) -> None:
     server = serve(http("403 Forbidden", PAGE, "cf-mitigated: challenge", "Content-Type: text/html"))
     result = ask(server)
     assert result[:2] == (4, b"")
@@ -381,7 +383,9 @@ def test_a_404_from_a_base_url_without_a_path_says_that_v1_may_be_missing(
         pytest.param("404 Not Found", error_body("Invalid URL (POST /chat/completions)"), id="OpenAI"),
     ],
 )
-def test_v1_may_be_missing_wherever_the_api_is_not_found(serve: Serve, smai: Smai, status: str, body: bytes) -> None:
+def test_an_unknown_path_error_of_any_server_says_that_v1_may_be_missing(
+    serve: Serve, smai: Smai, status: str, body: bytes
+) -> None:
     server = serve(http(status, body))
     result = smai("ask", "--base-url", server.url.removesuffix("/v1"), "hi")
     assert result[:2] == (4, b"")
@@ -394,26 +398,26 @@ def test_a_404_that_is_about_the_model_does_not_blame_the_base_url(serve: Serve,
     assert result.stderr.endswith("; check -m/--model\n")
 
 
-def test_a_server_that_says_not_to_retry_is_asked_once(serve: Serve, ask: Ask) -> None:
+def test_a_request_is_not_retried_if_the_server_forbids_it(serve: Serve, ask: Ask) -> None:
     server = serve(http("503 Busy", b"", "Retry-After: 0", "x-should-retry: false"))
     assert ask(server)[:2] == (6, b"")
     assert len(server.requests) == 1
 
 
-def test_a_server_that_says_to_retry_is_asked_again_whatever_its_status(serve: Serve, ask: Ask) -> None:
+def test_a_request_is_retried_if_the_server_says_so_whatever_the_status(serve: Serve, ask: Ask) -> None:
     server = serve((http("409 Conflict", b"", "Retry-After: 0", "x-should-retry: true"),), GOOD)
     assert ask(server)[:2] == (0, OUT)
     assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("flags", [[], ["--raw"], ["--jsonl"]], ids=["text", "raw", "jsonl"])
-def test_a_stream_that_breaks_after_a_retry_is_not_asked_again(serve: Serve, ask: Ask, flags: list[str]) -> None:
+def test_a_stream_that_breaks_after_a_retry_is_not_requested_again(serve: Serve, ask: Ask, flags: list[str]) -> None:
     server = serve((http("503 Busy", b"", "Retry-After: 0"),), (HEAD, chunk(HELLO), reset), GOOD)
     assert ask(server, *flags).status == 8
     assert len(server.requests) == 2
 
 
-def test_a_broken_stream_with_final_is_tried_as_often_as_the_retries_say(serve: Serve, ask: Ask) -> None:
+def test_with_final_a_broken_stream_is_retried_up_to_the_retry_limit(serve: Serve, ask: Ask) -> None:
     server = serve(HEAD, chunk(HELLO), reset)
     assert ask(server, "--final", "--retries", "1")[:2] == (8, b"")
     assert len(server.requests) == 2
@@ -425,7 +429,7 @@ def test_a_refused_connection_is_status_3(ask: Ask, dead_port: int) -> None:
     assert "could not connect to 127.0.0.1 port " in result.stderr
 
 
-def test_a_refused_connection_is_tried_again(ask: Ask, dead_port: int) -> None:
+def test_a_refused_connection_is_retried(ask: Ask, dead_port: int) -> None:
     result = ask(None, "--base-url", f"http://127.0.0.1:{dead_port}/v1", "--retries", "1")
     assert result.status == 3
     assert "try 2 of 2" in result.stderr
@@ -459,7 +463,7 @@ def test_a_request_that_is_dropped_without_an_answer_is_not_sent_again(
         pytest.param(b"HTTP/1.1 abc OK\r\n\r\n", id="no-status"),
     ],
 )
-def test_an_answer_that_is_not_http_is_one_message(serve: Serve, ask: Ask, line: bytes) -> None:
+def test_a_response_that_is_not_http_is_reported_in_one_line(serve: Serve, ask: Ask, line: bytes) -> None:
     server = serve(line)
     result = ask(server)
     assert result[:2] == (8, b"")
@@ -467,7 +471,7 @@ def test_an_answer_that_is_not_http_is_one_message(serve: Serve, ask: Ask, line:
     assert len(server.requests) == 1
 
 
-def test_a_server_that_closes_at_accept_is_one_message_and_does_not_raise_sigpipe(serve: Serve, ask: Ask) -> None:
+def test_a_connection_that_is_closed_at_once_is_reported_in_one_line_without_sigpipe(serve: Serve, ask: Ask) -> None:
     def reads_nothing(connection: socket.socket) -> Request:
         reset(connection)
         raise ConnectionError
@@ -478,7 +482,7 @@ def test_a_server_that_closes_at_accept_is_one_message_and_does_not_raise_sigpip
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_an_untrusted_certificate_is_status_3_and_not_tried_again(serve: Serve, smai: Smai) -> None:
+def test_an_untrusted_certificate_is_status_3_and_not_retried(serve: Serve, smai: Smai) -> None:
     server = serve(*PLAIN_ANSWER, tls=certificates().context)
     result = fair(smai("ask", "hi", env={"SMAI_BASE_URL": server.url, "SMAI_API_KEY": KEY}))
     assert result[:2] == (3, b"")
@@ -486,14 +490,14 @@ def test_an_untrusted_certificate_is_status_3_and_not_tried_again(serve: Serve, 
     assert (server.connections, server.requests) == (1, [])
 
 
-def test_a_ca_file_that_is_missing_is_named(serve: Serve, ask: Ask) -> None:
+def test_a_missing_ca_file_is_named(serve: Serve, ask: Ask) -> None:
     server = serve(*PLAIN_ANSWER, tls=certificates().context)
     result = ask(server, env={"SSL_CERT_FILE": "/nonexistent/ca.pem"})
     assert result[:2] == (2, b"")
     assert "/nonexistent/ca.pem" in result.stderr
 
 
-def test_a_ca_file_that_holds_none_is_one_message(serve: Serve, ask: Ask, tmp_path: Path) -> None:
+def test_a_ca_file_without_certificates_is_reported_in_one_line(serve: Serve, ask: Ask, tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
     server = serve(*PLAIN_ANSWER, tls=certificates().context)
     result = ask(server, "--retries", "0", env={"SSL_CERT_FILE": str(tmp_path / "ca.pem")})
@@ -515,7 +519,7 @@ def test_https_to_an_http_port_is_status_3_with_a_hint(serve: Serve, ask: Ask) -
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda v: v.name)
 @pytest.mark.parametrize("size", [1, 1_000_000], ids=["small", "large"])
-def test_a_server_that_wants_a_client_certificate_is_status_3_and_says_so(
+def test_a_server_that_requires_a_client_certificate_is_status_3_with_a_message(
     serve: Serve, ask: Ask, version: ssl.TLSVersion, size: int
 ) -> None:
     context = tls_context()
@@ -531,7 +535,7 @@ def test_a_server_that_wants_a_client_certificate_is_status_3_and_says_so(
     assert server.requests == []
 
 
-def test_a_server_whose_tls_is_too_old_is_status_3_and_says_so(serve: Serve, ask: Ask) -> None:
+def test_a_server_whose_tls_is_too_old_is_status_3_with_a_message(serve: Serve, ask: Ask) -> None:
     context = tls_context()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -545,21 +549,21 @@ def test_a_server_whose_tls_is_too_old_is_status_3_and_says_so(serve: Serve, ask
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_http_to_an_https_port_is_one_message(serve: Serve, ask: Ask) -> None:
+def test_http_to_an_https_port_is_reported_in_one_line(serve: Serve, ask: Ask) -> None:
     server = serve(*PLAIN_ANSWER, tls=certificates().context)
     result = ask(None, "--base-url", server.url.replace("https:", "http:"), "--retries", "0")
     assert result[:2] == (8, b"")
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_base_url_without_scheme_is_a_hint(ask: Ask) -> None:
+def test_a_base_url_without_a_scheme_gets_a_hint(ask: Ask) -> None:
     result = ask(None, "--base-url", "localhost:11434/v1")
     assert result[:2] == (2, b"")
     assert "did you mean http://localhost:11434/v1" in result.stderr
 
 
 @pytest.mark.parametrize("bad", ["sk-A\nB", "sk-A\r\nX-Evil: 1", "sk-A B", "sk-A\u00e9", "sk-A\x7f"])
-def test_a_key_that_cannot_be_one_is_neither_sent_nor_shown(serve: Serve, ask: Ask, tmp_path: Path, bad: str) -> None:
+def test_an_invalid_key_is_neither_sent_nor_printed(serve: Serve, ask: Ask, tmp_path: Path, bad: str) -> None:
     server = serve(*PLAIN_ANSWER)
     key_file = tmp_path / "key"
     key_file.write_text(bad)
@@ -588,7 +592,7 @@ def test_netrc_does_not_replace_the_key(serve: Serve, ask: Ask, environment: dic
     assert authorization(server.requests[1]) == []
 
 
-def test_a_key_file_is_sent_where_it_was_named_for(serve: Serve, ask: Ask, tmp_path: Path) -> None:
+def test_the_key_from_a_key_file_is_sent_to_the_base_url(serve: Serve, ask: Ask, tmp_path: Path) -> None:
     key_file = tmp_path / "key"
     key_file.write_text(KEY + "\n")
     key_file.chmod(0o600)
@@ -649,7 +653,7 @@ def reads_a_greeting(connection: socket.socket) -> Request:
     return Request(connection.recv(65536), b"", 0)
 
 
-def test_a_server_is_asked_through_a_socks_proxy_and_its_silence_ends_the_run(serve: Serve, ask: Ask) -> None:
+def test_a_silent_server_reached_through_a_socks_proxy_is_a_timeout(serve: Serve, ask: Ask) -> None:
     for steps, flags, expected in (
         ([b"".join(PLAIN_ANSWER)], (), (0, OUT, "")),
         ([HEAD, chunk(HELLO), hold], ("--idle-timeout", "1"), (7, b"Hello \n")),
@@ -698,7 +702,7 @@ FORWARDED = "http://example.invalid/v1"
         (FORWARDED, [reset], "it dropped the request without an answer"),
     ],
 )
-def test_a_proxy_that_fails_is_status_3_and_named_and_asked_once(
+def test_a_proxy_that_fails_is_status_3_named_and_not_retried(
     serve: Serve, ask: Ask, base_url: str, steps: list[Step], says: str
 ) -> None:
     proxy = serve(*steps, reads=reads_a_head if base_url == TUNNEL else read_request)
@@ -723,7 +727,7 @@ def test_a_proxy_that_takes_no_connection_is_status_3_and_named(ask: Ask, silent
         assert len(result.stderr.splitlines()) == 1
 
 
-def test_the_idle_clock_ends_silence_through_a_proxy_and_names_the_proxy(serve: Serve, ask: Ask) -> None:
+def test_silence_through_a_proxy_is_an_idle_timeout_that_names_the_proxy(serve: Serve, ask: Ask) -> None:
     env = {"http_proxy": serve(hold).url.removesuffix("/v1")}
     result = ask(None, "--base-url", FORWARDED, "--idle-timeout", "0.5", env=env)
     assert result[:2] == (7, b"")
@@ -742,13 +746,13 @@ def test_a_request_to_a_busy_server_through_a_proxy_is_retried(serve: Serve, ask
     assert result[:2] == (0, OUT)
 
 
-def test_a_loopback_server_is_asked_past_the_proxy(serve: Serve, ask: Ask, dead_port: int) -> None:
+def test_a_loopback_server_is_reached_without_the_proxy(serve: Serve, ask: Ask, dead_port: int) -> None:
     proxy = f"http://127.0.0.1:{dead_port}"
     env = dict.fromkeys(["http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY"], proxy)
     assert ask(serve(*PLAIN_ANSWER), env=env) == (0, OUT, "")
 
 
-def test_an_answer_that_says_it_is_an_error_and_then_streams_is_an_error(serve: Serve, ask: Ask) -> None:
+def test_a_stream_with_http_status_500_is_an_error(serve: Serve, ask: Ask) -> None:
     head = HEAD.replace(b"200 OK", b"500 Oops")
     result = ask(serve(head, chunk(HELLO), LAST_CHUNK), "--retries", "0")
     assert result[:2] == (6, b"")

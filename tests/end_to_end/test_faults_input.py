@@ -27,7 +27,7 @@ def test_n_does_not_wait_for_a_stdin_that_never_closes(serve: Serve, start: Star
     assert server.requests[0].prompt == "hi"
 
 
-def test_smai_no_stdin_does_the_same(serve: Serve, start: Start) -> None:
+def test_smai_no_stdin_does_not_wait_for_a_stdin_that_never_closes(serve: Serve, start: Start) -> None:
     run = start(serve(*PLAIN_ANSWER), stdin=subprocess.PIPE, env={"SMAI_NO_STDIN": "1"})
     assert run.child.wait(PATIENCE_S) == 0
 
@@ -44,7 +44,7 @@ def test_without_n_a_notice_explains_the_wait(serve: Serve, start: Start) -> Non
     assert server.requests[0].prompt == "hi\n\nlate"
 
 
-def test_stdin_in_pieces_is_read_to_its_end(serve: Serve, start: Start) -> None:
+def test_stdin_that_arrives_in_pieces_is_read_to_its_end(serve: Serve, start: Start) -> None:
     server = serve(*PLAIN_ANSWER)
     run = start(server, stdin=subprocess.PIPE)
     for piece in (b"one\n", "caf\u00e9".encode()[:-1], "\u00e9".encode()[1:], b"\n\n"):
@@ -55,9 +55,7 @@ def test_stdin_in_pieces_is_read_to_its_end(serve: Serve, start: Start) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "dash"])
 @pytest.mark.parametrize("flag", ["", "-n"], ids=["as-it-is", "with-n"])
-def test_a_loop_over_the_lines_of_a_file_asks_each_of_them(
-    serve: Serve, sh: Ask, tmp_path: Path, shell: str, flag: str
-) -> None:
+def test_a_shell_loop_over_a_file_sends_each_line(serve: Serve, sh: Ask, tmp_path: Path, shell: str, flag: str) -> None:
     (tmp_path / "list").write_text("one\ntwo\nthree\n")
     server = serve(*PLAIN_ANSWER)
     line = f'while read -r l; do smai ask {flag} "$l" || exit; done < list'
@@ -68,14 +66,14 @@ def test_a_loop_over_the_lines_of_a_file_asks_each_of_them(
 
 
 @pytest.mark.parametrize("shell", ["bash", "dash"])
-def test_a_loop_over_a_pipe_asks_each_line_with_n(serve: Serve, sh: Ask, shell: str) -> None:
+def test_a_shell_loop_over_a_pipe_with_n_sends_each_line(serve: Serve, sh: Ask, shell: str) -> None:
     server = serve(*PLAIN_ANSWER)
     result = sh(server, "printf 'one\\ntwo\\n' | while read -r l; do smai ask -n \"$l\"; done", shell=shell)
     assert result == (0, 2 * OUT, "")
     assert [request.prompt for request in server.requests] == ["one", "two"]
 
 
-def test_a_file_on_stdin_at_its_start_is_read(serve: Serve, sh: Ask, tmp_path: Path) -> None:
+def test_a_file_on_stdin_is_read_if_its_offset_is_0(serve: Serve, sh: Ask, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text\n")
     server = serve(*PLAIN_ANSWER)
     assert sh(server, "smai ask summarise < file", cwd=tmp_path) == (0, OUT, "")
@@ -90,7 +88,9 @@ def test_a_file_on_stdin_at_its_start_is_read(serve: Serve, sh: Ask, tmp_path: P
         pytest.param(b"\xff\xfea\x00\x00\xd8", "UTF-16-LE at byte offset 4", id="utf-16"),
     ],
 )
-def test_bytes_that_are_not_text_are_named_and_nothing_is_sent(serve: Serve, ask: Ask, stdin: bytes, says: str) -> None:
+def test_stdin_that_is_not_utf_8_is_reported_with_its_offset_and_nothing_is_sent(
+    serve: Serve, ask: Ask, stdin: bytes, says: str
+) -> None:
     server = serve(*PLAIN_ANSWER)
     result = ask(server, stdin=stdin)
     assert result[:2] == (2, b"")
@@ -98,7 +98,7 @@ def test_bytes_that_are_not_text_are_named_and_nothing_is_sent(serve: Serve, ask
     assert server.connections == 0
 
 
-def test_an_operand_that_is_not_text_is_named_and_nothing_is_sent(serve: Serve, sh: Ask) -> None:
+def test_an_operand_that_is_not_utf_8_is_reported_and_nothing_is_sent(serve: Serve, sh: Ask) -> None:
     server = serve(*PLAIN_ANSWER)
     result = sh(server, r"smai ask $'caf\351'")
     assert result[:2] == (2, b"")
@@ -120,7 +120,7 @@ def test_an_operand_that_is_not_text_is_named_and_nothing_is_sent(serve: Serve, 
     ids=lambda flags: flags[0],
 )
 @pytest.mark.parametrize("is_open", [False, True], ids=["nobody opens it", "nobody writes"])
-def test_max_time_ends_the_wait_for_a_file_that_says_nothing(
+def test_max_time_ends_the_wait_for_a_silent_named_pipe(
     serve: Serve, start: Start, tmp_path: Path, flags: list[str], is_open: bool
 ) -> None:
     os.mkfifo(tmp_path / "fifo", 0o600)
@@ -169,7 +169,7 @@ ENDLESS = [
 
 
 @pytest.mark.parametrize(("flags", "says"), ENDLESS)
-def test_an_input_without_an_end_is_one_message(serve: Serve, ask: Ask, flags: list[str], says: str) -> None:
+def test_an_endless_input_is_reported_in_one_line(serve: Serve, ask: Ask, flags: list[str], says: str) -> None:
     server = serve(*PLAIN_ANSWER)
     with Path("/dev/zero").open("rb") as zero:
         result = ask(server, *flags, stdin=zero)
@@ -182,7 +182,7 @@ bounded = pytest.mark.skipif(sys.platform == "darwin", reason="no limit on the m
 
 @bounded
 @pytest.mark.parametrize("line", ["smai ask", *(f"smai ask {' '.join(case.values[0])} hi" for case in ENDLESS[1:5])])  # type: ignore[arg-type]
-def test_an_input_that_does_not_fit_in_memory_is_one_message(serve: Serve, sh: Ask, line: str) -> None:
+def test_an_input_that_does_not_fit_in_memory_is_reported_in_one_line(serve: Serve, sh: Ask, line: str) -> None:
     server = serve(*PLAIN_ANSWER)
     result = sh(server, f"ulimit -v 90000; {line} </dev/zero")
     says = "smai: there is not enough memory; try again later, send less, or allow the process more memory\n"
@@ -192,7 +192,7 @@ def test_an_input_that_does_not_fit_in_memory_is_one_message(serve: Serve, sh: A
 
 @bounded
 @pytest.mark.parametrize("line", ["smai ask -n hi", "smai models", "smai ask -n --max-time 9 hi"])
-def test_a_system_without_free_threads_is_one_message(serve: Serve, sh: Ask, line: str) -> None:
+def test_a_failure_to_start_a_thread_is_reported_in_one_line(serve: Serve, sh: Ask, line: str) -> None:
     server = serve(*PLAIN_ANSWER)
     # A thread needs a stack as large as the limit of the process, which does not fit.
     result = sh(server, f"ulimit -s 4000000; ulimit -v 2000000; {line} | cat; exit ${{PIPESTATUS[0]}}")
@@ -210,7 +210,7 @@ def test_an_answer_that_does_not_fit_in_memory_is_not_complete(sh: Ask, tmp_path
     assert not (tmp_path / "answer").exists()
 
 
-def test_a_directory_to_decode_is_one_message(sh: Ask) -> None:
+def test_decode_reports_a_directory_in_one_line(sh: Ask) -> None:
     result = sh(None, "smai decode /")
     assert result[:2] == (2, b"")
     assert "/: Is a directory" in result.stderr

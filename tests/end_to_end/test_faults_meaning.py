@@ -12,7 +12,7 @@ pytest_plugins = ["rawserver"]
 pytestmark = pytest.mark.preloaded
 
 Error = dict[str, Any]
-# What a server reports, its status before any text, a word of the next step, and whether --final asks again.
+# What a server reports, its status before any text, a word of the next step, and whether --final retries.
 ERRORS: dict[str, tuple[Error, int, str, bool]] = {
     "money": ({"message": "no", "code": "insufficient_quota"}, 5, "top up the account", False),
     "balance": ({"message": "Insufficient Balance"}, 5, "top up the account", False),
@@ -39,7 +39,7 @@ def event(payload: Any, name: str = "") -> bytes:
     return f"{head}data: {json.dumps(payload)}\n\n".encode()
 
 
-def typed(name: str, **members: Any) -> bytes:
+def responses_event(name: str, **members: Any) -> bytes:
     return event({"type": name, **members}, name)
 
 
@@ -59,8 +59,12 @@ PLACES: dict[str, Place] = {
     "Groq": lambda error: events(event({"id": "r", "choices": [], "x_groq": {"error": error or {"x": 1}}})),
     "an error in place of a chunk": lambda error: events(event({"object": "error", **error})),
     "responses, one piece": lambda error: [http("200 OK", json.dumps({"error": error}).encode())],
-    "responses, an event": lambda error: events(typed("error", **({"error": error} if "type" in error else error))),
-    "responses, failed": lambda error: events(typed("response.failed", response={"status": "failed", "error": error})),
+    "responses, an event": lambda error: events(
+        responses_event("error", **({"error": error} if "type" in error else error))
+    ),
+    "responses, failed": lambda error: events(
+        responses_event("response.failed", response={"status": "failed", "error": error})
+    ),
 }
 
 
@@ -80,7 +84,9 @@ def test_an_error_before_any_text_means_the_same_everywhere(smai: Smai, serve: S
 
 @pytest.mark.parametrize("name", SOME)
 @pytest.mark.parametrize("place", ["one piece", "an event behind a role"])
-def test_a_busy_server_is_asked_again_if_nothing_was_delivered(smai: Smai, serve: Serve, place: str, name: str) -> None:
+def test_a_busy_error_in_the_stream_is_retried_if_no_text_was_printed(
+    smai: Smai, serve: Serve, place: str, name: str
+) -> None:
     error = ERRORS[name][0] | {"retry_after": 0}
     is_busy = ERRORS[name][1] == 6
     for flags, is_asked_again in (([], is_busy), (["--raw"], False), (["--jsonl"], is_busy and place == "one piece")):
@@ -90,7 +96,7 @@ def test_a_busy_server_is_asked_again_if_nothing_was_delivered(smai: Smai, serve
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_an_error_after_text_is_8_with_the_same_next_step(smai: Smai, serve: Serve, name: str) -> None:
+def test_an_error_after_text_is_status_8_with_the_same_next_step(smai: Smai, serve: Serve, name: str) -> None:
     error, _, step, _ = ERRORS[name]
     result = fair(smai("ask", "hi", env=reach(serve(*events(HELLO, event({"error": error}))))))
     assert result[:2] == (8, b"Hello \n")
@@ -99,7 +105,7 @@ def test_an_error_after_text_is_8_with_the_same_next_step(smai: Smai, serve: Ser
 
 @pytest.mark.parametrize("before", [b"", HELLO], ids=["at once", "after text"])
 @pytest.mark.parametrize("name", ERRORS)
-def test_final_retries_where_the_meaning_allows_it(smai: Smai, serve: Serve, name: str, before: bytes) -> None:
+def test_final_retries_an_error_whose_cause_is_temporary(smai: Smai, serve: Serve, name: str, before: bytes) -> None:
     error, _, _, is_asked_again = ERRORS[name]
     broken = events(before or b": ping\n\n", event({"error": error, "retry_after": 0}))
     server = serve(tuple(broken), tuple(PLAIN_ANSWER))
@@ -107,7 +113,7 @@ def test_final_retries_where_the_meaning_allows_it(smai: Smai, serve: Serve, nam
     assert (len(server.requests), result.status == 0) == ((2, True) if is_asked_again else (1, False))
 
 
-def test_final_waits_as_long_as_an_error_in_the_stream_asks(smai: Smai, serve: Serve) -> None:
+def test_final_waits_as_long_as_an_error_in_the_stream_requests(smai: Smai, serve: Serve) -> None:
     error = {"error": {"code": 429, "message": "no", "details": [{"retryDelay": "0.3s"}]}}
     server = serve(tuple(events(event(error))), tuple(PLAIN_ANSWER))
     result = fair(smai("ask", "--final", "--summary", "none", "hi", env=reach(server)))

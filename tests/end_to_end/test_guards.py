@@ -25,7 +25,7 @@ from rawserver import (
 pytest_plugins = ["rawserver"]
 
 
-def test_the_words_of_a_compressed_refusal_are_shown(serve: Serve, ask: Ask) -> None:
+def test_the_message_of_a_compressed_error_body_is_shown(serve: Serve, ask: Ask) -> None:
     body = gzip.compress(error_body("the account is closed"))
     result = ask(serve(http("403 Forbidden", body, "Content-Encoding: gzip")))
     assert result.status == 5
@@ -39,12 +39,12 @@ def test_a_broken_body_is_described_in_plain_words(serve: Serve, ask: Ask, steps
     assert "it was cut, or is malformed HTTP" in result.stderr
 
 
-def test_an_early_hint_over_tls_is_passed_over_too(serve: Serve, ask: Ask) -> None:
+def test_a_103_early_hints_response_over_tls_is_skipped(serve: Serve, ask: Ask) -> None:
     hint = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
     assert ask(serve(hint, *PLAIN_ANSWER, tls=certificates().context)) == (0, OUT, "")
 
 
-def test_switching_protocols_is_not_an_answer_and_ends_the_wait(serve: Serve, ask: Ask) -> None:
+def test_a_101_response_is_a_failure_without_further_waiting(serve: Serve, ask: Ask) -> None:
     result = ask(serve(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", hold))
     assert (result.status, result.stdout) == (4, b"")
 
@@ -57,7 +57,7 @@ def test_the_first_variable_for_certificates_decides_and_plain_http_needs_none(s
     assert ask(serve(*PLAIN_ANSWER), env={"REQUESTS_CA_BUNDLE": "/nonexistent"}).status == 0
 
 
-def test_a_redirect_and_a_request_id_cannot_steer_the_terminal(serve: Serve, ask: Ask) -> None:
+def test_a_redirect_or_a_request_id_cannot_send_control_characters_to_the_terminal(serve: Serve, ask: Ask) -> None:
     moved = ask(serve(http("302 Found", b"", "Location: https://x.example/\x9b2J")))
     refused = ask(serve(http("404 No\x9b2J", b"", "request-id: r1\x9b")))
     assert (moved.status, refused.status) == (4, 4)
@@ -65,7 +65,7 @@ def test_a_redirect_and_a_request_id_cannot_steer_the_terminal(serve: Serve, ask
     assert "[request id r1" in refused.stderr
 
 
-def test_a_key_may_come_through_a_pipe(serve: Serve, environment: dict[str, str]) -> None:
+def test_a_key_may_be_read_from_a_pipe(serve: Serve, environment: dict[str, str]) -> None:
     server = serve(*PLAIN_ANSWER)
     script = f'"{SMAI}" ask -n --key-file <(echo sk-through-a-pipe) hi'
     env = environment | reach(server) | {"SMAI_API_KEY": ""}
@@ -74,7 +74,7 @@ def test_a_key_may_come_through_a_pipe(serve: Serve, environment: dict[str, str]
     assert b"Bearer sk-through-a-pipe" in server.requests[0].head
 
 
-def test_a_refused_certificate_is_not_worth_trying_again(serve: Serve, environment: dict[str, str]) -> None:
+def test_an_untrusted_certificate_is_not_retried(serve: Serve, environment: dict[str, str]) -> None:
     server = serve(*PLAIN_ANSWER, tls=certificates().context)
     env = environment | {"SMAI_BASE_URL": server.url}
     done = subprocess.run([SMAI, "ask", "-n", "--summary", "json", "hi"], env=env, capture_output=True, check=False)

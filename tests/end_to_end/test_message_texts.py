@@ -46,7 +46,7 @@ def test_a_proxy_is_named_with_its_variable_and_without_its_password(
     assert (result.status, result.stderr) == (3, f"smai: {what}; check {variable}\n")
 
 
-def test_a_proxy_that_wants_a_password_is_named(smai: Smai, serve: Serve) -> None:
+def test_a_proxy_that_requires_a_password_is_named(smai: Smai, serve: Serve) -> None:
     proxy = serve(http("407 Proxy Authentication Required"))
     place = proxy.url.removeprefix("http://").removesuffix("/v1")
     result = smai("ask", "--base-url", "http://nosuch.invalid/v1", "hi", env={"http_proxy": place})
@@ -67,7 +67,7 @@ def test_a_socks_proxy_without_its_package_says_how_to_install_it(smai: Smai, tm
     assert result == (3, b"", f"smai: a SOCKS proxy needs PySocks; {sys.executable} -m pip install PySocks\n")
 
 
-def test_an_untrusted_certificate_is_reported_without_lines_of_source(smai: Smai, serve: Serve) -> None:
+def test_an_untrusted_certificate_is_reported_without_source_line_numbers(smai: Smai, serve: Serve) -> None:
     server = serve(http("200 OK"), tls=certificates().context)
     result = smai("ask", "--base-url", server.url, "hi")
     assert result.status == 3
@@ -87,7 +87,7 @@ def test_an_untrusted_certificate_is_reported_without_lines_of_source(smai: Smai
         ("ftp://llm.example/v1", "https://llm.example/v1"),
     ],
 )
-def test_a_base_url_without_a_scheme_gets_the_one_that_is_likely(smai: Smai, url: str, meant: str) -> None:
+def test_the_hint_for_a_base_url_without_a_scheme_suggests_the_likely_one(smai: Smai, url: str, meant: str) -> None:
     result = smai("ask", "--base-url", url, "hi")
     what = f"the base URL {url} does not begin with http:// or https://"
     assert (result.status, result.stderr) == (2, f"smai: {what}; did you mean {meant}?\n")
@@ -135,7 +135,7 @@ def test_the_mock_refuses_an_unknown_path_in_the_words_of_the_api(smai: Smai, se
     assert "Invalid URL (GET /v1/v2/models)" in smai("models", "--base-url", f"{url}/v2").stderr
 
 
-def test_a_list_that_another_program_reads_is_left_alone(smai: Smai, server: Server, tmp_path: Path) -> None:
+def test_a_stdin_that_another_program_is_reading_is_not_read(smai: Smai, server: Server, tmp_path: Path) -> None:
     (tmp_path / "list").write_text("one\ntwo\n")
     with (tmp_path / "list").open("rb", buffering=0) as list_:
         list_.read(4)

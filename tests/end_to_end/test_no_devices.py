@@ -55,14 +55,16 @@ def test_a_closed_stdout_is_status_11_and_nothing_is_sent(
     assert mock.received == []
 
 
-def test_a_key_command_does_not_need_it(server: Server, environment: dict[str, str], config: Config) -> None:
+def test_a_key_command_does_not_need_the_null_device(
+    server: Server, environment: dict[str, str], config: Config
+) -> None:
     mock = server(reply="Hello")
     config(f'base_url = "{mock.url}"\nkey_command = "sh -c \'cat; echo sk-of-a-command\'"\n')
     assert run_without_devices("$smai ask hi", environment, stdin=b"a prompt") == (0, OUT, "")
     assert mock.received[0].headers["authorization"] == "Bearer sk-of-a-command"
 
 
-def test_a_configuration_that_is_a_pipe_is_one_message(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_configuration_that_is_a_pipe_is_reported_in_one_line(environment: dict[str, str], tmp_path: Path) -> None:
     environment["XDG_CONFIG_HOME"] = str(tmp_path)
     (tmp_path / "smai").mkdir()
     path = tmp_path / "smai" / "config.toml"

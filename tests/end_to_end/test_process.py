@@ -72,7 +72,9 @@ def test_one_write_per_delta(environment: dict[str, str], tmp_path: Path) -> Non
     assert writes == ["w0 ", "w1 ", "w2 ", "w3 ", "w4 ", "\\n"]
 
 
-def test_tee_keeps_what_was_read_when_head_leaves(environment: dict[str, str], server: Server, tmp_path: Path) -> None:
+def test_tee_gets_the_text_that_was_printed_before_head_exits(
+    environment: dict[str, str], server: Server, tmp_path: Path
+) -> None:
     url = server(delay_s=0.002).url
     script = f'"{SMAI}" ask --base-url {url} hi | tee out.txt | head -1; echo "${{PIPESTATUS[*]}}"'
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, check=True)
@@ -84,7 +86,7 @@ def test_tee_keeps_what_was_read_when_head_leaves(environment: dict[str, str], s
     assert POEM.encode().startswith(kept)
 
 
-def test_the_reader_leaving_kills_smai_by_sigpipe_although_the_model_is_silent(
+def test_closing_stdout_ends_smai_by_sigpipe_even_if_the_model_is_silent(
     environment: dict[str, str], server: Server
 ) -> None:
     with running(environment, "ask", "--base-url", server(stall_after=1).url, "hi") as process:
@@ -186,7 +188,7 @@ def test_a_shell_completes_options_without_an_http_library(environment: dict[str
 
 
 @pytest.mark.parametrize("target", ["full", "closed", "gone"])
-def test_help_that_cannot_be_written_is_11_and_a_reader_that_left_is_sigpipe(
+def test_help_to_a_full_disk_is_status_11_and_to_a_closed_pipe_sigpipe(
     environment: dict[str, str], target: str
 ) -> None:
     scripts = {
@@ -202,7 +204,9 @@ def test_help_that_cannot_be_written_is_11_and_a_reader_that_left_is_sigpipe(
         assert done.stderr.startswith(b"smai: stdout: ")
 
 
-def test_an_option_that_holds_a_key_is_no_option_and_ps_shows_none(environment: dict[str, str], server: Server) -> None:
+def test_no_option_takes_a_key_and_the_arguments_visible_in_ps_contain_none(
+    environment: dict[str, str], server: Server
+) -> None:
     mock = server(stall_after=1, require_key=KEY)
     keys = {"SMAI_BASE_URL": mock.url, "SMAI_API_KEY": KEY}
     with running(environment | keys, "ask", "hi") as process:
@@ -215,7 +219,7 @@ def test_an_option_that_holds_a_key_is_no_option_and_ps_shows_none(environment: 
 
 @pytest.mark.parametrize("script", [{"status": 401}, {"status": 503}, {"cut_after": 1}, {"error_after": 1}, {}])
 @pytest.mark.parametrize("flags", [["--summary", "json"], ["--raw"], ["--jsonl"], ["--final"]], ids=lambda f: f[-1])
-def test_the_key_is_in_no_output_and_no_error(
+def test_neither_stdout_nor_stderr_contains_the_key(
     smai: Smai, server: Server, script: dict[str, Any], flags: list[str]
 ) -> None:
     mock = server(**script)
@@ -275,7 +279,7 @@ def test_a_key_never_goes_over_plain_http_to_another_machine(smai: Smai) -> None
     assert result.stderr.startswith("smai: a key never goes over plain http to 127.evil.example; use https")
 
 
-def test_endless_stdin_gets_a_notice_after_3_seconds_and_the_wait_goes_on(
+def test_a_wait_for_stdin_is_reported_after_3_seconds_and_continues(
     environment: dict[str, str], server: Server
 ) -> None:
     mock = server(reply="ok")

@@ -75,7 +75,7 @@ FILES = [
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(("name", "line"), FILES)
-def test_a_file_is_status_6_and_nothing_is_sent_when_no_descriptor_is_free(
+def test_reading_a_file_without_a_free_descriptor_is_status_6_and_nothing_is_sent(
     here: Path, server: Server, environment: dict[str, str], name: str, line: str
 ) -> None:
     mock = server()
@@ -87,7 +87,9 @@ def test_a_file_is_status_6_and_nothing_is_sent_when_no_descriptor_is_free(
     assert mock.received == []
 
 
-def test_a_configuration_is_status_6_when_no_descriptor_is_free(environment: dict[str, str], config: Config) -> None:
+def test_reading_the_configuration_without_a_free_descriptor_is_status_6(
+    environment: dict[str, str], config: Config
+) -> None:
     path = config("model = 'm'\n")
     result = run_with_failing("openat", "ENFILE", ["ask", "hi"], environment, path=str(path))
     says = f"smai: {path}: Too many open files in system; try again later, or allow the system more open files\n"
@@ -95,7 +97,7 @@ def test_a_configuration_is_status_6_when_no_descriptor_is_free(environment: dic
 
 
 @pytest.mark.parametrize("arguments", [["ask", "hi"], ["models"], ["doctor"]], ids=" ".join)
-def test_a_connection_is_status_6_when_no_descriptor_is_free(
+def test_connecting_without_a_free_descriptor_is_status_6(
     server: Server, environment: dict[str, str], arguments: list[str]
 ) -> None:
     mock = server()
@@ -107,7 +109,7 @@ def test_a_connection_is_status_6_when_no_descriptor_is_free(
     assert mock.received == []
 
 
-def test_a_connection_is_retried_when_no_descriptor_is_free(server: Server, environment: dict[str, str]) -> None:
+def test_connecting_without_a_free_descriptor_is_retried(server: Server, environment: dict[str, str]) -> None:
     mock = server()
     result = run_with_failing("socket", "EMFILE", ["ask", "--base-url", mock.url, "hi"], environment)
     notice, again, failure = result.stderr.splitlines()
@@ -115,7 +117,7 @@ def test_a_connection_is_retried_when_no_descriptor_is_free(server: Server, envi
     assert failure == f"smai: could not connect to 127.0.0.1 port {urlsplit(mock.url).port}: {EMFILE}"
 
 
-def test_a_key_command_is_status_6_when_no_process_can_start(
+def test_a_key_command_that_cannot_start_for_lack_of_processes_is_status_6(
     server: Server, environment: dict[str, str], config: Config
 ) -> None:
     mock = server()
@@ -124,7 +126,7 @@ def test_a_key_command_is_status_6_when_no_process_can_start(
     assert result == (6, b"", "smai: the system cannot start a process for key_command; try again later\n")
 
 
-def test_a_disk_that_is_full_is_status_11(server: Server, environment: dict[str, str], here: Path) -> None:
+def test_a_full_disk_is_status_11(server: Server, environment: dict[str, str], here: Path) -> None:
     arguments = ["ask", "--base-url", server().url, "-o", str(here / "out"), "hi"]
     result = run_with_failing("openat", "ENOSPC", arguments, environment, path=str(here / "out.partial"))
     assert result.status == 11
@@ -132,13 +134,13 @@ def test_a_disk_that_is_full_is_status_11(server: Server, environment: dict[str,
 
 
 @pytest.mark.parametrize("command", ["ask", "batch", "models", "mock"])
-def test_too_few_descriptors_to_load_smai_are_one_message(environment: dict[str, str], command: str) -> None:
+def test_too_few_descriptors_to_load_smai_are_reported_in_one_line(environment: dict[str, str], command: str) -> None:
     folder = str(Path(smai_cli.__file__).parent / "cli")
     result = run_with_failing("openat", "EMFILE", [command], environment, path=folder)
     assert result == (6, b"", "smai: smai could not be loaded: Too many open files; try again later\n")
 
 
-def test_a_conversation_is_not_called_changed_when_no_descriptor_is_free(
+def test_a_lack_of_descriptors_is_not_reported_as_a_changed_conversation(
     server: Server, environment: dict[str, str], here: Path
 ) -> None:
     chat = here / "messages"
@@ -174,7 +176,9 @@ OUT_OF_FILES = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         pytest.param(BlockingIOError(errno.EAGAIN, "x"), None, id="a read that would block"),
     ],
 )
-def test_a_shortage_is_distinguished_from_a_mistake_and_from_a_defect(exc: BaseException, status: int | None) -> None:
+def test_a_lack_of_resources_is_distinguished_from_a_mistake_and_from_a_defect(
+    exc: BaseException, status: int | None
+) -> None:
     error = failure_of(exc)
     assert (error.status if error else None) == status
     if status == Status.BUSY:

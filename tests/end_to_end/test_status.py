@@ -49,7 +49,7 @@ FIRST = b"Spring\n"
         pytest.param({"finish_reason": "length"}, ["--accept", "length"], 0, POEM.encode(), "", id="0 accepted"),
     ],
 )
-def test_status_by_status(
+def test_each_failure_of_the_server_has_its_exit_status(
     smai: Smai, server: Server, script: dict[str, Any], flags: list[str], status: int, stdout: bytes, words: str
 ) -> None:
     result = smai("ask", "--base-url", server(**script).url, *flags, "hi")
@@ -70,7 +70,7 @@ def test_a_refused_connection_is_status_3_after_the_retries(smai: Smai) -> None:
     assert message == "smai: could not connect to 127.0.0.1 port 1: Connection refused; is the server running?"
 
 
-def test_an_account_without_money_is_5_and_not_asked_again(smai: Smai, quota_server: Any) -> None:
+def test_insufficient_credit_is_status_5_and_not_retried(smai: Smai, quota_server: Any) -> None:
     with quota_server as mock:
         result = smai("ask", "--base-url", mock.url, "hi")
     assert result.status == 5
@@ -78,7 +78,7 @@ def test_an_account_without_money_is_5_and_not_asked_again(smai: Smai, quota_ser
     assert result.stderr.endswith("top up the account\n")
 
 
-def test_a_full_disk_is_11(environment: dict[str, str], server: Server) -> None:
+def test_a_full_disk_is_status_11(environment: dict[str, str], server: Server) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [SMAI, "ask", "--base-url", server().url, "hi"],
@@ -102,20 +102,20 @@ def test_failures_of_the_first_requests_are_retried_as_the_server_asks(smai: Sma
     assert json.loads(summary)["retries"] == len(mock.received) - 1 == 2
 
 
-def test_text_that_was_delivered_is_never_asked_for_again(smai: Smai, server: Server) -> None:
+def test_a_request_is_never_retried_after_text_was_printed(smai: Smai, server: Server) -> None:
     mock = server(cut_after=1)
     assert smai("ask", "--base-url", mock.url, "hi").status == 8
     assert len(mock.received) == 1
 
 
-def test_final_has_delivered_nothing_so_a_broken_answer_is_asked_for_again(smai: Smai, server: Server) -> None:
+def test_final_requests_a_broken_answer_again_because_nothing_was_printed(smai: Smai, server: Server) -> None:
     mock = server(cut_after=3)
     result = smai("ask", "--base-url", mock.url, "--final", "--retries", "1", "hi")
     assert (result.status, result.stdout) == (8, b"")
     assert len(mock.received) == 2
 
 
-def test_a_wait_beyond_a_minute_is_given_up_at_once(smai: Smai, server: Server) -> None:
+def test_a_retry_after_of_more_than_a_minute_ends_the_run_at_once(smai: Smai, server: Server) -> None:
     mock = server(status=429, retry_after="86400")
     result = smai("ask", "--base-url", mock.url, "hi")
     assert result.status == 6
@@ -123,7 +123,7 @@ def test_a_wait_beyond_a_minute_is_given_up_at_once(smai: Smai, server: Server) 
     assert len(mock.received) == 1
 
 
-def test_the_json_summary_of_a_refusal_names_it(smai: Smai, server: Server) -> None:
+def test_the_json_summary_contains_the_error_of_a_refused_request(smai: Smai, server: Server) -> None:
     result = smai("ask", "--base-url", server(status=401).url, "--summary", "json", "hi")
     error = json.loads(result.stderr.splitlines()[-1])["error"]
     assert error.pop("message").startswith("the server answered 401 Unauthorized: Incorrect API key provided")
@@ -204,7 +204,7 @@ def test_bad_input_is_one_line_and_status_2(smai: Smai, arguments: list[Any], en
         pytest.param(["ask", "--summary", "json", "hi"], ": unknown key modle", id="a broken configuration"),
     ],
 )
-def test_the_json_summary_ends_a_status_2_also_where_no_run_began(
+def test_the_json_summary_is_printed_for_status_2_even_if_no_run_began(
     smai: Smai, config: Config, arguments: list[str], words: str
 ) -> None:
     if "modle" in words:
@@ -273,7 +273,7 @@ def test_a_ca_bundle_that_cannot_be_read_is_status_2(smai: Smai) -> None:
     )
 
 
-def test_the_statuses_hold_where_a_cron_job_has_no_home_no_locale_and_no_stdin(server: Server) -> None:
+def test_a_cron_job_without_home_locale_and_stdin_exits_0_with_utf_8_output(server: Server) -> None:
     shell = f'exec "$0" ask --base-url {server(reply="Grüße").url} hi <&-'
     done = subprocess.run(
         ["env", "-i", "sh", "-c", shell, SMAI],

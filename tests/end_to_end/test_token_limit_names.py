@@ -81,14 +81,14 @@ def ask(smai: Smai, mock: Mock, *words: str) -> tuple[int, str]:
         ("the-model", OLD),
     ],
 )
-def test_a_model_gets_the_name_that_it_is_known_to_take(smai: Smai, choosy: Any, model: str, name: str) -> None:
+def test_a_known_model_gets_the_name_that_it_accepts(smai: Smai, choosy: Any, model: str, name: str) -> None:
     mock = choosy(refused=())
     assert ask(smai, mock, "-m", model) == (0, "")
     assert mock.names() == [name]
     assert mock.received[-1].json[name] == 50
 
 
-def test_a_model_that_refuses_max_tokens_is_asked_once_more_with_the_other_name(smai: Smai, choosy: Any) -> None:
+def test_a_request_is_sent_again_with_the_other_name_if_the_model_refuses_max_tokens(smai: Smai, choosy: Any) -> None:
     for options in ([], ["--no-stream"], ["--jsonl"], ["--retries", "0"]):
         mock = choosy()
         assert ask(smai, mock, "-m", "new-model", *options) == (0, "")
@@ -96,13 +96,13 @@ def test_a_model_that_refuses_max_tokens_is_asked_once_more_with_the_other_name(
         assert mock.received[-1].json[NEW] == 50
 
 
-def test_and_one_that_only_looks_new_gets_the_old_name(smai: Smai, choosy: Any) -> None:
+def test_a_model_that_refuses_the_new_name_gets_the_old_name(smai: Smai, choosy: Any) -> None:
     mock = choosy(refused=(NEW,), status=422, body=MISTRAL)
     assert ask(smai, mock, "-m", "gpt-5-local") == (0, "")
     assert mock.names() == [NEW, OLD]
 
 
-def test_a_server_that_refuses_both_names_is_asked_twice(smai: Smai, choosy: Any) -> None:
+def test_a_server_that_refuses_both_names_gets_two_requests(smai: Smai, choosy: Any) -> None:
     mock = choosy(refused=(OLD, NEW))
     status, message = ask(smai, mock, "-m", "new-model")
     assert (status, mock.names()) == (4, [OLD, NEW])
@@ -147,7 +147,7 @@ def test_a_member_set_by_the_user_is_sent_unchanged(smai: Smai, choosy: Any) -> 
 
 
 @pytest.mark.parametrize("options", [[], ["--no-stream"], ["-j", "1"], ["-j", "32", "--no-adapt"]])
-def test_a_batch_has_one_request_more_and_not_one_for_each_line(
+def test_a_batch_sends_one_extra_request_and_not_one_for_each_line(
     smai: Smai, choosy: Any, tmp_path: Path, options: list[str]
 ) -> None:
     lines = tmp_path / "lines"
@@ -161,7 +161,7 @@ def test_a_batch_has_one_request_more_and_not_one_for_each_line(
     assert mock.names()[41:] == [NEW] * 40
 
 
-def test_each_model_of_a_batch_is_found_out_once(smai: Smai, choosy: Any) -> None:
+def test_a_batch_finds_the_name_for_each_model_once(smai: Smai, choosy: Any) -> None:
     mock = choosy()
     models = ["a", "gpt-5", "b"] * 8
     lines = "".join(json.dumps({"prompt": f"p{n}", "model": model}) + "\n" for n, model in enumerate(models))
@@ -180,7 +180,7 @@ def test_a_limit_in_the_lines_of_a_batch_is_sent_by_the_other_name_as_well(smai:
 
 
 @pytest.mark.thorough
-def test_lines_do_not_wait_for_ever_for_one_that_gets_no_answer(smai: Smai) -> None:
+def test_lines_do_not_wait_forever_for_a_line_without_an_answer(smai: Smai) -> None:
     class Stuck(Mock):
         """Answers nothing to the first request before the others have come."""
 
@@ -201,7 +201,7 @@ def test_lines_do_not_wait_for_ever_for_one_that_gets_no_answer(smai: Smai) -> N
         assert (result.status, len(mock.received)) == (0, 4)
 
 
-# The words of servers.
+# The messages of servers.
 
 
 @pytest.mark.parametrize(

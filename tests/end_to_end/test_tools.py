@@ -165,12 +165,12 @@ def test_with_tool_calls_each_call_is_a_line_of_json_after_the_text(
 
 
 @pytest.mark.parametrize(("tape", "text", "calls"), TAPES[:7])
-def test_otherwise_stdout_has_the_text_alone_and_one_line_names_the_tools(
+def test_without_tool_calls_stdout_has_only_the_text_and_a_notice_names_the_tools(
     smai: Smai, tape: bytes, text: str, calls: list[dict[str, Any]]
 ) -> None:
     names = ", ".join(dict.fromkeys(call["function"]["name"] for call in calls))
-    told = f"smai: the model calls a tool: {names}; --tool-calls prints the calls\n"
-    assert smai("decode", stdin=tape) == (0, printed(text), told)
+    notice = f"smai: the model calls a tool: {names}; --tool-calls prints the calls\n"
+    assert smai("decode", stdin=tape) == (0, printed(text), notice)
 
 
 def test_a_run_and_a_tape_report_the_same_in_both_apis(smai: Smai, server: Server) -> None:
@@ -221,14 +221,14 @@ def test_no_tool_call_of_an_incomplete_answer_is_printed_or_named(smai: Smai, ta
         assert "tool" not in result.stderr
 
 
-def test_a_broken_try_does_not_add_to_the_tool_calls(smai: Smai, server: Server) -> None:
+def test_a_broken_attempt_does_not_add_to_the_tool_calls(smai: Smai, server: Server) -> None:
     mock = server(tape=BROKEN[0].values[0])
     flags = ["--final", "--summary", "none", "--tool-calls", "--retries", "1"]
     result = smai("ask", "--base-url", mock.url, *flags, "hi")
     assert (result.status, result.stdout, len(mock.received)) == (8, b"", 2)
 
 
-def test_an_answer_without_calls_is_the_same_with_the_option(smai: Smai, server: Server) -> None:
+def test_tool_calls_does_not_change_an_answer_without_calls(smai: Smai, server: Server) -> None:
     url = server(reply="ok").url
     for flags in ([], ["--no-stream"], ["--api", "responses"]):
         assert smai("ask", "--base-url", url, "--tool-calls", *flags, "hi") == (0, b"ok\n", "")
@@ -236,7 +236,7 @@ def test_an_answer_without_calls_is_the_same_with_the_option(smai: Smai, server:
 
 @pytest.mark.parametrize("command", ["ask", "decode"])
 @pytest.mark.parametrize("mode", ["--raw", "--jsonl"])
-def test_modes_that_print_everything_have_the_calls_already(smai: Smai, command: str, mode: str) -> None:
+def test_tool_calls_cannot_be_combined_with_modes_that_print_them_already(smai: Smai, command: str, mode: str) -> None:
     result = smai(command, "--tool-calls", mode, stdin=b"hi")
     assert (result.status, result.stdout) == (2, b"")
     assert result.stderr == f"smai: --tool-calls and {mode} cannot be combined; the calls are in it already\n"
@@ -265,7 +265,7 @@ FILLERS: list[Any] = [None, {}, [], [None], [[]], [{}], [{"function": None}]]
 ODD_CALLS: list[Any] = [*FILLERS, "x", 5, ["x"], [{"function": "f"}]]
 
 
-def test_what_is_not_a_call_is_a_filler_or_unread(smai: Smai) -> None:
+def test_a_malformed_tool_call_is_an_empty_filler_or_a_failure(smai: Smai) -> None:
     for odd in ODD_CALLS:
         tape = delta(content="ok", tool_calls=odd, function_call=odd) + delta("stop") + DONE
         assert smai("decode", stdin=tape) == (0, b"ok\n", "")
@@ -276,7 +276,9 @@ def test_what_is_not_a_call_is_a_filler_or_unread(smai: Smai) -> None:
 
 
 @given(st.lists(st.lists(st.text(), min_size=1), max_size=5), st.randoms(use_true_random=False))
-def test_parts_are_put_together_in_whatever_order_the_calls_are_mixed(arguments: list[list[str]], random: Any) -> None:
+def test_the_parts_of_tool_calls_are_joined_in_whatever_order_they_arrive(
+    arguments: list[list[str]], random: Any
+) -> None:
     calls = ToolCalls()
     waiting = {number: list(parts) for number, parts in enumerate(arguments)}
     for number in waiting:
@@ -290,7 +292,7 @@ def test_parts_are_put_together_in_whatever_order_the_calls_are_mixed(arguments:
     assert made == [call(f"f{number}", "".join(parts), f"c{number}") for number, parts in enumerate(arguments)]
 
 
-def test_arguments_in_three_hundred_thousand_parts_take_no_longer_each_than_in_ten() -> None:
+def test_the_time_for_arguments_in_many_parts_grows_linearly() -> None:
     calls = ToolCalls()
     before_s = time.process_time()
     for _ in range(300_000):
@@ -316,7 +318,7 @@ PARTS: list[Any] = [
 
 
 @pytest.mark.parametrize(("parts", "count"), PARTS)
-def test_parts_make_as_many_calls_as_the_server_meant(parts: list[CallPart], count: int) -> None:
+def test_parts_are_joined_to_the_right_number_of_tool_calls(parts: list[CallPart], count: int) -> None:
     calls = ToolCalls()
     for one in parts:
         calls.add([one])
@@ -337,7 +339,7 @@ def test_a_custom_tool_is_printed_with_its_type(smai: Smai) -> None:
         assert json.loads(result.stdout) == {"id": "c", "type": "custom", "custom": {"name": "f", "input": "x"}}
 
 
-def test_numbers_in_arguments_keep_their_characters(smai: Smai) -> None:
+def test_numbers_in_arguments_are_printed_unchanged(smai: Smai) -> None:
     made = '{"id":"c","function":{"name":"f","arguments":{"a":1.0,"b":1e3}}}'
     tape = f'data: {{"choices":[{{"delta":{{"tool_calls":[{made}]}}}}]}}\n\n'.encode() + END
     result = smai("decode", "--tool-calls", stdin=tape)

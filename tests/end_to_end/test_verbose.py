@@ -100,7 +100,7 @@ def test_a_retry_is_reported_with_its_time_and_the_steps_start_again(serve: Serv
     assert "headers: 503 Service Unavailable, retry-after 0, x-request-id req-1" in lines
 
 
-def test_a_failure_is_the_same_line_as_ever(serve: Serve, ask: Ask) -> None:
+def test_a_failure_has_the_same_message_as_without_verbose(serve: Serve, ask: Ask) -> None:
     server = serve(http("404 Not Found", b'{"error":{"message":"no such model"}}'))
     plain, verbose = ask(server, "-n"), ask(server, "-n", "-v")
     assert plain.stderr in verbose.stderr
@@ -127,7 +127,7 @@ def test_a_proxy_is_named_without_its_password(serve: Serve, ask: Ask) -> None:
     assert "word" not in result.stderr
 
 
-def test_a_key_that_the_server_repeats_is_not_in_any_line(serve: Serve, ask: Ask) -> None:
+def test_no_line_contains_a_key_that_the_server_repeats(serve: Serve, ask: Ask) -> None:
     head = HEAD.replace(b"\r\n\r\n", f"\r\nx-request-id: {KEY}\r\n\r\n".encode())
     server = serve(head, chunk(BODY.replace(b'"stop"', f'"{KEY}"'.encode())), LAST_CHUNK)
     result = ask(server, "-v", "-n")  # it checks that the key is not shown
@@ -142,7 +142,7 @@ def test_the_query_of_a_url_is_not_shown(serve: Serve, ask: Ask) -> None:
     assert "hush" not in result.stderr
 
 
-def test_a_terminal_gets_the_same_plain_lines_and_no_line_that_moves(serve: Serve, start: Start) -> None:
+def test_a_terminal_gets_the_same_plain_lines_without_a_status_line(serve: Serve, start: Start) -> None:
     go_on = threading.Event()
     server = serve(HEAD, until(go_on), *PLAIN_ANSWER[1:])
     with terminal() as tty:
