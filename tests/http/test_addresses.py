@@ -1,4 +1,4 @@
-"""A host with several addresses: none gets the whole time, and a retry begins with one that has answered."""
+"""A host with several addresses: none uses up the time limit, and a retry begins with one that answered."""
 
 import socket
 from collections.abc import Callable
@@ -104,7 +104,7 @@ def test_a_retry_begins_with_the_next_address_after_an_unfinished_handshake(
     assert mute.connections == 1
 
 
-def test_several_dead_addresses_are_one_timeout(ask: Ask, resolver: Resolver, silent_port: int) -> None:
+def test_several_dead_addresses_share_one_timeout(ask: Ask, resolver: Resolver, silent_port: int) -> None:
     flags = ["--base-url", "http://localhost:1/v1", "--connect-timeout", "1", "--retries", "0"]
     result = fair(ask(None, *flags, env=resolver(silent_port, silent_port)))
     assert result[:2] == (7, b"")

@@ -66,7 +66,9 @@ def test_the_refusal_of_a_large_body_shows_the_servers_message(
     ("status", "expected"),
     [("400 Bad Request", 4), ("401 Unauthorized", 5), ("429 Too Many Requests", 6), ("503 Busy", 6), ("302 Found", 4)],
 )
-def test_an_early_answer_is_read(serve: Serve, ask: Ask, scheme: str, status: str, expected: int) -> None:
+def test_an_answer_before_the_end_of_the_upload_is_read(
+    serve: Serve, ask: Ask, scheme: str, status: str, expected: int
+) -> None:
     server = serve(http(status, error_body("because")), ignore, reads=reads_at_most(1000), **tls_of(scheme))
     result = ask(server, "--retries", "0", "--connect-timeout", "20", stdin=LARGE)
     assert result[:2] == (expected, b""), result.stderr
@@ -89,7 +91,7 @@ def test_an_early_answer_is_read_while_the_client_is_blocked(serve: Serve, ask: 
     assert "at most 1 MB" in result.stderr
 
 
-def test_a_dropped_upload_is_a_dropped_request(serve: Serve, ask: Ask) -> None:
+def test_a_connection_dropped_during_the_upload_is_reported_as_a_dropped_request(serve: Serve, ask: Ask) -> None:
     result = ask(serve(reads=reads_at_most(1000)), "--retries", "0", stdin=LARGE)
     assert result[:2] == (8, b"")
     assert "dropped the request without an answer" in result.stderr

@@ -160,9 +160,7 @@ class Opening:
         pytest.param([b"HTTP/1.1 500 Oops\r\n\r\nbecau"], id="in-the-body-of-an-error"),
     ],
 )
-def test_closing_an_exchange_ends_it_at_once_and_the_server_notices(
-    serve: Serve, before: list[Step], scheme: str
-) -> None:
+def test_closing_an_exchange_ends_the_connection_at_once(serve: Serve, before: list[Step], scheme: str) -> None:
     seen = Checkpoint()
     server = serve((*before, seen), tls=certificates().context if scheme == "https" else None)
     opening = Opening(server.url, ca_file=certificates().ca_file)
@@ -192,7 +190,7 @@ def test_closing_an_exchange_ends_an_answer_that_is_not_read(serve: Serve) -> No
 
     exchange = Exchange(Endpoint(serve(HEAD, floods).url), "/x", BODY, PATIENT)
     exchange.open()
-    assert not gone.wait(0.5)  # by now there is no more room
+    assert not gone.wait(0.5)  # by now the buffer is full
     exchange.close()
     assert gone.wait(PATIENCE_S)
 
@@ -257,7 +255,7 @@ def test_a_closed_exchange_sends_nothing(serve: Serve) -> None:
     assert server.connections == 0
 
 
-def test_closing_an_answer_does_not_look_like_its_end(serve: Serve) -> None:
+def test_closing_a_response_is_not_reported_as_its_end(serve: Serve) -> None:
     body = Exchange(Endpoint(serve(*PLAIN_ANSWER).url), "/x", BODY, PATIENT).open()
     body.close()
     body.close()
@@ -265,7 +263,7 @@ def test_closing_an_answer_does_not_look_like_its_end(serve: Serve) -> None:
         list(body)
 
 
-def test_an_answer_closes_itself_after_its_end(serve: Serve) -> None:
+def test_a_response_is_closed_after_its_end(serve: Serve) -> None:
     seen = Checkpoint()
     body = Exchange(Endpoint(serve(*PLAIN_ANSWER, seen).url), "/x", BODY, PATIENT).open()
     assert b"".join(body) == b"".join(GOOD)
@@ -309,7 +307,7 @@ print(errors[0].describe())
 """
 
 
-def test_a_name_that_is_resolved_after_close_is_not_connected_to(serve: Serve) -> None:
+def test_no_connection_is_made_to_a_name_that_is_resolved_after_close(serve: Serve) -> None:
     server = serve(*PLAIN_ANSWER)
     port = server.url.rsplit(":", 1)[1].removesuffix("/v1")
     command = [sys.executable, "-c", LATE_NAME, port]

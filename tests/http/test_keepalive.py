@@ -92,8 +92,8 @@ def worker() -> Iterator[Worker]:
     made.keep_alive.close()
 
 
-def then_asked(connection: socket.socket) -> None:
-    """A step: the next request on the same connection."""
+def next_request(connection: socket.socket) -> None:
+    """Read the next request on the same connection."""
     read_request(connection)
 
 
@@ -115,13 +115,13 @@ def tls_of(scheme: str) -> dict[str, object]:
 def test_a_worker_sends_all_requests_on_one_connection(
     serve: Serve, worker: Worker, scheme: str, answer: bytes
 ) -> None:
-    server = serve(answer, then_asked, answer, then_asked, answer, hold, **tls_of(scheme))
+    server = serve(answer, next_request, answer, next_request, answer, hold, **tls_of(scheme))
     assert [worker.ask(server.url) for _ in range(3)] == [BODY] * 3
     assert server.connections == 1
 
 
-def test_two_workers_have_a_connection_each(serve: Serve, worker: Worker) -> None:
-    server = serve(GOOD_ANSWER, then_asked, GOOD_ANSWER, hold)
+def test_each_of_two_workers_has_its_own_connection(serve: Serve, worker: Worker) -> None:
+    server = serve(GOOD_ANSWER, next_request, GOOD_ANSWER, hold)
     other = Worker()
     for asking in (worker, other, worker, other):
         assert asking.ask(server.url) == BODY
@@ -131,7 +131,7 @@ def test_two_workers_have_a_connection_each(serve: Serve, worker: Worker) -> Non
 
 def test_the_last_chunk_may_come_a_little_later(serve: Serve, worker: Worker) -> None:
     read = threading.Event()
-    server = serve(GOOD_ANSWER[: -len(LAST_CHUNK)], until(read), LAST_CHUNK, then_asked, GOOD_ANSWER, hold)
+    server = serve(GOOD_ANSWER[: -len(LAST_CHUNK)], until(read), LAST_CHUNK, next_request, GOOD_ANSWER, hold)
     worker.keep_alive.drain_s = PATIENCE_S
     threading.Timer(HURRY_S / 10, read.set).start()
     assert [worker.ask(server.url) for _ in range(2)] == [BODY] * 2
@@ -149,7 +149,7 @@ def test_smai_waits_only_once_for_a_server_that_keeps_the_body_open(serve: Serve
 @pytest.mark.parametrize("status", ["429 Too Many Requests", "404 Not Found", "500 Oops", "204 No Content"])
 def test_the_connection_is_kept_after_an_error_whose_body_was_read(serve: Serve, worker: Worker, status: str) -> None:
     refusal = http(status, b"" if status.startswith("204") else error_body("no"))
-    server = serve(refusal, then_asked, refusal, then_asked, GOOD_ANSWER, hold)
+    server = serve(refusal, next_request, refusal, next_request, GOOD_ANSWER, hold)
     worker.fails(server.url)
     worker.fails(server.url)
     assert worker.ask(server.url) == BODY
@@ -177,10 +177,10 @@ def test_the_connection_is_kept_after_an_error_whose_body_was_read(serve: Serve,
         pytest.param([OK + b"Transfer-Encoding: identity\r\n\r\n" + BODY], id="unknown-coding"),
     ],
 )
-def test_an_answer_without_a_certain_end_needs_a_new_connection_but_no_retry(
+def test_a_response_without_a_defined_length_needs_a_new_connection_but_no_retry(
     serve: Serve, worker: Worker, scheme: str, steps: list[Step]
 ) -> None:
-    server = serve(tuple(steps), (GOOD_ANSWER, then_asked, GOOD_ANSWER, hold), **tls_of(scheme))
+    server = serve(tuple(steps), (GOOD_ANSWER, next_request, GOOD_ANSWER, hold), **tls_of(scheme))
     assert worker.ask(server.url).startswith(HELLO)
     assert [worker.ask(server.url) for _ in range(2)] == [BODY] * 2
     assert server.connections == 2
@@ -195,7 +195,7 @@ def test_an_idle_connection_that_the_server_closed_needs_no_retry(serve: Serve, 
         connection.close()
         closed.set()
 
-    server = serve((GOOD_ANSWER, then_asked, GOOD_ANSWER, closes), (GOOD_ANSWER, hold))
+    server = serve((GOOD_ANSWER, next_request, GOOD_ANSWER, closes), (GOOD_ANSWER, hold))
     assert [worker.ask(server.url) for _ in range(2)] == [BODY] * 2
     closing.set()
     assert closed.wait(PATIENCE_S)
@@ -221,7 +221,7 @@ def ends_tls(connection: socket.socket) -> None:
         pytest.param(ends_tls, "https", id="close-notify"),
     ],
 )
-def test_bytes_on_an_idle_connection_are_not_taken_for_the_next_answer(
+def test_bytes_on_an_idle_connection_are_not_mistaken_for_the_next_response(
     serve: Serve, worker: Worker, last_words: Step, scheme: str
 ) -> None:
     speaking, said = threading.Event(), threading.Event()
@@ -237,7 +237,7 @@ def test_bytes_on_an_idle_connection_are_not_taken_for_the_next_answer(
 def test_a_request_is_not_sent_twice_if_the_server_closes_the_connection_meanwhile(
     serve: Serve, worker: Worker
 ) -> None:
-    server = serve((GOOD_ANSWER, then_asked), (GOOD_ANSWER, hold))
+    server = serve((GOOD_ANSWER, next_request), (GOOD_ANSWER, hold))
     assert worker.ask(server.url) == BODY
     failure = worker.fails(server.url)
     assert isinstance(failure, BrokenError)
@@ -246,7 +246,7 @@ def test_a_request_is_not_sent_twice_if_the_server_closes_the_connection_meanwhi
     assert worker.ask(server.url) == BODY
 
 
-def test_a_connection_that_was_idle_for_long_is_not_used(serve: Serve, worker: Worker) -> None:
+def test_a_connection_that_was_idle_for_long_is_not_reused(serve: Serve, worker: Worker) -> None:
     server = serve((GOOD_ANSWER, hold))
     assert worker.ask(server.url) == BODY
     assert worker.keep_alive._idle
@@ -255,7 +255,7 @@ def test_a_connection_that_was_idle_for_long_is_not_used(serve: Serve, worker: W
     assert server.connections == 2
 
 
-def test_a_connection_is_used_for_one_server_and_one_certificate_file(serve: Serve, worker: Worker) -> None:
+def test_a_connection_is_reused_only_for_the_same_server_and_ca_file(serve: Serve, worker: Worker) -> None:
     server = serve(GOOD_ANSWER, hold, tls=certificates().context)
     other = serve(GOOD_ANSWER, hold)
     assert worker.ask(server.url) == BODY
@@ -298,7 +298,7 @@ def test_the_connection_is_not_kept_after_an_early_answer(serve: Serve, worker: 
 def test_a_failed_exchange_keeps_no_connection(
     serve: Serve, worker: Worker, scheme: str, steps: list[Step], failure: type[SmaiError], is_first: bool
 ) -> None:
-    before = () if is_first else (GOOD_ANSWER, then_asked)
+    before = () if is_first else (GOOD_ANSWER, next_request)
     server = serve((*before, *steps), (GOOD_ANSWER, hold), **tls_of(scheme))
     if not is_first:
         assert worker.ask(server.url) == BODY
@@ -320,7 +320,7 @@ def test_closing_an_exchange_from_another_thread_ends_it_at_once_on_a_kept_conne
             hold(connection)
         gone.set()
 
-    first = (GOOD_ANSWER, then_asked, HEAD, chunk(HELLO), says_nothing)
+    first = (GOOD_ANSWER, next_request, HEAD, chunk(HELLO), says_nothing)
     server = serve(first, (GOOD_ANSWER, hold), **tls_of(scheme))
     assert worker.ask(server.url) == BODY
     exchange = worker.exchange(server.url)
@@ -338,7 +338,7 @@ def test_closing_an_exchange_from_another_thread_ends_it_at_once_on_a_kept_conne
     assert worker.ask(server.url) == BODY
 
 
-def test_a_long_rest_of_an_answer_is_not_read(serve: Serve, worker: Worker) -> None:
+def test_a_long_remainder_of_a_response_is_not_read(serve: Serve, worker: Worker) -> None:
     server = serve((HEAD, forever(chunk(b"data: [DONE]" + b" " * 9000))), (GOOD_ANSWER, hold))
     assert b"[DONE]" in worker.ask(server.url)
     assert worker.ask(server.url) == BODY
@@ -347,7 +347,7 @@ def test_a_long_rest_of_an_answer_is_not_read(serve: Serve, worker: Worker) -> N
 
 def test_closing_a_finished_exchange_does_not_end_the_next_one(serve: Serve, worker: Worker) -> None:
     closed = threading.Event()
-    server = serve(GOOD_ANSWER, then_asked, *PLAIN_ANSWER[:2], until(closed), *PLAIN_ANSWER[2:], hold)
+    server = serve(GOOD_ANSWER, next_request, *PLAIN_ANSWER[:2], until(closed), *PLAIN_ANSWER[2:], hold)
     first = worker.exchange(server.url)
     assert b"".join(first.open()) == BODY
     second = worker.exchange(server.url).open()
@@ -376,7 +376,7 @@ def test_cookies_are_not_sent_back(serve: Serve, worker: Worker) -> None:
 
 @every_scheme
 def test_many_requests_leak_no_descriptor_no_thread_and_no_garbage(serve: Serve, worker: Worker, scheme: str) -> None:
-    steps = [GOOD_ANSWER, then_asked] * 20
+    steps = [GOOD_ANSWER, next_request] * 20
     server = serve(*steps, GOOD_ANSWER, hold, **tls_of(scheme))
     asked: list[weakref.ref[Exchange]] = []
     gc.collect()
@@ -404,7 +404,7 @@ def test_many_requests_leak_no_descriptor_no_thread_and_no_garbage(serve: Serve,
     assert server.connections == 1
 
 
-def test_a_worker_holds_two_descriptors_between_requests(serve: Serve, worker: Worker) -> None:
+def test_a_worker_keeps_two_descriptors_open_between_requests(serve: Serve, worker: Worker) -> None:
     server = serve(GOOD_ANSWER, hold)
     before = len(os.listdir("/dev/fd"))
     worker.ask(server.url)
@@ -452,14 +452,14 @@ def test_a_tls_failure_has_the_same_message_as_without_keep_alive(serve: Serve, 
 def test_a_forwarding_proxy_gets_all_requests_on_one_connection(
     serve: Serve, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = serve(GOOD_ANSWER, then_asked, GOOD_ANSWER, then_asked, GOOD_ANSWER, hold)
+    server = serve(GOOD_ANSWER, next_request, GOOD_ANSWER, next_request, GOOD_ANSWER, hold)
     monkeypatch.setenv("http_proxy", server.url)
     assert [worker.ask("http://smai.example/v1") for _ in range(3)] == [BODY] * 3
     assert server.connections == 1
     assert server.requests[0].head.startswith(b"POST http://smai.example/v1/chat/completions ")
 
 
-def test_a_tunnel_through_a_proxy_is_used_again(serve: Serve, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tunnel_through_a_proxy_is_reused(serve: Serve, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     rawserver._authority().issue_cert("smai.example").configure_cert(context)
 

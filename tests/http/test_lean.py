@@ -18,12 +18,12 @@ def python(script: str, *options: str) -> str:
     return done.stdout
 
 
-def test_the_unneeded_modules_are_not_loaded() -> None:
+def test_importing_the_http_library_does_not_load_unneeded_modules() -> None:
     """If this fails, requests or urllib3 now imports them in another way, and lean.py has no effect."""
     assert python(f"import smai_cli.http.transport; print({LEFT_OUT})", "-W", "error") == "set()\n"
 
 
-def test_the_modules_can_be_imported_later() -> None:
+def test_the_omitted_modules_can_be_imported_later() -> None:
     script = """
 import smai_cli.http.transport
 import charset_normalizer, importlib.metadata, requests, urllib3.http2
@@ -36,7 +36,7 @@ print(answer.text)
     assert python(script, "-W", "error", "-X", "utf8") == "Grüße\n"
 
 
-def test_modules_that_are_already_loaded_stay() -> None:
+def test_modules_that_are_already_loaded_remain_loaded() -> None:
     script = """
 import charset_normalizer, importlib.metadata
 metadata = importlib.metadata

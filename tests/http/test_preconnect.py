@@ -34,13 +34,13 @@ from smai_cli.http.tls import tls_context
 pytest_plugins = ["rawserver"]
 
 
-def test_a_good_run_makes_one_connection_and_one_request(serve: Serve, ask: Ask) -> None:
+def test_a_successful_run_makes_one_connection_and_one_request(serve: Serve, ask: Ask) -> None:
     server = serve(*PLAIN_ANSWER, tls=certificates().context)
     assert ask(server)[:2] == (0, OUT)
     assert (server.connections, len(server.requests)) == (1, 1)
 
 
-def test_a_refused_certificate_is_refused_once(serve: Serve, ask: Ask) -> None:
+def test_an_untrusted_certificate_is_reported_once(serve: Serve, ask: Ask) -> None:
     stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(stranger)
     server = serve(*PLAIN_ANSWER, tls=stranger)
@@ -76,7 +76,7 @@ def closes_the_first(connection: socket.socket) -> Request:
     return read_request(connection)
 
 
-def test_a_connection_that_closed_while_smai_read_stdin_is_made_again(
+def test_smai_reconnects_if_the_server_closed_the_connection_while_stdin_was_read(
     serve: Serve, environment: dict[str, str]
 ) -> None:
     closes_the_first.count = 0  # type: ignore[attr-defined]
@@ -93,7 +93,7 @@ def test_a_connection_that_closed_while_smai_read_stdin_is_made_again(
     assert (server.connections, len(server.requests)) == (2, 1)
 
 
-def test_a_command_line_that_cannot_be_used_sends_nothing(serve: Serve, environment: dict[str, str]) -> None:
+def test_an_invalid_command_line_sends_nothing(serve: Serve, environment: dict[str, str]) -> None:
     server = serve(*PLAIN_ANSWER, tls=certificates().context)
     env = environment | reach(server)
     for arguments in (["-n", " "], ["-n"], ["-s", b"\xff", "-n", "hi"], ["--raw", "--final", "hi"], ["-t", "9", "hi"]):

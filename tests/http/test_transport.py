@@ -43,7 +43,7 @@ def test_a_cancelled_request_is_not_sent_after_a_late_connection() -> None:
     assert not progress.connected
 
 
-def test_a_begun_request_is_reported_as_connected() -> None:
+def test_a_request_whose_upload_began_counts_as_connected() -> None:
     progress = Progress()
     assert Upload(BODY, progress).read(10) == BODY[:10]
     assert progress.cancel() is True
