@@ -16,14 +16,14 @@ from smai_cli.mock.script import POEM
 pytestmark = pytest.mark.preloaded
 
 
-def test_the_first_line_is_the_base_url_on_loopback_and_it_answers(start_mock: StartMock, smai: Smai) -> None:
+def test_the_first_line_is_a_base_url_on_loopback_that_answers(start_mock: StartMock, smai: Smai) -> None:
     _, url = start_mock()
     assert url.startswith("http://127.0.0.1:")
     assert url.endswith("/v1")
     assert smai("ask", "--base-url", url, "hi").stdout == POEM.encode()
 
 
-def test_max_requests_ends_it_with_status_0(start_mock: StartMock, smai: Smai) -> None:
+def test_max_requests_ends_the_mock_with_status_0(start_mock: StartMock, smai: Smai) -> None:
     process, url = start_mock("--max-requests", "2", "--reply", "ok")
     assert smai("ask", "--base-url", url, "hi").stdout == b"ok\n"
     assert process.poll() is None
@@ -32,7 +32,7 @@ def test_max_requests_ends_it_with_status_0(start_mock: StartMock, smai: Smai) -
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it(start_mock: StartMock, signum: int) -> None:
+def test_a_signal_ends_the_mock(start_mock: StartMock, signum: int) -> None:
     process, _ = start_mock()
     process.send_signal(signum)
     assert process.wait(10) == -signum
@@ -71,7 +71,9 @@ def test_a_tape_is_replayed_byte_for_byte(start_mock: StartMock, smai: Smai, tmp
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_faults_on_request(start_mock: StartMock, smai: Smai, arguments: list[str], status: int, stdout: bytes) -> None:
+def test_an_option_of_the_mock_produces_each_fault(
+    start_mock: StartMock, smai: Smai, arguments: list[str], status: int, stdout: bytes
+) -> None:
     _, url = start_mock("--reply", "a b c", *arguments)
     result = smai("ask", "--base-url", url, "--idle-timeout", "1", "hi")
     assert (result.status, result.stdout) == (status, stdout)
@@ -81,7 +83,7 @@ def test_faults_on_request(start_mock: StartMock, smai: Smai, arguments: list[st
     ("path", "body", "status"),
     [("/chat/completions", b"{", 400), ("/chat/completions", b'{"model": 1}', 400), ("/elsewhere", b"{}", 404)],
 )
-def test_a_request_that_is_none_is_refused(start_mock: StartMock, path: str, body: bytes, status: int) -> None:
+def test_a_malformed_request_is_refused(start_mock: StartMock, path: str, body: bytes, status: int) -> None:
     _, url = start_mock()
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(url + path, body)
@@ -101,7 +103,7 @@ def test_a_hundred_processes_at_once_are_all_answered(start_mock: StartMock, env
 
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS"])
-def test_other_methods_are_refused_and_end_nothing(start_mock: StartMock, smai: Smai, method: str) -> None:
+def test_other_http_methods_are_refused_and_the_mock_continues(start_mock: StartMock, smai: Smai, method: str) -> None:
     process, url = start_mock()
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(urllib.request.Request(f"{url}/models", method=method))

@@ -44,8 +44,8 @@ ASKED: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-class Answered(NamedTuple):
-    """An answer as http.client returns it; `whole` is false for a body that broke off."""
+class Response(NamedTuple):
+    """An answer as http.client returns it; `whole` is false for a body that was cut off."""
 
     status: int
     headers: dict[str, str]
@@ -69,39 +69,37 @@ def ask(
     *,
     stream: bool = True,
     headers: dict[str, str] | None = None,
-) -> Answered:
+) -> Response:
     request = request or {"messages": [{"role": "user", "content": "one two three four"}]}
     connection.request("POST", path, json.dumps({"model": "gpt-4.1", "stream": stream, **request}), headers or {})
     return answer_of(connection)
 
 
-def answer_of(connection: http.client.HTTPConnection) -> Answered:
+def answer_of(connection: http.client.HTTPConnection) -> Response:
     answer = connection.getresponse()
     body, whole = b"", True
     try:
         body = answer.read()
     except http.client.IncompleteRead as exc:
         body, whole = exc.partial, False
-    return Answered(answer.status, {name.lower(): value for name, value in answer.getheaders()}, body, whole)
+    return Response(answer.status, {name.lower(): value for name, value in answer.getheaders()}, body, whole)
 
 
-def ask_apart(url: str, count: int) -> Iterator[Answered]:
+def ask_on_new_connections(url: str, count: int) -> Iterator[Response]:
     for _ in range(count):
         with closing(connect(url)) as connection:
             yield ask(connection)
 
 
-def fates(url: str, count: int) -> list[str]:
+def outcomes(url: str, count: int) -> list[str]:
     return [
         str(answer.status) if answer.status != 200 else f"cut after {len(answer.body)}" if not answer.whole else "whole"
-        for answer in ask_apart(url, count)
+        for answer in ask_on_new_connections(url, count)
     ]
 
 
 @pytest.mark.parametrize("asked", list(ASKED))
-def test_an_echo_is_the_text_of_the_last_user_message_streamed_and_in_one_piece(
-    start_mock: StartMock, asked: str
-) -> None:
+def test_echo_returns_the_text_of_the_last_user_message_streamed_or_not(start_mock: StartMock, asked: str) -> None:
     _, url = start_mock("--echo")
     path, request = ASKED[asked]
     with closing(connect(url)) as connection:
@@ -120,7 +118,7 @@ def test_an_echo_is_the_text_of_the_last_user_message_streamed_and_in_one_piece(
     assert usage == whole["usage"]
 
 
-def test_an_echo_of_half_a_surrogate_pair_is_an_answer(start_mock: StartMock) -> None:
+def test_echo_returns_half_of_a_surrogate_pair(start_mock: StartMock) -> None:
     _, url = start_mock("--echo")
     with closing(connect(url)) as connection:
         answer = ask(connection, CHAT, {"messages": [{"role": "user", "content": "a \ud83e"}]})
@@ -129,21 +127,21 @@ def test_an_echo_of_half_a_surrogate_pair_is_an_answer(start_mock: StartMock) ->
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
-def test_smai_asks_for_an_echo_and_gets_its_prompt_back(start_mock: StartMock, smai: Smai, api: str) -> None:
+def test_smai_gets_its_prompt_back_from_an_echo(start_mock: StartMock, smai: Smai, api: str) -> None:
     _, url = start_mock("--echo")
     result = smai("ask", "--base-url", url, "--api", api, "-s", "No.", PROMPT)
     assert (result.status, result.stdout.decode()) == (0, f"{PROMPT}\n")
 
 
-def test_the_same_seed_gives_every_request_the_same_fate_and_another_seed_others(start_mock: StartMock) -> None:
+def test_the_same_seed_repeats_the_same_faults_and_another_seed_does_not(start_mock: StartMock) -> None:
     arguments = ("--flaky", "60%", "--reply", "a b c d e f g h", "--retry-after", "0")
-    first, second, third = (fates(start_mock(*arguments, "--seed", seed)[1], 20) for seed in ("7", "7", "8"))
+    first, second, third = (outcomes(start_mock(*arguments, "--seed", seed)[1], 20) for seed in ("7", "7", "8"))
     assert first == second != third
 
 
-def test_without_kinds_a_third_each_is_busy_unavailable_and_cut(start_mock: StartMock) -> None:
+def test_without_kinds_the_failures_are_429_503_and_cuts_in_equal_shares(start_mock: StartMock) -> None:
     _, url = start_mock("--flaky", "0.9")
-    answers = list(ask_apart(url, 300))
+    answers = list(ask_on_new_connections(url, 300))
     kinds = Counter(answer.status if answer.whole else "cut" for answer in answers)
     assert set(kinds) == {200, 429, 503, "cut"}
     assert all(60 <= kinds[kind] <= 120 for kind in (429, 503, "cut"))  # always the same, with the seed 0
@@ -157,13 +155,15 @@ def test_each_kind_of_failure_has_its_own_share(start_mock: StartMock) -> None:
     _, url = start_mock("--flaky", "429=10%,500=0.2,cut=30%,error=40%")
     kinds = Counter(
         answer.status if answer.status != 200 else "error" if b"server_error" in answer.body else "cut"
-        for answer in ask_apart(url, 100)
+        for answer in ask_on_new_connections(url, 100)
     )
     assert set(kinds) == {429, 500, "cut", "error"}
     assert kinds[429] < kinds[500] < kinds["error"]
 
 
-def test_chance_cuts_and_fails_answers_in_one_piece_and_the_list_of_models_too(start_mock: StartMock) -> None:
+def test_random_cuts_and_failures_also_apply_to_unstreamed_answers_and_the_list_of_models(
+    start_mock: StartMock,
+) -> None:
     _, url = start_mock("--flaky", "cut=1")
     with closing(connect(url)) as connection:
         assert not ask(connection, stream=False).whole
@@ -175,12 +175,12 @@ def test_chance_cuts_and_fails_answers_in_one_piece_and_the_list_of_models_too(s
         assert ask(connection, stream=False).status == 500
 
 
-def test_smai_sees_a_cut_by_chance_as_a_broken_stream(start_mock: StartMock, smai: Smai) -> None:
+def test_smai_reports_a_random_cut_as_a_broken_stream(start_mock: StartMock, smai: Smai) -> None:
     _, url = start_mock("--flaky", "cut=1")
     assert smai("ask", "--base-url", url, "--retries", "0", "hi").status == 8
 
 
-def test_a_random_stall_lasts_until_the_client_leaves_and_does_not_count_as_an_answer(
+def test_a_random_stall_lasts_until_the_client_disconnects_and_is_not_an_answer(
     start_mock: StartMock, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
@@ -191,7 +191,7 @@ def test_a_random_stall_lasts_until_the_client_leaves_and_does_not_count_as_an_a
             connection.sock.shutdown(socket.SHUT_WR)
             assert not answer_of(connection).whole  # the mock closes after the client
     assert mock.poll() is None
-    assert [line["outcome"] for line in logged(log)] == ["stall", "stall"]
+    assert [line["outcome"] for line in read_log(log)] == ["stall", "stall"]
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_invalid_options_are_status_2_in_one_line(smai: Smai, arguments: list[st
     assert result.stderr.count("\n") == 1
 
 
-def test_beyond_the_limit_comes_429_with_the_time_to_wait_in_seconds_and_milliseconds(start_mock: StartMock) -> None:
+def test_a_request_above_the_limit_gets_429_with_the_wait_in_seconds_and_milliseconds(start_mock: StartMock) -> None:
     _, url = start_mock("--limit", "0.004")
     with closing(connect(url)) as connection:
         assert ask(connection).status == 200
@@ -234,7 +234,7 @@ def test_beyond_the_limit_comes_429_with_the_time_to_wait_in_seconds_and_millise
     assert "Limit 0.004" in error["message"]
 
 
-def test_who_waits_as_long_as_the_limit_asks_is_answered(start_mock: StartMock) -> None:
+def test_a_client_that_waits_as_long_as_requested_gets_an_answer(start_mock: StartMock) -> None:
     _, url = start_mock("--limit", "4")
     with closing(connect(url)) as connection:
         while (answer := ask(connection)).status == 200:
@@ -244,13 +244,13 @@ def test_who_waits_as_long_as_the_limit_asks_is_answered(start_mock: StartMock) 
         assert ask(connection).status == 200
 
 
-def test_smai_keeps_to_the_limit(start_mock: StartMock, smai: Smai) -> None:
+def test_smai_gets_429_above_the_rate_limit(start_mock: StartMock, smai: Smai) -> None:
     _, url = start_mock("--limit", "0.001")
     assert smai("ask", "--base-url", url, "hi").status == 0
     assert smai("ask", "--base-url", url, "hi").status == 6
 
 
-def test_one_connection_carries_answers_errors_and_the_models(start_mock: StartMock, tmp_path: Path) -> None:
+def test_one_connection_can_be_used_for_answers_errors_and_models(start_mock: StartMock, tmp_path: Path) -> None:
     log = tmp_path / "log"
     _, url = start_mock("--log", str(log), "--flaky", "503=50%")
     with closing(connect(url)) as connection:
@@ -258,8 +258,8 @@ def test_one_connection_carries_answers_errors_and_the_models(start_mock: StartM
             ask(connection, [CHAT, RESPONSES][number % 2], {"messages": [], "input": ""}, stream=number % 3 > 0)
             connection.request("GET", "/v1/models" if number % 4 else "/v1/elsewhere")
             answer_of(connection)
-    assert {line["connection"] for line in logged(log)} == {1}
-    assert [line["index"] for line in logged(log)] == list(range(1, 61))
+    assert {line["connection"] for line in read_log(log)} == {1}
+    assert [line["index"] for line in read_log(log)] == list(range(1, 61))
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_hundreds_of_connections_at_once_are_served_and_kept_even_with_few_descr
 
 
 @pytest.mark.thorough
-def test_512_clients_at_once_are_answered_at_little_cost(environment: dict[str, str]) -> None:
+def test_512_clients_at_once_are_answered_with_little_cpu_time(environment: dict[str, str]) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 2048:
         pytest.skip("the system gives too few descriptors")
@@ -324,7 +324,7 @@ def test_512_clients_at_once_are_answered_at_little_cost(environment: dict[str, 
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_split_writes_pieces_of_so_many_bytes_and_the_same_answer(start_mock: StartMock, size: int) -> None:
+def test_split_sends_the_same_answer_in_pieces_of_the_given_size(start_mock: StartMock, size: int) -> None:
     _, url = start_mock("--split", str(size), "--reply", PROMPT)
     with closing(connect(url)) as connection:
         connection.request("POST", CHAT, json.dumps({"model": "m", "messages": [], "stream": True}))
@@ -334,12 +334,12 @@ def test_split_writes_pieces_of_so_many_bytes_and_the_same_answer(start_mock: St
             pieces.append(piece)
     assert {len(piece) for piece in pieces[:-1]} == {size}
     assert 1 <= len(pieces[-1]) <= size
-    text = Answered(200, {}, b"".join(pieces)).events
+    text = Response(200, {}, b"".join(pieces)).events
     assert "".join(event["choices"][0]["delta"].get("content", "") for event in text) == PROMPT
     assert b"".join(pieces).endswith(b"data: [DONE]\n\n")
 
 
-def test_each_piece_is_a_separate_write_even_for_answers_in_one_piece(start_mock: StartMock) -> None:
+def test_each_piece_is_a_separate_write_even_for_unstreamed_answers(start_mock: StartMock) -> None:
     """With a pause before each write, a reader gets each write separately."""
     _, url = start_mock("--split", "40", "--delay", "20", "--reply", "hi")
     with closing(connect(url)) as connection:
@@ -353,7 +353,7 @@ def test_each_piece_is_a_separate_write_even_for_answers_in_one_piece(start_mock
 
 
 @pytest.mark.parametrize("size", ["1", "50", "100000"])
-def test_a_cut_in_pieces_is_a_cut(start_mock: StartMock, smai: Smai, size: str) -> None:
+def test_a_cut_answer_in_pieces_is_reported_as_cut_off(start_mock: StartMock, smai: Smai, size: str) -> None:
     _, url = start_mock("--split", size, "--cut-after", "2", "--reply", "a b c")
     result = smai("ask", "--base-url", url, "hi")
     assert result.status == 8
@@ -364,7 +364,7 @@ PAGE = "http://localhost:3000"
 
 
 @pytest.mark.parametrize("origin", [PAGE, "null"])
-def test_a_page_of_an_allowed_origin_may_ask_and_read(start_mock: StartMock, origin: str) -> None:
+def test_a_web_page_of_an_allowed_origin_may_send_requests_and_read_answers(start_mock: StartMock, origin: str) -> None:
     _, url = start_mock(
         "--allow-origin", PAGE.upper(), "--allow-origin", "null", "--require-key", "k", "--fail-first", "1"
     )
@@ -383,7 +383,7 @@ def test_a_page_of_an_allowed_origin_may_ask_and_read(start_mock: StartMock, ori
 
 
 @pytest.mark.parametrize("origin", ["http://localhost:3001", "https://localhost:3000", "null", "*", None])
-def test_only_pages_of_an_allowed_origin_are_allowed(start_mock: StartMock, origin: str | None) -> None:
+def test_web_pages_of_other_origins_get_no_cors_headers(start_mock: StartMock, origin: str | None) -> None:
     _, url = start_mock("--allow-origin", PAGE)
     headers = {"Origin": origin} if origin else {}
     with closing(connect(url)) as connection:
@@ -395,7 +395,7 @@ def test_only_pages_of_an_allowed_origin_are_allowed(start_mock: StartMock, orig
     assert not [name for name in (*answer.headers, *preflight.headers) if name.startswith("access-control")]
 
 
-def test_without_the_option_no_origin_header_is_sent(start_mock: StartMock) -> None:
+def test_without_the_option_no_cors_header_is_sent(start_mock: StartMock) -> None:
     _, url = start_mock()
     with closing(connect(url)) as connection:
         answer = ask(connection, headers={"Origin": PAGE})
@@ -406,7 +406,7 @@ def test_without_the_option_no_origin_header_is_sent(start_mock: StartMock) -> N
     assert "vary" not in answer.headers
 
 
-def logged(log: Path) -> list[dict[str, Any]]:
+def read_log(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
@@ -419,7 +419,7 @@ def test_the_log_has_a_line_for_each_request_when_its_answer_has_ended(start_moc
     with closing(connect(url)) as connection:
         for key, stream in (("k", True), ("x", True), ("k", False), ("k", True)):
             ask(connection, stream=stream, headers={"Authorization": f"Bearer {key}"})
-    kept, *lines = logged(log)
+    kept, *lines = read_log(log)
     assert kept == {"index": 0}
     assert [(line["index"], line["status"], line["outcome"], line["prompt"]) for line in lines] == [
         (1, 503, "refused", None),
@@ -433,7 +433,7 @@ def test_the_log_has_a_line_for_each_request_when_its_answer_has_ended(start_moc
     assert list(lines[0]) == ["index", "connection", "time_s", "method", "path", "prompt", "status", "outcome"]
 
 
-def test_a_client_that_leaves_is_logged_as_gone(start_mock: StartMock, tmp_path: Path) -> None:
+def test_a_client_that_disconnects_is_logged(start_mock: StartMock, tmp_path: Path) -> None:
     log = tmp_path / "log"
     mock, url = start_mock("--log", str(log), "--delay", "1", "--reply", "a " * 1000, "--max-requests", "1")
     with socket.create_connection(("127.0.0.1", int(urlsplit(url).port or 0)), timeout=30) as client:
@@ -441,7 +441,7 @@ def test_a_client_that_leaves_is_logged_as_gone(start_mock: StartMock, tmp_path:
         client.sendall(b"POST %s HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (CHAT.encode(), len(body), body))
         client.recv(1)
     assert mock.wait(30) == 0
-    assert [(line["status"], line["outcome"]) for line in logged(log)] == [(200, "gone")]
+    assert [(line["status"], line["outcome"]) for line in read_log(log)] == [(200, "gone")]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no full device")
@@ -452,7 +452,7 @@ def test_a_log_that_cannot_be_written_ends_the_mock_with_status_11(start_mock: S
     assert mock.wait(30) == 11
 
 
-def test_the_log_is_not_the_tape(smai: Smai, tmp_path: Path) -> None:
+def test_the_log_cannot_be_the_tape_file(smai: Smai, tmp_path: Path) -> None:
     tape = tmp_path / "tape.sse"
     tape.write_bytes(b"data: [DONE]\n\n")
     (tmp_path / "link").symlink_to(tape)
@@ -462,7 +462,7 @@ def test_the_log_is_not_the_tape(smai: Smai, tmp_path: Path) -> None:
     assert tape.read_bytes() == b"data: [DONE]\n\n"
 
 
-def test_requests_do_not_pile_up_in_memory(start_mock: StartMock) -> None:
+def test_memory_does_not_grow_with_the_number_of_requests(start_mock: StartMock) -> None:
     mock, url = start_mock()
     big = {"messages": [], "metadata": {"bulk": "x" * 1_000_000}}
     with closing(connect(url)) as connection:
