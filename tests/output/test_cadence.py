@@ -15,7 +15,7 @@ TAPE = b"".join(b'data: {"choices":[{"delta":{"content":"w "}}]}\n\n' for _ in r
 STOP = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 
 
-def drawn(times_s: list[float], columns: int = 80, *, is_utf8: bool = True) -> str:
+def draw(times_s: list[float], columns: int = 80, *, is_utf8: bool = True) -> str:
     clock = iter(times_s)
     cadence = Cadence(now=lambda: next(clock))
     for _ in times_s:
@@ -24,13 +24,13 @@ def drawn(times_s: list[float], columns: int = 80, *, is_utf8: bool = True) -> s
 
 
 def test_a_steady_stream_is_a_level_line() -> None:
-    line = drawn([10.5 + place * 0.01 for place in range(400)])
+    line = draw([10.5 + place * 0.01 for place in range(400)])
     assert re.fullmatch(r"[▆▇█]{20,59}[▁-█] 0\.5-4\.5 s, longest pause 0\.0 s", line)
 
 
 def test_a_pause_is_a_gap_as_wide_as_the_pause_was_long() -> None:
     before, after = ([start + place * 0.005 for place in range(200)] for start in (11.0, 13.0))
-    line = drawn(before + after)
+    line = draw(before + after)
     cells, rest = re.fullmatch(r"(\S+ +\S+)( \d.*)", line).groups()  # type: ignore[union-attr]
     assert rest == " 1.0-4.0 s, longest pause 1.0 s"
     assert cells.count(" ") / len(cells) == pytest.approx(1 / 3, abs=0.1)
@@ -38,20 +38,20 @@ def test_a_pause_is_a_gap_as_wide_as_the_pause_was_long() -> None:
 
 def test_a_burst_is_visible_in_the_cadence() -> None:
     slow = [10.0 + place * 0.1 for place in range(40)]
-    line = drawn(sorted(slow + [12.05 + place * 0.0002 for place in range(400)]))
+    line = draw(sorted(slow + [12.05 + place * 0.0002 for place in range(400)]))
     assert line.count("█") == 1
     assert set(line.split(" 0.0-")[0]) <= set("▁▂█ ")
 
 
-def test_without_utf8_it_is_drawn_in_ascii() -> None:
-    line = drawn([10 + place**2 / 1000 for place in range(100)], is_utf8=False)
+def test_without_utf_8_the_cadence_is_drawn_in_ascii() -> None:
+    line = draw([10 + place**2 / 1000 for place in range(100)], is_utf8=False)
     assert line.isascii()
     assert line.startswith("@")
 
 
 @pytest.mark.parametrize("columns", range(10, 120))
-def test_it_fits_into_every_terminal(columns: int) -> None:
-    line = drawn([10 + place * 0.01 for place in range(4000)], columns)
+def test_the_cadence_fits_into_every_terminal(columns: int) -> None:
+    line = draw([10 + place * 0.01 for place in range(4000)], columns)
     assert len("smai: ") + len(line) < columns
     assert bool(line) == (columns >= 22)
     assert len(line.split(" ")[0]) <= 60
@@ -62,11 +62,11 @@ def test_it_fits_into_every_terminal(columns: int) -> None:
     [[], [11.0], [11.0, 12.0], [11.0] * 1000, [11.0 + place * 0.01 for place in range(3)]],
     ids=["none", "one", "two", "at once", "short"],
 )
-def test_an_answer_without_a_cadence_draws_none(times_s: list[float]) -> None:
-    assert drawn(times_s) == ""
+def test_no_cadence_is_drawn_for_an_answer_that_is_too_short(times_s: list[float]) -> None:
+    assert draw(times_s) == ""
 
 
-def test_memory_stays_flat_however_long_it_takes() -> None:
+def test_memory_does_not_grow_with_the_length_of_an_answer() -> None:
     clock = iter([10.0 + place * 60 for place in range(10_000)])
     cadence = Cadence(now=lambda: next(clock))
     for _ in range(10_000):
@@ -92,7 +92,7 @@ def test_memory_stays_flat_however_long_it_takes() -> None:
         ({"LC_CTYPE": "de_DE.UTF-8"}, True),
     ],
 )
-def test_the_locale_decides_about_utf8(environ: dict[str, str], is_utf8: bool) -> None:
+def test_the_cadence_uses_utf_8_only_if_the_locale_does(environ: dict[str, str], is_utf8: bool) -> None:
     assert speaks_utf8(environ) is is_utf8
 
 
@@ -105,7 +105,7 @@ def ask(tty: Terminal, environment: dict[str, str], url: str, *flags: str) -> li
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(("locale", "marks"), [("C.UTF-8", "[▁▂▃▄▅▆▇█ ]"), ("C", r"[.:=+*#@ -]")], ids=["UTF-8", "C"])
-def test_a_person_sees_it_below_the_summary(
+def test_the_cadence_is_drawn_below_the_text_summary_on_a_terminal(
     environment: dict[str, str], server: Server, locale: str, marks: str
 ) -> None:
     url = server(delay_s=0.01).url
@@ -117,7 +117,7 @@ def test_a_person_sees_it_below_the_summary(
 
 
 @pytest.mark.thorough
-def test_no_other_output_draws_a_cadence(environment: dict[str, str], server: Server) -> None:
+def test_no_cadence_is_drawn_in_other_output(environment: dict[str, str], server: Server) -> None:
     url = server(delay_s=0.01).url
     for flags in ([], ["--summary", "json"], ["--final", "--summary", "none"]):
         with terminal() as tty:

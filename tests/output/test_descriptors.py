@@ -30,7 +30,7 @@ def test_a_non_blocking_pipe_with_a_slow_reader_gets_every_byte() -> None:
     assert output.written == len(data)
 
 
-def test_a_reader_that_left_is_not_an_output_error() -> None:
+def test_a_closed_pipe_is_not_an_output_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with pytest.raises(ReaderGoneError):
@@ -38,7 +38,7 @@ def test_a_reader_that_left_is_not_an_output_error() -> None:
     os.close(writing)
 
 
-def test_a_full_disk_says_so() -> None:
+def test_a_full_disk_is_reported() -> None:
     with Path("/dev/full").open("wb") as full, pytest.raises(OutputError, match="No space left on device"):
         Output(full.fileno()).write(b"x")
 

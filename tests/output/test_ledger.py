@@ -1,4 +1,4 @@
-"""The ledger: the real process writes a line for each run, however it ends, without the prompt or the answer."""
+"""The run log: the real process writes a line for each run, however it ends, without the prompt or the answer."""
 
 import fcntl
 import json
@@ -29,14 +29,14 @@ HEAD = ["time", "command", "origin", "profile", "version"]
 
 @pytest.fixture
 def log(environment: dict[str, str], tmp_path: Path) -> Path:
-    """The ledger of SMAI_LOG, in a folder that is not there."""
+    """The run log in SMAI_LOG, in a folder that does not exist."""
     path = tmp_path / "state" / "log.jsonl"
     environment["SMAI_LOG"] = str(path)
     return path
 
 
 def lines(log: Path) -> list[dict[str, Any]]:
-    """Return the lines of a ledger, after checking that each is complete."""
+    """Return the lines of a run log, after checking that each is complete."""
     text = log.read_bytes()
     assert text.endswith(b"\n")
     found = [json.loads(line) for line in text.splitlines()]
@@ -44,7 +44,7 @@ def lines(log: Path) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_line_has_the_summary_and_the_server(smai: Smai, server: Server, log: Path) -> None:
+def test_a_run_log_line_contains_the_summary_and_the_server(smai: Smai, server: Server, log: Path) -> None:
     mock = server()
     result = smai("ask", "-n", "--base-url", mock.url, "--summary", "json", "hi")
     (line,) = lines(log)
@@ -56,7 +56,7 @@ def test_a_line_has_the_summary_and_the_server(smai: Smai, server: Server, log: 
     assert line["origin"] == mock.url.removesuffix("/v1")
 
 
-def test_the_server_is_asked_for_the_tokens_that_the_ledger_needs(smai: Smai, server: Server, log: Path) -> None:
+def test_a_run_with_a_run_log_requests_usage_from_the_server(smai: Smai, server: Server, log: Path) -> None:
     mock = server()
     assert smai("ask", "-n", "--base-url", mock.url, "hi").stderr == ""
     assert lines(log)[0]["usage_source"] == "server"
@@ -65,13 +65,13 @@ def test_the_server_is_asked_for_the_tokens_that_the_ledger_needs(smai: Smai, se
     assert dry["body"] == mock.received[0].json
 
 
-def test_a_file_that_is_made_is_private(smai: Smai, log: Path) -> None:
+def test_a_new_run_log_is_readable_only_by_its_owner(smai: Smai, log: Path) -> None:
     smai("ask", "-n", "--mock", "hi")
     assert [oct(path.stat().st_mode)[-3:] for path in (log, log.parent)] == ["600", "700"]
 
 
 @pytest.mark.parametrize("script", [{"reply": "quiet words"}, {"status": 400}, {"status": 401}, {"cut_after": 1}])
-def test_no_line_contains_prompt_answer_or_secret(
+def test_no_run_log_line_contains_a_prompt_an_answer_or_a_secret(
     smai: Smai, server: Server, log: Path, script: dict[str, Any]
 ) -> None:
     mock = server(**script)
@@ -83,7 +83,7 @@ def test_no_line_contains_prompt_answer_or_secret(
     assert lines(log)[0]["exit_status"] == result.status
 
 
-def test_a_refusal_is_an_answer_and_not_in_a_line(smai: Smai, server: Server, log: Path) -> None:
+def test_a_run_log_line_does_not_contain_the_text_of_a_refusal(smai: Smai, server: Server, log: Path) -> None:
     tape = (SERVER_STREAMS / "openai-refusal.sse").read_bytes()
     result = smai("ask", "-n", "--base-url", server(tape=tape).url, "hi")
     assert (result.status, "help with that" in result.stderr) == (10, True), result
@@ -91,7 +91,9 @@ def test_a_refusal_is_an_answer_and_not_in_a_line(smai: Smai, server: Server, lo
     assert "help with" not in log.read_text()
 
 
-def test_the_words_of_a_server_are_left_out_of_a_failure(smai: Smai, server: Server, log: Path) -> None:
+def test_the_run_log_line_of_a_failure_does_not_contain_the_message_of_the_server(
+    smai: Smai, server: Server, log: Path
+) -> None:
     result = smai("ask", "-n", "--base-url", server(status=400).url, "hi")
     (line,) = lines(log)
     assert "smai mock was set to refuse" in result.stderr
@@ -110,7 +112,7 @@ def test_the_words_of_a_server_are_left_out_of_a_failure(smai: Smai, server: Ser
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_run_that_fails_has_its_line_too(
+def test_a_run_that_fails_has_its_run_log_line(
     smai: Smai, log: Path, words: tuple[str, ...], stdin: bytes, status: int, kind: str
 ) -> None:
     assert smai("ask", *words, stdin=stdin).status == status
@@ -130,12 +132,12 @@ def test_a_run_that_fails_has_its_line_too(
     ],
     ids=" ".join,
 )
-def test_a_run_without_a_server_has_no_line(smai: Smai, log: Path, words: tuple[str, ...]) -> None:
+def test_a_command_that_contacts_no_server_has_no_run_log_line(smai: Smai, log: Path, words: tuple[str, ...]) -> None:
     smai(*words)
     assert not log.parent.exists()
 
 
-def test_a_rehearsal_has_a_line_without_an_origin(smai: Smai, log: Path) -> None:
+def test_the_run_log_line_of_a_mock_run_has_no_origin(smai: Smai, log: Path) -> None:
     smai("ask", "-n", "--mock", "hi")
     assert lines(log)[0]["origin"] is None
 
@@ -144,8 +146,8 @@ def test_a_rehearsal_has_a_line_without_an_origin(smai: Smai, log: Path) -> None
 
 
 @pytest.fixture
-def silent(environment: dict[str, str], server: Server) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """`silent()` starts a run whose server falls silent after the first delta, which is on stdout by now."""
+def start_silent_run(environment: dict[str, str], server: Server) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """`start_silent_run()` starts a run whose server sends only the first delta, and returns when that is on stdout."""
     mock = server(stall_after=1)
     runs = []
 
@@ -173,10 +175,10 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, *(pytest.param(one, marks=pytest.mark.
 
 
 @pytest.mark.parametrize("signum", SIGNALS)
-def test_a_run_that_a_signal_ends_dies_by_it_and_has_its_line(
-    silent: Callable[..., subprocess.Popen[bytes]], log: Path, signum: signal.Signals
+def test_a_run_that_a_signal_ends_has_its_run_log_line(
+    start_silent_run: Callable[..., subprocess.Popen[bytes]], log: Path, signum: signal.Signals
 ) -> None:
-    run = silent()
+    run = start_silent_run()
     run.send_signal(signum)
     assert (run.wait(process.LIMIT_S), run.stderr and run.stderr.read()) == (-signum, b"")
     (line,) = lines(log)
@@ -184,19 +186,19 @@ def test_a_run_that_a_signal_ends_dies_by_it_and_has_its_line(
     assert (line["characters"], line["usage_source"]) == (6, "estimate")
 
 
-def test_a_signal_ends_a_run_also_where_the_ledger_cannot_be_written_and_says_nothing(
-    silent: Callable[..., subprocess.Popen[bytes]], environment: dict[str, str]
+def test_a_signal_ends_a_run_silently_even_if_the_run_log_cannot_be_written(
+    start_silent_run: Callable[..., subprocess.Popen[bytes]], environment: dict[str, str]
 ) -> None:
     environment["SMAI_LOG"] = "/dev/full"
-    run = silent()
+    run = start_silent_run()
     run.terminate()
     assert (run.wait(process.LIMIT_S), run.stderr and run.stderr.read()) == (-signal.SIGTERM, b"")
 
 
-def test_a_reader_that_leaves_ends_the_run_by_sigpipe_with_its_line(
-    silent: Callable[..., subprocess.Popen[bytes]], log: Path
+def test_a_run_that_sigpipe_ends_has_its_run_log_line(
+    start_silent_run: Callable[..., subprocess.Popen[bytes]], log: Path
 ) -> None:
-    run = silent()
+    run = start_silent_run()
     assert run.stdout
     run.stdout.close()
     assert run.wait(process.LIMIT_S) == -signal.SIGPIPE
@@ -210,7 +212,7 @@ def test_a_signal_that_the_caller_ignores_stays_ignored(environment: dict[str, s
     assert [line["exit_status"] for line in lines(log)] == [0]
 
 
-# What is wrong with a ledger changes nothing else.
+# A run log that cannot be written changes nothing else.
 
 
 @pytest.mark.thorough
@@ -224,7 +226,7 @@ def test_a_signal_that_the_caller_ignores_stays_ignored(environment: dict[str, s
         ("script/log.jsonl", "Not a directory"),
     ],
 )
-def test_an_unwritable_ledger_is_reported_in_one_line_and_changes_no_status(
+def test_an_unwritable_run_log_is_reported_in_one_line_and_changes_no_status(
     smai: Smai, tmp_path: Path, name: str, words: str
 ) -> None:
     (tmp_path / "folder").mkdir()
@@ -238,16 +240,16 @@ def test_an_unwritable_ledger_is_reported_in_one_line_and_changes_no_status(
     assert (tmp_path / "script").read_text() == "#!/bin/sh\necho hi"
 
 
-def test_the_status_of_a_failure_and_the_last_line_stay_what_they_are(smai: Smai) -> None:
+def test_an_unwritable_run_log_changes_neither_the_status_nor_the_last_line_of_a_failed_run(smai: Smai) -> None:
     line = ("ask", "-n", "--base-url", "http://127.0.0.1:1/v1", "--retries", "0", "--summary", "json", "hi")
     result = smai(*line, env={"SMAI_LOG": "/dev/full"})
-    told = result.stderr.splitlines()
-    assert (result.status, len(told)) == (3, 3)
-    assert "/dev/full" in told[0]
-    assert json.loads(told[-1])["exit_status"] == 3
+    messages = result.stderr.splitlines()
+    assert (result.status, len(messages)) == (3, 3)
+    assert "/dev/full" in messages[0]
+    assert json.loads(messages[-1])["exit_status"] == 3
 
 
-def test_a_ledger_that_stays_locked_does_not_block_the_run(smai: Smai, log: Path) -> None:
+def test_a_run_log_that_stays_locked_does_not_block_the_run(smai: Smai, log: Path) -> None:
     log.parent.mkdir()
     with log.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -256,7 +258,7 @@ def test_a_ledger_that_stays_locked_does_not_block_the_run(smai: Smai, log: Path
     assert (result.status, result.stderr, log.read_bytes()) == (0, says, b"")
 
 
-def test_a_line_that_does_not_fit_on_the_disk_leaves_no_part_of_itself(environment: dict[str, str], log: Path) -> None:
+def test_a_full_disk_leaves_no_partial_line_in_the_run_log(environment: dict[str, str], log: Path) -> None:
     log.parent.mkdir()
     before = b'{"a": "' + b"x" * 900 + b'"}\n'
     log.write_bytes(before)
@@ -298,7 +300,7 @@ def test_a_typed_profile_overrides_the_variable_which_overrides_the_configuratio
     assert [line["profile"] for line in lines(path.parent / "beside.jsonl")] == ["p", "p"]
 
 
-def test_a_batch_has_one_line_for_all_its_answers(smai: Smai, environment: dict[str, str]) -> None:
+def test_a_batch_has_one_run_log_line_for_all_its_answers(smai: Smai, environment: dict[str, str]) -> None:
     ledger = Path(environment["HOME"]) / "log.jsonl"
     result = smai("batch", "--mock", stdin=b'"a secret question"\n"b"\nno JSON\n', env={"SMAI_LOG": str(ledger)})
     assert result.status == 2
@@ -308,7 +310,7 @@ def test_a_batch_has_one_line_for_all_its_answers(smai: Smai, environment: dict[
     assert "secret" not in ledger.read_text()
 
 
-def test_config_shows_the_ledger(smai: Smai, config: Config) -> None:
+def test_config_shows_the_run_log(smai: Smai, config: Config) -> None:
     path = config('log = "~/top.jsonl"\n')
 
     def shown(**env: str) -> str:
@@ -323,13 +325,13 @@ def test_config_shows_the_ledger(smai: Smai, config: Config) -> None:
     assert shown() == "# log # not set"
 
 
-def test_without_a_home_one_line_says_so_and_the_run_goes_on(smai: Smai) -> None:
+def test_without_a_home_the_run_log_is_skipped_with_a_one_line_notice(smai: Smai) -> None:
     result = smai("ask", "-n", "--mock", "hi", env={"HOME": "", "SMAI_LOG": "~/log.jsonl"})
     says = "smai: no home directory for the log ~/log.jsonl; set HOME, or check SMAI_LOG\n"
     assert (result.status, result.stderr) == (0, says)
 
 
-def test_doctor_checks_that_a_ledger_can_be_written_and_writes_nothing(smai: Smai, log: Path) -> None:
+def test_doctor_checks_that_the_run_log_is_writable_and_does_not_write_to_it(smai: Smai, log: Path) -> None:
     result = smai("doctor", "--mock")
     assert result.status == 0
     assert f"\nok    log            {log}, from SMAI_LOG, is to be made\n" in result.stdout.decode()
@@ -340,7 +342,7 @@ def test_doctor_checks_that_a_ledger_can_be_written_and_writes_nothing(smai: Sma
     assert f"\nFAIL  log: {log}: Not a directory; check SMAI_LOG\n" in result.stdout.decode()
 
 
-def test_a_run_without_a_ledger_loads_nothing_for_one(environment: dict[str, str]) -> None:
+def test_a_run_without_a_run_log_does_not_load_its_module(environment: dict[str, str]) -> None:
     command = [str(Path(SMAI).with_name("python")), "-X", "importtime", SMAI, "ask", "-n", "--mock", "hi"]
     done = subprocess.run(command, env=environment, capture_output=True, check=True, stdin=subprocess.DEVNULL)
     loaded = set(re.findall(r"smai_cli\.\S+", done.stderr.decode()))
@@ -356,7 +358,9 @@ def test_a_run_without_a_ledger_loads_nothing_for_one(environment: dict[str, str
     [(b'{"a": 1}\n{"time": "20', 1), (b'{"a": 1}\n{"b": 2}', 2), (b'{"tim', 0)],
     ids=["torn", "without its newline", "torn, alone"],
 )
-def test_the_torn_line_of_a_killed_process_is_repaired(smai: Smai, log: Path, before: bytes, kept: int) -> None:
+def test_a_partial_line_of_a_killed_process_is_removed_from_the_run_log(
+    smai: Smai, log: Path, before: bytes, kept: int
+) -> None:
     log.parent.mkdir()
     log.write_bytes(before)
     assert smai("ask", "-n", "--mock", "hi").stderr == ""
@@ -367,7 +371,7 @@ def test_the_torn_line_of_a_killed_process_is_repaired(smai: Smai, log: Path, be
 
 @pytest.mark.timeout(600)  # fifty starts on a busy machine
 @pytest.mark.parametrize(("count", "killed"), [(5, 1), pytest.param(50, 5, marks=pytest.mark.thorough)])
-def test_many_processes_write_one_complete_ledger_line_each(
+def test_many_processes_write_one_complete_run_log_line_each(
     environment: dict[str, str], server: Server, log: Path, count: int, killed: int
 ) -> None:
     mock = server(reply="one two three four five", delay_s=0.02)
@@ -390,10 +394,10 @@ def test_many_processes_write_one_complete_ledger_line_each(
         assert stdout.read(1)  # the run has begun, and its end is near
         time.sleep(chance.uniform(0, 0.1))
         runs[name].kill()
-    told = {name: run.communicate()[1] for name, run in runs.items()}
+    messages = {name: run.communicate()[1] for name, run in runs.items()}
     survivors = sorted(name for name, run in runs.items() if run.returncode == 0)
     assert len(survivors) >= count - killed
-    assert {told[name] for name in survivors} == {b""}
+    assert {messages[name] for name in survivors} == {b""}
     names = [line["model"] for line in lines(log)]
     assert names[0] == "before"
     assert [names.count(name) for name in survivors] == [1] * len(survivors)
@@ -411,7 +415,7 @@ def recipe(words: str) -> str:
     return found[1].replace("\\e", "\\")
 
 
-def test_the_commands_of_the_manual_sum_the_tokens_of_a_day_and_the_failures(
+def test_the_commands_in_the_manual_count_the_tokens_of_a_day_and_the_failures(
     environment: dict[str, str], smai: Smai, server: Server
 ) -> None:
     log = Path(environment["HOME"]) / ".local" / "state" / "smai" / "log.jsonl"

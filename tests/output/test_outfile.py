@@ -27,7 +27,7 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("mode", [[], ["--final"], ["--raw"], ["--jsonl"], ["--no-stream"], ["--api", "responses"]])
-def test_a_complete_answer_becomes_the_file_in_every_mode_and_stdout_streams_on(
+def test_a_complete_answer_is_written_to_the_file_and_streamed_to_stdout_in_every_mode(
     smai: Smai, server: Server, file: Path, mode: list[str]
 ) -> None:
     result = smai("ask", "--base-url", server().url, *mode, "-o", file, "hi")
@@ -42,7 +42,9 @@ def test_quiet_leaves_stdout_empty(smai: Smai, server: Server, file: Path) -> No
     assert file.read_bytes() == POEM.encode()
 
 
-def test_a_quiet_run_goes_on_when_stdout_has_no_reader(server: Server, environment: dict[str, str], file: Path) -> None:
+def test_a_quiet_run_continues_when_stdout_has_no_reader(
+    server: Server, environment: dict[str, str], file: Path
+) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [SMAI, "ask", "--base-url", server(delay_s=0.01).url, "-q", "-o", str(file), "hi"]
@@ -77,13 +79,15 @@ def test_a_failure_leaves_the_file_unchanged_and_the_partial_answer_next_to_it(
         assert partial(file).read_bytes() == result.stdout
 
 
-def test_an_accepted_reason_makes_the_file(smai: Smai, server: Server, file: Path) -> None:
+def test_an_accepted_finish_reason_creates_the_file(smai: Smai, server: Server, file: Path) -> None:
     url = server(finish_reason="length").url
     assert smai("ask", "--base-url", url, "--accept", "length", "-o", file, "hi").status == 0
     assert file.read_text() == POEM
 
 
-def test_mode_and_symbolic_link_are_respected(smai: Smai, server: Server, file: Path, tmp_path: Path) -> None:
+def test_the_mode_and_the_symbolic_link_of_an_output_file_are_kept(
+    smai: Smai, server: Server, file: Path, tmp_path: Path
+) -> None:
     url = server().url
     file.write_text("old")
     file.chmod(0o640)
@@ -121,7 +125,7 @@ def test_an_unusable_path_is_reported_before_any_request(
     assert result.stderr.count("\n") == 1
 
 
-def test_a_pipe_of_the_shell_is_not_a_file(server: Server, environment: dict[str, str]) -> None:
+def test_a_process_substitution_is_refused_as_an_output_file(server: Server, environment: dict[str, str]) -> None:
     line = f"smai ask --base-url {server().url} -n -o >(cat) hi"
     done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (2, b"")
@@ -129,7 +133,9 @@ def test_a_pipe_of_the_shell_is_not_a_file(server: Server, environment: dict[str
     assert b" is not a regular file; " in done.stderr
 
 
-def test_the_leftover_of_an_earlier_run_is_not_reused(server: Server, environment: dict[str, str], file: Path) -> None:
+def test_the_partial_file_of_an_earlier_run_is_not_reused(
+    server: Server, environment: dict[str, str], file: Path
+) -> None:
     other = file.with_name("other")
     other.write_text("mine")
     other.chmod(0o644)
@@ -141,7 +147,7 @@ def test_the_leftover_of_an_earlier_run_is_not_reused(server: Server, environmen
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("other", path)])
-def test_something_else_with_the_name_of_the_partial_file_is_left_alone(
+def test_an_existing_file_with_the_name_of_the_partial_file_is_not_touched(
     smai: Smai, server: Server, file: Path, make: Any
 ) -> None:
     make(partial(file))
@@ -165,7 +171,9 @@ def test_a_read_only_folder_or_file_is_reported_before_any_request(smai: Smai, s
     assert (mock.received, file.read_text()) == ([], "old")
 
 
-def test_a_full_disk_is_11_and_the_file_is_as_it_was(server: Server, environment: dict[str, str], file: Path) -> None:
+def test_a_full_disk_is_status_11_and_the_file_is_unchanged(
+    server: Server, environment: dict[str, str], file: Path
+) -> None:
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
@@ -186,7 +194,7 @@ def test_a_full_disk_is_11_and_the_file_is_as_it_was(server: Server, environment
     assert (file.read_text(), len(partial(file).read_bytes())) == ("old", 64)
 
 
-def test_a_full_stdout_is_11_and_does_not_make_the_file(
+def test_a_full_stdout_is_status_11_and_the_file_is_not_created(
     server: Server, environment: dict[str, str], file: Path
 ) -> None:
     command = [SMAI, "ask", "--base-url", server().url, "-o", str(file), "hi"]
@@ -195,7 +203,9 @@ def test_a_full_stdout_is_11_and_does_not_make_the_file(
     assert (done.returncode, file.exists()) == (11, False)
 
 
-def test_two_runs_do_not_share_a_file(server: Server, environment: dict[str, str], smai: Smai, file: Path) -> None:
+def test_two_runs_cannot_write_the_same_output_file_at_once(
+    server: Server, environment: dict[str, str], smai: Smai, file: Path
+) -> None:
     mock = server(stall_after=2)
     command = [SMAI, "ask", "--base-url", mock.url, "-o", str(file), "hi"]
     with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as first:
@@ -264,7 +274,7 @@ def test_the_replacement_of_a_private_file_is_private_from_the_start(
         assert "O_CLOEXEC, 0600)" in line
 
 
-def test_decode_has_the_file_too(smai: Smai, server: Server, file: Path) -> None:
+def test_decode_can_write_an_output_file(smai: Smai, server: Server, file: Path) -> None:
     tape = smai("ask", "--base-url", server().url, "--raw", "hi").stdout
     assert smai("decode", "-q", "-o", file, stdin=tape) == (0, b"", "")
     assert file.read_text() == POEM
@@ -284,7 +294,7 @@ def test_a_tool_call_is_also_in_the_file(smai: Smai, server: Server, file: Path)
 
 
 @pytest.mark.parametrize("mode", [[], ["--final"], ["--jsonl"], ["--raw"], ["-q", "-o", "answer"]])
-def test_record_keeps_the_body_in_every_mode(
+def test_record_saves_the_body_in_every_mode(
     smai: Smai, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -297,7 +307,7 @@ def test_record_keeps_the_body_in_every_mode(
     assert smai("decode", "tape.sse").stdout == POEM.encode()
 
 
-def test_a_tape_of_a_failed_run_decodes_to_the_same_failure_and_holds_no_key(
+def test_the_recording_of_a_failed_run_decodes_to_the_same_failure_and_contains_no_key(
     smai: Smai, server: Server, tmp_path: Path
 ) -> None:
     tape, url = tmp_path / "tape.sse", server(cut_after=2).url
@@ -308,13 +318,17 @@ def test_a_tape_of_a_failed_run_decodes_to_the_same_failure_and_holds_no_key(
     assert b"sk-record" not in tape.read_bytes()
 
 
-def test_the_tape_of_a_run_with_retries_is_that_of_the_last_try(smai: Smai, server: Server, tmp_path: Path) -> None:
+def test_the_recording_of_a_run_with_retries_contains_the_last_attempt(
+    smai: Smai, server: Server, tmp_path: Path
+) -> None:
     tape = tmp_path / "tape.sse"
     result = smai("ask", "--base-url", server(cut_after=2).url, "--final", "--retries", "1", "--record", tape, "hi")
     assert (result.status, tape.read_bytes().count(b'"role"')) == (8, 1)
 
 
-def test_a_tape_that_cannot_be_written_is_11_before_any_request(smai: Smai, server: Server, tmp_path: Path) -> None:
+def test_a_recording_that_cannot_be_written_is_status_11_before_any_request(
+    smai: Smai, server: Server, tmp_path: Path
+) -> None:
     mock = server()
     result = smai("ask", "--base-url", mock.url, "--record", tmp_path / "no" / "tape", "hi")
     assert (result.status, result.stdout, mock.received) == (11, b"", [])
@@ -346,7 +360,7 @@ def test_a_terminal_shows_control_characters_and_the_file_has_them(
         pytest.param(["-o", "no/such"], 11, id="another file"),
     ],
 )
-def test_a_run_that_fails_before_any_byte_leaves_the_old_tape(
+def test_a_run_that_fails_before_any_byte_keeps_the_old_recording(
     smai: Smai, file: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], status: int
 ) -> None:
     monkeypatch.chdir(file.parent)
@@ -361,7 +375,7 @@ def test_a_run_that_fails_before_any_byte_leaves_the_old_tape(
     assert names(file) == []
 
 
-def test_a_refused_request_leaves_the_old_tape_and_an_answer_replaces_it(
+def test_a_refused_request_keeps_the_old_recording_and_an_answer_replaces_it(
     smai: Smai, server: Server, file: Path
 ) -> None:
     file.write_text("old " * 10_000)
@@ -373,7 +387,9 @@ def test_a_refused_request_leaves_the_old_tape_and_an_answer_replaces_it(
     assert b"old" not in file.read_bytes()
 
 
-def test_two_runs_do_not_share_a_tape(server: Server, environment: dict[str, str], smai: Smai, file: Path) -> None:
+def test_two_runs_cannot_write_the_same_recording_at_once(
+    server: Server, environment: dict[str, str], smai: Smai, file: Path
+) -> None:
     mock = server(stall_after=1)
     command = [SMAI, "ask", "--base-url", mock.url, "--record", str(file), "hi"]
     with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as first:

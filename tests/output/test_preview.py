@@ -24,7 +24,7 @@ PROMPTS = [
 
 
 def same_request(asked: Any, sent: Any) -> bool:
-    """Return whether two requests, as the mock got them, ask for the same."""
+    """Return whether two requests, as the mock received them, are the same."""
     names = ("content-type", "accept", "authorization", "user-agent")
     return (asked.body, asked.path, [asked.headers.get(name) for name in names]) == (
         sent.body,
@@ -35,7 +35,7 @@ def same_request(asked: Any, sent: Any) -> bool:
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 @pytest.mark.parametrize("api", ["chat", "responses"])
-def test_the_curl_command_sends_the_very_request(
+def test_the_curl_command_sends_the_same_request(
     smai: Smai, server: Server, environment: dict[str, str], prompt: str, api: str
 ) -> None:
     mock = server()
@@ -51,7 +51,7 @@ def test_the_curl_command_sends_the_very_request(
     assert smai("decode", stdin=done.stdout).status == 0
 
 
-def test_the_curl_command_carries_a_body_that_no_argument_could(
+def test_the_curl_command_can_send_a_body_too_long_for_an_argument(
     smai: Smai, server: Server, environment: dict[str, str]
 ) -> None:
     mock = server()
@@ -168,7 +168,7 @@ def test_a_configured_key_file_is_named_with_its_full_path(smai: Smai, config: C
     assert rf"Authorization: Bearer $(tr -d '\r' <{home}/k)".encode() in smai("ask", "--curl", "hi").stdout
 
 
-def test_the_curl_command_has_no_key_that_a_shell_cannot_read_and_a_line_says_so(
+def test_the_curl_command_omits_a_key_that_a_shell_cannot_read_with_a_notice(
     smai: Smai, server: Server, environment: dict[str, str]
 ) -> None:
     mock = server()
@@ -231,7 +231,7 @@ def test_a_key_command_is_not_run_for_a_dry_run(smai: Smai, environment: dict[st
     assert not (tmp_path / "ran").exists()
 
 
-def test_an_estimate_is_marked(smai: Smai) -> None:
+def test_an_estimated_token_count_is_marked(smai: Smai) -> None:
     size = json.loads(smai("ask", "--dry-run", "-m", "llama3.2", "12345678").stdout)["size"]
     assert (size["tokens"], size["tokens_source"]) == (2, "estimate")
 
@@ -249,13 +249,13 @@ def test_a_preview_contains_files_and_leaves_a_conversation_unchanged(smai: Smai
 
 
 @pytest.mark.parametrize("look", ["--dry-run", "--curl"])
-def test_a_host_that_no_name_server_takes_is_one_message(smai: Smai, look: str) -> None:
+def test_an_invalid_host_name_is_reported_in_one_line(smai: Smai, look: str) -> None:
     result = smai("ask", look, "--base-url", f"http://ü{'a' * 62}.example/v1", "hi")
     assert (result.status, result.stdout, result.stderr.count("\n")) == (2, b"", 1)
     assert result.stderr.startswith("smai: the base URL cannot be used: ")
 
 
-def test_a_full_disk_is_11(environment: dict[str, str]) -> None:
+def test_a_full_disk_is_status_11(environment: dict[str, str]) -> None:
     with Path("/dev/full").open("wb") as full:
         for look in ("--dry-run", "--curl"):
             command = ["smai", "ask", look, "hi"]
@@ -269,7 +269,7 @@ def test_a_dry_run_excludes_options_that_write_files(smai: Smai, other: list[str
 
 
 @pytest.mark.parametrize("option", ["--dry-run", "--curl"])
-def test_a_preview_that_fails_has_its_summary_in_json_and_one_that_does_not_has_none(smai: Smai, option: str) -> None:
+def test_only_a_preview_that_fails_prints_the_json_summary(smai: Smai, option: str) -> None:
     words = ["ask", option, "--summary", "json", "hi", "--base-url"]
     result = smai(*words, "ftp://host")
     assert (result.status, result.stdout) == (2, b"")

@@ -27,7 +27,7 @@ def test_no_notice_if_the_api_sends_reasoning(smai: Smai, server: Server) -> Non
     assert (result.status, result.stdout, result.stderr) == (0, b"42\n", "Hm\n")
 
 
-def test_a_broken_answer_has_its_own_message_alone(smai: Smai, server: Server) -> None:
+def test_a_broken_answer_has_no_notice_about_reasoning(smai: Smai, server: Server) -> None:
     result = smai("ask", "--base-url", server(reply="one two three", cut_after=1).url, "--reasoning", "hi")
     assert (result.status, result.stderr.count("\n")) == (8, 1)
     assert "reasoning" not in result.stderr

@@ -1,4 +1,4 @@
-"""A terminal gets no foreign control character from any command; a pipe gets the exact bytes."""
+"""No command sends a control character from outside to a terminal; a pipe gets the exact bytes."""
 
 import ast
 import json
@@ -32,7 +32,7 @@ SHOWN = (b"\\u202e", b"\\342\\200\\256", b"\\x80")
 
 
 def assert_harmless(seen: bytes) -> None:
-    """Check that nothing in `seen` is for a terminal to obey, and that the hostile text was in it."""
+    """Check that `seen` has no control sequence for the terminal, and that it has the hostile text, escaped."""
     text = seen.decode()
     assert not set(text) & set(OBEYED) - set("xy"), seen
     assert any(shown in seen for shown in SHOWN), seen
@@ -40,7 +40,7 @@ def assert_harmless(seen: bytes) -> None:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Config) -> Path:
-    """A folder to run in, with a configuration and files that a stranger has written."""
+    """A folder to run in, with a configuration and files that an attacker wrote."""
     path = config(f"model = {json.dumps(EVIL)}\n[profile.{json.dumps(EVIL)}]\nsystem = {json.dumps(OBEYED)}\n")
     keys = path.with_name("keys.json")
     keys.write_text(json.dumps({EVIL: {"https://x.example:443": "sk-1"}}))
@@ -80,7 +80,7 @@ def test_a_terminal_gets_escapes_and_a_pipe_gets_the_exact_bytes(
 
 
 @pytest.mark.usefixtures("here")
-def test_the_results_of_shards_are_shown_in_the_same_way(
+def test_merge_and_status_escape_control_characters_on_a_terminal(
     smai: Smai, server: Server, environment: dict[str, str]
 ) -> None:
     environment["SMAI_BASE_URL"] = server(echo=True).url
@@ -154,7 +154,7 @@ def test_the_path_of_the_configuration_is_shown_on_a_terminal(smai: Smai, enviro
         " ".join(arguments[:2]).replace(EVIL, "").encode("ascii", "ignore").decode().strip("\x1b\x07\x08\r\x7f")
     ),
 )
-def test_no_command_lets_a_name_control_the_terminal(environment: dict[str, str], arguments: list[str]) -> None:
+def test_no_name_can_control_the_terminal_in_any_command(environment: dict[str, str], arguments: list[str]) -> None:
     _, seen = run_on_terminal([SMAI, *arguments], environment)
     assert_harmless(seen)
 
@@ -172,7 +172,7 @@ def test_no_command_lets_a_name_control_the_terminal(environment: dict[str, str]
     ids=lambda value: value.encode("ascii", "ignore").decode() if isinstance(value, str) else " ".join(value),
 )
 @pytest.mark.usefixtures("here")
-def test_no_answer_of_a_server_controls_the_terminal(
+def test_no_response_of_a_server_can_control_the_terminal(
     serve: Serve, environment: dict[str, str], arguments: list[str], status: str
 ) -> None:
     listing: dict[str, Any] = {"object": "list", "data": [{"id": OBEYED}]}
@@ -190,7 +190,7 @@ def test_no_answer_of_a_server_controls_the_terminal(
     ids=" ".join,
 )
 @pytest.mark.usefixtures("here")
-def test_no_part_of_an_answer_controls_the_terminal(
+def test_no_part_of_an_answer_can_control_the_terminal(
     serve: Serve, environment: dict[str, str], options: list[str]
 ) -> None:
     call = {"index": 0, "id": OBEYED, "function": {"name": OBEYED, "arguments": OBEYED}}
@@ -206,7 +206,9 @@ def test_no_part_of_an_answer_controls_the_terminal(
     assert_harmless(seen)
 
 
-def test_no_refusal_of_the_upstream_server_controls_the_terminal(serve: Serve, environment: dict[str, str]) -> None:
+def test_no_error_message_of_the_upstream_server_can_control_the_terminal(
+    serve: Serve, environment: dict[str, str]
+) -> None:
     url = serve(http("302 Found", b"", f"Location: /{EVIL}")).url
     command = [SMAI, "serve", "-v", "--base-url", url]
     with (
@@ -224,7 +226,7 @@ def test_no_refusal_of_the_upstream_server_controls_the_terminal(serve: Serve, e
     assert not set(tty.seen.decode()) & set(OBEYED) - set("xy\r")
 
 
-def test_every_command_prints_by_the_method_that_decides_what_a_terminal_gets() -> None:
+def test_every_command_prints_through_the_function_that_escapes_for_terminals() -> None:
     for path in (Path(smai_cli.__file__).parent / "cli").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""

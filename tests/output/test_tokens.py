@@ -70,28 +70,30 @@ UNCOUNTED = {"chat": GOOD, "responses": RESPONSE, "one piece": BODY}
 MODES: list[list[str]] = [[], ["--raw"], ["--jsonl"], ["--final"]]
 
 
-def counted(stderr: str) -> tuple[str, int]:
-    """Return who counted the tokens of an answer, and how many they were, from a JSON summary."""
+def count_in_summary(stderr: str) -> tuple[str, int]:
+    """Return the source and the number of the tokens of an answer, from a JSON summary."""
     summary = json.loads(stderr.splitlines()[-1])
     return summary["usage_source"], summary["usage"]["completion_tokens"]
 
 
 @pytest.mark.parametrize(("text", "o200k", "cl100k"), KNOWN)
-def test_a_count_is_that_of_the_models_own_tokenizer(text: str, o200k: int, cl100k: int) -> None:
+def test_tokens_are_counted_with_the_tokenizer_of_the_model(text: str, o200k: int, cl100k: int) -> None:
     assert (tokens.count(text, "gpt-4o"), tokens.count(text, "gpt-4")) == (o200k, cl100k)
 
 
 @pytest.mark.parametrize(
     ("model", "encoding"), [(model, encoding) for encoding, models in MODELS.items() for model in models]
 )
-def test_a_model_has_the_encoding_of_its_family_and_other_makers_have_none(model: str, encoding: str | None) -> None:
+def test_a_model_has_the_encoding_of_its_family_and_models_of_other_makers_have_none(
+    model: str, encoding: str | None
+) -> None:
     assert tokens.encoding_for(model) == encoding
     assert (tokens.count("hi", model) is None) == (encoding is None)
 
 
 @settings(deadline=None)
 @given(st.text(max_size=200))
-def test_no_text_is_refused_and_none_has_more_tokens_than_bytes(text: str) -> None:
+def test_any_text_is_counted_and_has_at_most_as_many_tokens_as_bytes(text: str) -> None:
     number = tokens.count(text, "gpt-4o")
     assert number is not None
     assert bool(text) <= number <= len(text.encode())
@@ -108,7 +110,7 @@ def test_an_estimate_is_one_token_for_four_ascii_characters_or_for_one_other() -
     assert [tokens.estimate(*sizes) for sizes in ((0, 0), (1, 1), (4, 4), (5, 5), (2, 0), (7, 5))] == [0, 1, 1, 2, 2, 4]
 
 
-def test_a_completion_keeps_its_text_only_if_asked_and_a_restart_drops_it() -> None:
+def test_a_completion_keeps_its_text_only_if_requested_and_a_retry_clears_it() -> None:
     flat, keeping = Outcome(), Outcome(keep_text=True)
     for outcome in (flat, keeping):
         outcome.add(Chunk(text="one "))
@@ -125,7 +127,7 @@ def test_a_completion_keeps_its_text_only_if_asked_and_a_restart_drops_it() -> N
 @pytest.mark.parametrize("tape", UNCOUNTED.values(), ids=UNCOUNTED)
 def test_decode_counts_tokens_that_the_server_did_not_count(smai: Smai, tape: bytes, flags: list[str]) -> None:
     result = smai("decode", *flags, "--summary", "json", stdin=tape)
-    assert (result.status, counted(result.stderr)) == (0, ("local", 3))
+    assert (result.status, count_in_summary(result.stderr)) == (0, ("local", 3))
     assert json.loads(result.stderr)["usage"]["prompt_tokens"] is None
 
 
@@ -136,40 +138,44 @@ def test_ask_counts_tokens_that_the_server_did_not_count(
 ) -> None:
     url = server(tape=tape).url
     result = smai("ask", "--base-url", url, "--api", api, *flags, "--summary", "json", "hi")
-    assert (result.status, counted(result.stderr)) == (0, ("local", 3))
+    assert (result.status, count_in_summary(result.stderr)) == (0, ("local", 3))
 
 
-def test_the_text_summary_says_who_counted_and_marks_an_estimate(smai: Smai, no_extra: dict[str, str]) -> None:
+def test_the_text_summary_names_the_source_of_the_token_count_and_marks_an_estimate(
+    smai: Smai, no_extra: dict[str, str]
+) -> None:
     assert "; tokens: 3 out (local); " in smai("decode", "--final", stdin=GOOD).stderr
     assert "; tokens: ~3 out (estimate); " in smai("decode", "--final", stdin=GOOD, env=no_extra).stderr
 
 
-def test_the_servers_own_count_comes_first(smai: Smai, server: Server) -> None:
+def test_the_token_count_of_the_server_takes_precedence(smai: Smai, server: Server) -> None:
     result = smai("ask", "--base-url", server(reply="<|endoftext|>").url, "--summary", "json", "hi")
-    assert counted(result.stderr)[0] == "server"
+    assert count_in_summary(result.stderr)[0] == "server"
 
 
 @pytest.mark.parametrize("model", ["llama3.2", "", "acme/gpt-4"])
 def test_the_answer_of_another_makers_model_is_estimated(smai: Smai, model: str) -> None:
     tape = GOOD.replace(b'"gpt-4.1"', json.dumps(model).encode())
-    assert counted(smai("decode", "--summary", "json", stdin=tape).stderr) == ("estimate", 3)
+    assert count_in_summary(smai("decode", "--summary", "json", stdin=tape).stderr) == ("estimate", 3)
 
 
-def test_the_model_that_answered_counts_and_not_the_one_that_was_asked(smai: Smai, server: Server) -> None:
+def test_the_tokenizer_is_that_of_the_model_that_answered_and_not_of_the_requested_one(
+    smai: Smai, server: Server
+) -> None:
     url = server(tape=GOOD.replace(b"Hello ", "你好,世界!今天天气怎么样?".encode())).url
     for model in ("gpt-4", "llama3.2"):
         result = smai("ask", "--base-url", url, "-m", model, "--summary", "json", "hi")
-        assert counted(result.stderr) == ("local", 11)
+        assert count_in_summary(result.stderr) == ("local", 11)
 
 
-def test_a_cut_answer_is_counted_up_to_the_cut(smai: Smai) -> None:
+def test_the_tokens_of_a_cut_off_answer_are_counted_up_to_the_cut(smai: Smai) -> None:
     result = smai("decode", "--summary", "json", stdin=GOOD[: GOOD.index(b"world")])
-    assert (result.status, counted(result.stderr)) == (8, ("local", 2))
+    assert (result.status, count_in_summary(result.stderr)) == (8, ("local", 2))
 
 
-def test_an_answer_without_text_is_estimated_for_a_tool_call_has_tokens_too(smai: Smai) -> None:
+def test_the_token_count_of_an_answer_without_text_is_an_estimate(smai: Smai) -> None:
     tape = b'data: {"model":"gpt-4o","choices":[{"delta":{},"finish_reason":"tool_calls"}]}\n\ndata: [DONE]\n\n'
-    assert counted(smai("decode", "--summary", "json", stdin=tape).stderr) == ("estimate", 0)
+    assert count_in_summary(smai("decode", "--summary", "json", stdin=tape).stderr) == ("estimate", 0)
 
 
 @pytest.mark.parametrize(
@@ -178,11 +184,11 @@ def test_an_answer_without_text_is_estimated_for_a_tool_call_has_tokens_too(smai
     ids=["no summary", "another maker"],
 )
 def test_the_vocabulary_is_loaded_only_for_a_count(environment: dict[str, str], flags: list[str], tape: bytes) -> None:
-    assert b"splintr" not in imported(environment, "decode", *flags, stdin=tape)
-    assert b"splintr" in imported(environment, "decode", "--summary", "text", stdin=GOOD)
+    assert b"splintr" not in imported_modules(environment, "decode", *flags, stdin=tape)
+    assert b"splintr" in imported_modules(environment, "decode", "--summary", "text", stdin=GOOD)
 
 
-def imported(environment: dict[str, str], *arguments: Any, stdin: bytes) -> set[bytes]:
+def imported_modules(environment: dict[str, str], *arguments: Any, stdin: bytes) -> set[bytes]:
     """Return the names of the modules that a run imports."""
     command = [sys.executable, "-X", "importtime", "-c", "from smai_cli.main import main; main()", *arguments]
     done = subprocess.run(command, input=stdin, capture_output=True, env=environment, check=True)

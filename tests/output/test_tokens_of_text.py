@@ -45,7 +45,7 @@ def test_a_byte_order_mark_is_not_a_token(smai: Smai, tmp_path: Path, encoding: 
 
 
 @pytest.mark.parametrize("flags", [[], ["-m", "llama3.2"]], ids=["known", "unknown"])
-def test_nothing_is_0_tokens_in_every_tokenizer(smai: Smai, no_extra: dict[str, str], flags: list[str]) -> None:
+def test_an_empty_text_has_0_tokens_in_every_tokenizer(smai: Smai, no_extra: dict[str, str], flags: list[str]) -> None:
     assert smai("count", *flags, stdin=b"") == (0, b"0\n", "")
     assert smai("count", *flags, stdin=b"", env=no_extra) == (0, b"0\n", "")
 
@@ -59,7 +59,9 @@ def test_the_count_for_another_makers_model_is_an_estimate_and_says_so(smai: Sma
     assert smai("count", "-m", "llama3.2", stdin="世界a".encode()) == (0, b"3\n", UNKNOWN)
 
 
-def test_without_the_extra_the_count_is_an_estimate_and_names_it(smai: Smai, no_extra: dict[str, str]) -> None:
+def test_without_the_tokens_extra_the_count_is_an_estimate_and_a_notice_names_the_extra(
+    smai: Smai, no_extra: dict[str, str]
+) -> None:
     assert smai("count", stdin=b"eight ch", env=no_extra) == (0, b"2\n", NOT_INSTALLED)
     assert smai("count", "-m", "llama3.2", stdin=b"eight ch", env=no_extra) == (0, b"2\n", UNKNOWN)
 
@@ -69,7 +71,7 @@ def test_a_model_name_cannot_forge_a_line_on_stderr(smai: Smai) -> None:
     assert stderr == "smai: an estimate: no tokenizer is known for a smai: ^[[31mb; -m names another model\n"
 
 
-def test_a_text_that_cannot_be_decoded_is_2_and_the_message_names_it_and_the_offset(smai: Smai, tmp_path: Path) -> None:
+def test_a_text_that_cannot_be_decoded_is_status_2_with_its_name_and_the_offset(smai: Smai, tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(b"ab\xff")
     words = "is not UTF-8: byte 0xff at byte offset 2; convert it with iconv"
     assert smai("count", stdin=b"ab\xff") == (2, b"", f"smai: stdin {words}\n")
@@ -102,7 +104,7 @@ def shell(environment: dict[str, str], script: str, **more: Any) -> "subprocess.
 
 
 @pytest.mark.parametrize("target", [">/dev/full", ">&-"], ids=["full", "closed"])
-def test_a_count_that_cannot_be_written_is_11(environment: dict[str, str], target: str) -> None:
+def test_a_count_that_cannot_be_written_is_status_11(environment: dict[str, str], target: str) -> None:
     done = shell(environment, f"echo hi | {SMAI} count {target}")
     assert done.returncode == 11
     assert done.stderr.startswith(b"smai: stdout: ")
@@ -121,7 +123,7 @@ def test_ten_megabytes_are_counted(smai: Smai) -> None:
     assert smai("count", stdin=b"hello world\n" * 900_000) == (0, b"2700000\n", "")
 
 
-def test_a_text_or_a_tape_without_an_end_is_one_message(smai: Smai) -> None:
+def test_an_endless_text_or_recording_is_reported_in_one_line(smai: Smai) -> None:
     with Path("/dev/zero").open("rb") as zero:
         stdin = smai("count", stdin=zero)
     assert stdin == (2, b"", "smai: stdin is larger than 256 MiB; shorten the input\n")

@@ -71,7 +71,7 @@ def test_a_slow_first_delta_erases_the_status_line(serve: Serve, start: Start, t
     assert tty.seen == seen
 
 
-def test_with_final_the_line_counts_until_the_end_and_the_summary_stands_alone(
+def test_with_final_the_status_line_counts_until_the_end_and_only_the_summary_remains(
     serve: Serve, start: Start, tty: Terminal
 ) -> None:
     go_on = threading.Event()
@@ -84,7 +84,9 @@ def test_with_final_the_line_counts_until_the_end_and_the_summary_stands_alone(
     assert SUMMARY.fullmatch(tty.read_rest())
 
 
-def test_an_answer_in_one_piece_is_waited_for_too(serve: Serve, start: Start, tty: Terminal) -> None:
+def test_the_status_line_is_shown_while_waiting_for_an_unstreamed_answer(
+    serve: Serve, start: Start, tty: Terminal
+) -> None:
     go_on = threading.Event()
     body = b'{"choices":[{"message":{"content":"Hello"},"finish_reason":"stop"}]}'
     server = serve(until(go_on), http("200 OK", body, "Content-Type: application/json"))
@@ -96,7 +98,7 @@ def test_an_answer_in_one_piece_is_waited_for_too(serve: Serve, start: Start, tt
 
 
 @pytest.mark.parametrize("flags", [[], ["--final", "--summary", "none"], ["--raw"], ["--jsonl"]], ids=lambda f: f[:1])
-def test_the_answer_on_the_same_terminal_is_all_that_is_left(
+def test_only_the_answer_remains_if_stdout_is_the_same_terminal(
     serve: Serve, start: Start, tty: Terminal, flags: list[str]
 ) -> None:
     go_on = threading.Event()
@@ -136,7 +138,7 @@ def test_a_pipe_on_stderr_gets_no_drawing_although_stdout_is_a_terminal(
 
 
 @pytest.mark.parametrize("columns", [2, 20, 41])
-def test_the_line_is_never_wider_than_the_terminal(serve: Serve, start: Start, columns: int) -> None:
+def test_the_status_line_is_never_wider_than_the_terminal(serve: Serve, start: Start, columns: int) -> None:
     go_on = threading.Event()
     server = serve(HEAD, until(go_on), *PLAIN_ANSWER[1:])
     with terminal(columns) as tty:
@@ -165,7 +167,7 @@ def test_a_terminal_that_becomes_narrower_gets_a_shorter_line(serve: Serve, star
     assert tty.read_rest() == ""
 
 
-def test_a_failure_has_its_own_line(serve: Serve, start: Start, tty: Terminal) -> None:
+def test_a_failure_message_is_printed_on_its_own_line(serve: Serve, start: Start, tty: Terminal) -> None:
     cut = threading.Event()
     server = serve(HEAD, chunk(HELLO), until(cut), reset)
     run = start(server, "-n", "--final", "--retries", "0", stderr=tty.slave, env=XTERM)
@@ -175,7 +177,9 @@ def test_a_failure_has_its_own_line(serve: Serve, start: Start, tty: Terminal) -
     assert re.fullmatch(r"smai: the connection broke before the answer was complete: .*", tty.read_rest())
 
 
-def test_a_retry_has_its_own_line_and_the_status_line_goes_on(serve: Serve, start: Start, tty: Terminal) -> None:
+def test_a_retry_message_is_printed_on_its_own_line_and_the_status_line_continues(
+    serve: Serve, start: Start, tty: Terminal
+) -> None:
     cut, go_on = threading.Event(), threading.Event()
     first = (HEAD, chunk(HELLO), until(cut), chunk(data(payload(error={"message": "no"}))), LAST_CHUNK)
     server = serve(first, (HEAD, until(go_on), *PLAIN_ANSWER[1:]))
@@ -193,7 +197,7 @@ def reasoning(text: str) -> bytes:
     return chunk(b'data: {"choices":[{"delta":{"reasoning":"%s"}}]}\n\n' % text.encode())
 
 
-def test_reasoning_is_not_drawn_over(serve: Serve, start: Start, tty: Terminal) -> None:
+def test_the_status_line_does_not_overwrite_reasoning(serve: Serve, start: Start, tty: Terminal) -> None:
     go_on, end = threading.Event(), threading.Event()
     server = serve(HEAD, reasoning("Let me "), SLOW, reasoning("think"), until(go_on), chunk(HELLO), until(end), *REST)
     run = start(server, "-n", "--final", "--reasoning", stderr=tty.slave, env=XTERM)
@@ -209,7 +213,7 @@ def test_reasoning_is_not_drawn_over(serve: Serve, start: Start, tty: Terminal) 
     assert len(left) == 2
 
 
-def test_hidden_reasoning_is_seen_to_go_on(serve: Serve, start: Start, tty: Terminal) -> None:
+def test_the_status_line_shows_the_progress_of_hidden_reasoning(serve: Serve, start: Start, tty: Terminal) -> None:
     go_on = threading.Event()
     server = serve(HEAD, reasoning("Let me "), reasoning("think"), until(go_on), *PLAIN_ANSWER[1:])
     run = start(server, "-n", stderr=tty.slave, env=XTERM)
@@ -219,9 +223,7 @@ def test_hidden_reasoning_is_seen_to_go_on(serve: Serve, start: Start, tty: Term
     assert tty.read_rest() == ""
 
 
-def test_ctrl_c_leaves_a_cursor_that_is_seen_at_the_beginning_of_a_line(
-    serve: Serve, start: Start, tty: Terminal
-) -> None:
+def test_ctrl_c_leaves_a_visible_cursor_at_the_beginning_of_a_line(serve: Serve, start: Start, tty: Terminal) -> None:
     run = start(serve(HEAD, hold), "-n", stderr=tty.slave, env=XTERM)
     tty.read_until(b"waiting for the first delta\r")
     run.child.send_signal(signal.SIGINT)
@@ -248,7 +250,7 @@ def test_the_status_line_is_erased_at_the_deadline(serve: Serve, start: Start, t
     assert "\n" not in left
 
 
-def test_while_stdin_is_read_nothing_is_drawn(serve: Serve, start: Start, tty: Terminal) -> None:
+def test_no_status_line_is_drawn_while_stdin_is_read(serve: Serve, start: Start, tty: Terminal) -> None:
     run = start(serve(*PLAIN_ANSWER), stdin=subprocess.PIPE, stderr=tty.slave, env=XTERM)
     tty.read_until(b"nothing has arrived for 3 s")
     assert tty.drawn() == []
@@ -296,7 +298,7 @@ def tmux(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., 
     run("kill-server")
 
 
-def shown(tmux: Callable[..., str], wanted: str) -> str:
+def wait_for_screen(tmux: Callable[..., str], wanted: str) -> str:
     """Wait until `wanted`, a pattern, is on the screen; return the screen."""
     end_s = time.monotonic() + PATIENCE_S
     while not re.search(wanted, screen := tmux("capture-pane", "-p"), re.MULTILINE):
@@ -305,26 +307,26 @@ def shown(tmux: Callable[..., str], wanted: str) -> str:
     return screen.rstrip("\n")
 
 
-def opened(tmux: Callable[..., str], env: dict[str, str]) -> None:
+def open_shell(tmux: Callable[..., str], env: dict[str, str]) -> None:
     tmux("new-session", "-d", "-x", "80", "-y", "24", "PS1='$ ' exec sh", env=env)
-    shown(tmux, r"^\$")
+    wait_for_screen(tmux, r"^\$")
 
 
 def test_in_tmux_the_status_line_appears_is_resized_and_is_erased(serve: Serve, tmux: Callable[..., str]) -> None:
     begin, go_on = threading.Event(), threading.Event()
     server = serve(HEAD, until(begin), chunk(HELLO), until(go_on), *REST)
-    opened(tmux, reach(server))
+    open_shell(tmux, reach(server))
     tmux("send-keys", "smai ask -n hi --final; echo status=$?", "Enter")
-    shown(tmux, r"^smai: [1-9] s, waiting for the first delta$")
+    wait_for_screen(tmux, r"^smai: [1-9] s, waiting for the first delta$")
     begin.set()
-    shown(tmux, r"^smai: \d+ s, 1 delta, \d+/s$")
+    wait_for_screen(tmux, r"^smai: \d+ s, 1 delta, \d+/s$")
     tmux("resize-window", "-x", "16")
-    narrow = shown(tmux, r"^smai: \d+ s, 1? ?d?e?$")
+    narrow = wait_for_screen(tmux, r"^smai: \d+ s, 1? ?d?e?$")
     assert narrow.count("smai: ") == 1
     tmux("resize-window", "-x", "100")
-    shown(tmux, r"^smai: \d+ s, 1 delta, \d+/s$")
+    wait_for_screen(tmux, r"^smai: \d+ s, 1 delta, \d+/s$")
     go_on.set()
-    shown(tmux, r"^status=0$")
+    wait_for_screen(tmux, r"^status=0$")
     # Including the scrolled lines: tmux keeps wrapped lines there.
     lines = tmux("capture-pane", "-p", "-S", "-").rstrip("\n").splitlines()
     assert lines[0].startswith("$ smai ask -n hi --final")
@@ -337,28 +339,28 @@ def test_in_tmux_the_status_line_appears_is_resized_and_is_erased(serve: Serve, 
 def test_in_tmux_a_late_text_replaces_the_status_line(serve: Serve, tmux: Callable[..., str]) -> None:
     begin = threading.Event()
     server = serve(HEAD, until(begin), *PLAIN_ANSWER[1:])
-    opened(tmux, reach(server))
+    open_shell(tmux, reach(server))
     tmux("send-keys", "smai ask -n hi; echo status=$?", "Enter")
-    shown(tmux, r"^smai: [1-9] s, waiting for the first delta$")
+    wait_for_screen(tmux, r"^smai: [1-9] s, waiting for the first delta$")
     begin.set()
-    assert shown(tmux, r"^status=0$").splitlines()[1:] == ["Hello world", "status=0", "$"]
+    assert wait_for_screen(tmux, r"^status=0$").splitlines()[1:] == ["Hello world", "status=0", "$"]
 
 
-def test_in_tmux_ctrl_c_gives_the_shell_back(serve: Serve, tmux: Callable[..., str]) -> None:
-    opened(tmux, reach(serve(HEAD, hold)))
+def test_in_tmux_ctrl_c_returns_to_the_shell(serve: Serve, tmux: Callable[..., str]) -> None:
+    open_shell(tmux, reach(serve(HEAD, hold)))
     tmux("send-keys", "smai ask -n hi", "Enter")
-    shown(tmux, r"^smai: [1-9] s, waiting for the first delta$")
+    wait_for_screen(tmux, r"^smai: [1-9] s, waiting for the first delta$")
     tmux("send-keys", "C-c")
-    shown(tmux, r"^\$$")
+    wait_for_screen(tmux, r"^\$$")
     tmux("send-keys", "echo here", "Enter")
-    shown(tmux, r"^here$")
+    wait_for_screen(tmux, r"^here$")
     assert tmux("display-message", "-p", "#{cursor_flag}").strip() == "1"
 
 
 def test_in_tmux_a_job_in_the_background_does_not_draw(serve: Serve, tmux: Callable[..., str]) -> None:
-    opened(tmux, reach(serve(HEAD, hold)))
+    open_shell(tmux, reach(serve(HEAD, hold)))
     tmux("send-keys", "smai ask -n hi & sleep 2; echo slept", "Enter")
-    assert "waiting for" not in shown(tmux, r"^slept$")
+    assert "waiting for" not in wait_for_screen(tmux, r"^slept$")
     tmux("send-keys", "fg", "Enter")
-    shown(tmux, r"^smai: \d+ s, waiting for the first delta$")
+    wait_for_screen(tmux, r"^smai: \d+ s, waiting for the first delta$")
     tmux("send-keys", "C-c")
