@@ -40,7 +40,9 @@ def image_part(data: bytes, media_type: str = "image/png") -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": f"data:{media_type};base64,{base64.b64encode(data).decode()}"}}
 
 
-def test_images_are_known_by_their_content_not_by_their_names(smai: Smai, server: Server, tmp_path: Path) -> None:
+def test_images_are_recognised_by_their_content_and_not_by_their_names(
+    smai: Smai, server: Server, tmp_path: Path
+) -> None:
     flags: list[Any] = []
     for number, (data, _) in enumerate(IMAGES):
         path = tmp_path / f"{number}.txt"
@@ -66,7 +68,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize(("name", "data", "text"), TEXTS)
-def test_a_text_is_fenced_under_its_name(tmp_path: Path, name: str, data: bytes, text: str) -> None:
+def test_an_attached_text_is_fenced_after_its_file_name(tmp_path: Path, name: str, data: bytes, text: str) -> None:
     path = tmp_path / name
     path.write_bytes(data)
     assert content_with([read_attachment(str(path))], "Explain.") == f"{text}\n\nExplain."
@@ -89,7 +91,7 @@ def test_texts_of_every_kind_reach_the_server(smai: Smai, server: Server, tmp_pa
 
 
 @given(st.text(alphabet="`~\n x") | st.text())
-def test_no_text_contains_its_fence(text: str) -> None:
+def test_the_fence_of_an_attached_text_does_not_occur_in_the_text(text: str) -> None:
     shown = content_with([Attachment("a", text)], "prompt")
     assert isinstance(shown, str)
     fence = shown.split("\n", 2)[1]
@@ -197,7 +199,7 @@ def test_a_path_that_is_not_a_file_is_refused(smai: Smai, server: Server, path: 
     assert_refused(smai("ask", "--base-url", mock.url, "-a", path, "hi"), mock, words)
 
 
-def test_one_bad_file_among_good_ones_sends_nothing(smai: Smai, server: Server, tmp_path: Path) -> None:
+def test_nothing_is_sent_if_one_of_several_files_is_unusable(smai: Smai, server: Server, tmp_path: Path) -> None:
     (tmp_path / "good").write_bytes(PNG)
     mock = server()
     files = ["-a", tmp_path / "good", "-a", tmp_path / "missing"]

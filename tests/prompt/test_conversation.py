@@ -43,7 +43,7 @@ def chat(tmp_path: Path) -> Path:
 
 
 def assert_alone(path: Path) -> None:
-    """Check that a run left no other file in the folder of the conversation."""
+    """Check that the conversation is the only file in its folder."""
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
@@ -159,7 +159,7 @@ def test_an_answer_with_an_accepted_length_is_stored(smai: Smai, server: Server,
     assert turns(chat)[2:] == [{"role": "user", "content": "again"}, {"role": "assistant", "content": "cut sho"}]
 
 
-def test_a_broken_try_is_not_stored(serve: Serve, start: Start, chat: Path) -> None:
+def test_a_broken_attempt_is_not_stored(serve: Serve, start: Start, chat: Path) -> None:
     server = serve((HEAD, chunk(data('{"choices":[{"delta":{"content":"Broken"}}]}'))), WHOLE)
     assert start(server, "--chat", str(chat), "--final", "--summary", "none").end().status == 0
     assert len(server.requests) == 2
@@ -271,7 +271,9 @@ def test_the_mode_of_the_file_and_a_symbolic_link_are_kept(smai: Smai, server: S
     assert_alone(chat)
 
 
-def test_a_dangling_link_creates_its_target(smai: Smai, server: Server, tmp_path: Path) -> None:
+def test_a_conversation_named_by_a_dangling_symbolic_link_is_created_at_its_target(
+    smai: Smai, server: Server, tmp_path: Path
+) -> None:
     link, target = tmp_path / "link", tmp_path / "target"
     link.symlink_to("target")
     assert smai("ask", "--base-url", server().url, "--chat", link, "hi").status == 0
@@ -365,8 +367,8 @@ def test_a_name_that_cannot_be_a_file_is_refused(
     assert_refused(smai("ask", "--base-url", mock.url, "--chat", path, "hi"), mock, path, words)
 
 
-def as_nobody_special() -> list[str]:
-    """Return what to put before a command so that file modes hold for root too."""
+def as_ordinary_user() -> list[str]:
+    """Return the prefix of a command that makes file modes apply to root too."""
     if os.geteuid():
         return []
     command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
@@ -380,7 +382,7 @@ def test_a_file_or_a_folder_that_may_not_be_written_is_refused_before_the_reques
     server: Server, environment: dict[str, str], chat: Path, what: str
 ) -> None:
     mock = server()
-    prefix = as_nobody_special()
+    prefix = as_ordinary_user()
     before = chat.read_bytes()
     place, mode = {"file": (chat, 0o444), "folder": (chat.parent, 0o555), "unreadable": (chat, 0o200)}[what]
     place.chmod(mode)
@@ -408,8 +410,8 @@ NOTE = json.dumps({"role": "user", "content": "a note"}) + "\n"
 TURN = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hello world\n"}]
 
 
-def while_it_is_answered(serve: Serve, start: Start, chat: Path, meddle: Any, *flags: str) -> Result:
-    """Run a turn, and call `meddle` with the file when the first half of the answer has come."""
+def change_during_answer(serve: Serve, start: Start, chat: Path, meddle: Any, *flags: str) -> Result:
+    """Run a turn, and call `meddle` with the file when the first half of the answer has arrived."""
     go_on = threading.Event()
     server = serve(HEAD, chunk(HELLO), until(go_on), chunk(WORLD), chunk(STOP), chunk(DONE), LAST_CHUNK)
     run = start(server, "--chat", str(chat), *flags)
@@ -419,29 +421,29 @@ def while_it_is_answered(serve: Serve, start: Start, chat: Path, meddle: Any, *f
     return run.end()
 
 
-def appended(path: Path) -> None:
+def append_note(path: Path) -> None:
     with path.open("a") as file:
         file.write(NOTE)
 
 
-def edited(path: Path) -> None:
+def replace_with_note(path: Path) -> None:
     """Append as an editor does, by replacing the file."""
     path.with_name("new").write_text(path.read_text() + NOTE)
     path.with_name("new").rename(path)
 
 
-@pytest.mark.parametrize("meddle", [appended, edited])
+@pytest.mark.parametrize("meddle", [append_note, replace_with_note])
 def test_messages_appended_meanwhile_are_kept_before_the_turn(
     serve: Serve, start: Start, chat: Path, meddle: Any
 ) -> None:
-    assert while_it_is_answered(serve, start, chat, meddle) == (0, b"world\n", "")
+    assert change_during_answer(serve, start, chat, meddle) == (0, b"world\n", "")
     assert turns(chat) == [*BEFORE, json.loads(NOTE), *TURN]
     assert_alone(chat)
 
 
 def test_a_conversation_that_was_created_meanwhile_is_continued(serve: Serve, start: Start, chat: Path) -> None:
     chat.unlink()
-    assert while_it_is_answered(serve, start, chat, appended).status == 0
+    assert change_during_answer(serve, start, chat, append_note).status == 0
     assert turns(chat) == [json.loads(NOTE), *TURN]
 
 
@@ -472,7 +474,7 @@ def test_a_file_changed_meanwhile_is_not_touched_and_the_turn_is_saved_separatel
         meddle(path)
         seen.append(look())
 
-    result = while_it_is_answered(serve, start, chat, meddle_and_look)
+    result = change_during_answer(serve, start, chat, meddle_and_look)
     beside = Path(f"{chat}.turn")
     line = f"smai: {chat} was changed by another program and is left unchanged; the turn is in {beside}\n"
     assert result == (11, b"world\n", line)
@@ -485,7 +487,7 @@ def test_a_file_changed_meanwhile_is_not_touched_and_the_turn_is_saved_separatel
 
 def test_a_second_separate_turn_is_appended_to_the_first(serve: Serve, start: Start, chat: Path) -> None:
     for _ in range(2):
-        while_it_is_answered(serve, start, chat, lambda path: path.write_text(NOTE + path.read_text()))
+        change_during_answer(serve, start, chat, lambda path: path.write_text(NOTE + path.read_text()))
     assert turns(Path(f"{chat}.turn")) == TURN * 2
 
 
@@ -509,7 +511,7 @@ def test_many_appended_lines_lose_neither_lines_nor_turns(server: Server, start:
 # Failures of the disk.
 
 
-def assert_not_kept(done: "subprocess.CompletedProcess[bytes]", chat: Path, before: bytes, words: bytes) -> None:
+def assert_not_stored(done: "subprocess.CompletedProcess[bytes]", chat: Path, before: bytes, words: bytes) -> None:
     """Check that the answer was delivered, but the turn not stored, and the file is unchanged."""
     assert (done.returncode, done.stdout) == (11, b"ok\n")
     assert done.stderr.startswith(b"smai: " + os.fsencode(chat))
@@ -531,7 +533,7 @@ def test_a_limit_on_file_sizes_is_status_11_and_the_conversation_is_unchanged(
     done = subprocess.run(
         limited, env=environment | NO_BYTECODE, stdin=subprocess.DEVNULL, capture_output=True, check=False
     )
-    assert_not_kept(done, chat, before, b"File too large")
+    assert_not_stored(done, chat, before, b"File too large")
 
 
 @contextlib.contextmanager
@@ -556,7 +558,7 @@ def test_a_full_disk_is_status_11_and_the_conversation_is_unchanged(
         before = chat.read_bytes()
         command = [SMAI, "ask", "--base-url", server(reply="ok").url, "--chat", str(chat), "hi"]
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-        assert_not_kept(done, chat, before, b"No space left on device")
+        assert_not_stored(done, chat, before, b"No space left on device")
 
 
 # Two runs at once.
@@ -619,7 +621,7 @@ def test_a_failed_output_file_does_not_change_the_conversation(
 ) -> None:
     before = chat.read_bytes()
     out = tmp_path / "out"
-    result = while_it_is_answered(serve, start, chat, lambda _: out.mkdir(), "-o", str(out))
+    result = change_during_answer(serve, start, chat, lambda _: out.mkdir(), "-o", str(out))
     assert (result.status, result.stderr.count("\n")) == (11, 1)
     assert result.stderr.endswith(f"; the answer is in {out}.partial\n")
     assert (Path(f"{out}.partial").read_text(), chat.read_bytes()) == ("Hello world\n", before)
@@ -631,7 +633,7 @@ def test_a_failed_conversation_does_not_change_the_output_file(
 ) -> None:
     out = tmp_path / "out"
     out.write_text("old")
-    result = while_it_is_answered(serve, start, chat, lambda path: path.write_text(NOTE), "-o", str(out))
+    result = change_during_answer(serve, start, chat, lambda path: path.write_text(NOTE), "-o", str(out))
     assert (result.status, out.read_text(), Path(f"{out}.partial").read_text()) == (11, "old", "Hello world\n")
     assert turns(Path(f"{chat}.turn")) == TURN
 
@@ -645,7 +647,7 @@ def test_a_complete_answer_goes_into_both_files(smai: Smai, server: Server, chat
 # Killed at any moment.
 
 
-def test_the_leftovers_of_a_killed_run_do_not_disturb(smai: Smai, server: Server, chat: Path) -> None:
+def test_a_run_ignores_the_temporary_files_of_a_killed_run(smai: Smai, server: Server, chat: Path) -> None:
     chat.with_name(f".{chat.name}.smai-new").write_text('{"role": "user", "content": "half a li')
     chat.with_name(f".{chat.name}.smai-lock").touch()
     assert smai("ask", "--base-url", server(reply="ok").url, "--chat", chat, "hi") == (0, b"ok\n", "")

@@ -23,8 +23,8 @@ JSON_VALUES = st.recursive(
 )
 
 
-def sent(smai: Smai, server: Server, *flags: str) -> dict[str, Any]:
-    """Return the members that `flags` put into a request."""
+def sent_members(smai: Smai, server: Server, *flags: str) -> dict[str, Any]:
+    """Return the members that `flags` add to a request."""
     mock = server(reply="ok")
     assert smai("ask", "--base-url", mock.url, *flags, "hi") == (0, b"ok\n", "")
     body: dict[str, Any] = mock.received[0].json
@@ -67,7 +67,7 @@ def test_values_of_every_kind_reach_the_server_in_both_dialects(smai: Smai, serv
     flags = ["-O", "a=1", "-O", 'b={"c": [true, null]}', "-O", "b.d=x", "-O", "e=NaN", "-O", "f=1e999", "-O", "g=ä 😀"]
     members = {"a": 1, "b": {"c": [True, None], "d": "x"}, "e": "NaN", "f": "1e999", "g": "ä 😀"}
     for api in ("chat", "responses"):
-        assert sent(smai, server, "--api", api, *flags) == members
+        assert sent_members(smai, server, "--api", api, *flags) == members
 
 
 @settings(max_examples=60)
@@ -91,13 +91,13 @@ def test_any_json_object_arrives_equal(members: dict[str, Any]) -> None:
         pytest.param(["a.b=1", "a=2"], {"a": 2}, id="in place of an object"),
     ],
 )
-def test_later_pairs_win(pairs: list[str], members: dict[str, Any]) -> None:
+def test_a_later_parameter_overrides_an_earlier_one(pairs: list[str], members: dict[str, Any]) -> None:
     assert extra_members(pairs) == members
 
 
 def test_members_are_merged_with_other_options_and_override_them(smai: Smai, server: Server) -> None:
     chat_flags = ("--json", "-t", "1", "--stop", "x", "--seed", "1", "--api", "chat")
-    assert sent(
+    assert sent_members(
         smai, server, *chat_flags, "-O", "temperature=0.5", "-O", "response_format.x=1", "-O", 'stop=["y", "z"]'
     ) == {
         "response_format": {"type": "json_object", "x": 1},
@@ -105,17 +105,17 @@ def test_members_are_merged_with_other_options_and_override_them(smai: Smai, ser
         "stop": ["y", "z"],
         "seed": 1,
     }
-    assert sent(smai, server, "--api", "responses", "--effort", "low", "-O", "reasoning.summary=detailed") == {
+    assert sent_members(smai, server, "--api", "responses", "--effort", "low", "-O", "reasoning.summary=detailed") == {
         "reasoning": {"effort": "low", "summary": "detailed"}
     }
 
 
 def test_stop_is_repeatable_and_seed_is_a_number(smai: Smai, server: Server) -> None:
-    assert sent(smai, server, "--stop", "\n\n", "--stop", "END", "--seed", "-7") == {
+    assert sent_members(smai, server, "--stop", "\n\n", "--stop", "END", "--seed", "-7") == {
         "stop": ["\n\n", "END"],
         "seed": -7,
     }
-    assert sent(smai, server, "--stop", "ä") == {"stop": ["ä"]}
+    assert sent_members(smai, server, "--stop", "ä") == {"stop": ["ä"]}
 
 
 @pytest.mark.parametrize(
@@ -179,9 +179,9 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("files")
-def test_an_at_sign_reads_a_file_and_two_are_a_literal_one(smai: Smai, server: Server) -> None:
+def test_one_at_sign_reads_a_file_and_two_are_a_literal_at_sign(smai: Smai, server: Server) -> None:
     pairs = ["a=@tools.json", "b.c=@number", "b.d=@bom", "e=@text", "f=@like", "g=@empty", "h=@@home", "i=@@", "j=x@y"]
-    assert sent(smai, server, *(word for pair in pairs for word in ("-O", pair))) == {
+    assert sent_members(smai, server, *(word for pair in pairs for word in ("-O", pair))) == {
         "a": [{"type": "function"}],
         "b": {"c": 5, "d": True},
         "e": "Un caf\u00e9\n",
@@ -245,7 +245,7 @@ def test_several_answers_are_refused_if_only_one_can_be_delivered(smai: Smai, se
 
 
 def test_one_answer_may_be_requested_explicitly(smai: Smai, server: Server) -> None:
-    assert sent(smai, server, "-O", "n=1") == {"n": 1}
+    assert sent_members(smai, server, "-O", "n=1") == {"n": 1}
 
 
 def event(*choices: tuple[int, str, str | None]) -> bytes:
@@ -294,7 +294,7 @@ def test_several_choices_are_complete_when_each_of_them_is(
 
 
 @pytest.mark.parametrize(("tape", "status", "words"), [case for case in CHOICES if case.id in DECODED])
-def test_decode_has_the_same_verdict_on_several_choices(smai: Smai, tape: bytes, status: int, words: str) -> None:
+def test_decode_has_the_same_exit_status_for_several_choices(smai: Smai, tape: bytes, status: int, words: str) -> None:
     result = smai("decode", "--jsonl", stdin=tape)
     assert result.status == status
     assert words in result.stderr

@@ -23,14 +23,14 @@ ONE, OTHER = (json.dumps(message, ensure_ascii=False) for message in TWO)
 PIXEL = "data:image/png;base64,AA=="
 
 
-def asked(mock: Mock) -> Any:
+def sent_body(mock: Mock) -> Any:
     """Return the body of the one request that `mock` received."""
     (request,) = mock.received
     return request.json
 
 
 @pytest.mark.parametrize("end", ["array", "lines"])
-def test_two_hundred_messages_arrive_as_given_in_both_dialects(
+def test_two_hundred_messages_arrive_unchanged_in_both_dialects(
     smai: Smai, server: Server, tmp_path: Path, end: str
 ) -> None:
     path = tmp_path / "messages"
@@ -69,7 +69,7 @@ def test_the_messages_of_another_command_are_read_through_a_pipe(server: Server,
     line = '"$0" ask --base-url "$1" --messages <(echo "$2") </dev/null'
     command = ["bash", "-c", line, SMAI, mock.url, json.dumps(TWO)]
     subprocess.run(command, env=environment, check=True, capture_output=True)
-    assert asked(mock)["messages"] == TWO
+    assert sent_body(mock)["messages"] == TWO
 
 
 @settings(max_examples=60)
@@ -93,7 +93,7 @@ def test_any_messages_are_read_as_written(
 
 
 @pytest.mark.parametrize("option", ["--messages", "--chat"])
-def test_ten_thousand_messages_take_no_longer_each_than_ten(
+def test_the_time_for_ten_thousand_messages_grows_linearly(
     smai: Smai, server: Server, tmp_path: Path, option: str
 ) -> None:
     path = tmp_path / "many"
@@ -101,7 +101,7 @@ def test_ten_thousand_messages_take_no_longer_each_than_ten(
     mock = server(reply="ok")
     with at_most_cpu_s(4):  # 0.5 for the process, and 15 if each line were counted from the start of the file
         assert smai("ask", "--base-url", mock.url, option, path, "So?") == (0, b"ok\n", "")
-    assert len(asked(mock)["messages"]) == 10_001
+    assert len(sent_body(mock)["messages"]) == 10_001
 
 
 def test_the_responses_api_gets_the_same_conversation_in_its_format(smai: Smai, server: Server) -> None:
@@ -126,7 +126,7 @@ def test_the_responses_api_gets_the_same_conversation_in_its_format(smai: Smai, 
     data = json.dumps(conversation).encode()
     assert smai("ask", "--base-url", mock.url, "--api", "responses", "--messages", "-", "So?", stdin=data).status == 0
     function_call = {"type": "function_call", "name": "weather", "arguments": '{"at": "Ulm"}'}
-    body = asked(mock)
+    body = sent_body(mock)
     assert body["instructions"] == "Be brief.\n\nBe quick."
     assert body["input"] == [
         {"role": "developer", "content": "Be kind."},
@@ -157,7 +157,7 @@ def test_the_chat_api_gets_every_field_known_or_not(smai: Smai, server: Server) 
     ]
     mock = server(reply="ok")
     assert smai("ask", "--base-url", mock.url, "--messages", "-", stdin=json.dumps(conversation).encode()).status == 0
-    assert asked(mock)["messages"] == conversation
+    assert sent_body(mock)["messages"] == conversation
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_the_chat_api_gets_every_field_known_or_not(smai: Smai, server: Server) 
         pytest.param(["before", "-", "after"], b"piped", "before\n\npiped\n\nafter", id="stdin placed"),
     ],
 )
-def test_the_words_and_stdin_follow_the_messages_as_one_more(
+def test_operands_and_stdin_are_sent_as_one_message_after_the_messages(
     smai: Smai, server: Server, tmp_path: Path, words: list[str], stdin: bytes | None, prompt: str | None
 ) -> None:
     path = tmp_path / "messages"
@@ -179,7 +179,7 @@ def test_the_words_and_stdin_follow_the_messages_as_one_more(
     mock = server(reply="ok")
     piped = subprocess.DEVNULL if stdin is None else stdin
     assert smai("ask", "--base-url", mock.url, "--messages", path, *words, stdin=piped).status == 0
-    assert asked(mock)["messages"] == [*TWO, *([] if prompt is None else [{"role": "user", "content": prompt}])]
+    assert sent_body(mock)["messages"] == [*TWO, *([] if prompt is None else [{"role": "user", "content": prompt}])]
 
 
 def test_a_system_text_comes_first_unless_the_messages_begin_with_it(smai: Smai, server: Server) -> None:
@@ -246,7 +246,7 @@ def test_a_malformed_message_is_reported_with_file_line_and_field(data: bytes, w
 
 
 @pytest.mark.parametrize(("data", "words"), [case for case in MALFORMED if case.id in THROUGH_THE_PROCESS])
-def test_a_malformed_message_is_one_line_and_nothing_is_sent(
+def test_a_malformed_message_is_reported_in_one_line_and_nothing_is_sent(
     smai: Smai, server: Server, tmp_path: Path, data: bytes, words: str
 ) -> None:
     path = tmp_path / "messages"
@@ -269,7 +269,7 @@ def test_a_malformed_message_is_one_line_and_nothing_is_sent(
         pytest.param(b'{"role": "user", "content": "\xe9"}', "is not UTF-8: byte 0xe9", id="Latin-1"),
     ],
 )
-def test_a_malformed_file_is_one_line_with_the_place_and_nothing_is_sent(
+def test_a_malformed_file_is_reported_in_one_line_with_the_position_and_nothing_is_sent(
     smai: Smai, server: Server, tmp_path: Path, data: bytes, words: str
 ) -> None:
     path = tmp_path / "messages"
@@ -281,7 +281,7 @@ def test_a_malformed_file_is_one_line_with_the_place_and_nothing_is_sent(
 @pytest.mark.parametrize(
     ("field", "escape"), [("content", "\\ud800"), ("content", "\\ude00\\ud83d"), ("name", "x\\udc00")]
 )
-def test_half_of_a_surrogate_pair_is_one_line_with_the_place(
+def test_half_of_a_surrogate_pair_is_reported_in_one_line_with_its_position(
     smai: Smai, server: Server, tmp_path: Path, field: str, escape: str
 ) -> None:
     path = tmp_path / "messages"
@@ -291,14 +291,16 @@ def test_half_of_a_surrogate_pair_is_one_line_with_the_place(
     assert_refused(result, mock, "surrogate", f"{path}, line 1")
 
 
-def test_a_whole_surrogate_pair_is_a_character(smai: Smai, server: Server) -> None:
+def test_a_complete_surrogate_pair_is_one_character(smai: Smai, server: Server) -> None:
     mock = server()
     smai("ask", "--base-url", mock.url, "--messages", "-", stdin=b'{"role":"user","content":"\\ud83d\\ude00\\u0000"}')
-    assert asked(mock)["messages"] == [{"role": "user", "content": "😀\0"}]
+    assert sent_body(mock)["messages"] == [{"role": "user", "content": "😀\0"}]
 
 
 @pytest.mark.parametrize("depth", [500, 980, 995])
-def test_nesting_of_any_depth_is_sent_or_refused_and_no_traceback(smai: Smai, server: Server, depth: int) -> None:
+def test_json_nested_to_any_depth_is_sent_or_refused_without_a_traceback(
+    smai: Smai, server: Server, depth: int
+) -> None:
     mock = server(reply="ok")
     nested = "[" * depth + "]" * depth
     for message in (f'{{"role":"user","content":"x","x":{nested}}}', f'{{"role":{nested},"content":"x"}}'):
@@ -341,13 +343,13 @@ def test_an_at_sign_reads_the_system_text_from_a_file(
     path.write_bytes(content)
     mock = server()
     assert smai("ask", "--base-url", mock.url, "-s", f"@{path}", "hi").status == 0
-    assert asked(mock)["messages"][0] == {"role": "system", "content": text}
+    assert sent_body(mock)["messages"][0] == {"role": "system", "content": text}
 
 
-def test_two_at_signs_are_a_text_that_begins_with_one(smai: Smai, server: Server) -> None:
+def test_a_system_text_that_begins_with_two_at_signs_is_sent_with_one(smai: Smai, server: Server) -> None:
     mock = server()
     assert smai("ask", "--base-url", mock.url, "-s", "@@ann says hi", "hi").status == 0
-    assert asked(mock)["messages"][0] == {"role": "system", "content": "@ann says hi"}
+    assert sent_body(mock)["messages"][0] == {"role": "system", "content": "@ann says hi"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Operands and stdin -> the prompt."""
+"""The prompt, from operands and stdin."""
 
 import os
 from collections.abc import Sequence
@@ -38,7 +38,9 @@ def test_a_single_operand_is_the_prompt(text: str) -> None:
         (["-"], None, "-"),
     ],
 )
-def test_where_stdin_goes(operands: Sequence[str], piped: str | None, expected: str) -> None:
+def test_stdin_is_placed_at_the_dash_or_after_the_operands(
+    operands: Sequence[str], piped: str | None, expected: str
+) -> None:
     assert prompt.compose(operands, piped) == expected
 
 
@@ -50,7 +52,7 @@ def test_white_space_is_not_a_prompt(operands: Sequence[str], piped: str | None)
         prompt.compose(operands, piped)
 
 
-def test_only_a_partly_read_file_belongs_to_another_program(tmp_path: Path) -> None:
+def test_only_a_partly_read_file_counts_as_stdin_of_another_program(tmp_path: Path) -> None:
     path = tmp_path / "list"
     path.write_text("one\ntwo\n")
     with path.open("rb", buffering=0) as file:

@@ -279,7 +279,7 @@ def test_an_invalid_schema_is_refused_before_the_request(
     assert_refused(result, mock, str(schema), words)
 
 
-def test_a_deeply_nested_schema_is_not_a_traceback(smai: Smai, server: Server, schema: Path) -> None:
+def test_a_deeply_nested_schema_causes_no_traceback(smai: Smai, server: Server, schema: Path) -> None:
     schema.write_text('{"not":' * 900 + "{}" + "}" * 900)
     assert smai("ask", "--base-url", server(reply="1").url, *QUIET, "--schema", schema, "hi").status in (0, 2, 8)
 
@@ -350,7 +350,7 @@ def test_a_member_named_ref_and_a_local_reference_are_accepted(schema: Path, val
     ResponseFormat(str(schema)).fit('{"$ref": "http://example.org/x"}')
 
 
-def test_the_format_of_the_responses_api_is_flat(schema: Path) -> None:
+def test_the_response_format_of_the_responses_api_is_flat(schema: Path) -> None:
     options = {"response_format": ResponseFormat(str(schema)).as_json}
     body = json.loads(responses.encode_request(Request("o3-pro", (Message("user", "hi"),), options)))
     assert sorted(body["text"]["format"]) == ["name", "schema", "type"]
