@@ -33,7 +33,9 @@ def assert_accessible(page: Page) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_in_any_state_of_the_page(serve: Serve, served: Served, visit: Open, scheme: str) -> None:
+def test_axe_finds_no_accessibility_problem_in_any_state_of_the_page(
+    serve: Serve, served: Served, visit: Open, scheme: str
+) -> None:
     goes_on = threading.Event()
     refusal = http("429 Too Many Requests", error_body("no tea today"))
     text = "```\ncode\n```\n" + "| a wide table | " * 20 + "\n"

@@ -26,7 +26,7 @@ ALWAYS = {
 
 
 def fair(answer: Answer) -> Answer:
-    """Return `answer` after checking what holds for each: its headers."""
+    """Return `answer` after checking the headers that every answer has."""
     assert {name: answer.headers.get(name) for name in ALWAYS} == ALWAYS
     assert not [name for name in answer.headers if name.startswith("access-control") or name == "set-cookie"]
     return answer
@@ -37,10 +37,10 @@ def running(serve: Serve, gateway: Start) -> Gateway:
     return gateway(serve(GOOD).url)
 
 
-def test_checks_come_in_their_order_and_the_last_one_lets_in(serve: Serve, gateway: Start) -> None:
+def test_the_checks_run_in_their_order_and_a_request_that_passes_all_is_forwarded(serve: Serve, gateway: Start) -> None:
     server = serve(GOOD)
     port = (running := gateway(server.url)).port
-    # Wrong in every way; each line is mended in turn, and the next check speaks.
+    # Every line is wrong; each is corrected in turn, and then the next check refuses the request.
     wrong = {
         "host": "Host: evil.test",
         "origin": "Origin: http://evil.test",
@@ -109,12 +109,14 @@ def test_checks_come_in_their_order_and_the_last_one_lets_in(serve: Serve, gatew
     ],
 )
 @pytest.mark.parametrize("path", ["/", "/config.json", "/v1/models"])
-def test_the_host_is_this_server_and_is_named_once(running: Gateway, lines: list[str], status: int, path: str) -> None:
+def test_a_request_needs_exactly_one_host_header_that_names_this_server(
+    running: Gateway, lines: list[str], status: int, path: str
+) -> None:
     more = [line.format(port=running.port) for line in lines]
     assert fair(ask(running, "GET", path, None, *more, without=("host",))).status == status
 
 
-def test_a_rebound_name_is_refused_although_its_origin_is_the_same(running: Gateway) -> None:
+def test_a_request_after_dns_rebinding_is_refused_although_its_origin_matches(running: Gateway) -> None:
     evil = f"evil.test:{running.port}"
     answer = ask(running, "POST", CHAT, QUESTION, f"Host: {evil}", f"Origin: http://{evil}", without=("host",))
     assert (answer.status, answer.error["code"]) == (403, "foreign_host")
@@ -135,7 +137,9 @@ def test_a_rebound_name_is_refused_although_its_origin_is_the_same(running: Gate
     ],
 )
 @pytest.mark.parametrize("path", ["/", "/v1/models"])
-def test_an_origin_is_this_one(running: Gateway, lines: list[str], status: int, path: str) -> None:
+def test_a_request_is_refused_unless_its_origin_is_this_server(
+    running: Gateway, lines: list[str], status: int, path: str
+) -> None:
     more = [line.format(port=running.port) for line in lines]
     assert fair(ask(running, "GET", path, None, *more)).status == status
 
@@ -151,7 +155,7 @@ def test_an_origin_is_this_one(running: Gateway, lines: list[str], status: int, 
         (["Sec-Fetch-Site:"], 403),
     ],
 )
-def test_a_page_of_another_port_of_this_machine_may_not_ask(running: Gateway, lines: list[str], status: int) -> None:
+def test_a_page_on_another_port_of_this_machine_is_refused(running: Gateway, lines: list[str], status: int) -> None:
     assert fair(ask(running, "GET", "/v1/models", None, *lines)).status == status
     assert ask(running, "GET", "/v1", None, *lines).status == (404 if status == 200 else 403)
     # A link from anywhere may lead to the page.
@@ -199,7 +203,7 @@ def test_a_page_of_another_port_of_this_machine_may_not_ask(running: Gateway, li
         ("https://127.0.0.1:{port}/", 404),
     ],
 )
-def test_there_is_nothing_but_what_is_documented(running: Gateway, path: str, status: int) -> None:
+def test_every_undocumented_path_is_refused(running: Gateway, path: str, status: int) -> None:
     answer = fair(ask(running, "GET", path.format(port=running.port), None))
     assert answer.status == status
     assert "passwd" not in answer.headers.get("content-type", "")
@@ -225,7 +229,9 @@ def test_there_is_nothing_but_what_is_documented(running: Gateway, path: str, st
         ("get", "/", "GET, HEAD"),
     ],
 )
-def test_another_method_and_foreign_pages_are_refused(running: Gateway, method: str, path: str, allowed: str) -> None:
+def test_other_http_methods_and_foreign_pages_are_refused(
+    running: Gateway, method: str, path: str, allowed: str
+) -> None:
     lines = ("Access-Control-Request-Method: POST", "Access-Control-Request-Headers: authorization")
     answer = fair(ask(running, method, path, None, *lines))
     assert (answer.status, answer.headers["allow"]) == (405, allowed)
@@ -251,7 +257,7 @@ def test_another_method_and_foreign_pages_are_refused(running: Gateway, method: 
         pytest.param([f"Proxy-Authorization: Bearer {TOKEN}"], id="proxy"),
     ],
 )
-def test_without_the_token_nothing_is_asked(serve: Serve, gateway: Start, lines: list[str]) -> None:
+def test_a_request_without_the_token_is_not_forwarded(serve: Serve, gateway: Start, lines: list[str]) -> None:
     server = serve(GOOD)
     running = gateway(server.url)
     for method, path, body in (("POST", CHAT, QUESTION), ("GET", "/v1/models", None)):
@@ -261,7 +267,7 @@ def test_without_the_token_nothing_is_asked(serve: Serve, gateway: Start, lines:
     assert server.connections == 0
 
 
-def test_the_scheme_of_the_token_is_in_either_case(running: Gateway) -> None:
+def test_the_authorization_scheme_is_not_case_sensitive(running: Gateway) -> None:
     lines = [f"Authorization: bEARER {TOKEN}"]
     assert ask(running, "GET", "/v1/models", None, *lines, without=("authorization",)).status == 200
 
@@ -282,7 +288,7 @@ def test_the_scheme_of_the_token_is_in_either_case(running: Gateway) -> None:
         (["Content-Type: application/json", "Content-Encoding: identity"], 200),
     ],
 )
-def test_a_form_cannot_ask(running: Gateway, lines: list[str], status: int) -> None:
+def test_an_html_form_cannot_send_a_request(running: Gateway, lines: list[str], status: int) -> None:
     assert fair(ask(running, "POST", CHAT, QUESTION, *lines, without=("content-type",))).status == status
 
 
@@ -307,11 +313,11 @@ def test_a_form_cannot_ask(running: Gateway, lines: list[str], status: int) -> N
         (["Content-Length: " + "9" * 5000], 413),
     ],
 )
-def test_a_body_says_its_length_once(running: Gateway, lines: list[str], status: int) -> None:
+def test_a_request_with_a_body_needs_one_valid_content_length(running: Gateway, lines: list[str], status: int) -> None:
     assert fair(ask(running, "POST", CHAT, QUESTION, *lines, without=("content-length",))).status == status
 
 
-def test_a_body_of_64_mib_goes_through_and_one_more_byte_does_not(serve: Serve, gateway: Start) -> None:
+def test_a_body_of_64_mib_is_accepted_and_one_more_byte_is_refused(serve: Serve, gateway: Start) -> None:
     server = serve(GOOD)
     running = gateway(server.url)
     largest = b'"' + b"x" * (64 * 1024 * 1024 - 2) + b'"'
@@ -365,7 +371,7 @@ def test_a_flood_of_headers_ends_soon(running: Gateway, head: bytes, status: int
         assert fair(client.answer()).status == status
 
 
-def test_a_head_and_a_body_that_are_dribbled_have_a_time_limit(serve: Serve, gateway: Start) -> None:
+def test_headers_and_a_body_that_arrive_slowly_have_a_time_limit(serve: Serve, gateway: Start) -> None:
     server = serve(GOOD)
     running = gateway(server.url, limits=ClientLimits(head_s=0.2, body_s=0.2, linger_s=0.1))
     sent = request(running.port)
@@ -378,7 +384,7 @@ def test_a_head_and_a_body_that_are_dribbled_have_a_time_limit(serve: Serve, gat
     assert server.connections == 0
 
 
-def test_a_connection_on_which_nothing_is_asked_is_closed(gateway: Start, serve: Serve) -> None:
+def test_an_idle_connection_is_closed(gateway: Start, serve: Serve) -> None:
     hasty = gateway(serve(GOOD).url, limits=ClientLimits(idle_s=0.1))
     with Client(hasty.port) as client:
         assert client.is_closed()
@@ -388,7 +394,7 @@ def test_a_connection_on_which_nothing_is_asked_is_closed(gateway: Start, serve:
         assert client.is_closed()
 
 
-def test_connections_without_a_token_make_way_for_new_ones(gateway: Start, serve: Serve) -> None:
+def test_connections_without_a_token_are_closed_for_new_ones(gateway: Start, serve: Serve) -> None:
     small = gateway(serve(GOOD).url, limits=ClientLimits(connections=3))
     held = [Client(small.port) for _ in range(3)]
     for client in held:
@@ -402,7 +408,7 @@ def test_connections_without_a_token_make_way_for_new_ones(gateway: Start, serve
         client.close()
 
 
-def test_connections_that_are_answered_do_not_make_way(gateway: Start, serve: Serve) -> None:
+def test_connections_with_an_answer_are_not_closed_for_new_ones(gateway: Start, serve: Serve) -> None:
     small = gateway(serve(HEAD, chunk(HELLO), hold).url, limits=ClientLimits(connections=2))
     held = [Client(small.port) for _ in range(2)]
     for client in held:
@@ -414,7 +420,7 @@ def test_connections_that_are_answered_do_not_make_way(gateway: Start, serve: Se
         client.close()
 
 
-def test_a_page_that_is_not_read_has_a_time_limit(gateway: Start, serve: Serve) -> None:
+def test_sending_the_page_to_a_client_that_does_not_read_has_a_time_limit(gateway: Start, serve: Serve) -> None:
     lines: list[str] = []
     hasty = gateway(serve(GOOD).url, limits=ClientLimits(write_s=0.2), trace=lines.append)
     page = request(hasty.port, "GET", "/page.js", None, without=("authorization",))
@@ -436,7 +442,7 @@ def test_the_body_is_requested_only_if_the_request_is_allowed(running: Gateway) 
         assert client.answer().status == 401
 
 
-def test_a_connection_is_kept_and_requests_may_come_before_the_answers(running: Gateway) -> None:
+def test_a_connection_is_kept_open_and_requests_may_be_pipelined(running: Gateway) -> None:
     page = request(running.port, "GET", "/page.js", None)
     with Client(running.port) as client:
         for _ in range(3):
@@ -463,7 +469,7 @@ def test_bytes_after_a_refused_body_are_not_a_request(serve: Serve, gateway: Sta
     assert server.connections == 0
 
 
-def test_head_is_answered_without_a_body(running: Gateway) -> None:
+def test_a_head_request_is_answered_without_a_body(running: Gateway) -> None:
     with Client(running.port) as client:
         client.send(request(running.port, "HEAD", "/page.css", None) * 2)
         head = client.socket.recv(65536)
@@ -476,7 +482,9 @@ def test_head_is_answered_without_a_body(running: Gateway) -> None:
     ("path", "lines", "status"),
     [(CHAT, [], 405), ("/nothing", [], 404), ("/", ["Origin: http://evil.test"], 403), ("/config.json", [], 405)],
 )
-def test_a_head_that_is_refused_has_no_body(running: Gateway, path: str, lines: list[str], status: int) -> None:
+def test_the_answer_to_a_refused_head_request_has_no_body(
+    running: Gateway, path: str, lines: list[str], status: int
+) -> None:
     with Client(running.port) as client:
         client.send(request(running.port, "HEAD", path, None, *lines, "Connection: close"))
         came = b"".join(iter(lambda: client.socket.recv(65536), b""))

@@ -1,4 +1,4 @@
-"""Other pages in the same browser: none reaches the gateway, whatever it tries, and no answer runs code."""
+"""Other pages in the same browser cannot use the gateway, and no answer runs code."""
 
 import contextlib
 import threading
@@ -46,23 +46,21 @@ def server(serve: Serve) -> RawServer:
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/json"])
-def test_a_foreign_page_cannot_fetch_though_it_had_the_token(
+def test_a_foreign_page_cannot_send_a_request_even_with_the_token(
     server: RawServer, served: Served, foreign: Page, content_type: str
 ) -> None:
     origin, token = served(server).split("/#token=")
-    told = foreign.evaluate(
+    result = foreign.evaluate(
         """([url, token, type]) => fetch(url, {
             method: "POST", body: "{}", headers: { Authorization: `Bearer ${token}`, "Content-Type": type },
         }).then((response) => response.status, (error) => error.name)""",
         [f"{origin}/v1/chat/completions", token, content_type],
     )
-    assert told == "TypeError"
+    assert result == "TypeError"
     assert server.requests == []
 
 
-def test_a_foreign_page_cannot_post_without_being_asked_either(
-    server: RawServer, served: Served, foreign: Page
-) -> None:
+def test_a_foreign_page_cannot_post_without_cors(server: RawServer, served: Served, foreign: Page) -> None:
     origin = served(server).split("/#")[0]
     foreign.evaluate(
         """(url) => fetch(url, { method: "POST", mode: "no-cors", body: "{}" }).then(() => "", () => "")""",
@@ -87,7 +85,7 @@ def test_a_forged_form_is_refused(server: RawServer, served: Served, foreign: Pa
     assert server.requests == []
 
 
-def test_a_name_that_is_bound_to_this_machine_is_refused(
+def test_another_name_that_resolves_to_this_machine_is_refused(
     server: RawServer, served: Served, context: Callable[..., BrowserContext]
 ) -> None:
     port = served(server).split("/#")[0].rsplit(":", 1)[1]
@@ -96,7 +94,7 @@ def test_a_name_that_is_bound_to_this_machine_is_refused(
     assert response.status == 403
 
 
-def test_a_foreign_page_cannot_frame_it(server: RawServer, served: Served, foreign: Page) -> None:
+def test_a_foreign_page_cannot_show_the_page_in_a_frame(server: RawServer, served: Served, foreign: Page) -> None:
     url = served(server)
     foreign.evaluate(
         """(url) => new Promise((loaded) => {
@@ -122,7 +120,9 @@ def test_a_foreign_page_cannot_frame_it(server: RawServer, served: Served, forei
     ],
     ids=["a script", "an image", "a link"],
 )
-def test_an_answer_is_text_and_does_nothing(serve: Serve, served: Served, visit: Open, text: str) -> None:
+def test_html_in_an_answer_is_shown_as_text_and_not_executed(
+    serve: Serve, served: Served, visit: Open, text: str
+) -> None:
     server = serve(HEAD, *map(chunk, (event(text), STOP, DONE)), LAST_CHUNK, reads=only_posts)
     page = visit(served(server))
     asked: list[str] = []

@@ -81,7 +81,7 @@ def framings(body: bytes) -> Iterator[tuple[bool, list[Step]]]:
 
 
 @pytest.mark.parametrize("every", [pytest.param(1, marks=[pytest.mark.nightly, pytest.mark.timeout(300)]), 29])
-def test_every_tape_goes_through_byte_for_byte_and_a_cut_stays_a_cut(gateway: Start, every: int) -> None:
+def test_every_recording_is_forwarded_unchanged_and_a_cut_stays_a_cut(gateway: Start, every: int) -> None:
     assert len(TAPES) > 50
     cases = [
         (tape.name, body, *case) for tape in TAPES[::every] for body in [tape.read_bytes()] for case in framings(body)
@@ -101,7 +101,7 @@ def test_every_tape_goes_through_byte_for_byte_and_a_cut_stays_a_cut(gateway: St
     server.close()
 
 
-def test_every_tape_goes_through_byte_by_byte(gateway: Start) -> None:
+def test_every_recording_is_forwarded_correctly_byte_by_byte(gateway: Start) -> None:
     bodies = [tape.read_bytes() for tape in TAPES[::8]]
     server = RawServer(*(answer(CLOSE_HEAD, single_bytes(body)) for body in bodies))
     running = gateway(server.url)
@@ -119,14 +119,14 @@ def test_a_request_is_forwarded_byte_for_byte_to_the_same_path(serve: Serve, gat
     assert got.head.startswith(f"POST {path} HTTP/1.1\r\n".encode())
 
 
-def test_the_models_are_asked_for(serve: Serve, gateway: Start) -> None:
+def test_a_request_for_the_models_is_forwarded(serve: Serve, gateway: Start) -> None:
     server = serve(http("200 OK", b'{"data": []}', "Content-Type: application/json"))
     got = ask(gateway(server.url), "GET", "/v1/models", None)
     assert (got.body, got.headers["content-type"]) == (b'{"data": []}', "application/json")
     assert server.requests[0].head.startswith(b"GET /v1/models HTTP/1.1\r\n")
 
 
-def test_a_piece_goes_on_while_the_server_holds_back_the_rest(serve: Serve, gateway: Start) -> None:
+def test_each_piece_is_forwarded_before_the_next_one_arrives(serve: Serve, gateway: Start) -> None:
     go = threading.Event()
     running = gateway(serve(HEAD, chunk(HELLO), lambda _: go.wait(HOLD_S), *map(chunk, GOOD[1:]), LAST_CHUNK).url)
     with Client(running.port) as client:
@@ -137,7 +137,7 @@ def test_a_piece_goes_on_while_the_server_holds_back_the_rest(serve: Serve, gate
         assert HELLO + response.read() == BODY
 
 
-def test_an_answer_that_a_proxy_has_compressed_goes_on_as_text(serve: Serve, gateway: Start) -> None:
+def test_an_answer_compressed_by_a_proxy_is_forwarded_as_text(serve: Serve, gateway: Start) -> None:
     running = gateway(serve(GZIP_HEAD, *map(chunk, gzipped(*GOOD)), LAST_CHUNK).url)
     got = ask(running)
     assert (got.body, "content-encoding" in got.headers) == (BODY, False)
@@ -147,7 +147,7 @@ def test_a_server_with_tls_works(serve: Serve, gateway: Start) -> None:
     assert ask(gateway(serve(*PLAIN_ANSWER, tls=certificates().context).url)).body == BODY
 
 
-def test_an_answer_without_a_body_has_none(serve: Serve, gateway: Start) -> None:
+def test_an_answer_without_a_body_is_forwarded_without_a_body(serve: Serve, gateway: Start) -> None:
     running = gateway(serve(b"HTTP/1.1 204 No Content\r\n\r\n").url)
     with Client(running.port) as client:
         for _ in range(2):
@@ -156,7 +156,7 @@ def test_an_answer_without_a_body_has_none(serve: Serve, gateway: Start) -> None
             assert (got.status, got.body, "transfer-encoding" in got.headers) == (204, b"", False)
 
 
-def test_an_old_client_sees_the_end_and_the_cut(serve: Serve, gateway: Start) -> None:
+def test_an_http_1_0_client_can_distinguish_a_complete_answer_from_a_cut_off_one(serve: Serve, gateway: Start) -> None:
     running = gateway(serve((*PLAIN_ANSWER,), (HEAD, chunk(HELLO))).url)
     old = request(running.port).replace(b"HTTP/1.1", b"HTTP/1.0")
     for is_cut in (False, True):
@@ -171,7 +171,7 @@ def test_an_old_client_sees_the_end_and_the_cut(serve: Serve, gateway: Start) ->
 # Headers, in both directions.
 
 
-def test_nothing_but_the_body_and_the_key_goes_to_the_server(serve: Serve, gateway: Start) -> None:
+def test_only_the_body_and_the_key_are_sent_to_the_server(serve: Serve, gateway: Start) -> None:
     server = serve(*PLAIN_ANSWER)
     running = gateway(server.url)
     lines = [
@@ -210,7 +210,7 @@ def test_a_server_without_a_key_gets_none_and_not_the_token(serve: Serve, gatewa
     assert b"authorization" not in server.requests[0].head.lower()
 
 
-def test_only_three_headers_of_the_server_go_on(serve: Serve, gateway: Start) -> None:
+def test_only_three_headers_of_the_server_are_forwarded(serve: Serve, gateway: Start) -> None:
     lines = (
         "Content-Type: application/json",
         "Retry-After: 7",
@@ -234,7 +234,9 @@ def test_only_three_headers_of_the_server_go_on(serve: Serve, gateway: Start) ->
 @pytest.mark.parametrize(
     "status", ["400 Bad", "401 No", "404 Gone", "418 Tea", "500 Oops", "503 Busy", "529 Overloaded"]
 )
-def test_an_error_of_the_server_goes_on_with_its_status_and_words(serve: Serve, gateway: Start, status: str) -> None:
+def test_an_error_of_the_server_is_forwarded_with_its_status_and_message(
+    serve: Serve, gateway: Start, status: str
+) -> None:
     body = error_body("why not") + b" " * 100_000
     got = ask(gateway(serve(http(status, body, "Content-Type: application/json")).url))
     assert (got.status, got.body, got.is_cut) == (int(status[:3]), body, False)
@@ -274,7 +276,7 @@ def test_the_errors_of_the_gateway_are_marked_and_a_server_cannot_send_the_mark(
     assert ask(running, "GET", "/nothing", None).headers["smai-gateway"] == "error"
 
 
-def test_a_server_that_does_not_run_is_a_bad_gateway(gateway: Start) -> None:
+def test_a_server_that_is_not_running_is_a_bad_gateway_error(gateway: Start) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         got = ask(gateway(f"http://127.0.0.1:{unused.getsockname()[1]}/v1"))
@@ -283,14 +285,14 @@ def test_a_server_that_does_not_run_is_a_bad_gateway(gateway: Start) -> None:
     assert "x-should-retry" not in got.headers
 
 
-def test_a_server_that_takes_no_connection_is_a_timeout(gateway: Start, silent_port: int) -> None:
+def test_a_server_that_does_not_accept_connections_is_a_timeout(gateway: Start, silent_port: int) -> None:
     got = ask(gateway(f"http://127.0.0.1:{silent_port}/v1", clocks=Clocks(0.2, 0.2)))
     assert (got.status, got.error["code"]) == (504, "upstream_timeout")
     assert "no connection within 0.2 s" in got.error["message"]
 
 
 @pytest.mark.parametrize("clocks", [pytest.param((0.2, 0.0), id="idle"), pytest.param((0.0, 0.5), id="max-time")])
-def test_a_clock_that_runs_out_in_the_answer_cuts_it(serve: Serve, gateway: Start, clocks: tuple[float, float]) -> None:
+def test_a_timeout_within_an_answer_cuts_it_off(serve: Serve, gateway: Start, clocks: tuple[float, float]) -> None:
     idle_s, max_time_s = clocks
     running = gateway(serve(HEAD, chunk(HELLO), hold).url, clocks=Clocks(PATIENCE_S, idle_s, Deadline(max_time_s)))
     got = ask(running)
@@ -341,7 +343,7 @@ def test_the_beginning_of_a_key_before_a_cut_is_hidden_if_it_is_half_of_it(
     assert got.body == (b"x..." if 2 * length >= len(KEY) else b"x" + KEY[:length].encode())
 
 
-def test_a_hider_changes_nothing_but_the_secret_however_the_text_is_split() -> None:
+def test_only_the_secret_is_hidden_however_the_text_is_split() -> None:
     key = "sk-sk-sk/a1+é"
     forms = [key.encode(), b"sk-sk-sk\\/a1+\\u00e9", b"sk-sk-sk%2Fa1%2B%C3%A9"]
     text = b"sk-s sk-sk-" + b" sk-sk-".join(forms) + b"sk-sk-sk/a1" + forms[0] + forms[0] + b"sk-"
@@ -397,7 +399,7 @@ def test_a_scheme_and_a_short_key_are_not_secret() -> None:
     ]
 
 
-# The client leaves, and the upstream server sees it.
+# The client disconnects, and the upstream server notices it.
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -413,7 +415,7 @@ def test_a_scheme_and_a_short_key_are_not_secret() -> None:
     ],
 )
 @pytest.mark.parametrize("leaves", ["close", "reset", "half"])
-def test_a_client_that_leaves_ends_the_request_to_the_server(
+def test_a_client_that_disconnects_ends_the_request_to_the_server(
     serve: Serve, gateway: Start, before: list[Step], scheme: str, leaves: str
 ) -> None:
     seen = Checkpoint()
@@ -436,7 +438,7 @@ def test_a_client_that_leaves_ends_the_request_to_the_server(
     assert len(server.requests) == 1
 
 
-def test_a_client_that_leaves_is_noticed_within_a_second(serve: Serve, gateway: Start) -> None:
+def test_a_disconnect_is_noticed_within_a_second(serve: Serve, gateway: Start) -> None:
     lapses_s = []
     for _ in range(5):  # the least of them: a busy machine may be late
         seen = Checkpoint()
@@ -450,7 +452,7 @@ def test_a_client_that_leaves_is_noticed_within_a_second(serve: Serve, gateway: 
     assert min(lapses_s) < 1
 
 
-def test_a_client_that_leaves_ends_an_answer_at_full_speed(serve: Serve, gateway: Start) -> None:
+def test_a_client_that_disconnects_ends_an_answer_at_full_speed(serve: Serve, gateway: Start) -> None:
     gone = threading.Event()
 
     def floods(connection: socket.socket) -> None:
@@ -478,7 +480,9 @@ def flood(stopped: threading.Event) -> Step:
     return send
 
 
-def test_a_client_that_does_not_read_slows_the_server_down_and_may_still_leave(serve: Serve, gateway: Start) -> None:
+def test_a_client_that_does_not_read_slows_the_server_down_and_can_still_disconnect(
+    serve: Serve, gateway: Start
+) -> None:
     gone = threading.Event()
     running = gateway(serve(HEAD, flood(gone)).url)
     with Client(running.port) as client:
@@ -488,7 +492,7 @@ def test_a_client_that_does_not_read_slows_the_server_down_and_may_still_leave(s
 
 
 @pytest.mark.parametrize("clocks", [(0.3, 0.0), (PATIENCE_S, 0.5)], ids=["idle", "max-time"])
-def test_a_client_that_does_not_read_loses_its_place_and_the_request_ends(
+def test_the_request_of_a_client_that_does_not_read_is_ended_and_its_slot_is_free(
     serve: Serve, gateway: Start, clocks: tuple[float, float]
 ) -> None:
     idle_s, max_time_s = clocks
@@ -519,7 +523,7 @@ def test_a_client_that_reads_slowly_gets_all_of_a_long_answer(serve: Serve, gate
     assert came == body
 
 
-def test_a_client_that_leaves_ends_an_upload(gateway: Start) -> None:
+def test_a_client_that_disconnects_ends_an_upload(gateway: Start) -> None:
     begun, gone = threading.Event(), threading.Event()
 
     def reads_the_head_only(connection: socket.socket) -> object:
@@ -538,7 +542,7 @@ def test_a_client_that_leaves_ends_an_upload(gateway: Start) -> None:
     server.close()
 
 
-def test_a_client_that_has_sent_its_next_request_already_is_still_seen_to_leave(serve: Serve, gateway: Start) -> None:
+def test_a_disconnect_is_noticed_even_after_a_pipelined_request(serve: Serve, gateway: Start) -> None:
     seen = Checkpoint()
     running = gateway(serve(HEAD, chunk(HELLO), seen).url)
     with Client(running.port) as client:
@@ -548,7 +552,7 @@ def test_a_client_that_has_sent_its_next_request_already_is_still_seen_to_leave(
     assert seen.gone.wait(PATIENCE_S)
 
 
-def test_a_client_that_leaves_in_the_middle_of_its_body_asks_nothing(serve: Serve, gateway: Start) -> None:
+def test_nothing_is_forwarded_if_a_client_disconnects_within_its_body(serve: Serve, gateway: Start) -> None:
     server = serve(*PLAIN_ANSWER)
     running = gateway(server.url)
     with Client(running.port) as client:
@@ -574,7 +578,7 @@ def test_a_sixth_streaming_answer_is_refused_until_one_is_stopped(serve: Serve, 
         assert (refused.status, refused.error["code"]) == (429, "too_many_streams")
         assert "stop one of them" in refused.error["message"]
         assert server.connections == 5
-        # The page of a sixth tab still loads, and an answer in one piece is not a stream.
+        # The page of a sixth tab still loads, and an unstreamed answer does not count as a stream.
         sixth.send(request(running.port, "GET", "/", None))
         assert sixth.answer().status == 200
         sixth.send(request(running.port, "POST", CHAT, ALONE))
@@ -588,7 +592,7 @@ def test_a_sixth_streaming_answer_is_refused_until_one_is_stopped(serve: Serve, 
         client.close()
 
 
-def test_six_tabs_ask_at_the_same_time_each_on_its_own_connections(serve: Serve, gateway: Start) -> None:
+def test_six_tabs_can_send_requests_at_the_same_time_on_separate_connections(serve: Serve, gateway: Start) -> None:
     running = gateway(serve(*PLAIN_ANSWER).url)
     answers: list[Answer] = []
 
@@ -611,7 +615,7 @@ def test_six_tabs_ask_at_the_same_time_each_on_its_own_connections(serve: Serve,
 
 
 def test_a_closed_watch_does_not_write_to_a_reused_descriptor() -> None:
-    """An answer may outlive its server by a moment, and a number of a descriptor is given away again at once."""
+    """An answer may end shortly after its server, and the number of a descriptor is reused at once."""
     watch = Watch()
     ours, theirs = socket.socketpair()
     with ours, theirs, watch.over(ours, lambda: None):
@@ -650,7 +654,9 @@ def test_a_defect_is_reported_and_fails_only_one_request(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.nightly)])
-def test_no_bytes_of_a_client_are_a_defect_nor_pass_without_the_token(serve: Serve, gateway: Start, count: int) -> None:
+def test_no_bytes_from_a_client_cause_a_defect_or_are_forwarded_without_the_token(
+    serve: Serve, gateway: Start, count: int
+) -> None:
     """Requests with random bytes changed, cut and doubled; the token is never in them."""
     chance = random.Random(count)
     server, defects = serve(*PLAIN_ANSWER), list[BaseException]()

@@ -38,7 +38,7 @@ def run(url: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
 @pytest.mark.parametrize(
     ("steps", "is_well"), [(PLAIN_ANSWER, True), ([HEAD, chunk(HELLO)], False)], ids=["complete", "cut"]
 )
-def test_the_sdk_streams_with_the_token_as_its_key_and_sees_a_cut(
+def test_the_openai_javascript_sdk_streams_with_the_token_as_its_key_and_detects_a_cut(
     serve: Serve, served: Served, tmp_path: Path, steps: list[Step], is_well: bool
 ) -> None:
     server = serve(*steps, reads=only_posts)

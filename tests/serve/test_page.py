@@ -58,7 +58,7 @@ def sse(*texts: str) -> list[bytes]:
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 800), ("dark", 800), ("light", 320)])
-def test_the_first_delta_is_on_the_page_while_the_server_holds_back_the_rest(
+def test_the_first_delta_is_shown_before_the_next_one_arrives(
     serve: Serve, served: Served, visit: Open, scheme: str, width: int
 ) -> None:
     goes_on = threading.Event()
@@ -78,7 +78,9 @@ def test_the_first_delta_is_on_the_page_while_the_server_holds_back_the_rest(
     assert places == now
 
 
-def test_the_page_says_characters_and_tokens_of_an_answer(serve: Serve, served: Served, visit: Open) -> None:
+def test_the_page_shows_the_number_of_characters_and_tokens_of_an_answer(
+    serve: Serve, served: Served, visit: Open
+) -> None:
     usage = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1234}}\n\n'
     server = serve(HEAD, *map(chunk, (event("a\U0001f600"), STOP, usage, DONE)), LAST_CHUNK, reads=only_posts)
     page = visit(served(server))
@@ -86,7 +88,7 @@ def test_the_page_says_characters_and_tokens_of_an_answer(serve: Serve, served: 
     expect(page.locator("#status")).to_contain_text("Complete: 2 characters, 1,234 tokens, ")
 
 
-def test_the_page_says_which_model_answers_and_which_server(serve: Serve, served: Served, visit: Open) -> None:
+def test_the_page_names_the_model_and_the_server(serve: Serve, served: Served, visit: Open) -> None:
     named = data('{"model":"tea-1-2026","choices":[{"index":0,"delta":{"content":"a"}}]}')
     server = serve(HEAD, *map(chunk, (named, STOP, DONE)), LAST_CHUNK, reads=only_posts)
     page = visit(served(server, "-m", "tea-1"))
@@ -122,7 +124,7 @@ STOPS = event("Hello ", "stop")
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_a_body_that_ends_with_its_connection_is_complete_only_where_ask_says_so(
+def test_a_body_that_ends_with_its_connection_is_judged_as_by_ask(
     serve: Serve, served: Served, visit: Open, smai: Smai, framing: str
 ) -> None:
     steps = FRAMINGS[framing](STOPS)
@@ -152,7 +154,7 @@ CUTS: dict[str, tuple[list[Step], str]] = {
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_an_incomplete_answer_looks_incomplete_says_why_and_keeps_its_text(
+def test_an_incomplete_answer_is_marked_as_incomplete_with_the_reason_and_its_text(
     serve: Serve, served: Served, visit: Open, cut: str
 ) -> None:
     steps, why = CUTS[cut]
@@ -168,14 +170,14 @@ def test_an_incomplete_answer_looks_incomplete_says_why_and_keeps_its_text(
     assert page.locator(".answer").evaluate("it => getComputedStyle(it).borderBottomStyle") == "dashed"
 
 
-def test_text_just_before_a_cut_is_on_the_page(serve: Serve, served: Served, visit: Open) -> None:
+def test_text_just_before_a_cut_is_shown(serve: Serve, served: Served, visit: Open) -> None:
     page = visit(served(serve(HEAD, chunk(HELLO), reads=only_posts)))
     ask(page, "hi")
     expect_verdict(page, "incomplete")
     assert answer_of(page) == "Hello "
 
 
-def test_a_refusal_is_reported_in_the_words_of_the_server(serve: Serve, served: Served, visit: Open) -> None:
+def test_a_refusal_is_reported_with_the_message_of_the_server(serve: Serve, served: Served, visit: Open) -> None:
     server = serve(http("429 Too Many Requests", error_body("no tea today", "tea_quota")), reads=only_posts)
     page = visit(served(server))
     ask(page, "hi")
@@ -185,7 +187,7 @@ def test_a_refusal_is_reported_in_the_words_of_the_server(serve: Serve, served: 
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "422 Unprocessable Content"])
-def test_a_server_that_refuses_the_question_for_usage_is_asked_without(
+def test_a_request_is_sent_again_without_usage_if_the_server_refuses_it(
     serve: Serve, served: Served, visit: Open, status: str
 ) -> None:
     server = serve((http(status, error_body("unknown field")),), tuple(PLAIN_ANSWER), reads=only_posts)
@@ -234,7 +236,7 @@ def test_an_outdated_token_is_reported(serve: Serve, served: Served, visit: Open
 
 
 @pytest.mark.parametrize("how", ["refused", "cut", "stopped", "gone"])
-def test_a_question_without_an_answer_comes_back_and_can_be_asked_again(
+def test_a_question_without_an_answer_returns_to_the_prompt_and_can_be_resent(
     serve: Serve, served: Served, visit: Open, how: str
 ) -> None:
     first: dict[str, tuple[Step, ...]] = {
@@ -257,7 +259,7 @@ def test_a_question_without_an_answer_comes_back_and_can_be_asked_again(
     assert [request.prompt for request in server.requests] == ["why\nis it?"] * 2
 
 
-def test_a_question_with_half_an_answer_can_be_asked_again_and_nothing_new_is_overwritten(
+def test_a_question_with_an_incomplete_answer_can_be_resent_without_losing_new_input(
     serve: Serve, served: Served, visit: Open
 ) -> None:
     goes_on = threading.Event()
@@ -287,7 +289,7 @@ def test_the_arrow_up_recalls_the_last_question_into_an_empty_prompt(serve: Serv
     expect(page.locator("#prompt")).to_have_value("two")
 
 
-def test_a_new_conversation_begins_with_nothing(serve: Serve, served: Served, visit: Open) -> None:
+def test_a_new_conversation_starts_empty(serve: Serve, served: Served, visit: Open) -> None:
     server = serve(tuple(sse("one")), (HEAD, chunk(HELLO), hold), tuple(sse("three")), reads=only_posts)
     page = visit(served(server))
     expect(page.locator("#new")).to_be_hidden()
@@ -311,7 +313,7 @@ def test_a_new_conversation_begins_with_nothing(serve: Serve, served: Served, vi
 VERDICTS = {0: "complete", 8: "incomplete", 9: "incomplete", 10: "incomplete"}
 
 
-def assert_alike_on_the_page(page: Page, server: RawServer, tapes: list[Tape]) -> None:
+def assert_same_verdict_on_page(page: Page, server: RawServer, tapes: list[Tape]) -> None:
     for at, tape in enumerate(tapes):
         ask(page, str(at))
         server.next_request()
@@ -321,8 +323,8 @@ def assert_alike_on_the_page(page: Page, server: RawServer, tapes: list[Tape]) -
         assert answer_of(page) == tape.text, tape.name
 
 
-def playing(tapes: list[Tape], framing: str) -> tuple[Script, list[RawServer]]:
-    """Return the script that plays the tape whose number is asked for; the caller puts the server into the list."""
+def play_tapes(tapes: list[Tape], framing: str) -> tuple[Script, list[RawServer]]:
+    """Return the script that plays the tape whose number is the prompt; the caller puts the server into the list."""
     servers: list[RawServer] = []
 
     def play(connection: socket.socket) -> None:
@@ -331,20 +333,20 @@ def playing(tapes: list[Tape], framing: str) -> tuple[Script, list[RawServer]]:
     return play, servers
 
 
-# The page asks for one choice: as in `smai ask`, and not in `smai decode`, a second one is an answer that is lost.
+# The page requests one choice: as in `smai ask`, and not in `smai decode`, a second one is an answer that is lost.
 ALL = [tape for tape in TAPES if tape.name != "two-choices"]
 SOME = [tape for tape in TAPES if tape.name in ("cr", "bom", "no-space", "invalid-utf8", "length", "html", "refusal")]
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
 @pytest.mark.parametrize("tapes", [SOME, pytest.param(ALL, marks=pytest.mark.nightly)], ids=["some", "all"])
-def test_a_tape_has_the_verdict_and_the_text_of_decode_on_the_page(
+def test_the_page_shows_the_same_verdict_and_text_as_decode_for_every_recording(
     serve: Serve, served: Served, visit: Open, tapes: list[Tape], framing: str
 ) -> None:
-    play, servers = playing(tapes, framing)
+    play, servers = play_tapes(tapes, framing)
     server = serve(play, reads=only_posts)
     servers.append(server)
-    assert_alike_on_the_page(visit(served(server)), server, tapes)
+    assert_same_verdict_on_page(visit(served(server)), server, tapes)
 
 
 def test_the_text_of_the_only_choice_is_shown_whatever_its_index(serve: Serve, served: Served, visit: Open) -> None:
@@ -358,10 +360,10 @@ def test_the_text_of_the_only_choice_is_shown_whatever_its_index(serve: Serve, s
     assert answer_of(page) == "Hello world"
 
 
-# Stop, and go away.
+# Stop, and leaving the page.
 
 
-def when_closed(closed: threading.Event, *steps: Step) -> Script:
+def set_when_closed(closed: threading.Event, *steps: Step) -> Script:
     """Return a script with these steps that finally sets `closed`, even if the client left early."""
 
     def play(connection: socket.socket) -> None:
@@ -387,11 +389,11 @@ LEAVING: dict[str, Callable[[Page], object]] = {
 
 @pytest.mark.parametrize("how", LEAVING)
 @pytest.mark.parametrize("when", WHEN)
-def test_a_user_who_leaves_ends_the_request_to_the_server(
+def test_closing_the_page_cancels_the_request_to_the_server(
     serve: Serve, served: Served, visit: Open, when: str, how: str, record_property: Callable[[str, object], None]
 ) -> None:
     closed = threading.Event()
-    server = serve(when_closed(closed, *WHEN[when]), reads=only_posts)
+    server = serve(set_when_closed(closed, *WHEN[when]), reads=only_posts)
     page = visit(served(server))
     ask(page, "hi")
     server.next_request()
@@ -424,7 +426,9 @@ def test_enter_sends_and_shift_enter_breaks_the_line(serve: Serve, served: Serve
     expect(page.locator("#prompt")).to_be_focused()
 
 
-def test_the_enter_that_ends_a_composition_does_not_send(serve: Serve, served: Served, visit: Open) -> None:
+def test_the_enter_key_that_ends_an_input_method_composition_does_not_send(
+    serve: Serve, served: Served, visit: Open
+) -> None:
     server = serve(*PLAIN_ANSWER, reads=only_posts)
     page = visit(served(server))
     expect(page.locator("#prompt")).to_be_focused()
@@ -439,7 +443,7 @@ def test_the_enter_that_ends_a_composition_does_not_send(serve: Serve, served: S
     assert [request.prompt.strip() for request in server.requests] == ["日本"]
 
 
-def test_escape_in_a_settings_field_does_not_stop(serve: Serve, served: Served, visit: Open) -> None:
+def test_escape_in_a_settings_field_does_not_stop_the_answer(serve: Serve, served: Served, visit: Open) -> None:
     goes_on = threading.Event()
     server = serve(HEAD, chunk(HELLO), until(goes_on), *map(chunk, (WORLD, STOP, DONE)), LAST_CHUNK, reads=only_posts)
     page = visit(served(server))
@@ -452,7 +456,7 @@ def test_escape_in_a_settings_field_does_not_stop(serve: Serve, served: Served, 
     expect_verdict(page, "complete")
 
 
-def test_escape_stops_and_the_next_question_can_be_asked(serve: Serve, served: Served, visit: Open) -> None:
+def test_escape_stops_the_answer_and_the_next_question_can_be_sent(serve: Serve, served: Served, visit: Open) -> None:
     server = serve((HEAD, chunk(HELLO), hold), tuple(PLAIN_ANSWER), reads=only_posts)
     page = visit(served(server))
     ask(page, "hi")
@@ -491,7 +495,7 @@ def test_the_models_of_the_server_are_offered(serve: Serve, served: Served, visi
     expect(page.locator("#models option")).to_have_count(2)
 
 
-def test_a_list_of_models_that_hangs_blocks_no_page_and_no_question(
+def test_a_list_of_models_that_does_not_arrive_does_not_block_the_page(
     serve: Serve, served: Served, context: Callable[..., BrowserContext], visit: Open
 ) -> None:
     def hangs_or_answers(connection: socket.socket) -> None:
@@ -546,7 +550,7 @@ def test_code_and_tables_are_monospaced_wherever_they_are_cut(
     assert [("mono" in font.lower()) for font in fonts] == [False, True, True, True, False, True, False]
 
 
-def test_a_block_ends_after_some_kilobytes_and_changes_neither_the_text_nor_its_lines(
+def test_splitting_a_long_answer_into_blocks_changes_neither_text_nor_line_breaks(
     serve: Serve, served: Served, visit: Open
 ) -> None:
     text = "".join(f"line {number}\n" + "\n" * (number % 3) for number in range(3000))
@@ -578,7 +582,7 @@ def test_a_long_question_is_bounded_in_height_and_can_be_shown(serve: Serve, ser
 
 
 @pytest.mark.skipif(shutil.which("pdftotext") is None, reason="poppler-utils is not installed")
-def test_the_printed_page_has_the_whole_conversation_and_no_controls(
+def test_the_printed_page_has_the_complete_conversation_and_no_controls(
     serve: Serve, served: Served, visit: Open, tmp_path: Path
 ) -> None:
     lines = [f"line {number:03d} of the answer" for number in range(150)]
@@ -595,7 +599,7 @@ def test_the_printed_page_has_the_whole_conversation_and_no_controls(
         assert word not in printed
 
 
-def test_at_320_pixels_the_question_has_the_full_width(serve: Serve, served: Served, visit: Open) -> None:
+def test_at_320_pixels_a_question_uses_the_full_width(serve: Serve, served: Served, visit: Open) -> None:
     page = visit(served(serve(*PLAIN_ANSWER, reads=only_posts)), viewport={"width": 320, "height": 640})
     ask(page, "word " * 30)
     expect_verdict(page, "complete")
@@ -624,7 +628,7 @@ def test_scrolling_follows_only_while_the_reader_is_at_the_bottom(serve: Serve, 
     assert page.evaluate("scrollY") == 50
 
 
-def test_twenty_thousand_deltas_cost_less_than_a_second_of_the_page(
+def test_twenty_thousand_deltas_take_the_page_less_than_a_second(
     serve: Serve, served: Served, visit: Open, record_property: Callable[[str, object], None]
 ) -> None:
     count = 20_000
@@ -655,7 +659,7 @@ def test_twenty_thousand_deltas_cost_less_than_a_second_of_the_page(
 @pytest.mark.nightly
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kilobytes", [300, 1000])
-def test_the_page_stays_responsive_while_a_long_answer_streams_above_the_end(
+def test_the_page_stays_responsive_while_a_long_answer_streams_below_the_visible_part(
     serve: Serve, served: Served, visit: Open, record_property: Callable[[str, object], None], kilobytes: int
 ) -> None:
     sentence = "All work and no play makes a long answer, and a reader who wants to scroll while it comes. "
@@ -685,7 +689,7 @@ def test_the_page_stays_responsive_while_a_long_answer_streams_above_the_end(
     expect_verdict(page, "stopped")
 
 
-def test_five_tabs_stream_and_the_sixth_says_why_it_cannot(
+def test_five_tabs_stream_and_the_sixth_says_why_it_does_not(
     serve: Serve, served: Served, context: Callable[..., BrowserContext], visit: Open
 ) -> None:
     url = served(serve(HEAD, chunk(HELLO), hold, reads=only_posts))
@@ -707,7 +711,7 @@ def test_five_tabs_stream_and_the_sixth_says_why_it_cannot(
 # Secrets.
 
 
-def test_the_key_is_nowhere_on_the_page_and_the_token_not_in_the_address(
+def test_the_page_does_not_contain_the_key_and_the_address_does_not_contain_the_token(
     serve: Serve, served: Served, visit: Open
 ) -> None:
     echo = http("401 Unauthorized", error_body(f"Incorrect API key: {KEY}"), "Content-Type: application/json")

@@ -1,4 +1,4 @@
-"""`smai serve` as a process: its first line, its options, its end, and what it leaves behind."""
+"""`smai serve` as a process: its first line, its options, its end, and that it leaks nothing."""
 
 import contextlib
 import http.client as http_client
@@ -95,7 +95,7 @@ def served(environment: dict[str, str]) -> Iterator[Run]:
         yield run
 
 
-def test_the_first_line_is_the_url_and_there_is_no_other(served: Run) -> None:
+def test_serve_prints_only_the_url(served: Run) -> None:
     run = served("--mock")
     with Client(run.port) as client:
         client.send(run.request("GET", "/", None))
@@ -122,7 +122,7 @@ def test_a_port_can_be_chosen_and_a_taken_port_is_reported(served: Run, smai: Sm
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_it_listens_on_this_machine_only(served: Run) -> None:
+def test_serve_listens_only_on_this_machine(served: Run) -> None:
     run = served("--mock")
     listening = [line.split()[1] for line in Path(f"/proc/{run.child.pid}/net/tcp").read_text().splitlines()[1:]]
     port = f":{run.port:04X}"
@@ -234,17 +234,17 @@ def test_verbose_prints_a_line_for_each_request_without_any_secret(serve: Serve,
     lines.append(run.err_line())
     run.child.terminate()
     assert run.end().stderr == ""
-    told = [re.sub(r"^smai: \d+\.\d{3} s: | in \d+\.\d{3} s", "", line.rstrip("\n")) for line in lines]
-    assert told[0] == "POST /v1/chat/completions: 200, 373 bytes, complete"
-    assert re.fullmatch(r"POST /v1/chat/completions: 401, \d+ bytes, refused", told[1])
-    assert told[2].endswith(", 125 bytes, cut")
-    for incomplete in told[3:6]:
+    output = [re.sub(r"^smai: \d+\.\d{3} s: | in \d+\.\d{3} s", "", line.rstrip("\n")) for line in lines]
+    assert output[0] == "POST /v1/chat/completions: 200, 373 bytes, complete"
+    assert re.fullmatch(r"POST /v1/chat/completions: 401, \d+ bytes, refused", output[1])
+    assert output[2].endswith(", 125 bytes, cut")
+    for incomplete in output[3:6]:
         assert re.fullmatch(r"POST /v1/chat/completions: 200, \d+ bytes, incomplete", incomplete)
-    assert told[6] == "GET /v1/models: 200, 12 bytes, sent"
-    assert re.fullmatch(r"GET /\.\.\..*: 404, .*, refused", told[7])
-    assert re.fullmatch(r"GET /: 200, \d+ bytes, sent", told[8])
-    assert re.fullmatch(r"a request that cannot be read: 400, .*, refused", told[9])
-    assert told[10] == "POST /v1/chat/completions: 200, 125 bytes, stopped by the client"
+    assert output[6] == "GET /v1/models: 200, 12 bytes, sent"
+    assert re.fullmatch(r"GET /\.\.\..*: 404, .*, refused", output[7])
+    assert re.fullmatch(r"GET /: 200, \d+ bytes, sent", output[8])
+    assert re.fullmatch(r"a request that cannot be read: 400, .*, refused", output[9])
+    assert output[10] == "POST /v1/chat/completions: 200, 125 bytes, stopped by the client"
     assert run.token[:8] not in "".join(lines)
     assert KEY[:8] not in "".join(lines)
 
@@ -284,7 +284,7 @@ def test_other_clients_need_no_key_but_the_token(server: Server, served: Run, sm
     assert run.token not in str(mock.received)
 
 
-def test_curl_sees_a_cut_and_an_early_refusal(serve: Serve, served: Run, tmp_path: Path) -> None:
+def test_curl_detects_a_cut_and_an_early_refusal(serve: Serve, served: Run, tmp_path: Path) -> None:
     run = served(env=reach(serve(HEAD, chunk(HELLO))))
     curl = ["curl", "-sN", f"{run.base_url}/chat/completions", "-H", f"Authorization: Bearer {run.token}"]
     curl += ["-H", "Content-Type: application/json", "--data-binary", QUESTION.decode()]
@@ -319,7 +319,7 @@ fetch(url, {method: "POST", headers, body: JSON.stringify({stream: true})}).then
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
-def test_fetch_of_node_sees_a_cut(serve: Serve, served: Run) -> None:
+def test_fetch_in_node_detects_a_cut(serve: Serve, served: Run) -> None:
     run = served(env=reach(serve((HEAD, chunk(HELLO)), tuple(PLAIN_ANSWER))))
     command = ["node", "-e", FETCH, f"{run.base_url}/chat/completions", run.token]
     ends = [json.loads(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(2)]
@@ -330,7 +330,7 @@ def test_fetch_of_node_sees_a_cut(serve: Serve, served: Run) -> None:
 # Leftovers.
 
 
-def held(pid: int) -> tuple[int, int]:
+def count_resources(pid: int) -> tuple[int, int]:
     """Return the threads and the descriptors of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     found = re.search(r"^Threads:\s+(\d+)", status, re.MULTILINE)
@@ -344,15 +344,15 @@ def resident_kib(pid: int) -> int:
     return int(found[1])
 
 
-def settled(pid: int, most: tuple[int, int]) -> tuple[int, int]:
+def wait_until_released(pid: int, most: tuple[int, int]) -> tuple[int, int]:
     """Wait until the process has at most `most` threads and descriptors; return their numbers."""
     waits = threading.Event()
     for _ in range(int(PATIENCE_S / 0.05)):
-        now = held(pid)
+        now = count_resources(pid)
         if now[0] <= most[0] and now[1] <= most[1]:
             return now
         waits.wait(0.05)
-    raise AssertionError(f"{held(pid)} is more than {most}")
+    raise AssertionError(f"{count_resources(pid)} is more than {most}")
 
 
 def ask_in_turn(run: Served, count: int) -> None:
@@ -376,29 +376,29 @@ def serves_in_turn(serve: Serve, count: int) -> dict[str, str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_100_answers_leave_no_thread_and_no_descriptor(serve: Serve, served: Run) -> None:
+def test_100_answers_leak_no_thread_and_no_descriptor(serve: Serve, served: Run) -> None:
     run = served(env=serves_in_turn(serve, 105))
-    before = held(run.child.pid)
+    before = count_resources(run.child.pid)
     ask_in_turn(run, 105)
-    settled(run.child.pid, before)
+    wait_until_released(run.child.pid, before)
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_an_hour_of_answers_leaves_no_memory(serve: Serve, served: Run) -> None:
+def test_memory_does_not_grow_in_an_hour_of_answers(serve: Serve, served: Run) -> None:
     run = served(env=serves_in_turn(serve, 903))
-    before = held(run.child.pid)
+    before = count_resources(run.child.pid)
     ask_in_turn(run, 300)
-    settled(run.child.pid, before)
+    wait_until_released(run.child.pid, before)
     kib = resident_kib(run.child.pid)
     ask_in_turn(run, 600)
-    settled(run.child.pid, before)
+    wait_until_released(run.child.pid, before)
     assert resident_kib(run.child.pid) < kib + 4096
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_large_answer_needs_no_memory(serve: Serve, served: Run) -> None:
+def test_memory_does_not_grow_with_the_size_of_an_answer(serve: Serve, served: Run) -> None:
     piece = chunk(b"x" * 65536)
 
     def much(connection: object) -> None:

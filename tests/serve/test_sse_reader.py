@@ -68,7 +68,7 @@ def random_case(chance: random.Random) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("count", [1000, pytest.param(20_000, marks=pytest.mark.nightly)])
-def test_any_split_of_any_body_has_the_events_that_smai_reads(run_javascript: Run, count: int) -> None:
+def test_the_reader_finds_the_same_events_as_smai_however_a_body_is_split(run_javascript: Run, count: int) -> None:
     chance = random.Random(count)
     cases = [random_case(chance) for _ in range(count)]
     given = [{**case, "body": base64.b64encode(case["body"]).decode()} for case in cases]
@@ -85,7 +85,9 @@ def test_any_split_of_any_body_has_the_events_that_smai_reads(run_javascript: Ru
         ("data: a\rdata: b\r\r", [["message", "a\nb"]]),
     ],
 )
-def test_the_standard_and_its_one_exception(run_javascript: Run, body: str, expected: list[list[str]]) -> None:
+def test_the_reader_follows_the_sse_standard_with_one_exception(
+    run_javascript: Run, body: str, expected: list[list[str]]
+) -> None:
     given = [{"body": base64.b64encode(body.encode()).decode(), "cuts": [3, 4, 9]}]
     assert run_javascript(READ, given) == [expected]
 

@@ -1,4 +1,4 @@
-"""verdict.js against smai's own pump: the same bytes, in the same pieces, have the same verdict and the same text."""
+"""verdict.js compared with smai's own pump: the same bytes have the same verdict and the same text."""
 
 import base64
 import functools
@@ -65,7 +65,7 @@ READ_ALL = """async (base, cases) => {
 
 
 class Case(NamedTuple):
-    """A body, and how it arrives; `choices` is how many answers were asked for."""
+    """A body, and how it arrives; `choices` is how many answers were requested."""
 
     name: str
     body: bytes
@@ -77,7 +77,7 @@ class Case(NamedTuple):
         return f"{self.name}, {self.choices} choices, {self.end}, in pieces of {self.size}"
 
 
-def by_smai(case: Case) -> list[str]:
+def verdict_of_smai(case: Case) -> list[str]:
     """Return the verdict and the text that smai's own pump gives."""
     return run_pump(case.body, case.choices, is_framed=bool(ENDS[case.end]), is_cut=case.end == "cut")
 
@@ -104,7 +104,7 @@ def run_pump(body: bytes, choices: int | None, *, is_framed: bool, is_cut: bool)
     return ["refused" if is_refused else "incomplete", outcome.text]
 
 
-def by_reader(run_javascript: Run, cases: list[Case]) -> list[list[str]]:
+def verdicts_of_reader(run_javascript: Run, cases: list[Case]) -> list[list[str]]:
     given = [
         {
             "body": base64.b64encode(case.body).decode(),
@@ -120,8 +120,8 @@ def by_reader(run_javascript: Run, cases: list[Case]) -> list[list[str]]:
 
 
 def assert_alike(run_javascript: Run, cases: list[Case]) -> None:
-    expected = [by_smai(case) for case in cases]
-    found = by_reader(run_javascript, cases)
+    expected = [verdict_of_smai(case) for case in cases]
+    found = verdicts_of_reader(run_javascript, cases)
     both = zip(cases, expected, found, strict=True)
     assert {str(case): (one, other) for case, one, other in both if other != [*one, one[1]]} == {}
 
@@ -130,7 +130,7 @@ def assert_alike(run_javascript: Run, cases: list[Case]) -> None:
 @pytest.mark.parametrize(
     ("size", "every"), [(WHOLE, 1), (7, 5), *(pytest.param(size, 1, marks=pytest.mark.nightly) for size in (7, 1))]
 )
-def test_the_reader_has_the_verdict_and_the_text_of_smai_for_every_recording(
+def test_the_reader_has_the_same_verdict_and_text_as_smai_for_every_recording(
     run_javascript: Run, size: int, every: int
 ) -> None:
     cases = [
@@ -142,7 +142,7 @@ def test_the_reader_has_the_verdict_and_the_text_of_smai_for_every_recording(
     assert_alike(run_javascript, cases[::every])
 
 
-def test_the_pieces_of_a_body_change_nothing_down_to_single_bytes(run_javascript: Run) -> None:
+def test_the_verdict_does_not_depend_on_how_a_body_is_split(run_javascript: Run) -> None:
     names = ["bom", "cr", "crlf", "mixed-line-ends", "invalid-utf8", "error-field", "plain-json"]
     names += ["surrogate-pair-split", "surrogate-alone"]
     assert_alike(run_javascript, [Case(name, BODIES[name], "chunked", size) for name in names for size in (1, 2, 3, 5)])
@@ -152,7 +152,7 @@ PIECES = [event for row in CHAT for event in row.events]
 
 
 @pytest.mark.parametrize("count", [2000, pytest.param(30_000, marks=pytest.mark.nightly)])
-def test_any_sequence_of_events_has_the_verdict_of_smai(run_javascript: Run, count: int) -> None:
+def test_any_sequence_of_events_has_the_same_verdict_as_in_smai(run_javascript: Run, count: int) -> None:
     chance = random.Random(count)
     cases = []
     for _ in range(count):
@@ -177,7 +177,7 @@ ANSWERS: list[tuple[dict[str, Any], str, str, str]] = [
 def test_a_file_that_is_not_a_stream_is_refused_with_a_message(
     run_javascript: Run, head: dict[str, Any], body: str, verdict: str, why: str
 ) -> None:
-    told = run_javascript(
+    result = run_javascript(
         """async (base, [body, head]) => {
             const { read } = await import(base + "/verdict.js");
             const { verdict, why } = await read(new Response(body, head));
@@ -185,7 +185,7 @@ def test_a_file_that_is_not_a_stream_is_refused_with_a_message(
         }""",
         [body, head],
     )
-    assert told == [verdict, why]
+    assert result == [verdict, why]
 
 
 STOP = 'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
@@ -197,10 +197,10 @@ TEXT = 'data: {"choices":[{"index":0,"delta":{"content":"Hello"}}]}\n\n'
     [STOP + "data: [DONE]\n\n", pytest.param(STOP, marks=pytest.mark.thorough), 'data: {"error":"boom"}\n\n'],
     ids=["DONE", "a reason, and five seconds of grace", "an error"],
 )
-def test_the_reader_leaves_at_the_end_of_the_answer_though_the_connection_stays_open(
+def test_the_reader_stops_at_the_end_of_the_answer_even_if_the_connection_stays_open(
     run_javascript: Run, end: str
 ) -> None:
-    told = run_javascript(
+    result = run_javascript(
         """async (base, text) => {
             const { read } = await import(base + "/verdict.js");
             let isCancelled = false;
@@ -211,14 +211,14 @@ def test_the_reader_leaves_at_the_end_of_the_answer_though_the_connection_stays_
         }""",
         TEXT + end,
     )
-    assert told == ["incomplete" if "boom" in end else "complete", True]
+    assert result == ["incomplete" if "boom" in end else "complete", True]
 
 
 @pytest.mark.parametrize(
     "reason", ['new DOMException("", "AbortError")', '"the user left"', 'new Error("mine")', "{ code: 7 }", "undefined"]
 )
-def test_an_aborted_fetch_is_stopped_whatever_its_reason_and_keeps_the_text(run_javascript: Run, reason: str) -> None:
-    told = run_javascript(
+def test_an_aborted_fetch_counts_as_stopped_for_any_reason_and_keeps_the_text(run_javascript: Run, reason: str) -> None:
+    result = run_javascript(
         f"""async (base, text) => {{
             const {{ read }} = await import(base + "/verdict.js");
             const body = new ReadableStream({{ start(controller) {{
@@ -230,15 +230,15 @@ def test_an_aborted_fetch_is_stopped_whatever_its_reason_and_keeps_the_text(run_
         }}""",
         TEXT,
     )
-    assert told == ["stopped", "Hello"]
+    assert result == ["stopped", "Hello"]
 
 
 ERROR_BODY = '{"error":{"message":"no tea today'
 
 
 @pytest.mark.parametrize("end", ["that never ends", "that is cut"])
-def test_an_error_body_shows_its_words(run_javascript: Run, end: str) -> None:
-    told = run_javascript(
+def test_the_message_of_an_error_body_is_shown(run_javascript: Run, end: str) -> None:
+    result = run_javascript(
         """async (base, [text, end]) => {
             const { read } = await import(base + "/verdict.js");
             const body = new ReadableStream({ start(controller) {
@@ -250,18 +250,18 @@ def test_an_error_body_shows_its_words(run_javascript: Run, end: str) -> None:
         }""",
         [ERROR_BODY, end],
     )
-    assert told == ["refused", f"the server answered 429: {ERROR_BODY}"]
+    assert result == ["refused", f"the server answered 429: {ERROR_BODY}"]
 
 
 def test_errors_of_the_callback_are_thrown(run_javascript: Run) -> None:
-    told = run_javascript(
+    result = run_javascript(
         """async (base, text) => {
             const { read } = await import(base + "/verdict.js");
             return read(new Response(text), () => { throw new Error("mine"); }).catch((error) => error.message);
         }""",
         TEXT,
     )
-    assert told == "mine"
+    assert result == "mine"
 
 
 GROWTH = """async (base, given) => {
@@ -321,7 +321,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_twice_as_much_takes_at_most_two_and_a_half_times_as_long(
+def test_the_time_to_read_an_answer_grows_about_linearly(
     run_javascript: Run, record_property: Callable[[str, object], None], kind: str
 ) -> None:
     count, size = KINDS[kind]
@@ -331,7 +331,7 @@ def test_twice_as_much_takes_at_most_two_and_a_half_times_as_long(
 
 
 def test_the_reader_handles_two_hundred_thousand_choices(run_javascript: Run) -> None:
-    told = run_javascript(
+    result = run_javascript(
         """async (base) => {
             const { read } = await import(base + "/verdict.js");
             const choices = Array.from({ length: 200_000 }, (_, index) => ({ index, delta: { content: "x" } }));
@@ -340,7 +340,7 @@ def test_the_reader_handles_two_hundred_thousand_choices(run_javascript: Run) ->
         }""",
         None,
     )
-    assert told == ["incomplete", "x"]
+    assert result == ["incomplete", "x"]
 
 
 ROOT = Path(__file__).parents[2]
@@ -353,7 +353,7 @@ ROOT = Path(__file__).parents[2]
         ("length", "incomplete", "Hello  [incomplete: the answer hit the token limit]"),
     ],
 )
-def test_the_page_in_the_manual_streams(reader_page: Page, tape: str, verdict: str, shown: str) -> None:
+def test_the_example_page_in_the_manual_streams(reader_page: Page, tape: str, verdict: str, shown: str) -> None:
     page = reader_page
     (script,) = [text for text in displays("smai-serve", "DETAILS") if text.startswith("import ")]
     asked: list[Request] = []
@@ -363,12 +363,12 @@ def test_the_page_in_the_manual_streams(reader_page: Page, tape: str, verdict: s
         f"{ORIGIN}/v1/**",
         lambda route: route.fulfill(body=BODIES[tape], content_type="text/event-stream"),
     )
-    told = page.evaluate(
+    result = page.evaluate(
         """async () => {
             const { answer } = await import("/own.js");
             const paragraph = document.createElement("p");
             return [await answer("hi", paragraph, "token", new AbortController().signal), paragraph.textContent];
         }"""
     )
-    assert told == [verdict, shown]
+    assert result == [verdict, shown]
     assert asked[-1].headers["authorization"] == "Bearer token"
