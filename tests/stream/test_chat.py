@@ -24,7 +24,7 @@ JSON = st.recursive(
 
 
 @given(st.text(), st.none() | st.text())
-def test_any_text_survives_the_request_body(prompt: str, system: str | None) -> None:
+def test_any_text_passes_unchanged_through_the_request_body(prompt: str, system: str | None) -> None:
     request = Request("m", build_messages(prompt, system), {"temperature": 0.5}, include_usage=True)
     sent = json.loads(chat.encode_request(request))
     assert [Message(**message) for message in sent.pop("messages")] == list(request.messages)
@@ -32,7 +32,7 @@ def test_any_text_survives_the_request_body(prompt: str, system: str | None) -> 
 
 
 @given(st.text())
-def test_all_of_unicode_survives_the_mock_and_the_parser(reply: str) -> None:
+def test_every_unicode_character_passes_unchanged_through_the_mock_and_the_parser(reply: str) -> None:
     joiner = Joiner()
     chunks = [
         chat.parse_event(event.data, event.event)
@@ -68,7 +68,7 @@ def test_any_text_is_parsed_or_refused(data: str) -> None:
         ({"delta": {"reasoning_content": "a"}}, ""),
     ],
 )
-def test_the_text_of_a_delta(choice: dict[str, Any], text: str) -> None:
+def test_the_text_of_a_delta_is_read_from_every_format(choice: dict[str, Any], text: str) -> None:
     assert chat.parse_event(json.dumps({"choices": [choice]}), "message").text == text
 
 

@@ -13,7 +13,7 @@ from contents import CONTENTS
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pumping import Pieces, run_pump
-from sse_events import parsed
+from sse_events import parse_chunks
 
 from smai_cli.answer import completeness
 from smai_cli.answer.choice import chunks_of_answer
@@ -88,7 +88,9 @@ def test_status_0_implies_a_normal_reason_after_the_text_of_each_choice(
 
 @given(steps=st.lists(CHUNKS, max_size=8), due=st.sampled_from([None, 1, 2]))
 @example(steps=[_step(0, {"content": "a"}, None), _step(0, {}, "stop"), _step(1, {}, "tool_calls")], due=None)
-def test_a_final_answer_stays_final_when_the_connection_breaks(steps: list[Step], due: int | None) -> None:
+def test_a_broken_connection_is_a_success_only_after_the_end_of_a_complete_answer(
+    steps: list[Step], due: int | None
+) -> None:
     complete, _ = run_pump(Pieces(*(step.data for step in steps)), due=due)
     broken, _ = run_pump(Pieces(*(step.data for step in steps), failure=BrokenError("reset")), due=due)
     assert (broken.status == 0) <= (complete.status == 0)
@@ -127,7 +129,7 @@ def answer(row: Row) -> Answer | None:
     chunks = []
     calls = ToolCalls()
     try:
-        for one in chunks_of_answer(parsed(row.events, row.dialect), row.due):
+        for one in chunks_of_answer(parse_chunks(row.events, row.dialect), row.due):
             chunks.append(one)
             calls.add(one.calls)
             if one.api_error:
@@ -146,7 +148,7 @@ def answer(row: Row) -> Answer | None:
     return Answer(f"{row.dialect}, {row.name}", row.accept, row.due, tuple(chunks), reading, row.output_limit)
 
 
-def judged(module: ModuleType, answer: Answer, how: str) -> list[int]:
+def judge(module: ModuleType, answer: Answer, how: str) -> list[int]:
     """Return the statuses that `module` gives an answer, for each set of needs, and whether it is final.
 
     `how` it ends: with the framed end of the body, with the connection, or not at all as yet.
@@ -163,7 +165,7 @@ def judged(module: ModuleType, answer: Answer, how: str) -> list[int]:
 def is_right(module: ModuleType) -> bool:
     """Return whether `module` has the same verdicts as the real one, which test_completeness.py checks."""
     try:
-        return all(judged(module, answer, how) == expected for answer, how, expected in EXPECTED)
+        return all(judge(module, answer, how) == expected for answer, how, expected in EXPECTED)
     except Exception:  # noqa: BLE001  # a mutant that falls over is noticed
         return False
 
@@ -171,7 +173,7 @@ def is_right(module: ModuleType) -> bool:
 CONTENT_ROWS = [Row(content.name, [content.stream], 0, due=1) for content in CONTENTS]
 ANSWERS = [found for row in ROWS + CONTENT_ROWS if (found := answer(row)) and found.chunks]
 EXPECTED = [
-    (answer, how, judged(completeness, answer, how)) for answer in ANSWERS for how in ("framed", "connection", "open")
+    (answer, how, judge(completeness, answer, how)) for answer in ANSWERS for how in ("framed", "connection", "open")
 ]
 
 

@@ -21,7 +21,7 @@ from smai_cli.stream.dialects.selection import dialect_for
 from smai_cli.stream.listener import Listener
 
 
-def named(content: Content) -> str:
+def name_of(content: Content) -> str:
     return content.name
 
 
@@ -29,15 +29,15 @@ def bodies(content: Content) -> list[bytes]:
     return [content.stream, *([content.body] if content.body else [])]
 
 
-def judged(body: bytes, writer: Listener, dialect: str = "chat") -> Outcome:
+def judge(body: bytes, writer: Listener, dialect: str = "chat") -> Outcome:
     outcome = Outcome()
     outcome.choices = 1
     pump.pump(Pieces(body), dialect_for(dialect, ""), writer, outcome)
     return outcome
 
 
-@pytest.mark.parametrize("content", CONTENTS, ids=named)
-def test_the_text_of_a_content_is_printed_and_an_unread_part_is_a_failure(content: Content) -> None:
+@pytest.mark.parametrize("content", CONTENTS, ids=name_of)
+def test_the_text_of_a_content_is_printed_and_a_part_that_cannot_be_read_is_a_failure(content: Content) -> None:
     for body in bodies(content):
         for mode in WHOLE_MODES:
             outcome, writes = run_pump(Pieces(body), mode, due=1)
@@ -54,15 +54,15 @@ def with_calls() -> Writers:
     return Writers([Text(sink), Calls(sink)])
 
 
-@pytest.mark.parametrize("content", CONTENTS, ids=named)
+@pytest.mark.parametrize("content", CONTENTS, ids=name_of)
 def test_an_output_with_calls_needs_every_call(content: Content) -> None:
     for body in bodies(content):
-        assert judged(body, with_calls()).status == content.calls_status, body
-        assert judged(body, Writers([Text(Sink()), SavedTurn(lambda _: None)])).status == content.calls_status, body
-        assert judged(body, Collector()).status == content.batch_status, body
+        assert judge(body, with_calls()).status == content.calls_status, body
+        assert judge(body, Writers([Text(Sink()), SavedTurn(lambda _: None)])).status == content.calls_status, body
+        assert judge(body, Collector()).status == content.batch_status, body
 
 
-@pytest.mark.parametrize("content", [*UNREAD, *MEDIA], ids=named)
+@pytest.mark.parametrize("content", [*UNREAD, *MEDIA], ids=name_of)
 def test_the_message_names_what_was_not_delivered(smai: Smai, content: Content) -> None:
     result = smai("decode", stdin=content.stream)
     assert result.status == content.status
@@ -76,7 +76,7 @@ def test_the_message_names_what_was_not_delivered(smai: Smai, content: Content) 
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("content", [*TEXTS, *CALLS], ids=named)
+@pytest.mark.parametrize("content", [*TEXTS, *CALLS], ids=name_of)
 def test_decode_and_ask_have_the_same_verdict(smai: Smai, content: Content) -> None:
     for body in bodies(content):
         assert smai("decode", stdin=body).status == content.status
@@ -111,17 +111,17 @@ def responses_with(value: str) -> list[str]:
 @pytest.mark.parametrize(
     ("value", "text"), [*((number, number) for number in NUMBERS), ("true", "true"), ('"a"', "a"), ("null", "")]
 )
-def test_a_scalar_in_place_of_a_text_of_the_responses_api_is_text(value: str, text: str) -> None:
+def test_a_scalar_as_a_text_of_the_responses_api_is_printed(value: str, text: str) -> None:
     for answer in responses_with(value):
         sink = Sink()
-        assert judged(answer.encode(), Text(sink), "responses").status == 0, answer
+        assert judge(answer.encode(), Text(sink), "responses").status == 0, answer
         assert b"".join(sink.writes).decode().removesuffix("\n") == text, answer
 
 
-def test_an_object_in_place_of_a_text_of_the_responses_api_is_unread() -> None:
+def test_an_object_as_a_text_of_the_responses_api_is_reported_as_unread() -> None:
     for answer in responses_with('{"a":"b"}'):
-        assert judged(answer.encode(), Text(Sink()), "responses").status == 8, answer
-        assert judged(answer.encode(), Collector(), "responses").status == 8, answer
+        assert judge(answer.encode(), Text(Sink()), "responses").status == 8, answer
+        assert judge(answer.encode(), Collector(), "responses").status == 8, answer
 
 
 ITEMS: list[tuple[dict[str, Any], int, int]] = [
@@ -138,17 +138,17 @@ ITEMS: list[tuple[dict[str, Any], int, int]] = [
 
 
 @pytest.mark.parametrize(("item", "status", "calls_status"), ITEMS)
-def test_an_item_besides_the_text_is_delivered_or_a_failure(
+def test_an_output_item_other_than_text_is_delivered_or_a_failure(
     item: dict[str, Any], status: int, calls_status: int
 ) -> None:
     text = {"type": "message", "content": [{"type": "output_text", "text": "a"}]}
     for output in ([item, text], [text, item]):
         answer = json.dumps({"object": "response", "status": "completed", "output": output}).encode()
         sink = Sink()
-        assert judged(answer, Text(sink), "responses").status == status
+        assert judge(answer, Text(sink), "responses").status == status
         assert b"".join(sink.writes) == b"a\n"
-        assert judged(answer, with_calls(), "responses").status == calls_status
-        assert judged(answer, MODES["raw"].make(Sink()), "responses").status == 0
+        assert judge(answer, with_calls(), "responses").status == calls_status
+        assert judge(answer, MODES["raw"].make(Sink()), "responses").status == 0
 
 
 # Whatever the order.
@@ -209,8 +209,8 @@ def test_status_0_in_a_text_mode_implies_that_all_text_is_on_stdout(deltas: list
         assert None in texts, outcome.error
 
 
-def test_false_with_a_reason_is_a_filler() -> None:
+def test_content_that_is_false_next_to_a_finish_reason_is_ignored() -> None:
     body = b'data: {"choices":[{"delta":{"content":false},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
     sink = Sink()
-    assert judged(body, Text(sink)).status == 0
+    assert judge(body, Text(sink)).status == 0
     assert sink.writes == []

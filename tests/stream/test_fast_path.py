@@ -99,5 +99,5 @@ def test_the_fast_and_the_slow_path_have_the_same_verdict_and_text(stream: Strea
 @pytest.mark.timeout(1800)
 @settings(deadline=None, max_examples=40_000)
 @given(STREAMS)
-def test_both_paths_agree_on_forty_thousand_streams(stream: Stream) -> None:
+def test_the_fast_and_the_slow_path_agree_on_forty_thousand_streams(stream: Stream) -> None:
     assert_the_same_either_way(stream)

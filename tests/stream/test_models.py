@@ -141,7 +141,7 @@ def test_control_characters_in_an_id_are_escaped(serve: Serve, models: Models) -
         pytest.param([b"HTTP/1.1 103 Early Hints\r\n\r\n", http("200 OK", ONE)], id="early hints"),
     ],
 )
-def test_every_framing_is_read_to_its_end(serve: Serve, models: Models, answer: list[Step]) -> None:
+def test_a_list_is_read_to_its_end_in_every_http_framing(serve: Serve, models: Models, answer: list[Step]) -> None:
     assert models(serve(*answer)) == (0, b"one\n", "")
 
 
@@ -174,7 +174,7 @@ def test_all_pages_of_a_list_are_fetched(serve: Serve, models: Models) -> None:
     assert queries(server) == [b"", b"?after=c", b"?after=d"]
 
 
-def test_anthropics_pages_are_fetched_with_their_own_parameter(serve: Serve, models: Models) -> None:
+def test_the_pages_of_anthropic_are_fetched_with_their_own_parameter(serve: Serve, models: Models) -> None:
     first = b'{"data": [{"type": "model", "id": "a b"}], "has_more": true, "first_id": "a b", "last_id": "a b"}'
     last = b'{"data": [], "has_more": false, "first_id": null, "last_id": null}'
     server = serve(*parts(first, last))
@@ -182,7 +182,7 @@ def test_anthropics_pages_are_fetched_with_their_own_parameter(serve: Serve, mod
     assert queries(server) == [b"?v=1", b"?v=1&after_id=a+b"]
 
 
-def test_the_other_parameter_is_tried_if_the_first_brings_nothing_new(serve: Serve, models: Models) -> None:
+def test_the_other_parameter_is_tried_if_the_first_returns_nothing_new(serve: Serve, models: Models) -> None:
     first = listing("one", has_more=True, last_id="one")
     server = serve(*parts(first, first, listing("two", has_more=True), listing("three")))
     assert models(server) == (0, b"one\nthree\ntwo\n", "")
@@ -293,7 +293,7 @@ def test_an_endless_number_of_pages_ends_at_the_limit(serve: Serve, models: Mode
     assert number == 5
 
 
-def test_a_failed_page_is_retried_with_the_whole_list(serve: Serve, models: Models) -> None:
+def test_a_failed_page_is_retried_from_the_first_page(serve: Serve, models: Models) -> None:
     first = listing("one", has_more=True)
     server = serve(*parts(first), (http("503 Busy", b"", "Retry-After: 0"),), *parts(first, listing("two")))
     result = models(server)
@@ -309,7 +309,7 @@ def test_doctor_counts_the_models_of_all_pages(serve: Serve, environment: dict[s
     assert b"gpt-4.1, from default, is listed" in result.stdout
 
 
-# What is asked.
+# The request.
 
 
 def test_the_request_is_a_get_with_the_key_and_nothing_else(serve: Serve, models: Models) -> None:
@@ -337,14 +337,14 @@ def test_the_query_of_the_base_url_is_kept(serve: Serve, models: Models) -> None
     assert server.requests[0].head.startswith(b"GET /v1/models?api-version=1 HTTP/1.1\r\n")
 
 
-def test_stdin_is_left_alone(serve: Serve, sh: Ask) -> None:
+def test_models_does_not_read_stdin(serve: Serve, sh: Ask) -> None:
     result = sh(serve(http("200 OK", ONE)), "printf 'a line\\n' | (smai models; cat)")
     assert result == (0, b"one\na line\n", "")
 
 
 def test_over_tls_one_connection_is_made_in_advance_and_used(serve: Serve, models: Models) -> None:
     used = []
-    for _ in range(3):  # a machine that is held up for long lets a connection get too old to be used
+    for _ in range(3):  # on a busy machine a connection may become too old to be reused
         server = serve(http("200 OK", ONE), tls=certificates().context)
         assert models(server) == (0, b"one\n", "")
         used.append((server.connections, len(server.requests)))
@@ -493,7 +493,7 @@ def test_a_cut_list_is_fetched_again(serve: Serve, models: Models) -> None:
     assert second.startswith("smai: the server dropped the request without an answer: ")
 
 
-def test_a_busy_server_is_asked_again_after_the_time_that_it_gives(smai: Smai, server: Server) -> None:
+def test_a_request_to_a_busy_server_is_retried_after_the_requested_time(smai: Smai, server: Server) -> None:
     mock = server(status=429, fail_first=1, retry_after="0.1")
     result = smai("models", "--base-url", mock.url)
     assert (result.status, result.stdout) == (0, IDS)
@@ -542,14 +542,14 @@ def test_silence_is_status_7_and_not_retried(
     assert len(result.stderr.splitlines()) == len(server.requests) == 1
 
 
-def test_a_handshake_that_never_ends_is_ended_by_the_connect_clock(serve: Serve, models: Models) -> None:
+def test_a_handshake_that_never_ends_is_a_connect_timeout(serve: Serve, models: Models) -> None:
     url = serve(hold).url.replace("http:", "https:")
     result = models(None, "--base-url", url, "--connect-timeout", "0.5", "--retries", "0")
     assert result == (7, b"", "smai: timed out: no connection within 0.5 s; raise --connect-timeout, or try again\n")
 
 
 @pytest.mark.parametrize("tls", [None, certificates().context], ids=["http", "https"])
-def test_the_connect_clock_ends_when_the_request_is_sent(serve: Serve, models: Models, tls: Any) -> None:
+def test_the_connect_timeout_ends_when_the_request_is_sent(serve: Serve, models: Models, tls: Any) -> None:
     server = serve(pause(1.5), http("200 OK", ONE), tls=tls)
     assert models(server, "--connect-timeout", "1") == (0, b"one\n", "")
 

@@ -64,7 +64,7 @@ def test_events_reset_the_clock_and_comments_do_not() -> None:
     assert source.clock.told == [False, False, False, True]
 
 
-def test_a_lone_half_of_a_surrogate_pair_is_delivered_with_the_last_chunk() -> None:
+def test_half_of_a_surrogate_pair_is_delivered_with_the_last_chunk() -> None:
     assert run_pump(Pieces(BY_NAME["surrogate-alone"].bytes))[1] == [b"a", "\ufffd".encode(), b"\n"]
 
 
@@ -83,7 +83,7 @@ class Server:
         return answer
 
 
-def asked(server: Server, mode: str = "text", **more: Any) -> tuple[Outcome, list[bytes]]:
+def run_ask(server: Server, mode: str = "text", **more: Any) -> tuple[Outcome, list[bytes]]:
     sink = Sink()
     outcome = Outcome()
     writer: Writer = MODES[mode].make(sink)
@@ -94,40 +94,40 @@ def asked(server: Server, mode: str = "text", **more: Any) -> tuple[Outcome, lis
 
 
 def test_ask_retries_before_an_answer_began() -> None:
-    outcome, writes = asked(Server(ConnectError("refused"), BusyError("503"), Pieces(GOOD)))
+    outcome, writes = run_ask(Server(ConnectError("refused"), BusyError("503"), Pieces(GOOD)))
     assert (outcome.status, outcome.retries, b"".join(writes)) == (0, 2, b"Hello world\n")
 
 
 def test_ask_gives_up_after_the_last_retry() -> None:
     server = Server(*(BusyError("503") for _ in range(3)))
-    outcome, writes = asked(server)
+    outcome, writes = run_ask(server)
     assert (outcome.status, outcome.retries, writes) == (Status.BUSY, 2, [])
 
 
 def test_final_retries_a_broken_answer() -> None:
     broken = BY_NAME["cut-between-events"].bytes
-    outcome, writes = asked(Server(Pieces(broken), Pieces(broken), Pieces(GOOD)), "final")
+    outcome, writes = run_ask(Server(Pieces(broken), Pieces(broken), Pieces(GOOD)), "final")
     assert (outcome.status, outcome.characters, writes) == (0, 12, [b"Hello world\n"])
 
 
 @pytest.mark.parametrize("mode", ["text", "raw", "jsonl"])
 def test_the_other_modes_never_retry_once_an_answer_began(mode: str) -> None:
     server = Server(Pieces(b": ping\n\n"))
-    outcome, _ = asked(server, mode)
+    outcome, _ = run_ask(server, mode)
     assert (outcome.status, len(server.bodies)) == (Status.BROKEN, 1)
 
 
 def test_leaving_out_usage_does_not_count_as_a_retry() -> None:
     refusal = RefusedError("unknown field", unknown_parameters=frozenset({"stream_options"}))
     server = Server(refusal, Pieces(GOOD))
-    outcome, _ = asked(server, include_usage=True)
+    outcome, _ = run_ask(server, include_usage=True)
     assert (outcome.status, outcome.retries) == (0, 0)
     assert [b"stream_options" in body for body in server.bodies] == [True, False]
 
 
-def test_another_refusal_is_final() -> None:
+def test_a_refusal_that_is_not_about_usage_is_not_retried() -> None:
     server = Server(RefusedError("the server answered 400: bad model", http_status=400))
-    assert asked(server, include_usage=True)[0].status == Status.REFUSED
+    assert run_ask(server, include_usage=True)[0].status == Status.REFUSED
 
 
 def event(text: str = "", finish_reason: str | None = None) -> bytes:
@@ -136,7 +136,7 @@ def event(text: str = "", finish_reason: str | None = None) -> bytes:
 
 
 class FullDisk(Sink):
-    """An Output that fails after so many writes."""
+    """An Output that fails after the given number of writes."""
 
     def __init__(self, takes: int) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ def test_only_raw_waits_for_bytes_after_the_end_and_longer_after_a_failure() -> 
         assert (source.clock.told[-1] is True) == (mode == "raw")
 
 
-def test_an_error_event_ends_the_answer_and_a_lone_half_before_it_is_shown() -> None:
+def test_an_error_event_ends_the_answer_and_half_of_a_surrogate_pair_before_it_is_printed() -> None:
     error = b'data: {"error": {"message": "overloaded"}}\n\n'
     half = b'data: {"choices": [{"delta": {"content": "a\\ud83d"}}]}\n\n'
     outcome, writes = run_pump(Pieces(half, error, failure=AssertionError("read on")))
@@ -182,7 +182,7 @@ WHOLE = b'{"choices": [{"message": {"content": "a\xff"}, "finish_reason": "stop"
 
 
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf", b" \r\n", b"\xef\xbb\xbf\n"], ids=repr)
-def test_a_body_in_one_piece_may_begin_with_a_bom_and_white_space(start: bytes) -> None:
+def test_an_unstreamed_body_may_begin_with_a_bom_and_white_space(start: bytes) -> None:
     for pieces in ((start + WHOLE,), tuple(bytes([byte]) for byte in start + WHOLE)):
         outcome, writes = run_pump(Pieces(*pieces))
         assert (outcome.status, b"".join(writes)) == (0, "a\ufffd\n".encode())
@@ -199,11 +199,11 @@ def test_an_endless_body_ends_at_the_limit(start: bytes) -> None:
 @pytest.mark.parametrize("name", ["stream_options", "include_usage"])
 def test_a_refusal_of_usage_is_retried_without_it(name: str) -> None:
     server = Server(RefusedError("extra inputs", unknown_parameters=frozenset({name})), Pieces(GOOD))
-    assert (asked(server, include_usage=True)[0].status, len(server.bodies)) == (0, 2)
+    assert (run_ask(server, include_usage=True)[0].status, len(server.bodies)) == (0, 2)
 
 
 @pytest.mark.parametrize("reason", ["stop", "tool_calls", "function_call"])
-def test_a_finish_reason_of_the_reference_is_a_success(reason: str) -> None:
+def test_every_documented_normal_finish_reason_is_a_success(reason: str) -> None:
     assert run_pump(Pieces(event("a"), event("b", reason)))[0].status == Status.COMPLETE
 
 

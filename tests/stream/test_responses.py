@@ -46,7 +46,7 @@ def test_the_model_chooses_the_api_unless_the_user_does(model: str, name: str) -
     assert dialect_for("responses", model).__name__ == "smai_cli.stream.dialects.responses"
 
 
-def test_a_request_has_the_names_of_the_api() -> None:
+def test_a_request_uses_the_parameter_names_of_the_api() -> None:
     messages = (
         Message("system", "Be brief."),
         Message("user", "hi"),
@@ -70,7 +70,7 @@ def test_a_request_has_the_names_of_the_api() -> None:
 
 
 @given(st.text())
-def test_all_of_unicode_survives_the_mock_and_the_parser(reply: str) -> None:
+def test_every_unicode_character_passes_unchanged_through_the_mock_and_the_parser(reply: str) -> None:
     tape = responses_events(Script(reply=reply), {"model": "o3-pro", "input": "hi"})
     chunks = [responses.parse_event(event.data, event.event) for event in events(tape)]
     assert "".join(chunk.text for chunk in chunks) == reply
@@ -140,7 +140,7 @@ def test_the_same_faults_give_the_same_statuses_in_both_dialects(
         assert mock.received[-1].path == {"chat": "/v1/chat/completions", "responses": "/v1/responses"}[api]
 
 
-def test_every_mode_delivers_the_same_text_and_decode_knows_the_dialect(smai: Smai, server: Server) -> None:
+def test_every_mode_delivers_the_same_text_and_decode_detects_the_api(smai: Smai, server: Server) -> None:
     url = server(reply="Grüße, 世界\n").url
     text, final, raw, jsonl, whole = (
         smai("ask", "--base-url", url, *API, *flags, "hi").stdout
@@ -155,7 +155,7 @@ def test_every_mode_delivers_the_same_text_and_decode_knows_the_dialect(smai: Sm
         assert text.startswith(result.stdout.removesuffix(b"\n")), length
 
 
-def test_the_summary_always_has_the_servers_counts(smai: Smai, server: Server) -> None:
+def test_the_summary_always_contains_the_token_counts_of_the_server(smai: Smai, server: Server) -> None:
     mock = server(reply="one two")
     summary = json.loads(smai("ask", "--base-url", mock.url, *API, "--summary", "json", "hi").stderr)
     assert (summary["usage_source"], summary["finish_reason"], summary["complete"]) == ("server", "stop", True)
@@ -181,7 +181,7 @@ REASONING = [
 
 
 @pytest.mark.parametrize("tape", REASONING)
-def test_reasoning_goes_to_stderr_if_asked_for_and_never_to_stdout(smai: Smai, server: Server, tape: str) -> None:
+def test_reasoning_is_printed_on_stderr_if_requested_and_never_on_stdout(smai: Smai, server: Server, tape: str) -> None:
     url = server(tape=tape.encode()).url
     api = ("--api", "responses" if "response." in tape else "chat")
     assert smai("ask", "--base-url", url, *api, "hi") == (0, b"42\n", "")

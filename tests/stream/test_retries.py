@@ -31,7 +31,9 @@ class Pauses:
         (BrokenError("x", retry=Retry.NEVER), True, False),
     ],
 )
-def test_which_failures_are_retried(error: SmaiError, holds_back: bool, again: bool) -> None:
+def test_a_failure_is_retried_if_it_is_temporary_and_nothing_was_printed(
+    error: SmaiError, holds_back: bool, again: bool
+) -> None:
     assert Pauses(1).retries.wait(error, holds_back=holds_back) is (None if again else error)
 
 
@@ -71,7 +73,7 @@ def test_pauses_have_a_limit_for_any_number_of_retries() -> None:
     assert max(pauses.pauses_s) <= 72
 
 
-def test_a_pause_that_would_end_after_max_time_is_not_begun() -> None:
+def test_a_pause_that_would_end_after_max_time_is_not_started() -> None:
     pauses = Pauses(5, Deadline(5))
     error = BusyError("503", wait_s=10)
     assert "after --max-time" in str(pauses.retries.wait(error, holds_back=False))

@@ -19,7 +19,7 @@ BY_NAME = {tape.name: tape for tape in SERVER_TAPES}
 GATEWAYS = {"FastChat", "LiteLLM", "MiniMax", "gcli2api", "llama.cpp", "new-api", "one-api"}
 
 
-def of(*tapes: ServerTape) -> pytest.MarkDecorator:
+def parametrize_tapes(*tapes: ServerTape) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("tape", tapes, ids=lambda tape: tape.name)
 
 
@@ -34,7 +34,7 @@ def test_recordings_expectations_and_sources_match() -> None:
     assert len(BY_NAME) == len(SERVER_TAPES)
 
 
-@of(*SERVER_TAPES)
+@parametrize_tapes(*SERVER_TAPES)
 def test_the_pump_has_the_expected_verdict_in_every_mode(tape: ServerTape) -> None:
     for mode in WHOLE_MODES:
         outcome, writes = run_pump(Pieces(tape.bytes), mode, dialect=tape.dialect)
@@ -51,7 +51,7 @@ def test_the_pump_has_the_expected_verdict_in_every_mode(tape: ServerTape) -> No
                 json.loads(line, parse_constant=pytest.fail)
 
 
-@of(*SERVER_TAPES)
+@parametrize_tapes(*SERVER_TAPES)
 def test_the_split_into_pieces_does_not_change_the_verdict(tape: ServerTape) -> None:
     pieces = [tape.bytes[at : at + 7] for at in range(0, len(tape.bytes), 7)]
     outcome, writes = run_pump(Pieces(*pieces), dialect=tape.dialect)
@@ -59,7 +59,7 @@ def test_the_split_into_pieces_does_not_change_the_verdict(tape: ServerTape) -> 
 
 
 @pytest.mark.thorough
-@of(*SERVER_TAPES)
+@parametrize_tapes(*SERVER_TAPES)
 def test_decode_exits_with_the_expected_status(smai: Smai, tape: ServerTape) -> None:
     result = smai("decode", stdin=tape.bytes)
     assert (result.status, result.stdout) == (tape.status, printed(tape.text))
@@ -68,7 +68,7 @@ def test_decode_exits_with_the_expected_status(smai: Smai, tape: ServerTape) -> 
 
 
 @pytest.mark.thorough
-@of(*(tape for tape in SERVER_TAPES if tape.server in GATEWAYS and tape.dialect == "chat"))
+@parametrize_tapes(*(tape for tape in SERVER_TAPES if tape.server in GATEWAYS and tape.dialect == "chat"))
 def test_ask_exits_with_the_expected_status_if_the_body_is_complete(serve: Serve, ask: Ask, tape: ServerTape) -> None:
     result = ask(serve(HEAD, chunk(tape.bytes), LAST_CHUNK), "--retries", "0")
     assert (result.status, result.stdout) == (tape.http_status, printed(tape.text))
@@ -77,23 +77,23 @@ def test_ask_exits_with_the_expected_status_if_the_body_is_complete(serve: Serve
 SEALED = [tape for tape in SERVER_TAPES if tape.needs_body_end]
 
 
-@of(*SEALED)
-def test_a_reason_with_the_first_text_counts_if_the_body_has_its_full_length(
+@parametrize_tapes(*SEALED)
+def test_a_finish_reason_in_the_first_chunk_counts_if_the_body_is_complete(
     serve: Serve, ask: Ask, tape: ServerTape
 ) -> None:
     result = ask(serve(length_head(len(tape.bytes)), tape.bytes))
     assert (result.status, result.stdout) == (0, printed(tape.text))
 
 
-@of(*SEALED)
-def test_a_reason_with_the_first_text_does_not_count_if_the_connection_just_ends(
+@parametrize_tapes(*SEALED)
+def test_a_finish_reason_in_the_first_chunk_does_not_count_if_the_connection_just_closes(
     serve: Serve, ask: Ask, tape: ServerTape
 ) -> None:
     result = ask(serve(CLOSE_HEAD, tape.bytes))
     assert (result.status, result.stdout) == (8, printed(tape.text))
 
 
-@of(
+@parametrize_tapes(
     *(
         BY_NAME[name]
         for name in (
@@ -146,14 +146,14 @@ WITHOUT_TAPE = ["Cloudflare Workers AI", "transformers serve", "Foundry Local", 
 
 
 def entries() -> dict[str, str]:
-    """Return what smai-servers(7) says of each server."""
+    """Return the entry of each server in smai-servers(7)."""
     page = (ROOT / "man" / "smai-servers.7").read_text(encoding="utf-8")
     servers = page[page.index(".Ss Services") : page.index(".Sh EXAMPLES")]
     return dict(re.findall(r"^\.It (.*)\n((?:(?!\.It |\.El).*\n)*)", servers, re.MULTILINE))
 
 
-def says_done_alone(tape: ServerTape) -> bool:
-    """Return whether a stream without an error ends in [DONE], and no choice has a word as its reason."""
+def has_only_done(tape: ServerTape) -> bool:
+    """Return whether a stream without an error ends in [DONE], and no choice has a finish reason."""
     lines = [line.removeprefix("data: ") for line in tape.bytes.decode().splitlines() if line.startswith("data: {")]
     payloads = [json.loads(line) for line in lines if line.endswith("}")]
     choices = [choice for payload in payloads for choice in payload.get("choices", ())]
@@ -179,8 +179,8 @@ def test_each_entry_in_the_manual_begins_with_a_verdict(server: str) -> None:
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_the_manual_recommends_accept_done_exactly_where_a_good_answer_has_no_reason(server: str) -> None:
-    needed = any(says_done_alone(tape) for tape in SERVER_TAPES if tape.server == server)
+def test_the_manual_recommends_accept_done_exactly_for_servers_without_a_finish_reason(server: str) -> None:
+    needed = any(has_only_done(tape) for tape in SERVER_TAPES if tape.server == server)
     assert (".Fl -accept Cm done" in entries()[server]) == needed
 
 

@@ -1,4 +1,4 @@
-"""Bytes -> events: the WHATWG rules that matter to a stream of JSON, for every split into pieces."""
+"""Bytes to events: the WHATWG rules that matter to a stream of JSON, for every split into pieces."""
 
 import json
 import time
@@ -60,7 +60,7 @@ VECTORS = [
 ]
 
 
-def datas(pieces: Iterable[bytes]) -> list[str]:
+def data_of_events(pieces: Iterable[bytes]) -> list[str]:
     """Return the data of each event, and CUT for a stream that ends within the JSON of one."""
     read: list[str] = []
     try:
@@ -73,11 +73,13 @@ def datas(pieces: Iterable[bytes]) -> list[str]:
 
 
 @pytest.mark.parametrize(("stream", "expected"), VECTORS)
-def test_streams_in_one_piece_byte_by_byte_and_in_any_two_pieces(stream: bytes, expected: list[str]) -> None:
-    assert datas([stream]) == expected
-    assert datas(bytes([byte]) for byte in stream) == expected
+def test_a_stream_has_the_same_events_in_one_piece_two_pieces_and_byte_by_byte(
+    stream: bytes, expected: list[str]
+) -> None:
+    assert data_of_events([stream]) == expected
+    assert data_of_events(bytes([byte]) for byte in stream) == expected
     for cut in range(len(stream) + 1):
-        assert datas([stream[:cut], stream[cut:]]) == expected, cut
+        assert data_of_events([stream[:cut], stream[cut:]]) == expected, cut
 
 
 @given(data=st.data(), tape=st.sampled_from([tape for tape in TAPES if len(tape.bytes) > 1]))
@@ -85,7 +87,7 @@ def test_any_split_of_a_stream_into_pieces_gives_the_same_events(data: st.DataOb
     stream: bytes = tape.bytes  # type: ignore[attr-defined]
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
     pieces = [stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
-    assert datas(pieces) == datas([stream])
+    assert data_of_events(pieces) == data_of_events([stream])
 
 
 NOISE = st.lists(
@@ -95,7 +97,7 @@ NOISE = st.lists(
 
 @given(NOISE.map(b"".join))
 def test_arbitrary_bytes_give_events_or_a_failure(noise: bytes) -> None:
-    assert datas([noise]) == datas(bytes([byte]) for byte in noise)
+    assert data_of_events([noise]) == data_of_events(bytes([byte]) for byte in noise)
 
 
 def test_an_event_is_yielded_before_the_next_piece_is_read() -> None:
@@ -180,20 +182,20 @@ def test_an_event_above_16_mib_stops_the_stream_without_collecting_it() -> None:
             yield b"x" * 65536
 
     with pytest.raises(BrokenError, match="larger than 16 MiB"):
-        datas(endless())
+        data_of_events(endless())
     assert taken == 256
 
 
 def test_an_event_of_16_mib_is_accepted() -> None:
     big = json.dumps({"a": "x" * (sse.MAX_EVENT_BYTES - 100)}).encode()
-    assert len(datas([b"data: ", big, b"\n\n"])[0]) == len(big)
+    assert len(data_of_events([b"data: ", big, b"\n\n"])[0]) == len(big)
 
 
 @pytest.mark.parametrize("size", [7, 65536], ids=["small reads", "large reads"])
 def test_an_event_of_more_than_10000_lines_stops_the_stream(size: int) -> None:
     stream = b"data:\n" * 10_100 + b"\n"
     with pytest.raises(BrokenError, match="10000 lines"):
-        datas(stream[start : start + size] for start in range(0, len(stream), size))
+        data_of_events(stream[start : start + size] for start in range(0, len(stream), size))
 
 
 def test_comments_do_not_count_toward_the_size_of_an_event() -> None:
@@ -201,12 +203,12 @@ def test_comments_do_not_count_toward_the_size_of_an_event() -> None:
     comments = comment * (sse.MAX_EVENT_BYTES // len(comment) + 1)
     assert comments.count(b"\n") > sse.MAX_EVENT_LINES
     stream = comments + b"data: a\n" + comments + b"\n"
-    assert datas(stream[at : at + 65521] for at in range(0, len(stream), 65521)) == ["a"]
+    assert data_of_events(stream[at : at + 65521] for at in range(0, len(stream), 65521)) == ["a"]
 
 
 def test_an_endless_comment_is_not_collected() -> None:
     pieces = [b":", *[b"x" * 65536] * 300, b"\ndata: a\n\n"]
-    assert datas(pieces) == ["a"]
+    assert data_of_events(pieces) == ["a"]
 
 
 @pytest.mark.parametrize(("lines", "length"), [(9000, 14), (300, 15)])
@@ -214,14 +216,14 @@ def test_an_event_of_many_long_lines_stops_the_stream_quickly(lines: int, length
     stream = (b"data: " + b"x" * (length * 1024 * 1024 // lines) + b"\n") * lines + b"\n"
     begun_s = time.process_time()
     with pytest.raises(BrokenError, match="too large in both"):
-        datas(stream[at : at + 65536] for at in range(0, len(stream), 65536))
+        data_of_events(stream[at : at + 65536] for at in range(0, len(stream), 65536))
     assert time.process_time() - begun_s < 2  # it takes 0.1 s; taking the first apart 8 s and more
 
 
 @pytest.mark.parametrize(("lines", "length"), [(9999, 90), (250, 65000)])
 def test_an_event_of_many_lines_or_of_long_lines_is_accepted(lines: int, length: int) -> None:
     stream = (b"data: " + b"x" * length + b"\n") * lines + b"\n"
-    (data,) = datas(stream[at : at + 65536] for at in range(0, len(stream), 65536))
+    (data,) = data_of_events(stream[at : at + 65536] for at in range(0, len(stream), 65536))
     assert len(data) == lines * (length + 1) - 1
 
 
@@ -229,15 +231,15 @@ def test_the_time_for_a_large_event_does_not_grow_with_the_number_of_its_pieces(
     comments, event = b": ping\n\n" * 6000, b"data: " + b"x" * (4 << 20) + b"\n\n"
     begun_s = time.process_time()
     stream = comments + event
-    assert len(datas(stream[at : at + 1024] for at in range(0, len(stream), 1024))) == 1
+    assert len(data_of_events(stream[at : at + 1024] for at in range(0, len(stream), 1024))) == 1
     assert time.process_time() - begun_s < 2  # it takes 0.1 s; a search from the start each time 5 s and more
 
 
 def test_many_small_events_in_one_piece_are_not_one_large_event() -> None:
-    assert len(datas([b"data: a\n\n" * 20_000])) == 20_000
+    assert len(data_of_events([b"data: a\n\n" * 20_000])) == 20_000
 
 
 def test_a_long_stream_is_read_in_pieces_of_any_size() -> None:
     stream = GOOD.replace(b"data: [DONE]\n\n", b"") * 50
     for size in (1, 3, 1000):
-        assert len(datas(stream[start : start + size] for start in range(0, len(stream), size))) == 200
+        assert len(data_of_events(stream[start : start + size] for start in range(0, len(stream), size))) == 200

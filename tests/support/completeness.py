@@ -511,23 +511,23 @@ CHAT = [
 ]
 
 
-def said(kind: str, **fields: Any) -> bytes:
+def responses_event(kind: str, **fields: Any) -> bytes:
     """Return an event of the Responses API."""
     return event({"type": kind, **fields}, kind)
 
 
 def delta(text: str) -> bytes:
     """Return the event of a delta of the Responses API."""
-    return said("response.output_text.delta", delta=text)
+    return responses_event("response.output_text.delta", delta=text)
 
 
 def ended(kind: str, status: str | None = None, **fields: Any) -> bytes:
     """Return an event that ends a response."""
     response = ({} if status is None else {"status": status}) | fields
-    return said(f"response.{kind}", response={"object": "response", **response})
+    return responses_event(f"response.{kind}", response={"object": "response", **response})
 
 
-CREATED = said("response.created", response={"status": "in_progress"})
+CREATED = responses_event("response.created", response={"status": "in_progress"})
 DELTAS = [CREATED, delta("Hello "), delta("world\n")]
 WHOLE_OUTPUT = [{"type": "message", "content": [{"type": "output_text", "text": OUT}]}]
 LIMIT = {"reason": "max_output_tokens"}
@@ -537,7 +537,7 @@ FIVE = {"input_tokens": 1, "output_tokens": 5, "total_tokens": 6}
 
 def at(kind: str, item: int, part: int = 0, /, **fields: Any) -> bytes:
     """Return an event about a part of an item of the output."""
-    return said(f"response.{kind}", output_index=item, content_index=part, **fields)
+    return responses_event(f"response.{kind}", output_index=item, content_index=part, **fields)
 
 
 def message(*texts: str, **fields: Any) -> dict[str, Any]:
@@ -557,7 +557,7 @@ def _response(name: str, events: list[bytes], status: int, text: str = OUT, **mo
 RESPONSES = [
     _response("completed", [*DELTAS, ended("completed", "completed")], COMPLETE),
     _response("completed without a status", [*DELTAS, ended("completed")], COMPLETE),
-    _response("completed without a response", [*DELTAS, said("response.completed")], COMPLETE),
+    _response("completed without a response", [*DELTAS, responses_event("response.completed")], COMPLETE),
     _response("completed, but failed", [*DELTAS, ended("completed", "failed")], BROKEN),
     _response(
         "completed, but with an error", [*DELTAS, ended("completed", "completed", error={"message": "no"})], BROKEN
@@ -581,7 +581,7 @@ RESPONSES = [
     ),
     _response("failed", [*DELTAS, ended("failed", "failed", error={"message": "no"})], BROKEN),
     _response("failed without a status or a word", [*DELTAS, ended("failed")], BROKEN),
-    _response("failed without a response", [*DELTAS, said("response.failed")], BROKEN),
+    _response("failed without a response", [*DELTAS, responses_event("response.failed")], BROKEN),
     _response("failed, though completed", [*DELTAS, ended("failed", "completed")], BROKEN),
     _response("failed by its name alone", [*DELTAS, event({"response": {}}, "response.failed")], BROKEN),
     _response("completed by its name alone", [*DELTAS, event({"response": {}}, "response.completed")], COMPLETE),
@@ -592,7 +592,7 @@ RESPONSES = [
         BROKEN,
     ),
     _response("cancelled", [*DELTAS, ended("cancelled")], BROKEN),
-    _response("an error event", [*DELTAS, said("error", message="no", code="server_error")], BROKEN),
+    _response("an error event", [*DELTAS, responses_event("error", message="no", code="server_error")], BROKEN),
     _response("an error event by its name", [*DELTAS, event({"message": "no"}, "error")], BROKEN),
     _response("an error as in the chat API", [*DELTAS, event({"error": {"message": "no"}}), DONE], BROKEN),
     _response("done by response.done", [*DELTAS, ended("done", "completed")], COMPLETE),
@@ -641,16 +641,20 @@ RESPONSES = [
     _response("[DONE] means nothing, accepted or not", [*DELTAS, DONE], BROKEN, accept=("done",)),
     _response("[DONE] before the end", [*DELTAS, DONE, ended("completed", "completed")], COMPLETE),
     _response(
-        "text in done alone", [CREATED, said("response.output_text.done", text=OUT), ended("completed")], COMPLETE
+        "text in done alone",
+        [CREATED, responses_event("response.output_text.done", text=OUT), ended("completed")],
+        COMPLETE,
     ),
     _response(
-        "text in done again", [*DELTAS, said("response.output_text.done", text=OUT), ended("completed")], COMPLETE
+        "text in done again",
+        [*DELTAS, responses_event("response.output_text.done", text=OUT), ended("completed")],
+        COMPLETE,
     ),
     _response("text in the output alone", [CREATED, ended("completed", output=WHOLE_OUTPUT)], COMPLETE),
     _response("text in the output again", [*DELTAS, ended("completed", output=WHOLE_OUTPUT)], COMPLETE),
     _response(
         "text in done and in the output",
-        [CREATED, said("response.output_text.done", text=OUT), ended("completed", output=WHOLE_OUTPUT)],
+        [CREATED, responses_event("response.output_text.done", text=OUT), ended("completed", output=WHOLE_OUTPUT)],
         COMPLETE,
     ),
     _response(
@@ -818,7 +822,7 @@ RESPONSES = [
             ("a message with a text", [{"type": "message", "text": OUT}]),
         )
     ),
-    _response("a response that is a text", [CREATED, said("response.completed", response=OUT)], COMPLETE),
+    _response("a response that is a text", [CREATED, responses_event("response.completed", response=OUT)], COMPLETE),
     _response("text in output_text alone", [CREATED, ended("completed", output=[], output_text=OUT)], COMPLETE),
     _response(
         "an image alone",
@@ -851,13 +855,15 @@ RESPONSES = [
     ),
     _response("completed, with an empty error", [*DELTAS, ended("completed", "completed", error={})], BROKEN),
     _response(
-        "an error of the name response.error", [*DELTAS, said("response.error", message="no"), ended("completed")], 8
+        "an error of the name response.error",
+        [*DELTAS, responses_event("response.error", message="no"), ended("completed")],
+        8,
     ),
     _response(
         "an error by its name, completed by its type", [*DELTAS, event({"type": "response.completed"}, "error")], 8
     ),
     _response("an empty answer", [CREATED, ended("completed", "completed", output=[])], COMPLETE, ""),
-    _response("a refusal", [said("response.refusal.delta", delta="No."), ended("completed")], WITHHELD, ""),
+    _response("a refusal", [responses_event("response.refusal.delta", delta="No."), ended("completed")], WITHHELD, ""),
     _response(
         "a refusal in the output alone",
         [ended("completed", output=[{"type": "message", "content": [{"type": "refusal", "refusal": "No."}]}])],

@@ -7,7 +7,7 @@ from smai_cli.stream.dialects.selection import dialect_for
 from smai_cli.stream.sse import events
 
 
-def parsed(tape: Iterable[bytes], dialect: str) -> Iterator[Chunk]:
+def parse_chunks(tape: Iterable[bytes], dialect: str) -> Iterator[Chunk]:
     """Yield the chunk of each event on a tape."""
     for event in events(tape):
         yield dialect_for(dialect, "").parse_event(event.data, event.event)
