@@ -22,7 +22,7 @@ TABLE = Path(__file__).with_name("diagnostics.txt")
 
 
 def kinds(of: type[SmaiError]) -> Iterator[type[SmaiError]]:
-    """Yield the failures that there are, with those that a module has for itself."""
+    """Yield all classes of failures, including the private ones of modules."""
     for kind in of.__subclasses__():
         yield kind
         yield from kinds(kind)
@@ -44,7 +44,7 @@ class Row(NamedTuple):
 
 
 def template(node: ast.AST | None, *scopes: ast.AST) -> list[str]:
-    """Return the texts that an expression can be, with `...` for what is only known at run time."""
+    """Return the possible values of an expression, with `...` for parts that are only known at run time."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return [node.value]
     if isinstance(node, ast.JoinedStr):
@@ -65,7 +65,7 @@ def template(node: ast.AST | None, *scopes: ast.AST) -> list[str]:
 
 
 def rows(path: Path) -> Iterator[Row]:
-    """Yield each failure that is constructed, and each notice that is said, in a module."""
+    """Yield each failure and each notice that a module constructs."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     for node in ast.walk(tree):
@@ -113,7 +113,7 @@ def table() -> list[Row]:
     return [Row(*line.split(" | ", 2)) for line in lines]
 
 
-def test_the_table_has_every_message_of_the_code_and_no_other() -> None:
+def test_the_table_contains_exactly_the_messages_of_the_code() -> None:
     assert table() == all_rows(), "run: python tests/test_diagnostics.py"
 
 
@@ -126,7 +126,7 @@ def test_a_message_says_what_to_do_next_on_one_line(row: Row) -> None:
         assert not re.match(r"[A-Z][a-z]", text), "a message begins in lower case"
 
 
-def test_a_failure_that_may_pass_has_a_status_that_says_so() -> None:
+def test_a_message_suggests_waiting_only_if_its_exit_status_means_a_temporary_failure() -> None:
     final = {Status.USAGE, Status.REFUSED, Status.ACCESS, Status.CUT_SHORT, Status.WITHHELD, Status.OUTPUT}
     rows_of_final = [row for row in table() if row.status in {str(int(status)) for status in final}]
     assert [row for row in rows_of_final if re.search("later|wait", row.next_step)] == []

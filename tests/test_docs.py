@@ -130,7 +130,7 @@ OPTIONS = [
 ]
 
 
-def test_every_command_has_a_page_and_there_is_no_other_page() -> None:
+def test_every_command_has_a_manual_page_and_there_is_no_other() -> None:
     assert set((ROOT / "man").iterdir()) == {file_of(page) for page in [*PAGES, *GUIDES]}
 
 
@@ -249,7 +249,7 @@ def test_the_default_in_help_is_in_the_page(page: str, option: click.Option) -> 
 
 
 @pytest.mark.parametrize(("page", "option"), OPTIONS)
-def test_the_words_that_an_option_takes_are_in_the_page(page: str, option: click.Option) -> None:
+def test_the_page_lists_the_values_that_an_option_accepts(page: str, option: click.Option) -> None:
     words = option.type.choices if isinstance(option.type, click.Choice) else ()
     assert set(words) <= set(re.findall(r"^\.Cm (\S+)", description(page, option), re.MULTILINE))
 
@@ -286,7 +286,7 @@ def test_a_page_says_how_a_shell_shows_death_by_a_signal(page: str) -> None:
     assert all(word in text for word in ("SIGINT", "SIGPIPE", "SIGTERM", "130", "141", "143"))
 
 
-def test_every_environment_variable_in_the_code_is_in_smai_ask_1_and_no_other() -> None:
+def test_smai_ask_1_lists_exactly_the_environment_variables_of_the_code() -> None:
     in_code = {name for path in SOURCES for name in VARIABLE.findall(path.read_text(encoding="utf-8"))}
     heads = [head for head, _ in items(section("smai-ask", "ENVIRONMENT")) if head.startswith("Ev ")]
     in_page = {name for head in heads for name in VARIABLE.findall(head)}

@@ -22,7 +22,7 @@ def test_a_missing_package_comes_with_the_command_for_this_interpreter(smai: Sma
     assert result.stderr.endswith(f"; {sys.executable} -m pip install jsonschema\n")
 
 
-def test_in_an_environment_of_pipx_the_command_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_pipx_environment_the_hint_is_a_pipx_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prefix = tmp_path / "venvs" / "smai-cli"
     prefix.mkdir(parents=True)
     monkeypatch.setattr(sys, "prefix", str(prefix))
@@ -31,7 +31,7 @@ def test_in_an_environment_of_pipx_the_command_is_its_own(tmp_path: Path, monkey
     assert install_hint("jsonschema") == "pipx inject smai-cli jsonschema"
 
 
-def test_no_message_names_a_way_to_install_by_itself() -> None:
+def test_only_one_module_contains_install_commands() -> None:
     sources = {path: path.read_text() for path in Path(smai_cli.__file__).parent.rglob("*.py")}
     written = {path.name for path, text in sources.items() if re.search(r"pip(x)? (un)?in(stall|ject)", text)}
     assert written == {"errors.py"}

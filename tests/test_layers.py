@@ -61,7 +61,7 @@ def top_levels(tree: ast.AST) -> set[str]:
     return {name.split(".")[0] for name in imports(tree)}
 
 
-def test_every_module_has_its_place() -> None:
+def test_every_module_belongs_to_a_listed_package() -> None:
     assert {package_of(name) for name in MODULES} == set(PACKAGES) | SHARED | EDGE
 
 
@@ -73,7 +73,7 @@ def test_a_package_uses_only_those_below_it(name: str) -> None:
         assert used <= PACKAGES[package] | SHARED
         # What ends the process, only the command line and `main` may call.
         assert package == "cli" or "common.signals" not in own(MODULES[name])
-    elif name == "apis":  # the table loads the dialect that is needed, and nobody else does
+    elif name == "apis":  # only the table loads the dialect that is needed
         assert own(MODULES[name]) == {f"stream.dialects.{api.name}" for api in APIS}
     elif package in SHARED:
         assert used <= SHARED
@@ -86,8 +86,8 @@ def test_no_two_packages_use_each_other() -> None:
         below[package] = PACKAGES[package]
 
 
-def test_every_module_is_reached_by_imports_that_are_written_out() -> None:
-    """Packagers such as PyInstaller follow them from the first module on; a package runs before what is in it."""
+def test_every_module_is_imported_by_an_explicit_import() -> None:
+    """Packagers such as PyInstaller follow imports from the first module; a package runs before its modules."""
     reached: set[str] = set()
     waiting = {"__main__"}
     while waiting:
@@ -101,18 +101,18 @@ def test_every_module_is_reached_by_imports_that_are_written_out() -> None:
     ("library", "package"),
     [("click", "cli"), ("requests", "http"), ("urllib3", "http"), ("sseclient", "stream"), ("splintr", "output")],
 )
-def test_one_package_imports_each_library(library: str, package: str) -> None:
+def test_each_library_is_imported_by_only_one_package(library: str, package: str) -> None:
     importers = {package_of(name) for name, tree in MODULES.items() if library in top_levels(tree)}
     assert importers - EDGE == {package}
 
 
-def test_one_module_ends_the_process() -> None:
+def test_only_one_module_ends_the_process() -> None:
     for name, tree in MODULES.items():
         calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         assert name == "common.signals" or not calls & {"sys.exit", "os._exit", "exit", "quit", "os.kill"}, name
 
 
-def test_only_the_edge_names_the_standard_streams_and_signals() -> None:
+def test_only_the_outermost_modules_use_the_standard_streams_and_signals() -> None:
     for name, tree in MODULES.items():
         names = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         assert (
@@ -164,14 +164,14 @@ def parameters(tree: ast.AST) -> Iterator[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
-def test_options_are_typed_values_and_no_bag_travels(name: str) -> None:
+def test_no_untyped_dictionary_of_options_is_passed_below_the_command_line(name: str) -> None:
     for function, parameter, annotation in parameters(MODULES[name]):
         if "Any" in annotation and annotation.startswith(("dict", "Mapping")):
             assert package_of(name) != "cli", f"{function}({parameter})"
             assert parameter in JSON_NOUNS, f"{function}({parameter})"
 
 
-def test_no_value_of_options_is_of_any_type_below_the_command_line() -> None:
+def test_option_values_have_precise_types_below_the_command_line() -> None:
     for name, tree in MODULES.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef) and node.name.endswith("Options") and package_of(name) != "cli":
@@ -180,7 +180,7 @@ def test_no_value_of_options_is_of_any_type_below_the_command_line() -> None:
                 assert not [field for field in fields if "Any" in field or "object" in field], node.name
 
 
-def test_packages_modules_and_functions_stay_readable() -> None:
+def test_packages_modules_and_functions_respect_their_size_limits() -> None:
     folders = [PACKAGE, *(path for path in PACKAGE.rglob("*") if path.is_dir() and path.name != "__pycache__")]
     assert len([path for path in PACKAGE.iterdir() if path.name != "__pycache__"]) <= 18
     for folder in folders:
@@ -200,7 +200,7 @@ ERROR_NAMES = {"error", "failure", "exc", "refusal", "outcome.error"}
 
 
 def test_failures_are_immutable_and_their_texts_are_never_compared() -> None:
-    """A failure is decided about by its kind, status, cause or code: servers change their words."""
+    """The code decides by the kind, status, cause or code of a failure, because servers change their messages."""
     for name, tree in MODULES.items():
         for node in ast.walk(tree):
             targets = node.targets if isinstance(node, ast.Assign) else []
@@ -227,12 +227,12 @@ def test_importing_the_pump_needs_no_http_library() -> None:
 
 
 @pytest.mark.parametrize("api", APIS, ids=lambda api: api.name)
-def test_the_row_of_an_api_has_the_path_of_its_dialect(api: Api) -> None:
+def test_the_path_in_the_api_table_equals_that_of_the_dialect(api: Api) -> None:
     assert api.path == api.load().PATH
 
 
 def test_no_two_modules_import_each_other() -> None:
-    """Nor longer circles: a module can be read, and tested, after those that it imports."""
+    """There are no longer cycles either: a module can be read and tested after those that it imports."""
     below = {name: own(tree) - {name} for name, tree in MODULES.items()}
     while leaves := {name for name, imported in below.items() if not imported}:
         below = {name: imported - leaves for name, imported in below.items() if name not in leaves}

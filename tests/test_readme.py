@@ -35,7 +35,7 @@ EXAMPLES = [
 NOT_RUN = r"MAILTO=|cat >Makefile|jq -r 'select\(\.error|.*pass show|import png|curl -sN|.*--dry-run|smai ask -v"
 
 
-def test_the_first_two_blocks_do_their_own_set_up_in_one_command_each() -> None:
+def test_each_of_the_first_two_code_blocks_needs_one_set_up_command() -> None:
     poem, tests = SET_UP
     for block in (poem, tests):
         assert block.startswith("python3 -m venv .venv && .venv/bin/pip install -q ")
@@ -54,7 +54,7 @@ def test_the_readme_is_short_and_begins_with_its_two_tables() -> None:
     assert len(tables[0].split()) <= 450
 
 
-def test_smai_exits_as_the_first_table_says() -> None:
+def test_smai_exits_with_the_statuses_of_the_first_table_in_the_readme() -> None:
     measured = runpy.run_path(str(ROOT / "tests" / "benchmarks" / "exit_statuses.py"))
     statuses = measured["column"](measured["measure"](measured["SMAI_ONLY"]), "smai")
     assert statuses == measured["column"](measured["in_readme"](), "smai")
@@ -88,7 +88,7 @@ def project(tmp_path: Path, environment: dict[str, str]) -> Path:
     [*COMMANDS, *(text for text in EXAMPLES if not re.match(NOT_RUN, text))],
     ids=lambda block: block.splitlines()[0][:50],
 )
-def test_every_command_of_the_readme_and_in_these_examples_runs(
+def test_every_command_in_the_readme_and_the_examples_runs(
     environment: dict[str, str], server: Server, project: Path, config: Config, block: str
 ) -> None:
     if block.startswith("parallel") and shutil.which("parallel") is None:
@@ -121,7 +121,7 @@ def test_every_command_of_the_readme_and_in_these_examples_runs(
     assert b"Traceback" not in done.stderr
 
 
-def test_the_rule_for_make_makes_the_answers_and_repeats_changed_ones(
+def test_the_make_rule_creates_the_answers_and_updates_those_whose_prompts_changed(
     environment: dict[str, str], server: Server, project: Path
 ) -> None:
     make = shutil.which("make")
@@ -191,7 +191,7 @@ def test_the_picture_shows_real_runs_and_is_well_formed(tmp_path: Path) -> None:
     assert "tests/picture/smai.svg" in README
 
 
-def test_the_cron_recipe_keeps_the_old_answer_and_mails_only_what_needs_a_person(
+def test_the_cron_recipe_keeps_the_old_answer_and_mails_only_permanent_failures(
     environment: dict[str, str], server: Server, project: Path, config: Config
 ) -> None:
     (recipe,) = [block for block in COMMANDS if "smai.log" in block]
