@@ -93,7 +93,9 @@ class FaultServer(RawServer):
         return answer(*wait, HEAD, *map(chunk, [event(request.prompt), STOP, DONE]), LAST_CHUNK)
 
     def go_away(self) -> None:
-        """Refuse every connection from now on."""
+        """Refuse every connection from now on, and serve those that are made: closing would reset them."""
+        self._listener.setblocking(False)
+        self._accept()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
