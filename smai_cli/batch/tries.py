@@ -113,9 +113,10 @@ class Tries:
 
 
 def _double_pause_s(count: int) -> float:
-    return _add_jitter(doubled_pause_s(count - 1))
+    """Return the pause before retry `count`, and up to half less, so that lines do not all return at once."""
+    return doubled_pause_s(count - 1) * random.uniform(0.5, 1.0)  # noqa: S311  # not a secret
 
 
 def _add_jitter(pause_s: float) -> float:
-    """Return the pause plus up to a fifth, so that waiting lines do not all return at once."""
+    """Return a pause that the server asks for, and up to a fifth more."""
     return pause_s * random.uniform(1.0, 1.2)  # noqa: S311  # not a secret

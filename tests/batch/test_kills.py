@@ -104,7 +104,7 @@ def calls_on_results(log: Path) -> list[tuple[str, int]]:
     "when",
     [
         "first run",
-        "resumed",
+        pytest.param("resumed", marks=pytest.mark.nightly),
         pytest.param("grown", marks=pytest.mark.nightly),
         pytest.param("stale", marks=pytest.mark.nightly),
     ],

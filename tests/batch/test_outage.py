@@ -41,7 +41,11 @@ class TemporaryFault:
 
 @pytest.mark.parametrize(
     ("fault", "duration_s"),
-    [("502", 1.5), *(pytest.param(it, 6.0, marks=pytest.mark.thorough) for it in ("500", "503", "521", "502"))],
+    [
+        ("502", 1.5),
+        pytest.param("503", 6.0, marks=pytest.mark.thorough),
+        *(pytest.param(it, 6.0, marks=pytest.mark.nightly) for it in ("500", "521", "502")),
+    ],
 )
 def test_an_unavailable_server_is_only_probed_and_every_line_is_complete_later(
     batch: Ask, questions: Questions, faulty: Faulty, fault: str, duration_s: float

@@ -196,7 +196,7 @@ def test_status_0_means_a_correct_file_whatever_other_processes_do_to_it(
     """A second run with --resume repairs what the first one could not."""
     file = questions(*LINES)
 
-    @settings(max_examples=12, deadline=None, phases=(Phase.explicit, Phase.generate))
+    @settings(max_examples=6, deadline=None, phases=(Phase.explicit, Phase.generate))
     @given(st.lists(st.tuples(st.integers(1, 24), EDITS), min_size=1, max_size=3))
     def check(edits: list[tuple[int, tuple[str, float, bool]]]) -> None:
         with folder_of_its_own() as folder:

@@ -163,7 +163,7 @@ def test_refused_lines_at_high_concurrency_do_not_end_the_run(batch: Ask, questi
 
 
 @pytest.mark.parametrize("fault", LIMITS)
-@pytest.mark.parametrize("number", [1, 9])
+@pytest.mark.parametrize("number", [pytest.param(1, marks=pytest.mark.nightly), 9])
 def test_a_line_that_is_always_above_a_limit_delays_no_other_line_and_fails_in_the_end(
     bench: Bench, faulty: Faulty, fault: str, number: int
 ) -> None:

@@ -91,7 +91,7 @@ def test_a_malformed_request_is_refused(start_mock: StartMock, path: str, body: 
     refused.value.close()
 
 
-@pytest.mark.thorough
+@pytest.mark.nightly
 def test_a_hundred_processes_at_once_are_all_answered(start_mock: StartMock, environment: dict[str, str]) -> None:
     _, url = start_mock("--tape", str(Path(__file__).parents[1] / "streams" / "good.sse"))
     asking = [

@@ -370,7 +370,7 @@ def test_a_partial_line_of_a_killed_process_is_removed_from_the_run_log(
 
 
 @pytest.mark.timeout(600)  # fifty starts on a busy machine
-@pytest.mark.parametrize(("count", "killed"), [(5, 1), pytest.param(50, 5, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize(("count", "killed"), [(5, 1), pytest.param(50, 5, marks=pytest.mark.nightly)])
 def test_many_processes_write_one_complete_run_log_line_each(
     environment: dict[str, str], server: Server, log: Path, count: int, killed: int
 ) -> None:

@@ -226,7 +226,7 @@ def _mutate(node: ast.AST, number: int) -> None:
         node.targets = [ast.Name("_", ast.Store())]
 
 
-@pytest.mark.thorough
+@pytest.mark.nightly
 @pytest.mark.timeout(180)
 def test_removing_any_rule_changes_a_verdict() -> None:
     assert is_right(completeness)

@@ -75,8 +75,14 @@ def test_the_message_names_what_was_not_delivered(smai: Smai, content: Content) 
         assert result.stderr == ""
 
 
-@pytest.mark.thorough
-@pytest.mark.parametrize("content", [*TEXTS, *CALLS], ids=name_of)
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(content, marks=pytest.mark.nightly if number % 5 else pytest.mark.thorough)
+        for number, content in enumerate([*TEXTS, *CALLS])
+    ],
+    ids=name_of,
+)
 def test_decode_and_ask_have_the_same_verdict(smai: Smai, content: Content) -> None:
     for body in bodies(content):
         assert smai("decode", stdin=body).status == content.status
