@@ -14,7 +14,7 @@ from process import Result, clean_environment, run
 from smai_cli.batch.input.shard import Shard, parse_shard
 from smai_cli.errors import UsageError
 
-pytestmark = pytest.mark.preloaded
+pytestmark = [pytest.mark.preloaded, pytest.mark.thorough]
 
 SLURM = {
     "SLURM_ARRAY_TASK_ID": "3",

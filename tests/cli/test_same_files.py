@@ -52,6 +52,9 @@ LINKS: dict[str, Link | None] = {
     "symbolic link": lambda link, file: link.symlink_to(file.name),
     "hard link": lambda link, file: link.hardlink_to(file),
 }
+every_link = pytest.mark.parametrize(
+    "link", [pytest.param(name, marks=pytest.mark.nightly) if link else name for name, link in LINKS.items()]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +73,7 @@ def state() -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in Path().iterdir()}
 
 
-@pytest.mark.parametrize("link", LINKS)
+@every_link
 @pytest.mark.parametrize("pair", WRITERS, ids=lambda pair: f"{pair[0].shown} {pair[1].shown}")
 def test_a_file_to_write_cannot_be_another_file_of_the_run(smai: Smai, pair: tuple[Option, Option], link: str) -> None:
     make, other = LINKS[link], "link" if LINKS[link] else "file"
@@ -221,7 +224,7 @@ def test_a_file_to_write_cannot_be_the_configuration_or_a_key_file(smai: Smai, c
 LEDGER = json.dumps({"model": "m"}) + "\n"
 
 
-@pytest.mark.parametrize("link", LINKS)
+@every_link
 @pytest.mark.parametrize("option", [*OPTIONS[:4], *OPTIONS[6:]], ids=lambda option: option.shown)
 def test_the_run_log_cannot_be_an_output_file_or_a_file_of_another_run(smai: Smai, option: Option, link: str) -> None:
     make, other = LINKS[link], "link" if LINKS[link] else "file"

@@ -206,6 +206,7 @@ def test_the_message_for_an_unknown_finish_reason_names_the_option_that_accepts_
     assert smai("decode", *option, stdin=tape) == (0, b"Hi\n", "")
 
 
+@pytest.mark.thorough
 def test_the_time_for_an_answer_in_messages_grows_linearly(smai: Smai) -> None:
     tape = b"".join(data({"choices": [{"message": {"content": f"{number}" * 40}}]}) for number in range(40_000))
     with at_most_cpu_s(5):

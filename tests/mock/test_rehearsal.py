@@ -19,7 +19,7 @@ import pytest
 from conftest import Smai, StartMock
 from process import SMAI
 
-pytestmark = pytest.mark.preloaded
+pytestmark = [pytest.mark.preloaded, pytest.mark.thorough]
 
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
 PROMPT = "Tell me:\n  à la carte, 木の本, 🦊!"

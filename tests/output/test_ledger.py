@@ -19,7 +19,7 @@ from conftest import Config, Server, Smai
 from process import SMAI
 from servers import SERVER_STREAMS
 
-pytestmark = pytest.mark.preloaded
+pytestmark = [pytest.mark.preloaded, pytest.mark.thorough]
 
 ROOT = Path(__file__).parent.parent.parent
 KEY = "sk-ledger-0123456789"

@@ -10,6 +10,8 @@ import pytest
 from conftest import Smai
 from process import SMAI
 
+pytestmark = pytest.mark.thorough
+
 # 7 tokens in o200k_base, 10 in cl100k_base.
 TEXT = "你好世界,Grüße\n".encode()
 UNKNOWN = "smai: an estimate: no tokenizer is known for llama3.2; -m names another model\n"

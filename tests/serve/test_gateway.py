@@ -80,7 +80,13 @@ def framings(body: bytes) -> Iterator[tuple[bool, list[Step]]]:
     yield True, [HEAD, *whole, reset]
 
 
-@pytest.mark.parametrize("every", [pytest.param(1, marks=[pytest.mark.nightly, pytest.mark.timeout(300)]), 29])
+@pytest.mark.parametrize(
+    "every",
+    [
+        pytest.param(1, marks=[pytest.mark.nightly, pytest.mark.timeout(300)]),
+        pytest.param(29, marks=pytest.mark.thorough),
+    ],
+)
 def test_every_recording_is_forwarded_unchanged_and_a_cut_stays_a_cut(gateway: Start, every: int) -> None:
     assert len(TAPES) > 50
     cases = [
