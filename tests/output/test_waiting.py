@@ -326,7 +326,7 @@ def test_in_tmux_the_status_line_appears_is_resized_and_is_erased(serve: Serve, 
     tmux("resize-window", "-x", "100")
     wait_for_screen(tmux, r"^smai: \d+ s, 1 delta, \d+/s$")
     go_on.set()
-    wait_for_screen(tmux, r"^status=0$")
+    wait_for_screen(tmux, r"^status=0\n\$")
     # Including the scrolled lines: tmux keeps wrapped lines there.
     lines = tmux("capture-pane", "-p", "-S", "-").rstrip("\n").splitlines()
     assert lines[0].startswith("$ smai ask -n hi --final")
@@ -343,7 +343,7 @@ def test_in_tmux_a_late_text_replaces_the_status_line(serve: Serve, tmux: Callab
     tmux("send-keys", "smai ask -n hi; echo status=$?", "Enter")
     wait_for_screen(tmux, r"^smai: [1-9] s, waiting for the first delta$")
     begin.set()
-    assert wait_for_screen(tmux, r"^status=0$").splitlines()[1:] == ["Hello world", "status=0", "$"]
+    assert wait_for_screen(tmux, r"^status=0\n\$").splitlines()[1:] == ["Hello world", "status=0", "$"]
 
 
 def test_in_tmux_ctrl_c_returns_to_the_shell(serve: Serve, tmux: Callable[..., str]) -> None:
