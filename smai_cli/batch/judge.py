@@ -96,18 +96,18 @@ class Judge:
         is_its_own = tries.refusals >= _REFUSED_FOR_ITSELF and past.others >= OTHERS
         end, wait_s = self._load(failure, kind, is_its_own=is_its_own)
         owner = owner_of(failure, past)
-        verdict = Decision(Step.SETTLE, end, wait_s=wait_s, is_limit=kind is Kind.LIMIT)
+        decision = Decision(Step.SETTLE, end, wait_s=wait_s, is_limit=kind is Kind.LIMIT)
         if owner is Owner.RUN:
-            return self._end_of_run(tries, failure, kind, now_s, verdict)
+            return self._end_of_run(tries, failure, kind, now_s, decision)
         if owner is Owner.MODEL or (owner is Owner.SERVER and failure.retry is not Retry.NEVER):
             tries.forget_time()
             pause_s = tries.limit_pause_s(failure) if owner is Owner.MODEL else 0.0
-            return verdict._replace(step=Step.AGAIN, pause_s=pause_s)
+            return decision._replace(step=Step.AGAIN, pause_s=pause_s)
         if kind is Kind.LIMIT and not tries.is_postponed:
             tries.postpone()
-            return verdict._replace(step=Step.POSTPONE)
+            return decision._replace(step=Step.POSTPONE)
         pause = None if kind is Kind.LIMIT or owner is Owner.SERVER else tries.next_pause_s(failure, self._retries)
-        return verdict if pause is None else verdict._replace(step=Step.AGAIN, pause_s=pause)
+        return decision if pause is None else decision._replace(step=Step.AGAIN, pause_s=pause)
 
     def _past(self, tries: Tries, failure: SmaiError, kind: Kind, number: int, now_s: float) -> Past:
         """Record a failure, and return the past, including it."""
@@ -133,8 +133,8 @@ class Judge:
             end = End.UNRELATED
         return end, wait_s
 
-    def _end_of_run(self, tries: Tries, failure: SmaiError, kind: Kind, now_s: float, verdict: Decision) -> Decision:
-        """Return the verdict that ends the run. A refused line gets a result; one that may succeed later does not."""
+    def _end_of_run(self, tries: Tries, failure: SmaiError, kind: Kind, now_s: float, decision: Decision) -> Decision:
+        """Return the decision that ends the run. A refused line gets a result; one that may succeed later does not."""
         if kind is Kind.LIMIT or (kind is Kind.SERVER and self.history.has_answered):
             waited_s = now_s - (self.history.waiting_since_s or now_s)
             run_failure = no_success(failure, tries.job, waited_s)
@@ -143,4 +143,4 @@ class Judge:
         has_result = kind is Kind.REFUSAL or (
             kind is Kind.SERVER and tries.next_pause_s(failure, self._retries) is None
         )
-        return verdict._replace(step=Step.SETTLE if has_result else Step.STOP, run_failure=run_failure)
+        return decision._replace(step=Step.SETTLE if has_result else Step.STOP, run_failure=run_failure)

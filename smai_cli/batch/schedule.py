@@ -164,9 +164,9 @@ class Schedule:
             self._begun.discard(tries)
             self.running -= 1
             if failure is None:
-                verdict = self._judge.success(turn.number)
+                decision = self._judge.success(turn.number)
             else:
-                verdict = self._judge.failure(
+                decision = self._judge.failure(
                     tries,
                     failure,
                     turn.number,
@@ -175,26 +175,26 @@ class Schedule:
                     is_other_running=self.running > 0,
                     is_other_answered=bool(self._begun),
                 )
-            self._follow(turn, failure, verdict, now_s)
+            self._follow(turn, failure, decision, now_s)
             self._changed.notify()
-        return verdict.step is Step.SETTLE
+        return decision.step is Step.SETTLE
 
-    def _follow(self, turn: Turn, failure: SmaiError | None, verdict: Decision, now_s: float) -> None:
-        """Apply the verdict on a try."""
+    def _follow(self, turn: Turn, failure: SmaiError | None, decision: Decision, now_s: float) -> None:
+        """Apply the decision on a try."""
         tries, queue = turn.tries, self._queue(turn.tries)
         if turn.ticket:
-            episode = queue.load.leave(turn.ticket, now_s, verdict.end, verdict.wait_s)
+            episode = queue.load.leave(turn.ticket, now_s, decision.end, decision.wait_s)
             if episode and failure:
                 self._notices.report_episode(failure, episode, tries.model if len(self._queues) > 1 else None)
         if failure:
             self._last = failure, tries.job
-            queue.limit = failure if verdict.is_limit else queue.limit
-        if verdict.step is Step.AGAIN:
-            queue.delay(tries, now_s + verdict.pause_s)
-        elif verdict.step is Step.POSTPONE:
+            queue.limit = failure if decision.is_limit else queue.limit
+        if decision.step is Step.AGAIN:
+            queue.delay(tries, now_s + decision.pause_s)
+        elif decision.step is Step.POSTPONE:
             self._postponed.append(tries)
-        if verdict.run_failure:
-            self.close(verdict.run_failure)
+        if decision.run_failure:
+            self.close(decision.run_failure)
         self._follow_outage(turn, failure, now_s)
 
     def _follow_outage(self, turn: Turn, failure: SmaiError | None, now_s: float) -> None:

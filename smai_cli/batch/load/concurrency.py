@@ -64,7 +64,7 @@ class _Evidence:
         self._allowed = max(self._least, 2 * share)
 
     def clear(self, starts: int) -> None:
-        """Begin anew after this many starts."""
+        """Restart the sum, after this many starts."""
         self._sum, self._starts = 0.0, starts
 
     def add(self, starts: int) -> bool:
@@ -146,7 +146,7 @@ class Concurrency:
         return Change.CUT
 
     def _forget(self) -> None:
-        """Begin anew: what has started until now no longer counts as evidence."""
+        """Start over: what has started until now is no longer evidence."""
         self._cuts += 1
         for evidence in self._evidence.values():
             evidence.clear(self._starts)

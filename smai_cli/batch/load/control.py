@@ -83,7 +83,7 @@ class LoadControl:
         `wait_s` is how long the server asks to wait: until then nothing starts, after TOO_MANY and UNWELL.
         """
         if end is End.ANSWERED:
-            self._note(self._concurrency.succeed(ticket.cuts))
+            self._apply(self._concurrency.succeed(ticket.cuts))
             return None
         if end is End.TOO_MANY:  # the others came at a rate that was allowed
             self._spacing.refuse()
@@ -95,7 +95,7 @@ class LoadControl:
             self._concurrency.running -= 1
             return Episode(pause_s, self.jobs, self.jobs) if pause_s else None
         before, rate = self.jobs, None
-        if self._note(self._concurrency.refuse(ticket.cuts, end)) is Change.CUT:
+        if self._apply(self._concurrency.refuse(ticket.cuts, end)) is Change.CUT:
             self._level_before, self._is_announced = before, False
             is_too_fast = end is End.TOO_MANY
         else:  # with a Retry-After one is enough: each costs a pause
@@ -109,8 +109,8 @@ class LoadControl:
         if self._adapts:
             self._concurrency.restart()
 
-    def _note(self, change: Change | None) -> Change | None:
-        """Apply a change to the spacing as well."""
+    def _apply(self, change: Change | None) -> Change | None:
+        """Change the spacing as well, if a cut was undone; return `change`."""
         if change is Change.UNDONE:
             self._spacing.is_searching = True  # what was refused did not depend on the rate
         return change

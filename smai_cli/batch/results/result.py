@@ -202,7 +202,7 @@ def renumber(line: bytes, number: int) -> bytes:
     """Return a result with the new number of its line."""
     value = json.loads(line)
     value["index"] = number
-    if _is_openai(value):
+    if "custom_id" in value:  # a line in OpenAI's form; in a flat result, it is the id
         value["id"] = f"smai-{number}"
     return _as_line(value)
 
@@ -291,10 +291,6 @@ def tokens_in(data: bytes) -> tuple[int, int]:
     counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else []
     prompt, completion = (count if type(count) is int else 0 for count in counts or (0, 0))
     return prompt, completion
-
-
-def _is_openai(value: dict[str, Any]) -> bool:
-    return "custom_id" in value  # a flat result never has it: it is the id there
 
 
 def _digest_in(text: str) -> bytes:

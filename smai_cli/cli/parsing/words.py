@@ -23,8 +23,6 @@ _SHOWN = 60
 # Characters that word processors substitute for the ASCII dash.
 DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
 _WORDS = "smai_cli.words"
-
-
 # What the help calls the value of an option that names a file.
 FILE_METAVARS = ("FILE", "OUTPUT")
 
