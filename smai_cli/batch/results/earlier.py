@@ -44,7 +44,7 @@ class EarlierResults:
         self._line_digests: list[bytes] = []
         for offset, line in lines:
             self.lines += 1
-            known = read_result(line)
+            known = read_result(line, with_line_digest=by_line)
             if known is None:
                 self.unreadable += 1
             else:

@@ -224,8 +224,8 @@ def is_final(status: int, *, is_retryable: bool) -> bool:
 class ParsedResult(NamedTuple):
     """A line of results: the id, the digest of its request, which copy, the number, and the exit status.
 
-    `line_digest` is empty if a result has none. `is_final`: the failure should not be repeated, whatever
-    its status is. `is_forbidden`: HTTP status 403, because of the line or the key.
+    `line_digest` is empty if a result has none, or if it was not asked for. `is_final`: the failure should not be
+    repeated, whatever its status is. `is_forbidden`: HTTP status 403, because of the line or the key.
     """
 
     id: str | int | None
@@ -248,8 +248,8 @@ def lines_in(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         offset += len(line)
 
 
-def read_result(data: bytes) -> ParsedResult | None:
-    """Parse a line of results; None if it is not a result."""
+def read_result(data: bytes, *, with_line_digest: bool = False) -> ParsedResult | None:
+    """Parse a line of results; None if it is not a result. `line_digest` is left empty unless asked for."""
     try:
         value = _parse(data)
         name = value["custom_id"] if "custom_id" in value else value["id"]
@@ -259,12 +259,12 @@ def read_result(data: bytes) -> ParsedResult | None:
         if not (0 <= copy < _MOST and 0 <= number < _MOST and 0 <= status <= _LAST_STATUS):
             return None
         digest = _digest_in(value["request"])
-        line_digest = _digest_in(value["line_digest"]) if "line_digest" in value else b""
+        line_digest = _digest_in(value["line_digest"]) if with_line_digest and "line_digest" in value else b""
         error = value.get("error")
-        is_last = is_403 = False
-        if isinstance(error, dict):
-            is_last = is_final(status, is_retryable=error.get("retryable") is not False)
-            is_403 = status == Status.REFUSED and error.get("http_status") == _FORBIDDEN
+        if not isinstance(error, dict):
+            return ParsedResult(name, digest, copy, number, status, line_digest)
+        is_last = is_final(status, is_retryable=error.get("retryable") is not False)
+        is_403 = status == Status.REFUSED and error.get("http_status") == _FORBIDDEN
         return ParsedResult(name, digest, copy, number, status, line_digest, is_last, is_403)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
