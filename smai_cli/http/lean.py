@@ -15,16 +15,33 @@ from typing import Any
 # They guess the charset of a text, for Response.text. Without them requests warns once, and uses UTF-8.
 _CHARSETS = ("chardet", "charset_normalizer")
 _NO_CHARSETS = "Unable to find acceptable character detection dependency"
+# urllib3 imports a function from it, for HTTP/2.
 _METADATA = "importlib.metadata"
+# Modules of which only functions are used, and for few requests: logging imports traceback, tempfile shutil, urllib3
+# mimetypes, requests zipfile and idna. They and what they import are 4 % of the time to the request.
+_SELDOM_USED = ("traceback", "shutil", "mimetypes", "zipfile", "idna")
+
+
+class _StandIn(types.ModuleType):
+    """Takes the place of the module with its name in modules that import it, and loads it when it is used."""
+
+    def __getattr__(self, name: str) -> object:
+        """Return the attribute of the module. Raises AttributeError, or ImportError."""
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
 
 
 def _import_lean() -> None:
     if "requests" in sys.modules:
         return
-    with _lazy_metadata():
+    metadata: Any = types.ModuleType(_METADATA)
+    metadata.version = lambda name: importlib.import_module(_METADATA).version(name)
+    with _in_place(metadata, *map(_StandIn, _SELDOM_USED)):
         import urllib3  # noqa: F401
-    with _without_charsets():
-        import requests  # noqa: F401
+
+        with _without_charsets():
+            import requests  # noqa: F401
 
 
 @contextlib.contextmanager
@@ -44,19 +61,16 @@ def _without_charsets() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _lazy_metadata() -> Iterator[None]:
-    """Load importlib.metadata only if it is called: urllib3 imports a function from it for HTTP/2."""
-    if _METADATA in sys.modules:
-        yield
-        return
-    stand_in: Any = types.ModuleType(_METADATA)
-    stand_in.version = lambda name: importlib.import_module(_METADATA).version(name)
-    sys.modules[_METADATA] = stand_in
+def _in_place(*stand_ins: types.ModuleType) -> Iterator[None]:
+    """Let imports find these modules, instead of those with their names that are not loaded."""
+    ours = [one for one in stand_ins if one.__name__ not in sys.modules]
+    sys.modules.update((one.__name__, one) for one in ours)
     try:
         yield
     finally:
-        if sys.modules.get(_METADATA) is stand_in:
-            del sys.modules[_METADATA]
+        for one in ours:
+            if sys.modules.get(one.__name__) is one:
+                del sys.modules[one.__name__]
 
 
 _import_lean()

@@ -5,8 +5,16 @@ import sys
 
 import pytest
 
-# What a script may say: the modules that are to be missing.
-LEFT_OUT = "{'chardet', 'charset_normalizer', 'importlib.metadata'} & set(sys.modules)"
+LEFT_OUT = (
+    "chardet",
+    "charset_normalizer",
+    "importlib.metadata",
+    "traceback",
+    "shutil",
+    "mimetypes",
+    "zipfile",
+    "idna",
+)
 
 
 def python(script: str, *options: str) -> str:
@@ -20,7 +28,8 @@ def python(script: str, *options: str) -> str:
 
 def test_importing_the_http_library_does_not_load_unneeded_modules() -> None:
     """If this fails, requests or urllib3 now imports them in another way, and lean.py has no effect."""
-    assert python(f"import smai_cli.http.transport; print({LEFT_OUT})", "-W", "error") == "set()\n"
+    script = f"import smai_cli.http.transport; print({set(LEFT_OUT)} & set(sys.modules))"
+    assert python(script, "-W", "error") == "set()\n"
 
 
 def test_the_omitted_modules_can_be_imported_later() -> None:
@@ -34,6 +43,45 @@ answer._content = "Grüße".encode()
 print(answer.text)
 """
     assert python(script, "-W", "error", "-X", "utf8") == "Grüße\n"
+
+
+def test_libraries_use_the_omitted_modules_when_they_need_them() -> None:
+    """Each line uses a function of one of these modules, through the library that imported it."""
+    script = """
+import smai_cli.http.transport
+import logging, requests.models, requests.utils, tempfile, urllib3.fields, urllib3.util.url
+assert requests.models.PreparedRequest._get_idna_encoded_host("grüße.example") == "xn--gre-6ka8l.example"
+assert urllib3.util.url.parse_url("http://grüße.example").host == "xn--gre-6ka8l.example"
+assert requests.utils.extract_zipped_paths("/nowhere/ca.pem") == "/nowhere/ca.pem"
+assert urllib3.fields.guess_content_type("a.png") == "image/png"
+with tempfile.TemporaryDirectory():
+    pass
+try:
+    1 / 0
+except ZeroDivisionError:
+    print(logging.Formatter().formatException(sys.exc_info()).splitlines()[-1])
+import idna, mimetypes, shutil, traceback, zipfile
+assert all(type(module) is type(sys) for module in (idna, mimetypes, shutil, traceback, zipfile))
+import idna.core
+assert idna.core.encode is idna.encode
+"""
+    assert python(script, "-W", "error", "-X", "utf8") == "ZeroDivisionError: division by zero\n"
+
+
+def test_two_threads_can_use_an_omitted_module_at_once() -> None:
+    script = """
+import smai_cli.http.transport
+import requests.utils, threading
+start, found = threading.Barrier(8), []
+def use():
+    start.wait()
+    found.append(requests.utils.zipfile.ZipFile)
+threads = [threading.Thread(target=use) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(found), len(set(found)))
+"""
+    assert python(script) == "8 1\n"
 
 
 def test_modules_that_are_already_loaded_remain_loaded() -> None:
