@@ -4,8 +4,9 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
+from smai_cli.common.frozen import Frozen
 from smai_cli.errors import ClockError
 
 # How long a finished answer without `[DONE]` may keep the connection open before smai closes it.
@@ -71,7 +72,7 @@ class Deadline:
         return ClockError(f"timed out: the run took {self._max_time_s:g} s in all", "raise --max-time, or try again")
 
 
-class Clocks(NamedTuple):
+class Clocks(Frozen):
     """The limits of one exchange, in seconds; 0 turns a clock off.
 
     `connect_timeout_s` covers DNS, TCP, TLS and proxy together; `idle_timeout_s` the time until the first event with

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from smai_cli.apis import API_NAMES
 from smai_cli.common.files import open_regular
+from smai_cli.common.frozen import Frozen
 from smai_cli.common.text import one_line
 from smai_cli.config.places import config_path
 from smai_cli.config.providers import PROVIDERS, Provider
@@ -33,7 +34,7 @@ class Value(NamedTuple):
     source: str
 
 
-class Settings(NamedTuple):
+class Settings(Frozen):
     """The values of a configuration file, by the names in KEYS: `top` at its top, `profile` in the chosen profile.
 
     `profiles` are the names of all profiles, `name` is that of the chosen one or None. `built_in` is the built-in
@@ -74,7 +75,7 @@ class Settings(NamedTuple):
         return Value(self.built_in.model, _source_of(self.built_in)) if self.built_in and is_there else None
 
 
-NO_SETTINGS = Settings({}, {})
+NO_SETTINGS = Settings(top={}, profile={})
 
 
 def find_settings(environ: Mapping[str, str], profile: str | None, *, is_typed: bool = False) -> Settings:
@@ -88,16 +89,16 @@ def find_settings(environ: Mapping[str, str], profile: str | None, *, is_typed: 
     path = config_path(environ)
     text, notice = (None, "") if path is None else _read(path)
     if path is None or text is None:
-        return _with_profile(Settings({}, {}, notice=notice), profile, {}, is_typed=is_typed)
+        return _with_profile(NO_SETTINGS.replaced(notice=notice), profile, {}, is_typed=is_typed)
     top, tables = _parse(text, path)
-    return _with_profile(Settings(top, {}, path=path), profile, tables, is_typed=is_typed)
+    return _with_profile(Settings(top=top, profile={}, path=path), profile, tables, is_typed=is_typed)
 
 
 def _with_profile(
     settings: Settings, name: str | None, tables: Mapping[str, dict[str, Value]], *, is_typed: bool
 ) -> Settings:
     """Return the settings with the profile `name`, from the file's `tables` or built in. Raises UsageError."""
-    settings = settings._replace(profiles=tuple({**tables, **PROVIDERS}), is_typed=is_typed)
+    settings = settings.replaced(profiles=tuple({**tables, **PROVIDERS}), is_typed=is_typed)
     if not name:
         return settings
     if name not in settings.profiles:
@@ -106,7 +107,7 @@ def _with_profile(
     table = tables.get(name, {})
     if built_in:
         table = {"base_url": Value(built_in.base_url, _source_of(built_in)), **table}
-    return settings._replace(profile=table, name=name, built_in=built_in)
+    return settings.replaced(profile=table, name=name, built_in=built_in)
 
 
 def missing_model_error(settings: Settings) -> UsageError:

@@ -5,8 +5,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -14,6 +13,7 @@ import urllib3
 
 from smai_cli.answer.api_error import request_id_in
 from smai_cli.common.clocks import Clocks
+from smai_cli.common.frozen import Frozen
 from smai_cli.common.shortages import shortage_among
 from smai_cli.common.text import one_line
 from smai_cli.config.base_url import shown_url
@@ -52,7 +52,7 @@ def connect_timeout(limit_s: float) -> ClockError:
     )
 
 
-class Route(NamedTuple):
+class Route(Frozen):
     """Where a request goes: the server as `HOST port N`, its host, and the proxy in the same form.
 
     `variable` is the environment variable with the proxy. Without a proxy, both are empty.
@@ -72,10 +72,10 @@ def route_to(endpoint: Endpoint) -> Route:
     proxies = {} if endpoint.is_loopback else requests.utils.get_environ_proxies(endpoint.base_url)
     proxy = requests.utils.select_proxy(endpoint.base_url, proxies)
     if not proxy:
-        return Route(server, host)
+        return Route(server=server, host=host)
     names = (f"{parts.scheme}_proxy", "all_proxy")
     variable = next((it for name in names for it in (name, name.upper()) if os.environ.get(it)), "HTTPS_PROXY")
-    return Route(server, host, _host_and_port(proxy), variable)
+    return Route(server=server, host=host, proxy=_host_and_port(proxy), variable=variable)
 
 
 def _host_and_port(proxy: str) -> str:
@@ -148,6 +148,8 @@ def _url_failure(chain: list[BaseException], route: Route) -> SmaiError | None:
         return _proxy_failure(route, reason, retryable=False)
     # The scheme of the base URL was checked before.
     if _contains(chain, requests.exceptions.InvalidSchema, urllib3.exceptions.ProxySchemeUnknown):
+        from importlib.util import find_spec  # for few failures
+
         return (
             missing_socks_error()
             if find_spec("socks") is None and _has_socks_proxy()

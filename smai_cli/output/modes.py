@@ -3,7 +3,7 @@
 To add a mode, add a row here, and a class in `writers`.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from smai_cli.common.frozen import Frozen
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 TEXT, FINAL, EXTRACT = "text", "final", "extract"
 
 
-class Mode(NamedTuple):
+class Mode(Frozen):
     """One mode: its option is --`name`, with the short form `letter`; the first row, the default, has no option.
 
     `help` is its help text, and `kind` names its class in `writers`. `one_answer`: it prints the text of one answer,
@@ -37,11 +37,22 @@ class Mode(NamedTuple):
 
 
 _ROWS = (
-    Mode(TEXT, "", "Text", one_answer=True),
-    Mode("raw", "Print the response body, byte for byte.", "Raw", has_calls=True),
-    Mode("jsonl", "Print the JSON of each event, one per line.", "Jsonl", has_calls=True),
-    Mode(FINAL, "Print nothing before the answer is complete; add a summary on stderr.", "Final", one_answer=True),
-    Mode(EXTRACT, "Keep only the first code block of a complete answer.", "Extract", letter="x", one_answer=True),
+    Mode(name=TEXT, help="", kind="Text", one_answer=True),
+    Mode(name="raw", help="Print the response body, byte for byte.", kind="Raw", has_calls=True),
+    Mode(name="jsonl", help="Print the JSON of each event, one per line.", kind="Jsonl", has_calls=True),
+    Mode(
+        name=FINAL,
+        help="Print nothing before the answer is complete; add a summary on stderr.",
+        kind="Final",
+        one_answer=True,
+    ),
+    Mode(
+        name=EXTRACT,
+        help="Keep only the first code block of a complete answer.",
+        kind="Extract",
+        letter="x",
+        one_answer=True,
+    ),
 )
 MODES = {mode.name: mode for mode in _ROWS}
 

@@ -545,7 +545,7 @@ def test_a_key_at_the_top_of_the_file_is_only_for_the_default_server(tmp_path: P
 
 
 def test_without_a_configuration_file_there_are_no_settings() -> None:
-    assert find_settings({}, None) == Settings({}, {})
+    assert find_settings({}, None) == Settings(top={}, profile={})
     with pytest.raises(UsageError, match="no API key"):
         find_endpoint(None, None, {})
 

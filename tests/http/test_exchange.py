@@ -59,7 +59,8 @@ count, idle_timeout_s = int(sys.argv[4]), float(sys.argv[5])
 gc.disable()
 
 def ask():
-    exchange = transport.Exchange(Endpoint(url), "/x", b"{}", Clocks(30.0, idle_timeout_s), ca_file=ca_file)
+    clocks = Clocks(connect_timeout_s=30.0, idle_timeout_s=idle_timeout_s)
+    exchange = transport.Exchange(Endpoint(url), "/x", b"{}", clocks, ca_file=ca_file)
     try:
         for _ in exchange.open():
             if leaves:
@@ -116,7 +117,7 @@ def test_many_answers_in_one_process_leak_no_thread_and_no_descriptor(
 
 # Closed from another thread, at any step. The clocks would wait longer than a test may run.
 
-PATIENT = Clocks(600.0, 600.0)
+PATIENT = Clocks(connect_timeout_s=600.0, idle_timeout_s=600.0)
 BODY = json.dumps({"messages": [{"content": "hi"}]}).encode()
 LARGE_BODY = b" " * (64 << 20)
 
@@ -285,7 +286,8 @@ from smai_cli.common.clocks import Clocks
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import SmaiError
 
-exchange = transport.Exchange(Endpoint(f"http://example.invalid:{sys.argv[1]}"), "/x", b"{}", Clocks(600.0, 600.0))
+clocks = Clocks(connect_timeout_s=600.0, idle_timeout_s=600.0)
+exchange = transport.Exchange(Endpoint(f"http://example.invalid:{sys.argv[1]}"), "/x", b"{}", clocks)
 errors = []
 
 def run():

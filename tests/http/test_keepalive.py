@@ -302,7 +302,7 @@ def test_a_failed_exchange_keeps_no_connection(
     server = serve((*before, *steps), (GOOD_ANSWER, hold), **tls_of(scheme))
     if not is_first:
         assert worker.ask(server.url) == BODY
-    clocks = Clocks(30.0, 0.2 if failure is ClockError else 30.0)
+    clocks = Clocks(connect_timeout_s=30.0, idle_timeout_s=0.2 if failure is ClockError else 30.0)
     assert isinstance(worker.fails(server.url, clocks), failure)
     assert worker.ask(server.url) == BODY
     assert server.connections == 2

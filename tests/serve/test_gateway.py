@@ -266,7 +266,7 @@ def test_a_failure_before_the_answer_is_an_error_in_the_words_of_smai(
     serve: Serve, gateway: Start, steps: list[Step], status: int, code: str, said: str, again: bool
 ) -> None:
     server = serve(tuple(steps))
-    running = gateway(server.url, clocks=Clocks(PATIENCE_S, 0.2))
+    running = gateway(server.url, clocks=Clocks(connect_timeout_s=PATIENCE_S, idle_timeout_s=0.2))
     got = ask(running)
     assert (got.status, got.error["code"], got.error["type"]) == (status, code, "server_error")
     assert said in got.error["message"]
@@ -292,7 +292,7 @@ def test_a_server_that_is_not_running_is_a_bad_gateway_error(gateway: Start) -> 
 
 
 def test_a_server_that_does_not_accept_connections_is_a_timeout(gateway: Start, silent_port: int) -> None:
-    got = ask(gateway(f"http://127.0.0.1:{silent_port}/v1", clocks=Clocks(0.2, 0.2)))
+    got = ask(gateway(f"http://127.0.0.1:{silent_port}/v1", clocks=Clocks(connect_timeout_s=0.2, idle_timeout_s=0.2)))
     assert (got.status, got.error["code"]) == (504, "upstream_timeout")
     assert "no connection within 0.2 s" in got.error["message"]
 
@@ -300,7 +300,10 @@ def test_a_server_that_does_not_accept_connections_is_a_timeout(gateway: Start, 
 @pytest.mark.parametrize("clocks", [pytest.param((0.2, 0.0), id="idle"), pytest.param((0.0, 0.5), id="max-time")])
 def test_a_timeout_within_an_answer_cuts_it_off(serve: Serve, gateway: Start, clocks: tuple[float, float]) -> None:
     idle_s, max_time_s = clocks
-    running = gateway(serve(HEAD, chunk(HELLO), hold).url, clocks=Clocks(PATIENCE_S, idle_s, Deadline(max_time_s)))
+    running = gateway(
+        serve(HEAD, chunk(HELLO), hold).url,
+        clocks=Clocks(connect_timeout_s=PATIENCE_S, idle_timeout_s=idle_s, deadline=Deadline(max_time_s)),
+    )
     got = ask(running)
     assert (got.status, got.body, got.is_cut) == (200, HELLO, True)
 
@@ -505,7 +508,7 @@ def test_the_request_of_a_client_that_does_not_read_is_ended_and_its_slot_is_fre
     gone, lines = threading.Event(), list[str]()
     running = gateway(
         serve(HEAD, flood(gone)).url,
-        clocks=Clocks(PATIENCE_S, idle_s, Deadline(max_time_s)),
+        clocks=Clocks(connect_timeout_s=PATIENCE_S, idle_timeout_s=idle_s, deadline=Deadline(max_time_s)),
         limits=ClientLimits(streams=1),
         trace=lines.append,
     )
@@ -519,7 +522,9 @@ def test_the_request_of_a_client_that_does_not_read_is_ended_and_its_slot_is_fre
 
 def test_a_client_that_reads_slowly_gets_all_of_a_long_answer(serve: Serve, gateway: Start) -> None:
     body = HELLO * 100_000
-    running = gateway(serve(length_head(len(body)), body).url, clocks=Clocks(PATIENCE_S, 1.0))
+    running = gateway(
+        serve(length_head(len(body)), body).url, clocks=Clocks(connect_timeout_s=PATIENCE_S, idle_timeout_s=1.0)
+    )
     with Client(running.port) as client:
         client.send(request(running.port))
         response, came = client.begun(), b""
@@ -637,7 +642,7 @@ def test_a_closed_watch_does_not_write_to_a_reused_descriptor() -> None:
 def test_a_server_can_be_closed_while_answers_are_under_way(serve: Serve) -> None:
     seen = Checkpoint()
     endpoint = Endpoint(serve(HEAD, chunk(HELLO), seen).url)
-    upstream = Upstream(endpoint, lambda: Clocks(PATIENCE_S, PATIENCE_S))
+    upstream = Upstream(endpoint, lambda: Clocks(connect_timeout_s=PATIENCE_S, idle_timeout_s=PATIENCE_S))
     with Gateway(upstream, PageDefaults("m"), TOKEN, limits=ClientLimits()) as running:
         client = Client(running.port)
         client.send(request(running.port))
@@ -649,7 +654,7 @@ def test_a_server_can_be_closed_while_answers_are_under_way(serve: Serve) -> Non
 
 def test_a_defect_is_reported_and_fails_only_one_request(serve: Serve) -> None:
     defects: list[BaseException] = []
-    clocks = iter([Clocks(PATIENCE_S, PATIENCE_S)])
+    clocks = iter([Clocks(connect_timeout_s=PATIENCE_S, idle_timeout_s=PATIENCE_S)])
     upstream = Upstream(Endpoint(serve(*PLAIN_ANSWER).url), lambda: next(clocks))
     with Gateway(upstream, PageDefaults("m"), TOKEN, report=defects.append) as running:
         assert ask(running).body == BODY

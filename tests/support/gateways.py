@@ -152,7 +152,9 @@ def gateway() -> Iterator[Start]:
             own = tuple(Header(name=name, value=Secret(value), source="-H") for name, value in headers.items())
             endpoint = Endpoint(url, Secret(key) if key else None, own)
             ca_file = certificates().ca_file if url.startswith("https:") else None
-            upstream = Upstream(endpoint, lambda: clocks or Clocks(PATIENCE_S, PATIENCE_S), ca_file)
+            upstream = Upstream(
+                endpoint, lambda: clocks or Clocks(connect_timeout_s=PATIENCE_S, idle_timeout_s=PATIENCE_S), ca_file
+            )
             server = Gateway(upstream, PageDefaults("m"), TOKEN, limits=limits, **more)
             return stack.enter_context(server)
 

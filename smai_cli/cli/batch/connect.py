@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from smai_cli.batch.batch import Post
 from smai_cli.cli.parsing.options import ServerOptions
-from smai_cli.common.clocks import Clocks, Deadline
+from smai_cli.common.clocks import Deadline
 from smai_cli.common.trace import Tracer, silent
 from smai_cli.config.endpoint import Endpoint, find_ca_file
 from smai_cli.http import transport
@@ -16,15 +16,14 @@ from smai_cli.http.response_body import ResponseBody
 def connector(endpoint: Endpoint, server: ServerOptions, tracer: Tracer | None) -> Callable[[], Post]:
     """Return a function that makes a `Post` with its own connection."""
     ca_file = find_ca_file(os.environ) if endpoint.is_tls else None
-    clocks = server.clocks
 
     def connect() -> Post:
         keep_alive = KeepAlive()
 
         def post(path: str, body: bytes, deadline: Deadline, /) -> ResponseBody:
-            limits = Clocks(clocks.connect_timeout_s, clocks.idle_timeout_s, deadline)
+            clocks = server.clocks.clocks(deadline)
             return transport.post(
-                endpoint, path, body, limits, ca_file=ca_file, trace=tracer or silent, keep_alive=keep_alive
+                endpoint, path, body, clocks, ca_file=ca_file, trace=tracer or silent, keep_alive=keep_alive
             )
 
         return post

@@ -67,7 +67,7 @@ def _found_or_failed(ctx: click.Context, param: click.Parameter, value: str | No
         return load_settings(ctx, param, value)
     except UsageError as error:
         ctx.meta[_UNUSABLE] = error
-        return NO_SETTINGS._replace(is_typed=is_typed(param.name or "", ctx))
+        return NO_SETTINGS.replaced(is_typed=is_typed(param.name or "", ctx))
 
 
 @click.command(

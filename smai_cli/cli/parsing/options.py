@@ -30,7 +30,7 @@ class ClockOptions(Frozen):
 
     def clocks(self, deadline: Deadline) -> Clocks:
         """Return the limits of an exchange in a run with this deadline."""
-        return Clocks(self.connect_timeout_s, self.idle_timeout_s, deadline)
+        return Clocks(connect_timeout_s=self.connect_timeout_s, idle_timeout_s=self.idle_timeout_s, deadline=deadline)
 
 
 class ServerOptions(Frozen):

@@ -7,10 +7,10 @@ may look like an option. Both are mostly mistakes, and a paid run should not beg
 import os
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import click
 
+from smai_cli.common.frozen import Frozen
 from smai_cli.common.text import one_line
 from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import say
@@ -27,7 +27,7 @@ _WORDS = "smai_cli.words"
 FILE_METAVARS = ("FILE", "OUTPUT")
 
 
-class Words(NamedTuple):
+class Words(Frozen):
     """Facts about the operands: how many follow `--`, and which of them follow the value of a FILE option.
 
     `after_files` holds pairs of the option as typed and the operand.
@@ -49,7 +49,7 @@ def check_words(command: click.Command, args: Sequence[str]) -> Words:
     while rest:
         word = rest.pop()
         if word == "--":
-            return Words(len(rest), tuple(after_files))
+            return Words(after_dashes=len(rest), after_files=tuple(after_files))
         if word in ("", "-") or not word.startswith("-"):
             _check_operand(word, options)
             if file_option:
@@ -57,7 +57,7 @@ def check_words(command: click.Command, args: Sequence[str]) -> Words:
             file_option = ""
             continue
         file_option = _check_option(word, rest, command, options)
-    return Words(0, tuple(after_files))
+    return Words(after_dashes=0, after_files=tuple(after_files))
 
 
 def _check_option(word: str, rest: list[str], command: click.Command, options: dict[str, click.Option]) -> str:
