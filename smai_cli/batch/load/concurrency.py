@@ -50,6 +50,27 @@ class _Check(NamedTuple):
     slow_from: int
     share: float
 
+    def has_helped(self, starts: int, refusals: int) -> bool | None:
+        """Return whether the cut helped, by the starts after it; None if they are too few to show it."""
+        return refusals / starts < self.share / 2 if starts * self.share >= 2 * _EVIDENCE else None
+
+
+class _RecentShare:
+    """The share of the last starts that was refused; each start counts less with every start after it."""
+
+    def __init__(self) -> None:
+        self._starts = self._refusals = 0.0
+
+    def start(self) -> None:
+        """Count a start."""
+        self._starts += 1 - self._starts / SAMPLE
+        self._refusals -= self._refusals / SAMPLE
+
+    def refuse(self) -> float:
+        """Count a refusal; return the share."""
+        self._refusals += 1
+        return self._refusals / self._starts
+
 
 class _Evidence:
     """The refusals of one kind that chance does not explain (a CUSUM, Page 1954)."""
@@ -82,23 +103,20 @@ class Concurrency:
         self.running = 0
         self._most = most
         self._cuts = self._starts = self._round_start = self._successes = self._refusals = 0
-        self._recent_starts = self._recent_refusals = 0.0  # each counts less with every start after it
+        self._recent = _RecentShare()
         self._evidence = {kind: _Evidence(kind) for kind in _CHANCE}
         self._step = first  # by how much the next round raises the level: doubled each time
         self._slow_from = most  # from here the step begins with 1 again (ssthresh, RFC 5681)
         self._level_before = first  # the last level at which a complete round went well
         self._check: _Check | None = None
-        self._is_limited = False  # a cut helped: a 429 is because of load
-        self._was_full = self._is_falling = False
+        self._is_load_the_cause = self._was_full = self._is_falling = False
 
     def start(self) -> int:
         """Count a request that starts; return the number of cuts so far, which `succeed` and `refuse` take."""
         self.running += 1
         self._starts += 1
-        self._recent_starts += 1 - self._recent_starts / SAMPLE
-        self._recent_refusals -= self._recent_refusals / SAMPLE
-        if self.running >= self.level:
-            self._was_full = True
+        self._recent.start()
+        self._was_full |= self.running >= self.level
         return self._cuts
 
     def succeed(self, cuts: int) -> Change | None:
@@ -117,9 +135,9 @@ class Concurrency:
                 self.level = max(1, min(self.level, self.running))
             return None
         self._refusals += 1
-        self._recent_refusals += 1
+        share = self._recent.refuse()
         if self._evidence[kind].add(self._starts):
-            return self._cut(kind)
+            return self._cut(kind, share)
         return self._end_round() if self._check else None
 
     def restart(self) -> None:
@@ -128,12 +146,11 @@ class Concurrency:
         self.level, self._step, self._check = 1, 1, None
         self._slow_from = max(1, int(self._level_before * KEPT))
 
-    def _cut(self, kind: End) -> Change:
-        share = self._recent_refusals / self._recent_starts
+    def _cut(self, kind: End, share: float) -> Change:
         is_too_much = share > _CHANCE[End.UNWELL]
         # More were refused during the check than before, or more than chance explains.
-        self._is_limited |= self._check is not None or (is_too_much and self._starts > SAMPLE / 2)
-        may_be_chance = kind is End.UNWELL or not (self._is_limited or is_too_much)
+        self._is_load_the_cause |= self._check is not None or (is_too_much and self._starts > SAMPLE / 2)
+        may_be_chance = kind is End.UNWELL or not (self._is_load_the_cause or is_too_much)
         self._check = _Check(kind, self.level, self._step, self._slow_from, share) if may_be_chance else None
         self._evidence[kind].allow(share if may_be_chance else 0.0)
         # If fewer run than may, it is not their number: then only the spacing changes.
@@ -154,16 +171,13 @@ class Concurrency:
         self._begin_round()
 
     def _end_round(self) -> Change | None:
-        starts = self._starts - self._round_start
         if not (check := self._check):
             if self._successes >= (self.level if self.level < self._slow_from else max(self.level, SAMPLE)):
                 self._level_before = self.level
                 self._grow()
                 self._begin_round()
-        elif starts * check.share >= 2 * _EVIDENCE:  # enough to compare the share with the one before the cut
-            self._check, share = None, self._refusals / starts
-            has_helped = share < check.share / 2
-            self._is_limited |= has_helped
+        elif (has_helped := check.has_helped(self._starts - self._round_start, self._refusals)) is not None:
+            self._check, self._is_load_the_cause = None, self._is_load_the_cause or has_helped
             self._evidence[check.kind].allow(0.0 if has_helped else min(check.share, _CHANCE[End.UNWELL] / 2))
             if not has_helped:
                 self.level, self._step, self._slow_from = max(self.level, check.level), check.step, check.slow_from
