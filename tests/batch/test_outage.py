@@ -63,7 +63,7 @@ def test_an_unavailable_server_is_only_probed_and_every_line_is_complete_later(
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("jobs", [1, 64])
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.nightly), 64])
 def test_a_server_that_temporarily_accepts_no_connections_costs_no_line(
     batch: Ask, questions: Questions, faulty: Faulty, jobs: int
 ) -> None:

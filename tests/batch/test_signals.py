@@ -54,7 +54,9 @@ def wait_for_handlers(path: Path, run: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("number", ["INT", "TERM", "HUP", "USR1", "USR2", "XCPU"])
+@pytest.mark.parametrize(
+    "number", ["INT", "TERM", *(pytest.param(it, marks=pytest.mark.nightly) for it in ("HUP", "USR1", "USR2", "XCPU"))]
+)
 def test_the_first_signal_lets_running_requests_end_and_starts_no_more(
     batch: Ask, desk: MakeDesk, questions: Questions, start_batch: StartBatch, tmp_path: Path, number: str
 ) -> None:
@@ -169,7 +171,7 @@ def test_a_batch_with_o_does_not_need_a_reader_of_stdout(
     assert (done.returncode, len(results_in(out))) == (0, 1)
 
 
-@pytest.mark.thorough
+@pytest.mark.nightly
 def test_a_batch_that_is_stopped_and_continued_loses_no_result(
     desk: MakeDesk, questions: Questions, start_batch: StartBatch
 ) -> None:

@@ -251,7 +251,7 @@ def no_locks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("attempt", range(3))
+@pytest.mark.parametrize("attempt", [0, *(pytest.param(it, marks=pytest.mark.nightly) for it in (1, 2))])
 def test_two_runs_without_a_working_lock_never_end_with_0_and_a_wrong_file(
     chaos: MakeChaos,
     questions: Questions,
@@ -407,7 +407,7 @@ def test_the_validated_lines_are_sent_or_the_run_ends_and_names_the_line(
 @pytest.mark.thorough
 @pytest.mark.preloaded
 @pytest.mark.parametrize("size", ["same", "other"])
-@pytest.mark.parametrize("is_asked", [True, False])
+@pytest.mark.parametrize("is_asked", [True, pytest.param(False, marks=pytest.mark.nightly)])
 def test_an_input_edited_in_place_ends_the_run_with_2_and_the_line(
     desk: MakeDesk, questions: Questions, out: Path, environment: dict[str, str], size: str, is_asked: bool
 ) -> None:

@@ -240,7 +240,8 @@ def test_ten_failures_of_the_server_before_any_success_end_the_run(bench: Bench,
 
 
 # A reset line has its result at once: on a busy machine all lines may have one before the outage is noticed.
-AWAY = [pytest.param(fault, marks=pytest.mark.nightly) if fault == "reset" else fault for fault in SERVER]
+SLOW = ("reset", "timeout")
+AWAY = [pytest.param(fault, marks=pytest.mark.nightly) if fault in SLOW else fault for fault in SERVER]
 
 
 @pytest.mark.parametrize("fault", AWAY)

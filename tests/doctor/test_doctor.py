@@ -386,7 +386,7 @@ def test_a_name_server_that_does_not_answer_is_status_7(doctor: Doctor, tmp_path
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("connect_s", ["0", "10"])
+@pytest.mark.parametrize("connect_s", ["0", pytest.param("10", marks=pytest.mark.nightly)])
 def test_max_time_ends_all_checks(serve: Serve, doctor: Doctor, connect_s: str) -> None:
     report = doctor(serve(hold), "--max-time", "4", "--connect-timeout", connect_s)
     assert (report.status, report.failed) == (7, ["models"])

@@ -100,7 +100,7 @@ def test_a_limit_longer_than_the_system_can_wait_is_refused(smai: Smai, option: 
     assert smai("ask", "--mock", option, "1000000", "hi").status == 0
 
 
-@pytest.mark.thorough
+@pytest.mark.nightly
 def test_time_in_which_the_process_was_stopped_does_not_count_as_idle(serve: Serve, start: Start) -> None:
     import threading
 

@@ -31,8 +31,8 @@ def deltas(count: int) -> Step:
     [
         pytest.param([], 1_000_000, marks=pytest.mark.nightly),
         ([], 50_000),
-        (["--raw"], 50_000),
-        (["--jsonl"], 50_000),
+        pytest.param(["--raw"], 50_000, marks=pytest.mark.nightly),
+        pytest.param(["--jsonl"], 50_000, marks=pytest.mark.nightly),
     ],
 )
 def test_a_long_stream_needs_no_more_memory_than_a_thousand_deltas(

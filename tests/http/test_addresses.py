@@ -28,7 +28,13 @@ WAYS = {
     "https-ahead": ("https", {}),
     "https-as-usual": ("https", {"SSLKEYLOGFILE": "/dev/null"}),  # which keeps smai from connecting ahead
 }
-every_way = pytest.mark.parametrize(("scheme", "env"), WAYS.values(), ids=WAYS.keys())
+every_way = pytest.mark.parametrize(
+    ("scheme", "env"),
+    [
+        pytest.param(*way, id=name, marks=[] if name == "https-ahead" else [pytest.mark.nightly])
+        for name, way in WAYS.items()
+    ],
+)
 
 
 @pytest.fixture

@@ -297,7 +297,7 @@ def test_hundreds_of_connections_at_once_are_served_and_kept_even_with_few_descr
             assert texts == [f"{turn} {number}" for number in range(clients)]
 
 
-@pytest.mark.thorough
+@pytest.mark.nightly
 def test_512_clients_at_once_are_answered_with_little_cpu_time(environment: dict[str, str]) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 2048:

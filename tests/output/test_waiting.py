@@ -115,8 +115,12 @@ def test_only_the_answer_remains_if_stdout_is_the_same_terminal(
 
 @pytest.mark.parametrize(
     "env",
-    [{"TERM": "dumb"}, {"TERM": ""}, {}, {"TERM": "xterm", "NO_COLOR": "1"}],
-    ids=["dumb", "empty", "unset", "NO_COLOR"],
+    [
+        pytest.param({"TERM": "dumb"}, id="dumb"),
+        pytest.param({"TERM": ""}, id="empty", marks=pytest.mark.nightly),
+        pytest.param({}, id="unset", marks=pytest.mark.nightly),
+        pytest.param({"TERM": "xterm", "NO_COLOR": "1"}, id="NO_COLOR"),
+    ],
 )
 def test_a_terminal_that_cannot_or_should_not_draw_shows_nothing(
     serve: Serve, start: Start, tty: Terminal, env: dict[str, str]
