@@ -33,7 +33,8 @@ class ToolCalls:
             if part.id and not call.id:
                 call.id = part.id
                 self._ids[part.id] = call
-            call.name = call.name or part.name
+            if part.name != call.name:  # some servers repeat the name in each part, others send it in pieces
+                call.name += part.name
             call.type = part.type if part.type != CallPart.type else call.type
             call.arguments.append(part.arguments)
 
@@ -74,10 +75,15 @@ class ToolCalls:
         return call
 
     def _begins_another(self, part: CallPart, call: "_Call") -> bool:
-        """Return whether a part begins another call under the number of `call`: servers reuse numbers."""
-        if part.id and call.id:
-            return part.id != call.id
-        return bool(part.name and call.name) and call.has_complete_arguments()
+        """Return whether a part begins another call under the number of `call`: servers reuse numbers.
+
+        LM Studio gives each part of one call an id of its own, and only the first part has a name
+        (NousResearch/hermes-agent#106943).
+        """
+        has_other_id = bool(part.id and call.id) and part.id != call.id
+        if part.name and part.id and call.id:
+            return has_other_id
+        return bool((part.name or has_other_id) and call.name) and call.has_complete_arguments()
 
     def _distinct(self) -> "list[_Call]":
         """Return the calls without duplicates (same id, name and arguments). Calls without an id are all distinct."""

@@ -144,6 +144,50 @@ TAPES = [
         [ULM, TIME],
         id="whole calls under one index",
     ),
+    pytest.param(
+        delta(tool_calls=[part(0, "", "wea", "c1")])
+        + delta(tool_calls=[part(0, "", "ther")])
+        + delta(tool_calls=[part(0, '{"at": "Ülm\\n"}')])
+        + END,
+        "",
+        [ULM],
+        id="a name in pieces (Gemini, continuedev/continue#5849)",
+    ),
+    pytest.param(
+        delta(tool_calls=[part(0, "", "weather", "c1")])
+        + delta(tool_calls=[part(0, '{"at": ', "weather", "c1")])
+        + delta(tool_calls=[part(0, '"Ülm\\n"}', "weather", "c1")])
+        + END,
+        "",
+        [ULM],
+        id="a name in each part (MiniMax, NousResearch/hermes-agent#11984)",
+    ),
+    pytest.param(
+        delta(tool_calls=[part(0, "", "weather", "c1")])
+        + b"".join(
+            delta(tool_calls=[part(0, piece, "", f"n{number}")])
+            for number, piece in enumerate(ULM["function"]["arguments"])
+        )
+        + END,
+        "",
+        [ULM],
+        id="another id in each part (LM Studio, NousResearch/hermes-agent#106943)",
+    ),
+    pytest.param(
+        json.dumps(
+            {
+                "choices": [
+                    {
+                        "message": {"tool_calls": {"id": 0, "function": {"name": "f", "parameters": {"at": "Ulm"}}}},
+                        "finish_reason": "eos_token",
+                    }
+                ]
+            }
+        ).encode(),
+        "",
+        [call("f", '{"at": "Ulm"}', "0")],
+        id="arguments in parameters (TGI 1.4)",
+    ),
 ]
 
 
@@ -311,6 +355,7 @@ PARTS: list[Any] = [
     pytest.param([CallPart(0, "a", "f", "{}"), CallPart(0, "b", "g", "{}")], 2, id="another id under the same index"),
     pytest.param([CallPart(0, "", "f", "{}"), CallPart(0, "", "g", "{}")], 2, id="another name under the same index"),
     pytest.param([CallPart(0, "", "f", '{"x"'), CallPart(0, "", "f", ":1}")], 1, id="the same name in each part"),
+    pytest.param([CallPart(0, "a", "f"), CallPart(0, "b", "", "{}")], 1, id="another id, and no name"),
     pytest.param([CallPart(0, "a", "f", "{}"), CallPart(1, "a", "f", "{}")], 1, id="equal calls under two indexes"),
     pytest.param([CallPart(0, "a", "f", "{}"), CallPart(1, "a", "f", "[1]")], 2, id="an equal id under two indexes"),
     pytest.param([CallPart(0, "", "f", "{}"), CallPart(1, "", "f", "{}")], 2, id="equal calls without an id"),

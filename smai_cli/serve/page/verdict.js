@@ -396,7 +396,7 @@ function readCall(call) {
     const { id: _, index, type, ...rest } = call;
     return Object.values(rest).every(isNothing) ? { number, id, name: "", arguments: "" } : null;
   }
-  const value = held === call.custom ? held.input : held.arguments;
+  const value = held === call.custom ? held.input : "arguments" in held ? held.arguments : held.parameters; // TGI 1.4
   if (Array.isArray(value) && value.length) return null;
   const name = readContent(held.name, "the name of a call").text;
   const text = isObject(value) ? JSON.stringify(value) : readContent(value, "the arguments", !name && !id).text;
@@ -449,7 +449,7 @@ class ToolCalls {
     for (const part of parts) {
       const call = this.#callOf(part);
       if (part.id && !call.id) this.#byId.set((call.id = part.id), call);
-      call.name ||= part.name;
+      if (part.name !== call.name) call.name += part.name; // repeated in each part, or sent in pieces
       call.arguments += part.arguments;
       call.parts += 1;
     }
@@ -464,13 +464,20 @@ class ToolCalls {
     let call = !part.name && this.#calls.at(-1);
     if (part.number !== null) call = this.#byNumber.get(part.number);
     else if (part.id) call = this.#byId.get(part.id);
-    if (call && part.id && call.id ? part.id !== call.id : part.name && call?.name && isAtOnce(call)) call = null;
+    if (call && beginsAnother(part, call)) call = null;
     if (call) return call;
     const begun = { id: "", name: "", arguments: "", parts: 0 };
     this.#calls.push(begun);
     if (part.number !== null) this.#byNumber.set(part.number, begun);
     return begun;
   }
+}
+
+/** Whether a part begins another call under the index of `call`. LM Studio gives each part an id of its own. */
+function beginsAnother(part, call) {
+  const hasOtherId = part.id && call.id && part.id !== call.id;
+  if (part.name && part.id && call.id) return hasOtherId;
+  return (part.name || hasOtherId) && call.name && isAtOnce(call);
 }
 
 /** Whether the arguments of a call were complete after its first parts: some servers reuse an index. */

@@ -164,7 +164,8 @@ def _call(call: dict[str, Any]) -> CallPart | None:
     if isinstance(custom, dict):
         name, given, kind = custom.get("name"), custom.get("input"), "custom"
     elif isinstance(function, dict):
-        name, given, kind = function.get("name"), function.get("arguments"), "function"
+        # TGI 1.4 has the arguments in `parameters`.
+        name, given, kind = function.get("name"), function.get("arguments", function.get("parameters")), "function"
     elif "arguments" in call:
         name, given, kind = call.get("name"), call["arguments"], "function"
     else:
