@@ -104,17 +104,26 @@ class _Answer:
         """Return a chunk of an answer of one choice; a lone choice belongs to it, whatever its index is.
 
         Foundry Local and old TGI count tokens in the index. An index that is lower than an earlier one means several
-        choices, and so do two texts in one event. Copilot's servers send the calls of the answer in a separate choice.
+        choices, and so do two texts in one event. Copilot's servers send each call of the answer in a separate choice
+        (zeroclaw-labs/zeroclaw PR 2136). Whatever else another choice has belongs to the answer as well.
         """
         index = chunk.choice_index or 0
         is_several = bool(chunk.text) and index < self._highest_index
         if chunk.text:
             self._highest_index = max(self._highest_index, index)
+        calls, refusal, unread = chunk.calls, chunk.refusal, chunk.unread
         for other in chunk.others:
-            is_several = is_several or bool(other.text or (other.repeated and other.repeated.text))
-            if other.calls and not chunk.calls and not self._calls:
-                chunk = chunk._replace(calls=other.calls)
-        return chunk._replace(unread=(*chunk.unread, _OTHER_CHOICE), is_plain=False) if is_several else chunk
+            again = other.repeated or Repetition()
+            is_several = is_several or bool(other.text or again.text)
+            calls += tuple(call for call in other.calls if call not in calls)
+            calls += tuple(call for call in again.calls if not self._calls.is_known(call))
+            refusal = refusal or other.refusal or again.refusal
+            unread += other.unread
+        if is_several:
+            unread += (_OTHER_CHOICE,)
+        if not chunk.others and not is_several:
+            return chunk
+        return chunk._replace(calls=calls, refusal=refusal, unread=unread, is_plain=False)
 
     def _add_repetition(self, chunk: Chunk, repeated: Repetition) -> Chunk:
         self.add_collected()

@@ -228,6 +228,33 @@ def test_a_run_and_a_tape_report_the_same_in_both_apis(smai: Smai, server: Serve
             assert len(asked.stderr.splitlines()) == (not flags)
 
 
+def test_the_calls_of_one_answer_may_be_in_several_choices(smai: Smai, server: Server) -> None:
+    begun = [
+        {"index": 0, "delta": {"content": "Let me look."}},
+        {"index": 1, "delta": {"tool_calls": [part(0, "", "weather", "c1")]}},
+    ]
+    continued = [
+        {"index": 0, "delta": {}, "finish_reason": "stop"},
+        {"index": 1, "delta": {"tool_calls": [part(0, ULM["function"]["arguments"])]}},
+        {"index": 2, "delta": {"tool_calls": [part(0, "{}", "time", "c3")]}, "finish_reason": "tool_calls"},
+    ]
+    mock = server(tape=event({"choices": begun}) + event({"choices": continued}) + DONE)
+    result = smai("ask", "--base-url", mock.url, "--tool-calls", "hi")
+    assert (result.status, result.stderr) == (0, "")
+    text, *lines = result.stdout.splitlines()
+    assert (text, [json.loads(line) for line in lines]) == (b"Let me look.", [ULM, TIME])
+
+
+def test_an_unreadable_call_in_a_second_choice_is_a_failure(smai: Smai, server: Server) -> None:
+    choices = [
+        {"index": 0, "delta": {"content": "Let me look."}, "finish_reason": "stop"},
+        {"index": 1, "delta": {"tool_calls": [{"id": "c", "type": "mystery", "mystery": 1}]}},
+    ]
+    mock = server(tape=event({"choices": choices}) + DONE)
+    assert smai("ask", "--base-url", mock.url, "hi").status == 0
+    assert smai("ask", "--base-url", mock.url, "--tool-calls", "hi").status == 8
+
+
 def test_tools_are_offered_by_options(smai: Smai, server: Server) -> None:
     mock = server()
     tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]

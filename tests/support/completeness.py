@@ -931,6 +931,20 @@ PIECES = [
         COMPLETE,
         due=1,
     ),
+    *(
+        Piece(
+            f"one is due, and a second choice has {name}",
+            {"choices": [_message("stop"), {"index": 1, "message": message, "finish_reason": "stop"}]},
+            status,
+            due=1,
+        )
+        for name, message, status in (
+            ("nothing", {"content": ""}, COMPLETE),
+            ("a content that cannot be read", {"content": {"?": 1}}, BROKEN),
+            ("an image", {"images": [{"type": "image_url"}]}, REFUSED),
+            ("a refusal", {"refusal": "No."}, WITHHELD),
+        )
+    ),
     Piece("a content that cannot be read", {"choices": [_message("stop", message={"content": {"?": 1}})]}, BROKEN, ""),
     Piece("an empty answer", {"choices": [_message("stop", message={"content": ""})]}, COMPLETE, ""),
     Piece("completed", {"object": "response", "status": "completed", "output": WHOLE_OUTPUT}, 0, dialect="responses"),

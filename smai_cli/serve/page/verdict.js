@@ -753,13 +753,17 @@ class Answer {
   #withOnlyChoice(main, others) {
     let isSeveral = main.text && main.index < this.#highestIndex;
     if (main.text) this.#highestIndex = Math.max(this.#highestIndex, main.index);
-    let { calls } = main;
-    for (const other of others) {
-      isSeveral ||= other.text || other.repeated?.text;
-      if (!calls.length && !this.#calls.length) calls = other.calls;
+    let { calls, refusal } = main;
+    const isSame = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+    for (const { text, repeated, ...other } of others) {
+      isSeveral ||= text || repeated?.text;
+      calls = [...calls, ...other.calls.filter((call) => !calls.some((known) => isSame(known, call)))];
+      calls = [...calls, ...(repeated?.calls ?? []).filter((call) => !this.#calls.isKnown(call))];
+      refusal ||= other.refusal || repeated?.refusal;
+      other.unread.forEach((part) => this.#note(part));
     }
     if (isSeveral) this.#note(unread("text", "a second answer, although one was requested"));
-    return { ...main, calls };
+    return { ...main, calls, refusal: refusal ?? "" };
   }
 
   #recordOtherChoice({ index, reason, text, reasoning, refusal, calls, repeated, namesRole }) {
