@@ -21,7 +21,7 @@ MODULES = {
 PACKAGES = {
     "cli": {"answer", "config", "prompt", "http", "stream", "output", "mock", "doctor", "batch", "serve"},
     "batch": {"answer", "prompt", "http", "stream", "output"},
-    "serve": {"answer", "config", "http", "stream"},
+    "serve": {"answer", "config", "prompt", "http", "stream"},
     "doctor": {"answer", "config", "prompt", "http", "stream"},
     "mock": set(),
     "output": {"answer", "config", "prompt", "http", "stream"},

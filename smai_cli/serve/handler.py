@@ -199,12 +199,14 @@ class GatewayHandler(BaseRequestHandler):
                     if client.has_left:
                         raise _GoneError from error
                     raise refusal_of(error, self._site.secrets) from error
-                self._pass_on(answer, client, head, reply)
+                self._pass_on(answer, body, client, head, reply)
         finally:
             exchange.close()
 
-    def _pass_on(self, answer: ResponseBody, client: "WatchedClient", head: Head, reply: Reply) -> None:
-        """Send the answer as it comes. If it is cut, cut it for the client too."""
+    def _pass_on(
+        self, answer: ResponseBody, body: bytes | None, client: "WatchedClient", head: Head, reply: Reply
+    ) -> None:
+        """Send the answer to a request with `body` as it comes. If it is cut, cut it for the client too."""
         # A body that ends with its connection is passed on as such: if chunked, a cut body would look complete.
         is_bare = head.is_old or not answer.is_framed
         reply.is_chunked = not is_bare and answer.status not in _NO_BODY
@@ -216,13 +218,12 @@ class GatewayHandler(BaseRequestHandler):
         reply.limit_s = answer.clock.left_s  # the idle clock, or the deadline if that is sooner
         reply.begin(answer.status, headers_from(answer, self._site.hidden))
         pieces = self._sent_pieces(answer, client, reply)
-        is_model_answer = head.method == "POST"
-        if is_model_answer and answer.status != HTTPStatus.OK:
+        if body is not None and answer.status != HTTPStatus.OK:
             reply.end = ReplyEnd.REFUSED
-        elif is_model_answer and self._site.judges:
+        elif body is not None and self._site.judges:
             from smai_cli.serve.judge import find_shortfall  # for -v only
 
-            shortfall = find_shortfall(pieces, head.path.removeprefix("/v1"), is_framed=answer.is_framed)
+            shortfall = find_shortfall(pieces, head.path.removeprefix("/v1"), body, is_framed=answer.is_framed)
             reply.end = (
                 reply.end if reply.end is ReplyEnd.CUT else ReplyEnd.INCOMPLETE if shortfall else ReplyEnd.COMPLETE
             )

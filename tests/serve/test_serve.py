@@ -201,6 +201,25 @@ def test_a_signal_ends_every_request_to_the_server_and_then_the_process(
                 response.read()
 
 
+def test_verbose_knows_how_many_answers_and_tokens_were_requested(serve: Serve, served: Run) -> None:
+    response = {"type": "response.completed", "response": {"status": "completed", "usage": {"output_tokens": 5}}}
+    ended = b"data: " + json.dumps(response).encode() + b"\n\n"
+    server = serve(*[tuple(PLAIN_ANSWER)] * 2, *[(HEAD, chunk(ended), LAST_CHUNK)] * 2)
+    run = served("-v", env=reach(server))
+    ends = []
+    for path, members in [
+        ("/v1/chat/completions", {"n": 1}),
+        ("/v1/chat/completions", {"n": 2}),
+        ("/v1/responses", {"max_output_tokens": 6}),
+        ("/v1/responses", {"max_output_tokens": 5}),
+    ]:
+        with Client(run.port) as client:
+            client.send(run.request("POST", path, json.dumps(members).encode()))
+            client.answer()
+        ends.append(run.err_line().split()[-1])
+    assert ends == ["complete", "incomplete"] * 2
+
+
 def test_verbose_prints_a_line_for_each_request_without_any_secret(serve: Serve, served: Run) -> None:
     seen = Checkpoint()
     unsaid = [HEAD, *map(chunk, (HELLO, DONE)), LAST_CHUNK]
