@@ -9,7 +9,8 @@ from smai_cli.answer.chunk import ForeignAnswerError
 from smai_cli.common.text import one_line
 from smai_cli.errors import BrokenError, RefusedError
 
-_SIGNS_OF_LIFE = ("", "ping", "pong", "keepalive", "keep-alive", "heartbeat")
+# `null` is what a gateway makes of no chunk at all (decolua/9router#1052).
+_SIGNS_OF_LIFE = ("", "ping", "pong", "keepalive", "keep-alive", "heartbeat", "null")
 _SERVER = "the server does not speak the chat API as documented"
 
 

@@ -83,7 +83,7 @@ def test_pretty_printed_json_is_put_on_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", ["[]", "null", "1", "NaN", '{"a": NaN, "b"}', '"x"', "{", "[" * 100_000, '{"a":' + "1" * 5000 + "}"]
+    "data", ["[]", "1", "NaN", '{"a": NaN, "b"}', '"x"', "{", "[" * 100_000, '{"a":' + "1" * 5000 + "}"]
 )
 def test_data_that_is_not_an_object_breaks_the_stream(data: str) -> None:
     with pytest.raises(BrokenError):

@@ -483,7 +483,7 @@ CHAT = [
     Row("what a search found (MiniMax)", [chunk("{}", "stop", role="tool"), HELLO, WORLD, STOP], COMPLETE),
     # Events without content.
     Row("pings and empty chunks", [PING, event(""), ROLE, PING, HELLO, event({"choices": []}), WORLD, STOP], COMPLETE),
-    Row("words for pings", [event("keepalive"), HELLO, event("ping"), WORLD, STOP], COMPLETE),
+    Row("words for pings", [event("keepalive"), HELLO, event("ping"), WORLD, event("null"), STOP], COMPLETE),
     Row("another event's data", [HELLO, event("oops", "metrics"), WORLD, event({"a": 1}, "end"), STOP], COMPLETE),
     Row("a list in another event", [HELLO, event("[1]", "metrics"), WORLD, STOP], COMPLETE),
     Row(
@@ -829,6 +829,21 @@ RESPONSES = [
         [CREATED, ended("completed", output=[{"type": "image_generation_call", "result": "?"}])],
         REFUSED,
         "",
+    ),
+    _response(
+        "a command that the server ran",
+        [
+            CREATED,
+            ended(
+                "completed",
+                output=[
+                    {"type": "shell_call", "call_id": "c", "action": {"commands": ["ls"]}},
+                    {"type": "shell_call_output", "call_id": "c", "output": [{"stdout": "a.txt"}]},
+                    message(OUT),
+                ],
+            ),
+        ],
+        COMPLETE,
     ),
     _response("a call alone", [CREATED, ended("completed", output=[THOUGHTS, CALLED])], COMPLETE, ""),
     _response(

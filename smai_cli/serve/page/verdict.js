@@ -864,7 +864,7 @@ class Answer {
   }
 }
 
-const SIGNS_OF_LIFE = ["", "ping", "pong", "keepalive", "keep-alive", "heartbeat"];
+const SIGNS_OF_LIFE = ["", "ping", "pong", "keepalive", "keep-alive", "heartbeat", "null"];
 
 /** Return the token counts, wherever a server puts them; null if there are none. */
 function usageIn(payload) {

@@ -11,18 +11,17 @@ _NOT_ANSWERS = frozenset(
     {
         "code_interpreter_call",
         "compaction",
-        "custom_tool_call_output",
         "file_search_call",
-        "function_call_output",
         "item_reference",
         "mcp_call",
         "mcp_list_tools",
         "tool_search_call",
-        "tool_search_output",
         "web_search_call",
     }
 )
 _CALL_ENDINGS = ("_call", "_request")
+# What a tool returned, such as the shell that the server runs (API reference, shell_call_output).
+_OUTPUT_ENDING = "_output"
 
 
 class OutputContent(NamedTuple):
@@ -58,7 +57,7 @@ def read_item(item: Any, place: int | None) -> OutputContent:  # noqa: PLR0911  
         return (
             OutputContent(unread=(UnreadPart(UnreadKind.MEDIA, "an image"),)) if item.get("result") else OutputContent()
         )
-    if kind in _NOT_ANSWERS:
+    if kind in _NOT_ANSWERS or kind.endswith(_OUTPUT_ENDING):
         return OutputContent()
     if kind.endswith(_CALL_ENDINGS):
         return OutputContent(unread=(UnreadPart(UnreadKind.CALL, f"a tool call of type {one_line(kind, 40)}"),))
