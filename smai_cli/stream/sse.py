@@ -1,7 +1,8 @@
 """Pieces of bytes -> server-sent events (WHATWG HTML, section 9.2). The only importer of sseclient-py.
 
 sseclient parses fields. This module first does what sseclient does not: it strips one BOM, converts CRLF and CR to LF,
-turns the field `error` of llama.cpp into an event, replaces invalid UTF-8, and limits the size of an event.
+turns the field `error` of llama.cpp and JSON without a field into events, replaces invalid UTF-8, and limits the size
+of an event.
 """
 
 import codecs
@@ -26,6 +27,7 @@ _ERROR_FIELD = b"error:"
 _ERROR_LINE = b"\n" + _ERROR_FIELD
 _BARE_ERROR = b"event: error\n\n"
 _ERROR_EVENT = b"\nevent: error\ndata:"
+_BRACKETS = (b"{", b"[")
 # The kind of line in which a piece ends: none (it ends at a line end), a field `error`, or another one.
 _NONE, _ERROR, _OTHER = range(3)
 
@@ -60,7 +62,7 @@ class Blocks:
         for piece in _with_error_events(_without_bom(_fold_line_ends(self._pieces))):
             if not rest and piece.endswith(b"\n\n") and len(piece) <= MAX_EVENT_LINES:
                 # Most pieces are short and end with a whole event.
-                yield _valid_utf8(piece if _BARE_ERROR not in piece else _with_error_data(piece))
+                yield _mended(piece)
                 continue
             unsearched = max(0, len(rest) - 1)
             rest += piece
@@ -76,7 +78,7 @@ class Blocks:
                 block = bytes(rest[:end])
                 del rest[:end]
                 lines = counted = 0
-                yield _valid_utf8(_with_error_data(block))
+                yield _mended(block)
         self.tail = bytes(rest)
 
 
@@ -84,13 +86,13 @@ def events(pieces: Iterable[bytes]) -> Iterator[Event]:
     """Yield each event as soon as its blank line has arrived.
 
     The specification discards an event without a blank line at the end of the stream. Servers leave out the last blank
-    line, so the tail counts if it is provably complete: `[DONE]`, or JSON (no proper prefix of an object is JSON).
+    line, so the tail counts if it is provably complete: `[DONE]`, or JSON (no prefix of an object or list is JSON).
     Raises BrokenError for an event above the limits, and for one that was cut within its JSON.
     """
     blocks = Blocks(pieces)
     yield from sseclient.SSEClient(iter(blocks)).events()
     if blocks.tail:
-        tail = [_valid_utf8(_with_error_data(blocks.tail + b"\n\n"))]
+        tail = [_mended(blocks.tail + b"\n\n")]
         for event in sseclient.SSEClient(iter(tail)).events():
             if event.event == "error" or _is_complete(event.data):
                 yield event
@@ -161,9 +163,29 @@ def _with_errors(text: bytes, cut: int) -> tuple[bytes, int]:
     return b"".join(lines), cut
 
 
-def _with_error_data(block: bytes) -> bytes:
-    """Add an empty data line to each error event without data, which the specification would discard."""
-    return block.replace(_BARE_ERROR, _BARE_ERROR[:-1] + b"data:\n\n")
+def _mended(block: bytes) -> bytes:
+    """Return whole events in the form of the specification, with everything in them that it would discard."""
+    if _BARE_ERROR in block:
+        block = block.replace(_BARE_ERROR, _BARE_ERROR[:-1] + b"data:\n\n")
+    if block.startswith(_BRACKETS) or b"\n{" in block or b"\n[" in block:
+        block = _with_json_events(block)
+    return _valid_utf8(block)
+
+
+def _with_json_events(block: bytes) -> bytes:
+    """Turn JSON without a field into an event, from a line that begins with it to the next blank line.
+
+    Gemini breaks off an answer with its error on several lines outside of any event (maximhq/bifrost PR 5262).
+    """
+    lines = []
+    is_json = False
+    for line in block.split(b"\n"):
+        if not is_json and line.startswith(_BRACKETS):
+            is_json = True
+            lines.append(b"")
+        is_json = is_json and line != b""
+        lines.append(b"data:" + line if is_json else line)
+    return b"\n".join(lines)
 
 
 def _valid_utf8(block: bytes) -> bytes:
@@ -212,6 +234,6 @@ def _is_complete(data: str) -> bool:
     if data.strip() == DONE:
         return True
     try:
-        return isinstance(json.loads(data), dict)
+        return isinstance(json.loads(data), (dict, list))
     except (ValueError, RecursionError):
         return False

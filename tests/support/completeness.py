@@ -42,6 +42,9 @@ CALL = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "a
 CALLING = chunk(tool_calls=[CALL])
 CALLED_FOR = chunk(reason="tool_calls")
 TEXT = [ROLE, HELLO, WORLD]
+# An error outside of any event. After a comment, as a body that begins with it would be an answer in one piece.
+BARE_ERROR = b":\n" + json.dumps({"error": {"code": 429, "message": "boom"}}, indent=2).encode() + b"\n"
+BARE_ERRORS = b":\n" + json.dumps([{"error": {"code": 429, "message": "boom"}}], indent=2).encode() + b"\n"
 
 
 class Row(NamedTuple):
@@ -504,6 +507,13 @@ CHAT = [
     Row("data that begins like JSON, after a final reason", [*TEXT, STOP, event("{oops"), DONE], BROKEN),
     Row("data that is a word, after a final reason", [*TEXT, STOP, event("bye")], COMPLETE),
     Row("an unfinished event after a final reason", [*TEXT, STOP, b'data: {"choices":[{"delta'], COMPLETE),
+    # Outside of any event.
+    Row("an error on several lines (Gemini)", [ROLE, HELLO, BARE_ERROR], BROKEN, "Hello "),
+    Row("the same after a final reason", [*TEXT, STOP, BARE_ERROR], BROKEN),
+    Row("the same after a reason with the only text, in a list", [chunk(OUT, "stop"), BARE_ERRORS], BROKEN),
+    Row("the same before [DONE]", [*TEXT, STOP, BARE_ERROR, b"\n", DONE], BROKEN),
+    Row("a chunk without its field", [HELLO, WORLD.removeprefix(b"data: "), STOP], COMPLETE),
+    Row("a line that is no JSON", [HELLO, b"oops\n\n", WORLD, STOP], COMPLETE),
     Row("an unfinished event", [HELLO, b'data: {"choices":[{"delta'], BROKEN, "Hello "),
     Row("an unfinished event after a reason with the only text", [chunk(OUT, "stop"), b'data: {"choices":[{'], BROKEN),
     Row("data that is no JSON behind a reason that waits", [chunk(OUT, "stop"), event("{oops"), DONE], BROKEN),

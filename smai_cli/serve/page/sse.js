@@ -51,6 +51,7 @@ export class EventParser {
   #name = "";
   #data = [];
   #size = 0;
+  #isJson = false; // within JSON that has no field
 
   /** Parse the next piece. @param {string} text @returns {SseEvent[]} the events that it completes */
   push(text) {
@@ -67,13 +68,20 @@ export class EventParser {
 
   /** The event that the end of the body cut, as far as it arrived. The standard drops it. @returns {SseEvent} */
   get unfinished() {
-    const [field, value] = fieldOf(this.#line);
+    const isJson = this.#line && (this.#isJson || /^[[{]/.test(this.#line));
+    const [field, value] = isJson ? ["data", this.#line] : fieldOf(this.#line);
     const data = field === "data" ? [...this.#data, value] : this.#data;
     return { name: (field === "event" ? value : this.#name) || "message", data: data.join("\n") };
   }
 
   #take(line, events) {
-    const [field, value] = fieldOf(line);
+    if (line === "") this.#isJson = false;
+    else if (!this.#isJson && /^[[{]/.test(line)) {
+      // The standard drops it. Gemini breaks off an answer with an error outside of any event.
+      this.#take("", events);
+      this.#isJson = true;
+    }
+    const [field, value] = this.#isJson ? ["data", line] : fieldOf(line);
     if (field === "event") this.#name = value;
     if (field === "data") {
       this.#data.push(value);

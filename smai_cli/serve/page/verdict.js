@@ -111,7 +111,7 @@ async function* eventsOf(response, reader) {
     }
   }
   const { name, data } = parser.unfinished;
-  if (data.trim() === "[DONE]" || name === "error" || isObject(parse(data))) yield { name, data };
+  if (data.trim() === "[DONE]" || name === "error" || isObject(withoutList(parse(data)))) yield { name, data };
   else if (beginsLikeJson(data)) throw incomplete("the stream ended within an event");
   else if (isEmpty && !FIELDS.some((field) => opening.startsWith(field) || field.startsWith(opening))) {
     throw refused("the server answered something that is not a completion");
@@ -169,6 +169,8 @@ async function httpError(response, reader) {
 
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 const asObject = (value) => (isObject(value) ? value : {});
+/** Return the first object of a list if it is an error, as Gemini sends them; any other value as it is. */
+const withoutList = (value) => (isError(asObject([value].flat()[0]).error) ? [value].flat()[0] : value);
 const beginsLikeJson = (text) => /^\s*[{[]/.test(text);
 const short = (text, limit = 500) => {
   const line = text.trim().replace(/\s+/g, " ");
@@ -648,7 +650,7 @@ class Answer {
   record({ name, data }) {
     if (name === "body") return this.#recordBody(data);
     if (data.trim() === "[DONE]") return void (this.#isDone = true);
-    const payload = parse(data);
+    const payload = withoutList(parse(data));
     if (name !== "message" && name.toLowerCase() === "error") {
       this.#error = isObject(payload) ? (errorIn(payload) ?? wordsIn(payload)) : short(data) || "no message";
     } else if (isObject(payload)) {
@@ -661,8 +663,7 @@ class Answer {
   }
 
   #recordBody(data) {
-    let payload = parse(data);
-    if (Array.isArray(payload) && asObject(payload[0]).error !== undefined) payload = payload[0]; // Gemini
+    const payload = withoutList(parse(data));
     if (payload === undefined && isObject(parse(data.trim().split("\n")[0]))) {
       throw refused(`the server answered more than one JSON object: ${short(data, 80)}`);
     }
