@@ -117,7 +117,7 @@ class _Answer:
             is_several = is_several or bool(other.text or again.text)
             calls += tuple(call for call in other.calls if call not in calls)
             calls += tuple(call for call in again.calls if not self._calls.is_known(call))
-            refusal = refusal or other.refusal or again.refusal
+            refusal = refusal or again.refusal
             unread += other.unread
         if is_several:
             unread += (_OTHER_CHOICE,)

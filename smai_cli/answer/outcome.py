@@ -115,7 +115,8 @@ class Outcome:
         self.is_final = self._completeness.is_final
         self.usage = chunk.usage or self.usage
         self.api_error = chunk.api_error or self.api_error
-        self.refusal = (self.refusal + chunk.refusal)[:_REFUSAL_LIMIT]
+        refusal = "".join([chunk.refusal, *(other.refusal for other in chunk.others)])
+        self.refusal = (self.refusal + refusal)[:_REFUSAL_LIMIT]
         self.is_several = self.is_several or bool(chunk.others)
         self.has_reasoning = self.has_reasoning or bool(chunk.reasoning)
         if chunk.calls:

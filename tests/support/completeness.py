@@ -269,6 +269,9 @@ CHAT = [
     Row("a refusal that was cut", [chunk(refusal="No.")], BROKEN, ""),
     Row("a refusal and length", [chunk(refusal="No."), chunk(reason="length")], CUT_SHORT, ""),
     # Several choices.
+    Row(
+        "a refusal in the second of two", [*TEXT, STOP, chunk(index=1, refusal="No."), chunk(None, "stop", 1)], WITHHELD
+    ),
     Row("two choices, one reason each", [*TEXT, STOP, chunk("b", index=1), chunk(reason="stop", index=1)], COMPLETE),
     Row(
         "two choices, the second without an end, in chunks as most servers write them",

@@ -760,7 +760,7 @@ class Answer {
       isSeveral ||= text || repeated?.text;
       calls = [...calls, ...other.calls.filter((call) => !calls.some((known) => isSame(known, call)))];
       calls = [...calls, ...(repeated?.calls ?? []).filter((call) => !this.#calls.isKnown(call))];
-      refusal ||= other.refusal || repeated?.refusal;
+      refusal ||= repeated?.refusal;
       other.unread.forEach((part) => this.#note(part));
     }
     if (isSeveral) this.#note(unread("text", "a second answer, although one was requested"));
@@ -768,6 +768,7 @@ class Answer {
   }
 
   #recordOtherChoice({ index, reason, text, reasoning, refusal, calls, repeated, namesRole }) {
+    this.#refusal = (this.#refusal + refusal).slice(0, 1000);
     if (!this.#others.has(index) && this.#others.size >= CHOICES) return;
     if (!this.#others.has(index)) this.#others.set(index, new ChoiceEnd());
     const end = this.#others.get(index);
