@@ -858,6 +858,10 @@ RESPONSES = [
         ],
         COMPLETE,
     ),
+    *(
+        _response(f"the tool {kind}", [CREATED, ended("completed", output=[{"type": kind}, message(OUT)])], status)
+        for kind, status in (("openrouter:web_search", COMPLETE), ("openrouter:image_generation", REFUSED))
+    ),
     _response("a call alone", [CREATED, ended("completed", output=[THOUGHTS, CALLED])], COMPLETE, ""),
     _response(
         "a call that is nowhere whole",

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from smai_cli.answer.chunk import CallPart, Place, UnreadKind, UnreadPart
 from smai_cli.common.text import one_line
-from smai_cli.stream.content import read_arguments, read_content, read_thoughts, text_of
+from smai_cli.stream.content import media_name, read_arguments, read_content, read_thoughts, text_of
 
 # Items of an output that are not part of the answer.
 _NOT_ANSWERS = frozenset(
@@ -22,6 +22,8 @@ _NOT_ANSWERS = frozenset(
 _CALL_ENDINGS = ("_call", "_request")
 # What a tool returned, such as the shell that the server runs (API reference, shell_call_output).
 _OUTPUT_ENDING = "_output"
+# What OpenRouter's own tools did (openrouter.ai/docs/guides/features/server-tools); one of them makes images.
+_OPENROUTER = "openrouter:"
 
 
 class OutputContent(NamedTuple):
@@ -59,6 +61,9 @@ def read_item(item: Any, place: int | None) -> OutputContent:  # noqa: PLR0911  
         )
     if kind in _NOT_ANSWERS or kind.endswith(_OUTPUT_ENDING):
         return OutputContent()
+    if kind.startswith(_OPENROUTER):
+        media = media_name(kind)
+        return OutputContent(unread=(UnreadPart(UnreadKind.MEDIA, media),) if media else ())
     if kind.endswith(_CALL_ENDINGS):
         return OutputContent(unread=(UnreadPart(UnreadKind.CALL, f"a tool call of type {one_line(kind, 40)}"),))
     return read_part(item, place, 0)
