@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _OF_THE_REQUEST = (Cause.PROMPT_SIZE, Cause.MODEL, Cause.CONTENT, Cause.NOT_FOUND, Cause.REQUEST)
 
 
-@click.command(epilog="Manual: man smai-models. Exit status 0 means: the list is complete and was delivered.")
+@click.command(epilog="Manual: man smai-models. Exit status 0: the list is complete and was delivered.")
 @click.option("--json", "as_json", is_flag=True, help="Print the server's JSON for each model, one per line.")
 @server_options
 @verbose_option
