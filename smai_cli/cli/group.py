@@ -31,8 +31,8 @@ class _Commands(click.Group):
             args = [*args[1:2], "--help", *args[2:]]
         try:
             return super().parse_args(ctx, list(args))
-        except click.NoSuchOption:
-            raise EarlyOptionError(args, ctx) from None
+        except click.NoSuchOption as error:
+            raise EarlyOptionError(error.option_name, args, ctx) from None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -303,3 +303,22 @@ def test_no_message_repeats_what_may_be_a_secret(smai: Smai, words: list[str]) -
     result = smai("ask", "--mock", *words, "hi")
     assert_status_2(result)
     assert "SECRET" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--api-key", "SECRET", "hi"],
+        ["--api-key=SECRET", "ask", "hi"],
+        ["--key=SECRET", "hi"],
+        ["-H", "X-Key: SECRET", "ask", "hi"],
+        ["-HX-Key:SECRET", "hi"],
+        ["--header=X-Key:SECRET", "hi"],
+        ["aks", "--api-key", "SECRET", "hi"],
+        ["chat", "-H", "X-Key: SECRET", "hi"],
+    ],
+)
+def test_no_suggested_command_repeats_what_may_be_a_secret(smai: Smai, words: list[str]) -> None:
+    result = smai(*words)
+    assert_status_2(result)
+    assert "SECRET" not in result.stderr

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
@@ -136,6 +136,8 @@ _COMMANDS = {
 }
 _LOGS = ("logs", "log", "history", "ledger")
 _VERSIONS = ("version", "-v", "ver")
+# Options of smai or of other tools whose values may be secrets.
+_SECRET = re.compile(r"-[Hku]|--(header|user|(.*-)?(key|apikey|token|auth|bearer|secret|password))(=|\Z)")
 
 
 def option_hint(name: str, command: str, options: Collection[str]) -> str | None:
@@ -175,14 +177,23 @@ def command_hint(args: Sequence[str], commands: Collection[str]) -> str:
     return _question("smai", "ask", *args)
 
 
-def early_option_hint(args: Sequence[str], commands: Collection[str]) -> str:
-    """Return the hint for a command line with an option in place of the command."""
+def early_option_hint(
+    args: Sequence[str], commands: Collection[str], options_of: Callable[[str], Collection[str]]
+) -> str:
+    """Return the hint for a command line with an option in place of the command; `options_of` takes a command."""
     if args[0] in _VERSIONS:
         return _question("smai", "--version")
+    if meant := _nearest(args[0], ("--version", "--help")):
+        return _question("smai", meant)
     prompt = args[1:2]
     if args[0] in ("-p", "--print") and prompt and " " in prompt[0]:  # as claude -p PROMPT
         return _question("smai", "ask", *prompt, *args[2:])
     place = next((at for at, word in enumerate(args) if word in commands), None)
+    command = "ask" if place is None else args[place]
+    options = options_of(command)
+    name = args[0].partition("=")[0]
+    if name.startswith("--") and name not in options:
+        return option_hint(name, command, options) or "see smai --help"
     if place is None:
         return f"options go after the command, {_question('smai', 'ask', *args)}"
     moved = [args[place], *args[:place], *args[place + 1 :]]
@@ -190,9 +201,12 @@ def early_option_hint(args: Sequence[str], commands: Collection[str]) -> str:
 
 
 def _question(*words: str) -> str:
-    """Return the question "did you mean ...?" with the words quoted for a shell; shortens a long command line."""
+    """Return the question "did you mean ...?" with the words quoted for a shell.
+
+    Shortens a command line that is long, or may contain a secret.
+    """
     line = shlex.join(words)
-    if len(line) > _MOST_SHOWN or line != one_line(line, _MOST_SHOWN):
+    if len(line) > _MOST_SHOWN or line != one_line(line, _MOST_SHOWN) or any(map(_SECRET.match, words)):
         line = f"{shlex.join(words[:2])} ..."
     return f"did you mean: {line}?"
 

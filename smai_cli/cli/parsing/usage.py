@@ -23,16 +23,16 @@ class NoSuchCommandError(click.UsageError):
 
 
 class EarlyOptionError(click.UsageError):
-    """The first word of `args` is an option, not a command."""
+    """The first word of `args` is the option `name`, perhaps with a value, and not a command."""
 
-    def __init__(self, args: list[str], ctx: click.Context) -> None:
-        super().__init__(f"no such option: {args[0]}", ctx)
+    def __init__(self, name: str, args: list[str], ctx: click.Context) -> None:
+        super().__init__(f"no such option: {name}", ctx)
         self.words = args
 
 
 def usage_error(error: click.ClickException) -> UsageError:
     """Translate click's exception: what happened, and what to type or where to look."""
-    from smai_cli.cli.command_table import COMMANDS  # for failures only
+    from smai_cli.cli.command_table import COMMANDS, load_command  # for failures only
     from smai_cli.cli.parsing.suggestions import command_hint, early_option_hint, option_hint
     from smai_cli.cli.parsing.words import options_of, shown
 
@@ -41,7 +41,8 @@ def usage_error(error: click.ClickException) -> UsageError:
     if isinstance(error, NoSuchCommandError):
         return UsageError(f"no such command: {shown(error.words[0])}", command_hint(error.words, COMMANDS))
     if isinstance(error, EarlyOptionError):
-        return UsageError(error.message, early_option_hint(error.words, COMMANDS))
+        hint = early_option_hint(error.words, COMMANDS, lambda name: options_of(load_command(name)))
+        return UsageError(error.message, hint)
     if isinstance(error, click.NoSuchOption):
         known = options_of(ctx.command) if ctx else {}
         meant = option_hint(error.option_name, (ctx.command.name if ctx else "") or "", known)
