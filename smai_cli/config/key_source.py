@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from smai_cli.common.clocks import Deadline
 from smai_cli.common.files import STDIN_NAME
-from smai_cli.config.base_url import origin_of, parse_base_url
+from smai_cli.config.base_url import find_base_url, origin_of, parse_base_url, shown_url
 from smai_cli.config.config_file import Settings, Value
 from smai_cli.config.keys import (
     Secret,
@@ -24,7 +24,6 @@ from smai_cli.config.places import DEFAULT_BASE_URL, config_folder, home_folder
 from smai_cli.config.providers import PROVIDERS, provider_with_key
 from smai_cli.errors import UsageError
 
-FOREIGN_KEY_HINT = "use --key-file, SMAI_BASE_URL or smai login"
 KEY_FILE_VARIABLE = "SMAI_KEY_FILE"
 _STDIN = 0
 
@@ -233,7 +232,7 @@ def expected_variable(base_url: str, settings: Settings) -> str | None:
 def key_hint(base_url: str, environ: Mapping[str, str], settings: Settings) -> str:
     """Return the hint for giving a key to a server that got none."""
     if foreign := foreign_key(base_url, environ):
-        return f"{foreign}; {FOREIGN_KEY_HINT}"
+        return f"{foreign}; {foreign_key_hint(base_url, environ, settings)}"
     origin = origin_of(base_url)
     for provider in PROVIDERS.values():
         is_set = environ.get(provider.key_env or "", "").strip()
@@ -241,8 +240,23 @@ def key_hint(base_url: str, environ: Mapping[str, str], settings: Settings) -> s
             return f"{provider.key_env} is set: -p {provider.name} uses it"
     with contextlib.suppress(UsageError):  # an invalid URL in the variable is ignored here
         if origin_of(environ.get("SMAI_BASE_URL") or DEFAULT_BASE_URL) == origin:
-            return "set SMAI_API_KEY, or use --key-file or smai login"
-    return "use --key-file or smai login"
+            return f'set SMAI_API_KEY, or use --key-file or "{_login_command(base_url, environ, settings)}"'
+    return f'use --key-file or "{_login_command(base_url, environ, settings)}"'
+
+
+def foreign_key_hint(base_url: str, environ: Mapping[str, str], settings: Settings) -> str:
+    """Return the hint if smai's own key is set, but for another server than `base_url`."""
+    return f'use --key-file, SMAI_BASE_URL or "{_login_command(base_url, environ, settings)}"'
+
+
+def _login_command(base_url: str, environ: Mapping[str, str], settings: Settings) -> str:
+    """Return the command that stores a key for the server of a run with these settings."""
+    if settings.name and origin_of(base_url) == _origin_of_table(settings.profile, settings):
+        return f"smai login -p {settings.name}"
+    with contextlib.suppress(UsageError):  # an invalid URL in the variable is ignored here
+        if find_base_url(None, environ, settings)[0] == base_url:
+            return "smai login"
+    return f"smai login --base-url {shown_url(base_url)}"
 
 
 def missing_key_source(base_url: str, environ: Mapping[str, str], settings: Settings) -> KeySource:
@@ -250,15 +264,14 @@ def missing_key_source(base_url: str, environ: Mapping[str, str], settings: Sett
     server = _shown_origin(base_url)
     variable = expected_variable(base_url, settings)
     if variable is None and (foreign := foreign_key(base_url, environ)):
+        hint = foreign_key_hint(base_url, environ, settings)
 
         def refuse(_: Deadline) -> NoReturn:
-            raise UsageError(f"no API key for {server}: {foreign}", FOREIGN_KEY_HINT)
+            raise UsageError(f"no API key for {server}: {foreign}", hint)
 
         return KeySource(f"{foreign.partition(' ')[0]}, which belongs to another server", refuse)
-    is_of_profile = settings.name and origin_of(base_url) == _origin_of_table(settings.profile, settings)
-    login = f"smai login -p {settings.name}" if is_of_profile else "smai login"
     variable = variable or "SMAI_API_KEY"
-    ways = [f'run "{login}" or set {variable}']
+    ways = [f'run "{_login_command(base_url, environ, settings)}" or set {variable}']
     other = provider_with_key(environ)
     if other and variable == "SMAI_API_KEY":
         ways.append(f'{other.key_env} is set: "smai ask -p {other.name}" uses it')

@@ -162,7 +162,7 @@ def test_config_prints_every_value_with_its_source_as_a_valid_configuration_file
     assert lines[0] == "# profile: p"
     assert lines[-1] == (
         "# key: none for this server; SMAI_API_KEY is set, but belongs to https://api.smai.ai; "
-        "use --key-file, SMAI_BASE_URL or smai login"
+        'use --key-file, SMAI_BASE_URL or "smai login -p p"'
     )
     values = tomllib.loads(result.stdout.decode())
     assert (values["model"], values["retries"], values["idle_timeout"]) == ("env", 5, 600)

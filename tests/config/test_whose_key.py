@@ -13,7 +13,7 @@ from smai_cli.mock.server import Mock
 pytestmark = pytest.mark.preloaded
 
 KEY = "sk-whose-1234567890"
-FOREIGN = "SMAI_API_KEY is set, but belongs to https://api.smai.ai; use --key-file, SMAI_BASE_URL or smai login"
+FOREIGN = 'SMAI_API_KEY is set, but belongs to https://api.smai.ai; use --key-file, SMAI_BASE_URL or "smai login{}"'
 
 
 def sent_authorization(mock: Mock) -> str | None:
@@ -139,9 +139,9 @@ def test_a_refusal_says_that_the_key_in_the_environment_is_for_another_server(
 ) -> None:
     mock = server(require_key=KEY)
     hint = f"no key was sent; {FOREIGN}"
-    refused(smai(*command, "--base-url", mock.url, env={"SMAI_API_KEY": KEY}), hint)
+    refused(smai(*command, "--base-url", mock.url, env={"SMAI_API_KEY": KEY}), hint.format(f" --base-url {mock.url}"))
     config(f'[profile.work]\nbase_url = "{mock.url}"\n')
-    refused(smai(*command, "-p", "work", env={"SMAI_API_KEY": KEY}), hint)
+    refused(smai(*command, "-p", "work", env={"SMAI_API_KEY": KEY}), hint.format(" -p work"))
     assert sent_authorization(mock) is None
 
 
@@ -150,9 +150,10 @@ def test_config_and_doctor_say_that_the_key_in_the_environment_is_for_another_se
 ) -> None:
     config(f'base_url = "{server().url}"\n')
     env = {"SMAI_API_KEY": KEY}
-    assert smai("config", env=env).stdout.decode().endswith(f"\n# key: none for this server; {FOREIGN}\n")
+    foreign = FOREIGN.format("")
+    assert smai("config", env=env).stdout.decode().endswith(f"\n# key: none for this server; {foreign}\n")
     result = smai("doctor", env=env)
-    assert (result.status, f"none for this server: {FOREIGN}" in result.stdout.decode()) == (0, True)
+    assert (result.status, f"none for this server: {foreign}" in result.stdout.decode()) == (0, True)
     assert KEY not in result.stdout.decode()
 
 
@@ -160,15 +161,32 @@ def test_a_missing_key_of_the_default_server_has_the_same_message(smai: Smai) ->
     env = {"SMAI_API_KEY": KEY, "SMAI_BASE_URL": "https://other.example:8443/v1"}
     flags = ("--base-url", "https://api.smai.ai/v1")
     words = "SMAI_API_KEY is set, but belongs to https://other.example:8443"
-    assert smai("ask", *flags, "hi", env=env) == (
-        2,
-        b"",
-        f"smai: no API key for https://api.smai.ai: {words}; use --key-file, SMAI_BASE_URL or smai login\n",
-    )
+    hint = 'use --key-file, SMAI_BASE_URL or "smai login --base-url https://api.smai.ai/v1"'
+    message = f"smai: no API key for https://api.smai.ai: {words}; {hint}\n"
+    assert smai("ask", *flags, "hi", env=env) == (2, b"", message)
     result = smai("ask", *flags, "--curl", "hi", env=env)
     assert result.status == 0
     assert b"SMAI_API_KEY" not in result.stdout  # a shell would send it
     assert "a shell cannot read it from SMAI_API_KEY, which belongs to another server" in result.stderr
+
+
+def test_the_suggested_login_stores_the_key_that_is_missing(smai: Smai, server: Server, config: Config) -> None:
+    url = server(require_key=KEY).url
+    config(f'[profile.work]\nbase_url = "{url}"\n')
+    for options, env in (
+        (("--base-url", url), {}),
+        (("-p", "work"), {}),
+        ((), {"SMAI_BASE_URL": url}),
+        ((), {"SMAI_PROFILE": "work"}),
+        (("--base-url", url), {"SMAI_API_KEY": KEY}),
+    ):
+        result = smai("models", *options, env=env)
+        assert result.status == 5
+        command = result.stderr.split('"')[-2].split()
+        assert command[:2] == ["smai", "login"]
+        assert smai(*command[1:], stdin=KEY.encode(), env=env).status == 0
+        assert smai("models", *options, env=env).status == 0
+        assert smai("logout", "--all").status == 0
 
 
 # Where a key that was refused came from.
@@ -189,10 +207,10 @@ def test_a_refusal_names_the_source_of_the_key(smai: Smai, server: Server, confi
     refused(smai("ask", "--key-file", file, "hi", env=env), f"check the key from the file {file}")
     refused(smai("ask", "-p", "file", "hi"), f"check the key from the file {beside} ({path} [profile.file])")
     refused(smai("ask", "-p", "command", "hi"), f"check the key from key_command ({path} [profile.command])")
-    refused(smai("ask", "--base-url", url, "hi"), "no key was sent; use --key-file or smai login")
+    refused(smai("ask", "--base-url", url, "hi"), f'no key was sent; use --key-file or "smai login --base-url {url}"')
     refused(
         smai("ask", "hi", env={"SMAI_BASE_URL": url}),
-        "no key was sent; set SMAI_API_KEY, or use --key-file or smai login",
+        'no key was sent; set SMAI_API_KEY, or use --key-file or "smai login"',
     )
     assert smai("login", "--no-check", "--base-url", url, stdin=KEY.encode()).status == 0
     refused(smai("ask", "--base-url", url, "hi"), f"check the key from smai login ({keys})")

@@ -74,7 +74,8 @@ def test_every_check_of_the_test_server_is_ok(doctor: Doctor) -> None:
 
 
 def test_json_has_the_same_fields_on_every_line(smai: Smai, server: Server) -> None:
-    result = smai("doctor", "--json", "--base-url", server(status=401).url)
+    url = server(status=401).url
+    result = smai("doctor", "--json", "--base-url", url)
     checks = [json.loads(line) for line in result.stdout.splitlines()]
     assert (result.status, [check["check"] for check in checks]) == (5, NAMES)
     for check in checks:
@@ -83,7 +84,8 @@ def test_json_has_the_same_fields_on_every_line(smai: Smai, server: Server) -> N
         assert check["exit_status"] == ({True: 0, False: 5}[check["ok"]] if made else None)
         assert isinstance(check["elapsed_s"], float) == made
     models = checks[NAMES.index("models")]
-    assert (models["ok"], models["hint"]) == (False, "no key was sent; use --key-file or smai login")
+    hint = f'no key was sent; use --key-file or "smai login --base-url {url}"'
+    assert (models["ok"], models["hint"]) == (False, hint)
     assert models["detail"].startswith("the server answered 401 Unauthorized: ")
     assert checks[-1]["detail"] == "not checked, because models failed"
 

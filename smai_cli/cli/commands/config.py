@@ -13,7 +13,7 @@ from smai_cli.cli.parsing.shared_options import is_typed
 from smai_cli.common.text import escaped, on_a_line
 from smai_cli.config.base_url import find_base_url, shown_url
 from smai_cli.config.config_file import KEYS, Settings, find_settings
-from smai_cli.config.key_source import FOREIGN_KEY_HINT, expected_variable, find_key, foreign_key
+from smai_cli.config.key_source import expected_variable, find_key, foreign_key, foreign_key_hint
 from smai_cli.config.log_file import VARIABLE, find_log
 from smai_cli.config.places import config_path
 from smai_cli.errors import UsageError
@@ -87,14 +87,16 @@ def _lines(settings: Settings) -> list[str]:
     return [
         on_a_line(f"# profile: {settings.name or 'none'}{', built in' if settings.built_in else ''}"),
         *(f"{value:{width}}  # {on_a_line(source)}" for value, source in rows),
-        on_a_line(f"# key: set, from {key.where}" if key else f"# key: {_no_key(base_url)}"),
+        on_a_line(f"# key: set, from {key.where}" if key else f"# key: {_no_key(base_url, settings)}"),
     ]
 
 
-def _no_key(base_url: str) -> str:
+def _no_key(base_url: str, settings: Settings) -> str:
     """Return the text for a missing key, or why a key that is set is not used."""
     foreign = foreign_key(base_url, os.environ)
-    return f"none for this server; {foreign}; {FOREIGN_KEY_HINT}" if foreign else "not set"
+    if not foreign:
+        return "not set"
+    return f"none for this server; {foreign}; {foreign_key_hint(base_url, os.environ, settings)}"
 
 
 def _found(name: str, settings: Settings) -> tuple[Any, str]:

@@ -18,7 +18,7 @@ from smai_cli.cli.server import choose_endpoint, read_headers, serving
 from smai_cli.config.base_url import find_base_url, shown_url
 from smai_cli.config.config_file import NO_SETTINGS, Settings, Value, missing_model_error
 from smai_cli.config.endpoint import DEFAULT_MODEL, Endpoint, find_ca_file, find_endpoint
-from smai_cli.config.key_source import FOREIGN_KEY_HINT, find_key, foreign_key, variable_of_smai
+from smai_cli.config.key_source import find_key, foreign_key, foreign_key_hint, variable_of_smai
 from smai_cli.config.places import CA_VARIABLES
 from smai_cli.doctor.checks import (
     Check,
@@ -217,7 +217,8 @@ class _Examination:
         self._life.key = self.endpoint.secrets
         foreign = foreign_key(self.base_url, os.environ) if source is None else ""
         if foreign and not self.endpoint.headers:
-            return CheckResult(f"none for this server: {foreign}", FOREIGN_KEY_HINT)
+            hint = foreign_key_hint(self.base_url, os.environ, self._settings)
+            return CheckResult(f"none for this server: {foreign}", hint)
         found = f"set, from {source.where}" if source else "not set, and requests are sent without one"
         if source and self.endpoint.key_header:
             found += f", in the header {self.endpoint.key_header}"
