@@ -125,12 +125,13 @@ class Checks:
 
 
 class Hop(NamedTuple):
-    """Where the connection goes first: to the server, or to a proxy."""
+    """Where the connection goes first: to the server, with the path of its base URL, or to a proxy."""
 
     host: str
     port: int
     is_tls: bool
     is_proxy: bool = False
+    path: str = ""
 
     @property
     def hint(self) -> str:
@@ -146,7 +147,7 @@ class Hop(NamedTuple):
 def server_hop(base_url: str) -> Hop:
     """Return where the server of a base URL is, which was checked before."""
     parts = urlsplit(base_url)
-    return Hop(parts.hostname or "", parts.port or _PORTS[parts.scheme], parts.scheme == "https")
+    return Hop(parts.hostname or "", parts.port or _PORTS[parts.scheme], parts.scheme == "https", path=parts.path)
 
 
 def proxy_hop(url: str) -> Hop:
@@ -212,7 +213,7 @@ def shake_hands(hop: Hop, plain: socket.socket, ca_file: str | None, clocks: Clo
         from smai_cli.http.failures import tls_error  # the words that a run has for it
 
         if isinstance(exc, (ssl.SSLError, ValueError)):
-            raise tls_error(short_reason(exc), f"http://{hop.host}:{hop.port}") from exc
+            raise tls_error(short_reason(exc), f"{hop.host} port {hop.port}", hop.path) from exc
         raise ConnectError(f"{hop.title} dropped the TLS handshake: {short_reason(exc)}", hop.hint) from exc
     expires_s = ssl.cert_time_to_seconds(certificate["notAfter"])
     days = int((expires_s - time.time()) // _DAY_S)

@@ -53,13 +53,14 @@ def connect_timeout(limit_s: float) -> ClockError:
 
 
 class Route(Frozen):
-    """Where a request goes: the server as `HOST port N`, its host, and the proxy in the same form.
+    """Where a request goes: the server as `HOST port N`, its host, the base path, and the proxy like the server.
 
     `variable` is the environment variable with the proxy. Without a proxy, both are empty.
     """
 
     server: str
     host: str
+    path: str
     proxy: str = ""
     variable: str = ""
 
@@ -72,10 +73,10 @@ def route_to(endpoint: Endpoint) -> Route:
     proxies = {} if endpoint.is_loopback else requests.utils.get_environ_proxies(endpoint.base_url)
     proxy = requests.utils.select_proxy(endpoint.base_url, proxies)
     if not proxy:
-        return Route(server=server, host=host)
+        return Route(server=server, host=host, path=parts.path)
     names = (f"{parts.scheme}_proxy", "all_proxy")
     variable = next((it for name in names for it in (name, name.upper()) if os.environ.get(it)), "HTTPS_PROXY")
-    return Route(server=server, host=host, proxy=_host_and_port(proxy), variable=variable)
+    return Route(server=server, host=host, path=parts.path, proxy=_host_and_port(proxy), variable=variable)
 
 
 def _host_and_port(proxy: str) -> str:
@@ -135,7 +136,7 @@ def translate_failure(
     if _contains(chain, requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
         return _tunnel_failure(chain, route, clocks.connect_timeout_s, timed_out=timed_out)
     if _contains(chain, requests.exceptions.SSLError, urllib3.exceptions.SSLError):
-        return tls_error(reason_of(chain), f"http://{route.server.replace(' port ', ':')}")
+        return tls_error(reason_of(chain), route.server, route.path)
     if connected:
         return _lost_request_failure(chain, clocks.connect_timeout_s, timed_out=timed_out)
     return _connection_failure(chain, route, clocks.connect_timeout_s, timed_out=timed_out)
@@ -230,10 +231,10 @@ def _has_socks_proxy() -> bool:
     return any(value.lower().startswith("socks") for name, value in os.environ.items() if name.lower() in names)
 
 
-def tls_error(reason: str, without_tls: str) -> ConnectError:
+def tls_error(reason: str, server: str, path: str = "") -> ConnectError:
     """Return the failure of a TLS handshake; smai does not retry it, because the certificate would be the same.
 
-    `reason` is OpenSSL's message. `without_tls` is the URL of the server over plain http.
+    `reason` is OpenSSL's message, `server` has the form `HOST port N`, and `path` is that of the base URL.
     """
     words = reason.upper()
     reason = re.sub(r"^\[[A-Z]+: \w+\] | \(_ssl\.c:\d+\)", "", reason)  # the place in OpenSSL and Python
@@ -249,7 +250,9 @@ def tls_error(reason: str, without_tls: str) -> ConnectError:
     elif "CERTIFICATE" in words:
         hint = "check --base-url, or name the CA in SSL_CERT_FILE"
     elif "WRONG_VERSION_NUMBER" in words or "RECORD LAYER" in words:
-        what, hint = "TLS failed: the server does not speak TLS", f"did you mean {without_tls}?"
+        host, _, port = server.rpartition(" port ")
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}{path}"
+        what, hint = "TLS failed: the server does not speak TLS", f"did you mean {url}?"
     else:
         hint, retryable = "try again", True
     return ConnectError(what, hint, retry=Retry.NEVER, retryable=retryable)

@@ -224,9 +224,10 @@ def test_an_unusable_ca_bundle_is_status_2(serve: Serve, doctor: Doctor, tmp_pat
 
 
 def test_a_server_that_answers_a_tls_handshake_with_http_is_reported(doctor: Doctor, server: Server) -> None:
-    report = doctor(None, "--base-url", server().url.replace("http:", "https:"))
+    url = server().url
+    report = doctor(None, "--base-url", url.replace("http:", "https:"))
     assert (report.status, report.failed) == (3, ["tls"])
-    assert "TLS failed: the server does not speak TLS; did you mean http://127.0.0.1:" in report.lines["tls"]
+    assert f"TLS failed: the server does not speak TLS; did you mean {url}?" in report.lines["tls"]
 
 
 def test_a_failing_key_command_is_status_2(serve: Serve, doctor: Doctor, config: Config) -> None:

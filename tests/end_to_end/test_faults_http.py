@@ -514,7 +514,7 @@ def test_https_to_an_http_port_is_status_3_with_a_hint(serve: Serve, ask: Ask) -
     result = ask(None, "--base-url", server.url.replace("http:", "https:"))
     assert result[:2] == (3, b"")
     what = "TLS failed: the server does not speak TLS"
-    assert result.stderr == f"smai: {what}; did you mean {server.url.removesuffix('/v1')}?\n"
+    assert result.stderr == f"smai: {what}; did you mean {server.url}?\n"
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda v: v.name)
