@@ -264,6 +264,23 @@ def test_no_status_line_is_drawn_while_stdin_is_read(serve: Serve, start: Start,
     assert run.end()[:2] == (0, OUT)
 
 
+def test_a_terminal_that_is_read_gets_a_notice_how_to_end_the_prompt(serve: Serve, start: Start, tty: Terminal) -> None:
+    server = serve(*PLAIN_ANSWER)
+    run = start(server, "-", stdin=tty.slave, stderr=tty.slave, env=XTERM)
+    tty.read_until(b"smai: waiting for the prompt on stdin; nothing has arrived for 3 s; end the text with Ctrl-D\r\n")
+    os.write(tty.master, b"hi\n\x04")
+    assert run.end()[:2] == (0, OUT)
+
+
+def test_an_operand_for_stdin_gets_a_notice_without_the_option_that_excludes_it(
+    serve: Serve, start: Start, tty: Terminal
+) -> None:
+    run = start(serve(*PLAIN_ANSWER), "-", stdin=subprocess.PIPE, stderr=tty.slave, env=XTERM)
+    tty.read_until(b"smai: waiting for the prompt on stdin; nothing has arrived for 3 s\r\n")
+    run.child.kill()
+    assert run.child.wait(PATIENCE_S) == -signal.SIGKILL
+
+
 def test_the_rate_is_that_of_the_last_two_seconds() -> None:
     clock = itertools.count(0, 0.1)
     waiting = WaitingLine("the first delta", now=lambda: next(clock))

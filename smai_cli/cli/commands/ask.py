@@ -161,7 +161,7 @@ def _request(run: "Run", question: Question, options: AskOptions, trace: Trace) 
 
     The conversation is locked while the context lasts. Raises UsageError.
     """
-    piped = text_in(read_stdin()) if options.reads_stdin else None
+    piped = text_in(read_stdin(options.words)) if options.reads_stdin else None
     trace("stdin is read" if options.reads_stdin else "stdin is not read")
     with in_conversation(question, options.inputs, run.life.say) as asked:
         request = Request(

@@ -201,9 +201,16 @@ def _check_log(log: "LogFile", typed: AskValues, output: OutputOptions, server: 
     same_files.refuse_clashes([ledger], [*others, *same_files.streams(quiet=output.quiet, reads_stdin=False)])
 
 
-def read_stdin() -> bytes:
-    """Read the prompt from stdin, with a notice if it takes long. Raises UsageError."""
-    return prompt.read_all(STDIN, _notice, limit_bytes=STDIN_LIMIT_BYTES)
+def read_stdin(words: list[str]) -> bytes:
+    """Read the prompt from stdin, with a notice if it takes long; `words` are the operands. Raises UsageError."""
+    hint = "" if "-" in words else "; -n does not read stdin"
+    if os.isatty(STDIN):
+        hint = "; end the text with Ctrl-D"
+
+    def notice() -> None:
+        say(f"waiting for the prompt on stdin; nothing has arrived for {prompt.NOTICE_AFTER_S:g} s{hint}")
+
+    return prompt.read_all(STDIN, notice, limit_bytes=STDIN_LIMIT_BYTES)
 
 
 def read_option_file(path: str, limit_bytes: int | None) -> bytes:
@@ -245,7 +252,3 @@ def configured_options(typed: RequestValues, settings: Settings) -> list[str]:
 
 def _notice_of_option() -> None:
     say(f"waiting for the file on stdin that an option names; nothing has arrived for {prompt.NOTICE_AFTER_S:g} s")
-
-
-def _notice() -> None:
-    say(f"waiting for the prompt on stdin; nothing has arrived for {prompt.NOTICE_AFTER_S:g} s; -n does not read stdin")
