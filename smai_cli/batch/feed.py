@@ -9,7 +9,15 @@ from typing import NamedTuple
 
 from smai_cli.batch.input.canonical import digest_of_line
 from smai_cli.batch.input.encoding import Encoding
-from smai_cli.batch.input.lines import Defaults, Line, LineError, describe_line, read_line, read_plain_line
+from smai_cli.batch.input.lines import (
+    Defaults,
+    Line,
+    LineError,
+    NotJsonError,
+    describe_line,
+    read_line,
+    read_plain_line,
+)
 from smai_cli.batch.input.source import Input, Start
 from smai_cli.batch.results.plan import DuplicateIdError, Plan
 from smai_cli.batch.results.result import LineIdentity
@@ -65,7 +73,7 @@ class Feed:
         """
         if self._source.is_file:
             bad: list[str] = []
-            count = 0
+            count = plain = 0
             del self._contents[:]
             digest_of = self._digest_of_prompt()
             for place, (number, offset, data) in enumerate(self._source.lines()):
@@ -76,11 +84,15 @@ class Feed:
                         self._first = _FirstLine(place, Start(number, offset))
                 except (LineError, DuplicateIdError) as error:
                     count += 1
+                    plain += isinstance(error.__cause__, NotJsonError)
                     if len(bad) < _MOST_LISTED:
                         bad.append(_describe_error(number, error))
             if bad:
                 more = f"; {count - len(bad)} more" if count > len(bad) else ""
-                raise UsageError(f"{self._source.name}: {'; '.join(bad)}{more}", "nothing was sent; fix the lines")
+                what = f"{self._source.name}: {'; '.join(bad)}{more}"
+                if plain == len(self._contents):
+                    raise UsageError(what, "nothing was sent; --lines takes each line as plain text")
+                raise UsageError(what, "nothing was sent; fix the lines")
             if not len(self.plan) and not self._source.may_be_empty:
                 raise no_lines(self._source)
         self._jobs = self._all()

@@ -320,6 +320,16 @@ def test_a_file_is_checked_first_and_nothing_is_sent_if_lines_are_bad(
     assert told.endswith("; 2 more; nothing was sent; fix the lines")
 
 
+def test_a_file_of_plain_text_is_refused_with_the_option_for_it(
+    batch: Ask, desk: MakeDesk, questions: Questions
+) -> None:
+    lines = questions(b"Why is the sky blue?\n", b"\n", b"What is rain?\n")
+    result = batch(desk(), lines)
+    assert (result.status, result.stdout) == (2, b"")
+    assert result.stderr.endswith("; nothing was sent; --lines takes each line as plain text\n")
+    assert batch(desk(), "--lines", lines).status == 0
+
+
 @pytest.mark.parametrize("flags", [(), ("--dry-run",), ("--shard", "1/1")])
 def test_a_bad_line_is_reported_wherever_it_is(
     batch: Ask, desk: MakeDesk, questions: Questions, flags: tuple[str, ...]

@@ -93,6 +93,10 @@ class LineError(UsageError):
         self.form = form
 
 
+class NotJsonError(UsageError):
+    """A line is not JSON. If all lines are not, the input is probably plain text."""
+
+
 class NoModelError(UsageError):
     """Neither a line nor the options name a model: a mistake in the command, not only in the line."""
 
@@ -154,7 +158,7 @@ def _decode(text: str) -> Any:
     try:
         return JSON.decode(text)
     except (ValueError, RecursionError) as exc:
-        raise UsageError(f"it is not JSON: {getattr(exc, 'msg', TOO_LARGE)}", _HINT) from exc
+        raise NotJsonError(f"it is not JSON: {getattr(exc, 'msg', TOO_LARGE)}", _HINT) from exc
 
 
 def _name(value: dict[str, Any]) -> str | int | None:
