@@ -468,6 +468,12 @@ def test_on_a_terminal_the_key_is_asked_for_without_echo(server: Server, environ
     assert b"is kept in" in shown
 
 
+def test_an_empty_line_at_the_key_prompt_is_status_2(environment: dict[str, str]) -> None:
+    status, shown = run_at_key_prompt(["login", "--no-check"], environment, b"\n")
+    assert status == 2
+    assert b"smai: no key was typed; type or paste it, and press Enter\r\n" in shown
+
+
 def test_ctrl_c_at_the_key_prompt_dies_by_the_signal(environment: dict[str, str]) -> None:
     status, _ = run_at_key_prompt(["login", "--no-check"], environment, b"half\x03")
     assert status == -2

@@ -150,7 +150,9 @@ def _typed(origin: str, deadline: Deadline) -> Secret:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
-    return check_key(typed, "what was typed")
+    if not typed.strip():
+        raise UsageError("no key was typed", "type or paste it, and press Enter")
+    return check_key(typed, "the typed key")
 
 
 class _InterruptedError(BaseException):
