@@ -48,7 +48,7 @@ WITHOUT_COUNT = {
 ALL = WITH_COUNT | WITHOUT_COUNT
 # Refused environments, with words of the message; all but the first ones list the variables that are set.
 REFUSED = {
-    "no engine": ("auto/8", {}, "no variable of one is set"),
+    "no engine": ("auto/8", {}, "no variable of a job scheduler is set"),
     "a batch script of Slurm that is no array": ("auto/8", {"SLURM_PROCID": "0"}, "SLURM_PROCID=0"),
     "srun with one task": ("auto/8", STEP | {"SLURM_STEP_NUM_TASKS": "1"}, "SLURM_STEP_NUM_TASKS=1"),
     "Grid Engine without an array": ("auto/8", {"SGE_TASK_ID": "undefined"}, "SGE_TASK_ID=undefined"),
@@ -174,7 +174,7 @@ def test_the_shards_together_contain_each_line_once(tmp_path: Path) -> None:
     assert indices(tmp_path / "out.3.jsonl") == [3, 6, 9, 12]
 
 
-@pytest.mark.parametrize("case", ["two engines", "a part of an array"])
+@pytest.mark.parametrize("case", ["no engine", "LSF without an array", "two engines", "a part of an array"])
 def test_a_refused_shard_is_status_2_and_no_file_is_created(tmp_path: Path, case: str) -> None:
     text, environment, told = REFUSED[case]
     source = prompts(tmp_path, 3)

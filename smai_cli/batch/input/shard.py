@@ -135,12 +135,11 @@ def _has_array(engine: _Engine, environ: Mapping[str, str]) -> bool:
 
 
 def _list_variables(environ: Mapping[str, str]) -> str:
-    names = [name or "" for engine in _ENGINES for name in (engine.its_index, engine.its_count) if name in environ]
-    return (
-        f"set are only {', '.join(f'{name}={environ[name]}' for name in names)}"
-        if names
-        else "no variable of one is set"
-    )
+    known = (name for engine in _ENGINES for name in (engine.its_index, engine.its_count))
+    names = [name for name in known if name and name in environ]
+    if not names:
+        return "no variable of a job scheduler is set"
+    return f"only these variables are set: {', '.join(f'{name}={environ[name]}' for name in names)}"
 
 
 def _number(name: str, environ: Mapping[str, str]) -> int:
