@@ -538,7 +538,7 @@ def test_doctor_warns_of_plain_http_and_of_headers_that_others_can_read(
     checks = {check["check"]: check for check in map(json.loads, result.stdout.decode().splitlines())}
     assert result.status == 0
     assert checks["key"]["ok"] is True
-    assert "whoever is on the way can read it" in checks["key"]["hint"]
+    assert "anyone on the network path can read it" in checks["key"]["hint"]
     assert checks["key"]["detail"].endswith(", with the headers X-Key")
     assert checks["configuration"]["hint"] == f"others can read it, and it has headers: run chmod 600 {path}"
     path.chmod(0o600)

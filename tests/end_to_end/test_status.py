@@ -134,6 +134,8 @@ USAGE = [
     pytest.param(["ask"], {"SMAI_API_KEY": "sk-1"}, "the prompt is empty; ", id="no prompt"),
     pytest.param(["ask", ""], {"SMAI_API_KEY": "sk-1"}, "the prompt is empty; ", id="empty prompt"),
     pytest.param(["ask", " \n"], {"SMAI_API_KEY": "sk-1"}, "the prompt is empty; ", id="blank prompt"),
+    pytest.param(["ask", "--mock", "-n"], {}, "-n keeps stdin from being read", id="no prompt with -n"),
+    pytest.param(["ask", "--mock"], {"SMAI_NO_STDIN": "1"}, "SMAI_NO_STDIN keeps stdin", id="no prompt without stdin"),
     pytest.param(
         ["ask", b"caf\xe9"], {}, "operand 1 is not UTF-8: byte 0xe9 at byte offset 3", id="undecodable operand"
     ),

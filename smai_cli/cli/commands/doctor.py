@@ -225,7 +225,7 @@ class _Examination:
         if self.endpoint.headers:
             found += f", with the headers {', '.join(header.name for header in self.endpoint.headers)}"
         is_open = (source or self.endpoint.headers) and not (self.endpoint.is_tls or self.endpoint.is_loopback)
-        hint = "allow_http lets it go over plain http, where whoever is on the way can read it: use https"
+        hint = "allow_http sends it over plain http, where anyone on the network path can read it: use https"
         return CheckResult(found, hint if is_open else "")
 
     def _find_hop(self) -> CheckResult:

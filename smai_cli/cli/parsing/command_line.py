@@ -52,7 +52,7 @@ def check_ask(typed: AskValues, output: OutputOptions, server: ServerOptions, *,
 
         extra_members(typed.option, takes_one=takes_one)
     if not reads_stdin and not typed.messages and not typed.chat:
-        prompt.compose(words, None)  # reports an empty prompt before anything is loaded
+        _check_prompt(words, typed)
     return AskOptions(
         words=words,
         reads_stdin=reads_stdin,
@@ -135,6 +135,20 @@ def _exclude(typed: AskValues, output: OutputOptions) -> None:
             raise UsageError(f"{names} cannot be combined", "choose one")
 
 
+def _check_prompt(words: list[str], typed: AskValues) -> None:
+    """Raise UsageError for an empty prompt, before anything is loaded. Stdin is not read."""
+    try:
+        prompt.compose(words, None)
+    except UsageError as error:
+        setting = "-n" if typed.no_stdin else "SMAI_NO_STDIN" if _is_stdin_off() else ""
+        hint = f"give it as an operand; {setting} keeps stdin from being read" if setting else error.hint
+        raise error.replaced(hint=hint) from error
+
+
+def _is_stdin_off() -> bool:
+    return os.environ.get("SMAI_NO_STDIN", "0") not in ("", "0")
+
+
 def _reads_stdin(words: list[str], typed: AskValues, readings: list[_Reading]) -> bool:
     """Return whether stdin is part of the prompt. Raises UsageError if the command line contradicts itself."""
     taken = [reading for reading in readings if reading.is_stdin]
@@ -145,7 +159,7 @@ def _reads_stdin(words: list[str], typed: AskValues, readings: list[_Reading]) -
         raise UsageError("-n and - cannot be combined", "drop one of them")
     if takers:
         return "-" in words
-    if typed.no_stdin or os.environ.get("SMAI_NO_STDIN", "0") not in ("", "0") or os.isatty(STDIN):
+    if typed.no_stdin or _is_stdin_off() or os.isatty(STDIN):
         return False
     if words and prompt.is_partly_read(STDIN):
         say("stdin is being read by another program, so smai leaves it alone; use - to read it, -n to silence this")
