@@ -261,26 +261,29 @@ _NOT_IN_OPTIONS = frozenset(("input", "messages", "model", "stream"))
 _NUMBER = f"a number of seconds from 0 to {MOST_SECONDS}"
 # Each key: the check of its value, and a description of valid values.
 KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "model": (_is_text, "a text"),
-    "base_url": (_is_text, "a text"),
-    "key_file": (_is_text, "a text"),
-    "key_command": (lambda value: _is_text(value) or _is_text_list(value), "a text or a list of texts"),
+    "model": (_is_text, "a string with text in it"),
+    "base_url": (_is_text, "a string with text in it"),
+    "key_file": (_is_text, "a string with text in it"),
+    "key_command": (
+        lambda value: _is_text(value) or _is_text_list(value),
+        "a string or a list of strings, with text in them",
+    ),
     "key_env": (_is_key_variable, "the name of a variable in capital letters, other than SMAI_API_KEY"),
-    "key_header": (_is_text, "a text"),
-    "headers": (_is_text_table, "a table of texts"),
+    "key_header": (_is_text, "a string with text in it"),
+    "headers": (_is_text_table, "a table of strings"),
     "allow_http": (lambda value: isinstance(value, bool), "true or false"),
-    "system": (_is_text, "a text"),
+    "system": (_is_text, "a string with text in it"),
     "temperature": (_is_number_up_to(2), "a number from 0 to 2"),
-    "max_tokens": (lambda value: _is_count(value) and value > 0, "a whole number from 1 up"),
+    "max_tokens": (lambda value: _is_count(value) and value > 0, "a whole number of 1 or more"),
     "top_p": (_is_number_up_to(1), "a number from 0 to 1"),
-    "effort": (_is_text, "a text"),
+    "effort": (_is_text, "a string with text in it"),
     "options": (_is_members_table, f"a table of JSON values, without {', '.join(sorted(_NOT_IN_OPTIONS))}"),
     "api": (lambda value: value in API_NAMES, f"{', '.join(API_NAMES[:-1])} or {API_NAMES[-1]}"),
-    "responses_models": (_is_text_list, "a list of texts"),
-    "accept": (_is_text_list, "a list of texts"),
+    "responses_models": (_is_text_list, "a list of strings with text in them"),
+    "accept": (_is_text_list, "a list of strings with text in them"),
     "connect_timeout": (_is_seconds, _NUMBER),
     "idle_timeout": (_is_seconds, _NUMBER),
     "max_time": (_is_seconds, _NUMBER),
-    "retries": (_is_count, "a number from 0 up"),
-    "log": (lambda value: isinstance(value, str), "a text"),  # empty turns it off
+    "retries": (_is_count, "a whole number of 0 or more"),
+    "log": (lambda value: isinstance(value, str), "a string"),  # empty turns it off
 }

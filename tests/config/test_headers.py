@@ -450,8 +450,8 @@ def test_a_header_file_is_not_part_of_the_prompt_and_is_not_written(smai: Smai, 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('headers = "X-A: hush"\n', ": headers is not a table of texts"),
-        ("[headers]\n\nX-A = 1\n", ": headers is not a table of texts"),
+        ('headers = "X-A: hush"\n', ": headers is not a table of strings"),
+        ("[headers]\n\nX-A = 1\n", ": headers is not a table of strings"),
         ('[headers]\n\nHost = "hush"\n', ": smai sets the header Host itself; leave it out"),
         ('[headers]\n"X A" = "hush"\n', ": the text before the colon is not a header name"),
         ('[profile.p.headers]\n\nX-A = "hush\\n"\n', " [profile.p]: the value of the header X-A contains a line end"),

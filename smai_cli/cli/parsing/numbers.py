@@ -25,7 +25,9 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # not subscriptable in
         except ValueError:
             number = math.nan
         if not (math.isfinite(number) and self._low <= number <= self._high):
-            limits = f"from {self._low:g}" + (f" to {self._high:.15g}" if self._high < math.inf else " up")
+            limits = f"of {self._low:g} or more"
+            if self._high < math.inf:
+                limits = f"from {self._low:g} to {self._high:.15g}"
             self.fail(f"{value!r} is not a number {limits}", param, ctx)
         return number
 
