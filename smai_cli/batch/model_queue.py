@@ -40,6 +40,11 @@ class ModelQueue:
         """The place in the input of the next line."""
         return min(it.job.place for it in (*list(self._fresh)[:1], *(row[2] for row in self._delayed[:1])))
 
+    @property
+    def probe_order(self) -> tuple[float, float]:
+        """The queue in which this is least has the next probe, see pop_probe."""
+        return (0.0, -self._fresh[-1].job.place) if self._fresh else (1.0, self._delayed[0][0])
+
     def add(self, tries: Tries) -> None:
         """Append a fresh line."""
         self._fresh.append(tries)
@@ -60,10 +65,20 @@ class ModelQueue:
     def pop(self, now_s: float) -> Tries:
         """Take the next line: one whose pause is over, else a fresh one, else the one whose pause ends first."""
         if self._delayed and (self._delayed[0][0] <= now_s or not self._may_take_fresh):
-            tries = heapq.heappop(self._delayed)[2]
-            self._refused -= tries.refusals > 0
-            return tries
+            return self._pop_delayed()
         return self._fresh.popleft()
+
+    def pop_probe(self) -> Tries:
+        """Take the line that shows best whether the server is away: the last fresh one, else one that was delayed.
+
+        The lines that failed may have failed because of what they ask for, and those next to them may be like them.
+        """
+        return self._fresh.pop() if self._fresh else self._pop_delayed()
+
+    def _pop_delayed(self) -> Tries:
+        tries = heapq.heappop(self._delayed)[2]
+        self._refused -= tries.refusals > 0
+        return tries
 
     @property
     def _may_take_fresh(self) -> bool:

@@ -23,8 +23,8 @@ from smai_cli.batch.tries import Tries
 from smai_cli.common.frozen import Frozen
 from smai_cli.errors import SmaiError
 
-# How many lines are read ahead for each concurrent request. While all of them wait for a limit, more are read, to find
-# lines of another model.
+# How many lines are read ahead for each concurrent request. While all of them wait for a limit or for the server, more
+# are read, to find lines that are unlike them.
 _AHEAD = 2
 _MOST_WAITING, _MOST_WAITING_OF_SEVERAL = 1_000, 20_000
 # A start that is late by less than this does not delay the next one.
@@ -137,7 +137,7 @@ class Schedule:
                 if self._is_read and not self.running and not self._waiting():
                     self._changed.notify_all()
                     break
-                self._is_stuck = wait_s < math.inf and not self._outage.is_on
+                self._is_stuck = wait_s < math.inf
                 self._has_room.notify()
                 wait_s = min(wait_s, self._check_patience(queue, now_s))
                 if wait_s > 0:
@@ -238,7 +238,8 @@ class Schedule:
         """Return how many lines may be read ahead."""
         most = _AHEAD * self._limits.jobs
         if self._is_stuck:
-            most = max(most, _MOST_WAITING if len(self._queues) == 1 else _MOST_WAITING_OF_SEVERAL)
+            is_of_several = len(self._queues) > 1 and not self._outage.is_on
+            most = max(most, _MOST_WAITING_OF_SEVERAL if is_of_several else _MOST_WAITING)
         return most
 
     def _recall_postponed(self) -> None:
@@ -253,13 +254,14 @@ class Schedule:
         if not queues or (self.running and self._history.may_all_fail(self._started)):
             return None, math.inf  # those that run show whether all others would fail like them
         if self._outage.is_on:
-            return min(queues, key=lambda it: it.first_place), self._outage.wait_s(now_s)
+            return min(queues, key=lambda it: it.probe_order), self._outage.wait_s(now_s)
         waits = [(queue.wait_s(now_s), queue.first_place, queue) for queue in queues]
         wait_s, _, queue = min(waits, key=lambda it: (max(0.0, it[0]), it[1]))
         return queue, max(wait_s, self._next_start_s - now_s)
 
     def _start(self, queue: ModelQueue, now_s: float) -> Turn:
-        tries, ticket = queue.pop(now_s), queue.load.start(now_s)
+        tries = queue.pop_probe() if self._outage.is_on else queue.pop(now_s)
+        ticket = queue.load.start(now_s)
         self.running += 1
         self._started += 1
         is_due = now_s - self._next_start_s <= _LATE_S

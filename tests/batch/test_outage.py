@@ -119,6 +119,18 @@ def test_a_limit_on_concurrent_requests_is_not_an_outage(batch: Ask, questions: 
     assert "attempts in a row failed" not in result.stderr
 
 
+def test_adjacent_lines_that_always_fail_do_not_stop_the_other_lines(
+    batch: Ask, questions: Questions, faulty: Faulty
+) -> None:
+    """They look like an outage, but the server answers a line that was read later."""
+    bad = prompts(35)[20:]
+    server = faulty(lambda prompt, _, __: "500" if prompt in bad else None)
+    result = batch(server, "-j1", "--retries", "0", "--patience", "5", questions(*prompts(60)))
+    assert (result.status, len(result.results)) == (6, 60)
+    assert "nothing has succeeded" not in result.stderr
+    assert sorted(it["index"] for it in result.results if not it["complete"]) == list(range(21, 36))
+
+
 def test_each_kind_of_failure_is_summed_up_in_one_line_with_five_line_numbers(
     batch: Ask, questions: Questions, faulty: Faulty
 ) -> None:
