@@ -48,6 +48,7 @@ class PartialFile:
         self._has_reported = False
         try:
             self._fd = self._open_locked(time.monotonic() + _LOCK_S)
+            _, self._old = real_place(path, _HINT)  # the run that had the lock may have created the final file
             check_content(self._fd, self.name, resumes=resumes)
             mend_tail(self._fd)
             self._end = os.lseek(self._fd, 0, os.SEEK_END)
