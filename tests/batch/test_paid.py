@@ -104,6 +104,12 @@ def test_a_result_contains_the_log_probabilities_of_all_events() -> None:
     assert result_of(body, OPENAI)["response"]["body"]["choices"][0]["logprobs"] == wanted
 
 
+def test_a_result_contains_log_probabilities_whatever_the_white_space_of_an_event() -> None:
+    body = stream({"content": "Tea"}, {"content": " first"}, logprobs={"content": [TOKEN]})
+    body = body.replace(b'"logprobs": {', b'"logprobs" : {').replace(b'"content": [{', b'"content":  [ {')
+    assert result_of(body, FLAT)["logprobs"] == {"content": [TOKEN, TOKEN]}
+
+
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
 def test_a_result_contains_the_reasoning_text(name: str) -> None:
     body = stream({name: "I think"}, {name: " so."}, {"content": "Tea"}, usage=USAGE)

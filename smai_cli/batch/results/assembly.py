@@ -13,7 +13,7 @@ from smai_cli.stream.content import read_content, read_thoughts
 from smai_cli.stream.json_text import NumberAsTextError
 
 # Log probabilities in an event that otherwise has only text.
-_LOGPROBS = re.compile(r'"logprobs": ?(?:\{|\[\{)')
+_LOGPROBS = re.compile(r'"logprobs"\s*:\s*(?:\{|\[\s*\{)')
 # Members of an event that are not part of the answer, or that a result has elsewhere.
 _NOT_KEPT = frozenset({"choices", "error", "obfuscation", "object", "usage"})
 _NOT_KEPT_OF_CHOICE = frozenset({"delta", "error", "finish_reason", "index", "logprobs", "message", "text", "usage"})
