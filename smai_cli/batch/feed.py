@@ -50,7 +50,7 @@ class Feed:
     """The jobs of an input, one at a time. Safe for threads.
 
     `plan` says which are settled. `may_take` is called with the place and the number of each line before it is
-    user_members out, and may wait.
+    handed out, and may wait.
     """
 
     def __init__(self, source: Input, defaults: Defaults, requests: Encoding, plan: Plan) -> None:
