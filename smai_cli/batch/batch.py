@@ -32,7 +32,7 @@ from smai_cli.stream import pump
 from smai_cli.stream.adapting import Adaptation
 
 _TICK_S = 1.0
-# At --token-limit: how long to wait to see whether a pipe has another line.
+# At the end of a run: how long to wait to see whether a pipe has another line.
 _END_S = 0.25
 
 # Sends a body to a path before a deadline, over the connection of one worker, which stays open. Raises SmaiError.
@@ -136,21 +136,22 @@ class Batch:
     def _why(self) -> BaseException | None:
         """Return why lines were not sent; None if all were, or if the user stopped the run."""
         failure = self._failure or self._schedule.failure
-        missing = self._feed.plan.missing()
-        if self._deadline.left_s() <= 0 and not failure and missing:
+        left = self._feed.plan.left
+        if self._deadline.left_s() <= 0 and not failure and not self.is_done():
             return self._deadline.error()
         if isinstance(failure, _TokenLimitError):
-            if not missing and self._schedule.is_exhausted(_END_S):
-                return None  # the last line used the last tokens
-            left = f"{missing} lines are left" if missing else "the rest of the input is left"
-            return failure.replaced(what=f"{failure.describe()}; {left}")
-        if failure or self._ends_s < math.inf:
-            return failure
-        if missing:
+            what = f"{left} lines are left" if left else "the rest of the input is left"
+            # None: the last line used the last tokens.
+            return None if self.is_done() else failure.replaced(what=f"{failure.describe()}; {what}")
+        if left and not failure and self._ends_s == math.inf:
             return UsageError(
-                f"the input changed during the run: {missing} lines were not sent", "run again with --resume"
+                f"the input changed during the run: {left} lines were not sent", "run again with --resume"
             )
-        return None
+        return failure
+
+    def is_done(self) -> bool:
+        """Return whether the input has ended, and no line is left to send."""
+        return not self._feed.plan.left and self._schedule.is_exhausted(_END_S)
 
     def stop(self) -> None:
         """Start no more requests, and give the running ones the seconds in the options."""

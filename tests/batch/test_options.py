@@ -33,6 +33,39 @@ def test_a_token_limit_does_not_wait_for_an_open_pipe(desk: MakeDesk, environmen
     run.communicate()
 
 
+def test_max_time_on_an_open_pipe_is_never_a_success(
+    desk: MakeDesk, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Every line that has arrived is answered, and more may follow."""
+    out = tmp_path / "answers.jsonl"
+    run = subprocess.Popen(
+        command("--max-time", "1", "-o", out),
+        env=environment | reach(desk()),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert run.stdin
+    run.stdin.write(encoded(["a"]))
+    run.stdin.flush()
+    assert run.wait(20) == 7
+    assert b"the run took 1 s in all" in run.communicate()[1]
+    assert not out.exists()
+    assert len(results_in(Path(f"{out}.partial"))) == 1
+
+
+@pytest.mark.preloaded
+def test_max_time_before_an_earlier_failure_is_sent_again_is_not_a_success(
+    batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path
+) -> None:
+    server, out = desk(), tmp_path / "answers.jsonl"
+    server.refuse["b"] = 500
+    arguments = ("-o", out, "--resume", questions("a", "b"))
+    assert batch(server, "--retries", "0", *arguments).status == 6
+    server.open.clear()
+    assert batch(server, "--max-time", "1", "--allow-failed", "1", *arguments).status == 7
+    assert not out.exists()
+
+
 @pytest.mark.preloaded
 def test_a_token_limit_says_how_many_lines_are_left(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
     result = batch(desk(), "-j1", "--token-limit", "3", questions("one two three", "b", "c"))

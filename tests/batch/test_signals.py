@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from batching import Ask, Desk, MakeChaos, MakeDesk, Questions, command, encoded, reach, results_in
+from outfolder import partial
 from process import SMAI
 from terminal import terminal
 
@@ -124,6 +125,24 @@ def test_a_run_that_waits_for_lines_ends_at_the_signal_without_the_grace(
     run.send_signal(signal.SIGTERM)
     assert run.wait(20) == -signal.SIGTERM
     assert time.monotonic() - begun_s < 10
+
+
+def test_a_signal_while_a_pipe_is_open_creates_no_output_file(
+    desk: MakeDesk, start_batch: StartBatch, tmp_path: Path
+) -> None:
+    """Every line that has arrived is answered, and more may follow."""
+    out = tmp_path / "answers.jsonl"
+    run = start_batch(desk(), "-o", out, stdin=subprocess.PIPE)
+    assert run.stdin
+    run.stdin.write(encoded(["a"]))
+    run.stdin.flush()
+    while not partial(out).exists() or not partial(out).read_bytes().endswith(b"\n"):
+        assert run.poll() is None
+        time.sleep(0.01)
+    run.send_signal(signal.SIGTERM)
+    assert run.wait(20) == -signal.SIGTERM
+    assert not out.exists()
+    assert [it["text"] for it in results_in(partial(out))] == ["a"]
 
 
 def test_a_reader_that_stops_reading_stdout_does_not_keep_a_batch_running(

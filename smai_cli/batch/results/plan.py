@@ -49,7 +49,8 @@ class Plan:
         self.needs_line_digests = found is not None and all_failed
         self._moved = array("q")  # the number of each line whose result has another number; 0 for all others
         self.complete = 0
-        self.settled = 0
+        self._kept = 0  # lines whose earlier result is kept
+        self._sent = 0  # lines with a result of this run; another thread counts them
         self._found = found
         self._all_failed = all_failed
         self._drops_stale = drops_stale
@@ -84,8 +85,18 @@ class Plan:
         self.offsets.append(offset)
         self._moved.append(0 if old_number == number else number)
         self.complete += status == _COMPLETE
-        self.settled += self._is_kept(status)
+        self._kept += self._is_kept(status)
         return copy
+
+    @property
+    def settled(self) -> int:
+        """How many lines have a result that is kept, or one of this run."""
+        return self._kept + self._sent
+
+    @property
+    def left(self) -> int:
+        """How many lines are still to be sent; they may have the result of an earlier run."""
+        return len(self) - self.settled
 
     def is_settled(self, place: int) -> bool:
         """Return whether a line has a result that is kept."""
@@ -99,7 +110,7 @@ class Plan:
 
         `is_final`: the failure should not be repeated, whatever its status is.
         """
-        self.settled += not self.is_settled(place)
+        self._sent += not self.is_settled(place)
         self._statuses[place] = status | (FINAL if is_final else 0)
         self.offsets[place] = offset
         self._moved[place] = 0

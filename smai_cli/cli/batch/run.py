@@ -185,7 +185,9 @@ class BatchRun:
     def _finish(self, plan: Plan) -> None:
         """Publish the file if every line has a result and not too many failed; otherwise change nothing."""
         partial, typed = self._partial, self.typed
-        if partial is None or plan.missing() or not is_allowed(plan, typed.allow_failed):
+        if partial is None or plan.left or not is_allowed(plan, typed.allow_failed):
+            return
+        if self._batch and not self._batch.is_done():  # a signal ended the run, and a pipe is still open
             return
         if not (partial.is_published and plan.is_in_place()):
             partial.begin()
