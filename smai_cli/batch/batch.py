@@ -95,7 +95,7 @@ class Batch:
             options.limits,
             notices,
             retries=options.retries,
-            has_answered=feed.plan.complete > 0,
+            has_answered=feed.plan.has_answered,
             now=self._deadline.now,
         )
         self._lock = threading.Lock()  # for the results and the counts

@@ -1,11 +1,13 @@
 """-o, FILE.partial and --resume: each line is settled once, whatever happened before, and results are not mixed up."""
 
+import contextlib
 import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -417,9 +419,22 @@ def test_a_run_that_waited_for_the_lock_sees_the_results_of_the_other_run(
     first = subprocess.Popen(line, env=env)
     server.wait_for(1)
     second = subprocess.Popen(line, env=env)
+    while not has_open(second, partial(out)):
+        assert second.poll() is None
+        time.sleep(0.01)
     server.open.set()
     assert (first.wait(20), second.wait(20)) == (0, 0)
     assert (len(server.received), names(out)) == (2, ["answers.jsonl"])
+
+
+def has_open(process: subprocess.Popen[Any], path: Path) -> bool:
+    """Return whether a process has a file open; True where nothing shows it."""
+    folder = Path(f"/proc/{process.pid}/fd")
+    if not folder.exists():
+        return True
+    with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+        return any(link.exists() and link.samefile(path) for link in folder.iterdir())
+    return False
 
 
 def test_a_lock_ends_with_its_process(batch: Ask, desk: MakeDesk, questions: Questions, out: Path) -> None:
@@ -438,6 +453,19 @@ def test_a_batch_that_reads_a_pipe_can_be_resumed(batch: Ask, desk: MakeDesk, ou
     lines = encoded(["a", "b"])
     assert batch(server, "-o", out, "--resume", "--drop-stale", stdin=lines).status == 0
     assert (server.prompts, [it["text"] for it in results_in(out)]) == (["b"], ["a", "b"])
+
+
+def test_answers_of_an_earlier_run_count_as_a_success_if_the_lines_come_from_a_pipe(
+    batch: Ask, desk: MakeDesk, out: Path
+) -> None:
+    """Ten lines that were refused in a row do not end the run: the server has answered before."""
+    server = desk()
+    bad = [f"bad {number}" for number in range(15)]
+    server.refuse = dict.fromkeys(bad, 400)
+    assert batch(server, "-j1", "-o", out, "--halt", "now,fail=1", stdin=encoded(["a", bad[0]])).status == 4
+    lines = encoded([*bad, "a", "b"])
+    assert batch(server, "-j1", "-o", out, "--resume", stdin=lines).status == 4
+    assert server.prompts[-1] == "b"
 
 
 # What a change of the input while it is read does.

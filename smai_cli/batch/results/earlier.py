@@ -27,9 +27,10 @@ class EarlierResults:
     """The results in a file, from its lines and their offsets.
 
     If a line of the input has several, the first complete one is used, else the last.
-    `lines` counts the lines, `unreadable` those that are not results. With `by_line`, a complete result also matches by
-    the digest of its line, whatever the options were. If no result is complete, a 403 has the status of a refused key,
-    so that its line is sent again: nothing shows that the key was valid.
+    `lines` counts the lines, `unreadable` those that are not results. `has_complete`: one is a complete answer.
+    With `by_line`, a complete result also matches by the digest of its line, whatever the options were. If no result is
+    complete, a 403 has the status of a refused key, so that its line is sent again: nothing shows that the key was
+    valid.
     """
 
     def __init__(self, lines: Iterable[tuple[int, bytes]], *, by_line: bool = False) -> None:
@@ -49,7 +50,8 @@ class EarlierResults:
                 self.unreadable += 1
             else:
                 self._add(offset, known)
-        reason = Status.REFUSED if Status.COMPLETE in self._statuses else Status.ACCESS
+        self.has_complete = Status.COMPLETE in self._statuses
+        reason = Status.REFUSED if self.has_complete else Status.ACCESS
         self._statuses = self._statuses.replace(bytes([_FORBIDDEN]), bytes([reason]))
         self._used = bytearray(len(self._offsets))
 

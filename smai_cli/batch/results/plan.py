@@ -36,6 +36,7 @@ class Plan:
 
     `found` are the results of an earlier run. Failures among them that may succeed are sent again; with `all_failed`,
     every failure. With `drops_stale`, a result for another request is ignored; 2 allows any number of them.
+    `has_answered`: the earlier run left a complete answer.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Plan:
         self.needs_line_digests = found is not None and all_failed
         self._moved = array("q")  # the number of each line whose result has another number; 0 for all others
         self.complete = 0
+        self.has_answered = found is not None and found.has_complete
         self._kept = 0  # lines whose earlier result is kept
         self._sent = 0  # lines with a result of this run; another thread counts them
         self._found = found
