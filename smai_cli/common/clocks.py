@@ -1,9 +1,10 @@
 """The clocks of a run: the limits for connecting, for the time between two events, and for the whole run."""
 
+import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from smai_cli.common.frozen import Frozen
@@ -133,6 +134,17 @@ class IdleClock:
             self._begun_s += time.monotonic() - self._held_s
         self._held_s = None
 
+    @contextlib.contextmanager
+    def forgiving(self, duration_s: float) -> Iterator[None]:
+        """If the wait inside takes much longer than `duration_s`, the process was stopped: leave the rest out."""
+        begun_s = time.monotonic()
+        try:
+            yield
+        finally:
+            late_s = time.monotonic() - begun_s - duration_s
+            if late_s > SUSPENDED_S and self._begun_s is not None:
+                self._begun_s += late_s
+
     def left_s(self) -> float:
         """Return the seconds until the limit or the deadline, whichever comes first; may be negative."""
         return min(self._idle_left_s(), self._deadline.left_s())
@@ -145,14 +157,17 @@ class IdleClock:
     def watch(self, interrupt: Callable[[], None]) -> None:
         """Wait until a clock runs out, then call `interrupt`, which ends the blocked read; `close` ends the wait."""
         while not self._is_closed:
-            left_s = self.left_s()
-            if left_s <= 0 and self._begun_s is not None and self._held_s is None:
+            # A sleep comes first: the thread that waited for the answer may not have left out the time yet.
+            sleep_s = min(max(self.left_s(), _SHORTEST_SLEEP_S), SLICE_S)
+            with self.forgiving(sleep_s):
+                if self._changed.wait(sleep_s):
+                    self._changed.clear()
+            if self._is_closed:
+                return
+            if self.left_s() <= 0 and self._begun_s is not None and self._held_s is None:
                 self._fired = self._deadline.error() if self._deadline.left_s() <= 0 else self._idle_error()
                 interrupt()
                 return
-            overslept_s = self._sleep(min(max(left_s, _SHORTEST_SLEEP_S), SLICE_S))
-            if overslept_s > SUSPENDED_S and self._begun_s is not None:
-                self._begun_s += overslept_s
 
     def close(self) -> None:
         """End the watch."""
@@ -168,13 +183,6 @@ class IdleClock:
     def _idle_error(self) -> ClockError:
         came = "nothing" if self.silent else "no event, only comments or parts of one"
         return ClockError(f"timed out: {came} arrived for {self._limit_s:g} s", "raise --idle-timeout, or try again")
-
-    def _sleep(self, duration_s: float) -> float:
-        """Sleep, or until the limit changes; return by how many seconds the sleep was too long."""
-        begun_s = time.monotonic()
-        if self._changed.wait(duration_s):
-            self._changed.clear()
-        return time.monotonic() - begun_s - duration_s
 
 
 def result_within(limit_s: float, work: Callable[[], _T]) -> _T:

@@ -228,7 +228,8 @@ class Exchange:
         while True:
             slice_s = max(0.0, min(SLICE_S, left_s, self._clocks.deadline.left_s()))
             try:
-                return self._reports.get(timeout=slice_s)
+                with self.clock.forgiving(slice_s):
+                    return self._reports.get(timeout=slice_s)
             except queue.Empty:
                 left_s -= slice_s
                 if left_s <= 0 or self._clocks.deadline.left_s() <= 0:

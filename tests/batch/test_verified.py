@@ -452,7 +452,7 @@ def test_time_in_which_the_process_is_stopped_does_not_count_as_server_silence(
 ) -> None:
     server = desk()
     server.open.clear()
-    line = command("--timeout", "4", "--max-time", "5", questions("a"))
+    line = command("--idle-timeout", "4", "--timeout", "4", "--max-time", "5", questions("a"))
     run = subprocess.Popen(line, env=environment | reach(server), stdout=subprocess.PIPE)
     server.wait_for(1)
     run.send_signal(signal.SIGSTOP)
