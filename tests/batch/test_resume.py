@@ -351,6 +351,16 @@ def test_lines_that_are_not_results_are_reported_and_do_not_count_as_done(
     assert [it["text"] for it in results_in(out)] == ["a", "b"]
 
 
+def test_a_notice_names_the_file_whose_lines_are_not_results(
+    batch: Ask, desk: MakeDesk, questions: Questions, out: Path
+) -> None:
+    """It is the output file if there is no partial file: results that a shell captured."""
+    out.write_bytes(b'{"id": "torn')
+    result = batch(desk(), "-o", out, "--resume", questions("a"))
+    assert result.status == 0
+    assert f"{out}: lines that are not results: 1; " in result.stderr
+
+
 def test_of_several_results_of_a_line_the_complete_one_counts(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path
 ) -> None:

@@ -140,9 +140,10 @@ class BatchRun:
             feed.check()
             stale = plan.stale() if given.source.is_file else None
             if not stale or self._partial is None:
-                if found and found.unreadable:
+                if self._partial and found and found.unreadable:
+                    place = typed.output if self._partial.is_published else self._place
                     self.life.say(
-                        f"{self._place}: lines that are not results: {found.unreadable}; "
+                        f"{place}: lines that are not results: {found.unreadable}; "
                         "input lines without a result are sent again"
                     )
                 return feed
