@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 # is refused because of its content does not stop the others, and in a storm of refusals the waiting lines show when it
 # is over.
 _MOST_REFUSED = 10
+# Each refusal of a waiting line after this many lets one more fresh line start: perhaps all waiting lines are refused
+# because of their content. Their pauses double, so that in a storm of minutes fewer than ten lines start in this way.
+_FEW_REFUSALS = 2
 
 
 class ModelQueue:
@@ -64,12 +67,14 @@ class ModelQueue:
 
     def pop(self, now_s: float) -> Tries:
         """Take the next line: one whose pause is over, else a fresh one, else the one whose pause ends first."""
-        if self._delayed and (self._delayed[0][0] <= now_s or not self._may_take_fresh):
+        if not self._may_take_fresh:
             return self._pop_delayed()
-        return self._fresh.popleft()
+        if self._is_crowded:
+            return self.pop_probe()
+        return self._pop_delayed() if self._delayed and self._delayed[0][0] <= now_s else self._fresh.popleft()
 
     def pop_probe(self) -> Tries:
-        """Take the line that shows best whether the server is away: the last fresh one, else one that was delayed.
+        """Take the line that shows best whether all lines fail: the last fresh one, else one that was delayed.
 
         The lines that failed may have failed because of what they ask for, and those next to them may be like them.
         """
@@ -81,5 +86,15 @@ class ModelQueue:
         return tries
 
     @property
+    def _is_crowded(self) -> bool:
+        """Whether so many lines wait for the limit that no others should start."""
+        return self._refused >= self._most_refused
+
+    @property
     def _may_take_fresh(self) -> bool:
-        return bool(self._fresh) and self._refused < max(_MOST_REFUSED, self.load.jobs)
+        more = max(0, self._delayed[0][2].refusals - _FEW_REFUSALS) if self._delayed else 0
+        return bool(self._fresh) and self._refused < self._most_refused + more
+
+    @property
+    def _most_refused(self) -> int:
+        return max(_MOST_REFUSED, self.load.jobs)

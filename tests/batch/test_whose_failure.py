@@ -178,6 +178,15 @@ def test_a_line_that_is_always_above_a_limit_delays_no_other_line_and_fails_in_t
     assert bench.run(server).status == 0
 
 
+def test_adjacent_lines_that_are_always_above_a_limit_do_not_stop_the_other_lines(bench: Bench, faulty: Faulty) -> None:
+    """There are more of them than may wait for a limit while other lines start."""
+    bad = range(4, 16)
+    server = faulty(lambda prompt, _, __: "429" if int(prompt.split()[-1]) in bad else None)
+    result = bench.run(server, "-j1", "--no-adapt", "--patience", "5")
+    assert result.status == 6
+    assert {number for number, status in bench.statuses.items() if not status} == {*range(1, LINES + 1)} - {*bad}
+
+
 @pytest.mark.parametrize("fault", LIMITS)
 @pytest.mark.parametrize("first", [0, 3])
 def test_a_rate_limit_for_all_lines_ends_the_run_when_the_patience_ends_and_no_line_fails(
