@@ -34,7 +34,7 @@ class KeyStore:
     def check(self) -> None:
         """Raise UsageError if keys cannot be stored."""
         if self.path is None:
-            raise UsageError("no home directory to keep a key in", "set HOME or XDG_CONFIG_HOME, or use SMAI_API_KEY")
+            raise UsageError("no home directory to store a key in", "set HOME or XDG_CONFIG_HOME, or use SMAI_API_KEY")
         self._read()
 
     def find(self, profiles: Iterable[str], origin: str) -> Secret | None:

@@ -184,7 +184,7 @@ def test_a_relative_home_is_ignored(smai: Smai, environment: dict[str, str], tmp
         ["sh", "-c", script, tmp_path], env=environment, input=KEY.encode(), capture_output=True, check=False
     )
     assert done.returncode == 0
-    assert b"no home directory to keep a key in" in done.stderr
+    assert b"no home directory to store a key in" in done.stderr
     assert os.listdir(tmp_path) == ["home"]
     path = tmp_path / "xdg" / "smai" / "config.toml"
     path.parent.mkdir(parents=True)
@@ -365,7 +365,7 @@ def test_login_checks_the_key_and_stores_it_for_its_origin(
     result = smai("login", stdin=f"{KEY}\n".encode(), env=home)
     keys = Path(environment["HOME"]) / ".config" / "smai" / "keys.json"
     assert (result.status, result.stdout) == (0, b"")
-    assert result.stderr == f"smai: the key for {origin_of(mock.url)} is kept in {keys}\n"
+    assert result.stderr == f"smai: the key for {origin_of(mock.url)} is stored in {keys}\n"
     assert (keys.stat().st_mode & 0o777, keys.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     assert [(request.method, request.path) for request in mock.received] == [("GET", "/v1/models")]
     assert smai("ask", "hi", env=home).status == 0
@@ -387,7 +387,7 @@ def test_login_does_not_store_a_refused_key_unless_it_is_unchecked(
     result = smai("login", "--base-url", mock.url, stdin=KEY.encode())
     keys = Path(environment["HOME"]) / ".config" / "smai" / "keys.json"
     assert result.status == 5
-    assert "the key was not kept" in result.stderr
+    assert "the key was not stored" in result.stderr
     assert result.stderr.count("\n") == 1
     assert not keys.exists()
     assert smai("login", "--base-url", mock.url, "--no-check", stdin=KEY.encode()).status == 0
@@ -412,7 +412,7 @@ def test_each_profile_has_its_own_key(smai: Smai, server: Server, config: Config
     [
         (b"", {}, "stdin is empty"),
         (b"two words", {}, "contains a character that a key cannot have"),
-        (KEY.encode(), {"HOME": ""}, "no home directory to keep a key in"),
+        (KEY.encode(), {"HOME": ""}, "no home directory to store a key in"),
         (KEY.encode(), {"SMAI_BASE_URL": "http://192.0.2.1/v1"}, "a key never goes over plain http to 192.0.2.1"),
     ],
 )
@@ -465,7 +465,7 @@ def test_on_a_terminal_the_key_is_asked_for_without_echo(server: Server, environ
     status, shown = run_at_key_prompt(["login", "--base-url", mock.url], environment, f"{KEY}\n".encode())
     assert status == 0
     assert KEY.encode() not in shown
-    assert b"is kept in" in shown
+    assert b"is stored in" in shown
 
 
 def test_an_empty_line_at_the_key_prompt_is_status_2(environment: dict[str, str]) -> None:

@@ -98,7 +98,7 @@ def test_the_keys_of_a_removed_profile_can_be_removed(smai: Smai, keys: Path) ->
     write_keys(keys, {"": entry, "gone": entry})
     assert smai("logout", "-p", "gone") == (0, b"", "smai: the keys of the profile gone are removed\n")
     assert json.loads(keys.read_text()) == {"": entry}
-    none = "smai: there was no key; smai login --list names those that are kept\n"
+    none = "smai: there was no key; smai login --list names those that are stored\n"
     assert smai("logout", "-p", "gone") == (0, b"", none)
 
 
@@ -174,7 +174,7 @@ def test_a_key_in_the_older_file_format_is_used_and_kept(smai: Smai, server: Ser
     assert smai("models", "--base-url", mock.url).status == 0
 
 
-def test_logins_to_many_servers_at_once_are_all_kept(environment: dict[str, str], keys: Path) -> None:
+def test_logins_to_many_servers_at_once_all_store_their_keys(environment: dict[str, str], keys: Path) -> None:
     write_keys(keys, {"": {"origin": A, "key": "sk-a"}})
     origins = [f"https://s{number}.example:443" for number in range(8)]
     runs = []
@@ -194,10 +194,10 @@ def test_logins_to_many_servers_at_once_are_all_kept(environment: dict[str, str]
 
 def test_login_lists_servers_without_keys_and_exits_0_if_there_are_none(smai: Smai, config: Config, keys: Path) -> None:
     config("modle = 1\n")  # it is not read
-    assert smai("login", "--list") == (0, b"", "smai: no key is kept; smai login keeps one\n")
+    assert smai("login", "--list") == (0, b"", "smai: no key is stored; smai login stores one\n")
     write_keys(keys, {"": {B: KEY, A: KEY}, "work": {A: KEY}})
     result = smai("login", "--no-check", "--list")
-    assert result == (0, f"{A}\n{B}\n{A}\twork\n".encode(), f"smai: the keys are kept in {keys}\n")
+    assert result == (0, f"{A}\n{B}\n{A}\twork\n".encode(), f"smai: the keys are stored in {keys}\n")
     keys.chmod(0o644)
     assert smai("login", "--list").status == 2
     assert smai("login", "--list", env={"HOME": ""}).status == 0
@@ -206,7 +206,7 @@ def test_login_lists_servers_without_keys_and_exits_0_if_there_are_none(smai: Sm
 def test_logout_removes_the_key_of_one_server(smai: Smai, config: Config, keys: Path) -> None:
     config(f'base_url = "{B}/v1"\n[profile.work]\nbase_url = "{C}/v1"\n')
     stored = {"": {A: "sk-a", B: "sk-b", C: "sk-c"}, "work": {A: "sk-d", C: "sk-e"}}
-    none = "smai: there was no key; smai login --list names those that are kept\n"
+    none = "smai: there was no key; smai login --list names those that are stored\n"
     for options, env, profile, origin in (
         (["--base-url", f"{A}/other"], {}, "", A),
         ([], {}, "", B),
@@ -261,7 +261,7 @@ def test_login_accepts_a_key_only_if_the_server_lists_its_models(
     server = serve(*steps)
     result = smai("login", "--base-url", server.url, "--retries", "0", stdin=KEY.encode())
     assert (result.status, result.stderr.count("\n")) == (status, 1)
-    assert "the key was not kept; " in result.stderr
+    assert "the key was not stored; " in result.stderr
     assert not keys.exists()
 
 
@@ -272,16 +272,16 @@ def test_an_answer_from_a_firewall_does_not_count_as_a_refused_key(serve: Serve,
     server = serve(CHALLENGE)
     result = smai("login", "--base-url", server.url, stdin=KEY.encode())
     assert (result.status, result.stdout, len(server.requests)) == (0, b"", 1)
-    notice, kept = result.stderr.splitlines()
-    assert notice == "smai: the key is kept unchecked: the server answered 403 Forbidden with a web page"
-    assert kept.startswith("smai: the key for http://127.0.0.1")
+    notice, stored = result.stderr.splitlines()
+    assert notice == "smai: the key is stored unchecked: the server answered 403 Forbidden with a web page"
+    assert stored.startswith("smai: the key for http://127.0.0.1")
     assert KEY in keys.read_text()
 
 
 def test_a_key_is_not_stored_after_a_403(serve: Serve, smai: Smai, keys: Path) -> None:
     result = smai("login", "--base-url", serve(http("403 Forbidden", error_body("no"))).url, stdin=KEY.encode())
     assert (result.status, keys.exists()) == (5, False)
-    assert result.stderr.endswith("; the key was not kept; check the key and the account\n")
+    assert result.stderr.endswith("; the key was not stored; check the key and the account\n")
 
 
 # Clocks.

@@ -260,13 +260,13 @@ def test_other_variables_take_precedence_over_a_profile_in_the_environment(smai:
 
 def test_a_key_of_smai_login_takes_precedence_over_the_variable(smai: Smai, proxy: RecordingProxy) -> None:
     env = proxy.environment | ALL_KEYS
-    assert smai("login", "-p", "openai", stdin=b"sk-kept-1234567890", env=proxy.environment).status == 0
+    assert smai("login", "-p", "openai", stdin=b"sk-stored-1234567890", env=proxy.environment).status == 0
     assert smai("ask", "-p", "openai", "hi", env=env).status == 0
     assert smai("logout", "-p", "openai").status == 0
     assert smai("ask", "-p", "openai", "hi", env=env).status == 0
     assert [(request.path, request.headers["authorization"]) for request in proxy.recorded] == [
-        ("/v1/models", "Bearer sk-kept-1234567890"),
-        ("/v1/chat/completions", "Bearer sk-kept-1234567890"),
+        ("/v1/models", "Bearer sk-stored-1234567890"),
+        ("/v1/chat/completions", "Bearer sk-stored-1234567890"),
         ("/v1/chat/completions", f"Bearer {KEY}-openai"),
     ]
 

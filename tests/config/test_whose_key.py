@@ -109,14 +109,14 @@ def test_the_keys_of_a_typed_profile_take_precedence_over_the_environment(
 ) -> None:
     mock = server()
     env = {"SMAI_BASE_URL": mock.url, "SMAI_API_KEY": "sk-exported"}
-    config(f'base_url = "{mock.url}"\n[profile.file]\nkey_command = "echo {KEY}"\n[profile.kept]\n')
-    assert smai("login", "--no-check", "-p", "kept", stdin=b"sk-kept", env=env).status == 0
+    config(f'base_url = "{mock.url}"\n[profile.file]\nkey_command = "echo {KEY}"\n[profile.stored]\n')
+    assert smai("login", "--no-check", "-p", "stored", stdin=b"sk-stored", env=env).status == 0
     for options, more, key in (
         ([], {}, "sk-exported"),
         (["-p", "file"], {}, KEY),
-        (["-p", "kept"], {}, "sk-kept"),
+        (["-p", "stored"], {}, "sk-stored"),
         ([], {"SMAI_PROFILE": "file"}, "sk-exported"),
-        ([], {"SMAI_PROFILE": "kept"}, "sk-exported"),
+        ([], {"SMAI_PROFILE": "stored"}, "sk-exported"),
     ):
         assert smai("models", *options, env=env | more).status == 0
         assert sent_authorization(mock) == f"Bearer {key}"
@@ -214,7 +214,7 @@ def test_a_refusal_names_the_source_of_the_key(smai: Smai, server: Server, confi
     )
     assert smai("login", "--no-check", "--base-url", url, stdin=KEY.encode()).status == 0
     refused(smai("ask", "--base-url", url, "hi"), f"check the key from smai login ({keys})")
-    refused(smai("login", "--base-url", url, stdin=KEY.encode()), "the key was not kept; check the key")
+    refused(smai("login", "--base-url", url, stdin=KEY.encode()), "the key was not stored; check the key")
     assert origin_of(url) in keys.read_text()
 
 

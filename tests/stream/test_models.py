@@ -459,7 +459,7 @@ def test_login_does_not_store_a_key_that_an_error_object_refuses(serve: Serve, e
     server = serve(http("200 OK", error_body("no", "invalid_api_key")))
     result = fair(process.run(("login", "--base-url", server.url), environment, KEY.encode()))
     assert (result.status, result.stdout) == (5, b"")
-    assert result.stderr.endswith("no (invalid_api_key); the key was not kept; check the key\n")
+    assert result.stderr.endswith("no (invalid_api_key); the key was not stored; check the key\n")
 
 
 CUT: dict[str, list[Step]] = {

@@ -1,4 +1,4 @@
-"""`smai login`: save a key for a server, so that it need not be in the environment."""
+"""`smai login`: store a key for a server, so that it need not be in the environment."""
 
 import math
 import os
@@ -43,16 +43,16 @@ class _LoginCommand(click.Command):
 
 
 def _list(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001  # click's
-    """List the saved keys and exit. Ignores all other options and the configuration."""
+    """List the stored keys and exit. Ignores all other options and the configuration."""
     if not value or ctx.resilient_parsing:
         return
     store = KeyStore(config_folder(os.environ))
-    lines = ["\t".join(on_a_line(part) for part in (kept.origin, kept.profile) if part) for kept in store.stored_keys()]
+    lines = ["\t".join(on_a_line(part) for part in (one.origin, one.profile) if part) for one in store.stored_keys()]
     if not lines:
-        say("no key is kept; smai login keeps one")
+        say("no key is stored; smai login stores one")
         ctx.exit()
     Output().show("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
-    say(f"the keys are kept in {store.path}")
+    say(f"the keys are stored in {store.path}")
     ctx.exit()
 
 
@@ -63,17 +63,17 @@ def _list(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # n
     is_eager=True,
     expose_value=False,
     callback=_list,
-    help="List the servers for which a key is kept.",
+    help="List the servers for which a key is stored.",
 )
 @profile_option
 @base_url_option
 @header_option
 @clock_options
-@click.option("--no-check", is_flag=True, help="Keep the key without checking it.")
+@click.option("--no-check", is_flag=True, help="Store the key without checking it.")
 def login(
     *, settings: Settings, base_url: str | None, header: tuple[str, ...], no_check: bool, clocks: ClockOptions
 ) -> int:
-    """Keep a key for a server, after checking it.
+    """Store a key for a server, after checking it.
 
     The key is asked for on a terminal, without echo, or is read from stdin.
     """
@@ -92,9 +92,9 @@ def login(
 
     def work() -> None:
         if not no_check and (blocked := _check(endpoint, clocks.clocks(deadline), retries)):
-            life.say(f"the key is kept unchecked: {blocked.describe()}")
+            life.say(f"the key is stored unchecked: {blocked.describe()}")
         path = store.put(settings.name, origin, key)
-        say(f"the key for {origin} is kept in {path}")
+        say(f"the key for {origin} is stored in {path}")
 
     return life.deliver(work)
 
@@ -121,7 +121,7 @@ def _check(endpoint: Endpoint, clocks: Clocks, retries: Retries) -> SmaiError | 
     except SmaiError as error:
         if error.cause is Cause.WEB_PAGE:
             return error
-        raise error.replaced(hint=f"the key was not kept; {error.hint}") from error
+        raise error.replaced(hint=f"the key was not stored; {error.hint}") from error
     return None
 
 

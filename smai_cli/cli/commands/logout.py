@@ -1,4 +1,4 @@
-"""`smai logout`: delete a key that `smai login` saved."""
+"""`smai logout`: delete a key that `smai login` stored."""
 
 import os
 
@@ -13,7 +13,7 @@ from smai_cli.config.places import config_folder
 from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import say
 
-_OTHERS = "smai login --list names those that are kept"
+_OTHERS = "smai login --list names those that are stored"
 
 
 @click.command(epilog="Manual: man smai-logout.")
@@ -21,7 +21,7 @@ _OTHERS = "smai login --list names those that are kept"
 @base_url_option
 @click.option("--all", "is_all", is_flag=True, help="Remove every key.")
 def logout(profile: str | None, base_url: str | None, *, is_all: bool) -> int:
-    """Remove a key that smai login kept.
+    """Remove a key that smai login stored.
 
     This is the key for the server that smai ask would use with the same options.
     """

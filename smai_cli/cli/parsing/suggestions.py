@@ -58,7 +58,7 @@ _OPTIONS = (
     _Habit(
         "--key -k --api-key --apikey --token --auth --bearer --openai-api-key -u --user",
         "--key-file",
-        "--key-file FILE reads a key, and smai login keeps one",
+        "--key-file FILE reads a key, and smai login stores one",
     ),
     _Habit(
         "--template -T --role -R --pattern --prompt-template --agent --persona --macro",

@@ -10,7 +10,7 @@ smai asks a language model, and exits with 0 only if the answer is complete.
   smai ask --mock hello                          try it: no key, no network
   smai ask "Why is the sky blue?"
   git diff | smai ask "Write a commit message."
-smai login keeps a key, and smai doctor checks that all works.
+smai login stores a key, and smai doctor checks that all works.
 smai --help lists the commands; man smai is the manual."""
 
 
