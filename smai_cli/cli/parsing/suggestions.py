@@ -3,25 +3,13 @@
 import re
 import shlex
 from collections.abc import Callable, Collection, Sequence
-from difflib import get_close_matches
 from typing import NamedTuple
 
+from smai_cli.common.spelling import is_one_step, nearest
 from smai_cli.common.text import one_line
 
-_CLOSE = 0.8
 _FEWEST_LETTERS = 3
 _MOST_SHOWN = 200
-_NEGATION = re.compile(r"(no-?|non-?|un|dis|disable-|without-|skip-|dont-|never-)(?=\w)")
-_OPPOSITES = (
-    ("login", "logout"),
-    ("encode", "decode"),
-    ("min", "max"),
-    ("keep", "drop"),
-    ("input", "output"),
-    ("start", "stop"),
-    ("allow", "deny"),
-    ("include", "exclude"),
-)
 
 
 class _Habit(NamedTuple):
@@ -153,8 +141,8 @@ def option_hint(name: str, command: str, options: Collection[str]) -> str | None
     if typed in habits or not typed.startswith("--"):
         return habits.get(typed)
     hints = {option: f"did you mean {option}?" for option in options if option.startswith("--")}
-    near = [names for names in (hints, habits) if any(_is_one_step(typed, one) for one in names)]
-    meant = _nearest(typed, near[0] if near else hints) or _abbreviated(typed, hints)
+    near = [names for names in (hints, habits) if any(is_one_step(typed, one) for one in names)]
+    meant = nearest(typed, near[0] if near else hints) or _abbreviated(typed, hints)
     return (habits | hints)[meant] if meant else None
 
 
@@ -170,7 +158,7 @@ def command_hint(args: Sequence[str], commands: Collection[str]) -> str:
             is_prompt = command == "ask" and rest
             model = ["-m"] if is_prompt and name == "run" and len(rest) > 1 else []  # as ollama run MODEL PROMPT
             return _question("smai", command, *(model + list(rest) if is_prompt else []))
-    if meant := _nearest(name, commands):
+    if meant := nearest(name, commands):
         return _question("smai", meant, *rest)
     if "--help" in rest:
         return "see smai --help"
@@ -183,7 +171,7 @@ def early_option_hint(
     """Return the hint for a command line with an option in place of the command; `options_of` takes a command."""
     if args[0] in _VERSIONS:
         return _question("smai", "--version")
-    if meant := _nearest(args[0], ("--version", "--help")):
+    if meant := nearest(args[0], ("--version", "--help")):
         return _question("smai", meant)
     prompt = args[1:2]
     if args[0] in ("-p", "--print") and prompt and " " in prompt[0]:  # as claude -p PROMPT
@@ -211,36 +199,9 @@ def _question(*words: str) -> str:
     return f"did you mean: {line}?"
 
 
-def _nearest(typed: str, names: Collection[str]) -> str | None:
-    """Return the one of `names` that is one edit or swap away from `typed`, else a similar one; never its opposite."""
-    possible = [name for name in names if not _are_opposite(typed, name)]
-    near = [name for name in possible if _is_one_step(typed, name)]
-    return next(iter(get_close_matches(typed, near or possible, 1, 0 if near else _CLOSE)), None)
-
-
 def _abbreviated(typed: str, names: Collection[str]) -> str | None:
     """Return the only one of `names` that begins with `typed`; None if there are several or none."""
     if len(typed.removeprefix("--")) < _FEWEST_LETTERS:
         return None
     found = [name for name in names if name.startswith(typed)]
     return found[0] if len(found) == 1 else None
-
-
-def _is_one_step(one: str, other: str) -> bool:
-    """Return whether one inserted, deleted or changed letter, or one swap of neighbours, turns `one` into `other`."""
-    if len(one) > len(other):
-        one, other = other, one
-    same = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
-    rest, others = one[same:], other[same:]
-    if len(one) < len(other):
-        return rest == others[1:]
-    return rest[1:] == others[1:] or (rest[:2] == others[1::-1] and rest[2:] == others[2:])
-
-
-def _are_opposite(one: str, other: str) -> bool:
-    """Return whether two names are opposites, such as --stream and --no-stream."""
-    one, other = one.removeprefix("--"), other.removeprefix("--")
-    if bool(_NEGATION.match(one)) != bool(_NEGATION.match(other)):
-        return True
-    pairs = (*_OPPOSITES, *(pair[::-1] for pair in _OPPOSITES))
-    return any(word in one and opposite in other for word, opposite in pairs)
