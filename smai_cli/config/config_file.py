@@ -12,7 +12,7 @@ profile of that name, key by key.
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from smai_cli.apis import API_NAMES
@@ -102,12 +102,22 @@ def _with_profile(
     if not name:
         return settings
     if name not in settings.profiles:
-        raise UsageError(f"no such profile: {name}", '"smai config --profiles" lists the profiles')
+        raise _unknown_profile_error(name, settings.profiles)
     built_in = PROVIDERS.get(name)
     table = tables.get(name, {})
     if built_in:
         table = {"base_url": Value(built_in.base_url, _source_of(built_in)), **table}
     return settings.replaced(profile=table, name=name, built_in=built_in)
+
+
+def _unknown_profile_error(name: str, profiles: Iterable[str]) -> UsageError:
+    """Return the failure for a profile that does not exist; it names a similar one, whatever its case."""
+    from smai_cli.common.spelling import nearest  # for this failure only
+
+    names = {one.lower(): one for one in profiles}
+    meant = nearest(name.lower(), names)
+    hint = f"did you mean {names[meant]}?" if meant else '"smai config --profiles" lists the profiles'
+    return UsageError(f"no such profile: {name}", hint)
 
 
 def missing_model_error(settings: Settings) -> UsageError:

@@ -122,6 +122,17 @@ def test_an_unknown_profile_is_an_error_that_says_how_to_list_profiles(smai: Sma
     assert smai("ask", "-p", "x", "hi") == (2, b"", message)
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("opnai", "openai"), ("OpenAI", "openai"), ("wrok", "Work"), ("lmstuido", "lmstudio")]
+)
+def test_a_misspelled_profile_is_an_error_that_names_the_nearest_one(
+    smai: Smai, config: Config, typed: str, meant: str
+) -> None:
+    config("[profile.Work]\n")
+    message = f"smai: no such profile: {typed}; did you mean {meant}?\n"
+    assert smai("ask", "-p", typed, "hi") == smai("models", env={"SMAI_PROFILE": typed}) == (2, b"", message)
+
+
 def test_a_relative_folder_is_ignored_and_without_a_home_there_is_no_configuration(smai: Smai, config: Config) -> None:
     config("nonsense")
     assert smai("config").status == 2
