@@ -68,6 +68,8 @@ def hint_in(result: Result) -> str:
         (["loggin"], "did you mean: smai login?"),
         (["-m", "o3", "hi"], "options go after the command, did you mean: smai ask -m o3 hi?"),
         (["--mock", "ask", "hi"], "options go after the command, did you mean: smai ask --mock hi?"),
+        (["-model", "o3", "hi"], "options go after the command, did you mean: smai ask --model o3 hi?"),
+        (["-no-stream", "ask", "hi"], "options go after the command, did you mean: smai ask --no-stream hi?"),
         (["-p", "work", "models"], "options go after the command, did you mean: smai models -p work?"),
         (["--stream", "ask", "hi"], "the answer streams by default"),
         (["--modle", "o3", "hi"], "did you mean --model?"),

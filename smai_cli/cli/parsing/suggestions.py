@@ -180,6 +180,8 @@ def early_option_hint(
     command = "ask" if place is None else args[place]
     options = options_of(command)
     name = args[0].partition("=")[0]
+    if f"-{name}" in options:  # as -model
+        args = [f"-{args[0]}", *args[1:]]
     if name.startswith("--") and name not in options:
         return option_hint(name, command, options) or "see smai --help"
     if place is None:
