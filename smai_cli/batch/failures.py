@@ -104,10 +104,12 @@ def kind_of(failure: SmaiError, *, has_begun: bool) -> Kind:
         kind = Kind.ACCESS
     elif isinstance(failure, AccessError | RefusedError | UsageError):
         kind = Kind.REFUSAL
+    elif has_begun:  # each try costs money: their number is limited, even if the failure is a rate limit
+        kind = Kind.ANSWER
     # A 503 is about the server, whatever its error is called: it says nothing about the request rate.
     elif failure.cause is Cause.RATE_LIMIT and (failure.http_status or 0) < _SERVER_ERROR:
         kind = Kind.ANSWER if failure.retry is Retry.NEVER else Kind.LIMIT
-    elif isinstance(failure, BusyError | ConnectError | ClockError | BrokenError) and not has_begun:
+    elif isinstance(failure, BusyError | ConnectError | ClockError | BrokenError):
         kind = Kind.SERVER
     return kind
 

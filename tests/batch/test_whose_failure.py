@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.thorough, pytest.mark.preloaded]
 LINES = 30
 ACCESS = ["401", "402", "403 money", "429 quota"]
 REFUSALS = ["403", "404"]
-LIMITS = ["429", "429 in a 200", "429 in the stream"]
+LIMITS = ["429", "429 in a 200", "429 in the stream", pytest.param("429 after the role", marks=pytest.mark.nightly)]
 # The failures of a server, the status of a line that has it as its result, and that of a run that it ends.
 SERVER = {
     "500": (6, 6),
@@ -199,6 +199,15 @@ def test_a_rate_limit_for_all_lines_ends_the_run_when_the_patience_ends_and_no_l
     assert bench.statuses == dict.fromkeys(range(1, first + 1), 0)
     server.plan = everything(None)
     assert bench.run(server).status == 0
+
+
+def test_a_rate_limit_within_an_answer_counts_as_a_retry(bench: Bench, faulty: Faulty) -> None:
+    """Part of the answer was paid for: a line is not sent again and again."""
+    server = faulty(everything("429 after text"))
+    result = bench.run(server, "--retries", "1", "--max-time", "25")
+    assert result.status == 8
+    assert bench.statuses == dict.fromkeys(range(1, LINES + 1), 8)
+    assert len(server.prompts) == 2 * LINES
 
 
 @pytest.mark.parametrize("fault", [*LIMITS, "429 for 1 s", "429 for an hour"])

@@ -21,6 +21,9 @@ HEAD = OK + f"{_CLOSE}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
 _IDS = itertools.count(1)
 
 
+_ROLE = '{"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}'
+
+
 def body(code: str | int, message: str = "no") -> bytes:
     """Return an error object whose message differs each time, as by a request id."""
     return json.dumps({"error": {"message": f"{message} (request req-{next(_IDS)})", "code": code}}).encode()
@@ -30,8 +33,8 @@ def http(status: str, content: bytes, *headers: str) -> bytes:
     return rawserver.http(status, content, _CLOSE, *headers)
 
 
-def error_event(code: int) -> bytes:
-    return HEAD + chunk(data(body(code).decode())) + LAST_CHUNK
+def error_event(code: int, *earlier: bytes) -> bytes:
+    return HEAD + b"".join(map(chunk, earlier)) + chunk(data(body(code).decode())) + LAST_CHUNK
 
 
 # What the server does instead of an answer, by the name of the fault.
@@ -49,6 +52,8 @@ FAULTS: dict[str, Callable[[], Step]] = {
     "429 quota": lambda: http("429 Too Many Requests", body("insufficient_quota")),
     "429 in a 200": lambda: http("200 OK", body(429), "Content-Type: application/json"),
     "429 in the stream": lambda: error_event(429),
+    "429 after the role": lambda: error_event(429, data(_ROLE)),
+    "429 after text": lambda: error_event(429, event("Hi")),
     "500": lambda: http("500 Internal Server Error", body("server_error")),
     "500 in the stream": lambda: error_event(500),
     "502": lambda: http("502 Bad Gateway", b"<html>Bad Gateway</html>"),

@@ -33,8 +33,9 @@ class Collector(Listener):
     """Keeps the answer to one line in memory: that of the last try, complete or not.
 
     `check` returns the text for the result, or raises a SmaiError if the text has the wrong form. `on_begin` is called
-    when an answer begins, `on_tokens` at the end of each try with the tokens that it used. With `extract`, the text of
-    a complete answer is its first code block. `request_id` is that of the last try, set by the sender.
+    when the first part of an answer arrives, `on_tokens` at the end of each try with the tokens that it used. With
+    `extract`, the text of a complete answer is its first code block. `request_id` is that of the last try, set by the
+    sender.
     """
 
     # Media count as delivered: they are in the result.
@@ -65,7 +66,7 @@ class Collector(Listener):
 
     def chunk(self, chunk: Chunk) -> None:
         """Keep the content of a chunk."""
-        if not self._has_begun and not chunk.api_error:
+        if not self._has_begun and (chunk.text or chunk.reasoning or chunk.calls or chunk.refusal):
             self._has_begun = True
             self._on_begin()
         if chunk.text:
@@ -80,8 +81,7 @@ class Collector(Listener):
 
     def end(self, outcome: Outcome) -> None:
         """Count the tokens of the try. If the answer is complete, check its text, or its code block."""
-        if self._has_begun:
-            self._on_tokens(count_tokens(outcome)[0])
+        self._on_tokens(count_tokens(outcome)[0])
         if outcome.error is None and self._extract:
             self._pieces = [code_block("".join(self._pieces))]
         if outcome.error is None and self._check and not outcome.calls:
