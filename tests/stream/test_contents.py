@@ -138,6 +138,7 @@ ITEMS: list[tuple[dict[str, Any], int, int]] = [
     ({"type": "function_call", "call_id": "c", "arguments": "{}"}, 0, 8),
     ({"type": "custom_tool_call", "call_id": "c", "name": "f", "input": "x"}, 0, 0),
     ({"type": "web_search_call", "id": "w", "status": "incomplete"}, 0, 0),
+    ({"type": "x_search_call", "id": "x", "status": "completed"}, 0, 0),
     ({"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}, 0, 0),
     ({"type": "novelty", "blob": "?"}, 8, 8),
 ]

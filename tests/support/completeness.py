@@ -858,6 +858,15 @@ RESPONSES = [
         ],
         COMPLETE,
     ),
+    _response(
+        "what Perplexity found",
+        [
+            CREATED,
+            at("output_item.done", 0, item={"type": "search_results", "queries": ["q"], "results": [{"snippet": "s"}]}),
+            ended("completed", output=[{"type": "fetch_url_results", "contents": [{"snippet": "s"}]}, message(OUT)]),
+        ],
+        COMPLETE,
+    ),
     *(
         _response(f"the tool {kind}", [CREATED, ended("completed", output=[{"type": kind}, message(OUT)])], status)
         for kind, status in (("openrouter:web_search", COMPLETE), ("openrouter:image_generation", REFUSED))

@@ -17,11 +17,13 @@ _NOT_ANSWERS = frozenset(
         "mcp_list_tools",
         "tool_search_call",
         "web_search_call",
+        "x_search_call",  # xAI (docs.x.ai/docs/guides/tools/advanced-usage)
     }
 )
 _CALL_ENDINGS = ("_call", "_request")
-# What a tool returned, such as the shell that the server runs (API reference, shell_call_output).
-_OUTPUT_ENDING = "_output"
+# What a tool returned: the shell that the server runs (API reference, shell_call_output), Perplexity's search_results
+# and fetch_url_results (perplexity-py, types/output_item.py).
+_OUTPUT_ENDINGS = ("_output", "_results")
 # What OpenRouter's own tools did (openrouter.ai/docs/guides/features/server-tools); one of them makes images.
 _OPENROUTER = "openrouter:"
 
@@ -59,7 +61,7 @@ def read_item(item: Any, place: int | None) -> OutputContent:  # noqa: PLR0911  
         return (
             OutputContent(unread=(UnreadPart(UnreadKind.MEDIA, "an image"),)) if item.get("result") else OutputContent()
         )
-    if kind in _NOT_ANSWERS or kind.endswith(_OUTPUT_ENDING):
+    if kind in _NOT_ANSWERS or kind.endswith(_OUTPUT_ENDINGS):
         return OutputContent()
     if kind.startswith(_OPENROUTER):
         media = media_name(kind)
