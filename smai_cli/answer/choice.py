@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from smai_cli.answer.chunk import ChoicePart, Chunk, Place, Repetition, UnreadKind, UnreadPart
 from smai_cli.answer.repetition import AnswerText
-from smai_cli.answer.tool_calls import ToolCalls
+from smai_cli.answer.tool_calls import PendingCalls, ToolCalls
 from smai_cli.common.text import Joiner
 from smai_cli.errors import ANSWER_FAILURES
 
@@ -65,7 +65,7 @@ class _Answer:
         self._text = AnswerText()
         self._has_refusal = False
         self._calls = ToolCalls()
-        self._pending_calls: set[str] = set()
+        self._pending_calls = PendingCalls()
 
     def add_collected(self) -> None:
         """Add the deltas since the last call to the text so far."""
@@ -127,8 +127,11 @@ class _Answer:
 
     def _add_repetition(self, chunk: Chunk, repeated: Repetition) -> Chunk:
         self.add_collected()
-        self._pending_calls.update(repeated.pending_calls)
-        calls = tuple(call for call in repeated.calls if not self._calls.is_known(call))
+        for part in repeated.pending_calls:
+            self._pending_calls.add(part)
+        calls = tuple(
+            call for call in map(self._pending_calls.completed, repeated.calls) if not self._calls.is_known(call)
+        )
         self._calls.add(calls)
         text = chunk.text + self._text.new_in(repeated)
         return chunk._replace(

@@ -39,6 +39,19 @@ class CallPart(NamedTuple):
     type: str = "function"
 
 
+class PendingCall(NamedTuple):
+    """What an event says of a call that is still to come in full.
+
+    `names` are the identifiers of the call in that event: its place in the output, and ids. `arguments` are the next
+    piece of its arguments, or all of them if `is_whole`. `is_new` says that the call begins with this event.
+    """
+
+    names: tuple[int | str, ...]
+    arguments: str = ""
+    is_whole: bool = False
+    is_new: bool = False
+
+
 class UnreadKind(Enum):
     """The kinds of parts that smai cannot read, or cannot deliver as text."""
 
@@ -66,8 +79,8 @@ class Repetition(Frozen):
     """Text, a refusal and calls that an event contains in full, and that earlier deltas may have contained.
 
     An answer of one part has `text`. An answer of several has the texts of its parts in `parts`: all of them if
-    `is_all`. `announced` are parts whose complete text is still to come, and `pending_calls` names calls that are still
-    to come in full.
+    `is_all`. `announced` are parts whose complete text is still to come, and `pending_calls` are what the event says of
+    calls before they come in full.
     """
 
     text: str = ""
@@ -76,7 +89,7 @@ class Repetition(Frozen):
     parts: tuple[tuple[Place, str], ...] = ()
     is_all: bool = False
     announced: tuple[Place, ...] = ()
-    pending_calls: tuple[str, ...] = ()
+    pending_calls: tuple[PendingCall, ...] = ()
 
 
 class ChoicePart(NamedTuple):

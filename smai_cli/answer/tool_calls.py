@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from smai_cli.answer.chunk import CallPart
+from smai_cli.answer.chunk import CallPart, PendingCall
 from smai_cli.common.text import Joiner
 
 _PARTS_OF_ONE = 2
@@ -91,6 +91,37 @@ class ToolCalls:
         for call in self._calls:
             seen.setdefault((call.id, call.name, call.text) if call.id else id(call), call)
         return list(seen.values())
+
+
+class PendingCalls:
+    """The calls of a response, as far as other events than their own items tell of them."""
+
+    def __init__(self) -> None:
+        self._calls: list[_Call] = []
+        self._by_name: dict[int | str, _Call] = {}
+
+    def __len__(self) -> int:
+        """Return how many calls there are."""
+        return len(self._calls)
+
+    def add(self, part: PendingCall) -> None:
+        """Add what an event says. llama.cpp has no place in the output, and an id alone (ggml-org/llama.cpp#20607)."""
+        ids = [name for name in part.names if isinstance(name, str)]
+        known = (part.is_new and ids) or part.names  # a call that begins is not another one at the same place
+        call = next((self._by_name[name] for name in known if name in self._by_name), None)
+        if call is None:
+            call = _Call()
+            self._calls.append(call)
+        self._by_name.update(dict.fromkeys(part.names, call))
+        if not part.is_whole:
+            call.arguments.append(part.arguments)
+        elif part.arguments:
+            call.arguments = [part.arguments]
+
+    def completed(self, call: CallPart) -> CallPart:
+        """Return a call with the arguments that only an earlier event had (Wei-Shaw/sub2api PR 6629)."""
+        known = self._by_name.get(call.id)
+        return call._replace(arguments=known.text) if known and not call.arguments else call
 
 
 class _Call:

@@ -49,6 +49,16 @@ def item(whole: dict[str, Any]) -> dict[str, Any]:
     return {"type": "function_call", "id": "fc", "call_id": whole["id"], **whole["function"]}
 
 
+def begun(whole: dict[str, Any], **place: Any) -> bytes:
+    """Return the event that begins a call in the Responses API."""
+    return event({"type": "response.output_item.added", "item": whole | {"id": None, "arguments": ""}, **place})
+
+
+def arguments(kind: str, **fields: Any) -> bytes:
+    """Return an event about the arguments of a call in the Responses API."""
+    return event({"type": f"response.function_call_arguments.{kind}", **fields})
+
+
 def response(*output: dict[str, Any]) -> dict[str, Any]:
     """Return a complete response."""
     return {"object": "response", "status": "completed", "output": list(output)}
@@ -187,6 +197,29 @@ TAPES = [
         "",
         [call("f", '{"at": "Ulm"}', "0")],
         id="arguments in parameters (TGI 1.4)",
+    ),
+    pytest.param(
+        begun(item(ULM))
+        + arguments("delta", item_id="c1", delta='{"at": "Ülm')
+        + arguments("delta", item_id="c1", delta='\\n"}')
+        + begun(item(BONN))
+        + arguments("delta", item_id="c2", delta='{"at": "Bonn"}')
+        + event({"type": "response.completed", "response": response(item(ULM), item(BONN))}),
+        "",
+        [ULM, BONN],
+        id="no place in the output, and one id (llama.cpp, ggml-org/llama.cpp#20607)",
+    ),
+    pytest.param(
+        begun(item(ULM), output_index=0)
+        + arguments("done", output_index=0, arguments=ULM["function"]["arguments"])
+        + begun(item(BONN), output_index=1)
+        + arguments("delta", output_index=1, delta='{"at": ')
+        + arguments("delta", output_index=1, delta='"Bonn"}')
+        + event({"type": "response.output_item.done", "output_index": 0, "item": item(ULM) | {"arguments": ""}})
+        + event({"type": "response.completed", "response": response(item(BONN) | {"arguments": ""})}),
+        "",
+        [ULM, BONN],
+        id="arguments in their own events alone (Wei-Shaw/sub2api PR 6629)",
     ),
 ]
 

@@ -9,6 +9,7 @@ from typing import Any
 from smai_cli.answer.api_error import MARKS, api_error_of, error_in
 from smai_cli.answer.chunk import (
     Chunk,
+    PendingCall,
     Place,
     Repetition,
     UnreadKind,
@@ -19,7 +20,7 @@ from smai_cli.answer.chunk import (
 from smai_cli.answer.completeness import worst
 from smai_cli.common.text import one_line
 from smai_cli.prompt.request import Request, encode
-from smai_cli.stream.content import read_content, read_thoughts, text_of
+from smai_cli.stream.content import read_arguments, read_content, read_thoughts, text_of
 from smai_cli.stream.dialects.error_event import parse_error_event
 from smai_cli.stream.dialects.response_input import input_items
 from smai_cli.stream.dialects.response_output import OutputContent, read_item, read_output, read_part
@@ -208,18 +209,26 @@ def _completed_part(kind: str, payload: dict[str, Any]) -> tuple[OutputContent, 
         is_item = kind == "response.output_item.added"
         output = read_item(payload.get("item"), item) if is_item else read_part(payload.get("part"), item, part)
         announced = tuple(where for where, text in output.parts if text)
-        calls = tuple(_call_name(payload) for _ in output.calls)
+        calls = tuple(PendingCall(_call_names(payload), is_new=True) for _ in output.calls)
         return output, Repetition(announced=announced, pending_calls=calls)
     if kind == "response.refusal.done":
         return OutputContent(), Repetition(refusal=text_of(payload.get("refusal")))
-    return OutputContent(), Repetition(pending_calls=(_call_name(payload),)) if kind in _CALL_EVENTS else None
+    return OutputContent(), Repetition(pending_calls=(_pending_call(kind, payload),)) if kind in _CALL_EVENTS else None
 
 
-def _call_name(payload: dict[str, Any]) -> str:
-    """Return the identifier of a call among the events of a response."""
-    place, item = payload.get("output_index"), payload.get("item")
-    identity = payload.get("item_id") or (item.get("id") if isinstance(item, dict) else None)
-    return str(identity if place is None else place)
+def _pending_call(kind: str, payload: dict[str, Any]) -> PendingCall:
+    """Return what an event about the arguments of a call says."""
+    is_whole = kind.endswith(".done")
+    given = payload.get("arguments", payload.get("input")) if is_whole else payload.get("delta")
+    return PendingCall(_call_names(payload), read_arguments(given) or "", is_whole=is_whole)
+
+
+def _call_names(payload: dict[str, Any]) -> tuple[int | str, ...]:
+    """Return the identifiers of a call in an event."""
+    item = payload.get("item")
+    item = item if isinstance(item, dict) else {}
+    names = (payload.get("output_index"), payload.get("item_id"), item.get("id"), item.get("call_id"))
+    return tuple(name for name in names if isinstance(name, (int, str)) and name != "") or ("",)
 
 
 def _end(ends: list[str], payload: dict[str, Any], line: str) -> Chunk:
