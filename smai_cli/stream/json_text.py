@@ -11,6 +11,8 @@ from smai_cli.errors import BrokenError, RefusedError
 
 # `null` is what a gateway makes of no chunk at all (decolua/9router#1052).
 _SIGNS_OF_LIFE = ("", "ping", "pong", "keepalive", "keep-alive", "heartbeat", "null")
+# Some gateways put comments into data (mnfst/llm-gateway#2053): no word and no JSON begins so.
+_COMMENT = ":"
 _SERVER = "the server does not speak the chat API as documented"
 
 
@@ -119,7 +121,8 @@ def load_event(data: str, name: str) -> tuple[dict[str, Any], str] | None:
     except MalformedEventError:
         raise
     except BrokenError:
-        if name not in ("message", "error") or data.strip().lower() in _SIGNS_OF_LIFE:
+        word = data.strip().lower()
+        if name not in ("message", "error") or word in _SIGNS_OF_LIFE or word.startswith(_COMMENT):
             return None
         raise
 

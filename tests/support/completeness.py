@@ -490,6 +490,7 @@ CHAT = [
     # Events without content.
     Row("pings and empty chunks", [PING, event(""), ROLE, PING, HELLO, event({"choices": []}), WORLD, STOP], COMPLETE),
     Row("words for pings", [event("keepalive"), HELLO, event("ping"), WORLD, event("null"), STOP], COMPLETE),
+    Row("a comment in data", [ROLE, event(": OPENROUTER PROCESSING"), HELLO, WORLD, event(":"), STOP], COMPLETE),
     Row("another event's data", [HELLO, event("oops", "metrics"), WORLD, event({"a": 1}, "end"), STOP], COMPLETE),
     Row("a list in another event", [HELLO, event("[1]", "metrics"), WORLD, STOP], COMPLETE),
     Row(

@@ -657,7 +657,7 @@ class Answer {
       this.#recordPayload(payload, "delta", name === "message");
     } else if (payload === undefined && beginsLikeJson(data)) {
       throw incomplete(`an event is not JSON: ${short(data, 80)}`, "malformed");
-    } else if (name === "message" && !SIGNS_OF_LIFE.includes(data.trim().toLowerCase())) {
+    } else if (name === "message" && !isSignOfLife(data.trim().toLowerCase())) {
       throw incomplete(`an event is not ${payload === undefined ? "JSON" : "a JSON object"}: ${short(data, 80)}`);
     }
   }
@@ -867,6 +867,8 @@ class Answer {
 }
 
 const SIGNS_OF_LIFE = ["", "ping", "pong", "keepalive", "keep-alive", "heartbeat", "null"];
+/** Whether data carries nothing. Some gateways put comments into data. */
+const isSignOfLife = (data) => SIGNS_OF_LIFE.includes(data) || data.startsWith(":");
 
 /** Return the token counts, wherever a server puts them; null if there are none. */
 function usageIn(payload) {
