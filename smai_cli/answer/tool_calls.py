@@ -7,6 +7,7 @@ from typing import Any
 from smai_cli.answer.chunk import CallPart, PendingCall
 from smai_cli.common.text import Joiner
 
+_FUNCTION = "function"  # the type of a call that does not say its type
 _PARTS_OF_ONE = 2
 
 
@@ -35,8 +36,8 @@ class ToolCalls:
                 self._ids[part.id] = call
             if part.name != call.name:  # some servers repeat the name in each part, others send it in pieces
                 call.name += part.name
-            call.type = part.type if part.type != CallPart.type else call.type
-            call.arguments.append(part.arguments)
+            call.type = part.type if part.type != _FUNCTION else call.type
+            call.add_arguments(part.arguments)
 
     def is_known(self, call: CallPart) -> bool:
         """Return whether a complete call has arrived before, in parts or as a whole."""
@@ -128,7 +129,7 @@ class _Call:
     """A tool call. Its arguments may arrive in as many parts as they have characters."""
 
     def __init__(self) -> None:
-        self.type = CallPart.type
+        self.type = _FUNCTION
         self.id = ""
         self.name = ""
         self.arguments: list[str] = []
@@ -137,6 +138,13 @@ class _Call:
     def text(self) -> str:
         """The arguments so far."""
         return "".join(self.arguments)
+
+    def add_arguments(self, piece: str) -> None:
+        """Add the next piece. LiteLLM has sent {} before the arguments of Claude's calls (BerriAI/litellm#4537)."""
+        is_first = len(self.arguments) <= _PARTS_OF_ONE + 1
+        if piece and is_first and self.type == _FUNCTION and self.text == "{}":
+            self.arguments.clear()
+        self.arguments.append(piece)
 
     def has_complete_arguments(self) -> bool:
         """Return whether its arguments are complete JSON after at most two parts, the name and the arguments."""
@@ -150,7 +158,7 @@ class _Call:
 
     def as_json(self) -> dict[str, Any]:
         """Return the call in the form of the chat API: a function with arguments, or a custom tool with an input."""
-        input_name = "arguments" if self.type == "function" else "input"
+        input_name = "arguments" if self.type == _FUNCTION else "input"
         tool = {"name": _code_points(self.name), input_name: _code_points(self.text)}
         return {"id": _code_points(self.id), "type": self.type, self.type: tool}
 

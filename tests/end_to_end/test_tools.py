@@ -199,6 +199,17 @@ TAPES = [
         id="arguments in parameters (TGI 1.4)",
     ),
     pytest.param(
+        delta(tool_calls=[part(0, "{}", "weather", "c1")])
+        + delta(tool_calls=[part(0, "")])
+        + delta(tool_calls=[part(0, '{"at": ')])
+        + delta(tool_calls=[part(0, '"Bonn"}')])
+        + delta(tool_calls=[part(1, "{}", "time", "c3")])
+        + END,
+        "",
+        [call("weather", '{"at": "Bonn"}', "c1"), TIME],
+        id="an empty object before the arguments (LiteLLM, BerriAI/litellm#4537)",
+    ),
+    pytest.param(
         begun(item(ULM))
         + arguments("delta", item_id="c1", delta='{"at": "Ülm')
         + arguments("delta", item_id="c1", delta='\\n"}')

@@ -402,7 +402,7 @@ function readCall(call) {
   if (Array.isArray(value) && value.length) return null;
   const name = readContent(held.name, "the name of a call").text;
   const text = isObject(value) ? JSON.stringify(value) : readContent(value, "the arguments", !name && !id).text;
-  return { number, id, name, arguments: text };
+  return { number, id, name, arguments: text, isCustom: held === call.custom };
 }
 
 /** Return the unread text in members that the API does not have. */
@@ -452,6 +452,7 @@ class ToolCalls {
       const call = this.#callOf(part);
       if (part.id && !call.id) this.#byId.set((call.id = part.id), call);
       if (part.name !== call.name) call.name += part.name; // repeated in each part, or sent in pieces
+      if (call.arguments === "{}" && part.arguments && !part.isCustom) call.arguments = ""; // LiteLLM
       call.arguments += part.arguments;
       call.parts += 1;
     }
