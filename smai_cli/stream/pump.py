@@ -19,7 +19,7 @@ from smai_cli.stream.adapting import Adaptation
 from smai_cli.stream.json_text import MalformedEventError
 from smai_cli.stream.listener import Listener
 from smai_cli.stream.retries import Retries
-from smai_cli.stream.sse import MAX_EVENT_BYTES, events
+from smai_cli.stream.sse import MAX_EVENT_BYTES, events, unglued
 
 _HEAD_LIMIT = 65536
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
@@ -148,7 +148,7 @@ def _pump(  # noqa: PLR0913  # as pump
     """Pass on the chunks in `pieces`; return the failure that stopped them before the end. Raises OutputError."""
     clock = source.clock
     was_final = False
-    chunks = _chunks(pieces, dialect)
+    chunks = read_chunks(pieces, dialect)
     try:
         for chunk in chunks_of_answer(chunks, outcome.choices):
             outcome.add(chunk)
@@ -211,7 +211,7 @@ def _copy_to_writer(source: Source, writer: Listener, outcome: Outcome) -> Itera
         raise
 
 
-def _chunks(pieces: Iterator[bytes], dialect: Parser) -> Iterator[Chunk]:
+def read_chunks(pieces: Iterator[bytes], dialect: Parser) -> Iterator[Chunk]:
     """Yield the chunks of a body, either events or one piece of JSON."""
     head = _head(pieces)
     pieces = itertools.chain([head], pieces)
@@ -226,7 +226,15 @@ def _chunks(pieces: Iterator[bytes], dialect: Parser) -> Iterator[Chunk]:
     empty = True
     for event in events(pieces):
         empty = False
-        yield dialect.parse_event(event.data, event.event)
+        try:
+            chunk = dialect.parse_event(event.data, event.event)
+        except MalformedEventError:
+            parts = unglued(event.data)
+            if len(parts) == 1:
+                raise
+            yield from (dialect.parse_event(part, "message") for part in parts)
+            continue
+        yield chunk
     if empty and not _may_be_events(text):
         what = "the response is not from a chat API"
         raise ForeignAnswerError(what, "check --base-url", "the input is not an event stream")

@@ -100,6 +100,14 @@ def events(pieces: Iterable[bytes]) -> Iterator[Event]:
                 raise BrokenError("the stream ended within an event", "the output is incomplete")
 
 
+def unglued(data: str) -> list[str]:
+    """Return the data of each event in `data`, if a server left out the blank lines between them.
+
+    Servers of GLM and Kimi do (rexxars/eventsource-parser PR 31). No JSON has such a line end within it.
+    """
+    return re.split(r"(?<=[\]}l])\n(?=[\[{n])", data)  # the letters are those of null
+
+
 def _fold_line_ends(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Turn CRLF and CR into LF. A CR ends its line at once; an LF at the start of the next piece is dropped."""
     after_cr = False

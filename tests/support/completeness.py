@@ -28,6 +28,11 @@ def chunk(text: str | None = None, reason: str | None = None, index: int = 0, **
     return event({"object": "chat.completion.chunk", "choices": [choice(text, reason, index, **delta)]})
 
 
+def glued(*events: bytes) -> bytes:
+    """Return events without the blank lines between them."""
+    return b"".join(events).replace(b"\n\n", b"\n") + b"\n"
+
+
 def in_message(content: Any, reason: str | None = "stop") -> bytes:
     """Return the event of a chunk that has a message and no delta."""
     return event({"choices": [{"index": 0, "message": {"content": content}, "finish_reason": reason}]})
@@ -490,6 +495,8 @@ CHAT = [
     # Events without content.
     Row("pings and empty chunks", [PING, event(""), ROLE, PING, HELLO, event({"choices": []}), WORLD, STOP], COMPLETE),
     Row("words for pings", [event("keepalive"), HELLO, event("ping"), WORLD, event("null"), STOP], COMPLETE),
+    Row("no blank lines", [glued(ROLE, HELLO, event("null"), WORLD, STOP, DONE)], COMPLETE),
+    Row("no blank lines, and one event that is not JSON", [glued(HELLO, event('{"a'), STOP)], BROKEN, "Hello "),
     Row("a comment in data", [ROLE, event(": OPENROUTER PROCESSING"), HELLO, WORLD, event(":"), STOP], COMPLETE),
     Row("another event's data", [HELLO, event("oops", "metrics"), WORLD, event({"a": 1}, "end"), STOP], COMPLETE),
     Row("a list in another event", [HELLO, event("[1]", "metrics"), WORLD, STOP], COMPLETE),

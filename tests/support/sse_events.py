@@ -1,13 +1,12 @@
-"""Parse the events of a stream into chunks, without the pump."""
+"""Parse the events of a stream into chunks, without an outcome."""
 
 from collections.abc import Iterable, Iterator
 
 from smai_cli.answer.chunk import Chunk
 from smai_cli.stream.dialects.selection import dialect_for
-from smai_cli.stream.sse import events
+from smai_cli.stream.pump import read_chunks
 
 
 def parse_chunks(tape: Iterable[bytes], dialect: str) -> Iterator[Chunk]:
     """Yield the chunk of each event on a tape."""
-    for event in events(tape):
-        yield dialect_for(dialect, "").parse_event(event.data, event.event)
+    return read_chunks(iter(tape), dialect_for(dialect, ""))
