@@ -116,7 +116,7 @@ class _Answer:
             again = other.repeated or Repetition()
             is_several = is_several or bool(other.text or again.text)
             calls += tuple(call for call in other.calls if call not in calls)
-            calls += tuple(call for call in again.calls if not self._calls.is_known(call))
+            calls += tuple(filter(None, map(self._calls.new_in, again.calls)))
             refusal = refusal or again.refusal
             unread += other.unread
         if is_several:
@@ -129,9 +129,8 @@ class _Answer:
         self.add_collected()
         for part in repeated.pending_calls:
             self._pending_calls.add(part)
-        calls = tuple(
-            call for call in map(self._pending_calls.completed, repeated.calls) if not self._calls.is_known(call)
-        )
+        whole = map(self._pending_calls.completed, repeated.calls)
+        calls = tuple(filter(None, map(self._calls.new_in, whole)))
         self._calls.add(calls)
         text = chunk.text + self._text.new_in(repeated)
         return chunk._replace(

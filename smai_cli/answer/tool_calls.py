@@ -39,12 +39,18 @@ class ToolCalls:
             call.type = part.type if part.type != _FUNCTION else call.type
             call.add_arguments(part.arguments)
 
-    def is_known(self, call: CallPart) -> bool:
-        """Return whether a complete call has arrived before, in parts or as a whole."""
-        return any(
-            known.id == call.id if known.id and call.id else (known.name, known.text) == (call.name, call.arguments)
-            for known in self._calls
-        )
+    def new_in(self, call: CallPart) -> CallPart | None:
+        """Return what a call that comes as a whole adds to those so far; None if all of it has arrived before."""
+        for known in self._calls:
+            if not (known.id and call.id):
+                if (known.name, known.text) == (call.name, call.arguments):
+                    return None
+            elif known.id == call.id:
+                so_far = "" if known.text == "{}" else known.text
+                rest = call.arguments.removeprefix(so_far) if call.arguments.startswith(so_far) else ""
+                is_new = bool(rest) and call.arguments != known.text
+                return call._replace(number=None, name="", arguments=rest) if is_new else None
+        return call
 
     @property
     def names(self) -> list[str]:

@@ -210,6 +210,15 @@ TAPES = [
         id="an empty object before the arguments (LiteLLM, BerriAI/litellm#4537)",
     ),
     pytest.param(
+        delta(tool_calls=[part(0, "", "weather", "c1")])
+        + delta(tool_calls=[part(1, '{"at": ', "weather", "c2")])
+        + event({"choices": [{"delta": {}, "message": {"tool_calls": [ULM, BONN]}, "finish_reason": "tool_calls"}]})
+        + DONE,
+        "",
+        [ULM, BONN],
+        id="the rest of the arguments in a repetition",
+    ),
+    pytest.param(
         begun(item(ULM))
         + arguments("delta", item_id="c1", delta='{"at": "Ülm')
         + arguments("delta", item_id="c1", delta='\\n"}')

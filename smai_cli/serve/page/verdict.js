@@ -458,9 +458,18 @@ class ToolCalls {
     }
   }
 
-  /** Whether the same complete call has arrived before. */
-  isKnown({ id, name, arguments: text }) {
-    return this.#calls.some((call) => (call.id && id ? call.id === id : call.name === name && call.arguments === text));
+  /** Return what a call that comes as a whole adds to those so far; null if all of it has arrived before. */
+  newIn(call) {
+    for (const known of this.#calls) {
+      if (!known.id || !call.id) {
+        if (known.name === call.name && known.arguments === call.arguments) return null;
+      } else if (known.id === call.id) {
+        const soFar = known.arguments === "{}" ? "" : known.arguments;
+        const isNew = call.arguments.startsWith(soFar) && ![soFar, known.arguments].includes(call.arguments);
+        return isNew ? { ...call, number: null, name: "", arguments: call.arguments.slice(soFar.length) } : null;
+      }
+    }
+    return call;
   }
 
   #callOf(part) {
@@ -735,7 +744,7 @@ class Answer {
     let { text, refusal } = main;
     let calls = main.calls.length;
     if (main.repeated) {
-      const fresh = main.repeated.calls.filter((call) => !this.#calls.isKnown(call));
+      const fresh = main.repeated.calls.map((call) => this.#calls.newIn(call)).filter(Boolean);
       this.#calls.add(fresh);
       calls += fresh.length;
       if (main.repeated.text) text += this.#running.newIn(main.repeated.text);
@@ -762,7 +771,7 @@ class Answer {
     for (const { text, repeated, ...other } of others) {
       isSeveral ||= text || repeated?.text;
       calls = [...calls, ...other.calls.filter((call) => !calls.some((known) => isSame(known, call)))];
-      calls = [...calls, ...(repeated?.calls ?? []).filter((call) => !this.#calls.isKnown(call))];
+      calls = [...calls, ...(repeated?.calls ?? []).map((call) => this.#calls.newIn(call)).filter(Boolean)];
       refusal ||= repeated?.refusal;
       other.unread.forEach((part) => this.#note(part));
     }
