@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import hypothesis
 import process
 import pytest
 
@@ -18,6 +19,10 @@ from smai_cli.mock.server import Mock, MockRefusal, ReceivedRequest
 signal.signal(signal.SIGINT, signal.default_int_handler)
 for _number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
     signal.signal(_number, signal.SIG_DFL)
+
+# A busy machine takes longer.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 Smai = Callable[..., process.Result]
 Server = Callable[..., Mock]

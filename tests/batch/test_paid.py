@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from batching import Ask, MakeDesk, Questions
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
 from pumping import Pieces
@@ -279,7 +279,6 @@ JSON = st.recursive(
 MEMBERS = st.dictionaries(NAMES, JSON, max_size=4)
 
 
-@settings(deadline=None)
 @given(first=MEMBERS, second=MEMBERS, top=MEMBERS, choice=MEMBERS)
 def test_whatever_a_server_sends_the_openai_package_accepts_the_body(
     first: Json, second: Json, top: Json, choice: Json

@@ -131,7 +131,7 @@ def folder_of_its_own() -> Iterator[Path]:
         yield Path(name)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(before=st.integers(0, 3), steps=STEPS)
 @example(before=0, steps=["append", ("a newline at the end", 0.0, False), "append"])
 @example(before=0, steps=["append", ("bytes without a newline at the end", 0.0, False), "append"])
@@ -196,7 +196,7 @@ def test_status_0_means_a_correct_file_whatever_other_processes_do_to_it(
     """A second run with --resume repairs what the first one could not."""
     file = questions(*LINES)
 
-    @settings(max_examples=6, deadline=None, phases=(Phase.explicit, Phase.generate))
+    @settings(max_examples=6, phases=(Phase.explicit, Phase.generate))
     @given(st.lists(st.tuples(st.integers(1, 24), EDITS), min_size=1, max_size=3))
     def check(edits: list[tuple[int, tuple[str, float, bool]]]) -> None:
         with folder_of_its_own() as folder:
@@ -359,7 +359,7 @@ def test_results_captured_by_a_shell_can_be_resumed(
 DEFAULTS = Defaults(model="m", api="chat", system=None, parameters={}, extra_body={})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     lines=st.lists(st.text("ab é", min_size=1, max_size=4), min_size=1, max_size=8),
     taken=st.integers(0, 8),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import Server, Smai
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tapes import GOOD
 
@@ -91,7 +91,6 @@ def test_a_model_has_the_encoding_of_its_family_and_models_of_other_makers_have_
     assert (tokens.count("hi", model) is None) == (encoding is None)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_counted_and_has_at_most_as_many_tokens_as_bytes(text: str) -> None:
     number = tokens.count(text, "gpt-4o")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from conftest import Smai
 from contents import CALLS, CONTENTS, MEDIA, NUMBERS, TEXTS, UNREAD, Content
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pumping import WHOLE_MODES, Pieces, Sink, run_pump
 
@@ -200,7 +200,6 @@ def text_in(delta: str) -> str | None:
     return "".join(texts)
 
 
-@settings(deadline=None)
 @given(st.lists(DELTAS, max_size=8))
 def test_status_0_in_a_text_mode_implies_that_all_text_is_on_stdout(deltas: list[str]) -> None:
     content = Content("random", tuple(deltas))

@@ -88,7 +88,6 @@ STOP = ("message", {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop
 TWO_IN_TURN = [plain("a", 0), plain("b", 0), plain("c", 1), plain("d", 0), STOP]
 
 
-@settings(deadline=None)
 @given(STREAMS)
 @example(Stream(TWO_IN_TURN, "chat", is_done=True, is_framed=True, due=1))
 def test_the_fast_and_the_slow_path_have_the_same_verdict_and_text(stream: Stream) -> None:
@@ -97,7 +96,7 @@ def test_the_fast_and_the_slow_path_have_the_same_verdict_and_text(stream: Strea
 
 @pytest.mark.nightly
 @pytest.mark.timeout(1800)
-@settings(deadline=None, max_examples=40_000)
+@settings(max_examples=40_000)
 @given(STREAMS)
 def test_the_fast_and_the_slow_path_agree_on_forty_thousand_streams(stream: Stream) -> None:
     assert_the_same_either_way(stream)
