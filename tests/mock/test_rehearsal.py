@@ -203,7 +203,7 @@ def test_a_random_stall_lasts_until_the_client_disconnects_and_is_not_an_answer(
         (["--flaky", "cut=1%,cut=2%"], "cut is given twice"),
         (["--flaky", "200=1%"], "'200' is not an HTTP status from 300 to 599, nor cut, stall, error"),
         (["--flaky", "cut=1%,"], "'' is not an HTTP status"),
-        (["--limit", "0"], "'0' is not a number from 0.001 up"),
+        (["--limit", "0"], "'0' is not a number of 0.001 or more"),
         (["--split", "0"], "--split: '0' is not a whole number of 1 or more"),
         (["--allow-origin", "*"], "'*' is not an origin, such as http://localhost:3000"),
         (["--allow-origin", "http://localhost:3000/"], "'http://localhost:3000/' is not an origin"),
