@@ -4,9 +4,9 @@ import contextlib
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 from smai_cli.common.files import replace_file
+from smai_cli.common.frozen import Frozen
 from smai_cli.common.shortages import opening_failure
 from smai_cli.config.keys import Secret, check_key, read_private
 from smai_cli.errors import UsageError
@@ -14,7 +14,7 @@ from smai_cli.errors import UsageError
 _LIMIT_BYTES = 16 * 1024 * 1024
 
 
-class StoredKey(NamedTuple):
+class StoredKey(Frozen):
     """What a stored key is for: the profile, empty for none, and the origin."""
 
     profile: str
@@ -47,7 +47,8 @@ class KeyStore:
 
     def stored_keys(self) -> list[StoredKey]:
         """Return what the stored keys are for, those without a profile first. Raises UsageError for a bad file."""
-        return sorted(StoredKey(profile, origin) for profile, keys in self._read().items() for origin in keys)
+        stored = sorted((profile, origin) for profile, keys in self._read().items() for origin in keys)
+        return [StoredKey(profile=profile, origin=origin) for profile, origin in stored]
 
     def put(self, profile: str | None, origin: str, key: Secret) -> str:
         """Store a key, replacing the one for that origin; return the path. Raises UsageError or OutputError."""
@@ -65,7 +66,11 @@ class KeyStore:
         with self._locked():
             stored = self._read()
             left = {
-                profile: {origin: key for origin, key in keys.items() if not is_selected(StoredKey(profile, origin))}
+                profile: {
+                    origin: key
+                    for origin, key in keys.items()
+                    if not is_selected(StoredKey(profile=profile, origin=origin))
+                }
                 for profile, keys in stored.items()
             }
             removed = sum(map(len, stored.values())) - sum(map(len, left.values()))

@@ -39,7 +39,7 @@ def logout(profile: str | None, base_url: str | None, *, is_all: bool) -> int:
         is_done = store.remove(lambda one: one.profile == profile)
         say(f"the keys of the profile {profile} are removed" if is_done else f"there was no key; {_OTHERS}")
     else:
-        meant = StoredKey(profile or "", _origin(profile, base_url))
+        meant = StoredKey(profile=profile or "", origin=_origin(profile, base_url))
         is_done = store.remove(lambda one: one == meant)
         say(f"the key for {meant.origin} is removed" if is_done else f"there was no key; {_OTHERS}")
     return 0
