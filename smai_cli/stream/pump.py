@@ -19,7 +19,7 @@ from smai_cli.stream.adapting import Adaptation
 from smai_cli.stream.json_text import MalformedEventError
 from smai_cli.stream.listener import Listener
 from smai_cli.stream.retries import Retries
-from smai_cli.stream.sse import MAX_EVENT_BYTES, events, unglued
+from smai_cli.stream.sse import MAX_EVENT_BYTES, events, split_events
 
 _HEAD_LIMIT = 65536
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
@@ -229,7 +229,7 @@ def read_chunks(pieces: Iterator[bytes], dialect: Parser) -> Iterator[Chunk]:
         try:
             chunk = dialect.parse_event(event.data, event.event)
         except MalformedEventError:
-            parts = unglued(event.data)
+            parts = split_events(event.data)
             if len(parts) == 1:
                 raise
             yield from (dialect.parse_event(part, "message") for part in parts)

@@ -102,7 +102,7 @@ def events(pieces: Iterable[bytes]) -> Iterator[Event]:
                 raise BrokenError("the stream ended within an event", "the output is incomplete")
 
 
-def unglued(data: str) -> list[str]:
+def split_events(data: str) -> list[str]:
     """Return the data of each event in `data`, if a server left out the blank lines between them.
 
     Servers of GLM and Kimi do (rexxars/eventsource-parser PR 31). No JSON has such a line end within it.
