@@ -140,9 +140,10 @@ class Batch:
         if self._deadline.left_s() <= 0 and not failure and not self.is_done():
             return self._deadline.error()
         if isinstance(failure, _TokenLimitError):
-            what = f"{left} lines are left" if left else "the rest of the input is left"
-            # None: the last line used the last tokens.
-            return None if self.is_done() else failure.replaced(what=f"{failure.describe()}; {what}")
+            if self.is_done():
+                return None  # the last line used the last tokens
+            rest = f"{left} lines are left" if left else "the rest of the input is left"
+            return failure.replaced(what=f"{failure.describe()}; {rest}")
         if left and not failure and self._ends_s == math.inf:
             return UsageError(
                 f"the input changed during the run: {left} lines were not sent", "run again with --resume"

@@ -73,7 +73,7 @@ class Feed:
         """
         if self._source.is_file:
             bad: list[str] = []
-            count = plain = 0
+            count = not_json = 0
             del self._contents[:]
             digest_of = self._digest_of_prompt()
             for place, (number, offset, data) in enumerate(self._source.lines()):
@@ -84,13 +84,13 @@ class Feed:
                         self._first = _FirstLine(place, Start(number, offset))
                 except (LineError, DuplicateIdError) as error:
                     count += 1
-                    plain += isinstance(error.__cause__, NotJsonError)
+                    not_json += isinstance(error.__cause__, NotJsonError)
                     if len(bad) < _MOST_LISTED:
                         bad.append(_describe_error(number, error))
             if bad:
                 more = f"; {count - len(bad)} more" if count > len(bad) else ""
                 what = f"{self._source.name}: {'; '.join(bad)}{more}"
-                if plain == len(self._contents):
+                if not_json == len(self._contents):
                     raise UsageError(what, "nothing was sent; --lines takes each line as plain text")
                 raise UsageError(what, "nothing was sent; fix the lines")
             if not len(self.plan) and not self._source.may_be_empty:

@@ -66,7 +66,10 @@ class ModelQueue:
         return max(self._delayed[0][0] - now_s, self.load.wait_s(now_s))
 
     def pop(self, now_s: float) -> Tries:
-        """Take the next line: one whose pause is over, else a fresh one, else the one whose pause ends first."""
+        """Take the next line: one whose pause is over, else a fresh one, else the one whose pause ends first.
+
+        If many lines wait for the limit, a fresh line that may start comes first, see pop_probe.
+        """
         if not self._may_take_fresh:
             return self._pop_delayed()
         if self._is_crowded:
@@ -87,7 +90,7 @@ class ModelQueue:
 
     @property
     def _is_crowded(self) -> bool:
-        """Whether so many lines wait for the limit that no others should start."""
+        """Whether so many lines wait for the limit that only few fresh lines start."""
         return self._refused >= self._most_refused
 
     @property

@@ -354,7 +354,7 @@ def test_lines_that_are_not_results_are_reported_and_do_not_count_as_done(
 def test_a_notice_names_the_file_whose_lines_are_not_results(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path
 ) -> None:
-    """It is the output file if there is no partial file: results that a shell captured."""
+    """Without a partial file it is the output file, for example one that a shell wrote."""
     out.write_bytes(b'{"id": "torn')
     result = batch(desk(), "-o", out, "--resume", questions("a"))
     assert result.status == 0
