@@ -135,7 +135,7 @@ class IdleClock:
         self._held_s = None
 
     @contextlib.contextmanager
-    def forgiving(self, duration_s: float) -> Iterator[None]:
+    def ignoring_stops(self, duration_s: float) -> Iterator[None]:
         """If the wait inside takes much longer than `duration_s`, the process was stopped: leave the rest out."""
         begun_s = time.monotonic()
         try:
@@ -159,7 +159,7 @@ class IdleClock:
         while not self._is_closed:
             # A sleep comes first: the thread that waited for the answer may not have left out the time yet.
             sleep_s = min(max(self.left_s(), _SHORTEST_SLEEP_S), SLICE_S)
-            with self.forgiving(sleep_s):
+            with self.ignoring_stops(sleep_s):
                 if self._changed.wait(sleep_s):
                     self._changed.clear()
             if self._is_closed:

@@ -228,7 +228,7 @@ class Exchange:
         while True:
             slice_s = max(0.0, min(SLICE_S, left_s, self._clocks.deadline.left_s()))
             try:
-                with self.clock.forgiving(slice_s):
+                with self.clock.ignoring_stops(slice_s):
                     return self._reports.get(timeout=slice_s)
             except queue.Empty:
                 left_s -= slice_s
