@@ -9,6 +9,7 @@ from smai_cli.common.text import Joiner
 
 _FUNCTION = "function"  # the type of a call that does not say its type
 _PARTS_OF_ONE = 2
+_EMPTY = "{}"  # arguments that servers send before the real ones
 
 
 class ToolCalls:
@@ -46,10 +47,10 @@ class ToolCalls:
                 if (known.name, known.text) == (call.name, call.arguments):
                     return None
             elif known.id == call.id:
-                so_far = "" if known.text == "{}" else known.text
-                rest = call.arguments.removeprefix(so_far) if call.arguments.startswith(so_far) else ""
-                is_new = bool(rest) and call.arguments != known.text
-                return call._replace(number=None, name="", arguments=rest) if is_new else None
+                so_far = "" if known.text == _EMPTY else known.text
+                if not call.arguments.startswith(so_far) or call.arguments in (so_far, known.text):
+                    return None
+                return call._replace(number=None, name="", arguments=call.arguments.removeprefix(so_far))
         return call
 
     @property
@@ -147,8 +148,8 @@ class _Call:
 
     def add_arguments(self, piece: str) -> None:
         """Add the next piece. LiteLLM has sent {} before the arguments of Claude's calls (BerriAI/litellm#4537)."""
-        is_first = len(self.arguments) <= _PARTS_OF_ONE + 1
-        if piece and is_first and self.type == _FUNCTION and self.text == "{}":
+        is_short = len(self.arguments) <= _PARTS_OF_ONE + 1  # to join a long list for each piece takes too long
+        if piece and is_short and self.type == _FUNCTION and self.text == _EMPTY:
             self.arguments.clear()
         self.arguments.append(piece)
 
