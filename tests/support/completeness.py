@@ -232,7 +232,7 @@ CHAT = [
     Row("[DONE] alone without any text", [ROLE, DONE], BROKEN, ""),
     Row("an empty reason in every chunk", [chunk("Hello ", ""), chunk("world\n", ""), DONE], BROKEN),
     Row("the word null in every chunk (DashScope)", [chunk("Hello ", "null"), chunk("world\n", "null")], BROKEN),
-    Row("a reason that is no text", [*TEXT, event({"choices": [{"delta": {}, "finish_reason": 7}]}), DONE], BROKEN),
+    Row("a reason that is not text", [*TEXT, event({"choices": [{"delta": {}, "finish_reason": 7}]}), DONE], BROKEN),
     Row("a reason with white space around it", [*TEXT, chunk(reason=" stop\n")], COMPLETE),
     Row("a limit with white space around it", [*TEXT, chunk(reason=" length\n")], CUT_SHORT),
     Row("white space for a reason", [*TEXT, chunk(reason=" ")], BROKEN),
@@ -514,7 +514,7 @@ CHAT = [
         0,
     ),
     Row("an error that is null", [event({"choices": [choice(OUT)], "error": None, "detail": None}), STOP], COMPLETE),
-    Row("data that is no JSON", [HELLO, event("{oops"), WORLD, STOP, DONE], BROKEN, "Hello "),
+    Row("data that is not JSON", [HELLO, event("{oops"), WORLD, STOP, DONE], BROKEN, "Hello "),
     Row("data that begins like JSON, after a final reason", [*TEXT, STOP, event("{oops"), DONE], BROKEN),
     Row("data that is a word, after a final reason", [*TEXT, STOP, event("bye")], COMPLETE),
     Row("an unfinished event after a final reason", [*TEXT, STOP, b'data: {"choices":[{"delta'], COMPLETE),
@@ -524,10 +524,12 @@ CHAT = [
     Row("the same after a reason with the only text, in a list", [chunk(OUT, "stop"), BARE_ERRORS], BROKEN),
     Row("the same before [DONE]", [*TEXT, STOP, BARE_ERROR, b"\n", DONE], BROKEN),
     Row("a chunk without its field", [HELLO, WORLD.removeprefix(b"data: "), STOP], COMPLETE),
-    Row("a line that is no JSON", [HELLO, b"oops\n\n", WORLD, STOP], COMPLETE),
+    Row("a line that is not JSON", [HELLO, b"oops\n\n", WORLD, STOP], COMPLETE),
     Row("an unfinished event", [HELLO, b'data: {"choices":[{"delta'], BROKEN, "Hello "),
     Row("an unfinished event after a reason with the only text", [chunk(OUT, "stop"), b'data: {"choices":[{'], BROKEN),
-    Row("data that is no JSON behind a reason that waits", [chunk(OUT, "stop"), event("{oops"), DONE], BROKEN),
+    Row(
+        "data that is not JSON after a reason that is not confirmed", [chunk(OUT, "stop"), event("{oops"), DONE], BROKEN
+    ),
     *_errors(),
 ]
 
