@@ -1,6 +1,7 @@
 """The manual, the README, --help and the code name the same commands, options, defaults, statuses and messages."""
 
 import ast
+import functools
 import json
 import re
 import shutil
@@ -119,6 +120,7 @@ def statuses(page: str) -> dict[int, str]:
     return {int(head[1]): head[2] or "" for head in heads if head}
 
 
+@functools.cache
 def literals() -> str:
     """Return every string in the code, f-strings in their fixed parts, one a line."""
     nodes = (node for path in SOURCES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))

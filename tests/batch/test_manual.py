@@ -17,6 +17,8 @@ from smai_cli.batch.input.lines import MEMBERS
 from smai_cli.mock.script import Script
 from smai_cli.mock.server import Mock
 
+pytestmark = pytest.mark.preloaded
+
 PAGE = "smai-batch"
 TOOLS = (
     {"tool_calls": [{"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},

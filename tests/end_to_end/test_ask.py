@@ -12,6 +12,8 @@ from process import SMAI
 from smai_cli.mock.script import POEM
 from smai_cli.prompt.request import Message
 
+pytestmark = pytest.mark.preloaded
+
 POEM_BYTES = POEM.encode()
 
 

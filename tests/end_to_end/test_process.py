@@ -217,6 +217,7 @@ def test_no_option_takes_a_key_and_the_arguments_visible_in_ps_contain_none(
     assert mock.received[0].headers["authorization"] == f"Bearer {KEY}"
 
 
+@pytest.mark.preloaded
 @pytest.mark.parametrize("script", [{"status": 401}, {"status": 503}, {"cut_after": 1}, {"error_after": 1}, {}])
 @pytest.mark.parametrize("flags", [["--summary", "json"], ["--raw"], ["--jsonl"], ["--final"]], ids=lambda f: f[-1])
 def test_neither_stdout_nor_stderr_contains_the_key(
@@ -230,6 +231,7 @@ def test_neither_stdout_nor_stderr_contains_the_key(
     assert KEY not in result.stderr
 
 
+@pytest.mark.preloaded
 @pytest.mark.parametrize(
     ("arguments", "env", "authorization"),
     [

@@ -62,6 +62,7 @@ def test_an_output_with_calls_needs_every_call(content: Content) -> None:
         assert judge(body, Collector()).status == content.batch_status, body
 
 
+@pytest.mark.preloaded
 @pytest.mark.parametrize("content", [*UNREAD, *MEDIA], ids=name_of)
 def test_the_message_names_what_was_not_delivered(smai: Smai, content: Content) -> None:
     result = smai("decode", stdin=content.stream)
@@ -75,6 +76,7 @@ def test_the_message_names_what_was_not_delivered(smai: Smai, content: Content) 
         assert result.stderr == ""
 
 
+@pytest.mark.preloaded
 @pytest.mark.parametrize(
     "content",
     [
