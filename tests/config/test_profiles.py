@@ -66,8 +66,8 @@ def test_each_built_in_profile_has_an_https_or_loopback_server_and_a_link_to_its
 
 def test_the_manual_page_lists_the_built_in_profiles() -> None:
     page = (Path(__file__).parents[2] / "man" / "smai-config.1").read_text()
-    rows = re.findall(r"^\.It (\S+) Ta (\S+) Ta (?:Ev )?(\S+)$", page, re.MULTILINE)
-    table = [(provider.name, provider.base_url, provider.key_env or "none") for provider in PROVIDERS.values()]
+    rows = re.findall(r"^\.It (\S+) Ta (?:Ev )?(\S+) Ta (\S+)$", page, re.MULTILINE)
+    table = [(provider.name, provider.key_env or "none", provider.base_url) for provider in PROVIDERS.values()]
     assert rows == table
 
 
