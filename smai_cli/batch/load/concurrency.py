@@ -15,9 +15,10 @@ FIRST = 20
 SAMPLE = 40
 # A cut needs this many refusals more than chance explains (a CUSUM, Page 1954): three in a row can be bad luck.
 _EVIDENCE = 2.5
-# A cut keeps this share (0.5 in RFC 5681, 0.7 in CUBIC, RFC 9438). Several batches on one limit are cut more often than
-# a single one, and would use too little of it if they kept less.
-KEPT = 0.8
+# A cut takes this share (0.5 in RFC 5681, 0.3 in CUBIC, RFC 9438). Several batches on one limit are cut more often than
+# a single one, and would use too little of it if each cut took more.
+_TAKEN = 0.2
+KEPT = 1 - _TAKEN
 
 
 class End(Enum):

@@ -86,8 +86,9 @@ class Spacing:
         is_new = number > self.last_cut
         if is_new:
             self._least = FIRST if self.is_searching else 0
-            self._limit = self._find_limit(max(measured, self._least), pause_s)
-            if self._accepted - self._moments[0][1] >= SAMPLE / 2:
+            is_proved = self._accepted - self._moments[0][1] >= SAMPLE / 2
+            self._limit = self._find_limit(max(measured, self._least), is_proved)
+            if is_proved:
                 self._best = max(self._best, measured)
             if self._best:
                 self._best = max(self._limit, self._best * _REMEMBERED)
@@ -106,11 +107,12 @@ class Spacing:
         x = self._step / self._cycle
         self.rate = self._limit * (KEPT + (1 - KEPT) * (x if x < 1 else x * x))
 
-    def _find_limit(self, measured: float, pause_s: float | None) -> float:
+    def _find_limit(self, measured: float, is_proved: bool) -> float:
         """Return the rate that the server lets through, as far as the present rate and what was `measured` show it."""
         if self.rate > measured / KEPT:  # a cut would not be enough
-            # With a Retry-After one refusal is enough for a cut, and little was measured by then.
-            return measured if pause_s is None or self.is_searching else math.sqrt(self.rate * measured)
+            # If few were measured, and the rate is hardly too high: a server without bursts accepts every second start.
+            is_certain = is_proved or self.is_searching or self.rate > _SEARCH_GAIN * measured
+            return measured if is_certain else math.sqrt(self.rate * measured)
         if self.rate < self._limit and not self.is_searching:  # sooner than last time: fast convergence, RFC 9438
             return self.rate * (1 + KEPT) / 2
         return self.rate
