@@ -41,7 +41,7 @@ ERRORS: dict[Cause, type[SmaiError]] = {
 
 
 class HttpAnswer(NamedTuple):
-    """An answer with an HTTP status other than 200; `body` is as much of it as was read, empty if it is not text."""
+    """An HTTP answer that is not a success; `body` is as much of it as was read, empty if it is not text."""
 
     status: int
     reason: str
@@ -50,7 +50,7 @@ class HttpAnswer(NamedTuple):
 
 
 def http_error(answer: HttpAnswer) -> SmaiError:
-    """Return the failure for an answer with an HTTP status other than 200, with the server's message in it.
+    """Return the failure for an HTTP answer that is not a success, with the server's message in it.
 
     x-should-retry overrides the status, but a request without money or a valid key is never retried.
     """

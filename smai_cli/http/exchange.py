@@ -49,7 +49,7 @@ _ERROR_BODY_S = 5.0
 _REST_BYTES = 65536
 # How long `close` waits for the thread after cancelling what it waits for; usually it ends at once.
 _QUICK_S = 1.0
-_OK = 200
+_SUCCESSES = frozenset(range(200, 300)) - {204, 205, 206}  # RFC 9110, section 15; 201: BerriAI/litellm#9194
 _PROXY_AUTHENTICATION = 407
 
 
@@ -104,7 +104,7 @@ class Exchange:
         self._error_body = bytearray()
 
     def open(self) -> ResponseBody:
-        """Send the request and return the ResponseBody, with HTTP status 200. Call it once.
+        """Send the request and return the ResponseBody, with an HTTP status of success. Call it once.
 
         Raises what `post` raises, after closing the connection; BrokenError if `close` was called.
         """
@@ -175,7 +175,7 @@ class Exchange:
         self.trace(f"headers: {describe_head(response)}")
         if not self._is_returned(response):
             raise self._endpoint.explain(self._refusal(response))
-        if self._progress.malformed and response.status_code == _OK:
+        if self._progress.malformed and response.status_code in _SUCCESSES:
             what = f"the server's answer is malformed HTTP: {self._progress.malformed}"
             raise BrokenError(what, "check --base-url, or try again later")
         self.check()
@@ -184,8 +184,8 @@ class Exchange:
     def _is_returned(self, response: requests.Response) -> bool:
         """Return whether `open` returns the answer, instead of raising its failure."""
         status = response.status_code
-        if status == _OK or not self._takes_any:
-            return status == _OK
+        if status in _SUCCESSES or not self._takes_any:
+            return status in _SUCCESSES
         is_of_proxy = status == _PROXY_AUTHENTICATION and self._progress.is_forwarded
         return status // 100 in (2, 4, 5) and not is_of_proxy
 
@@ -245,7 +245,7 @@ class Exchange:
         return error
 
     def _refusal(self, response: requests.Response) -> SmaiError:
-        """Return the failure for a status other than 200, after waiting for its body within the limits."""
+        """Return the failure for a status that is not a success, after waiting for its body within the limits."""
         if response.status_code == _PROXY_AUTHENTICATION and self._progress.is_forwarded:
             return failures.proxy_refusal(self._route(), status_line(response))
         if response.status_code in range(300, 400):

@@ -304,7 +304,7 @@ def redirect_refusal(response: requests.Response) -> RefusedError:
 
 
 def response_failure(response: requests.Response, body: bytes) -> SmaiError:
-    """Return the failure for an answer with an HTTP status other than 200; `body` is as much of it as was read."""
+    """Return the failure for an HTTP answer that is not a success; `body` is as much of it as was read."""
     from smai_cli.answer.meaning import HttpAnswer, http_error  # only for a failure
 
     return http_error(HttpAnswer(response.status_code, response.reason or "", response.headers, _keep_text(body)))

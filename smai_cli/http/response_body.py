@@ -24,7 +24,7 @@ class PieceSource(Protocol):
 class ResponseBody:
     """The body of an answer. Iterating yields pieces of at most PIECE_BYTES, each as soon as it arrives.
 
-    `status` is the HTTP status: 200, unless the exchange `takes_any`.
+    `status` is the HTTP status: a success, unless the exchange `takes_any`.
     """
 
     def __init__(self, raw: Any, exchange: PieceSource) -> None:

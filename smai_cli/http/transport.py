@@ -37,7 +37,7 @@ def post(  # noqa: PLR0913  # mostly keyword-only
     trace: Trace = silent,
     keep_alive: "KeepAlive | None" = None,
 ) -> ResponseBody:
-    """POST `body` (JSON) and return the ResponseBody, with HTTP status 200.
+    """POST `body` (JSON) and return the ResponseBody, with an HTTP status of success.
 
     `ca_file` has the trusted certificates (None: those of requests), `preconnect` may have a connection to the server,
     `trace` is called at each step. `keep_alive` is that of the calling worker: its connection is used again.

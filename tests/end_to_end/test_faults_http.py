@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import Smai
 from rawserver import (
+    BODY,
     HEAD,
     HELLO,
     KEY,
@@ -46,6 +47,25 @@ BUSY = http("503 Service Unavailable", error_body("all models are busy"), "Conte
 
 def too_many(*headers: str) -> tuple[Step, ...]:
     return (http("429 Too Many Requests", error_body("slow down"), "Content-Type: application/json", *headers),)
+
+
+@pytest.mark.parametrize("status", ["201 Created", "203 Non-Authoritative Information", "246 ", "299 Odd"])
+def test_an_answer_with_any_status_of_success_is_an_answer(serve: Serve, ask: Ask, status: str) -> None:
+    # 201: BerriAI/litellm#9194, ChatGPTNextWeb/NextChat#4797, E-xyza/codicil PR 4. 246: portkey.ai/docs, error codes.
+    good = [step.replace(b"200 OK", status.encode()) for step in PLAIN_ANSWER]
+    for flags in ([], ["--raw"]):
+        assert ask(serve(*good), *flags).status == 0
+    cut = ask(serve(*good[:2]))
+    assert (cut.status, cut.stdout) == (8, b"Hello \n")
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "205 Reset Content", "206 Partial Content"])
+def test_a_status_of_success_without_an_answer_or_with_a_part_of_one_is_status_4(
+    serve: Serve, ask: Ask, status: str
+) -> None:
+    result = ask(serve(http(status, b"" if status[2] in "45" else BODY)))
+    assert (result.status, result.stdout) == (4, b"")
+    assert f"the server answered {status}" in result.stderr
 
 
 @pytest.fixture

@@ -145,7 +145,7 @@ async function all(opening, texts) {
   return pieces.join("");
 }
 
-/** Return the words for an HTTP status other than 200: JSON or a line of plain text, but never a web page. */
+/** Return the words for an HTTP status that is not a success: JSON or a line of plain text, but never a web page. */
 async function httpError(response, reader) {
   let body = "";
   const timer = setTimeout(() => reader.cancel().catch(() => {}), ERROR_BODY_MS);
