@@ -26,13 +26,16 @@ from smai_cli.errors import BrokenError, CutShortError, RefusedError, Retry, Sma
 
 # The value of --accept that takes `[DONE]` instead of a finish_reason.
 DONE_WORD = "done"
-# Other names of the normal reasons in the API reference, stop and tool_calls: TGI, Together, Anthropic, Cohere; for
-# calls the API before tools, Bifrost (maximhq/bifrost#617) and mlx-lm (ml-explore/mlx-lm PR 782).
-_STOP = frozenset({"eos", "eos_token", "end", "end_turn", "stop_sequence", "complete"})
+# Other names of the normal reasons in the API reference, stop and tool_calls: TGI, Together, Anthropic, Cohere, UCloud
+# (UCloudDoc-Team/modelverse: text_api/struct.md); for calls the API before tools, Bifrost (maximhq/bifrost#617) and
+# mlx-lm (ml-explore/mlx-lm PR 782).
+_STOP = frozenset({"eos", "eos_token", "end", "end_turn", "stop_sequence", "complete", "normal"})
 _CALLS = frozenset({"function_call", "tool_use", "tool_call"})
-# Other names of length and content_filter: Anthropic, Gemini, the Responses API, Mistral, Zhipu.
+# Other names of length and content_filter: Anthropic, Gemini, the Responses API, Mistral, Zhipu; for a filter Bedrock
+# (pydantic/pydantic-ai PR 7817, camel-ai/camel#4261) and Anthropic's refusal (BerriAI/litellm PR 23800).
 _LENGTH = frozenset({"max_tokens", "max_output_tokens", "model_length"})
 _FILTERED = frozenset({"safety", "recitation", "prohibited_content", "blocklist", "spii", "sensitive"})
+_FILTERED |= {"guardrail_intervened", "content_filtered", "refusal"}
 # From bad to worse; an unknown word is between a normal one and the first.
 _WORSE = ("length", "content_filter", "error")
 _NORMAL = ("stop", "tool_calls")
@@ -44,7 +47,8 @@ _STRAY_LIMIT = 16
 
 def canonical(reason: str) -> str:
     """Return the word of the API reference for a server's finish_reason; an unknown one in lower case."""
-    word = reason.strip().lower().removeprefix(_ENUM_PREFIX)
+    # Gateways made with Vercel's AI SDK send its words, such as tool-calls (8monkey-ai/hebo-platform PR 90).
+    word = reason.strip().lower().removeprefix(_ENUM_PREFIX).replace("-", "_")
     if word in _STOP:
         return "stop"
     if word in _CALLS:

@@ -75,11 +75,13 @@ class Row(NamedTuple):
 
 def _words() -> list[Row]:
     """Return each word of servers for a normal end, a limit and a filter, and similar words that are not one."""
-    normal = ["stop", "STOP", "eos", "eos_token", "end", "end_turn", "stop_sequence", "COMPLETE", "FinishReason.STOP"]
-    calls = ["tool_calls", "function_call", "tool_use", "tool_call", "Tool_Use"]
+    normal = ["stop", "STOP", "eos", "eos_token", "end", "end_turn", "stop_sequence", "COMPLETE", "normal"]
+    normal += ["FinishReason.STOP", "end-turn"]
+    calls = ["tool_calls", "function_call", "tool_use", "tool_call", "Tool_Use", "tool-calls"]
     limits = ["length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "model_length", "FinishReason.MAX_TOKENS"]
     filters = ["content_filter", "SAFETY", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "sensitive"]
-    filters += ["content_filter: violence", "FinishReason.SAFETY"]
+    filters += ["content_filter: violence", "FinishReason.SAFETY", "content-filter"]
+    filters += ["guardrail_intervened", "content_filtered", "refusal"]
     unknown = ["ended", "stopped", "completed", "max_token", "safe", "tool", "FinishReason.", "content_filterX"]
     rows = [Row(f"{word} is normal", [*TEXT, chunk(reason=word)], COMPLETE) for word in normal]
     rows += [Row(f"{word} is normal after a call", [CALLING, chunk(reason=word), DONE], COMPLETE, "") for word in calls]

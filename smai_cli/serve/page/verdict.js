@@ -531,16 +531,18 @@ class RunningText {
 
 // How an answer ends.
 
-const STOP = ["eos", "eos_token", "end", "end_turn", "stop_sequence", "complete"];
+const STOP = ["eos", "eos_token", "end", "end_turn", "stop_sequence", "complete", "normal"];
 const FOR_CALLS = ["function_call", "tool_use", "tool_call"];
 const LENGTH = ["max_tokens", "max_output_tokens", "model_length"];
-const FILTERED = ["safety", "recitation", "prohibited_content", "blocklist", "spii", "sensitive"];
+const FILTERED = (
+  "safety recitation prohibited_content blocklist spii sensitive guardrail_intervened content_filtered refusal"
+).split(" ");
 const NORMAL = ["stop", "tool_calls"];
 const WORSE = ["length", "content_filter", "error"]; // a word in neither list is between the two
 
 /** Return the word of the API reference for a finish_reason; an unknown one in lower case. */
 function canonical(reason) {
-  const word = reason.trim().toLowerCase().replace(/^finishreason\./, "");
+  const word = reason.trim().toLowerCase().replace(/^finishreason\./, "").replaceAll("-", "_");
   if (STOP.includes(word)) return "stop";
   if (FOR_CALLS.includes(word)) return "tool_calls";
   if (LENGTH.includes(word)) return "length";
