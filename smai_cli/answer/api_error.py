@@ -64,7 +64,7 @@ class ApiError(NamedTuple):
 def error_in(payload: dict[str, Any]) -> ApiError | None:
     """Return the ApiError in an event, or in a body with HTTP status 200; None without one.
 
-    `{"error": {}}` is an error. null, an empty list and the code 0 are not.
+    `{"error": {}}` is an error. null, an empty list, the code 0 and a blank object next to an answer are not.
     """
     if MARKS.isdisjoint(payload) and payload.get("type") != "error" and payload.get("object") != "error":
         return None  # nearly all of them
@@ -201,7 +201,7 @@ def _with_wait(api_error: ApiError, payload: dict[str, Any]) -> ApiError:
 
 def _error_in(payload: dict[str, Any]) -> ApiError | None:  # noqa: PLR0911  # one for each form
     error = payload.get("error")
-    if error or error == {}:
+    if (error or error == {}) and not _is_blank(error, payload):
         return _with_the_rest(payload, error) if isinstance(error, (str, bool)) else api_error_of(error)
     groq = payload.get("x_groq")
     if isinstance(groq, dict) and groq.get("error"):
@@ -220,6 +220,15 @@ def _error_in(payload: dict[str, Any]) -> ApiError | None:  # noqa: PLR0911  # o
     if payload.get("detail") and _CONTENTS.isdisjoint(payload):
         return api_error_of(payload["detail"])
     return None
+
+
+def _is_blank(error: Any, payload: dict[str, Any]) -> bool:
+    """Return whether an error object next to an answer has members, all of them empty.
+
+    Apertis sends such an object with each complete answer (BerriAI/litellm#18407).
+    """
+    has_answer = payload.get("choices") or payload.get("output")
+    return bool(has_answer and error and isinstance(error, dict)) and not any(error.values())
 
 
 def _with_the_rest(payload: dict[str, Any], error: str | bool) -> ApiError:

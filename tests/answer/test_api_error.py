@@ -67,6 +67,8 @@ CHOICE = {"index": 0, "delta": {"content": "hi"}, "finish_reason": None}
         {"choices": [CHOICE], "error": None, "errors": [], "detail": None, "base_resp": None, "x_groq": None},
         {"choices": [CHOICE], "error": "", "detail": "", "error_code": 0},
         {"choices": [CHOICE], "error": False, "error_code": None, "x_groq": {"id": "r"}},
+        {"choices": [CHOICE], "error": {"message": "", "type": "", "param": "", "code": None}},
+        {"object": "response", "error": {"code": "", "message": ""}, "output": [{"type": "message"}]},
         {"choices": [CHOICE], "base_resp": {"status_code": 0, "status_msg": ""}},
         {"choices": [CHOICE], "detail": "of something", "message": "hello", "code": 0, "status": "ok"},
         {"choices": [], "usage": {"total_tokens": 3}, "detail": "of the usage"},

@@ -47,6 +47,7 @@ CALL = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "a
 CALLING = chunk(tool_calls=[CALL])
 CALLED_FOR = chunk(reason="tool_calls")
 TEXT = [ROLE, HELLO, WORLD]
+BLANK = {"message": "", "type": "", "param": "", "code": None}
 # An error outside of any event. After a comment, as a body that begins with it would be an answer in one piece.
 BARE_ERROR = b":\n" + json.dumps({"error": {"code": 429, "message": "boom"}}, indent=2).encode() + b"\n"
 BARE_ERRORS = b":\n" + json.dumps([{"error": {"code": 429, "message": "boom"}}], indent=2).encode() + b"\n"
@@ -515,6 +516,12 @@ CHAT = [
         [*TEXT, event({"choices": [choice(None, "stop")], "base_resp": {"status_code": 0}})],
         0,
     ),
+    Row(
+        "a blank error in every chunk (Apertis)",
+        [event({"choices": [choice(OUT)], "error": BLANK}), event({"choices": [choice(None, "stop")], "error": BLANK})],
+        COMPLETE,
+    ),
+    Row("a blank error without a choice", [*TEXT, event({"choices": [], "error": BLANK}), STOP, DONE], BROKEN),
     Row("an error that is null", [event({"choices": [choice(OUT)], "error": None, "detail": None}), STOP], COMPLETE),
     Row("data that is not JSON", [HELLO, event("{oops"), WORLD, STOP, DONE], BROKEN, "Hello "),
     Row("data that begins like JSON, after a final reason", [*TEXT, STOP, event("{oops"), DONE], BROKEN),
