@@ -66,6 +66,8 @@ class _Answer:
         self._has_refusal = False
         self._calls = ToolCalls()
         self._pending_calls = PendingCalls()
+        self._foreign_calls: dict[str, str] = {}
+        self._run_calls: set[str] = set()
 
     def add_collected(self) -> None:
         """Add the deltas since the last call to the text so far."""
@@ -129,6 +131,8 @@ class _Answer:
         self.add_collected()
         for part in repeated.pending_calls:
             self._pending_calls.add(part)
+        self._foreign_calls.update(repeated.foreign_calls)
+        self._run_calls.update(repeated.run_calls)
         whole = map(self._pending_calls.completed, repeated.calls)
         calls = tuple(filter(None, map(self._calls.new_in, whole)))
         self._calls.add(calls)
@@ -141,13 +145,15 @@ class _Answer:
         )
 
     def _add_lost_parts(self, chunk: Chunk) -> Chunk:
-        """Return the last chunk; its `unread` names text and calls that may be missing before it."""
+        """Return the last chunk; its `unread` names text that may be missing before it, and missing or unread calls."""
         self.add_collected()
         unread = list(chunk.unread)
         if self._text.is_doubtful:
             unread.append(_LOST_TEXT)
         if len(self._pending_calls) > len(self._calls):
             unread.append(_LOST_CALL)
+        left = (name for identity, name in self._foreign_calls.items() if identity not in self._run_calls)
+        unread += [UnreadPart(UnreadKind.CALL, name) for name in left]
         return chunk._replace(unread=tuple(unread)) if len(unread) > len(chunk.unread) else chunk
 
 

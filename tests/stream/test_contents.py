@@ -142,6 +142,11 @@ ITEMS: list[tuple[dict[str, Any], int, int]] = [
     ({"type": "web_search_call", "id": "w", "status": "incomplete"}, 0, 0),
     ({"type": "x_search_call", "id": "x", "status": "completed"}, 0, 0),
     ({"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}, 0, 0),
+    # API reference, output items.
+    ({"type": "program", "call_id": "c", "code": "f()", "fingerprint": "p"}, 0, 0),
+    ({"type": "additional_tools", "role": "developer", "tools": [{"type": "function", "name": "f"}]}, 0, 0),
+    ({"type": "mcp_approval_response", "approval_request_id": "m", "approve": True}, 0, 0),
+    ({"type": "mcp_approval_request", "id": "m", "name": "f", "arguments": "{}"}, 0, 8),
     ({"type": "novelty", "blob": "?"}, 8, 8),
 ]
 
@@ -158,6 +163,36 @@ def test_an_output_item_other_than_text_is_delivered_or_a_failure(
         assert b"".join(sink.writes) == b"a\n"
         assert judge(answer, with_calls(), "responses").status == calls_status
         assert judge(answer, MODES["raw"].make(Sink()), "responses").status == 0
+
+
+# Shells: OpenAI's guide to the shell tool. Azure: learn.microsoft.com, Azure.AI.Extensions.OpenAI, AgentResponseItem.
+@pytest.mark.parametrize("kind", ["shell_call", "azure_ai_search_call", "bing_grounding_call"])
+def test_a_call_that_the_server_has_run_need_not_be_delivered(kind: str) -> None:
+    call = {"type": kind, "id": "i", "call_id": "c", "status": "completed"}
+    other = {**call, "id": "j", "call_id": "d"}
+    result = {"type": f"{kind}_output", "id": "r", "call_id": "c", "output": "?"}
+    text = {"type": "message", "content": [{"type": "output_text", "text": "a"}]}
+    for output, status in (
+        ([call, result, text], 0),
+        ([text, call, result], 0),
+        ([call, text], 8),
+        ([call, {**result, "call_id": "d"}, text], 8),
+        ([call, other, result, text], 8),
+        ([{**call, "call_id": None}, {**result, "call_id": None}, text], 8),
+    ):
+        events = [
+            event(f"response.output_item.{what}", f'"output_index":{at},"item":{json.dumps(item)}')
+            for at, item in enumerate(output)
+            for what in ("added", "done")
+        ]
+        for listed in (output, []):
+            end = event("response.completed", f'"response":{{"status":"completed","output":{json.dumps(listed)}}}')
+            answer = ("".join(events) + end).encode()
+            assert judge(answer, with_calls(), "responses").status == status, answer
+            assert judge(answer, Collector(), "responses").status == status, answer
+            assert judge(answer, Text(Sink()), "responses").status == 0, answer
+        whole = json.dumps({"object": "response", "status": "completed", "output": output}).encode()
+        assert judge(whole, Collector(), "responses").status == status, whole
 
 
 # Whatever the order.

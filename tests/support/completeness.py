@@ -878,6 +878,18 @@ RESPONSES = [
         COMPLETE,
     ),
     _response(
+        "a command that the server ran, alone",
+        [
+            CREATED,
+            at("shell_call_command.delta", 0, command_index=0, delta="ls -l /mnt/data/results"),
+            at("output_item.done", 0, item={"type": "shell_call", "call_id": "c", "action": {"commands": ["ls"]}}),
+            at("output_item.done", 1, item={"type": "shell_call_output", "call_id": "c", "output": []}),
+            ended("completed"),
+        ],
+        COMPLETE,
+        "",
+    ),
+    _response(
         "what Perplexity found",
         [
             CREATED,

@@ -2,40 +2,56 @@
 
 from typing import Any, NamedTuple
 
-from smai_cli.answer.chunk import CallPart, Place, UnreadKind, UnreadPart
+from smai_cli.answer.chunk import CallPart, Place, Repetition, UnreadKind, UnreadPart
 from smai_cli.common.text import one_line
 from smai_cli.stream.content import media_name, read_arguments, read_content, read_thoughts, text_of
 
 # Items of an output that are not part of the answer.
 _NOT_ANSWERS = frozenset(
     {
+        "additional_tools",
         "code_interpreter_call",
         "compaction",
         "file_search_call",
         "item_reference",
+        "mcp_approval_response",
         "mcp_call",
         "mcp_list_tools",
+        "program",  # it calls tools, and its calls are items of their own
         "tool_search_call",
         "web_search_call",
         "x_search_call",  # xAI (docs.x.ai/docs/guides/tools/advanced-usage)
     }
 )
 _CALL_ENDINGS = ("_call", "_request")
-# What a tool returned: the shell that the server runs (API reference, shell_call_output), Perplexity's search_results
-# and fetch_url_results (perplexity-py, types/output_item.py).
+# What a tool returned, so that the server has run it: a shell (API reference, shell_call_output), Azure's tools such as
+# azure_ai_search_call_output, Perplexity's search_results and fetch_url_results (perplexity-py, types/output_item.py).
 _OUTPUT_ENDINGS = ("_output", "_results")
 # What OpenRouter's own tools did (openrouter.ai/docs/guides/features/server-tools); one of them makes images.
 _OPENROUTER = "openrouter:"
 
 
 class OutputContent(NamedTuple):
-    """The content of an output, or of an item or a part of it."""
+    """The content of an output, or of an item or a part of it; the calls are those of Repetition."""
 
     parts: tuple[tuple[Place, str], ...] = ()
     refusal: str = ""
     reasoning: str = ""
     calls: tuple[CallPart, ...] = ()
     unread: tuple[UnreadPart, ...] = ()
+    foreign_calls: tuple[tuple[str, str], ...] = ()
+    run_calls: tuple[str, ...] = ()
+
+    def repetition(self, *, is_all: bool = False) -> Repetition:
+        """Return it as a repetition of what earlier deltas may have contained; all of the output if `is_all`."""
+        return Repetition(
+            parts=self.parts,
+            refusal=self.refusal,
+            calls=self.calls,
+            foreign_calls=self.foreign_calls,
+            run_calls=self.run_calls,
+            is_all=is_all,
+        )
 
 
 def read_output(items: list[Any]) -> OutputContent:
@@ -61,13 +77,17 @@ def read_item(item: Any, place: int | None) -> OutputContent:  # noqa: PLR0911  
         return (
             OutputContent(unread=(UnreadPart(UnreadKind.MEDIA, "an image"),)) if item.get("result") else OutputContent()
         )
-    if kind in _NOT_ANSWERS or kind.endswith(_OUTPUT_ENDINGS):
+    identity = item.get("call_id")
+    identity = identity if isinstance(identity, str) else ""
+    if kind.endswith(_OUTPUT_ENDINGS):
+        return OutputContent(run_calls=(identity,) if identity else ())
+    if kind in _NOT_ANSWERS:
         return OutputContent()
     if kind.startswith(_OPENROUTER):
         media = media_name(kind)
         return OutputContent(unread=(UnreadPart(UnreadKind.MEDIA, media),) if media else ())
     if kind.endswith(_CALL_ENDINGS):
-        return OutputContent(unread=(UnreadPart(UnreadKind.CALL, f"a tool call of type {one_line(kind, 40)}"),))
+        return OutputContent(foreign_calls=((identity, f"a tool call of type {one_line(kind, 40)}"),))
     return read_part(item, place, 0)
 
 
@@ -95,4 +115,6 @@ def _join(outputs: list[OutputContent]) -> OutputContent:
         "".join(output.reasoning for output in outputs),
         tuple(call for output in outputs for call in output.calls),
         tuple(part for output in outputs for part in output.unread),
+        tuple(call for output in outputs for call in output.foreign_calls),
+        tuple(identity for output in outputs for identity in output.run_calls),
     )

@@ -55,6 +55,7 @@ _KNOWN_DELTAS = (
     "response.refusal.delta",
     *_REASONING,
     "response.code_interpreter_call_code.delta",
+    "response.shell_call_command.delta",
     "response.mcp_call_arguments.delta",
     "response.mcp_call.arguments.delta",
     "response.reasoning_summary.delta",
@@ -201,16 +202,16 @@ def _completed_part(kind: str, payload: dict[str, Any]) -> tuple[OutputContent, 
         return OutputContent(unread=read.unread), Repetition(parts=((place, read.text),))
     if kind == "response.content_part.done":
         output = read_part(payload.get("part"), item, part)
-        return output, Repetition(parts=output.parts, refusal=output.refusal)
+        return output, output.repetition()
     if kind == "response.output_item.done":
         output = read_item(payload.get("item"), item)
-        return output, Repetition(parts=output.parts, refusal=output.refusal, calls=output.calls)
+        return output, output.repetition()
     if kind in ("response.output_item.added", "response.content_part.added"):
         is_item = kind == "response.output_item.added"
         output = read_item(payload.get("item"), item) if is_item else read_part(payload.get("part"), item, part)
         announced = tuple(where for where, text in output.parts if text)
         calls = tuple(PendingCall(_call_names(payload), is_new=True) for _ in output.calls)
-        return output, Repetition(announced=announced, pending_calls=calls)
+        return output, Repetition(announced=announced, pending_calls=calls, foreign_calls=output.foreign_calls)
     if kind == "response.refusal.done":
         return OutputContent(), Repetition(refusal=text_of(payload.get("refusal")))
     return OutputContent(), Repetition(pending_calls=(_pending_call(kind, payload),)) if kind in _CALL_EVENTS else None
@@ -259,7 +260,7 @@ def _end(ends: list[str], payload: dict[str, Any], line: str) -> Chunk:
         model=_model(response),
         done=True,
         choice_index=0,
-        repeated=Repetition(parts=read.parts, refusal=read.refusal, calls=read.calls, is_all=True),
+        repeated=read.repetition(is_all=True),
         reasoning=read.reasoning if not ends else "",
         unread=read.unread,
         output_limit=limit if isinstance(limit, int) and not isinstance(limit, bool) else None,
