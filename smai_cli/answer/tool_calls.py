@@ -10,6 +10,7 @@ from smai_cli.common.text import Joiner
 _FUNCTION = "function"  # the type of a call that does not say its type
 _PARTS_OF_ONE = 2
 _EMPTY = "{}"  # arguments that servers send before the real ones
+_DECODER = json.JSONDecoder()
 
 
 class ToolCalls:
@@ -38,7 +39,7 @@ class ToolCalls:
             if part.name != call.name:  # some servers repeat the name in each part, others send it in pieces
                 call.name += part.name
             call.type = part.type if part.type != _FUNCTION else call.type
-            call.add_arguments(part.arguments)
+            call.arguments.append(part.arguments)
 
     def new_in(self, call: CallPart) -> CallPart | None:
         """Return what a call that comes as a whole adds to those so far; None if all of it has arrived before."""
@@ -144,14 +145,8 @@ class _Call:
     @property
     def text(self) -> str:
         """The arguments so far."""
-        return "".join(self.arguments)
-
-    def add_arguments(self, piece: str) -> None:
-        """Add the next piece. LiteLLM has sent {} before the arguments of Claude's calls (BerriAI/litellm#4537)."""
-        is_short = len(self.arguments) <= _PARTS_OF_ONE + 1  # to join a long list for each piece takes too long
-        if piece and is_short and self.type == _FUNCTION and self.text == _EMPTY:
-            self.arguments.clear()
-        self.arguments.append(piece)
+        text = "".join(self.arguments)
+        return _without_repetition(text) if self.type == _FUNCTION else text
 
     def has_complete_arguments(self) -> bool:
         """Return whether its arguments are complete JSON after at most two parts, the name and the arguments."""
@@ -168,6 +163,25 @@ class _Call:
         input_name = "arguments" if self.type == _FUNCTION else "input"
         tool = {"name": _code_points(self.name), input_name: _code_points(self.text)}
         return {"id": _code_points(self.id), "type": self.type, self.type: tool}
+
+
+def _without_repetition(arguments: str) -> str:
+    """Return arguments that are one JSON object several times, perhaps after an empty one, as that object.
+
+    Gateways send the complete arguments again after their deltas (decolua/9router PR 2869, Soju06/codex-lb#284), and
+    LiteLLM has sent {} before those of Claude (BerriAI/litellm#4537). Different objects are left as they are.
+    """
+    begin, at = 0, 0
+    last: dict[str, Any] = {}
+    try:
+        while at < len(arguments):
+            value, end = _DECODER.raw_decode(arguments, at)
+            if not isinstance(value, dict) or last not in ({}, value):
+                return arguments
+            begin, at, last = at, len(arguments) - len(arguments[end:].lstrip()), value
+    except (ValueError, RecursionError):
+        return arguments
+    return arguments[begin:]
 
 
 def _code_points(text: str) -> str:

@@ -211,6 +211,26 @@ TAPES = [
     ),
     pytest.param(
         delta(tool_calls=[part(0, "", "weather", "c1")])
+        + delta(tool_calls=[part(0, '{"at": ')])
+        + delta(tool_calls=[part(0, '"Bonn"}')])
+        + delta(tool_calls=[part(0, '{"at":"Bonn"}')])
+        + delta(tool_calls=[part(0, '{"at": "Bonn"}')])
+        + END,
+        "",
+        [call("weather", '{"at": "Bonn"}', "c1")],
+        id="the arguments three times (decolua/9router PR 2869, Soju06/codex-lb#284)",
+    ),
+    pytest.param(
+        delta(tool_calls=[part(0, '{"at": "Ulm"}', "weather", "c1")])
+        + delta(tool_calls=[part(0, '{"at": "Bonn"}')])
+        + delta(tool_calls=[part(1, '{"a": 1}{"b"', "odd", "c2")])
+        + END,
+        "",
+        [call("weather", '{"at": "Ulm"}{"at": "Bonn"}', "c1"), call("odd", '{"a": 1}{"b"', "c2")],
+        id="different objects as the arguments",
+    ),
+    pytest.param(
+        delta(tool_calls=[part(0, "", "weather", "c1")])
         + delta(tool_calls=[part(1, '{"at": ', "weather", "c2")])
         + event({"choices": [{"delta": {}, "message": {"tool_calls": [ULM, BONN]}, "finish_reason": "tool_calls"}]})
         + DONE,
