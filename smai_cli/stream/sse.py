@@ -103,11 +103,12 @@ def events(pieces: Iterable[bytes]) -> Iterator[Event]:
 
 
 def split_events(data: str) -> list[str]:
-    """Return the data of each event in `data`, if a server left out the blank lines between them.
+    """Return the data of each event in `data`, if a server left out what separates them.
 
-    Servers of GLM and Kimi do (rexxars/eventsource-parser PR 31). No JSON has such a line end within it.
+    Servers of GLM and Kimi leave out the blank lines (rexxars/eventsource-parser PR 31), and others put two chunks into
+    one event (openai/openai-python#663). No JSON contains either, except in a string: then the parts are not JSON.
     """
-    return re.split(r"(?<=[\]}l])\n(?=[\[{n])", data)  # the letters are those of null
+    return re.split(r"(?<=[\]}l])\n(?=[\[{n])|(?<=})(?=[\[{])", data)  # the letters are those of null
 
 
 def _fold_line_ends(pieces: Iterable[bytes]) -> Iterator[bytes]:

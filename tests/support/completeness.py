@@ -33,6 +33,11 @@ def glued(*events: bytes) -> bytes:
     return b"".join(events).replace(b"\n\n", b"\n") + b"\n"
 
 
+def in_one_event(*events: bytes) -> bytes:
+    """Return one event with the data of all."""
+    return b"data: " + b"".join(event.removeprefix(b"data: ").rstrip() for event in events) + b"\n\n"
+
+
 def in_message(content: Any, reason: str | None = "stop") -> bytes:
     """Return the event of a chunk that has a message and no delta."""
     return event({"choices": [{"index": 0, "message": {"content": content}, "finish_reason": reason}]})
@@ -499,6 +504,9 @@ CHAT = [
     Row("pings and empty chunks", [PING, event(""), ROLE, PING, HELLO, event({"choices": []}), WORLD, STOP], COMPLETE),
     Row("words for pings", [event("keepalive"), HELLO, event("ping"), WORLD, event("null"), STOP], COMPLETE),
     Row("no blank lines", [glued(ROLE, HELLO, event("null"), WORLD, STOP, DONE)], COMPLETE),
+    Row("two chunks in one event", [ROLE, in_one_event(HELLO, WORLD), in_one_event(STOP, DONE)], COMPLETE),
+    Row("two chunks in one event, with brackets in a text", [in_one_event(chunk("}{"), WORLD), STOP, DONE], BROKEN, ""),
+    Row("two chunks in one event, the second cut", [in_one_event(HELLO, WORLD[:-9] + b"\n\n"), STOP], BROKEN, "Hello "),
     Row("no blank lines, and one event that is not JSON", [glued(HELLO, event('{"a'), STOP)], BROKEN, "Hello "),
     Row("a comment in data", [ROLE, event(": OPENROUTER PROCESSING"), HELLO, WORLD, event(":"), STOP], COMPLETE),
     Row("another event's data", [HELLO, event("oops", "metrics"), WORLD, event({"a": 1}, "end"), STOP], COMPLETE),

@@ -668,7 +668,7 @@ class Answer {
     } else if (isObject(payload)) {
       this.#recordPayload(payload, "delta", name === "message");
     } else if (payload === undefined && beginsLikeJson(data)) {
-      const parts = data.split(/(?<=[\]}l])\n(?=[[{n])/); // without the blank lines between them
+      const parts = data.split(/(?<=[\]}l])\n(?=[[{n])|(?<=})(?=[[{])/); // without what separates them
       if (parts.length > 1) return parts.forEach((part) => this.record({ name: "message", data: part }));
       throw incomplete(`an event is not JSON: ${short(data, 80)}`, "malformed");
     } else if (name === "message" && !isSignOfLife(data.trim().toLowerCase())) {
