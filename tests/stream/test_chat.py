@@ -78,6 +78,12 @@ def test_usage_and_model_are_read_and_the_line_is_unchanged() -> None:
     assert (chunk.usage, chunk.model, chunk.data) == (Usage(1, 2, 3), "m", data)
 
 
+def test_a_completion_in_an_envelope_is_passed_on_without_it() -> None:
+    completion = {"choices": [{"index": 0, "message": {"content": "a"}, "finish_reason": "stop"}]}
+    chunk = chat.parse_body(json.dumps({"success": True, "data": completion}))
+    assert (chunk.text, chunk.finish_reason, json.loads(chunk.data)) == ("a", "stop", completion)
+
+
 def test_pretty_printed_json_is_put_on_one_line() -> None:
     assert chat.parse_event('{\n "a": "é\u2028"\n}', "message").data == '{"a": "\\u00e9\\u2028"}'
 

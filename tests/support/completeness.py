@@ -1027,6 +1027,17 @@ PIECES = [
     ),
     Piece("a content that cannot be read", {"choices": [_message("stop", message={"content": {"?": 1}})]}, BROKEN, ""),
     Piece("an empty answer", {"choices": [_message("stop", message={"content": ""})]}, COMPLETE, ""),
+    *(
+        Piece(f"{reason} in an envelope (Cline)", {"success": True, "data": {"choices": [_message(reason)]}}, status)
+        for reason, status in (("stop", COMPLETE), (None, BROKEN), ("length", CUT_SHORT))
+    ),
+    Piece("no choice in an envelope", {"success": True, "data": {"choices": []}}, BROKEN, ""),
+    Piece(
+        "an envelope with an error",
+        {"success": False, "message": "boom", "data": {"choices": [_message("stop")]}},
+        BROKEN,
+        "",
+    ),
     Piece("completed", {"object": "response", "status": "completed", "output": WHOLE_OUTPUT}, 0, dialect="responses"),
     Piece("no status", {"object": "response", "output": WHOLE_OUTPUT}, BROKEN, dialect="responses"),
     Piece("queued", {"object": "response", "status": "queued", "output": []}, BROKEN, "", "responses"),

@@ -172,6 +172,10 @@ SERVER_TAPES = [
     ServerTape("minimax-balance", "MiniMax", "error", "chat", 5, ""),
     ServerTape("venice-error", "Venice", "error", "chat", 4, ""),
     ServerTape("databricks-no-reason", "Databricks", "odd", "chat", 8, _WHOLE),
+    ServerTape("apertis-well", "Apertis", "well", "chat", 0, _WHOLE),
+    ServerTape("bedrock-filtered", "Amazon Bedrock", "filtered", "chat", 10, _PART),
+    ServerTape("cline-well", "Cline", "well", "chat", 0, _WHOLE),
+    ServerTape("ucloud-well", "UCloud", "well", "chat", 0, _WHOLE),
     ServerTape("localai-well", "LocalAI", "well", "chat", 0, _WHOLE),
     ServerTape("codebuddy-tool-call", "CodeBuddy", "tool call", "chat", 0, ""),
 ]

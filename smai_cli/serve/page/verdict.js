@@ -677,11 +677,12 @@ class Answer {
   }
 
   #recordBody(data) {
-    const payload = withoutList(parse(data));
+    let payload = withoutList(parse(data));
     if (payload === undefined && isObject(parse(data.trim().split("\n")[0]))) {
       throw refused(`the server answered more than one JSON object: ${short(data, 80)}`);
     }
     if (!isObject(payload)) throw incomplete(`the answer is not a JSON object: ${short(data, 80)}`);
+    payload = unwrapped(payload);
     this.#recordPayload(payload, "message", true);
     this.#isDone = true;
     this.#isInOnePiece = this.#index !== null;
@@ -878,6 +879,12 @@ class Answer {
     if (!this.#ends.some((end) => end.reasons.size)) return "the stream ended with [DONE], but without finish_reason";
     return "the stream ended with text after its finish_reason, or with a choice that has none";
   }
+}
+
+/** Return the completion that a server wraps in `data` if it does not stream, as Cline's does (cline/cline#12647). */
+function unwrapped(payload) {
+  const isWrapped = payload.choices === undefined && asObject(payload.data).choices !== undefined;
+  return isWrapped && errorIn(payload) === null && unmarkedErrorIn(payload) === null ? payload.data : payload;
 }
 
 const SIGNS_OF_LIFE = ["", "ping", "pong", "keepalive", "keep-alive", "heartbeat", "null"];

@@ -1,5 +1,6 @@
 """The /chat/completions dialect (OpenAI API reference): a request's body, and an event's data -> Chunk."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -89,14 +90,24 @@ def parse_body(data: str) -> Chunk:
 
     Raises BrokenError for JSON that was cut, ForeignAnswerError for an object that is not a completion.
     """
-    payload, line = load_body(data)
+    whole, line = load_body(data)
+    payload = _unwrapped(whole)
+    line = line if payload is whole else json.dumps(payload)
     try:
         chunk = _chunk(payload, line, "message")
     except NumberAsTextError:
-        chunk = _chunk(EXACT.decode(data.strip()), line, "message")
+        chunk = _chunk(_unwrapped(EXACT.decode(data.strip())), line, "message")
     if chunk.api_error is None and not _is_of_choices(payload.get("choices")):
         raise foreign_json_error(line)
     return chunk._replace(done=True)
+
+
+def _unwrapped(payload: dict[str, Any]) -> dict[str, Any]:
+    """Return the completion in `data`, into which Cline's server puts it if it does not stream (cline/cline#12647)."""
+    data = payload.get("data")
+    if not isinstance(data, dict) or "choices" in payload or "choices" not in data:
+        return payload
+    return payload if error_in(payload) or unmarked_error_in(payload) else data
 
 
 def _plain(payload: dict[str, Any], line: str) -> Chunk | None:
