@@ -100,7 +100,7 @@ def run_pump(body: bytes, choices: int | None, *, is_framed: bool, is_cut: bool)
     if is_refused and pump_in("raw").error is None:  # it is complete, and has a part that is not text
         is_refused = False
     if outcome.status is Status.WITHHELD and outcome.refusal:
-        is_refused = "content_filter" not in canonical(outcome.finish_reason or "")
+        is_refused = canonical(outcome.finish_reason or "") != "content_filter"
     return ["refused" if is_refused else "incomplete", outcome.text]
 
 

@@ -129,7 +129,7 @@ function push(parser, text) {
   }
 }
 
-/** Return a body in one piece. A cut body is accepted if it is complete JSON. */
+/** Return a body in one piece. A cut body is accepted if it is complete JSON, or more than one object. */
 async function all(opening, texts) {
   const pieces = [opening];
   let length = opening.length;
@@ -140,7 +140,8 @@ async function all(opening, texts) {
       if (length > LIMIT) throw incomplete("the answer is too large");
     }
   } catch (error) {
-    if (parse(pieces.join("")) === undefined) throw error;
+    const body = pieces.join("");
+    if (parse(body) === undefined && !hasMore(body)) throw error;
   }
   return pieces.join("");
 }
@@ -178,6 +179,8 @@ const short = (text, limit = 500) => {
 };
 /** Whether a value counts as absent: null, false, 0, "", and an empty list or object. */
 const isNothing = (value) => !value || (typeof value === "object" && !Object.keys(value).length);
+/** Whether a body is more than one JSON object, as in the streams of other APIs. */
+const hasMore = (body) => parse(body) === undefined && isObject(parse(body.trim().split("\n")[0]));
 
 // Members whose numbers are text: some servers send tokens that look like numbers as JSON numbers (cloudflare/ai#651).
 const TEXT_PLACES = ["content", "text", "value", "delta", "message", "refusal", "arguments", "input", "choices"];
@@ -678,7 +681,7 @@ class Answer {
 
   #recordBody(data) {
     let payload = withoutList(parse(data));
-    if (payload === undefined && isObject(parse(data.trim().split("\n")[0]))) {
+    if (hasMore(data)) {
       throw refused(`the server answered more than one JSON object: ${short(data, 80)}`);
     }
     if (!isObject(payload)) throw incomplete(`the answer is not a JSON object: ${short(data, 80)}`);
