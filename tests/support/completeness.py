@@ -982,10 +982,11 @@ PIECES = [
     Piece("length", {"choices": [_message("length")]}, CUT_SHORT),
     Piece("an unknown word", {"choices": [_message("abort")]}, BROKEN),
     *(
-        Piece(f"LiteLLM makes stop of {word}", {"choices": [_message("stop", provider_specific_fields=fields)]}, status)
+        Piece(f"{gateway} makes stop of {word}", {"choices": [choice]}, status)
         for word, status in [
             ("error", BROKEN),
             ("abort", BROKEN),
+            ("network_error", BROKEN),
             ("MALFORMED_RESPONSE", BROKEN),
             ("STOP", COMPLETE),
             ("end_turn", COMPLETE),
@@ -993,6 +994,10 @@ PIECES = [
             (None, COMPLETE),
         ]
         for fields in [{"native_finish_reason": word}]
+        for gateway, choice in [
+            ("LiteLLM", _message("stop", provider_specific_fields=fields)),
+            ("OpenRouter", _message("stop") | fields),  # github.com/earendil-works/pi/issues/8511
+        ]
     ),
     Piece(
         "LiteLLM makes stop of abort, accepted",

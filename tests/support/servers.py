@@ -62,6 +62,7 @@ SERVER_TAPES = [
     ServerTape("openrouter-refusal", "OpenRouter", "filtered", "chat", 10, ""),
     ServerTape("openrouter-error", "OpenRouter", "error", "chat", 8, _PART),
     ServerTape("openrouter-error-in-choice", "OpenRouter", "error", "chat", 8, _PART),
+    ServerTape("openrouter-network-error", "OpenRouter", "error", "chat", 8, _PART),
     ServerTape("groq-well", "Groq", "well", "chat", 0, _WHOLE),
     ServerTape("groq-limit", "Groq", "limit", "chat", 9, _PART),
     ServerTape("groq-tool-call", "Groq", "tool call", "chat", 0, ""),

@@ -424,7 +424,7 @@ function textLength(value, depth) {
   return Object.values(value).reduce((sum, member) => sum + textLength(member, depth + 1), 0);
 }
 
-// Finish reasons of servers for an answer that broke off. LiteLLM turns them into "stop", and sends them elsewhere.
+// Finish reasons of servers for an answer that broke off. Gateways turn them into "stop", and send them elsewhere.
 const FAILURES = (
   "abort error insufficient_system_resource malformed_function_call malformed_response missing_thought_signature " +
   "model_context_window_exceeded model_length network_error pause_turn repetition too_many_tool_calls " +
@@ -435,8 +435,10 @@ const FAILURES = (
 function reasonOf(choice) {
   let reason = choice.finish_reason ?? choice.finishReason;
   if (typeof reason !== "string") return null;
-  const original = asObject(choice.provider_specific_fields).native_finish_reason;
-  if (reason === "stop" && FAILURES.includes(String(original).toLowerCase())) reason = original;
+  if (reason === "stop") {
+    const originals = [choice, asObject(choice.provider_specific_fields)].map((fields) => fields.native_finish_reason);
+    reason = originals.find((word) => FAILURES.includes(String(word).toLowerCase())) ?? reason;
+  }
   return ["", "null", "none"].includes(reason.trim().toLowerCase()) ? null : short(reason, 100);
 }
 

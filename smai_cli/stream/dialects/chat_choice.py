@@ -214,17 +214,17 @@ def _reason(choice: dict[str, Any]) -> str | None:
         reason = choice["finishReason"]
     if not isinstance(reason, str):
         return None
-    if reason == "stop" and choice.get("provider_specific_fields"):
-        reason = _original_reason(choice["provider_specific_fields"]) or reason
+    if reason == "stop":
+        reason = _original_reason(choice) or _original_reason(choice.get("provider_specific_fields")) or reason
     return None if reason.strip().lower() in _NO_REASON else one_line(reason, _REASON_LIMIT)
 
 
 def _original_reason(fields: Any) -> str | None:
-    """Return the finish_reason that LiteLLM received from its upstream, if it means a failure.
+    """Return the finish_reason that a gateway received from its upstream, if it means a failure.
 
-    LiteLLM turns those words, and all that it does not know, into stop (litellm_core_utils/core_helpers.py,
-    map_finish_reason); in an answer in one piece it keeps them (types/utils.py, Choices). Other words do not count:
-    OpenRouter puts those of its providers, such as completed, into the same place.
+    OpenRouter can turn such a word into stop, and keeps it in the choice. LiteLLM turns all words that it does not know
+    into stop (litellm_core_utils/core_helpers.py, map_finish_reason); in an answer in one piece it keeps them (types/
+    utils.py, Choices). Other words do not count: providers have their own for a complete answer, such as completed.
     """
     word = fields.get("native_finish_reason") if isinstance(fields, dict) else None
     return word if isinstance(word, str) and word.lower() in _FAILURES else None
