@@ -588,6 +588,7 @@ def message(*texts: str, **fields: Any) -> dict[str, Any]:
 ITEM = at("output_item.done", 0, item=message(OUT))
 THOUGHTS = {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "hm"}]}
 CALLED = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+CUSTOM = {"type": "custom_tool_call", "call_id": "c", "name": "f", "input": "x"}
 
 
 def _response(name: str, events: list[bytes], status: int, text: str = OUT, **more: Any) -> Row:
@@ -672,6 +673,11 @@ RESPONSES = [
     _response(
         "a call that is incomplete",
         [*DELTAS, ended("completed", output=[message(OUT), {**CALLED, "status": "incomplete"}])],
+        BROKEN,
+    ),
+    _response(
+        "a call of a custom tool that is incomplete (github.com/vercel/ai/pull/20405)",
+        [*DELTAS, ended("completed", output=[message(OUT), {**CUSTOM, "status": "incomplete"}])],
         BROKEN,
     ),
     _response("an error event without data", [*DELTAS, b"event: error\n\n", ended("completed")], BROKEN),

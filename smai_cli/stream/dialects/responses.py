@@ -38,7 +38,7 @@ _ERRORS = ("error", "response.error")
 _DELTA = "response.output_text.delta"
 _PLAIN_NAMES = (_DELTA, "message")
 # Items whose status `incomplete` makes the answer incomplete; a search or a code run that was cut short does not.
-_ANSWERS = ("message", "function_call")
+_ANSWERS = ("message", "function_call", "custom_tool_call")
 # What the API sends while nothing happens.
 _SIGNS_OF_LIFE = ("response.queued", "response.in_progress")
 # Events of calls that are read from their item once it is done.
