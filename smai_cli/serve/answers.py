@@ -15,6 +15,7 @@ from smai_cli.errors import ClockError, Retry, SmaiError
 from smai_cli.http.response_body import ResponseBody
 from smai_cli.serve.head import Refusal
 from smai_cli.serve.hiding import Hider
+from smai_cli.serve.inbox import GoneError
 
 # The page loads from and asks this server only, runs its own scripts only, and cannot be framed.
 _POLICY = (
@@ -62,7 +63,7 @@ class Reply:
     that only its head is sent (HEAD), `has_unread_request` that a part of the request was not read, and `resets` that
     the connection is to end with RST. `summary` and `end` are what -v prints, `sent` is the bytes of the body so far.
     `limit_s` returns the seconds within which the client must take the next write. Each method that sends raises
-    UnreadError if it does not, and OSError if it has left.
+    UnreadError if it does not, and GoneError if it has left.
     """
 
     def __init__(self, connection: socket.socket, limit_s: Callable[[], float]) -> None:
@@ -125,13 +126,13 @@ class Reply:
         self.send(body)
 
     def fail(self) -> None:
-        """Answer with status 500 after a defect in smai. If the answer has begun, cut it."""
+        """Answer with status 500 after a failure of smai itself. If the answer has begun, cut it."""
         self.keeps = False
         if self._has_begun:
-            self.cut("a defect in smai")
+            self.cut("smai failed")
             return
-        what = "there is a defect in smai; see its terminal"
-        self.refuse(Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "defect", what, kind="server_error"))
+        what = "smai serve failed; see its terminal"
+        self.refuse(Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", what, kind="server_error"))
 
     def give_up(self) -> None:
         """Note that the client does not read. The connection ends with RST, so that nothing waits to be sent."""
@@ -151,6 +152,8 @@ class Reply:
             self._connection.sendall(data)  # the timeout is for all of it, not for each part that is taken
         except TimeoutError:
             raise UnreadError from None
+        except OSError:
+            raise GoneError from None
         finally:
             self._connection.settimeout(None)
 

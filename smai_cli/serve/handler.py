@@ -17,7 +17,7 @@ from smai_cli.http.response_body import ResponseBody
 from smai_cli.serve.answers import Reply, ReplyEnd, UnreadError, headers_from, refusal_of
 from smai_cli.serve.checks import API_METHODS, SETTINGS_PATH, body_length, check
 from smai_cli.serve.head import Head, Refusal, read_head, too_large_head
-from smai_cli.serve.inbox import FloodError, Inbox
+from smai_cli.serve.inbox import FloodError, GoneError, Inbox
 
 if TYPE_CHECKING:
     from smai_cli.config.keys import Secrets
@@ -38,10 +38,6 @@ _PLACE_S = 0.25
 _STREAM = re.compile(rb'"stream"\s*:\s*true')
 _BEFORE_A_CUT_S = 0.3
 _NO_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT)
-
-
-class _GoneError(Exception):
-    """The client left before its answer was complete."""
 
 
 class Site(Protocol):
@@ -89,7 +85,7 @@ class GatewayHandler(BaseRequestHandler):
     def handle(self) -> None:
         """Answer one request after the other."""
         # A client may leave at any time. What it had asked for is traced already.
-        with contextlib.suppress(OSError, FloodError):
+        with contextlib.suppress(GoneError, FloodError, OSError):
             while self._wait_for_request() and self._answer_next():
                 pass
 
@@ -113,7 +109,7 @@ class GatewayHandler(BaseRequestHandler):
                 reply.refuse(refusal)
         except UnreadError:
             reply.give_up()
-        except (_GoneError, OSError):
+        except GoneError:
             reply.end = ReplyEnd.STOPPED
         except Exception as error:  # noqa: BLE001  # one request fails, and the others go on
             self._site.report(error)
@@ -176,7 +172,7 @@ class GatewayHandler(BaseRequestHandler):
         reply.send(page.body)
 
     def _read_body(self, head: Head, length: int, reply: Reply) -> bytes:
-        """Return the body of a request. Raises Refusal, and _GoneError if the client leaves."""
+        """Return the body of a request. Raises Refusal, and GoneError if the client leaves."""
         if head.has("expect", "100-continue") and not head.is_old:
             reply.ask_for_body()
         self._inbox.allow(self._site.limits.body_s, length + _BUFFER_BYTES)
@@ -185,7 +181,7 @@ class GatewayHandler(BaseRequestHandler):
         except TimeoutError:
             raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "timeout", "the body of the request took too long") from None
         if len(body) < length:
-            raise _GoneError
+            raise GoneError
         return body
 
     def _forward(self, path: str, body: bytes | None, head: Head, reply: Reply) -> None:
@@ -197,7 +193,7 @@ class GatewayHandler(BaseRequestHandler):
                     answer = exchange.open()
                 except SmaiError as error:
                     if client.has_left:
-                        raise _GoneError from error
+                        raise GoneError from error
                     raise refusal_of(error, self._site.secrets) from error
                 self._pass_on(answer, body, client, head, reply)
         finally:
@@ -236,7 +232,7 @@ class GatewayHandler(BaseRequestHandler):
             reply.set_reset(resets=False)
 
     def _sent_pieces(self, answer: ResponseBody, client: "WatchedClient", reply: Reply) -> Iterator[bytes]:
-        """Send each piece of the body and yield it; note a cut in `reply`. Raises _GoneError, and what `send` does."""
+        """Send each piece of the body and yield it; note a cut in `reply`. Raises GoneError, and what `send` does."""
         hider = self._site.hider()
         try:
             for piece in answer:
@@ -245,7 +241,7 @@ class GatewayHandler(BaseRequestHandler):
                 yield piece
         except SmaiError as error:
             if client.has_left:
-                raise _GoneError from error
+                raise GoneError from error
             answer.clock.reset()
             reply.send(hider.rest())
             # A browser drops what its page has not read yet when the connection breaks.

@@ -17,8 +17,12 @@ class FloodError(Exception):
     """A client sent more bytes than are allowed."""
 
 
+class GoneError(Exception):
+    """The client has left."""
+
+
 class Inbox(io.RawIOBase):
-    """The raw file below a BufferedReader. Reading raises TimeoutError, FloodError or another OSError."""
+    """The raw file below a BufferedReader. Reading raises TimeoutError, FloodError or GoneError."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -42,6 +46,10 @@ class Inbox(io.RawIOBase):
         self._connection.settimeout(max(left_s, _SHORTEST_S))
         try:
             count = self._connection.recv_into(buffer)
+        except TimeoutError:
+            raise
+        except OSError:
+            raise GoneError from None
         finally:
             self._connection.settimeout(None)
         self._left_bytes -= count

@@ -1,6 +1,7 @@
 """What the gateway passes on: the answer byte for byte, a cut as a cut, failures as errors; and what it does not."""
 
 import contextlib
+import errno
 import json
 import os
 import random
@@ -652,15 +653,22 @@ def test_a_server_can_be_closed_while_answers_are_under_way(serve: Serve) -> Non
     client.close()
 
 
-def test_a_defect_is_reported_and_fails_only_one_request(serve: Serve) -> None:
-    defects: list[BaseException] = []
+@pytest.mark.parametrize("failure", [KeyError("a defect"), OSError(errno.EMFILE, "Too many open files")])
+def test_a_failure_of_smai_itself_is_reported_and_fails_only_one_request(serve: Serve, failure: Exception) -> None:
+    reported: list[BaseException] = []
     clocks = iter([Clocks(connect_timeout_s=PATIENCE_S, idle_timeout_s=PATIENCE_S)])
-    upstream = Upstream(Endpoint(serve(*PLAIN_ANSWER).url), lambda: next(clocks))
-    with Gateway(upstream, PageDefaults("m"), TOKEN, report=defects.append) as running:
+
+    def next_clocks() -> Clocks:
+        for found in clocks:
+            return found
+        raise failure
+
+    upstream = Upstream(Endpoint(serve(*PLAIN_ANSWER).url), next_clocks)
+    with Gateway(upstream, PageDefaults("m"), TOKEN, report=reported.append) as running:
         assert ask(running).body == BODY
         failed = ask(running)
-        assert (failed.status, failed.error["code"]) == (500, "defect")
-        assert [type(defect) for defect in defects] == [StopIteration]
+        assert (failed.status, failed.error["code"]) == (500, "internal_error")
+        assert reported == [failure]
         assert ask(running, "GET", "/", None).status == 200
 
 
