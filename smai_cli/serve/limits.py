@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+_DESCRIPTORS_EACH = 4
+_OTHER_DESCRIPTORS = 16
+
 
 class ClientLimits(NamedTuple):
     """What a client may use.
@@ -19,3 +22,13 @@ class ClientLimits(NamedTuple):
     linger_s: float = 2.0
     streams: int = 5
     connections: int = 128
+
+
+def limits_within(descriptors: int) -> ClientLimits:
+    """Return the limits of a process that can open so many files.
+
+    Each connection needs a descriptor, and up to three more while its request is answered. If connections without the
+    token could use up all of them, no other client could connect.
+    """
+    most = ClientLimits().connections
+    return ClientLimits(connections=max(1, min(most, (descriptors - _OTHER_DESCRIPTORS) // _DESCRIPTORS_EACH)))

@@ -79,9 +79,9 @@ def served(environment: dict[str, str]) -> Iterator[Run]:
     """`served("--mock")` runs smai serve; `env` is put into its environment."""
     with contextlib.ExitStack() as stack:
 
-        def run(*arguments: str, env: dict[str, str] | None = None) -> Served:
+        def run(*arguments: str, env: dict[str, str] | None = None, before: tuple[str, ...] = ()) -> Served:
             child = subprocess.Popen(
-                [process.SMAI, "serve", *arguments],
+                [*before, process.SMAI, "serve", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -395,6 +395,17 @@ def serves_in_turn(serve: Serve, count: int) -> dict[str, str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_idle_connections_cannot_use_up_the_descriptors(serve: Serve, served: Run) -> None:
+    run = served(env=reach(serve(*PLAIN_ANSWER)), before=("sh", "-c", 'ulimit -n 24; exec "$@"', "sh"))
+    with contextlib.ExitStack() as stack:
+        for _ in range(40):
+            stack.enter_context(Client(run.port))
+        with Client(run.port) as client:
+            client.send(run.request())
+            answer = client.answer()
+            assert (answer.status, answer.is_cut) == (200, False)
+
+
 def test_100_answers_leak_no_thread_and_no_descriptor(serve: Serve, served: Run) -> None:
     run = served(env=serves_in_turn(serve, 105))
     before = count_resources(run.child.pid)

@@ -49,7 +49,6 @@ def serve(*, port: int, model: str, system: str | None, verbose: bool, server: S
     from smai_cli.serve.pages import PageDefaults  # after --help and usage errors
 
     gc.enable()
-    allow_descriptors(MANY_CLIENTS)
     model = operand_text(model, "-m/--model")
     system = _system(system, server)
     endpoint = choose_endpoint(server, server.clocks.deadline())
@@ -75,13 +74,15 @@ def _gateway(
 ) -> "Gateway":
     """Return the gateway, which is listening already. Raises UsageError."""
     from smai_cli.serve.gateway import Gateway, Upstream  # after --help and usage errors
+    from smai_cli.serve.limits import limits_within
 
     ca_file = find_ca_file(os.environ) if endpoint.is_tls else None
     upstream = Upstream(endpoint, lambda: server.clocks.clocks(server.clocks.deadline()), ca_file)
     token = secrets.token_urlsafe(_TOKEN_BYTES)
+    limits = limits_within(allow_descriptors(MANY_CLIENTS))
     trace = Tracer(say, key=endpoint.secrets) if verbose else silent
     try:
-        return Gateway(upstream, settings, token, port, trace=trace, judges=verbose, report=_report)
+        return Gateway(upstream, settings, token, port, trace=trace, judges=verbose, report=_report, limits=limits)
     except OSError as exc:
         raise UsageError(f"port {port}: {exc.strerror}", "choose another --port") from exc
 
