@@ -203,16 +203,15 @@ class MockHandler(BaseHTTPRequestHandler):
         is_chunked = self._knows_chunks and "close" not in script.lies
         frame = {"Transfer-Encoding": "chunked"} if is_chunked else {"Connection": "close"}
         self._send_head(200, {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", **frame}, {})
-        body = self._body(chunked=is_chunked)
+        body = self._body(chunked=is_chunked, buffers="buffer" in script.lies)
         if script.tape is None:
-            parts, lead = dialect.events(script, request), dialect.lead
-            places = len(answers.reply_deltas(script.reply)) + 1
+            parts, lead = dialect.events(script, request), dialect.lead(script)
+            places = answers.count_deltas(script) + 1
         else:
             blocks = re.findall(rb".*?(?:\r?\n){2}|.+", script.tape, re.DOTALL)
             parts, lead, places = iter(blocks), 0, len(blocks)
         if fault:
             script = within(script, fault, places)
-        held = bytearray()
         for deltas, part in enumerate(parts, -lead):
             if deltas > 0 and script.split_bytes is None:
                 self._pause()
@@ -225,12 +224,7 @@ class MockHandler(BaseHTTPRequestHandler):
                 self._log("error")
                 body.end()
                 return True
-            if "buffer" in script.lies:
-                held += part
-            else:
-                body.send(part)
-        if held:
-            body.send(bytes(held))
+            body.send(part)
         self._log("complete")
         body.end()
         return True
@@ -248,8 +242,9 @@ class MockHandler(BaseHTTPRequestHandler):
             pass  # the client is still there
         return False
 
-    def _body(self, *, chunked: bool) -> Body:
-        return Body(self.wfile.write, chunked=chunked, split_bytes=self._state.script.split_bytes, pause=self._pause)
+    def _body(self, *, chunked: bool, buffers: bool = False) -> Body:
+        split_bytes = self._state.script.split_bytes
+        return Body(self.wfile.write, chunked=chunked, buffers=buffers, split_bytes=split_bytes, pause=self._pause)
 
     def _pause(self) -> None:
         delay_s = self._state.script.delay_s

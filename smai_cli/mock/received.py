@@ -35,18 +35,22 @@ class MockRefusal(Exception):  # noqa: N818  # it is an answer
 
 
 class MockDialect(NamedTuple):
-    """How requests to one path are answered; `lead` is the number of events before the first delta."""
+    """How requests to one path are answered; `lead` returns the number of events before the first delta."""
 
     asked_in: str
     asked_types: tuple[type, ...]
     events: Callable[[Script, dict[str, Any]], Iterator[bytes]]
     whole: Callable[[Script, dict[str, Any]], dict[str, Any]]
-    lead: int
+    lead: Callable[[Script], int]
 
 
 PATHS = {
-    "/v1/chat/completions": MockDialect("messages", (list,), answers.chat_events, answers.chat_whole, 1),
-    "/v1/responses": MockDialect("input", (list, str), responses.responses_events, responses.responses_whole, 4),
+    "/v1/chat/completions": MockDialect(
+        "messages", (list,), answers.chat_events, answers.chat_whole, answers.chat_lead
+    ),
+    "/v1/responses": MockDialect(
+        "input", (list, str), responses.responses_events, responses.responses_whole, responses.responses_lead
+    ),
 }
 
 

@@ -29,7 +29,7 @@ def fit_script(script: Script, request: dict[str, Any]) -> Script:
     if request.get("tool_choice") == "required" and (name := _tool_name(request)):
         return replace(script, tool=name)
     n = request.get("n")
-    if isinstance(n, int) and 1 < n <= _CHOICES_LIMIT:
+    if isinstance(n, int) and 1 < n <= _CHOICES_LIMIT and "messages" in request:
         script = replace(script, choices=n)
     return _cut(script, request)
 

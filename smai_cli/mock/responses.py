@@ -26,6 +26,13 @@ def responses_events(script: Script, request: dict[str, Any]) -> Iterator[bytes]
         yield event({**payload, "sequence_number": number})
 
 
+def responses_lead(script: Script) -> int:
+    """Return how many events come before the first delta."""
+    if not script.tool:
+        return 4
+    return 3 if "tools" not in script.lies else 2
+
+
 def _text_payloads(script: Script, response: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the events of a message, from its announcement to its end."""
     item = {"id": "msg-mock", "type": "message", "role": "assistant", "status": "in_progress", "content": []}

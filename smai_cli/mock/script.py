@@ -120,6 +120,16 @@ def chat_events(script: Script, request: dict[str, Any]) -> Iterator[bytes]:
         yield b"data: [DONE]\n\n"
 
 
+def chat_lead(script: Script) -> int:
+    """Return how many events come before the first delta: the role of each choice."""
+    return script.choices
+
+
+def count_deltas(script: Script) -> int:
+    """Return how many deltas an answer has."""
+    return script.choices * len(_chat_deltas(script))
+
+
 def chat_whole(script: Script, request: dict[str, Any]) -> dict[str, Any]:
     """Return the answer to `request` in one piece."""
     message: dict[str, Any] = {"role": "assistant", "content": None if script.tool else script.reply}
@@ -178,7 +188,7 @@ def count_usage(script: Script, request: dict[str, Any]) -> dict[str, int]:
     messages = request.get("messages") or request.get("input") or []
     texts = [messages] if isinstance(messages, str) else [_text(message.get("content")) for message in messages]
     asked = sum(len(reply_deltas(text)) for text in [*texts, request.get("instructions") or ""])
-    answered = script.choices * len(_chat_deltas(script))
+    answered = count_deltas(script)
     return {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}
 
 

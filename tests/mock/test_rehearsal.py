@@ -175,6 +175,45 @@ def test_random_cuts_and_failures_also_apply_to_unstreamed_answers_and_the_list_
         assert ask(connection, stream=False).status == 500
 
 
+MESSAGES = {"messages": [{"role": "user", "content": "hi"}]}
+CALL: dict[str, Any] = {"tools": [{"function": {"name": "f"}}], "tool_choice": "required"}
+
+
+@pytest.mark.parametrize("lie", ["tools", "usage"])
+@pytest.mark.parametrize(
+    ("path", "request_members"),
+    [(CHAT, {**MESSAGES, **CALL}), (CHAT, {**MESSAGES, "n": 3}), (RESPONSES, {"input": "hi", **CALL})],
+    ids=["call", "three choices", "call in the Responses API"],
+)
+def test_random_cuts_apply_to_every_kind_of_answer(
+    start_mock: StartMock, path: str, request_members: dict[str, Any], lie: str
+) -> None:
+    _, url = start_mock("--flaky", "cut=1", "--delay", "0", "--lie", lie)
+    for _ in range(20):
+        with closing(connect(url)) as connection:
+            assert not ask(connection, path, request_members).whole
+
+
+def test_a_fault_after_0_deltas_comes_after_the_role_of_each_choice(start_mock: StartMock) -> None:
+    _, url = start_mock("--cut-after", "0")
+    with closing(connect(url)) as connection:
+        events = ask(connection, CHAT, {**MESSAGES, "n": 2}).events
+    assert [event["choices"][0]["index"] for event in events] == [0, 1]
+    assert all(event["choices"][0]["delta"]["role"] for event in events)
+
+
+def test_a_buffered_answer_has_the_deltas_before_its_fault(start_mock: StartMock) -> None:
+    for fault, is_whole in (("--cut-after", False), ("--error-after", True)):
+        _, url = start_mock(fault, "2", "--lie", "buffer", "--delay", "0", "--reply", "a b c")
+        with closing(connect(url)) as connection:
+            answer = ask(connection)
+        assert (answer.whole, b'"content":" b"' in answer.body, b'"content":" c"' in answer.body) == (
+            is_whole,
+            True,
+            False,
+        )
+
+
 def test_smai_reports_a_random_cut_as_a_broken_stream(start_mock: StartMock, smai: Smai) -> None:
     _, url = start_mock("--flaky", "cut=1")
     assert smai("ask", "--base-url", url, "--retries", "0", "hi").status == 8
