@@ -114,12 +114,17 @@ _ROWS = (
         r"|^(input validation error: )?`inputs` (tokens \+|must have less)|total number of tokens in the prompt"
         r"|(prompt|input) is too long|^request too large for ",
     ),
-    # OperationNotSupported: Azure, for a model without chat. By text only: Ollama, vLLM, OpenRouter.
+    # OperationNotSupported: Azure, for a model without chat. By text only: Ollama, vLLM; "Model Not Exist", DeepSeek
+    # (ConardLi/easy-dataset#9); "Model not found", xAI (definableai/definable.ai#112) and Fireworks
+    # (warpdotdev/warp#15107); "models/x is not found", Gemini (piersolenski/wtf.nvim#64); "Invalid model name passed
+    # in", LiteLLM (BerriAI/litellm#8821); "x is not a valid model ID", OpenRouter (continuedev/continue#10758), which
+    # also says "No endpoints found"; "Not found the model x", Moonshot (mozilla-ai/any-llm#778).
     _Rule(
         Cause.MODEL,
         r"model.*not(found|exist|open|supported|available)|(invalid|unknown|nosuch)model|deploymentnotfound"
         r"|operationnotsupported|^notfounderror$|^121[12]$|^40301$",
-        r"^(the )?model .{1,200}(not found|does not exist)|\b(no such|unknown) model\b|^no endpoints found",
+        r"^(the )?models?\b.{0,200}(not found|not exist)|\b(no such|unknown) model\b|\binvalid model name\b"
+        r"|is not a valid model\b|^not found the model\b|^no endpoints found",
     ),
     _Rule(
         Cause.CONTENT,

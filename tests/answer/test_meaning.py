@@ -143,6 +143,37 @@ SENT: dict[str, tuple[int, Any, Cause]] = {
         {"object": "error", "message": "The model `x` does not exist.", "type": "NotFoundError", "code": 404},
         Cause.MODEL,
     ),
+    "DeepSeek, model": (
+        400,
+        {"error": {"message": "Model Not Exist", "type": "invalid_request_error", "code": "invalid_request_error"}},
+        Cause.MODEL,
+    ),
+    "xAI, model": (
+        400,
+        {"code": "Client specified an invalid argument", "error": "Model not found: grok-2-latest"},
+        Cause.MODEL,
+    ),
+    "Fireworks, model": (
+        404,
+        {"error": {"code": "NOT_FOUND", "message": "Model not found, inaccessible, and/or not deployed"}},
+        Cause.MODEL,
+    ),
+    "Gemini, model": (
+        404,
+        [{"error": {"code": 404, "message": "models/x is not found for API version v1main", "status": "NOT_FOUND"}}],
+        Cause.MODEL,
+    ),
+    "LiteLLM, model": (
+        400,
+        {"error": {"message": "/chat/completions: Invalid model name passed in model=x", "code": "400"}},
+        Cause.MODEL,
+    ),
+    "OpenRouter, model": (400, {"error": {"message": "x/y is not a valid model ID", "code": 400}}, Cause.MODEL),
+    "Moonshot, model": (
+        404,
+        {"error": {"message": "Not found the model x or Permission denied", "type": "resource_not_found_error"}},
+        Cause.MODEL,
+    ),
     "policy": (400, {"error": {"code": "content_policy_violation"}}, Cause.CONTENT),
     "Azure, policy": (400, {"error": {"code": "content_filter"}}, Cause.CONTENT),
     "DashScope, policy": (400, {"error": {"code": "data_inspection_failed"}}, Cause.CONTENT),
