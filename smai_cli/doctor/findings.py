@@ -240,11 +240,11 @@ def judge_error(answers: Sequence[ProbeAnswer]) -> Finding:
         return Finding(None, "the server answers under any model name", "check -m: a mistyped name is not noticed")
     if error.http_status is None and (answers[0].outcome.api_error or answers[0].record.reads):
         return Finding(False, f"HTTP status 200, and {error.describe()}", "do not rely on the HTTP status")
-    if error.cause is Cause.MODEL:
+    if error.cause is Cause.MODEL or (isinstance(error, RefusedError) and "model" in error.describe().lower()):
         return Finding(True, error.describe())
     if error.http_status is None or not isinstance(error, RefusedError):
         return Finding(None, error.describe(), error.hint, error)
-    return Finding(False, f"{error.describe()}, which does not say that the model is unknown", "then check -m first")
+    return Finding(False, f"{error.describe()}, which does not mention the model", "then check -m first")
 
 
 def _unanswered(answer: ProbeAnswer) -> Finding | None:

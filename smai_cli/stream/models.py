@@ -49,6 +49,10 @@ class Model(NamedTuple):
     id: str
     line: str
 
+    def is_called(self, name: str) -> bool:
+        """Return whether a request may call it `name`, which is shorter than the id with Ollama and with Gemini."""
+        return self.id in (name, f"{name}:latest", f"models/{name}")
+
 
 class Listing(NamedTuple):
     """All models of a server, sorted by the code points of their ids, each id once.

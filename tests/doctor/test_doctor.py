@@ -128,6 +128,12 @@ def test_a_model_that_is_not_listed_is_a_note_and_not_a_failure(serve: Serve, do
     assert "ok    model          mine, from SMAI_MODEL, is not listed; smai models prints" in report.lines["model"]
 
 
+@pytest.mark.parametrize("listed", ["llama3.2:latest", "models/llama3.2"], ids=["Ollama", "Gemini"])
+def test_a_model_is_listed_under_a_longer_name(serve: Serve, doctor: Doctor, listed: str) -> None:
+    models = http("200 OK", json.dumps({"data": [{"id": listed}]}).encode())
+    assert "llama3.2, from -m/--model, is listed" in doctor(serve(models), "-m", "llama3.2").lines["model"]
+
+
 def test_a_certificate_that_expires_soon_is_a_note(serve: Serve, doctor: Doctor, tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))

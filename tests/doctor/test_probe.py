@@ -14,9 +14,11 @@ from pumping import Pieces
 from rawserver import DONE, KEY, STOP, Checkpoint, Serve, event, fair, hold, http, reach
 from servers import SERVER_TAPES, ServerTape
 
-from smai_cli.doctor.findings import judge_end, judge_streaming, judge_tools, reports_limit, rows
+from smai_cli.answer.meaning import HttpAnswer, http_error
+from smai_cli.doctor.findings import judge_end, judge_error, judge_streaming, judge_tools, reports_limit, rows
 from smai_cli.doctor.probe import REQUESTS, Prober, UserSettings
 from smai_cli.doctor.recorder import ProbeAnswer
+from smai_cli.errors import SmaiError
 from smai_cli.mock.script import Script, count_usage
 from smai_cli.mock.server import Mock, MockRefusal, ReceivedRequest
 from smai_cli.stream.dialects import chat, responses
@@ -393,12 +395,14 @@ def test_ctrl_c_or_a_closed_stdout_ends_a_probe(serve: Serve, environment: Any) 
 # The recorded endings of real servers.
 
 
-def answer_of(api: str, name: str, *pieces: bytes) -> ProbeAnswer:
+def answer_of(api: str, name: str, *pieces: bytes, failure: SmaiError | None = None) -> ProbeAnswer:
     """Return what a probe records of a body that arrives in these pieces, as the answer to the request `name`."""
 
     def post(path: str, body: bytes) -> Pieces:
         assert path.startswith("/")
         assert body
+        if failure:
+            raise failure
         return Pieces(*pieces, is_framed=True)
 
     def retries(most: int) -> Retries:
@@ -423,6 +427,19 @@ def test_the_checks_judge_recorded_answers_correctly(tape: ServerTape) -> None:
         assert (finding.is_good, finding.detail) == (False, "a call arrives with stop, not with tool_calls")
     elif tape.how == "tool call":
         assert judge_tools([answer_of(tape.dialect, "tools", tape.bytes)]).is_good
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "is_good"),
+    [
+        (404, b'{"error": {"code": "DeploymentNotFound", "message": "The API deployment does not exist."}}', True),
+        (400, b'{"error": {"message": "The provided model identifier is invalid."}}', True),
+        (404, b"404 page not found", False),
+    ],
+)
+def test_an_error_for_an_unknown_model_has_to_mention_the_model(status: int, body: bytes, *, is_good: bool) -> None:
+    failure = http_error(HttpAnswer(status, "", {}, body))
+    assert judge_error([answer_of("chat", "errors", failure=failure)]).is_good is is_good
 
 
 def test_a_stream_that_arrives_in_many_reads_counts_as_streamed() -> None:

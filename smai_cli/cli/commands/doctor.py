@@ -312,7 +312,7 @@ class _Examination:
         if self._model is None:
             return CheckResult("not set, and the profile has no default", "name one with -m; smai models prints them")
         name, source = self._model
-        if any(name == model.id for model in self.models):
+        if any(model.is_called(name) for model in self.models):
             return CheckResult(f"{name}, from {source}, is listed")
         return CheckResult(f"{name}, from {source}, is not listed", "smai models prints those that are; -m chooses one")
 
