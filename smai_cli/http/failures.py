@@ -237,7 +237,7 @@ def tls_error(reason: str, server: str, path: str = "") -> ConnectError:
     `reason` is OpenSSL's message, `server` has the form `HOST port N`, and `path` is that of the base URL.
     """
     words = reason.upper()
-    reason = re.sub(r"^\[[A-Z]+: \w+\] | \(_ssl\.c:\d+\)", "", reason)  # the place in OpenSSL and Python
+    reason = re.sub(r"^\[[A-Z]+: \w+\] | \(_ssl\.c:\d+\)", "", reason).rstrip(".")  # the place in OpenSSL and Python
     what, retryable = f"TLS failed: {reason}", False
     if "ALERT" in words and "CERTIFICATE" in words:  # an alert is from the server
         what = f"TLS failed: the server requires a client certificate ({reason})"
@@ -247,6 +247,10 @@ def tls_error(reason: str, server: str, path: str = "") -> ConnectError:
     elif "PROTOCOL_VERSION" in words or "UNSUPPORTED_PROTOCOL" in words:
         what = f"TLS failed: the server's version is too old, smai needs TLS 1.2 or later ({reason})"
         hint = "ask whoever runs the server"
+    elif "HAS EXPIRED" in words or "NOT YET VALID" in words:
+        hint = "check the clock of this machine, or ask whoever runs the server for a new certificate"
+    elif "MISMATCH" in words:
+        hint = "check --base-url"
     elif "CERTIFICATE" in words:
         hint = "check --base-url, or name the CA in SSL_CERT_FILE"
     elif "WRONG_VERSION_NUMBER" in words or "RECORD LAYER" in words:

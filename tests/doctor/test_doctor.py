@@ -208,6 +208,35 @@ def test_an_untrusted_certificate_is_status_3(serve: Serve, doctor: Doctor) -> N
     assert "from the package certifi" in report.lines["ca"]
 
 
+@pytest.mark.parametrize(
+    ("name", "years", "words"),
+    [
+        (
+            "127.0.0.1",
+            (2020, 2021),
+            "has expired; check the clock of this machine, or ask whoever runs the server for a new",
+        ),
+        (
+            "127.0.0.1",
+            (9998, 9999),
+            "is not yet valid; check the clock of this machine, or ask whoever runs the server",
+        ),
+        ("other.test", (2020, 9999), "certificate is not valid for '127.0.0.1'; check --base-url"),
+    ],
+)
+def test_the_advice_fits_what_is_wrong_with_a_certificate(
+    serve: Serve, doctor: Doctor, tmp_path: Path, name: str, years: tuple[int, int], words: str
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    begin, end = (dt.datetime(year, 1, 1, tzinfo=dt.UTC) for year in years)
+    authority.issue_cert(name, not_before=begin, not_after=end).configure_cert(context)
+    report = doctor(serve(LIST, tls=context), env={"SSL_CERT_FILE": str(tmp_path / "ca.pem")})
+    assert (report.status, report.failed) == (3, ["tls"])
+    assert words in report.lines["tls"]
+
+
 def test_ssl_cert_file_may_be_a_folder_of_certificates(serve: Serve, doctor: Doctor, tmp_path: Path) -> None:
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
