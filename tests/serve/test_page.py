@@ -488,9 +488,17 @@ def test_the_conversation_is_sent_without_incomplete_turns(serve: Serve, served:
     assert [message["content"] for message in bodies[2]["messages"]] == ["1", "one", "3"]
 
 
-def test_the_models_of_the_server_are_offered(serve: Serve, served: Served, visit: Open) -> None:
-    listed = http("200 OK", b'{"data":[{"id":"tea-1"},{"id":"tea-2"}]}', "Content-Type: application/json")
-    page = visit(served(serve(listed)))
+@pytest.mark.parametrize(
+    "models",
+    [
+        b'{"data":[{"id":"tea-1"},{"id":"tea-2"}]}',
+        b'{"data":[{"id":"tea-1"},{"id":null},{"name":"tea"},null,{"id":"tea-2"}]}',
+        b'[{"id":"tea-1"},{"id":"tea-2"}]',
+    ],
+    ids=["OpenAI", "entries without an id", "a list alone"],
+)
+def test_the_models_of_the_server_are_offered(serve: Serve, served: Served, visit: Open, models: bytes) -> None:
+    page = visit(served(serve(http("200 OK", models, "Content-Type: application/json"))))
     page.locator("summary").click()
     expect(page.locator("#models option")).to_have_count(2)
 

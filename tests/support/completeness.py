@@ -530,6 +530,7 @@ CHAT = [
         COMPLETE,
     ),
     Row("a blank error without a choice", [*TEXT, event({"choices": [], "error": BLANK}), STOP, DONE], BROKEN),
+    Row("an error_code that is false", [event({"choices": [choice(OUT)], "error_code": False}), STOP], COMPLETE),
     Row("an error that is null", [event({"choices": [choice(OUT)], "error": None, "detail": None}), STOP], COMPLETE),
     Row("data that is not JSON", [HELLO, event("{oops"), WORLD, STOP, DONE], BROKEN, "Hello "),
     Row("data that begins like JSON, after a final reason", [*TEXT, STOP, event("{oops"), DONE], BROKEN),

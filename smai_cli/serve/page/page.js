@@ -233,8 +233,9 @@ async function loadModels({ currentTarget: details }) {
   if (!details.open || byId("models").children.length) return;
   try {
     const response = await request("/v1/models", { signal: AbortSignal.timeout(MODELS_MS) });
-    const { data } = await response.json();
-    byId("models").replaceChildren(...data.map(({ id }) => new Option(id, id)));
+    const list = await response.json();
+    const ids = [list.data ?? list].flat().map((entry) => entry?.id).filter(Boolean);
+    byId("models").replaceChildren(...ids.map((id) => new Option(id, id)));
   } catch {
     // A model can still be typed.
   }

@@ -910,7 +910,7 @@ const NUMBERS = ["code", "status", "status_code", "statusCode"];
 const KINDS = ["code", "type", "error_code", "status_code", "statusCode", "http_code", "status", "error_type"];
 /** Whether a value means an error; an empty object does. */
 const isError = (value) => isObject(value) || !isNothing(value);
-const NO_ERROR = [undefined, null, 0, "0", ""];
+const NO_ERROR = [undefined, null, false, 0, "0", ""];
 
 /** Return the message of an error payload; null for an ordinary payload. */
 function errorIn(payload) {
