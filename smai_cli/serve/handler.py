@@ -37,7 +37,6 @@ _PLACE_S = 0.25
 # Anywhere in the body: it does no harm if one answer too many counts as a stream.
 _STREAM = re.compile(rb'"stream"\s*:\s*true')
 _BEFORE_A_CUT_S = 0.3
-_NO_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT)
 
 
 class Site(Protocol):
@@ -205,7 +204,7 @@ class GatewayHandler(BaseRequestHandler):
         """Send the answer to a request with `body` as it comes. If it is cut, cut it for the client too."""
         # A body that ends with its connection is passed on as such: if chunked, a cut body would look complete.
         is_bare = head.is_old or not answer.is_framed
-        reply.is_chunked = not is_bare and answer.status not in _NO_BODY
+        reply.is_chunked = not is_bare and answer.status != HTTPStatus.NO_CONTENT  # which has no body at all
         if is_bare:
             # A cut that is known must not look like that end, and neither must the end of this process.
             reply.keeps = False

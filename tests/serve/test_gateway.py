@@ -154,13 +154,15 @@ def test_a_server_with_tls_works(serve: Serve, gateway: Start) -> None:
     assert ask(gateway(serve(*PLAIN_ANSWER, tls=certificates().context).url)).body == BODY
 
 
-def test_an_answer_without_a_body_is_forwarded_without_a_body(serve: Serve, gateway: Start) -> None:
-    running = gateway(serve(b"HTTP/1.1 204 No Content\r\n\r\n").url)
+@pytest.mark.parametrize(("status", "is_chunked"), [("204 No Content", False), ("205 Reset Content", True)])
+def test_an_empty_answer_ends_at_once(serve: Serve, gateway: Start, status: str, *, is_chunked: bool) -> None:
+    running = gateway(serve(http(status)).url)
     with Client(running.port) as client:
         for _ in range(2):
             client.send(request(running.port))
             got = client.answer()
-            assert (got.status, got.body, "transfer-encoding" in got.headers) == (204, b"", False)
+            assert (got.status, got.body, got.is_cut) == (int(status[:3]), b"", False)
+            assert ("transfer-encoding" in got.headers) is is_chunked  # RFC 9110, sections 15.3.5 and 15.3.6
 
 
 def test_an_http_1_0_client_can_distinguish_a_complete_answer_from_a_cut_off_one(serve: Serve, gateway: Start) -> None:
