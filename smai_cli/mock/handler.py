@@ -25,9 +25,10 @@ _REQUEST_LIMIT = 64 * 1024 * 1024
 _OK, _BUSY = 200, 429
 # How often a stalled answer checks whether its client is still connected.
 _LOOK_S = 0.25
-# Headers that a page may read and send in addition to the safelisted ones (fetch.spec.whatwg.org).
+# Headers that a page may read and send in addition to the safelisted ones (fetch.spec.whatwg.org). The wildcard does
+# not include Authorization. OpenAI's JavaScript library sends a dozen headers of its own.
 _READABLE = "Retry-After, retry-after-ms, x-request-id"
-_SENDABLE = "authorization, content-type"
+_SENDABLE = "authorization, *"
 _MODELS_PATH = "/v1/models"
 
 
