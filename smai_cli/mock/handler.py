@@ -209,7 +209,7 @@ class MockHandler(BaseHTTPRequestHandler):
             parts, lead = dialect.events(script, request), dialect.lead(script)
             places = answers.count_deltas(script) + 1
         else:
-            blocks = re.findall(rb".*?(?:\r?\n){2}|.+", script.tape, re.DOTALL)
+            blocks = re.findall(rb".*?(?>\r\n|\r|\n){2}|.+", script.tape, re.DOTALL)
             parts, lead, places = iter(blocks), 0, len(blocks)
         if fault:
             script = within(script, fault, places)

@@ -214,6 +214,15 @@ def test_a_buffered_answer_has_the_deltas_before_its_fault(start_mock: StartMock
         )
 
 
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+def test_a_tape_is_cut_between_its_events(start_mock: StartMock, tmp_path: Path, line_end: bytes) -> None:
+    event = b"event: a" + line_end + b"data: 1" + 2 * line_end
+    (tmp_path / "tape").write_bytes(event * 3)
+    _, url = start_mock("--tape", str(tmp_path / "tape"), "--cut-after", "1")
+    with closing(connect(url)) as connection:
+        assert ask(connection)[2:] == (event, False)
+
+
 def test_smai_reports_a_random_cut_as_a_broken_stream(start_mock: StartMock, smai: Smai) -> None:
     _, url = start_mock("--flaky", "cut=1")
     assert smai("ask", "--base-url", url, "--retries", "0", "hi").status == 8
