@@ -91,7 +91,7 @@ def test_config_and_doctor_use_the_same_precedence_as_a_run(smai: Smai, server: 
     assert details["base_url"] == f"{work.url}, from {path} [profile.work]"
     assert details["key"] == f"set, from key_command ({path} [profile.work])"
     assert details["model"] == f"gpt-4.1, from {path} [profile.work], is listed"
-    assert (result.status, sent_authorization(work)) == (0, f"Bearer {KEY}")
+    assert (result.status, work.received[0].headers["authorization"]) == (0, f"Bearer {KEY}")
 
 
 def test_doctor_does_not_connect_to_the_exported_server_if_the_typed_profile_is_unreadable(

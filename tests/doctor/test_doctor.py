@@ -90,15 +90,19 @@ def test_json_has_the_same_fields_on_every_line(smai: Smai, server: Server) -> N
     assert checks[-1]["detail"] == "not checked, because models failed"
 
 
-def test_the_server_receives_only_a_get_of_the_models(serve: Serve, doctor: Doctor) -> None:
-    server = serve(LIST)
+@pytest.mark.parametrize("is_public", [False, True])
+def test_the_server_receives_only_requests_for_the_models_with_and_without_the_key(
+    serve: Serve, doctor: Doctor, *, is_public: bool
+) -> None:
+    server = serve((LIST,), (LIST if is_public else http("401 Unauthorized", error_body("no key")),))
     report = doctor(server)
     assert (report.status, report.failed) == (0, [])
     assert report.lines["key"].startswith("ok    key            set, from SMAI_API_KEY")
-    (request,) = server.requests
-    assert request.head.startswith(b"GET /v1/models HTTP/1.1\r\n")
-    assert KEY.encode() in request.head
-    assert (request.body, server.connections) == (b"", 2)
+    doubt = "; the key is unchecked: the server lists its models without a key too"
+    assert (doubt in report.lines["models"]) is is_public
+    assert all(request.head.startswith(b"GET /v1/models HTTP/1.1\r\n") for request in server.requests)
+    assert [KEY.encode() in request.head for request in server.requests] == [True, False]
+    assert ({request.body for request in server.requests}, server.connections) == ({b""}, 3)
 
 
 def test_the_certificate_of_a_tls_server_is_described(serve: Serve, doctor: Doctor) -> None:

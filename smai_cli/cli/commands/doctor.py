@@ -110,6 +110,7 @@ def doctor(*, as_json: bool, probes: bool, model: str | None, api: str, server: 
             checks = Checks(report)
             examination = _Examination(server, unusable, life, checks, mock)
             examination.typed_model = Value(model, "-m/--model") if model and is_typed("model") else None
+            examination.probes = probes
             examination.make()
             failure = examination.probe(api, report) if probes else None
         if deadline.left_s() <= 0:
@@ -133,6 +134,7 @@ class _Examination:
     addresses: list[tcp.Address]
     models: "list[Model]"
     typed_model: Value | None = None
+    probes = False
     has_verdict = False
 
     def __init__(
@@ -282,7 +284,7 @@ class _Examination:
         raise NotNeededError("the server uses http")
 
     def _list_models(self) -> CheckResult:
-        from smai_cli.cli.commands.models import ask_for_list
+        from smai_cli.cli.commands.models import ask_for_list, doubt_about_key
         from smai_cli.http import transport
         from smai_cli.stream.models import PATH, read_list, with_query
         from smai_cli.stream.retries import Retries
@@ -300,13 +302,11 @@ class _Examination:
                 begun_s, headed_s = sent_s, time.monotonic()
             return answer
 
-        self.models = ask_for_list(
-            lambda: read_list(page),
-            Retries(self._options.clocks.retries, self._life.say, self._life.deadline),
-            self.endpoint,
-        ).models
+        retries = Retries(self._options.clocks.retries, self._life.say, self._life.deadline)
+        self.models = ask_for_list(lambda: read_list(page), retries, self.endpoint).models
         count = "1 model" if len(self.models) == 1 else f"{len(self.models)} models"
-        return CheckResult(f"status 200, {count}, headers after {headed_s - begun_s:.3f} s")
+        doubt = "" if self.probes else doubt_about_key(self.endpoint, self._clocks, ca_file)
+        return CheckResult(f"status 200, {count}, headers after {headed_s - begun_s:.3f} s", doubt)
 
     def _find_model(self) -> CheckResult:
         if self._model is None:
