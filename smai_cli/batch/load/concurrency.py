@@ -2,8 +2,9 @@
 
 This is TCP's congestion control (RFC 5681) with three changes for servers that refuse some requests at random. A cut
 needs more refusals than chance explains. It goes down to the number of requests that the server still works on (as in
-TCP Westwood, Mascolo et al. 2001), not to a fixed share: a server that refuses at random works on most of them. And a
-cut after which the server refuses the same share as before is undone: load was not the cause.
+TCP Westwood, Mascolo et al. 2001), not to a fixed share: a server that refuses at random works on most of them. That
+number is known late, after a round trip, so that the first refusal after the cut lowers it once more. And a cut after
+which the server refuses the same share as before is undone: load was not the cause.
 """
 
 from enum import Enum
@@ -53,7 +54,7 @@ class _Check(NamedTuple):
 
     def has_helped(self, starts: int, refusals: int) -> bool | None:
         """Return whether the cut helped, by the starts after it; None if they are too few to show it."""
-        return refusals / starts < self.share / 2 if starts * self.share >= 2 * _EVIDENCE else None
+        return refusals / starts < self.share / 2 if starts * self.share >= 3 * _EVIDENCE else None
 
 
 class _RecentShare:
@@ -129,11 +130,11 @@ class Concurrency:
         return self._end_round() if self._check or self._successes >= self.level else None
 
     def refuse(self, cuts: int, kind: End) -> Change | None:
-        """Count a request that the server refused."""
+        """Count a refusal. After a cut, those of requests from before it lower the level, and so does the next one."""
         self.running -= 1
-        if cuts != self._cuts:  # it began before the cut: the level follows what is left
-            if self._is_falling:
-                self.level = max(1, min(self.level, self.running))
+        if self._is_falling and (cuts != self._cuts or (self._check and not self._refusals)):
+            self.level = max(1, min(self.level, self.running))
+        if cuts != self._cuts:
             return None
         self._refusals += 1
         share = self._recent.refuse()
