@@ -916,7 +916,9 @@ const NO_ERROR = [undefined, null, false, 0, "0", ""];
 function errorIn(payload) {
   const { error, x_groq: groq, base_resp: base, errors } = payload;
   const isBlank = isObject(error) && Object.keys(error).length && Object.values(error).every((value) => !value);
-  if (isError(error) && !(isBlank && !isNothing(payload.choices))) return typeof error === "boolean" ? wordsIn({ ...payload, error: null }) : wordsIn(error);
+  if (isError(error) && !(isBlank && !isNothing(payload.choices))) {
+    return typeof error === "boolean" ? wordsIn({ ...payload, error: null }) : wordsIn(error);
+  }
   if (isError(asObject(groq).error)) return wordsIn(groq.error);
   if (isObject(base) && !NO_ERROR.includes(base.status_code)) return wordsIn(base);
   if (!isNothing(errors)) return wordsIn(errors);
