@@ -502,7 +502,6 @@ def test_an_input_that_shrinks_while_it_is_read_is_reported_and_never_complete(
 
 @pytest.mark.parametrize("shard", [None, Shard(1, 1)])
 def test_an_input_that_changes_between_two_reads_is_not_sent(tmp_path: Path, shard: Shard | None) -> None:
-    """The second reading begins at the offset of the first line that is left, perhaps within another line."""
     file = tmp_path / "questions.txt"
     file.write_text("first\nsecond\nthird")
     defaults = Defaults(model="m", api="chat", system=None, parameters={}, extra_body={}, is_text=True)

@@ -1,4 +1,4 @@
-"""The lines of an input, a regular file or a pipe, with their numbers and offsets."""
+"""The lines of an input, a regular file or a pipe, with their numbers."""
 
 import codecs
 import io
@@ -6,7 +6,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from smai_cli.batch.input.lines import is_blank
 from smai_cli.errors import UsageError
@@ -18,13 +18,6 @@ if TYPE_CHECKING:
 _LINE_BYTES = 256 * 1024 * 1024
 # The resolution of file times: 2 s on FAT, a few milliseconds on most file systems.
 _FRESH_NS = 2_000_000_000
-
-
-class Start(NamedTuple):
-    """The start of a line in a file: its number from 1, and its offset in bytes."""
-
-    number: int
-    offset: int
 
 
 class Input:
@@ -57,26 +50,20 @@ class Input:
         """
         return self.is_file and (self._is_fresh or _version_of(self._fd) != self._version)
 
-    def lines(self, start: Start | None = None) -> Iterator[tuple[int, int, bytes]]:
-        """Yield each non-blank line as number, offset and bytes, from `start` on.
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the number and the bytes of each non-blank line. Raises UsageError if reading fails."""
+        return (line for line in self.all_lines() if not is_blank(line[1]))
 
-        Raises UsageError if reading fails.
-        """
-        return (line for line in self.all_lines(start) if not is_blank(line[2]))
-
-    def all_lines(self, start: Start | None = None) -> Iterator[tuple[int, int, bytes]]:
+    def all_lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield each line as `lines` does, including blank ones; without the BOM of the first one."""
-        number, offset = start or Start(1, self._start)
-        file = io.BufferedReader(_Raw(self._fd, offset if self.is_file else None), 64 * 1024)
+        number = 1
+        file = io.BufferedReader(_Raw(self._fd, self._start if self.is_file else None), 64 * 1024)
         try:
             while data := file.readline(_LINE_BYTES):
                 if len(data) == _LINE_BYTES:
                     raise UsageError(f"{self.name}, line {number} is longer than 256 MiB", "send less in one line")
-                if number == 1 and data.startswith(codecs.BOM_UTF8):
-                    offset, data = offset + len(codecs.BOM_UTF8), data.removeprefix(codecs.BOM_UTF8)
-                yield number, offset, data
+                yield number, data.removeprefix(codecs.BOM_UTF8) if number == 1 else data
                 number += 1
-                offset += len(data)
         except OSError as exc:
             raise UsageError(f"{self.name}: {exc.strerror}", "check where the lines come from") from exc
 
