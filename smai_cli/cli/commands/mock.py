@@ -13,9 +13,9 @@ from smai_cli.cli.descriptor_limit import allow_descriptors
 from smai_cli.cli.parsing.numbers import SECONDS, Number, WholeNumber
 from smai_cli.cli.parsing.shared_options import complete_file
 from smai_cli.cli.same_files import Use, refuse_clashes
-from smai_cli.common.files import STDIN_NAME, read_file
+from smai_cli.common.files import STDIN_NAME, read_all, read_file
 from smai_cli.errors import OutputError, UsageError
-from smai_cli.prompt.prompt import operand_text, read_all
+from smai_cli.prompt.prompt import operand_text
 
 if TYPE_CHECKING:
     from smai_cli.mock.script import Script
