@@ -18,12 +18,11 @@ from smai_cli.cli.parsing.shared_options import (
     request_options,
 )
 from smai_cli.cli.parsing.words import check_operands, words_of
-from smai_cli.cli.server import approach, choose_endpoint, preview_endpoint, serving
+from smai_cli.cli.server import approach, choose_endpoint, preview_request, serving
 from smai_cli.common.clocks import Deadline
 from smai_cli.common.files import text_in
 from smai_cli.common.frozen import Frozen
 from smai_cli.common.trace import Trace, Tracer, silent
-from smai_cli.config.base_url import shown_url
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import SmaiError
 from smai_cli.output.descriptors import Output, say
@@ -35,9 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from smai_cli.cli.run import Run
-    from smai_cli.config.key_source import KeySource
     from smai_cli.http.preconnect import Preconnect
     from smai_cli.http.response_body import ResponseBody
+    from smai_cli.output.preview import Preview
     from smai_cli.stream.pump import Dialect
 
 
@@ -224,35 +223,28 @@ def _preview(run: "Run", options: AskOptions, server: ServerOptions, trace: Trac
     """Print what would be sent. Raises SmaiError."""
     question = read_question(options.inputs, read_option_file)
     with _request(run, question, options, trace) as (request, _):
-        target = preview_endpoint(server, run.life.deadline)
-        _print_preview(request, _dialect(options, server), target, as_curl=as_curl)
+        shown = preview_request(request, _dialect(options, server), server, run.life.deadline)
+        _print_preview(shown, request, as_curl=as_curl)
     run.summary = "none"  # there was no answer; a failure is reported already
 
 
-def _print_preview(
-    request: Request, dialect: "Dialect", target: "tuple[Endpoint, KeySource | None]", *, as_curl: bool
-) -> None:
+def _print_preview(shown: "Preview", request: Request, *, as_curl: bool) -> None:
     from smai_cli.common.text import escaped, escaped_in_shell  # for those who look before they ask
-    from smai_cli.http import transport  # for those who look before they ask
-    from smai_cli.output import preview  # for those who look before they ask
+    from smai_cli.output import preview
 
     output = Output()
-    endpoint, source = target
-    body = dialect.encode_request(request)
-    url, headers = transport.prepare_post(endpoint, dialect.PATH, body)
-    user_headers = preview.UserHeaders(endpoint.headers, endpoint.key_header)
     if not as_curl:
-        shown = preview.Preview(shown_url(url), headers, body, user_headers, source.where if source else None)
         # Half a surrogate pair, from the path of a file, gets a JSON escape.
         text = preview.preview_json(shown, request.messages, request.model)
         output.show(f"{text}\n".encode(errors="backslashreplace"), escaped)
         return
-    in_shell = source.in_shell() if source else None
-    if source and in_shell is None:
-        say(f"the command has no key, because a shell cannot read it from {source.where}; name a file with --key-file")
+    key = shown.key.in_shell() if shown.key else None
+    if shown.key and key is None:
+        where = shown.key.where
+        say(f"the command has no key, because a shell cannot read it from {where}; name a file with --key-file")
     if output.is_terminal:  # every shell understands the escapes of JSON
-        body = escaped(body.decode()).encode()
-    command, missing = preview.preview_curl(preview.Preview(url, headers, body, user_headers, key_in_shell=in_shell))
+        shown = shown._replace(body=escaped(shown.body.decode()).encode())
+    command, missing = preview.preview_curl(shown, key)
     if missing:
         say(f"the command has the names of headers only; before it runs, set {', '.join(missing)}")
     output.show(f"{command}\n".encode(errors="surrogateescape"), escaped_in_shell)
