@@ -191,12 +191,14 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
 
     with _request(run, question, options, trace) as (request, question):
         dialect = _dialect(options, server)
+        if question.chat:
+            question.chat.asked = request.messages[len(question.earlier) :]
         expected = ExpectedAnswer(
             model=request.model,
             choices=choices_in(request.extra_body),
             stream=request.stream,
             fit=question.response_format.fit if question.response_format else None,
-            turn=question.turn(request),
+            chat=question.chat,
         )
         clocks = server.clocks.clocks(run.life.deadline)
         retries = Retries(server.clocks.retries, tracer or run.life.say, run.life.deadline)
