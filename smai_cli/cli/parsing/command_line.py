@@ -46,11 +46,6 @@ def check_ask(typed: AskValues, output: OutputOptions, server: ServerOptions, *,
     _check_files(typed, output, server, readings, reads_stdin=reads_stdin)
     if log and not typed.is_preview:
         _check_log(log, typed, output, server)
-    takes_one = output.prints_text or bool(typed.chat)
-    if typed.option:
-        from smai_cli.prompt.extra_body import extra_members  # rarely used
-
-        extra_members(typed.option, takes_one=takes_one)
     if not reads_stdin and not typed.messages and not typed.chat:
         _check_prompt(words, typed)
     return AskOptions(
@@ -69,7 +64,7 @@ def check_ask(typed: AskValues, output: OutputOptions, server: ServerOptions, *,
             json=typed.json,
             schema=typed.schema,
             option=typed.option,
-            takes_one=takes_one,
+            takes_one=output.prints_text or bool(typed.chat),
         ),
         log=log,
     )
