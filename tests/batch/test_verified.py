@@ -25,7 +25,6 @@ from smai_cli.batch.feed import Feed
 from smai_cli.batch.input.encoding import Encoding
 from smai_cli.batch.input.lines import Defaults
 from smai_cli.batch.input.shard import Shard
-from smai_cli.batch.input.shard_input import ShardInput
 from smai_cli.batch.input.source import Input
 from smai_cli.batch.results.partial import PartialFile
 from smai_cli.batch.results.plan import Plan
@@ -376,7 +375,7 @@ def test_the_validated_lines_are_sent_or_the_run_ends_and_names_the_line(
         path.write_bytes(old)
         os.utime(path, (1, 1))
         with path.open("rb") as file:
-            source = ShardInput(file.fileno(), "it", Shard(1, 1)) if is_shard else Input(file.fileno(), "it")
+            source = Input(file.fileno(), "it", Shard(1, 1) if is_shard else None)
             feed = Feed(source, DEFAULTS, Encoding(), Plan())
             feed.check()
             sent: list[Any] = []
