@@ -30,13 +30,12 @@ _MOST_LISTED = 10
 class Job(NamedTuple):
     """A line to send: its place among the non-blank lines, what its result says about it, and the line.
 
-    `failure` says why a line cannot be sent; `line` is then None.
+    In place of a line that cannot be sent, it has the reason.
     """
 
     place: int
     identity: LineIdentity
-    line: Line | None
-    failure: LineError | None = None
+    line: Line | LineError
 
 
 class Feed:
@@ -112,10 +111,6 @@ class Feed:
         if place + 1 < len(self._contents):
             raise _change_error(f"it ends after line {number}")
 
-    def first(self) -> Line | None:
-        """Return the first line that would be sent."""
-        return next((job.line for job in self._all() if job.line), None)
-
     def _all(self) -> Iterator[Job]:
         is_planned = self._source.is_file
         number, place = 0, -1
@@ -157,7 +152,7 @@ class Feed:
             except DuplicateIdError:  # nor can this one
                 failure.name = None
                 copy = self.plan.add(number, None, digest)
-        return Job(place, LineIdentity(number, failure.name, digest, copy, failure.form, {}), None, failure)
+        return Job(place, LineIdentity(number, failure.name, digest, copy, failure.form, {}), failure)
 
     def _digest(self, line: Line) -> bytes:
         try:

@@ -23,7 +23,7 @@ from process import NO_BYTECODE
 
 from smai_cli.batch.feed import Feed
 from smai_cli.batch.input.encoding import Encoding
-from smai_cli.batch.input.lines import Defaults
+from smai_cli.batch.input.lines import Defaults, Line
 from smai_cli.batch.input.shard import Shard
 from smai_cli.batch.input.source import Input
 from smai_cli.batch.results.partial import PartialFile
@@ -382,7 +382,7 @@ def test_the_validated_lines_are_sent_or_the_run_ends_and_names_the_line(
 
             def take(count: int) -> None:
                 while len(sent) < count and (job := feed.take()):
-                    assert job.line
+                    assert isinstance(job.line, Line)
                     sent.append(job.line.request.messages[-1].content)
 
             take(taken)

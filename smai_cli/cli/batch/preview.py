@@ -5,6 +5,7 @@ from collections import Counter
 
 from smai_cli.batch.feed import Feed
 from smai_cli.batch.input.encoding import Encoding
+from smai_cli.batch.input.lines import LineError
 from smai_cli.cli.parsing.options import ServerOptions
 from smai_cli.cli.server import preview_request
 from smai_cli.common.clocks import Deadline
@@ -33,7 +34,7 @@ def print_batch(
     is_exact = True
     while job := feed.take():
         lines += 1
-        if job.line is None:
+        if isinstance(job.line, LineError):
             continue
         first = first or job.line
         for name in job.line.user_members:
