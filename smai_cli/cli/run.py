@@ -169,7 +169,8 @@ class Run:
             outcome.end(failure)
         if self._logbook:  # before stderr, which may block
             self._logbook.write()
-        if outcome.calls.names and self._reports_tools and not outcome.error:
+        reports_tools = self._options.prints_text and not self._options.tool_calls
+        if outcome.calls.names and reports_tools and not outcome.error:
             names = one_line(", ".join(outcome.calls.names[:_TOOLS_SHOWN]), 200)
             self.life.say(f"the model calls a tool: {names}; --tool-calls prints the calls")
         if self._options.reasoning and outcome.is_complete and not outcome.has_reasoning:
@@ -189,10 +190,6 @@ class Run:
     def _log_death(self, reason: BaseException) -> None:
         if self._logbook:
             self._logbook.write_death(reason)
-
-    @property
-    def _reports_tools(self) -> bool:
-        return self._options.prints_text and not self._options.tool_calls
 
     def _draw_cadence(self) -> None:
         """Draw the cadence of the answer under its summary, on a terminal."""

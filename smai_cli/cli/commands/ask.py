@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smai_cli.cli.parsing.command_line import check_ask, read_option_file, read_stdin
+from smai_cli.cli.parsing.command_line import check_ask, parameters_of, read_option_file, read_stdin
 from smai_cli.cli.parsing.help import GroupedCommand
 from smai_cli.cli.parsing.options import AskOptions, AskValues, ServerOptions
 from smai_cli.cli.parsing.server_options import server_options, verbose_option
@@ -21,7 +21,6 @@ from smai_cli.cli.parsing.words import check_operands, words_of
 from smai_cli.cli.server import approach, choose_endpoint, preview_request, serving
 from smai_cli.common.clocks import Deadline
 from smai_cli.common.files import text_in
-from smai_cli.common.frozen import Frozen
 from smai_cli.common.trace import Trace, Tracer, silent
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import SmaiError
@@ -126,18 +125,12 @@ def ask(*, output: OutputOptions, server: ServerOptions, **values: Any) -> int:
     if target is None:
         return run.life.deliver(lambda: _preview(run, options, server, tracer or silent, as_curl=typed.curl))
     if options.log:
-        run.log_to(options.log, "ask", target.endpoint and target.endpoint.base_url, server.settings.name)
+        run.log_to(options.log, "ask", target[0] and target[0].base_url, server.settings.name)
     return run.life.deliver(lambda: _ask(run, options, server, target, tracer))
 
 
-class _Target(Frozen):
-    """The endpoint (None: the mock), and the pending connection to it.
-
-    `connecting` is what `approach` returned; None if files must be read before connecting.
-    """
-
-    endpoint: Endpoint | None
-    connecting: "tuple[str | None, Preconnect | None] | None"
+# The server (None: the mock), and what `approach` returned; None if files must be read before connecting.
+_Target = tuple[Endpoint | None, "tuple[str | None, Preconnect | None] | None"]
 
 
 def _target(
@@ -148,10 +141,9 @@ def _target(
     if tracer and endpoint:
         tracer.key = endpoint.secrets
     if options.inputs.has_files or output.file or output.record:
-        return _Target(endpoint=endpoint, connecting=None)
+        return endpoint, None
     early = click.get_current_context().obj  # begun by main, before click was imported
-    connecting = approach(endpoint, server.clocks.connect_timeout_s, tracer or silent, early)
-    return _Target(endpoint=endpoint, connecting=connecting)
+    return endpoint, approach(endpoint, server.clocks.connect_timeout_s, tracer or silent, early)
 
 
 @contextlib.contextmanager
@@ -164,10 +156,11 @@ def _request(run: "Run", question: Question, options: AskOptions, trace: Trace) 
     trace("stdin is read" if options.reads_stdin else "stdin is not read")
     with in_conversation(question, options.inputs, run.life.say) as asked:
         request = Request(
-            options.model,
+            options.typed.model,
             asked.messages(options.words, piped),
-            options.parameters | ({"response_format": asked.response_format.as_json} if asked.response_format else {}),
-            stream=options.stream,
+            parameters_of(options.typed)
+            | ({"response_format": asked.response_format.as_json} if asked.response_format else {}),
+            stream=not options.typed.no_stream,
             include_usage=run.summary != "none" or options.log is not None,
             extra_body=asked.extra_body,
         )
@@ -178,11 +171,10 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
     """Read the prompt, send the request and pump the answer. Raises SmaiError."""
     trace = tracer or silent
     question = read_question(options.inputs, read_option_file)
-    run.endpoint = target.endpoint
-    run.life.key = target.endpoint.secrets if target.endpoint else None
-    connecting = target.connecting
+    run.endpoint, connecting = target
+    run.life.key = run.endpoint.secrets if run.endpoint else None
     if connecting is None and not options.inputs.chat:
-        connecting = approach(target.endpoint, server.clocks.connect_timeout_s, trace)
+        connecting = approach(run.endpoint, server.clocks.connect_timeout_s, trace)
     # Before stdin is read, so that the imports run while its producer works.
     from smai_cli.cli.run import ExpectedAnswer
     from smai_cli.http import transport
@@ -202,8 +194,8 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
         )
         clocks = server.clocks.clocks(run.life.deadline)
         retries = Retries(server.clocks.retries, tracer or run.life.say, run.life.deadline)
-        with run.delivery(expected) as writer, serving(target.endpoint) as endpoint:
-            ca_file, preconnect = connecting or approach(target.endpoint, server.clocks.connect_timeout_s, trace)
+        with run.delivery(expected) as writer, serving(run.endpoint) as endpoint:
+            ca_file, preconnect = connecting or approach(run.endpoint, server.clocks.connect_timeout_s, trace)
 
             def post(body: bytes) -> "ResponseBody":
                 return transport.post(
@@ -218,7 +210,7 @@ def _dialect(options: AskOptions, server: ServerOptions) -> "Dialect":
     from smai_cli.stream.dialects.selection import dialect_for  # after usage errors
 
     more = server.settings.get("responses_models")
-    return dialect_for(options.api, options.model, more.value if more else ())
+    return dialect_for(options.typed.api, options.typed.model, more.value if more else ())
 
 
 def _preview(run: "Run", options: AskOptions, server: ServerOptions, trace: Trace, *, as_curl: bool) -> None:

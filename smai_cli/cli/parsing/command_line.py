@@ -49,12 +49,9 @@ def check_ask(typed: AskValues, output: OutputOptions, server: ServerOptions, *,
     if not reads_stdin and not typed.messages and not typed.chat:
         _check_prompt(words, typed)
     return AskOptions(
+        typed=typed,
         words=words,
         reads_stdin=reads_stdin,
-        model=typed.model,
-        api=typed.api,
-        stream=not typed.no_stream,
-        parameters=parameters_of(typed),
         inputs=InputOptions(
             system=typed.system,
             system_is_typed=system_is_typed,
