@@ -7,8 +7,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from smai_cli.batch.input.canonical import digest_of_line
-from smai_cli.batch.input.encoding import Encoding
+from smai_cli.batch.input.encoding import Encoding, digest_of_line
 from smai_cli.batch.input.lines import (
     Defaults,
     Line,
