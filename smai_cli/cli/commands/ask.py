@@ -17,7 +17,7 @@ from smai_cli.cli.parsing.shared_options import (
     output_options,
     request_options,
 )
-from smai_cli.cli.parsing.words import check_operands, words_of
+from smai_cli.cli.parsing.words import WORDS, check_operands
 from smai_cli.cli.server import approach, choose_endpoint, preview_request, serving
 from smai_cli.common.clocks import Deadline
 from smai_cli.common.files import text_in
@@ -110,7 +110,7 @@ def ask(*, output: OutputOptions, server: ServerOptions, **values: Any) -> int:
     ctx = click.get_current_context()
     source = ctx.get_parameter_source("system")
     try:
-        check_operands(typed.operands, words_of(ctx), attaches=bool(typed.attach))
+        check_operands(typed.operands, ctx.meta[WORDS], attaches=bool(typed.attach))
         options = check_ask(typed, output, server, system_is_typed=source is click.core.ParameterSource.COMMANDLINE)
         target = None if typed.is_preview else _target(options, output, server, deadline, tracer)
         failure = None
