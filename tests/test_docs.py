@@ -253,7 +253,8 @@ def test_the_default_in_help_is_in_the_page(page: str, option: click.Option) -> 
 @pytest.mark.parametrize(("page", "option"), OPTIONS)
 def test_the_page_lists_the_values_that_an_option_accepts(page: str, option: click.Option) -> None:
     words = option.type.choices if isinstance(option.type, click.Choice) else ()
-    assert set(words) <= set(re.findall(r"^\.Cm (\S+)", description(page, option), re.MULTILINE))
+    listed = re.findall(r"^\.It Cm (\S+)", body(page), re.MULTILINE)
+    assert set(words) <= {*listed, *re.findall(r"^\.Cm (\S+)", description(page, option), re.MULTILINE)}
 
 
 def test_the_default_server_is_in_the_page() -> None:

@@ -15,10 +15,9 @@ from smai_cli.batch.failures import as_result
 from smai_cli.batch.feed import Feed, Job
 from smai_cli.batch.halt import Halt
 from smai_cli.batch.input.encoding import Encoding
-from smai_cli.batch.input.lines import Line, describe_line
+from smai_cli.batch.input.lines import Line, LineError, describe_line
 from smai_cli.batch.notices import Notices
 from smai_cli.batch.results.collector import Answer, Collector
-from smai_cli.batch.results.outputs import InOrder, ToFile, ToStdout
 from smai_cli.batch.results.result import encode_failure, encode_result, is_final
 from smai_cli.batch.schedule import Limits, Schedule, Turn
 from smai_cli.batch.spaced import SpacedSource
@@ -26,7 +25,7 @@ from smai_cli.batch.tally import Tally
 from smai_cli.batch.tries import SingleTry
 from smai_cli.common.clocks import Deadline, RunningClock
 from smai_cli.common.frozen import Frozen
-from smai_cli.errors import RefusedError, SmaiError, Status, UsageError
+from smai_cli.errors import SmaiError, Status, UsageError
 from smai_cli.http.response_body import ResponseBody
 from smai_cli.stream import pump
 from smai_cli.stream.adapting import Adaptation
@@ -37,6 +36,8 @@ _END_S = 0.25
 
 # Sends a body to a path before a deadline, over the connection of one worker, which stays open. Raises SmaiError.
 Post = Callable[[str, bytes, Deadline], ResponseBody]
+# Writes the result of the line at a place; returns its offset in the file of results, None without a file.
+Append = Callable[[int, bytes], int | None]
 
 
 class BatchOptions(Frozen):
@@ -52,7 +53,6 @@ class BatchOptions(Frozen):
     timeout_s: float = 0.0
     accept: tuple[str, ...] = ()
     extract: bool = False
-    include_usage: bool = True
     halt: Halt = Halt()
     token_limit: int | None = None
     fail_empty: bool = False
@@ -60,7 +60,7 @@ class BatchOptions(Frozen):
 
 
 class Batch:
-    """One run. `connect` returns a worker's `Post`; `requests` makes the requests.
+    """One run. `connect` returns a worker's `Post`; `requests` makes the requests; `sync` puts the results on disk.
 
     `check` returns the text to store, or raises if its form is wrong. `hide` removes secrets from text that the server
     sent. Call `run` once. `stop` may be called from any thread.
@@ -71,10 +71,11 @@ class Batch:
         options: BatchOptions,
         feed: Feed,
         requests: Encoding,
-        results: ToStdout | InOrder | ToFile,
+        append: Append,
         notices: Notices,
         *,
         connect: Callable[[], Post],
+        sync: Callable[[], None] = lambda: None,
         check: Callable[[str], str] | None = None,
         hide: Callable[[str], str] = str,
         deadline: Deadline | None = None,
@@ -84,7 +85,8 @@ class Batch:
         self._options = options
         self._feed = feed
         self._requests = requests
-        self._results = results
+        self._append = append
+        self._sync_file = sync
         self._notices = notices
         self._connect = connect
         self._check = check
@@ -105,7 +107,7 @@ class Batch:
         self._is_unsynced = False
         self._failure: BaseException | None = None
         self._ends_s = math.inf
-        self._adaptation = Adaptation(include_usage=options.include_usage)
+        self._adaptation = Adaptation()
 
     @property
     def running(self) -> int:
@@ -200,10 +202,9 @@ class Batch:
 
     def _take(self, turn: Turn, post: Post) -> None:
         """Send a line once, and write its result if it has one now."""
-        tries = turn.tries
-        line, failure = tries.job.line, tries.job.failure
-        if line is None:
-            self._settle(tries.job, None, failure or _NO_FAILURE)
+        job, line = turn.tries.job, turn.tries.job.line
+        if isinstance(line, LineError):
+            self._settle(job, encode_failure(job.identity, line), line)
             return
         dialect = self._requests.dialect(line)
         self._adaptation.begin(line.request, dialect)
@@ -217,8 +218,8 @@ class Batch:
         if error and self._deadline.left_s() <= 0:
             self._schedule.close()
         elif self._schedule.end(turn, error):
-            answer.outcome.error = error and as_result(error, tries.last_hint)
-            self._settle(tries.job, answer, answer.outcome.error)
+            answer.outcome.error = error and as_result(error, turn.tries.last_hint)
+            self._settle(job, encode_result(job.identity, answer, self._hide), answer.outcome.error, answer)
 
     def _ask(self, line: Line, dialect: pump.Dialect, turn: Turn, post: Post) -> Answer:
         """Return the answer to one request, complete or not."""
@@ -251,21 +252,16 @@ class Batch:
         )
         return collector.answer(outcome)
 
-    def _settle(self, job: Job, answer: Answer | None, error: SmaiError | None) -> None:
+    def _settle(self, job: Job, result: bytes, error: SmaiError | None, answer: Answer | None = None) -> None:
         """Write a result and count it; end the run if --halt says so."""
-        line = (
-            encode_result(job.identity, answer, self._hide)
-            if answer
-            else encode_failure(job.identity, error or _NO_FAILURE)
-        )
         with self._lock:
             if self._is_closed:
                 return
-            offset = self._results.append(job.place, line)
+            offset = self._append(job.place, result)
             self._is_unsynced = True
             self._feed.plan.settle(
                 job.place,
-                offset,
+                -1 if offset is None else offset,
                 error.status if error else Status.COMPLETE,
                 is_final=error is not None and is_final(error.status, is_retryable=error.retryable),
             )
@@ -300,16 +296,13 @@ class Batch:
         with self._lock:
             is_due, self._is_unsynced = self._is_unsynced, False
         if is_due:
-            self._results.sync()
+            self._sync_file()
 
 
 class _TokenLimitError(SmaiError):
     """The token limit is reached."""
 
     status, kind = Status.USAGE, "usage"
-
-
-_NO_FAILURE = RefusedError("the line has no answer", "send it again")
 
 
 def _halt_error(job: Job, error: SmaiError) -> SmaiError:

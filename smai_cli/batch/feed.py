@@ -7,8 +7,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from smai_cli.batch.input.canonical import digest_of_line
-from smai_cli.batch.input.encoding import Encoding
+from smai_cli.batch.input.encoding import Encoding, digest_of_line
 from smai_cli.batch.input.lines import (
     Defaults,
     Line,
@@ -18,7 +17,7 @@ from smai_cli.batch.input.lines import (
     read_line,
     read_plain_line,
 )
-from smai_cli.batch.input.source import Input, Start
+from smai_cli.batch.input.source import Input
 from smai_cli.batch.results.plan import DuplicateIdError, Plan
 from smai_cli.batch.results.result import LineIdentity
 from smai_cli.errors import UsageError
@@ -30,20 +29,12 @@ _MOST_LISTED = 10
 class Job(NamedTuple):
     """A line to send: its place among the non-blank lines, what its result says about it, and the line.
 
-    `failure` says why a line cannot be sent; `line` is then None.
+    In place of a line that cannot be sent, it has the reason.
     """
 
     place: int
     identity: LineIdentity
-    line: Line | None
-    failure: LineError | None = None
-
-
-class _FirstLine(NamedTuple):
-    """The first line of a file to send: its place, and where it starts."""
-
-    place: int
-    start: Start
+    line: Line | LineError
 
 
 class Feed:
@@ -60,7 +51,6 @@ class Feed:
         self._defaults = defaults
         self._requests = requests
         self._lock = threading.Lock()
-        self._first: _FirstLine | None = None
         self._copies: dict[int, int] = {}  # place -> copy, for the few requests that occur more than once
         self._jobs: Iterator[Job] = iter(())
         self._contents = array("q")  # a checksum of the number and content of each line of a file
@@ -76,12 +66,10 @@ class Feed:
             count = not_json = 0
             del self._contents[:]
             digest_of = self._digest_of_prompt()
-            for place, (number, offset, data) in enumerate(self._source.lines()):
+            for place, (number, data) in enumerate(self._source.lines()):
                 self._contents.append(_checksum(number, data))
                 try:
                     self._add(place, number, data, digest_of)
-                    if self._first is None and self.plan.settled <= place:  # this is the first one that is not settled
-                        self._first = _FirstLine(place, Start(number, offset))
                 except (LineError, DuplicateIdError) as error:
                     count += 1
                     not_json += isinstance(error.__cause__, NotJsonError)
@@ -114,7 +102,7 @@ class Feed:
     def _compare(self) -> None:
         """Raise UsageError for the first line that has changed since it was checked."""
         number, place = 0, -1
-        for place, (number, _, data) in enumerate(self._source.lines()):  # also finds missing lines at the end
+        for place, (number, data) in enumerate(self._source.lines()):  # also finds missing lines at the end
             if place == len(self._contents):
                 return
             if self._is_changed(place, number, data):
@@ -122,17 +110,10 @@ class Feed:
         if place + 1 < len(self._contents):
             raise _change_error(f"it ends after line {number}")
 
-    def first(self) -> Line | None:
-        """Return the first line that would be sent."""
-        return next((job.line for job in self._all() if job.line), None)
-
     def _all(self) -> Iterator[Job]:
-        is_planned, first = self._source.is_file, self._first
-        if is_planned and first is None:
-            return
-        lines = self._source.lines(first.start if first else None)
+        is_planned = self._source.is_file
         number, place = 0, -1
-        for place, (number, _, data) in enumerate(lines, first.place if first else 0):
+        for place, (number, data) in enumerate(self._source.lines()):
             if is_planned and place >= len(self.plan):
                 return  # the file has grown
             if is_planned and self._is_changed(place, number, data):
@@ -170,7 +151,7 @@ class Feed:
             except DuplicateIdError:  # nor can this one
                 failure.name = None
                 copy = self.plan.add(number, None, digest)
-        return Job(place, LineIdentity(number, failure.name, digest, copy, failure.form, {}), None, failure)
+        return Job(place, LineIdentity(number, failure.name, digest, copy, failure.form, {}), failure)
 
     def _digest(self, line: Line) -> bytes:
         try:

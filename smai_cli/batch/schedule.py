@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from smai_cli.batch.failures import long_wait, no_success
 from smai_cli.batch.feed import Job
+from smai_cli.batch.input.lines import LineError
 from smai_cli.batch.judge import Decision, Judge, Step
 from smai_cli.batch.load.control import LoadControl, Ticket
 from smai_cli.batch.load.outage import Outage
@@ -95,7 +96,7 @@ class Schedule:
         """Add a line, and wait until there is space for another; return False once the run is over."""
         with self._lock:
             tries = Tries(job)
-            if job.line is None:
+            if isinstance(job.line, LineError):
                 self._unsendable.append(tries)
             else:
                 self._queue(tries).add(tries)

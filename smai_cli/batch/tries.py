@@ -4,6 +4,7 @@ import math
 import random
 
 from smai_cli.batch.feed import Job
+from smai_cli.batch.input.lines import LineError
 from smai_cli.common.clocks import Deadline
 from smai_cli.errors import Retry, SmaiError
 from smai_cli.stream.retries import LONGEST_WAIT_S, Retries, doubled_pause_s
@@ -55,7 +56,7 @@ class Tries:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.model = job.line.request.model if job.line else ""
+        self.model = "" if isinstance(job.line, LineError) else job.line.request.model
         self.spent = 0
         self.refusals = 0
         self.through_before = 0

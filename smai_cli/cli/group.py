@@ -6,25 +6,18 @@ import click
 
 from smai_cli import __version__
 from smai_cli.cli.command_table import COMMANDS, load_command
-from smai_cli.cli.parsing.help import HelpContext
 from smai_cli.cli.parsing.usage import FIRST_LINES, EarlyOptionError, NoSuchCommandError
-from smai_cli.cli.parsing.words import check_words, keep_words
+from smai_cli.cli.parsing.words import WORDS, check_words
 from smai_cli.errors import Status, UsageError
 from smai_cli.output.descriptors import say_plain
 
 
 class _Commands(click.Group):
-    context_class = HelpContext
-
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in COMMANDS:
-            return None
-        command = load_command(cmd_name)
-        command.context_class = HelpContext
-        return command
+        return load_command(cmd_name) if cmd_name in COMMANDS else None
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args[:1] == ["help"]:  # as git help COMMAND
@@ -41,7 +34,7 @@ class _Commands(click.Group):
             raise NoSuchCommandError(args, ctx)
         name, command, rest = super().resolve_command(ctx, args)
         if command and not ctx.resilient_parsing:
-            keep_words(ctx, check_words(command, rest))
+            ctx.meta[WORDS] = check_words(command, rest)
         return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

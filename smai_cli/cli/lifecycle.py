@@ -61,7 +61,9 @@ class Lifecycle:
 
         Raises ReaderGoneError if the reader of stdout has left.
         """
-        watch(STDOUT if self._watches_stdout else None, self.deadline, self._die_without_reader, self._stop_at_deadline)
+        has_reader = self._watches_stdout and not stat.S_ISREG(os.fstat(STDOUT).st_mode)
+        if has_reader or self.deadline.left_s() < math.inf:
+            threading.Thread(target=self._watch, args=(has_reader,), daemon=True).start()
         failure = None
         try:
             work()
@@ -103,6 +105,22 @@ class Lifecycle:
         self._before_end()
         return self._report(failure)
 
+    def _watch(self, has_reader: bool) -> None:
+        """End the run soon after its deadline, or as soon as the reader of stdout (a pipe, a terminal) leaves.
+
+        Also while the model is silent, because an answer without a reader costs money, and while the main thread is
+        blocked. Return if the run is already ending.
+        """
+        poller = select.poll()
+        if has_reader:
+            poller.register(STDOUT, 0)  # no events: POLLERR and POLLHUP are always reported
+        while (left_s := self.deadline.left_s() + _GRACE_S) > 0:
+            if poller.poll(None if left_s == math.inf else left_s * 1000 + 1):
+                time.sleep(_END_S)
+                self._die_without_reader()
+                return
+        self._stop_at_deadline()
+
     def _die_without_reader(self) -> None:
         """Die by SIGPIPE, from the watching thread, unless everything is delivered and only the summary is left."""
         self._before_end()
@@ -123,29 +141,3 @@ class Lifecycle:
         time.sleep(_LAST_WORDS_S)
         if self._status is not None:
             leave(self._status)
-
-
-def watch(fd: int | None, deadline: Deadline, on_gone: Callable[[], None], on_deadline: Callable[[], None]) -> None:
-    """Start a thread that watches.
-
-    It calls `on_gone` as soon as the reader of `fd` (a pipe, a socket, a terminal) leaves, even while the model is
-    silent: an answer without a reader costs money. It calls `on_deadline` soon after `deadline`. Both end the process
-    even if the main thread is blocked, or return if the process is already ending.
-    """
-    has_reader = fd is not None and not stat.S_ISREG(os.fstat(fd).st_mode)
-    if has_reader or deadline.left_s() < math.inf:
-        threading.Thread(target=_watch, args=(fd, has_reader, deadline, on_gone, on_deadline), daemon=True).start()
-
-
-def _watch(
-    fd: int | None, has_reader: bool, deadline: Deadline, on_gone: Callable[[], None], on_deadline: Callable[[], None]
-) -> None:
-    poller = select.poll()
-    if fd is not None and has_reader:
-        poller.register(fd, 0)  # no events: POLLERR and POLLHUP are always reported
-    while (left_s := deadline.left_s() + _GRACE_S) > 0:
-        if poller.poll(None if left_s == math.inf else left_s * 1000 + 1):
-            time.sleep(_END_S)
-            on_gone()
-            return
-    on_deadline()

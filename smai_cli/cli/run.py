@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from smai_cli.output.cadence import Cadence
     from smai_cli.output.outfile import OutFile, Tape
     from smai_cli.output.waiting import WaitingLine
-    from smai_cli.prompt.inputs import ChatTurn
+    from smai_cli.prompt.conversation import ConversationFile
     from smai_cli.stream.listener import Listener
 
 # How many tool names a notice lists at most.
@@ -35,15 +35,15 @@ _TOOLS_SHOWN = 10
 class ExpectedAnswer(Frozen):
     """What `ask` expects of the answer.
 
-    `fit` returns the text to deliver, or raises BrokenError if it does not fit the request; `turn` stores the answer in
-    a conversation.
+    `fit` returns the text to deliver, or raises BrokenError if it does not fit the request; `chat` is the
+    conversation that gets the answer.
     """
 
     model: str
     choices: int
     stream: bool
     fit: Callable[[str], str] | None
-    turn: "ChatTurn | None"
+    chat: "ConversationFile | None"
 
 
 class Run:
@@ -93,7 +93,7 @@ class Run:
         """
         out: OutFile | None = None
         tape: Tape | None = None
-        turn = expected.turn if expected else None
+        chat = expected.chat if expected else None
         try:
             if self._options.file or self._options.record:
                 from smai_cli.output import outfile  # only if a file is named
@@ -114,8 +114,8 @@ class Run:
                 out.leave()
             if tape:
                 tape.leave()
-        if is_complete and (out or turn):
-            self._commit(out, turn)
+        if is_complete and (out or chat):
+            self._commit(out, chat)
 
     def _destinations(
         self, expected: ExpectedAnswer | None, out: "OutFile | None", tape: "Tape | None"
@@ -131,7 +131,7 @@ class Run:
             return destinations
         self.outcome.model = expected.model
         self.outcome.choices = expected.choices
-        destinations = destinations.replaced(fit=expected.fit, keep=expected.turn.prepare if expected.turn else None)
+        destinations = destinations.replaced(fit=expected.fit, keep=expected.chat.prepare if expected.chat else None)
         if self._tracer:
             return destinations.replaced(trace=self._tracer)
         if not stderr_can_draw():
@@ -144,7 +144,7 @@ class Run:
         self._waiting.start()
         return destinations.replaced(waiting=self._waiting)
 
-    def _commit(self, out: "OutFile | None", turn: "ChatTurn | None") -> None:
+    def _commit(self, out: "OutFile | None", chat: "ConversationFile | None") -> None:
         """Commit the file and the conversation: both of them, or neither. Raises OutputError.
 
         The turn is already on disk. All steps of the file that can fail come before the single step of the
@@ -155,8 +155,8 @@ class Run:
         self.life.end_no_more()
         if out:
             out.commit()
-        if turn:
-            turn.commit()
+        if chat:
+            chat.commit()
 
     def _stop_waiting(self) -> None:
         if self._waiting:
@@ -169,7 +169,8 @@ class Run:
             outcome.end(failure)
         if self._logbook:  # before stderr, which may block
             self._logbook.write()
-        if outcome.calls.names and self._reports_tools and not outcome.error:
+        reports_tools = self._options.prints_text and not self._options.tool_calls
+        if outcome.calls.names and reports_tools and not outcome.error:
             names = one_line(", ".join(outcome.calls.names[:_TOOLS_SHOWN]), 200)
             self.life.say(f"the model calls a tool: {names}; --tool-calls prints the calls")
         if self._options.reasoning and outcome.is_complete and not outcome.has_reasoning:
@@ -189,10 +190,6 @@ class Run:
     def _log_death(self, reason: BaseException) -> None:
         if self._logbook:
             self._logbook.write_death(reason)
-
-    @property
-    def _reports_tools(self) -> bool:
-        return self._options.prints_text and not self._options.tool_calls
 
     def _draw_cadence(self) -> None:
         """Draw the cadence of the answer under its summary, on a terminal."""

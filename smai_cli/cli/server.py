@@ -10,12 +10,14 @@ from smai_cli.common.clocks import Deadline
 from smai_cli.common.trace import Trace, silent
 from smai_cli.config.base_url import find_base_url
 from smai_cli.config.endpoint import Endpoint, find_ca_file, find_endpoint, find_private_key, keyless_endpoint
-from smai_cli.config.key_source import KeySource
 from smai_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from smai_cli.config.headers import Header
     from smai_cli.http.preconnect import Preconnect
+    from smai_cli.output.preview import Preview
+    from smai_cli.prompt.request import Request
+    from smai_cli.stream.pump import Dialect
 
 
 def choose_endpoint(options: ServerOptions, deadline: Deadline) -> Endpoint | None:
@@ -41,16 +43,21 @@ def read_headers(given: tuple[str, ...], deadline: Deadline) -> "tuple[Header, .
     return typed_headers([text if text[:1] == "@" else operand_text(text, "-H/--header") for text in given], deadline)
 
 
-def preview_endpoint(options: ServerOptions, deadline: Deadline) -> tuple[Endpoint, KeySource | None]:
-    """Return where a request would go, without the key, and the source of the key.
+def preview_request(request: "Request", dialect: "Dialect", options: ServerOptions, deadline: Deadline) -> "Preview":
+    """Return what would be sent.
 
     Raises UsageError, or ClockError if the headers are not available at the deadline.
     """
-    if options.mock:
-        return Endpoint("http://127.0.0.1/v1"), None
-    base_url, _ = find_base_url(options.base_url, os.environ, options.settings)
-    endpoint = keyless_endpoint(base_url, options.settings, read_headers(options.headers, deadline))
-    return endpoint, find_private_key(base_url, options.key_file, os.environ, options.settings)
+    from smai_cli.http import transport  # for those who look before they ask
+    from smai_cli.output.preview import Preview
+
+    endpoint, key = Endpoint("http://127.0.0.1/v1"), None
+    if not options.mock:
+        base_url, _ = find_base_url(options.base_url, os.environ, options.settings)
+        endpoint = keyless_endpoint(base_url, options.settings, read_headers(options.headers, deadline))
+        key = find_private_key(base_url, options.key_file, os.environ, options.settings)
+    body = dialect.encode_request(request)
+    return Preview(endpoint, *transport.prepare_post(endpoint, dialect.PATH, body), body, key)
 
 
 def approach(

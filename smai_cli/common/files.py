@@ -4,14 +4,19 @@ import codecs
 import contextlib
 import errno
 import io
+import math
 import os
+import select
 import stat
 from collections.abc import Callable
 from typing import BinaryIO
 
+from smai_cli.common.clocks import Deadline
 from smai_cli.errors import UsageError
 
 _PIECE_BYTES = 1024 * 1024
+_PIPE_BYTES = 64 * 1024
+NOTICE_AFTER_S = 3.0
 # The limit for a file to send; it stops an endless device.
 LIMIT_BYTES = 64 * 1024 * 1024
 _UTF16_BOMS = {codecs.BOM_UTF16_LE: "UTF-16-LE", codecs.BOM_UTF16_BE: "UTF-16-BE"}
@@ -69,6 +74,49 @@ def read_file(path: str, name: str, limit_bytes: int, hint: str = "name a file t
         raise UsageError(f"{name}: {exc.strerror}", hint) from exc
     except ValueError as exc:  # a NUL in the name
         raise UsageError(f"{name}: {exc}", hint) from exc
+
+
+def read_all(
+    fd: int,
+    notice: Callable[[], None],
+    hint: str = "check where the input comes from, or use -n",
+    limit_bytes: float = math.inf,
+    deadline: Deadline | None = None,
+) -> bytes:
+    """Read `fd` to its end and return the bytes; call `notice` if nothing arrives within NOTICE_AFTER_S.
+
+    Without a deadline it has no time limit, which would lose data. A descriptor that is closed, or open only for
+    writing (as nohup leaves stdin), counts as empty. Raises UsageError, with `hint`, if reading fails, and for more
+    than `limit_bytes`; ClockError at the deadline.
+    """
+    deadline = deadline or Deadline()
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    pieces: list[bytes] = []
+    left, patience_s = limit_bytes, NOTICE_AFTER_S
+    while True:
+        limit_s = max(0.0, min(patience_s, deadline.left_s()))
+        if not poller.poll(None if limit_s == math.inf else limit_s * 1000):
+            if deadline.left_s() <= 0:
+                raise deadline.error()
+            notice()
+            patience_s = math.inf
+            continue
+        try:
+            piece = os.read(fd, _PIPE_BYTES)
+        except BlockingIOError:  # a non-blocking pipe or terminal, shared with the parent process
+            continue
+        except OSError as exc:
+            if exc.errno == errno.EBADF:
+                return b""
+            raise UsageError(f"stdin: {exc.strerror}", hint) from exc
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+        patience_s = math.inf
+        left -= len(piece)
+        if left < 0:
+            raise too_large("stdin", int(limit_bytes))
 
 
 def read_open(file: io.FileIO, name: str, limit_bytes: int) -> bytes:

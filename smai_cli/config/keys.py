@@ -1,8 +1,6 @@
 """Read keys from the environment, a file, a command or stdin, and keep them out of messages."""
 
 import contextlib
-import errno
-import math
 import os
 import re
 import stat
@@ -11,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from smai_cli.common.clocks import Deadline
-from smai_cli.common.files import open_regular
+from smai_cli.common.files import open_regular, read_all
 from smai_cli.errors import ShortageError, UsageError
 
 if TYPE_CHECKING:
@@ -21,11 +19,12 @@ if TYPE_CHECKING:
 _KEY_LIMIT_BYTES = 8192
 # White space around a key is dropped, up to a limit.
 _READ_LIMIT_BYTES = 65536
+# It stops an endless device.
+_STDIN_LIMIT_BYTES = 256 * 1024 * 1024
 _KEY_START = 8
 _SHORT_KEY = 4
 # The user may have to type a passphrase; a job must not hang.
 COMMAND_LIMIT_S = 60
-_NOTICE_AFTER_S = 3.0
 # Files from Windows end lines with CR LF; a shell keeps the CR, which is not allowed in a header.
 _WITHOUT_CR = r"tr -d '\r'"
 _HAS_EFFECTIVE_IDS = os.access in os.supports_effective_ids
@@ -182,30 +181,7 @@ def key_from_stdin(fd: int, notice: Callable[[], None], deadline: Deadline) -> S
 
     Raises UsageError, or ClockError at the deadline.
     """
-    import select  # for smai login
-
-    poller = select.poll()
-    poller.register(fd, select.POLLIN)
-    data, patience_s = b"", _NOTICE_AFTER_S
-    while len(data) <= _READ_LIMIT_BYTES:
-        limit_s = max(0.0, min(patience_s, deadline.left_s()))
-        if not poller.poll(None if limit_s == math.inf else limit_s * 1000):
-            if deadline.left_s() <= 0:
-                raise deadline.error()
-            notice()
-            patience_s = math.inf
-            continue
-        try:
-            piece = os.read(fd, _READ_LIMIT_BYTES)
-        except BlockingIOError:  # another reader was faster
-            continue
-        except OSError as exc:
-            if exc.errno == errno.EBADF:  # nohup leaves stdin open for writing only
-                break
-            raise UsageError(f"stdin: {exc.strerror}", "check where the key comes from") from exc
-        if not piece:
-            break
-        data += piece
+    data = read_all(fd, notice, "check where the key comes from", _STDIN_LIMIT_BYTES, deadline)
     return check_key(data.decode("latin-1"), "stdin")
 
 

@@ -24,8 +24,7 @@ class StoredKey(Frozen):
 class KeyStore:
     """The file in which `smai login` stores keys: one for each origin, without a profile and in each profile.
 
-    Its JSON is `{profile: {origin: key}}`; without a profile the name is empty. Older versions wrote the one key of a
-    profile as `{"origin": origin, "key": key}`: that is read too, and written in the new form.
+    Its JSON is `{profile: {origin: key}}`; without a profile the name is empty.
     """
 
     def __init__(self, folder: str | None) -> None:
@@ -143,7 +142,7 @@ class KeyStore:
             raise UsageError(f"{name} is not JSON", "remove it, and run smai login") from exc
         if not isinstance(stored, dict):
             return {}
-        return {profile: _keys_in(entry) for profile, entry in stored.items() if isinstance(entry, dict)}
+        return {profile: keys for profile, keys in stored.items() if isinstance(keys, dict)}
 
     def _write(self, stored: Mapping[str, object]) -> None:
         """Replace the file atomically, readable only by its owner from the beginning."""
@@ -151,8 +150,3 @@ class KeyStore:
 
         with self._translate_errors():
             replace_file(self._real, self._new, (json.dumps(stored, indent=1) + "\n").encode(), 0o600)
-
-
-def _keys_in(entry: dict[str, object]) -> dict[str, object]:
-    """Return the keys of a profile by origin; converts the older form of one key."""
-    return {str(entry["origin"]): entry["key"]} if {"origin", "key"} <= set(entry) else entry

@@ -6,38 +6,31 @@ import shlex
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from smai_cli.config.headers import Header
+from smai_cli.config.base_url import shown_url
+from smai_cli.config.endpoint import Endpoint
+from smai_cli.config.key_source import KeySource
 from smai_cli.config.keys import file_in_shell
 from smai_cli.output import tokens
 from smai_cli.prompt.request import Message
 from smai_cli.stream.content import text_of
 
 
-class UserHeaders(NamedTuple):
-    """The user's headers, whose values are never shown; `key_header` contains the key (None: Authorization)."""
-
-    headers: tuple[Header, ...] = ()
-    key_header: str | None = None
-
-
 class Preview(NamedTuple):
-    """A POST as it would be sent: smai's own headers, the body, and the source of the key (None: no key).
+    """A POST as it would be sent to `endpoint`, without the key: smai's own headers, and the body.
 
-    `user_headers` come from the user. `key_in_shell` is the text for the key in a shell command, within double quotes;
-    None: no key.
+    The endpoint has the headers of the user, whose values are never shown. `key` is the source of the key, or None.
     """
 
+    endpoint: Endpoint
     url: str
     headers: dict[str, str]
     body: bytes
-    user_headers: UserHeaders
-    key_source: str | None = None
-    key_in_shell: str | None = None
+    key: KeySource | None
 
     @property
     def own(self) -> dict[str, str]:
         """Smai's own headers, without those that the user sets."""
-        names = {header.name.lower() for header in self.user_headers.headers}
+        names = {header.name.lower() for header in self.endpoint.headers}
         return {name: value for name, value in self.headers.items() if name.lower() not in names}
 
 
@@ -47,9 +40,9 @@ def preview_json(preview: Preview, messages: Iterable[Message], model: str) -> s
     counts = [tokens.count(text, model) for text in texts]
     exact = [count for count in counts if count is not None]
     is_exact = len(exact) == len(counts)
-    given = {header.name: f"({header.source})" for header in preview.user_headers.headers}
-    if source := preview.key_source:
-        name = preview.user_headers.key_header
+    given = {header.name: f"({header.source})" for header in preview.endpoint.headers}
+    if preview.key:
+        name, source = preview.endpoint.key_header, preview.key.where
         given[name or "Authorization"] = f"({source})" if name else f"Bearer ({source})"
     size: dict[str, Any] = {
         "bytes": len(preview.body),
@@ -59,7 +52,7 @@ def preview_json(preview: Preview, messages: Iterable[Message], model: str) -> s
     }
     whole = {
         "method": "POST",
-        "url": preview.url,
+        "url": shown_url(preview.url),
         "headers": {**preview.own, **given},
         "body": json.loads(preview.body),
         "size": size,
@@ -67,26 +60,28 @@ def preview_json(preview: Preview, messages: Iterable[Message], model: str) -> s
     return json.dumps(whole, ensure_ascii=False, indent=2)
 
 
-def preview_curl(preview: Preview) -> tuple[str, list[str]]:
+def preview_curl(preview: Preview, key_in_shell: str | None) -> tuple[str, list[str]]:
     """Return a shell command that sends the same request, and the shell variables that it needs.
 
-    It reads the key and headers from the same places as smai, or if it cannot, from these variables; if one is unset,
-    the command stops. The body goes through a pipe: an argument is limited to 128 KiB, a body is not.
+    `key_in_shell` is the expression for the key within double quotes; None: no key. The command reads the key and
+    headers from the same places as smai, or if it cannot, from these variables; if one is unset, it stops. The body
+    goes through a pipe: an argument is limited to 128 KiB, a body is not.
     """
     own = {"content-length", "connection", "accept-encoding"}  # curl sets these itself
     shown = (f"{name}: {value}" for name, value in preview.own.items() if name.lower() not in own)
     headers = [f"-H {shlex.quote(header)}" for header in shown]
-    files = dict.fromkeys(header.file for header in preview.user_headers.headers if header.file)
+    user_headers = preview.endpoint.headers
+    files = dict.fromkeys(header.file for header in user_headers if header.file)
     readable = [file for file in files if file_in_shell(file)]
     headers += [f"-H {shlex.quote(f'@{file}')}" for file in readable]
     missing = {
-        header.name: _variable(header.name) for header in preview.user_headers.headers if header.file not in readable
+        header.name: _variable(header.name) for header in preview.endpoint.headers if header.file not in readable
     }
     headers += [f'-H {shlex.quote(f"{name}: ")}"${{{variable}:?}}"' for name, variable in missing.items()]
-    if preview.key_in_shell:
-        name = preview.user_headers.key_header
+    if key_in_shell:
+        name = preview.endpoint.key_header
         before = shlex.quote(f"{name}: ") + '"' if name else '"Authorization: Bearer '
-        headers.append(f'-H {before}{preview.key_in_shell}"')
+        headers.append(f'-H {before}{key_in_shell}"')
     lines = [f"curl -sSN {shlex.quote(preview.url)}", *headers, "--data-binary @-"]
     command = f"printf %s {shlex.quote(preview.body.decode())} |\n  " + " \\\n    ".join(lines)
     return command, list(missing.values())

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -42,8 +42,9 @@ def side_paths(place: str) -> tuple[str, str, str]:
 class ConversationFile:
     """The conversation in the file `path`, which need not exist yet. Use it as a context manager.
 
-    `messages` are those so far. Within the context, no other run of smai can use the file; `notice` is called with a
-    message if this run has to wait for another one. Raises UsageError for a file that cannot be used.
+    `messages` are those so far, `asked` are those that this run adds before the answer. Within the context, no other
+    run of smai can use the file; `notice` is called with a message if this run has to wait for another one. Raises
+    UsageError for a file that cannot be used.
     """
 
     def __init__(self, path: str, notice: Callable[[str], None]) -> None:
@@ -57,6 +58,7 @@ class ConversationFile:
         self._written = 0
         self._turn = b""
         self.messages: tuple[Message, ...] = ()
+        self.asked: tuple[Message, ...] = ()
 
     def __enter__(self) -> Self:
         """Wait for the lock, then read the messages."""
@@ -79,8 +81,9 @@ class ConversationFile:
             os.unlink(self._new_path)
         self._release()
 
-    def prepare(self, turn: Iterable[Message]) -> None:
-        """Write the conversation with the messages of a turn at its end to a temporary file. Raises OutputError."""
+    def prepare(self, answer: Message) -> None:
+        """Write the conversation with the turn at its end to a temporary file. Raises OutputError."""
+        turn = (*self.asked, answer)
         self._turn = "".join(json.dumps(message.as_json(), ensure_ascii=False) + "\n" for message in turn).encode()
         self._write()
 

@@ -18,12 +18,11 @@ _OTHERWISE = {
 }
 
 
-def extra_members(pairs: Iterable[str], read: Read | None = None, *, takes_one: bool = False) -> dict[str, Any]:
+def extra_members(pairs: Iterable[str], read: Read = read_named, *, takes_one: bool = False) -> dict[str, Any]:
     """Return KEY=VALUE pairs as one object; a dot in a key means a nested object, and the later of two pairs wins.
 
-    A value is JSON if it parses, else a string; `@FILE` is read by `read`. Without `read`, no file is read, and its
-    content counts as an object. `takes_one` says that only one answer can be delivered.
-    Raises UsageError, also for a dot into a value that is not an object.
+    A value is JSON if it parses, else a string; `@FILE` is read by `read`. `takes_one` says that only one answer can be
+    delivered. Raises UsageError, also for a dot into a value that is not an object.
     """
     members: dict[str, Any] = {}
     for pair in pairs:
@@ -52,11 +51,9 @@ def files_named(pairs: Iterable[str]) -> list[tuple[str, str]]:
     return [(key, file) for key, _, value in split if (file := file_named_in(value)) is not None]
 
 
-def _value(key: str, value: str, read: Read | None) -> Any:
+def _value(key: str, value: str, read: Read) -> Any:
     path = file_named_in(value)
-    if path and read is None:
-        return {}
-    text = text_of_value(value, read or read_named, f"{_NAME} {key}")
+    text = text_of_value(value, read, f"{_NAME} {key}")
     try:
         return JSON.decode(text)
     except (ValueError, RecursionError) as exc:

@@ -8,7 +8,7 @@ from smai_cli.common.files import Read, file_named_in, shown_name, text_in, text
 from smai_cli.common.frozen import Frozen
 from smai_cli.errors import UsageError
 from smai_cli.prompt.prompt import compose
-from smai_cli.prompt.request import Message, Request, build_messages
+from smai_cli.prompt.request import Message, build_messages
 
 if TYPE_CHECKING:
     from smai_cli.prompt.attachments import Attachment
@@ -42,21 +42,6 @@ class InputOptions(Frozen):
         return bool(self.attach or self.chat or self.messages or self.schema or is_named)
 
 
-class ChatTurn(Frozen):
-    """A question in a conversation, which is written to its file together with the answer, or not at all."""
-
-    chat: "ConversationFile"
-    asked: tuple[Message, ...]
-
-    def prepare(self, answer: Message) -> None:
-        """Write the turn to a temporary file. Raises OutputError."""
-        self.chat.prepare([*self.asked, answer])
-
-    def commit(self) -> None:
-        """Add the turn to the conversation. Raises OutputError."""
-        self.chat.commit()
-
-
 class Question(Frozen):
     """What was read from files: the system text, earlier messages, attachments, and the format of the answer.
 
@@ -73,10 +58,6 @@ class Question(Frozen):
     def messages(self, words: list[str], piped: str | None) -> tuple[Message, ...]:
         """Return the messages to send, for the operands `words` and the text from stdin. Raises UsageError."""
         return build_messages(self._content(words, piped), self.system, self.earlier)
-
-    def turn(self, request: Request) -> ChatTurn | None:
-        """Return what `request` adds to the conversation; None without one."""
-        return ChatTurn(chat=self.chat, asked=request.messages[len(self.earlier) :]) if self.chat else None
 
     def _content(self, words: list[str], piped: str | None) -> str | list[dict[str, Any]] | None:
         is_answered = self.chat is not None and self.earlier[-1:] and self.earlier[-1].role == "assistant"

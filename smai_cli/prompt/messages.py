@@ -29,46 +29,23 @@ def is_array(text: str) -> bool:
 def _items(text: str, name: str) -> Iterator[tuple[int, Any]]:
     """Yield each JSON value of an array, or of a sequence, with the number of the line it begins on."""
     in_array = is_array(text)
-    at = _skip(text, 0) + in_array
-    end = "]" if in_array else ""
+    between = f"{_WHITE_SPACE},]" if in_array else _WHITE_SPACE
     line, counted = 1, 0
-    while (at := _skip(text, at)) < len(text) and text[at] != end:
-        line, counted = line + text.count("\n", counted, at), at
-        try:
-            item, at = JSON.raw_decode(text, at)
-        except (ValueError, RecursionError) as exc:
-            place = getattr(exc, "lineno", line)
-            raise UsageError(f"{name}, line {place}: not JSON: {getattr(exc, 'msg', TOO_LARGE)}", _HINT) from exc
-        yield line, item
-        at = _skip(text, at)
+    try:
         if in_array:
-            at = _next_in_array(text, at, name)
-    if in_array and text[at : at + 1] != "]":
-        raise _at(text, at, name, "the JSON array does not end")
-    if in_array and (at := _skip(text, at + 1)) < len(text):
-        raise _at(text, at, name, "more follows the JSON array")
+            JSON.decode(text)  # then nothing but `between` is between its values
+        at = _skip(text, 0, _WHITE_SPACE) + in_array
+        while (at := _skip(text, at, between)) < len(text):
+            line, counted = line + text.count("\n", counted, at), at
+            item, at = JSON.raw_decode(text, at)
+            yield line, item
+    except (ValueError, RecursionError) as exc:
+        place = getattr(exc, "lineno", line)
+        raise UsageError(f"{name}, line {place}: not JSON: {getattr(exc, 'msg', TOO_LARGE)}", _HINT) from exc
 
 
-def _next_in_array(text: str, at: int, name: str) -> int:
-    """Return where the next value of an array begins, or where the array ends."""
-    follows = text[at : at + 1]
-    if follows == ",":
-        at = _skip(text, at + 1)
-        if text[at : at + 1] == "]":
-            raise _at(text, at, name, "not JSON: nothing follows the comma")
-        return at
-    if follows not in ("]", ""):
-        raise _at(text, at, name, "neither a comma nor the end of the array")
-    return at
-
-
-def _at(text: str, at: int, name: str, what: str) -> UsageError:
-    line = text.count("\n", 0, min(at, len(text.rstrip(_WHITE_SPACE)))) + 1
-    return UsageError(f"{name}, line {line}: {what}", _HINT)
-
-
-def _skip(text: str, at: int) -> int:
-    while at < len(text) and text[at] in _WHITE_SPACE:
+def _skip(text: str, at: int, characters: str) -> int:
+    while at < len(text) and text[at] in characters:
         at += 1
     return at
 

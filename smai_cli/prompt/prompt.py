@@ -1,18 +1,13 @@
 """Operands and stdin -> the prompt, byte-exact. Nothing is trimmed, indented or cut."""
 
-import errno
-import math
 import os
-import select
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from smai_cli.common.files import too_large, utf8_in
+from smai_cli.common.files import utf8_in
 from smai_cli.errors import UsageError
 
-NOTICE_AFTER_S = 3.0
-_PIECE = 65536
 # The encodings of locales in which the C library and Python agree on every byte.
 _EXACT = ("utf-8", "ascii", "iso8859-1")
 _BLANK_LINE = "\n\n"
@@ -53,45 +48,3 @@ def is_partly_read(fd: int) -> bool:
         return stat.S_ISREG(os.fstat(fd).st_mode) and os.lseek(fd, 0, os.SEEK_CUR) != 0
     except OSError:
         return False
-
-
-def read_all(
-    fd: int,
-    notice: Callable[[], None],
-    hint: str = "check where the input comes from, or use -n",
-    limit_bytes: float = math.inf,
-) -> bytes:
-    """Read `fd` to its end and return the bytes; call `notice` if nothing arrives within NOTICE_AFTER_S.
-
-    It has no time limit, which would lose data. A descriptor that is closed, or open only for writing (as nohup leaves
-    stdin), counts as empty. Raises UsageError, with `hint`, if reading fails, and for more than `limit_bytes`.
-    """
-    pieces: list[bytes] = []
-    left = limit_bytes
-    try:
-        if not _readable_within(fd, NOTICE_AFTER_S):
-            notice()
-        while piece := _read(fd):
-            pieces.append(piece)
-            left -= len(piece)
-            if left < 0:
-                raise too_large("stdin", int(limit_bytes))
-    except OSError as exc:
-        if exc.errno == errno.EBADF:
-            return b""
-        raise UsageError(f"stdin: {exc.strerror}", hint) from exc
-    return b"".join(pieces)
-
-
-def _read(fd: int) -> bytes:
-    while True:
-        try:
-            return os.read(fd, _PIECE)
-        except BlockingIOError:  # a non-blocking pipe or terminal, shared with the parent process
-            _readable_within(fd, None)
-
-
-def _readable_within(fd: int, limit_s: float | None) -> bool:
-    poller = select.poll()
-    poller.register(fd, select.POLLIN)
-    return bool(poller.poll(None if limit_s is None else limit_s * 1000))

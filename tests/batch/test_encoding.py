@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from smai_cli.batch.input.canonical import digest_of_line
-from smai_cli.batch.input.encoding import Encoding
+from smai_cli.batch.input.encoding import Encoding, digest_of_line
 from smai_cli.batch.input.lines import Defaults, read_line, read_plain_line
 
 PROMPTS = [

@@ -20,7 +20,6 @@ from smai_cli.batch.feed import Feed
 from smai_cli.batch.input.encoding import Encoding
 from smai_cli.batch.input.lines import Defaults, read_line
 from smai_cli.batch.input.shard import Shard
-from smai_cli.batch.input.shard_input import ShardInput
 from smai_cli.batch.input.source import Input
 from smai_cli.batch.results.earlier import EarlierResults
 from smai_cli.batch.results.plan import Plan
@@ -502,12 +501,11 @@ def test_an_input_that_shrinks_while_it_is_read_is_reported_and_never_complete(
 
 @pytest.mark.parametrize("shard", [None, Shard(1, 1)])
 def test_an_input_that_changes_between_two_reads_is_not_sent(tmp_path: Path, shard: Shard | None) -> None:
-    """The second reading begins at the offset of the first line that is left, perhaps within another line."""
     file = tmp_path / "questions.txt"
     file.write_text("first\nsecond\nthird")
     defaults = Defaults(model="m", api="chat", system=None, parameters={}, extra_body={}, is_text=True)
     with file.open() as opened:
-        source = ShardInput(opened.fileno(), "it", shard) if shard else Input(opened.fileno(), "it")
+        source = Input(opened.fileno(), "it", shard)
         digest = Encoding().digest(read_line(1, b"first", defaults)).hex()
         found = EarlierResults([(0, encoded([{"id": None, "index": 1, "request": digest, "exit_status": 0}]))])
         feed = Feed(source, defaults, Encoding(), Plan(found))

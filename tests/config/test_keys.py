@@ -59,7 +59,7 @@ def test_many_logins_at_once_store_all_keys(config: Config, environment: dict[st
 
 def test_a_key_can_be_added_to_many_stored_keys(smai: Smai, server: Server, keys: Path) -> None:
     mock = server(require_key=KEY)
-    write_keys(keys, {f"p{number}": {"origin": "https://x.example:443", "key": "x" * 100} for number in range(2000)})
+    write_keys(keys, {f"p{number}": {"https://x.example:443": "x" * 100} for number in range(2000)})
     env = {"SMAI_BASE_URL": mock.url}
     assert smai("login", stdin=KEY.encode(), env=env).status == 0
     assert smai("ask", "hi", env=env).status == 0
@@ -163,19 +163,8 @@ def test_a_profile_has_its_own_key_for_the_same_server(smai: Smai, server: Serve
     assert mock.received[-1].headers["authorization"] == "Bearer sk-own-1"
 
 
-def test_a_key_in_the_older_file_format_is_used_and_kept(smai: Smai, server: Server, keys: Path) -> None:
-    mock = server(require_key=KEY)
-    origin = origin_of(mock.url)
-    write_keys(keys, {"": {"origin": origin, "key": KEY}, "work": {"origin": A, "key": "sk-a"}})
-    assert smai("models", "--base-url", mock.url).status == 0
-    assert smai("login", "--list").stdout.decode() == f"{origin}\n{A}\twork\n"
-    login(smai, B, "sk-b")
-    assert json.loads(keys.read_text()) == {"": {origin: KEY, B: "sk-b"}, "work": {A: "sk-a"}}
-    assert smai("models", "--base-url", mock.url).status == 0
-
-
 def test_logins_to_many_servers_at_once_all_store_their_keys(environment: dict[str, str], keys: Path) -> None:
-    write_keys(keys, {"": {"origin": A, "key": "sk-a"}})
+    write_keys(keys, {"": {A: "sk-a"}})
     origins = [f"https://s{number}.example:443" for number in range(8)]
     runs = []
     for origin in origins:

@@ -206,7 +206,7 @@ def test_the_mock_has_an_option_for_each_kind_of_false_report(start_mock: Any, s
     _, url = start_mock("--lie", "tools", "--lie", "usage")
     probed = probe(url)
     assert [name for name, word in probed.words.items() if word == "no"] == ["usage", "tools"]
-    assert "is not one of buffer, choices" in smai("mock", "--lie", "about").stderr
+    assert "is not one of 'buffer', 'choices'" in smai("mock", "--lie", "about").stderr
 
 
 # Servers that refuse, in part or altogether.

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smai_cli.common.files import text_in
+from smai_cli.common.files import read_all, text_in
 from smai_cli.errors import UsageError
 from smai_cli.prompt import prompt
 
@@ -68,7 +68,7 @@ def test_only_a_partly_read_file_counts_as_stdin_of_another_program(tmp_path: Pa
 
 def test_a_write_only_descriptor_counts_as_empty(tmp_path: Path) -> None:
     with (tmp_path / "nohup").open("wb") as file:
-        assert prompt.read_all(file.fileno(), lambda: None) == b""
+        assert read_all(file.fileno(), lambda: None) == b""
 
 
 def test_a_non_blocking_pipe_is_read_to_its_end() -> None:
@@ -76,7 +76,7 @@ def test_a_non_blocking_pipe_is_read_to_its_end() -> None:
     os.set_blocking(reading, False)
     os.write(writing, b"x" * 1000)
     os.close(writing)
-    assert prompt.read_all(reading, lambda: None) == b"x" * 1000
+    assert read_all(reading, lambda: None) == b"x" * 1000
     os.close(reading)
 
 
@@ -84,9 +84,9 @@ def test_a_read_error_is_a_usage_error_with_the_hint_of_the_command(tmp_path: Pa
     folder = os.open(tmp_path, os.O_RDONLY)
     try:
         with pytest.raises(UsageError, match=r"^stdin: Is a directory; check where the input comes from, or use -n$"):
-            prompt.read_all(folder, lambda: None)
+            read_all(folder, lambda: None)
         with pytest.raises(UsageError, match=r"^stdin: Is a directory; look there$"):
-            prompt.read_all(folder, lambda: None, hint="look there")
+            read_all(folder, lambda: None, hint="look there")
     finally:
         os.close(folder)
 

@@ -1,13 +1,18 @@
-"""The API to use for a line, and the digest of its request."""
+"""The API to use for a line, and the digests of the line and of its request.
 
+Digests are those of canonical JSON: independent of the order of members and the spelling of numbers.
+"""
+
+import contextlib
 import functools
 import hashlib
+import json
 import json.encoder
 import secrets
 from collections.abc import Callable, Iterable
 from types import ModuleType
+from typing import Any
 
-from smai_cli.batch.input.canonical import canonical_json
 from smai_cli.batch.input.lines import Line
 from smai_cli.errors import UsageError
 from smai_cli.prompt.request import Message, Request
@@ -76,7 +81,7 @@ class Encoding:
         """Return the body of a request in canonical form. Raises UsageError."""
         body: bytes = self.dialect(line).encode_request(request._replace(stream=False))
         try:
-            return canonical_json(body)
+            return _canonical_json(body)
         except RecursionError as exc:
             raise UsageError("the request is nested too deep", "check the JSON that was given") from exc
 
@@ -114,3 +119,30 @@ class _Frame:
 
 def _is_alike(one: Message, other: Message) -> bool:
     return one.role == other.role and one.fields == other.fields
+
+
+def digest_of_line(data: bytes, *, is_text: bool) -> bytes:
+    """Return the SHA-256 of a line of the input, independent of the options.
+
+    With `is_text`, or if the line is not JSON, it is that of the bytes without the line end.
+    """
+    content = data.removesuffix(b"\n").removesuffix(b"\r")
+    if not is_text:
+        with contextlib.suppress(ValueError, RecursionError):
+            content = _canonical_json(content.decode("utf-8-sig"))
+    return hashlib.sha256(content).digest()
+
+
+def _canonical_json(data: bytes | str) -> bytes:
+    """Return JSON with its members sorted, without white space, and with 1 for 1.0 and 1e0.
+
+    Raises ValueError if `data` is not JSON, RecursionError if it is nested too deeply.
+    """
+    value: Any = json.loads(data, parse_float=_number)
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return text.encode(errors="surrogatepass")
+
+
+def _number(text: str) -> int | float:
+    value = float(text)
+    return int(value) if value.is_integer() else value

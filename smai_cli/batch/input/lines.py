@@ -151,11 +151,6 @@ def read_plain_line(data: bytes) -> tuple[str | int | None, bytes] | None:
 
 def _decode(text: str) -> Any:
     try:
-        value, end = JSON.raw_decode(text)  # does not skip leading white space
-        return value if text[end:] in _LINE_ENDS else JSON.decode(text)
-    except (ValueError, RecursionError):
-        pass  # white space at the beginning, or an error whose position loads() reports
-    try:
         return JSON.decode(text)
     except (ValueError, RecursionError) as exc:
         raise NotJsonError(f"it is not JSON: {getattr(exc, 'msg', TOO_LARGE)}", _HINT) from exc

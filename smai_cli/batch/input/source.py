@@ -1,18 +1,17 @@
-"""The lines of an input, a regular file or a pipe, with their numbers and offsets."""
+"""The lines of an input, a regular file or a pipe, with their numbers."""
 
 import codecs
+import hashlib
 import io
 import os
 import stat
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
 
 from smai_cli.batch.input.lines import is_blank
+from smai_cli.batch.input.pin import InputId
+from smai_cli.batch.input.shard import Shard
 from smai_cli.errors import UsageError
-
-if TYPE_CHECKING:
-    from smai_cli.batch.input.pin import InputId
 
 # The limit for one line: larger than any real prompt.
 _LINE_BYTES = 256 * 1024 * 1024
@@ -20,25 +19,19 @@ _LINE_BYTES = 256 * 1024 * 1024
 _FRESH_NS = 2_000_000_000
 
 
-class Start(NamedTuple):
-    """The start of a line in a file: its number from 1, and its offset in bytes."""
-
-    number: int
-    offset: int
-
-
 class Input:
     """The lines of a descriptor; `name` is its name in messages. A regular file is read from its current offset.
 
+    With `shard`, it has the lines of that shard only. There may be none: an input may have fewer lines than shards.
     `may_be_empty`: having no lines is not an error. `identity` identifies the input of a pipe, once it has ended; only
     a shard has one.
     """
 
-    may_be_empty = False
-    identity: "InputId | None" = None
-
-    def __init__(self, fd: int, name: str) -> None:
+    def __init__(self, fd: int, name: str, shard: Shard | None = None) -> None:
         self.name = name
+        self.may_be_empty = False
+        self.identity: InputId | None = None
+        self._shard = shard
         self.is_file = stat.S_ISREG(os.fstat(fd).st_mode)
         self._fd = fd
         self._version = _version_of(fd)
@@ -57,26 +50,32 @@ class Input:
         """
         return self.is_file and (self._is_fresh or _version_of(self._fd) != self._version)
 
-    def lines(self, start: Start | None = None) -> Iterator[tuple[int, int, bytes]]:
-        """Yield each non-blank line as number, offset and bytes, from `start` on.
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield each non-blank line with its number in the whole input. Raises UsageError if reading fails."""
+        every, first = (self._shard.total, self._shard.number % self._shard.total) if self._shard else (1, 0)
+        is_identified = self._shard is not None and not self.is_file
+        digest, size = hashlib.sha256(), 0
+        for number, data in self._all_lines():
+            if is_identified:
+                digest.update(data)
+                size += len(data)
+            if not is_blank(data):
+                self.may_be_empty = True  # this shard or another one has a line
+                if number % every == first:
+                    yield number, data
+        if is_identified:
+            self.identity = InputId(size, digest.hexdigest())
 
-        Raises UsageError if reading fails.
-        """
-        return (line for line in self.all_lines(start) if not is_blank(line[2]))
-
-    def all_lines(self, start: Start | None = None) -> Iterator[tuple[int, int, bytes]]:
-        """Yield each line as `lines` does, including blank ones; without the BOM of the first one."""
-        number, offset = start or Start(1, self._start)
-        file = io.BufferedReader(_Raw(self._fd, offset if self.is_file else None), 64 * 1024)
+    def _all_lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield each line with its number, including blank ones; without the BOM of the first one."""
+        number = 1
+        file = io.BufferedReader(_Raw(self._fd, self._start if self.is_file else None), 64 * 1024)
         try:
             while data := file.readline(_LINE_BYTES):
                 if len(data) == _LINE_BYTES:
                     raise UsageError(f"{self.name}, line {number} is longer than 256 MiB", "send less in one line")
-                if number == 1 and data.startswith(codecs.BOM_UTF8):
-                    offset, data = offset + len(codecs.BOM_UTF8), data.removeprefix(codecs.BOM_UTF8)
-                yield number, offset, data
+                yield number, data.removeprefix(codecs.BOM_UTF8) if number == 1 else data
                 number += 1
-                offset += len(data)
         except OSError as exc:
             raise UsageError(f"{self.name}: {exc.strerror}", "check where the lines come from") from exc
 

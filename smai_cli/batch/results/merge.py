@@ -7,19 +7,17 @@ parallel, and only one result of each is in memory.
 import heapq
 import json
 import os
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from smai_cli.batch.input.pin import Pin, pin_of, read_pin
 from smai_cli.batch.input.shard import PLACE
+from smai_cli.batch.results.earlier import key_of
 from smai_cli.batch.results.result import lines_in, read_result
 from smai_cli.errors import Status, UsageError
 from smai_cli.output.outfile import partial_of
 
 _READ_BYTES = 64 * 1024
-# How many lists the ids are spread over, so that each can be searched separately.
-_HEAPS = 1024
 # How many shards a message names.
 _MOST_LISTED = 10
 _MORE = "run it again with --resume"
@@ -69,11 +67,15 @@ def merge(parts: Sequence[Part], write: Callable[[bytes], object]) -> MergeCount
 
     Raises UsageError if the parts do not match, and whatever `write` raises.
     """
-    ids = _Ids()
+    numbers: dict[int, int] = {}  # the key of an id -> the number of its line
     lines = complete = 0
     counts: dict[int, int] = {}
     for row in _choose_rows(heapq.merge(*map(_rows, parts), key=lambda row: row.number)):
-        ids.add(row.name)
+        if row.name is not None and (number := numbers.setdefault(key_of(row.name, b""), row.number)) != row.number:
+            raise UsageError(
+                f"lines {number} and {row.number} have the same id, {json.dumps(row.name, ensure_ascii=False)}",
+                "give each line its own id; cat joins the files as they are",
+            )
         lines += 1
         complete += row.is_complete
         counts[row.number % parts[0].pin.total] = counts.get(row.number % parts[0].pin.total, 0) + 1
@@ -82,9 +84,6 @@ def merge(parts: Sequence[Part], write: Callable[[bytes], object]) -> MergeCount
         found = counts.get(part.pin.number % part.pin.total, 0)
         if part.pin.lines is not None and found != part.pin.lines:
             raise UsageError(f"{part.path} has results of {found} lines, but its shard has {part.pin.lines}", _MORE)
-    twice = ids.duplicates()
-    if twice and (duplicate := _describe_duplicate(parts, twice)):
-        raise UsageError(duplicate, "give each line its own id; cat joins the files as they are")
     return MergeCounts(lines, complete)
 
 
@@ -134,44 +133,6 @@ def _choose_rows(rows: Iterator[_ResultRow]) -> Iterator[_ResultRow]:
             held = row
     if held:
         yield held
-
-
-class _Ids:
-    """Finds duplicate ids, with eight bytes each."""
-
-    def __init__(self) -> None:
-        self._heaps = [array("q") for _ in range(_HEAPS)]
-
-    def add(self, name: str | int | None) -> None:
-        if name is not None:
-            key = _key(name)
-            self._heaps[key % _HEAPS].append(key)
-
-    def duplicates(self) -> set[int]:
-        found: set[int] = set()
-        for heap in self._heaps:
-            if len(set(heap)) < len(heap):
-                seen: set[int] = set()
-                found |= {key for key in heap if key in seen or seen.add(key)}  # type: ignore[func-returns-value]
-        return found
-
-
-def _key(name: str | int) -> int:
-    # A text and a number are different ids.
-    return hash((type(name) is str, name))
-
-
-def _describe_duplicate(parts: Sequence[Part], keys: set[int]) -> str | None:
-    """Return a message that names two lines with the same id; None if only their hashes are equal."""
-    first: dict[tuple[bool, str | int], int] = {}
-    for part in parts:
-        for row in _rows(part):
-            if row.name is not None and _key(row.name) in keys:
-                number = first.setdefault((type(row.name) is str, row.name), row.number)
-                if number != row.number:
-                    lines = " and ".join(map(str, sorted((number, row.number))))
-                    return f"lines {lines} have the same id, {json.dumps(row.name, ensure_ascii=False)}"
-    return None
 
 
 def _of_all_shards(path: str) -> list[str]:

@@ -1,9 +1,8 @@
-"""The outputs for results: stdout, as they arrive or in the order of the lines, or the partial file."""
+"""Results on stdout in the order of the lines."""
 
 import threading
 from collections.abc import Callable
 
-from smai_cli.batch.results.partial import PartialFile
 from smai_cli.common.text import escaped
 from smai_cli.output.descriptors import Output
 
@@ -11,21 +10,6 @@ from smai_cli.output.descriptors import Output
 _AHEAD = 1000
 # Print a notice when this many results wait for one line.
 _MANY = 500
-
-
-class ToStdout:
-    """Writes each result at once, in one write."""
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-
-    def append(self, _: int, line: bytes, /) -> int:
-        """Write the line."""
-        self._output.show(line, escaped)
-        return -1
-
-    def sync(self) -> None:
-        """Do nothing: the reader has the results already."""
 
 
 class InOrder:
@@ -51,7 +35,7 @@ class InOrder:
             self._moved.wait_for(lambda: self._is_closed or place < self._next + _AHEAD)
             return not self._is_closed
 
-    def append(self, place: int, line: bytes, /) -> int:
+    def append(self, place: int, line: bytes) -> None:
         """Write the line and those that waited for it, or hold it back."""
         self._held[place] = line
         with self._moved:
@@ -65,10 +49,6 @@ class InOrder:
             number = self._numbers.get(self._next)
         if is_due:
             self._say(f"{_MANY} results wait for line {number}; without -k each is printed at once")
-        return -1
-
-    def sync(self) -> None:
-        """Do nothing: the reader has the results already."""
 
     def close(self) -> None:
         """Write the held results in order, although earlier ones are missing."""
@@ -77,18 +57,3 @@ class InOrder:
             self._moved.notify_all()
         for place in sorted(self._held):
             self._output.show(self._held.pop(place), escaped)
-
-
-class ToFile:
-    """Appends each result to the partial file."""
-
-    def __init__(self, partial: PartialFile) -> None:
-        self._partial = partial
-
-    def append(self, _: int, line: bytes, /) -> int:
-        """Append the line; return its offset."""
-        return self._partial.append(line)
-
-    def sync(self) -> None:
-        """Sync the file to disk."""
-        self._partial.sync()

@@ -14,8 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from smai_cli.batch.results.line_file import LineWriter, appending, check_content, copy_file, read_lines
-from smai_cli.batch.results.line_index import LineIndex
+from smai_cli.batch.results.line_file import LineIndex, LineWriter, appending, check_content, copy_file, read_lines
 from smai_cli.batch.results.result import read_result, renumber
 from smai_cli.common.files import PRIVATE, keep_owner_and_mode, move_into_place, real_place
 from smai_cli.common.jsonl import mend_tail

@@ -41,19 +41,10 @@ def read_input(typed: BatchValues, server: ServerOptions) -> BatchInput:
         raise UsageError("no input lines", "name a file, or pipe them in")
     form = _response_format(typed)
     return BatchInput(
-        source=_source(typed),
+        source=Input(*_open_input(typed.file), typed.shard),
         defaults=_defaults(typed, form),
         check=form.fit if form else None,
     )
-
-
-def _source(typed: BatchValues) -> Input:
-    fd, name = _open_input(typed.file)
-    if typed.shard is None:
-        return Input(fd, name)
-    from smai_cli.batch.input.shard_input import ShardInput  # only with --shard
-
-    return ShardInput(fd, name, typed.shard)
 
 
 def _defaults(typed: BatchValues, form: "ResponseFormat | None") -> Defaults:

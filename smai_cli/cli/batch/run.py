@@ -10,14 +10,14 @@ import time
 from collections.abc import Iterator
 
 from smai_cli.batch import report
-from smai_cli.batch.batch import Batch, BatchOptions
+from smai_cli.batch.batch import Append, Batch, BatchOptions
 from smai_cli.batch.feed import Feed, no_lines
 from smai_cli.batch.halt import is_allowed, parse_halt
 from smai_cli.batch.input.encoding import Encoding
 from smai_cli.batch.input.pin import check_pin, check_piped_input, identify_pinned_input, read_pin, write_pin
 from smai_cli.batch.notices import Notices
 from smai_cli.batch.results.earlier import EarlierResults, StaleResults
-from smai_cli.batch.results.outputs import InOrder, ToFile, ToStdout
+from smai_cli.batch.results.outputs import InOrder
 from smai_cli.batch.results.partial import PartialFile
 from smai_cli.batch.results.plan import Plan
 from smai_cli.batch.schedule import Limits
@@ -32,6 +32,7 @@ from smai_cli.cli.parsing.options import BatchValues, ServerOptions
 from smai_cli.cli.server import choose_endpoint, serving
 from smai_cli.common.clocks import RunningClock
 from smai_cli.common.signals import die_by, on_signal_in_main_thread
+from smai_cli.common.text import escaped
 from smai_cli.common.trace import Tracer
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import SmaiError, Status, UsageError
@@ -160,28 +161,31 @@ class BatchRun:
         """Send the lines that are left. Raises SmaiError, or ReaderGoneError."""
         if self._partial:
             self._partial.begin()
-        results = self._results(feed)
+        in_order = InOrder(Output(), self.life.say) if self.typed.keep_order else None
+        if in_order:
+            feed.may_take = in_order.may_take
         gc.enable()  # answers leave reference cycles
         with serving(endpoint) as target:
             self._batch = Batch(
                 self._options(),
                 feed,
                 encoding,
-                results,
+                self._appender(in_order),
                 self._notices,
                 connect=connector(target, self._server, self._tracer),
+                sync=self._partial.sync if self._partial else lambda: None,
                 check=given.check,
                 hide=self.life.without_key,
                 deadline=self._deadline,
                 clock=self._clock,
             )
-            self._progress = self._shown_progress(self._batch, feed, is_known=given.source.is_file)
+            self._start_progress(self._batch, feed.plan, is_known=given.source.is_file)
             with self._signals(self._batch):
                 try:
                     self._batch.run()
                 finally:
-                    if isinstance(results, InOrder):
-                        results.close()
+                    if in_order:
+                        in_order.close()
 
     def _finish(self, plan: Plan) -> None:
         """Publish the file if every line has a result and not too many failed; otherwise change nothing."""
@@ -199,25 +203,24 @@ class BatchRun:
             partial.publish(plan.order())
         self._place = typed.output
 
-    def _results(self, feed: Feed) -> ToFile | InOrder | ToStdout:
-        if self._partial:
-            return ToFile(self._partial)
-        if not self.typed.keep_order:
-            return ToStdout(Output())
-        in_order = InOrder(Output(), self.life.say)
-        feed.may_take = in_order.may_take
-        return in_order
+    def _appender(self, in_order: InOrder | None) -> Append:
+        """Return what writes a result: to the partial file, or to stdout, perhaps in the order of the lines."""
+        if in_order:
+            return in_order.append
+        if partial := self._partial:
+            return lambda _, line: partial.append(line)
+        stdout = Output()
+        return lambda _, line: stdout.show(line, escaped)
 
     def _options(self) -> BatchOptions:
         typed = self.typed
-        limits = Limits(
-            jobs=self._jobs(),
-            adapts=not typed.no_adapt,
-            gap_s=_MINUTE_S / typed.rpm if typed.rpm else 0.0,
-            patience_s=typed.patience,
-        )
         return BatchOptions(
-            limits=limits,
+            limits=Limits(
+                jobs=self._jobs(),
+                adapts=not typed.no_adapt,
+                gap_s=_MINUTE_S / typed.rpm if typed.rpm else 0.0,
+                patience_s=typed.patience,
+            ),
             retries=self._server.clocks.retries,
             timeout_s=typed.timeout,
             accept=typed.accept,
@@ -238,13 +241,11 @@ class BatchRun:
             self.life.say(f"{jobs} at once, not {self.typed.jobs}: only {count} file descriptors; raise ulimit -n")
         return jobs
 
-    def _shown_progress(self, batch: Batch, feed: Feed, *, is_known: bool) -> report.RunProgress | None:
+    def _start_progress(self, batch: Batch, plan: Plan, *, is_known: bool) -> None:
         draws = stderr_can_draw()
-        if not draws and not self.typed.progress:
-            return None
-        progress = report.RunProgress(batch, feed.plan, is_known=is_known, say=None if draws else self.life.say)
-        progress.start()
-        return progress
+        if draws or self.typed.progress:
+            self._progress = report.RunProgress(batch, plan, is_known=is_known, say=None if draws else self.life.say)
+            self._progress.start()
 
     def _stop_progress(self) -> None:
         if self._progress:

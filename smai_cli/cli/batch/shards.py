@@ -1,10 +1,10 @@
 """`smai batch --merge` and `--status`, for the results of several machines."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import click
 
-from smai_cli.batch.results.merge import MergeCounts, Part, expand_paths, merge, parts_of
+from smai_cli.batch.results.merge import expand_paths, merge, parts_of
 from smai_cli.batch.results.status import as_json, as_table, progress_of
 from smai_cli.cli import same_files
 from smai_cli.cli.descriptor_limit import allow_descriptors
@@ -15,7 +15,6 @@ from smai_cli.output.descriptors import Output, say
 from smai_cli.output.outfile import OutFile
 
 _FDS_OTHER = 32
-_WRITE_BYTES = 256 * 1024
 
 
 def merge_shards(ctx: click.Context, files: Sequence[str], output: str | None, summary: str | None) -> int:
@@ -51,31 +50,15 @@ def _merge(life: Lifecycle, files: list[str], output: str | None, summary: str |
     _allow_descriptors(len(parts))
     if not output:
         stdout = Output()
-        merged = _merge_in_batches(parts, lambda lines: stdout.show(lines, escaped))
+        merged = merge(parts, lambda line: stdout.show(line, escaped))
     else:
         out = OutFile(output)
-        merged = _merge_in_batches(parts, out.output.write)
+        merged = merge(parts, out.output.write)
         out.prepare()
         life.end_no_more()
         out.commit()
     if summary == "text":
         say(f"{merged.complete} of {merged.lines} complete")
-
-
-def _merge_in_batches(parts: Sequence[Part], write: Callable[[bytes], object]) -> MergeCounts:
-    """Merge, with many results per write."""
-    held = bytearray()
-
-    def put(line: bytes) -> None:
-        nonlocal held
-        held += line
-        if len(held) >= _WRITE_BYTES:
-            write(bytes(held))
-            held = bytearray()
-
-    merged = merge(parts, put)
-    write(bytes(held))
-    return merged
 
 
 def _allow_descriptors(count: int) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smai_cli.cli.parsing.command_line import check_ask, read_option_file, read_stdin
+from smai_cli.cli.parsing.command_line import check_ask, parameters_of, read_option_file, read_stdin
 from smai_cli.cli.parsing.help import GroupedCommand
 from smai_cli.cli.parsing.options import AskOptions, AskValues, ServerOptions
 from smai_cli.cli.parsing.server_options import server_options, verbose_option
@@ -17,13 +17,11 @@ from smai_cli.cli.parsing.shared_options import (
     output_options,
     request_options,
 )
-from smai_cli.cli.parsing.words import check_operands, words_of
-from smai_cli.cli.server import approach, choose_endpoint, preview_endpoint, serving
+from smai_cli.cli.parsing.words import WORDS, check_operands
+from smai_cli.cli.server import approach, choose_endpoint, preview_request, serving
 from smai_cli.common.clocks import Deadline
 from smai_cli.common.files import text_in
-from smai_cli.common.frozen import Frozen
 from smai_cli.common.trace import Trace, Tracer, silent
-from smai_cli.config.base_url import shown_url
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import SmaiError
 from smai_cli.output.descriptors import Output, say
@@ -35,9 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from smai_cli.cli.run import Run
-    from smai_cli.config.key_source import KeySource
     from smai_cli.http.preconnect import Preconnect
     from smai_cli.http.response_body import ResponseBody
+    from smai_cli.output.preview import Preview
     from smai_cli.stream.pump import Dialect
 
 
@@ -112,7 +110,7 @@ def ask(*, output: OutputOptions, server: ServerOptions, **values: Any) -> int:
     ctx = click.get_current_context()
     source = ctx.get_parameter_source("system")
     try:
-        check_operands(typed.operands, words_of(ctx), attaches=bool(typed.attach))
+        check_operands(typed.operands, ctx.meta[WORDS], attaches=bool(typed.attach))
         options = check_ask(typed, output, server, system_is_typed=source is click.core.ParameterSource.COMMANDLINE)
         target = None if typed.is_preview else _target(options, output, server, deadline, tracer)
         failure = None
@@ -127,18 +125,12 @@ def ask(*, output: OutputOptions, server: ServerOptions, **values: Any) -> int:
     if target is None:
         return run.life.deliver(lambda: _preview(run, options, server, tracer or silent, as_curl=typed.curl))
     if options.log:
-        run.log_to(options.log, "ask", target.endpoint and target.endpoint.base_url, server.settings.name)
+        run.log_to(options.log, "ask", target[0] and target[0].base_url, server.settings.name)
     return run.life.deliver(lambda: _ask(run, options, server, target, tracer))
 
 
-class _Target(Frozen):
-    """The endpoint (None: the mock), and the pending connection to it.
-
-    `connecting` is what `approach` returned; None if files must be read before connecting.
-    """
-
-    endpoint: Endpoint | None
-    connecting: "tuple[str | None, Preconnect | None] | None"
+# The server (None: the mock), and what `approach` returned; None if files must be read before connecting.
+_Target = tuple[Endpoint | None, "tuple[str | None, Preconnect | None] | None"]
 
 
 def _target(
@@ -149,10 +141,9 @@ def _target(
     if tracer and endpoint:
         tracer.key = endpoint.secrets
     if options.inputs.has_files or output.file or output.record:
-        return _Target(endpoint=endpoint, connecting=None)
+        return endpoint, None
     early = click.get_current_context().obj  # begun by main, before click was imported
-    connecting = approach(endpoint, server.clocks.connect_timeout_s, tracer or silent, early)
-    return _Target(endpoint=endpoint, connecting=connecting)
+    return endpoint, approach(endpoint, server.clocks.connect_timeout_s, tracer or silent, early)
 
 
 @contextlib.contextmanager
@@ -165,10 +156,11 @@ def _request(run: "Run", question: Question, options: AskOptions, trace: Trace) 
     trace("stdin is read" if options.reads_stdin else "stdin is not read")
     with in_conversation(question, options.inputs, run.life.say) as asked:
         request = Request(
-            options.model,
+            options.typed.model,
             asked.messages(options.words, piped),
-            options.parameters | ({"response_format": asked.response_format.as_json} if asked.response_format else {}),
-            stream=options.stream,
+            parameters_of(options.typed)
+            | ({"response_format": asked.response_format.as_json} if asked.response_format else {}),
+            stream=not options.typed.no_stream,
             include_usage=run.summary != "none" or options.log is not None,
             extra_body=asked.extra_body,
         )
@@ -179,11 +171,10 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
     """Read the prompt, send the request and pump the answer. Raises SmaiError."""
     trace = tracer or silent
     question = read_question(options.inputs, read_option_file)
-    run.endpoint = target.endpoint
-    run.life.key = target.endpoint.secrets if target.endpoint else None
-    connecting = target.connecting
+    run.endpoint, connecting = target
+    run.life.key = run.endpoint.secrets if run.endpoint else None
     if connecting is None and not options.inputs.chat:
-        connecting = approach(target.endpoint, server.clocks.connect_timeout_s, trace)
+        connecting = approach(run.endpoint, server.clocks.connect_timeout_s, trace)
     # Before stdin is read, so that the imports run while its producer works.
     from smai_cli.cli.run import ExpectedAnswer
     from smai_cli.http import transport
@@ -192,17 +183,19 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
 
     with _request(run, question, options, trace) as (request, question):
         dialect = _dialect(options, server)
+        if question.chat:
+            question.chat.asked = request.messages[len(question.earlier) :]
         expected = ExpectedAnswer(
             model=request.model,
             choices=choices_in(request.extra_body),
             stream=request.stream,
             fit=question.response_format.fit if question.response_format else None,
-            turn=question.turn(request),
+            chat=question.chat,
         )
         clocks = server.clocks.clocks(run.life.deadline)
         retries = Retries(server.clocks.retries, tracer or run.life.say, run.life.deadline)
-        with run.delivery(expected) as writer, serving(target.endpoint) as endpoint:
-            ca_file, preconnect = connecting or approach(target.endpoint, server.clocks.connect_timeout_s, trace)
+        with run.delivery(expected) as writer, serving(run.endpoint) as endpoint:
+            ca_file, preconnect = connecting or approach(run.endpoint, server.clocks.connect_timeout_s, trace)
 
             def post(body: bytes) -> "ResponseBody":
                 return transport.post(
@@ -217,42 +210,35 @@ def _dialect(options: AskOptions, server: ServerOptions) -> "Dialect":
     from smai_cli.stream.dialects.selection import dialect_for  # after usage errors
 
     more = server.settings.get("responses_models")
-    return dialect_for(options.api, options.model, more.value if more else ())
+    return dialect_for(options.typed.api, options.typed.model, more.value if more else ())
 
 
 def _preview(run: "Run", options: AskOptions, server: ServerOptions, trace: Trace, *, as_curl: bool) -> None:
     """Print what would be sent. Raises SmaiError."""
     question = read_question(options.inputs, read_option_file)
     with _request(run, question, options, trace) as (request, _):
-        target = preview_endpoint(server, run.life.deadline)
-        _print_preview(request, _dialect(options, server), target, as_curl=as_curl)
+        shown = preview_request(request, _dialect(options, server), server, run.life.deadline)
+        _print_preview(shown, request, as_curl=as_curl)
     run.summary = "none"  # there was no answer; a failure is reported already
 
 
-def _print_preview(
-    request: Request, dialect: "Dialect", target: "tuple[Endpoint, KeySource | None]", *, as_curl: bool
-) -> None:
+def _print_preview(shown: "Preview", request: Request, *, as_curl: bool) -> None:
     from smai_cli.common.text import escaped, escaped_in_shell  # for those who look before they ask
-    from smai_cli.http import transport  # for those who look before they ask
-    from smai_cli.output import preview  # for those who look before they ask
+    from smai_cli.output import preview
 
     output = Output()
-    endpoint, source = target
-    body = dialect.encode_request(request)
-    url, headers = transport.prepare_post(endpoint, dialect.PATH, body)
-    user_headers = preview.UserHeaders(endpoint.headers, endpoint.key_header)
     if not as_curl:
-        shown = preview.Preview(shown_url(url), headers, body, user_headers, source.where if source else None)
         # Half a surrogate pair, from the path of a file, gets a JSON escape.
         text = preview.preview_json(shown, request.messages, request.model)
         output.show(f"{text}\n".encode(errors="backslashreplace"), escaped)
         return
-    in_shell = source.in_shell() if source else None
-    if source and in_shell is None:
-        say(f"the command has no key, because a shell cannot read it from {source.where}; name a file with --key-file")
+    key = shown.key.in_shell() if shown.key else None
+    if shown.key and key is None:
+        where = shown.key.where
+        say(f"the command has no key, because a shell cannot read it from {where}; name a file with --key-file")
     if output.is_terminal:  # every shell understands the escapes of JSON
-        body = escaped(body.decode()).encode()
-    command, missing = preview.preview_curl(preview.Preview(url, headers, body, user_headers, key_in_shell=in_shell))
+        shown = shown._replace(body=escaped(shown.body.decode()).encode())
+    command, missing = preview.preview_curl(shown, key)
     if missing:
         say(f"the command has the names of headers only; before it runs, set {', '.join(missing)}")
     output.show(f"{command}\n".encode(errors="surrogateescape"), escaped_in_shell)

@@ -5,7 +5,7 @@ import os
 import click
 
 from smai_cli.cli.parsing.shared_options import complete_file, model_option
-from smai_cli.common.files import read_file, text_in
+from smai_cli.common.files import read_all, read_file, text_in
 from smai_cli.errors import UsageError, install_hint
 from smai_cli.output.descriptors import Output, say
 from smai_cli.prompt import prompt
@@ -47,4 +47,4 @@ def _text(file: str) -> str:
         raise UsageError("no text to count", "name a file, or pipe one in")
     # No notice while waiting: in a pipeline, text may come late.
     hint = "check where the text comes from"
-    return text_in(prompt.read_all(STDIN, lambda: None, hint=hint, limit_bytes=LIMIT_BYTES))
+    return text_in(read_all(STDIN, lambda: None, hint=hint, limit_bytes=LIMIT_BYTES))

@@ -286,24 +286,23 @@ class _Examination:
     def _list_models(self) -> CheckResult:
         from smai_cli.cli.commands.models import ask_for_list, doubt_about_key
         from smai_cli.http import transport
-        from smai_cli.stream.models import PATH, read_list, with_query
+        from smai_cli.stream.models import PATH
         from smai_cli.stream.retries import Retries
 
         # As in a run: requests finds the bundle for an http server that an https proxy reaches.
         ca_file = self.ca_file if self.endpoint.is_tls else None
         begun_s = headed_s = 0.0
 
-        def page(query: str) -> "ResponseBody":
+        def get(place: Endpoint) -> "ResponseBody":
             nonlocal begun_s, headed_s
-            place = self.endpoint._replace(base_url=with_query(self.endpoint.base_url, query))
             sent_s = time.monotonic()
             answer = transport.get(place, PATH, self._clocks, ca_file=ca_file)
-            if not query:
+            if not headed_s:  # the first page
                 begun_s, headed_s = sent_s, time.monotonic()
             return answer
 
         retries = Retries(self._options.clocks.retries, self._life.say, self._life.deadline)
-        self.models = ask_for_list(lambda: read_list(page), retries, self.endpoint).models
+        self.models = ask_for_list(get, retries, self.endpoint).models
         count = "1 model" if len(self.models) == 1 else f"{len(self.models)} models"
         doubt = "" if self.probes else doubt_about_key(self.endpoint, self._clocks, ca_file)
         return CheckResult(f"status 200, {count}, headers after {headed_s - begun_s:.3f} s", doubt)

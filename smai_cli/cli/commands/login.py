@@ -105,19 +105,11 @@ def _check(endpoint: Endpoint, clocks: Clocks, retries: Retries) -> SmaiError | 
     Returns the failure if a firewall in front of the server answers, which says nothing about the key.
     """
     from smai_cli.http import transport  # after --help and usage errors
-    from smai_cli.stream.models import PATH, read_list, with_query
+    from smai_cli.stream.models import PATH
 
     ca_file = find_ca_file(os.environ)
     try:
-        ask_for_list(
-            lambda: read_list(
-                lambda query: transport.get(
-                    endpoint._replace(base_url=with_query(endpoint.base_url, query)), PATH, clocks, ca_file=ca_file
-                )
-            ),
-            retries,
-            endpoint,
-        )
+        ask_for_list(lambda place: transport.get(place, PATH, clocks, ca_file=ca_file), retries, endpoint)
     except SmaiError as error:
         if error.cause is Cause.WEB_PAGE:
             return error

@@ -3,9 +3,7 @@
 import gc
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,12 +11,11 @@ from smai_cli.cli.descriptor_limit import allow_descriptors
 from smai_cli.cli.parsing.numbers import SECONDS, Number, WholeNumber
 from smai_cli.cli.parsing.shared_options import complete_file
 from smai_cli.cli.same_files import Use, refuse_clashes
-from smai_cli.common.files import STDIN_NAME, read_file
+from smai_cli.common.files import STDIN_NAME, read_all, read_file
 from smai_cli.errors import OutputError, UsageError
-from smai_cli.prompt.prompt import operand_text, read_all
-
-if TYPE_CHECKING:
-    from smai_cli.mock.script import Script
+from smai_cli.mock.faults import IN_ANSWER, MIXTURE
+from smai_cli.mock.script import LIES, POEM, Script
+from smai_cli.prompt.prompt import operand_text
 
 _STDIN = 0
 _COUNT = WholeNumber(0)
@@ -35,8 +32,6 @@ class _Shares(click.ParamType):  # type: ignore[type-arg]  # not subscriptable i
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return pairs of a kind and its share. Raises click's BadParameter."""
-        from smai_cli.mock.faults import IN_ANSWER, MIXTURE  # after --help
-
         kinds: dict[str, float] = {}
         for item in value.split(",") if "=" in value else [f"{kind}={value}" for kind in MIXTURE]:
             kind, _, share = item.partition("=")
@@ -57,20 +52,6 @@ class _Shares(click.ParamType):  # type: ignore[type-arg]  # not subscriptable i
         if not 0 <= share <= 1:
             self.fail(f"{text!r} is not a share from 0 to 1, or from 0% to 100%", param, ctx)
         return share
-
-
-class _Lie(click.ParamType):  # type: ignore[type-arg]  # as above
-    """A way to misreport an answer."""
-
-    name = "lie"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the word; a UsageError of click for one that the mock does not know."""
-        from smai_cli.mock.script import LIES  # after --help
-
-        if value not in LIES:
-            self.fail(f"{value!r} is not one of {', '.join(LIES)}", param, ctx)
-        return str(value)
 
 
 class _Origin(click.ParamType):  # type: ignore[type-arg]  # as above
@@ -117,7 +98,7 @@ class _Origin(click.ParamType):  # type: ignore[type-arg]  # as above
 @click.option(
     "--lie",
     "lies",
-    type=_Lie(),
+    type=click.Choice(LIES),
     metavar="KIND",
     multiple=True,
     help="Report the end of answers wrongly, as some servers do; repeatable.",
@@ -142,33 +123,25 @@ def mock(port: int, log: str | None, **values: Any) -> int:
         [Use(f"--{name}", file, alone=True) for name, file in (("log", log), ("tape", values["tape"])) if file], []
     )
     allow_descriptors(MANY_CLIENTS)
-    with _open_log(log) as log_fd:
-        try:
-            server = Mock(script, port, log_fd=log_fd, keeps_received=False)
-        except OSError as exc:
-            raise UsageError(f"port {port}: {exc.strerror}", "choose another --port") from exc
-        with server:
-            Output().show(f"{server.url}\n".encode())
-            server.over.wait()
-        if server.failure:
-            raise OutputError(f"{log}: {server.failure.strerror}", "free some space, or choose another --log")
+    log_fd = None if log is None else _open_log(log)
+    try:
+        server = Mock(script, port, log_fd=log_fd, keeps_received=False)
+    except OSError as exc:
+        raise UsageError(f"port {port}: {exc.strerror}", "choose another --port") from exc
+    with server:
+        Output().show(f"{server.url}\n".encode())
+        server.over.wait()
+    if server.failure:
+        raise OutputError(f"{log}: {server.failure.strerror}", "free some space, or choose another --log")
     return 0
 
 
-@contextmanager
-def _open_log(log: str | None) -> Iterator[int | None]:
-    """Open the log and provide its descriptor. Raises UsageError."""
-    if log is None:
-        yield None
-        return
+def _open_log(log: str) -> int:
+    """Open the log, which is closed when the process ends. Raises UsageError."""
     try:
-        fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
     except (OSError, ValueError) as exc:
         raise UsageError(f"{log}: {getattr(exc, 'strerror', None) or exc}", "name a file that can be written") from exc
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _make_script(  # noqa: PLR0913  # what click gives in another form than the script has
@@ -183,9 +156,7 @@ def _make_script(  # noqa: PLR0913  # what click gives in another form than the 
     no_done: bool,
     lies: tuple[str, ...],
     **others: Any,
-) -> "Script":
-    from smai_cli.mock.script import POEM, Script
-
+) -> Script:
     answers = {"--tape": tape is not None, "--reply": reply is not None, "--echo": echo}
     first, second, *_ = [*(name for name, given in answers.items() if given), "", ""]
     if second:

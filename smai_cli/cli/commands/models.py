@@ -45,7 +45,7 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
     from smai_cli.config.model_ids import store_ids
     from smai_cli.http import transport
     from smai_cli.output.descriptors import Output
-    from smai_cli.stream.models import PATH, read_list, with_query
+    from smai_cli.stream.models import PATH
     from smai_cli.stream.retries import Retries
 
     life = Lifecycle(deadline)
@@ -55,12 +55,11 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
 
     def work() -> None:
         with serving(endpoint) as target:
-
-            def page(query: str) -> "ResponseBody":
-                place = target._replace(base_url=with_query(target.base_url, query))
-                return transport.get(place, PATH, clocks, ca_file=ca_file, preconnect=preconnect, trace=trace)
-
-            listing = ask_for_list(lambda: read_list(page), retries, target)
+            listing = ask_for_list(
+                lambda place: transport.get(place, PATH, clocks, ca_file=ca_file, preconnect=preconnect, trace=trace),
+                retries,
+                target,
+            )
         listed = listing.models
         if endpoint:  # before the reader of stdout can end the run
             store_ids(endpoint.base_url, _without_key(listed, endpoint), os.environ)
@@ -73,11 +72,16 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
     return life.deliver(work)
 
 
-def ask_for_list(ask: "Callable[[], Listing]", retries: "Retries", endpoint: Endpoint) -> "Listing":
-    """Return the list that `ask` gets from `endpoint`, with retries where allowed. Raises SmaiError."""
+def ask_for_list(get: "Callable[[Endpoint], ResponseBody]", retries: "Retries", endpoint: Endpoint) -> "Listing":
+    """Return the list of `endpoint`, with retries where allowed. Raises SmaiError.
+
+    `get` requests one page of it, from the endpoint with the query of the page.
+    """
+    from smai_cli.stream.models import read_list, with_query  # after --help and usage errors
+
     while True:
         try:
-            return ask()
+            return read_list(lambda query: get(endpoint._replace(base_url=with_query(endpoint.base_url, query))))
         except SmaiError as error:
             known = error.replaced(hint="check --base-url") if error.cause in _OF_THE_REQUEST else error
             if failure := retries.wait(endpoint.explain(known), holds_back=True):

@@ -5,7 +5,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from smai_cli.cli.parsing.options import AskOptions, AskValues, RequestValues, ServerOptions
-from smai_cli.common.files import STDIN_NAME, file_named_in, read_named
+from smai_cli.common.files import NOTICE_AFTER_S, STDIN_NAME, file_named_in, read_all, read_named
 from smai_cli.common.frozen import Frozen
 from smai_cli.config.config_file import Settings
 from smai_cli.config.endpoint import files_to_read
@@ -46,20 +46,12 @@ def check_ask(typed: AskValues, output: OutputOptions, server: ServerOptions, *,
     _check_files(typed, output, server, readings, reads_stdin=reads_stdin)
     if log and not typed.is_preview:
         _check_log(log, typed, output, server)
-    takes_one = output.prints_text or bool(typed.chat)
-    if typed.option:
-        from smai_cli.prompt.extra_body import extra_members  # rarely used
-
-        extra_members(typed.option, takes_one=takes_one)
     if not reads_stdin and not typed.messages and not typed.chat:
         _check_prompt(words, typed)
     return AskOptions(
+        typed=typed,
         words=words,
         reads_stdin=reads_stdin,
-        model=typed.model,
-        api=typed.api,
-        stream=not typed.no_stream,
-        parameters=parameters_of(typed),
         inputs=InputOptions(
             system=typed.system,
             system_is_typed=system_is_typed,
@@ -69,7 +61,7 @@ def check_ask(typed: AskValues, output: OutputOptions, server: ServerOptions, *,
             json=typed.json,
             schema=typed.schema,
             option=typed.option,
-            takes_one=takes_one,
+            takes_one=output.prints_text or bool(typed.chat),
         ),
         log=log,
     )
@@ -222,9 +214,9 @@ def read_stdin(words: list[str]) -> bytes:
         hint = "; end the text with Ctrl-D"
 
     def notice() -> None:
-        say(f"waiting for the prompt on stdin; nothing has arrived for {prompt.NOTICE_AFTER_S:g} s{hint}")
+        say(f"waiting for the prompt on stdin; nothing has arrived for {NOTICE_AFTER_S:g} s{hint}")
 
-    return prompt.read_all(STDIN, notice, limit_bytes=STDIN_LIMIT_BYTES)
+    return read_all(STDIN, notice, limit_bytes=STDIN_LIMIT_BYTES)
 
 
 def read_option_file(path: str, limit_bytes: int | None) -> bytes:
@@ -232,7 +224,7 @@ def read_option_file(path: str, limit_bytes: int | None) -> bytes:
     if path != STDIN_NAME:
         return read_named(path, limit_bytes)
     hint = "check where the input comes from"
-    return prompt.read_all(STDIN, _notice_of_option, hint=hint, limit_bytes=limit_bytes or STDIN_LIMIT_BYTES)
+    return read_all(STDIN, _notice_of_option, hint=hint, limit_bytes=limit_bytes or STDIN_LIMIT_BYTES)
 
 
 def parameters_of(typed: RequestValues) -> dict[str, Any]:
@@ -265,4 +257,4 @@ def configured_options(typed: RequestValues, settings: Settings) -> list[str]:
 
 
 def _notice_of_option() -> None:
-    say(f"waiting for the file on stdin that an option names; nothing has arrived for {prompt.NOTICE_AFTER_S:g} s")
+    say(f"waiting for the file on stdin that an option names; nothing has arrived for {NOTICE_AFTER_S:g} s")

@@ -1,8 +1,8 @@
-"""The text of --help: examples, options in groups, and lines that fit a narrow terminal."""
+"""The text of --help: examples, and options in groups."""
 
 import contextlib
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -69,31 +69,6 @@ GROUPS = {
     "Server": ("--profile", "--base-url", "--key-file", "--header", "--mock"),
     "Inspect": ("--dry-run", "--curl", "--verbose", "--help"),
 }
-_FEWEST_COLUMNS = 24
-_MOST_COLUMNS = 100
-# In fewer columns, the description is below the option.
-_TWO_COLUMNS = 60
-_INDENT = 4
-
-
-class HelpFormatter(click.HelpFormatter):
-    """A formatter for terminals of any width: click's lines have at least 50 columns."""
-
-    def __init__(self, width: int | None = None, max_width: int | None = None) -> None:
-        import shutil  # 4 ms of the start of decode
-
-        columns = min(shutil.get_terminal_size().columns, max_width or _MOST_COLUMNS)
-        super().__init__(width=width or max(columns, _FEWEST_COLUMNS))
-
-    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
-        """Write terms and their descriptions, in two columns if they fit."""
-        super().write_dl(list(rows), col_max if self.width >= _TWO_COLUMNS else _INDENT, col_spacing)
-
-
-class HelpContext(click.Context):
-    """The context of a command whose help fits the terminal."""
-
-    formatter_class = HelpFormatter
 
 
 class GroupedCommand(click.Command):

@@ -116,16 +116,12 @@ class BatchValues(RequestValues):
 class AskOptions(Frozen):
     """The options of `smai ask`, checked and decoded.
 
-    `words` are the operands. `reads_stdin`: stdin is part of the prompt. `parameters` are members of the request, by
-    the names of the chat API. `log` is the ledger.
+    `words` are the operands. `reads_stdin`: stdin is part of the prompt. `log` is the ledger.
     """
 
+    typed: AskValues
     words: list[str]
     reads_stdin: bool
-    model: str
-    api: str
-    stream: bool
-    parameters: dict[str, Any]
     inputs: "InputOptions"
     log: "LogFile | None"
 

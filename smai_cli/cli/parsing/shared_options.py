@@ -91,14 +91,9 @@ def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -
     return [CompletionItem(incomplete, type="file")]
 
 
-def _complete_accept(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  # click's
-    """Return the most common words of servers, for shell completion; any other word is accepted too."""
-    return [word for word in ("length", "content_filter", "done") if word.startswith(incomplete)]
-
-
-def _complete_effort(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  # click's
-    """Return the words of the API reference, for shell completion; any other word is sent too."""
-    return [word for word in EFFORTS if word.startswith(incomplete)]
+def _offering(*words: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Return a function that offers the words to a shell; the option takes any other word too."""
+    return lambda ctx, param, incomplete: [word for word in words if word.startswith(incomplete)]  # noqa: ARG005  # click's
 
 
 def mode_option(mode: Mode) -> Callable[[_F], _F]:
@@ -124,7 +119,7 @@ def output_options(command: _F) -> _F:
             "--accept",
             metavar="WORD",
             multiple=True,
-            shell_complete=_complete_accept,
+            shell_complete=_offering("length", "content_filter", "done"),
             help="Exit 0 for this finish_reason, too; done: for [DONE] without one; repeatable.",
         ),
         click.option("--fail-empty", is_flag=True, help="Fail if the answer is empty or only white space."),
@@ -156,7 +151,7 @@ def request_options(command: _F) -> _F:
         click.option(
             "--effort",
             metavar="WORD",
-            shell_complete=_complete_effort,
+            shell_complete=_offering(*EFFORTS),
             help=f"Reasoning effort: {', '.join(EFFORTS)}, or another word that the server knows.",
         ),
         click.option("--seed", type=WholeNumber(), help="Seed for the sampling."),

@@ -22,7 +22,8 @@ _FEWEST_LETTERS = 3
 _SHOWN = 60
 # Characters that word processors substitute for the ASCII dash.
 DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
-_WORDS = "smai_cli.words"
+# Where the context of click keeps the Words.
+WORDS = "smai_cli.words"
 # What the help calls the value of an option that names a file.
 FILE_METAVARS = ("FILE", "OUTPUT")
 
@@ -202,14 +203,3 @@ def shown(word: str) -> str:
     from shlex import quote  # only for messages
 
     return quote(one_line(word, _SHOWN))
-
-
-def keep_words(ctx: click.Context, words: Words) -> None:
-    """Store the facts about the operands for `words_of`."""
-    ctx.meta[_WORDS] = words
-
-
-def words_of(ctx: click.Context) -> Words:
-    """Return the facts about the operands of the command line."""
-    words: Words = ctx.meta[_WORDS]
-    return words
