@@ -102,17 +102,20 @@ _ROWS = (
     # rate_limit_exceeded (assafelovic/gpt-researcher#985), 429 from OpenAI (vanna-ai/vanna-flask#11).
     # exceed_context_size_error: llama.cpp (tools/server). By text only, in this order: OpenAI's compatibles, xAI,
     # vLLM and SGLang and LM Studio, OpenAI's Responses API and llama.cpp and Anthropic, MiniMax, Gemini, GitHub
-    # Copilot, Moonshot, Groq and Cerebras, DashScope, TGI, Cohere, Bedrock.
+    # Copilot, Moonshot, Groq and Cerebras, DashScope, TGI, Cohere, Bedrock. Also by text only: LM Studio's "keep the
+    # first 6009 tokens when" (lmstudio-ai/lmstudio-bug-tracker#546), TabbyAPI's max_seq_len
+    # (SillyTavern/SillyTavern#3543), and LiteLLM's ContextWindowExceededError (litellm/exceptions.py).
     _Rule(
         Cause.PROMPT_SIZE,
         r"context(length|window|overflow|size)|prompttokensexceeded|stringabovemaxlength|tokenslimitreached"
         r"|(prompt|input|tokens|characters|request|payload|content|entity)too(long|large)|^1261$|^40303$",
         r"maximum (context|prompt) length|(longer|greater) than the (maximum model|model's context|context) length"
-        r"|exceeds? (the )?(available )?context (window|size|length|limit)|context window exceeds"
+        r"|exceed(s|ed)? (the |max )?(available )?context (window|size|length|limit)|context ?(window|length) ?exceed"
+        r"|keep the first \d+ tokens when|(prompt|request) length [\d +]+is greater than max_seq_len"
         r"|input token count.{1,40}exceeds|prompt token count.{1,20}exceeds|exceeded model token limit"
         r"|reduce the length of the (messages|prompt)|range of input length should be"
         r"|^(input validation error: )?`inputs` (tokens \+|must have less)|total number of tokens in the prompt"
-        r"|(prompt|input) is too long|^request too large for ",
+        r"|(prompt|input) (is )?too long|^request too large for ",
     ),
     # OperationNotSupported: Azure, for a model without chat. By text only: Ollama, vLLM; "Model Not Exist", DeepSeek
     # (ConardLi/easy-dataset#9); "Model not found", xAI (definableai/definable.ai#112) and Fireworks

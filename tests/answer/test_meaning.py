@@ -294,6 +294,12 @@ TOO_LONG = (
     "too many tokens: total number of tokens in the prompt cannot exceed 4081",
     "Input is too long for requested model.",
     "prompt is too long: 213462 tokens > 200000 maximum",
+    "prompt too long; exceeded max context length by 1200 tokens",
+    "Trying to keep the first 6009 tokens when context the overflows. However, the model is loaded with ...",
+    "Request length 71599 + 2048 is greater than max_seq_len 65536",
+    "Prompt length 9000 is greater than max_seq_len 4096",
+    "context length exceeded",
+    "litellm.ContextWindowExceededError: litellm.BadRequestError: too much",
 )
 # Similar messages about a rate limit.
 TOO_FAST = (
