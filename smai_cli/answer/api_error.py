@@ -125,7 +125,7 @@ def unknown_parameters(api_error: ApiError) -> frozenset[str]:
     (editor-code-assistant/eca#231). LiteLLM: "does not support parameters: {'max_completion_tokens': 4096}"
     (BerriAI/litellm#10910). A value that is too large does not count: the user's limit must not be lost.
     """
-    text = " ".join((api_error.message, api_error.param, *api_error.kinds))
+    text = " ".join((api_error.message, api_error.upstream, api_error.param, *api_error.kinds))
     is_unknown = re.search(_UNKNOWN, text) and not re.search(_OUT_OF_RANGE, text)
     names = (*_OF_USAGE, *_DISPENSABLE) if is_unknown else _OF_USAGE
     return frozenset(name for name in names if re.search(rf"\b{name}\b", text))

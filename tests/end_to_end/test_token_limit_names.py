@@ -219,6 +219,10 @@ def test_lines_do_not_wait_forever_for_a_line_without_an_answer(smai: Smai) -> N
         ({"error": {"message": f"property '{NEW}' is unsupported"}}, {NEW}),
         ({"error": {"message": "bad request", "param": OLD, "code": "unknown_parameter"}}, {OLD}),
         ({"error": {"message": f"Unknown parameter: '{OLD}'."}}, {OLD}),
+        (
+            {"error": {"message": "Provider returned error", "code": 400, "metadata": {"raw": json.dumps(OPENAI)}}},
+            {OLD, NEW},
+        ),
         ({"error": {"message": f"{OLD} must be at least 1"}}, set()),
         ({"error": {"message": f"Unsupported value: '{OLD}' does not support 0 with this model"}}, set()),
         ({"error": {"message": f"This model's maximum context length is 8 tokens; reduce {OLD} instead"}}, set()),
