@@ -158,12 +158,14 @@ def _api_error_of_object(error: dict[str, Any], depth: int) -> ApiError:
     values = [*_kinds(error)]
     kinds = tuple(str(value) for value in values if isinstance(value, str) or is_http_like(str(value)))
     param = error.get("param")
+    upstream = _upstream_error(error)
     api_error = ApiError(
         message,
         str(values[0]) if values else "",
         param if isinstance(param, str) else "",
         kinds,
-        _message_of_upstream(error, message),
+        "" if upstream.message in message else upstream.message,
+        upstream.wait_s,
     )
     if wrapped is None:
         return api_error
@@ -187,12 +189,11 @@ def _wrapped_in(message: str, depth: int) -> ApiError | None:
     return api_error_of(payload, depth + 1) if isinstance(payload, dict) and payload else None
 
 
-def _message_of_upstream(error: dict[str, Any], message: str) -> str:
-    """Return what OpenRouter's `metadata.raw` says of the server that it asked, where `message` does not say it."""
+def _upstream_error(error: dict[str, Any]) -> ApiError:
+    """Return what OpenRouter's `metadata.raw` says of the server that it asked; an empty one if it says nothing."""
     metadata = error.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
-    said = api_error_in_body(raw.encode(errors="replace")).message if isinstance(raw, str) else ""
-    return "" if said in message else said
+    return api_error_in_body(raw.encode(errors="replace")) if isinstance(raw, str) else ApiError()
 
 
 def _with_wait(api_error: ApiError, payload: dict[str, Any]) -> ApiError:

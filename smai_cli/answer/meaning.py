@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from smai_cli.answer.api_error import ApiError, api_error_in_body, request_id_in, unknown_parameters
 from smai_cli.answer.causes import cause_of
-from smai_cli.answer.waits import reset_s, retry_after_s, should_retry
+from smai_cli.answer.waits import reset_s, retry_after_s, should_retry, wait_in_words
 from smai_cli.common.text import one_line
 from smai_cli.errors import AccessError, BrokenError, BusyError, Cause, RefusedError, Retry, SmaiError, hint_for
 
@@ -79,7 +79,7 @@ def http_error(answer: HttpAnswer) -> SmaiError:
         retry=Retry.UNANSWERED if is_retried else Retry.NEVER,
         cause=cause,
         code=api_error.code or None,
-        wait_s=api_error.wait_s if waited_s is None else waited_s,
+        wait_s=_asked_wait_s(api_error, kind) if waited_s is None else waited_s,
         reset_s=reset_s(answer.headers),
         http_status=answer.status,
         request_id=request_id,
@@ -110,8 +110,15 @@ def answer_error(api_error: ApiError, *, in_stream: bool, has_text: bool) -> Sma
         retry=retry if may_pass else Retry.NEVER,
         cause=cause,
         code=api_error.code or None,
-        wait_s=api_error.wait_s,
+        wait_s=_asked_wait_s(api_error, kind),
     )
+
+
+def _asked_wait_s(api_error: ApiError, kind: type[SmaiError]) -> float | None:
+    """Return how many seconds an error asks to wait; in words, only if the server is busy."""
+    if api_error.wait_s is not None or kind is not BusyError:
+        return api_error.wait_s
+    return wait_in_words(f"{api_error.message} {api_error.upstream}")
 
 
 def _is_web_page(answer: HttpAnswer) -> bool:

@@ -9,6 +9,13 @@ from typing import Any
 _UPSTREAM = "llm_provider-"
 _UNITS_S = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "\u00b5s": 1e-6, "ns": 1e-9}
 _PART = r"(\d+(?:\.\d+)?)(ms|us|\u00b5s|ns|[dhms])"
+# How an error says in words how long to wait, in lower case.
+_WORDED_PART = r"(\d+(?:\.\d+)?)\s*(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?|d|days?)(?![a-z])"
+_IN_WORDS = rf"\b(?:again|retry|wait|resets?)\s+(?:(?:in|after|for)\s+)?((?:{_WORDED_PART}(?:[\s,]+(?:and\s+)?)?)+)"
+_SEARCHED = 1000
+# Members of error objects, without underscores and in lower case.
+_MEMBERS_S = ("retryafter", "retryafterseconds", "retrydelay")
+_MEMBER_MS = "retryafterms"
 # A number above the first is a time in seconds since 1970, above the second a time in milliseconds.
 _EPOCH_S = 1e9
 _EPOCH_MS = 1e11
@@ -63,21 +70,36 @@ def wait_in(error: dict[str, Any]) -> float | None:
     Google puts it into `details` (google.rpc.RetryInfo: `"retryDelay": "45.8s"`), Cloudflare into `retry_after`,
     OpenRouter into the headers in `metadata`, where X-RateLimit-Reset is in milliseconds since 1970.
     """
-    details, metadata = error.get("details"), error.get("metadata")
-    for detail in details if isinstance(details, list) else [details]:
-        if isinstance(detail, dict) and (seconds := _span_s(detail.get("retryDelay"))) is not None:
-            return seconds
-    for members in (error, metadata):
+    details = error.get("details")
+    for members in (*(details if isinstance(details, list) else [details]), error, error.get("metadata")):
         if isinstance(members, dict) and (seconds := _wait_of(members)) is not None:
             return seconds
     return None
 
 
+def wait_in_words(message: str) -> float | None:
+    """Return how many seconds the message of an error asks to wait; None if it does not say.
+
+    OpenAI: "Please try again in 6m0s.", Azure: "Please retry after 2 seconds.", Gemini: "Please retry in 45.8s." They
+    also say it in a header or in a member, but gateways do not pass those on.
+    """
+    found = re.search(_IN_WORDS, message[:_SEARCHED].lower())
+    if not found:
+        return None
+    return sum(float(count) * _UNITS_S[_short(unit)] for count, unit in re.findall(_WORDED_PART, found[1]))
+
+
+def _short(unit: str) -> str:
+    return "ms" if unit.startswith(("ms", "mil")) else unit[0]
+
+
 def _wait_of(members: dict[str, Any]) -> float | None:
-    """Return the wait in `retry_after`, or in a copy of headers."""
-    for name in ("retry_after", "retry_after_seconds"):
-        if (seconds := _span_s(members.get(name))) is not None:
-            return seconds
+    """Return the wait in a member such as `retry_after` or `retryDelay`, or in a copy of headers."""
+    for name, value in members.items():
+        plain = re.sub("[^a-z]", "", name.lower())
+        seconds = _span_s(value) if plain in (*_MEMBERS_S, _MEMBER_MS) else None
+        if seconds is not None:
+            return seconds / 1000 if plain == _MEMBER_MS else seconds
     copied = members.get("headers")
     headers = {str(name).lower(): str(value) for name, value in copied.items()} if isinstance(copied, dict) else {}
     seconds = retry_after_s(headers)

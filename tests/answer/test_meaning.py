@@ -519,6 +519,21 @@ def test_an_error_in_a_200_says_how_long_to_wait() -> None:
     assert in_200(payload, in_stream=True).wait_s == in_200(payload).wait_s == refused(429, [payload]).wait_s == 45.5
 
 
+def test_a_wait_in_the_words_of_an_error_is_obeyed_unless_a_header_or_a_member_has_it() -> None:
+    payload = {"error": {"message": "Please try again in 2s.", "code": "rate_limit_exceeded"}}
+    assert refused(429, payload).wait_s == in_200(payload).wait_s == 2.0
+    assert refused(429, "Please retry after 2 seconds.").wait_s == 2.0
+    assert refused(429, payload, retry_after="3").wait_s == 3.0
+    assert refused(429, {"error": {**payload["error"], "retry_after": 4}}).wait_s == 4.0
+    assert refused(400, {"error": {"message": "Please retry in 2s"}}).wait_s is None
+
+
+def test_a_wait_in_the_error_of_the_upstream_of_a_gateway_is_obeyed() -> None:
+    raw = json.dumps({"error": {"message": "x", "details": [{"retryDelay": "7s"}]}})
+    error = {"message": "Provider returned error", "code": 429, "metadata": {"raw": raw}}
+    assert refused(429, {"error": error}).wait_s == 7.0
+
+
 def test_every_cause_has_a_status_and_a_next_step() -> None:
     assert set(KINDS) == set(Cause)
     assert all(hint_for(cause) for cause in Cause)

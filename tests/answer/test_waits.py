@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from smai_cli.answer.waits import reset_s, retry_after_s, should_retry, wait_in
+from smai_cli.answer.waits import reset_s, retry_after_s, should_retry, wait_in, wait_in_words
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,32 @@ def test_a_time_since_1970_is_in_seconds_or_in_milliseconds(unit: int) -> None:
         ({"metadata": []}, None),
         ({"retry_after": 30}, 30.0),
         ({"retry_after": True}, None),
+        ({"retryAfter": 2}, 2.0),
+        ({"retry-after": "2"}, 2.0),
+        ({"retry_after_ms": 2500}, 2.5),
+        ({"details": [{"retry_delay": {"seconds": 2}}]}, 2.0),
     ],
 )
 def test_an_error_object_says_how_long_to_wait(error: dict[str, Any], seconds: float | None) -> None:
     assert wait_in(error) == seconds
+
+
+@pytest.mark.parametrize(
+    ("message", "seconds"),
+    [
+        ("Rate limit reached on tokens per min (TPM): Limit 30000. Please try again in 2s. Visit x", 2.0),
+        ("Rate limit reached. Please try again in 20ms.", 0.02),
+        ("Rate limit reached. Please try again in 6m0s.", 360.0),
+        ("Rate limit reached. Please try again in 0m2.5s.", 2.5),
+        ("You exceeded your current quota.\nPlease retry in 45.837906927s.", 45.837906927),
+        ("Requests have exceeded the call rate limit. Please retry after 2 seconds.", 2.0),
+        ("Your quota will reset after 1 hour and 5 minutes.", 3900.0),
+        ("Too many requests, please wait 20 seconds", 20.0),
+        ("Too many tokens, please wait before trying again.", None),
+        ("Please try again later. Limit 30 requests in 60 s", None),
+        ("Please try again in 2 steps", None),
+        ("", None),
+    ],
+)
+def test_the_message_of_an_error_says_how_long_to_wait(message: str, seconds: float | None) -> None:
+    assert wait_in_words(message) == pytest.approx(seconds)
