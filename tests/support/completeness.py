@@ -643,6 +643,21 @@ RESPONSES = [
     _response("response.done, failed", [*DELTAS, ended("done", "failed")], BROKEN),
     _response("response.done, cancelled", [*DELTAS, ended("done", "cancelled")], BROKEN),
     _response("response.done, in progress", [*DELTAS, ended("done", "in_progress")], BROKEN),
+    _response("response.done, in capital letters", [*DELTAS, ended("done", "COMPLETED")], COMPLETE),
+    # The Realtime API has the reason in status_details (API reference, response.done).
+    _response(
+        "response.done, incomplete (Realtime)", [*DELTAS, ended("done", "incomplete", status_details=LIMIT)], CUT_SHORT
+    ),
+    _response(
+        "response.done, filtered (Realtime)",
+        [*DELTAS, ended("done", "incomplete", status_details={"reason": "content_filter"})],
+        WITHHELD,
+    ),
+    _response(
+        "incomplete with a word alone",
+        [*DELTAS, ended("incomplete", incomplete_details="max_output_tokens")],
+        CUT_SHORT,
+    ),
     # A token limit that was used up: llama.cpp, transformers serve and Ollama call the answer completed.
     _response("the limit that was sent", [*DELTAS, ended("completed", usage=FIVE)], CUT_SHORT, output_limit=5),
     _response("more than the limit", [*DELTAS, ended("completed", "completed", usage=FIVE)], CUT_SHORT, output_limit=4),

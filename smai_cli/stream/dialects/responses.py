@@ -243,12 +243,12 @@ def _end(ends: list[str], payload: dict[str, Any], line: str) -> Chunk:
     response = response if isinstance(response, dict) else payload
     words = {word.removeprefix(_PREFIX) for word in ends if word != _DONE}
     if response.get("status"):
-        words.add(str(response["status"]))
+        words.add(str(response["status"]).lower())
     output = output or response.get("output") or response.get("output_text")
     items = output if isinstance(output, list) else [] if output is None else [output]
     if _is_incomplete(response, items):
         words.add("incomplete")
-    api_error = error_in(response) or error_in(payload)
+    api_error = error_in(response) or error_in(payload) or error_in(_details(response))
     if api_error or "failed" in words:
         return Chunk(line, api_error=api_error or api_error_of("the response failed"))
     usage, limit = response.get("usage"), response.get("max_output_tokens")
@@ -269,8 +269,7 @@ def _end(ends: list[str], payload: dict[str, Any], line: str) -> Chunk:
 
 def _is_incomplete(response: dict[str, Any], items: list[Any]) -> bool:
     """Return whether a response says, regardless of its status, that it is incomplete."""
-    details = response.get("incomplete_details")
-    return bool(isinstance(details, dict) and details.get("reason")) or any(
+    return bool(_details(response, "incomplete_details").get("reason")) or any(
         isinstance(item, dict) and item.get("status") == "incomplete" and item.get("type", "message") in _ANSWERS
         for item in items
     )
@@ -280,9 +279,17 @@ def _finish_reason(word: str, response: dict[str, Any]) -> str:
     """Return the finish_reason of the chat API for the end of a response, or for its status."""
     if word != "incomplete":
         return "stop" if word == "completed" else word
-    details = response.get("incomplete_details")
-    reason = details.get("reason") if isinstance(details, dict) else None
+    reason = _details(response, "incomplete_details").get("reason") or _details(response).get("reason")
     return _FINISH_REASONS.get(str(reason), str(reason or word))
+
+
+def _details(response: dict[str, Any], name: str = "status_details") -> dict[str, Any]:
+    """Return the details of a response's status; some servers send their reason alone.
+
+    `response.done` comes from the Realtime API, which has them in `status_details` (API reference, Realtime).
+    """
+    details = response.get(name)
+    return details if isinstance(details, dict) else {"reason": details} if isinstance(details, str) else {}
 
 
 def _place(payload: dict[str, Any]) -> Place:
