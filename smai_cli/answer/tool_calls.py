@@ -71,17 +71,31 @@ class ToolCalls:
     def _call_of(self, part: CallPart) -> "_Call":
         """Return the call that a part belongs to, which may be a new one."""
         if part.number is not None:
-            call = self._places.get(part.number)
+            call = self._places.get(part.number) or self._continued(part, self._ids.get(part.id))
+            if call:
+                self._places[part.number] = call
         elif part.id:
             call = self._ids.get(part.id)
         else:
-            call = self._calls[-1] if self._calls and not part.name else None
+            last = self._calls[-1] if self._calls else None
+            call = self._continued(part, last) if part.name else last
         if call is None or self._begins_another(part, call):
             call = _Call()
             self._calls.append(call)
             if part.number is not None:
                 self._places[part.number] = call
         return call
+
+    @staticmethod
+    def _continued(part: CallPart, call: "_Call | None") -> "_Call | None":
+        """Return `call` if a part under a new index, or with a name and no index, continues it; None otherwise.
+
+        Some servers count the parts in the index, others repeat the name in each part.
+        """
+        if call is None or part.name not in ("", call.name) or call.has_complete_arguments():
+            return None
+        is_beginning = bool(part.name) and part.arguments.lstrip()[:1] in ("", "{")
+        return None if is_beginning and (call.text or not call.id or part.id) else call
 
     def _begins_another(self, part: CallPart, call: "_Call") -> bool:
         """Return whether a part begins another call under the number of `call`: servers reuse numbers.
@@ -128,9 +142,9 @@ class PendingCalls:
             call.arguments = [part.arguments]
 
     def completed(self, call: CallPart) -> CallPart:
-        """Return a call with the arguments that only an earlier event had (Wei-Shaw/sub2api PR 6629)."""
+        """Return a call with the arguments that only an earlier event had in full (Wei-Shaw/sub2api PR 6629)."""
         known = self._by_name.get(call.id)
-        return call._replace(arguments=known.text) if known and not call.arguments else call
+        return call._replace(arguments=known.text) if known and known.text.startswith(call.arguments) else call
 
 
 class _Call:

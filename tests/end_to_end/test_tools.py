@@ -261,6 +261,34 @@ TAPES = [
         [ULM, BONN],
         id="arguments in their own events alone (Wei-Shaw/sub2api PR 6629)",
     ),
+    pytest.param(
+        begun(item(BONN), output_index=0)
+        + arguments("done", output_index=0, arguments=BONN["function"]["arguments"])
+        + event({"type": "response.completed", "response": response(item(BONN) | {"arguments": '{"at": "Bo'})}),
+        "",
+        [BONN],
+        id="only the beginning of the arguments in the item",
+    ),
+    pytest.param(
+        delta(tool_calls=[{**part(0, '{"at": "Ülm', "weather", "c1"), "index": "0"}])
+        + delta(tool_calls=[{**part(1, '{"at": "B', "weather", "c2"), "index": 1.0}])
+        + delta(tool_calls=[{**part(0, '\\n"}'), "index": "0"}])
+        + delta(tool_calls=[{**part(1, 'onn"}'), "index": 1.0}])
+        + END,
+        "",
+        [ULM, BONN],
+        id="an index that is a string, or has a fraction of 0",
+    ),
+    pytest.param(
+        delta(function_call={"name": "f", "arguments": '{"n": 1'})
+        + delta(function_call={"arguments": 0})
+        + delta(function_call={"arguments": "}"})
+        + delta("function_call")
+        + DONE,
+        "",
+        [call("f", '{"n": 10}', "")],
+        id="a number in the arguments of the function call before tools",
+    ),
 ]
 
 
@@ -459,6 +487,31 @@ PARTS: list[Any] = [
     pytest.param([CallPart(0, "a", "f", "{}"), CallPart(1, "a", "f", "{}")], 1, id="equal calls under two indexes"),
     pytest.param([CallPart(0, "a", "f", "{}"), CallPart(1, "a", "f", "[1]")], 2, id="an equal id under two indexes"),
     pytest.param([CallPart(0, "", "f", "{}"), CallPart(1, "", "f", "{}")], 2, id="equal calls without an id"),
+    pytest.param([CallPart(0, "a", "f", '{"x"'), CallPart(1, "a", "", ":1}")], 1, id="the next index, the same id"),
+    pytest.param(
+        [CallPart(0, "a", "f", '{"x"'), CallPart(1, "a", "f", ":"), CallPart(2, "a", "f", "1}")],
+        1,
+        id="the next index in each part, the same id and name",
+    ),
+    pytest.param(
+        [
+            CallPart(0, "a", "f", '{"x"'),
+            CallPart(1, "a", "f", '{"x"'),
+            CallPart(0, "", "", ":1}"),
+            CallPart(1, "", "", ":1}"),
+        ],
+        1,
+        id="equal calls under two indexes, in parts",
+    ),
+    pytest.param(
+        [CallPart(None, "a", "f"), CallPart(None, "", "f", '{"x"'), CallPart(None, "", "f", ":1}")],
+        1,
+        id="no index, the same name in each part, an id in the first",
+    ),
+    pytest.param(
+        [CallPart(None, "", "f", '{"x"'), CallPart(None, "", "f", ":1}")], 1, id="no index and id, the same name"
+    ),
+    pytest.param([CallPart(None, "", "f", "{}"), CallPart(None, "", "f", "{}")], 2, id="the same call twice, no id"),
 ]
 
 

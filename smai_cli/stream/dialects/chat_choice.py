@@ -43,6 +43,7 @@ _KNOWN = frozenset(
     ).split()
 ).union(_MEDIA, _REASONING)
 _STRAY_DEPTH = 4
+_LONGEST_INDEX = 9
 
 
 def read_choice(choice: Any, part: str) -> ChoicePart:
@@ -137,7 +138,9 @@ def _calls(delta: dict[str, Any], unread: list[UnreadPart]) -> Iterator[CallPart
     """
     calls = delta.get("tool_calls")
     function = delta.get("function_call")
-    if not calls and isinstance(function, dict) and any(function.values()):  # some servers send an empty one
+    if (
+        not calls and isinstance(function, dict) and any(value or value == 0 for value in function.values())
+    ):  # some servers send an empty one
         calls = [{"function": function, "index": 0}]
     if isinstance(calls, dict) and calls:  # a lone one
         calls = [calls]
@@ -158,8 +161,7 @@ def _call(call: dict[str, Any]) -> CallPart | None:
 
     None if it cannot be read.
     """
-    index, identity = call.get("index"), read_content(call.get("id"), "the id of a call").text
-    number = index if isinstance(index, int) else None
+    number, identity = _number_of(call.get("index")), read_content(call.get("id"), "the id of a call").text
     function, custom = call.get("function"), call.get("custom")
     if isinstance(custom, dict):
         name, given, kind = custom.get("name"), custom.get("input"), "custom"
@@ -174,6 +176,13 @@ def _call(call: dict[str, Any]) -> CallPart | None:
     name = read_content(name, "the name of a call").text
     arguments = read_arguments(given, is_alone=not name and not identity)
     return None if arguments is None else CallPart(number, identity, name, arguments, kind)
+
+
+def _number_of(index: Any) -> int | None:
+    """Return the index of a call, which some languages write as 0.0 or as "0"; None without one."""
+    if isinstance(index, str):
+        return int(index) if index.isdecimal() and len(index) <= _LONGEST_INDEX else None
+    return int(index) if isinstance(index, (int, float)) and index % 1 == 0 else None
 
 
 def _thoughts(delta: dict[str, Any], text: str, reasoning: str) -> tuple[str, str]:
