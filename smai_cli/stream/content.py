@@ -90,9 +90,14 @@ def read_arguments(value: Any, *, is_alone: bool = False) -> str | None:
 
 
 def read_thoughts(value: Any, depth: int = 0) -> str:
-    """Return the text of a model's thoughts in a string, an object, or a list of either."""
+    """Return the text of a model's thoughts in a string, a number, an object, or a list of these.
+
+    Raises NumberAsTextError, as read_content does.
+    """
     if isinstance(value, str):
         return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return number_text(value)
     if depth > _DEPTH:
         return ""
     if isinstance(value, list):

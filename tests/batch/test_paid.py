@@ -111,6 +111,13 @@ def test_a_result_contains_log_probabilities_whatever_the_white_space_of_an_even
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_a_number_in_the_reasoning_is_text(name: str) -> None:
+    body = stream({name: "It is "}, {name: 0}, {name: 1.0}, {"content": "Tea"})
+    assert result_of(body, FLAT)["reasoning"] == "It is 01.0"
+    assert parse_message(result_of(body, OPENAI))[name] == "It is 01.0"
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
 def test_a_result_contains_the_reasoning_text(name: str) -> None:
     body = stream({name: "I think"}, {name: " so."}, {"content": "Tea"}, usage=USAGE)
     assert result_of(body, FLAT)["reasoning"] == "I think so."

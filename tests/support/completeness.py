@@ -240,6 +240,8 @@ CHAT = [
     Row("[DONE] alone without any text", [ROLE, DONE], BROKEN, ""),
     Row("an empty reason in every chunk", [chunk("Hello ", ""), chunk("world\n", ""), DONE], BROKEN),
     Row("the word null in every chunk (DashScope)", [chunk("Hello ", "null"), chunk("world\n", "null")], BROKEN),
+    Row("choices that are a string", [*TEXT, event({"choices": "a part"}), STOP, DONE], BROKEN),
+    Row("choices that are a number", [*TEXT, event({"choices": 7}), STOP, DONE], BROKEN),
     Row("a reason that is not text", [*TEXT, event({"choices": [{"delta": {}, "finish_reason": 7}]}), DONE], BROKEN),
     Row("a reason with white space around it", [*TEXT, chunk(reason=" stop\n")], COMPLETE),
     Row("a limit with white space around it", [*TEXT, chunk(reason=" length\n")], CUT_SHORT),

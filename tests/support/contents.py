@@ -98,6 +98,7 @@ UNREAD = [
     _content("a part of a new type", '[{"type":"output_blob","blob":"?"}]', status=BROKEN),
     _content("a part whose text is a list", '[{"type":"text","text":["a"]}]', status=BROKEN),
     _content("a part whose text is an object", '[{"type":"text","text":{"a":"b"}}]', status=BROKEN),
+    Content("a refusal that is an object", ('{"content":"a"}', '{"refusal":{"blob":"?"}}'), "a", BROKEN),
     _content("an object next to a text", '[{"type":"text","text":"a"},{"blob":"?"}]', "a", BROKEN),
     Content(
         "an object between texts", ('{"content":"a"}', '{"content":{"blob":"?"}}', '{"content":"b"}'), "ab", BROKEN

@@ -10,7 +10,8 @@ from typing import Any
 
 from smai_cli.answer.chunk import Chunk
 from smai_cli.stream.content import read_content, read_thoughts
-from smai_cli.stream.json_text import NumberAsTextError
+from smai_cli.stream.dialects.chat_choice import REASONING
+from smai_cli.stream.json_text import EXACT, NumberAsTextError
 
 # Log probabilities in an event that otherwise has only text.
 _LOGPROBS = re.compile(r'"logprobs"\s*:\s*(?:\{|\[\s*\{)')
@@ -63,7 +64,7 @@ class Assembly:
             return
         if "choices" in payload:
             is_other = any(other.choice_index == chunk.choice_index for other in chunk.others)
-            self._add_completion(payload, None if is_other else _choice_in(payload["choices"]))
+            self._add_completion(payload, None if is_other else _choice_in(payload["choices"]), chunk.reasoning)
         else:
             self._add_response(payload)
 
@@ -74,7 +75,7 @@ class Assembly:
             self._add_items(message)
         return message
 
-    def _add_completion(self, payload: dict[str, Any], choice: dict[str, Any] | None) -> None:
+    def _add_completion(self, payload: dict[str, Any], choice: dict[str, Any] | None, reasoning: str) -> None:
         self.completion |= _keep(payload, _NOT_KEPT)
         groq = payload.get("x_groq")
         for place in (payload, choice, groq):
@@ -90,6 +91,7 @@ class Assembly:
         delta, message = choice.get("delta"), choice.get("message")
         if delta is not None:
             delta = delta if isinstance(delta, dict) else {"content": delta}
+            delta |= {name: reasoning for name in REASONING if _is_number(delta.get(name))}
             _merge(self._message, _keep(delta, _NOT_KEPT_OF_MESSAGE) | _odd_in(delta))
         if isinstance(message, dict):  # repeats everything so far
             self._message |= _keep(message, _NOT_KEPT_OF_MESSAGE) | _odd_in(message)
@@ -125,7 +127,7 @@ class Assembly:
         if annotations := [_annotation(one) for part in parts for one in _list_in(part, "annotations")]:
             message["annotations"] = annotations
         summaries = [part for item in items if item.get("type") == "reasoning" for part in _list_in(item, "summary")]
-        if reasoning := "\n\n".join(filter(None, map(read_thoughts, summaries))):
+        if reasoning := "\n\n".join(filter(None, map(_thoughts_in, summaries))):
             message["reasoning_content"] = reasoning
         if media := [part for part in parts if _is_odd(part)]:
             message["content_parts"] = media
@@ -149,6 +151,17 @@ def _odd_in(delta: dict[str, Any]) -> dict[str, Any]:
     parts = [part for part in (content if isinstance(content, list) else [content]) if _is_odd(part)]
     odd = [call for call in calls if _is_object(call) and _CALLS.isdisjoint(call)] if isinstance(calls, list) else []
     return ({"content_parts": parts} if parts else {}) | ({"other_tool_calls": odd} if odd else {})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _thoughts_in(summary: Any) -> str:
+    try:
+        return read_thoughts(summary)
+    except NumberAsTextError:
+        return read_thoughts(EXACT.decode(json.dumps(summary)))
 
 
 def _is_odd(part: Any) -> bool:

@@ -183,7 +183,9 @@ const isNothing = (value) => !value || (typeof value === "object" && !Object.key
 const hasMore = (body) => parse(body) === undefined && isObject(parse(body.trim().split("\n")[0]));
 
 // Members whose numbers are text: some servers send tokens that look like numbers as JSON numbers (cloudflare/ai#651).
-const TEXT_PLACES = ["content", "text", "value", "delta", "message", "refusal", "arguments", "input", "choices"];
+const TEXT_PLACES = (
+  "content text value delta message refusal arguments input choices reasoning_content reasoning reasoning_text thinking"
+).split(" ");
 const NUMBER_IN_TEXT = new RegExp(`"(?:${TEXT_PLACES.join("|")})"\\s*:[\\s[]*(?:-?[0-9]|-?Infinity|NaN)`);
 const NUMBER = /-?(?:[0-9][0-9.eE+-]*|Infinity|NaN)/g;
 const NUMBER_MARK = "\0";
@@ -372,8 +374,10 @@ function addRest(delta, read) {
   const lost = [...read.unread];
   const calls = readCalls(delta, lost);
   for (const name of MEDIA_PLACES) if (!isNothing(delta[name])) lost.push(unread("media", mediaName(name)));
-  const refusal = read.refusal || readContent(delta.refusal, "the refusal").text;
-  return { text: read.text, reasoning: read.reasoning + thoughts, refusal, calls, unread: lost };
+  const refusal = readContent(delta.refusal, "the refusal");
+  lost.push(...refusal.unread);
+  const { text, reasoning } = read;
+  return { text, reasoning: reasoning + thoughts, refusal: read.refusal || refusal.text, calls, unread: lost };
 }
 
 function readCalls(delta, lost) {
@@ -730,6 +734,7 @@ class Answer {
 
   /** Record a payload that is not about a choice. */
   #recordOther(payload, isMessage) {
+    if (!isNothing(payload.choices)) this.#note(unread("text", "choices that are not a list"));
     if (!isMessage || "choices" in payload) return;
     this.#error ??= unmarkedErrorIn(payload);
     const isKnown = usageIn(payload) || ["ping", "keepalive", "heartbeat"].includes(payload.type);

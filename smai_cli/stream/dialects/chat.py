@@ -20,6 +20,7 @@ _ODD = frozenset({"error", "finishReason", "message", "text", "usage"})
 _TEXT_AND_ROLE = 2
 _SIGNS_OF_LIFE = ("ping", "keepalive", "heartbeat")
 _FOREIGN = (UnreadPart(UnreadKind.FOREIGN, "an event that is not of this API"),)
+_UNREAD_CHOICES = (UnreadPart(UnreadKind.TEXT, "choices that are not a list"),)
 
 
 def encode_request(request: Request) -> bytes:
@@ -181,7 +182,7 @@ def _without_choice(payload: dict[str, Any], line: str, api_error: ApiError | No
         usage=usage,
         model=model if isinstance(model, str) else "",
         api_error=api_error or (unmarked_error_in(payload) if is_odd else None),
-        unread=_FOREIGN if is_foreign else (),
+        unread=_FOREIGN if is_foreign else _UNREAD_CHOICES if payload.get("choices") else (),
     )
 
 

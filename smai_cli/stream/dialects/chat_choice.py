@@ -30,7 +30,7 @@ _FAILURES = frozenset(
 )
 _MEDIA = ("audio", "image", "images", "video", "videos")
 # Where servers put the model's thoughts; OpenRouter sends the last in addition to another.
-_REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "reasoning_details")
+REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "reasoning_details")
 # Members of a delta, a message or a choice that are read, or that are known not to be text of the answer.
 _KNOWN = frozenset(
     (  # noqa: SIM905  # names, one after the other
@@ -41,7 +41,7 @@ _KNOWN = frozenset(
         "recipient references refusal role safety_ratings safetyRatings search_results seed signature stop_reason "
         "stop_sequence system_fingerprint thought_signature token_ids tool_call_id tool_calls usage"
     ).split()
-).union(_MEDIA, _REASONING)
+).union(_MEDIA, REASONING)
 _STRAY_DEPTH = 4
 _LONGEST_INDEX = 9
 
@@ -120,15 +120,15 @@ def _find_delta(
 def _add_rest(delta: dict[str, Any], read: Content) -> Content:
     """Return everything that a delta contains; `read` is what its content contains."""
     reasoning = read.reasoning
-    for name in _REASONING:
-        if delta.get(name) and (words := read_thoughts(delta[name])):
+    for name in REASONING:
+        if (delta.get(name) or delta.get(name) == 0) and (words := read_thoughts(delta[name])):
             reasoning += words
             break
-    refusal = read.refusal or read_content(delta.get("refusal"), "the refusal").text
-    unread = list(read.unread)
+    refusal = read_content(delta.get("refusal"), "the refusal")
+    unread = [*read.unread, *refusal.unread]
     calls = tuple(_calls(delta, unread))
     unread += [UnreadPart(UnreadKind.MEDIA, media_name(name) or name) for name in _MEDIA if delta.get(name)]
-    return Content(read.text, reasoning, refusal, tuple(unread), calls)
+    return Content(read.text, reasoning, read.refusal or refusal.text, tuple(unread), calls)
 
 
 def _calls(delta: dict[str, Any], unread: list[UnreadPart]) -> Iterator[CallPart]:
