@@ -223,6 +223,9 @@ def _entries(payload: Any, text: str) -> tuple[list[Model], list[str]]:
         # Servers without a model send null for an empty list.
         is_empty = payload.get("object") == "list" and payload.get("data", ...) is None
         payload = [] if is_empty else payload.get("data")
+    # PHP writes a list from which an entry was removed as an object.
+    if isinstance(payload, dict) and payload and all(map(_has_id, payload.values())):
+        payload = list(payload.values())
     if not isinstance(payload, list):
         raise _not_a_list(text)
     models, odd = [], []
@@ -238,9 +241,13 @@ def _entries(payload: Any, text: str) -> tuple[list[Model], list[str]]:
 
 def _api_error(payload: Any) -> ApiError | None:
     """Return the ApiError in an answer, or None; Gemini sends an array."""
-    if isinstance(payload, list) and payload and isinstance(payload[0], dict) and "id" not in payload[0]:
+    if isinstance(payload, list) and not any(map(_has_id, payload)):
         payload = error_of_array(payload)
     return error_in(payload) if isinstance(payload, dict) else None
+
+
+def _has_id(entry: Any) -> bool:
+    return isinstance(entry, dict) and "id" in entry
 
 
 def _queries_in(payload: dict[str, Any], page: ListPage) -> list[str] | None:

@@ -83,6 +83,7 @@ def test_json_prints_the_servers_objects_in_the_same_order(serve: Serve, models:
         pytest.param(b'[{"id": "one"}]', id="a bare array"),
         pytest.param(b'\xef\xbb\xbf\r\n {"data": [{"id": "one", "n": 1e999}]}\n', id="a BOM and white space"),
         pytest.param(listing("one", has_more=False, error=None), id="unknown fields"),
+        pytest.param(b'{"data": {"0": {"id": "one"}, "2": {"id": "one"}}}', id="an object in place of the list (PHP)"),
     ],
 )
 def test_the_lists_of_compatible_servers_are_accepted(serve: Serve, models: Models, body: bytes) -> None:
@@ -97,6 +98,10 @@ def test_the_lists_of_compatible_servers_are_accepted(serve: Serve, models: Mode
         (
             b'[" ", {"id": "b"}, null, {"name": "c"}, {"id": "a"}]',
             'models without an id are left out: 3, such as " "',
+        ),
+        (
+            b'[{"error": "no key"}, {"id": "b"}, {"id": "a"}]',
+            'models without an id are left out: 1, such as {"error": "no key"}',
         ),
         (
             b'{"data": [{"id": " "}, {"id": "b"}, {"id": "a"}]}',
