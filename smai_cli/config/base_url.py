@@ -13,6 +13,8 @@ from smai_cli.errors import UsageError
 OPEN_NAMES = ("api-version",)
 # What the APIs append to a base URL.
 _REQUEST_PATHS = tuple(api.path for api in APIS)
+# Other paths that users copy. Without the version, such a path may be the base: Azure has https://.../models.
+_OTHER_PATHS = re.compile(r"(/v\d+)/(models|chat|completions)$")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -75,7 +77,7 @@ def parse_base_url(base_url: str, source: str = "--base-url and SMAI_BASE_URL") 
         raise UsageError(f"the base URL {shown_url(base_url)} is not a URL", f"check {source}") from exc
     if parts.scheme not in _DEFAULT_PORTS:
         shown = shown_url(base_url)
-        rest = shown.split("://", 1)[-1]
+        rest = re.sub(r"^[\"']*(https?:?/+)?|[\"']+$", "", shown.split("://", 1)[-1])
         scheme = "http" if _is_on_this_machine(rest) else "https"
         raise UsageError(
             f"the base URL {shown} does not begin with http:// or https://",
@@ -94,11 +96,12 @@ def _is_on_this_machine(place: str) -> bool:
 
 
 def _base_path(path: str) -> str:
+    shortest = path.rstrip("/")
     for request_path in _REQUEST_PATHS:
-        base = path.rstrip("/").removesuffix(request_path)
-        if base != path.rstrip("/"):
+        base = shortest.removesuffix(request_path)
+        if base != shortest:
             return base
-    return path
+    return _OTHER_PATHS.sub(r"\1", shortest) if _OTHER_PATHS.search(shortest) else path
 
 
 def origin_parts(parts: SplitResult) -> tuple[str, str | None, int]:

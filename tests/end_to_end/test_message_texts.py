@@ -85,6 +85,9 @@ def test_an_untrusted_certificate_is_reported_without_source_line_numbers(smai: 
         ("127.0.0.1:8080", "http://127.0.0.1:8080"),
         ("gpu-box:8000/v1", "http://gpu-box:8000/v1"),
         ("ftp://llm.example/v1", "https://llm.example/v1"),
+        ('"https://llm.example/v1"', "https://llm.example/v1"),
+        ("'localhost:11434/v1'", "http://localhost:11434/v1"),
+        ("https//llm.example/v1", "https://llm.example/v1"),
     ],
 )
 def test_the_hint_for_a_base_url_without_a_scheme_suggests_the_likely_one(smai: Smai, url: str, meant: str) -> None:
