@@ -110,6 +110,13 @@ def test_a_result_contains_log_probabilities_whatever_the_white_space_of_an_even
     assert result_of(body, FLAT)["logprobs"] == {"content": [TOKEN, TOKEN]}
 
 
+def test_choices_as_an_object_are_read_as_the_list_of_its_members() -> None:
+    choice = {"index": 0, "message": {"content": "Tea", "annotations": [1]}, "finish_reason": "stop"}
+    body = json.dumps({"object": "chat.completion", "choices": {"1": choice}}).encode()
+    flat = result_of(body, FLAT)
+    assert (flat["text"], flat["annotations"], flat["error"]) == ("Tea", [1], None)
+
+
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
 def test_a_number_in_the_reasoning_is_text(name: str) -> None:
     body = stream({name: "It is "}, {name: 0}, {name: 1.0}, {"content": "Tea"})

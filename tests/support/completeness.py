@@ -241,6 +241,12 @@ CHAT = [
     Row("an empty reason in every chunk", [chunk("Hello ", ""), chunk("world\n", ""), DONE], BROKEN),
     Row("the word null in every chunk (DashScope)", [chunk("Hello ", "null"), chunk("world\n", "null")], BROKEN),
     Row("choices that are a string", [*TEXT, event({"choices": "a part"}), STOP, DONE], BROKEN),
+    Row(
+        "choices as an object (PHP)",
+        [event({"choices": {"1": choice("Hello world\n")}}), event({"choices": {"1": choice(None, "stop")}}), DONE],
+        COMPLETE,
+    ),
+    Row("choices as an object, cut", [event({"choices": {"1": choice("Hello world\n")}}), DONE], BROKEN),
     Row("choices that are a number", [*TEXT, event({"choices": 7}), STOP, DONE], BROKEN),
     Row("a reason that is not text", [*TEXT, event({"choices": [{"delta": {}, "finish_reason": 7}]}), DONE], BROKEN),
     Row("a reason with white space around it", [*TEXT, chunk(reason=" stop\n")], COMPLETE),

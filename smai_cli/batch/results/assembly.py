@@ -10,7 +10,7 @@ from typing import Any
 
 from smai_cli.answer.chunk import Chunk
 from smai_cli.stream.content import read_content, read_thoughts
-from smai_cli.stream.dialects.chat_choice import REASONING
+from smai_cli.stream.dialects.chat_choice import REASONING, choices_in
 from smai_cli.stream.json_text import EXACT, NumberAsTextError
 
 # Log probabilities in an event that otherwise has only text.
@@ -137,7 +137,8 @@ class Assembly:
 
 def _choice_in(choices: Any) -> dict[str, Any] | None:
     """Return the choice that is the answer: the one with the lowest index."""
-    found = [choice for choice in (choices if isinstance(choices, list) else [choices]) if isinstance(choice, dict)]
+    listed = choices_in(choices)
+    found = [choice for choice in listed if isinstance(choice, dict)] if isinstance(listed, list) else []
     return min(found, key=lambda choice: index if isinstance(index := choice.get("index"), int) else 0, default=None)
 
 

@@ -607,6 +607,7 @@ class ChoiceEnd {
 }
 
 // Members of a chunk that is only a delta of text.
+const OF_CHOICE = ["delta", "finish_reason", "index", "message", "text"]; // a lone choice in place of the list
 const CHUNK = new Set(["id", "object", "created", "model", "system_fingerprint", "service_tier", "choices", "usage"]);
 const CHOICE = new Set(["index", "delta", "finish_reason", "logprobs"]);
 const CONTENT = new Set(["content"]);
@@ -721,7 +722,9 @@ class Answer {
     this.#usage = usageIn(payload) ?? this.#usage;
     this.#error = errorIn(payload);
     let { choices } = payload;
-    if (isObject(choices) && !isNothing(choices)) choices = [choices];
+    if (isObject(choices) && !isNothing(choices)) {
+      choices = OF_CHOICE.some((name) => name in choices) ? [choices] : Object.values(choices); // PHP
+    }
     if (!Array.isArray(choices) || !choices.length) return this.#recordOther(payload, isMessage);
     const read = choices.filter((choice) => (choice ?? null) !== null).map((choice) => readChoice(choice, place));
     if (!read.length) read.push(readChoice({}, place));

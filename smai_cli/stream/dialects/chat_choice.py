@@ -42,8 +42,17 @@ _KNOWN = frozenset(
         "stop_sequence system_fingerprint thought_signature token_ids tool_call_id tool_calls usage"
     ).split()
 ).union(_MEDIA, REASONING)
+# A lone choice in place of the list has one of these.
+_OF_CHOICE = frozenset({"delta", "finish_reason", "index", "message", "text"})
 _STRAY_DEPTH = 4
 _LONGEST_INDEX = 9
+
+
+def choices_in(choices: Any) -> Any:
+    """Return the list of choices; a lone choice may replace it, and PHP may write it as an object of its entries."""
+    if not isinstance(choices, dict) or not choices:
+        return choices
+    return list(choices.values()) if _OF_CHOICE.isdisjoint(choices) else [choices]
 
 
 def read_choice(choice: Any, part: str) -> ChoicePart:
