@@ -56,7 +56,7 @@ def change(file: Path, how: Callable[[list[str]], list[str]]) -> None:
 
 
 def failed(line: str) -> str:
-    return json.dumps(json.loads(line) | {"exit_status": 9, "complete": False}) + "\n"
+    return json.dumps(json.loads(line) | {"exit_status": 9, "complete": False, "error": {"kind": "length"}}) + "\n"
 
 
 def test_the_results_of_all_shards_are_joined_in_input_order(folder: Path) -> None:

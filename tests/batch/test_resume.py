@@ -147,6 +147,7 @@ def mixed_results(batch: Ask, desk: MakeDesk, questions: Questions, out: Path) -
     for result in results:
         result["exit_status"] = STATUSES[result["id"]]
         result["complete"] = not result["exit_status"]
+        result["error"] = {"kind": "failed"} if result["exit_status"] else None
     write_partial_results(out, *results)
     out.unlink()
     server.received.clear()
@@ -342,6 +343,11 @@ def test_lines_that_are_not_results_are_reported_and_do_not_count_as_done(
         first | {"request": "sha256:00"},
         first | {"request": None},
         first | {"custom_id": 1.5},
+        # Edited, so that it contradicts itself.
+        first | {"complete": False},
+        first | {"error": {"kind": "broken"}},
+        first | {"error": "broken"},
+        first | {"exit_status": 9},
     ]
     write_partial_results(out, *strange[:3], second, *strange[3:])
     result = batch(server, "-o", out, "--resume", file)
@@ -365,7 +371,7 @@ def test_of_several_results_of_a_line_the_complete_one_counts(
 ) -> None:
     server, file = desk(), questions("a")
     (first,) = take_results(batch, server, file, out)
-    failed = first | {"exit_status": 6, "complete": False, "text": "half"}
+    failed = first | {"exit_status": 6, "complete": False, "error": {"kind": "busy"}, "text": "half"}
     write_partial_results(out, failed, first, failed | {"text": "later"})
     assert batch(server, "-o", out, "--resume", file).status == 0
     assert (server.received, results_in(out)) == ([], [first])
