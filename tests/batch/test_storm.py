@@ -383,6 +383,24 @@ def test_the_summary_shows_the_final_counts(batch: Ask, desk: MakeDesk, question
     assert (last["complete"], last["answers"], last["output"]) == (True, 0, str(out))
 
 
+def test_the_summary_names_a_file_of_results_only_if_there_is_one(
+    batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path
+) -> None:
+    server, out = desk(), tmp_path / "answers.jsonl"
+    server.refuse["b"] = 400
+    file = questions("a", "b")
+    told = summary(batch(server, "-o", out, "--allow-failed", "1", "--summary", "json", file))
+    assert (told["exit_status"], told["output"]) == (0, str(out))
+    # Nothing is sent: the results stay in the output file.
+    told = summary(batch(server, "-o", out, "--resume", "--summary", "json", file))
+    assert (told["exit_status"], told["answers"], told["output"]) == (4, 0, str(out))
+    # The first line is refused, and no result is left.
+    server.refuse["a"] = 401
+    told = summary(batch(server, "-j1", "-o", tmp_path / "new", "--summary", "json", file))
+    assert (told["exit_status"], told["output"]) == (5, None)
+    assert not list(tmp_path.glob("new*"))
+
+
 def test_few_descriptors_reduce_the_concurrency_without_a_failure(
     chaos: MakeChaos, questions: Questions, environment: dict[str, str]
 ) -> None:

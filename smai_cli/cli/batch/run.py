@@ -73,7 +73,7 @@ class BatchRun:
         self._batch: Batch | None = None
         self._partial: PartialFile | None = None
         self._progress: report.RunProgress | None = None
-        self._place = typed.output  # where the results are, for the final line
+        self._place: str | None = None  # the output file, if it has the results
 
     def work(self) -> None:
         """Send the lines, and write their results. Raises SmaiError."""
@@ -87,7 +87,7 @@ class BatchRun:
         if self.typed.output:
             resumes = self.typed.resume or self.typed.resume_failed
             self._partial = PartialFile(self.typed.output, resumes=resumes, say=self.life.say)
-            self._place = self._partial.name
+            self._place = self.typed.output if self._partial.is_published else None
         try:
             feed = self._pinned_feed(given, encoding)
             self._plan = feed.plan
@@ -142,7 +142,7 @@ class BatchRun:
             stale = plan.stale() if given.source.is_file else None
             if not stale or self._partial is None:
                 if self._partial and found and found.unreadable:
-                    place = typed.output if self._partial.is_published else self._place
+                    place = typed.output if self._partial.is_published else self._partial.name
                     self.life.say(
                         f"{place}: lines that are not results: {found.unreadable}; "
                         "input lines without a result are sent again"
@@ -303,12 +303,12 @@ class BatchRun:
                 )
             except OSError as exc:
                 self.life.say(f"{log.path}: {exc.strerror}; the run was not logged, check {log.setting}")
+        place = self._partial.name if self._partial and os.path.exists(self._partial.name) else self._place
         if typed.summary == "json":
-            say_plain(self.life.without_key(json.dumps(facts | {"output": self._place})))
+            say_plain(self.life.without_key(json.dumps(facts | {"output": place})))
         elif is_summary_due:
-            self.life.say(report.end_line(plan, tally, self._place))
-            cut = plan.failures().get(Status.CUT_SHORT)
-            if cut and typed.output:
+            self.life.say(report.end_line(plan, tally, place))
+            if typed.output and (cut := plan.failures().get(Status.CUT_SHORT)):
                 self.life.say(
                     f"lines cut off by the token limit: {cut}; --resume-failed with more --max-tokens sends them again"
                 )
