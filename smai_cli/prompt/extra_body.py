@@ -5,7 +5,7 @@ from typing import Any
 
 from smai_cli.common.files import Read, file_named_in, read_named, text_of_value
 from smai_cli.errors import UsageError
-from smai_cli.prompt.request import JSON, TOO_LARGE, choices_in
+from smai_cli.prompt.request import JSON, choices_in, json_fault
 
 _NAME = "-O/--option"
 _JSON_NAME = ".json"
@@ -59,6 +59,6 @@ def _value(key: str, value: str, read: Read) -> Any:
     except (ValueError, RecursionError) as exc:
         # A syntax error in a .json file must not turn it into a string.
         if path and path.lower().endswith(_JSON_NAME):
-            place, said = getattr(exc, "lineno", 1), getattr(exc, "msg", TOO_LARGE)
+            place, said = getattr(exc, "lineno", 1), json_fault(exc)
             raise UsageError(f"{path}, line {place}: not JSON: {said}", f"fix it, or check -O {key}") from exc
         return text

@@ -6,7 +6,7 @@ from typing import Any
 
 from smai_cli.common.text import one_line
 from smai_cli.errors import UsageError
-from smai_cli.prompt.request import JSON, TOO_LARGE, Message
+from smai_cli.prompt.request import JSON, TOO_LARGE, Message, json_fault
 
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _WHITE_SPACE = " \t\r\n"
@@ -41,7 +41,7 @@ def _items(text: str, name: str) -> Iterator[tuple[int, Any]]:
             yield line, item
     except (ValueError, RecursionError) as exc:
         place = getattr(exc, "lineno", line)
-        raise UsageError(f"{name}, line {place}: not JSON: {getattr(exc, 'msg', TOO_LARGE)}", _HINT) from exc
+        raise UsageError(f"{name}, line {place}: not JSON: {json_fault(exc)}", _HINT) from exc
 
 
 def _skip(text: str, at: int, characters: str) -> int:

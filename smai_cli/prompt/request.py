@@ -32,6 +32,8 @@ def _finite(number: str) -> float:
 TOO_LARGE = "a number is too large, or the nesting is too deep"
 # The parser for JSON from users: strict, without NaN and infinity (RFC 8259, section 6).
 JSON = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+# Python's messages are followed by a position: "Unterminated string starting at: line 1 column 1 (char 0)".
+_BEFORE_POSITION = (" starting at", " at")
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 # The names of one parameter: of the chat API, older and newer, and of the Responses API.
 TOKEN_LIMITS = frozenset(("max_tokens", "max_completion_tokens", "max_output_tokens"))
@@ -75,6 +77,14 @@ def choices_in(extra_body: Mapping[str, Any]) -> int:
     """Return how many answers the members of a request ask for: `n`, or 1."""
     n = extra_body.get("n")
     return int(n) if isinstance(n, int | float) and n > 1 else 1
+
+
+def json_fault(exc: Exception) -> str:
+    """Return what is wrong with JSON that the parser has refused with `exc`, without the position."""
+    fault: str = getattr(exc, "msg", TOO_LARGE)
+    for end in _BEFORE_POSITION:
+        fault = fault.removesuffix(end)
+    return fault
 
 
 def encode(body: dict[str, Any], extra_body: Mapping[str, Any]) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 from smai_cli.common.files import Read, read_named, shown_name, text_in
 from smai_cli.common.text import one_line
 from smai_cli.errors import BrokenError, Retry, UsageError, install_hint
-from smai_cli.prompt.request import JSON, TOO_LARGE
+from smai_cli.prompt.request import JSON, json_fault
 
 
 class ResponseFormat:
@@ -125,7 +125,7 @@ def _read(path: str, read: Read) -> Any:
         schema = JSON.decode(text)
     except (ValueError, RecursionError) as exc:
         line = getattr(exc, "lineno", 1)
-        raise UsageError(f"{path}, line {line}: not JSON: {getattr(exc, 'msg', TOO_LARGE)}", "check --schema") from exc
+        raise UsageError(f"{path}, line {line}: not JSON: {json_fault(exc)}", "check --schema") from exc
     if not isinstance(schema, dict):
         raise UsageError(f"{path} is not a JSON Schema: not an object", "check --schema")
     return schema
