@@ -124,8 +124,25 @@ def test_a_line_cannot_change_the_streaming_of_its_request(batch: Ask, desk: Mak
     server = desk()
     line = openai_line()
     line["body"] |= {"stream": False, "stream_options": {"include_usage": False}}
-    assert batch(server, questions({"prompt": "a", "stream": False}, line)).status == 0
-    assert {received.json["stream"] for received in server.received} == {True}
+    nested = {"prompt": "b", "extra_body": {"stream": False, "stream_options": None}}
+    assert batch(server, questions({"prompt": "a", "stream": False}, line, nested)).status == 0
+    assert [received.json["stream"] for received in server.received] == [True] * 3
+    assert [received.json["stream_options"] for received in server.received] == [{"include_usage": True}] * 3
+
+
+def test_a_model_in_extra_body_is_the_model_of_the_line(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
+    """It also chooses the API."""
+    server = desk()
+    line = {"prompt": "a", "extra_body": {"model": "o3-pro", "top_k": 5}}
+    assert batch(server, "-m", "gpt-4.1", questions(line, {"prompt": "b", "extra_body": None})).status == 0
+    sent = {received.json["model"]: received for received in server.received}
+    assert (sent["o3-pro"].path, sent["o3-pro"].json["top_k"]) == ("/v1/responses", 5)
+    assert "extra_body" not in sent["gpt-4.1"].json
+
+
+def test_a_method_or_url_that_is_null_is_missing(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
+    result = batch(desk(), questions(openai_line() | {"method": None, "url": None}))
+    assert (result.status, result.stderr) == (0, "")
 
 
 def test_members_that_the_api_does_not_know_are_copied_to_the_result_and_not_sent(
@@ -303,6 +320,10 @@ BAD: list[tuple[Any, str]] = [
     ({"custom_id": "a", "body": {}}, "its body has no messages"),
     ({"custom_id": "a", "body": {"messages": HELLO}, "method": "GET"}, "its method is GET"),
     (b"[" * 100_000 + b"\n", "it is not JSON"),
+    (b'"a\0b"\n', "it is not JSON: Invalid control character; "),
+    ({"prompt": "a", "extra_body": "top_k=5"}, "its extra_body is not an object"),
+    ({"prompt": "a", "extra_body": {"messages": HELLO}}, "its extra_body has messages"),
+    ({"custom_id": "a", "url": "/v1/chat/completions", "body": {"input": "hello"}}, "its body has no messages"),
 ]
 
 

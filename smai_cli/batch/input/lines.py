@@ -13,7 +13,7 @@ from smai_cli.common.frozen import Frozen
 from smai_cli.common.text import one_line
 from smai_cli.errors import UsageError
 from smai_cli.prompt.messages import parse_message
-from smai_cli.prompt.request import JSON, TOKEN_LIMITS, TOO_LARGE, Message, Request, build_messages, choices_in
+from smai_cli.prompt.request import JSON, TOKEN_LIMITS, Message, Request, build_messages, choices_in, json_fault
 
 # Members of a line that go into its request, in addition to prompt and messages: parameters of both APIs, and of common
 # self-hosted servers. All other members are the user's own, and are copied to the result.
@@ -153,7 +153,7 @@ def _decode(text: str) -> Any:
     try:
         return JSON.decode(text)
     except (ValueError, RecursionError) as exc:
-        raise NotJsonError(f"it is not JSON: {getattr(exc, 'msg', TOO_LARGE)}", _HINT) from exc
+        raise NotJsonError(f"it is not JSON: {json_fault(exc)}", _HINT) from exc
 
 
 def _name(value: dict[str, Any]) -> str | int | None:
@@ -224,7 +224,7 @@ def _of_openai(value: dict[str, Any], _: str, defaults: Defaults) -> _Parsed:
     body = value["body"]
     if not isinstance(body, dict):
         raise UsageError("its body is not an object", _HINT)
-    if value.get("method", "POST") != "POST":
+    if value.get("method") not in (None, "POST"):
         raise UsageError(f"its method is {one_line(str(value['method']), 20)}", "it must be POST")
     not_own = (*_OPENAI_MEMBERS, *_names_of_line(value))
     user_members = {key: member for key, member in value.items() if key not in not_own}
@@ -233,7 +233,7 @@ def _of_openai(value: dict[str, Any], _: str, defaults: Defaults) -> _Parsed:
     messages: tuple[Message, ...] = ()
     if "messages" in body:
         messages = _messages(body["messages"], defaults)
-    elif "input" not in body:
+    elif "input" not in body or defaults.api == CHAT.name:
         raise UsageError("its body has no messages", _HINT)
     elif defaults.system is not None:
         given.setdefault("instructions", defaults.system)
@@ -268,6 +268,7 @@ def _request(messages: tuple[Message, ...], given: dict[str, Any], defaults: Def
 
 
 def _with_members(request: Request, given: dict[str, Any]) -> Request:
+    given = given | _more_of(given.pop("extra_body", None))
     model = given.pop("model", request.model)
     if not isinstance(model, str) or not model:
         raise UsageError("its model is not a string", _HINT)
@@ -276,13 +277,23 @@ def _with_members(request: Request, given: dict[str, Any]) -> Request:
         for key in TOKEN_LIMITS:
             parameters.pop(key, None)
             extra_body.pop(key, None)
-    more = given.pop("extra_body", None)
-    for key, member in (given | (more if isinstance(more, dict) else {})).items():
+    for key, member in given.items():
         extra_body.pop(key, None)
         (parameters if key in _PARAMETERS else extra_body)[key] = member
     if choices_in(extra_body) > 1:
         raise UsageError("it requests several answers, but a result has one", "leave n out, or repeat the line")
     return request._replace(model=model, options=parameters, extra_body=extra_body)
+
+
+def _more_of(extra_body: Any) -> dict[str, Any]:
+    """Return the parameters in the member extra_body, without those that smai sets itself. Raises UsageError."""
+    if not isinstance(extra_body, dict | None):
+        raise UsageError("its extra_body is not an object", "it holds further parameters of the request")
+    more = {key: member for key, member in (extra_body or {}).items() if key not in _OWN}
+    for api in APIS:
+        if api.prompt_member in more:
+            raise UsageError(f"its extra_body has {api.prompt_member}", _HINT)
+    return more
 
 
 def describe_line(number: int, name: str | int | None) -> str:
