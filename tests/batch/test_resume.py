@@ -87,6 +87,14 @@ def test_a_file_of_another_user_is_never_repaired_or_appended_to(
     assert partial(out).read_text() == "The answer that `smai ask -o` has left,\nwithout a newline"
 
 
+def test_a_file_that_a_crash_filled_with_nuls_is_continued(
+    batch: Ask, desk: MakeDesk, questions: Questions, out: Path
+) -> None:
+    partial(out).write_bytes(bytes(100))
+    assert batch(desk(), "-o", out, "--resume", questions("a", "b")).status == 0
+    assert [result["complete"] for result in results_in(out)] == [True, True]
+
+
 def test_resume_works_on_the_first_run_and_does_nothing_when_all_lines_are_complete(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path
 ) -> None:

@@ -21,7 +21,8 @@ _HEAD_BYTES = 64 * 1024
 def check_content(fd: int, name: str, *, resumes: bool) -> None:
     """Raise UsageError for a file that this run must not continue. Changes nothing."""
     head = os.pread(fd, _HEAD_BYTES, 0).removeprefix(codecs.BOM_UTF8)
-    if head and not any(line.startswith(b"{") for line in head.split(b"\n")):
+    # A file system may leave NULs in place of the last bytes after a crash: XFS FAQ, "binary NULLs in files".
+    if head.strip(b"\0") and not any(line.startswith(b"{") for line in head.split(b"\n")):
         raise UsageError(f"{name} contains lines, but no results", "move it away, or choose another -o")
     if head and not resumes:
         raise UsageError(f"{name} has results of an earlier run", "--resume continues it; to start over, remove it")
