@@ -14,7 +14,7 @@ OPEN_NAMES = ("api-version",)
 # What the APIs append to a base URL.
 _REQUEST_PATHS = tuple(api.path for api in APIS)
 # Other paths that users copy. Without the version, such a path may be the base: Azure has https://.../models.
-_OTHER_PATHS = re.compile(r"(/v\d+)/(models|chat|completions)$")
+_OTHER_PATHS = r"(/v\d+)/(models|chat|completions)$"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -101,7 +101,7 @@ def _base_path(path: str) -> str:
         base = shortest.removesuffix(request_path)
         if base != shortest:
             return base
-    return _OTHER_PATHS.sub(r"\1", shortest) if _OTHER_PATHS.search(shortest) else path
+    return re.sub(_OTHER_PATHS, r"\1", shortest) if re.search(_OTHER_PATHS, shortest) else path
 
 
 def origin_parts(parts: SplitResult) -> tuple[str, str | None, int]:
