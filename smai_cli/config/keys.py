@@ -20,7 +20,7 @@ _KEY_LIMIT_BYTES = 8192
 # White space around a key is dropped, up to a limit.
 _READ_LIMIT_BYTES = 65536
 # It stops an endless device.
-_STDIN_LIMIT_BYTES = 256 * 1024 * 1024
+_STDIN_LIMIT_BYTES = 16 * 1024 * 1024
 _KEY_START = 8
 _SHORT_KEY = 4
 # The user may have to type a passphrase; a job must not hang.
