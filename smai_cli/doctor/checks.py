@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from smai_cli.common.clocks import Clocks, result_within
 from smai_cli.common.shortages import failure_of
 from smai_cli.common.text import escaped, on_a_line, one_line
+from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import ClockError, ConnectError, SmaiError
 from smai_cli.http import tcp
 from smai_cli.http.tls import tls_context
@@ -142,6 +143,23 @@ class Hop(NamedTuple):
     def title(self) -> str:
         """The host, and that it is the proxy where it is."""
         return f"the proxy {self.host}" if self.is_proxy else self.host
+
+
+def doubt_about_key(endpoint: Endpoint, clocks: Clocks, ca_file: str | None) -> str:
+    """Return why a list of models does not show that the key is valid; empty if it does, or without a key.
+
+    OpenRouter lists its models for any key and for none (charmbracelet/crush#997).
+    """
+    from smai_cli.http import transport  # after --help and usage errors
+    from smai_cli.stream.models import PATH
+
+    if endpoint.key is None:
+        return ""
+    try:
+        transport.get(endpoint._replace(key=None), PATH, clocks, ca_file=ca_file).close()
+    except SmaiError:
+        return ""
+    return "the key is unchecked: the server lists its models without a key too"
 
 
 def server_hop(base_url: str) -> Hop:

@@ -27,6 +27,7 @@ from smai_cli.doctor.checks import (
     Hop,
     NotNeededError,
     connect_hop,
+    doubt_about_key,
     proxy_hop,
     resolve_hop,
     server_hop,
@@ -284,7 +285,7 @@ class _Examination:
         raise NotNeededError("the server uses http")
 
     def _list_models(self) -> CheckResult:
-        from smai_cli.cli.commands.models import ask_for_list, doubt_about_key
+        from smai_cli.cli.commands.models import ask_for_list
         from smai_cli.http import transport
         from smai_cli.stream.models import PATH
         from smai_cli.stream.retries import Retries

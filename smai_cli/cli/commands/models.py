@@ -16,7 +16,6 @@ from smai_cli.output.descriptors import say
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from smai_cli.common.clocks import Clocks
     from smai_cli.http.response_body import ResponseBody
     from smai_cli.stream.models import Listing, Model
     from smai_cli.stream.retries import Retries
@@ -86,23 +85,6 @@ def ask_for_list(get: "Callable[[Endpoint], ResponseBody]", retries: "Retries", 
             known = error.replaced(hint="check --base-url") if error.cause in _OF_THE_REQUEST else error
             if failure := retries.wait(endpoint.explain(known), holds_back=True):
                 raise failure from error.__cause__  # `failure` may be `error` itself
-
-
-def doubt_about_key(endpoint: Endpoint, clocks: "Clocks", ca_file: str | None) -> str:
-    """Return why a list of models does not show that the key is valid; empty if it does, or without a key.
-
-    OpenRouter lists its models for any key and for none (charmbracelet/crush#997).
-    """
-    from smai_cli.http import transport  # after --help and usage errors
-    from smai_cli.stream.models import PATH
-
-    if endpoint.key is None:
-        return ""
-    try:
-        transport.get(endpoint._replace(key=None), PATH, clocks, ca_file=ca_file).close()
-    except SmaiError:
-        return ""
-    return "the key is unchecked: the server lists its models without a key too"
 
 
 def _without_key(listed: "list[Model]", endpoint: Endpoint) -> list[str]:
