@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from smai_cli.answer.chunk import CallPart, UnreadKind, UnreadPart
 from smai_cli.common.text import one_line
-from smai_cli.stream.json_text import dump_exact, number_text
+from smai_cli.stream.json_text import dump_exact, is_number, number_text
 
 # Types of parts that are the model's thoughts: OpenAI, Anthropic, Mistral, OpenRouter.
 THOUGHTS = frozenset(
@@ -96,7 +96,7 @@ def read_thoughts(value: Any, depth: int = 0) -> str:
     """
     if isinstance(value, str):
         return value
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if is_number(value):
         return number_text(value)
     if depth > _DEPTH:
         return ""

@@ -68,6 +68,11 @@ LENIENT = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)
 EXACT = json.JSONDecoder(parse_int=_written_int, parse_float=_written_float, parse_constant=_written_float)
 
 
+def is_number(value: Any) -> bool:
+    """Return whether a decoded value is a JSON number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def number_text(number: float) -> str:
     """Return the characters of a JSON number, as sent. Raises NumberAsTextError if they are not known."""
     if isinstance(number, (WrittenInt, WrittenFloat)):
@@ -84,7 +89,7 @@ def dump_exact(value: Any) -> str:
         return "{" + ", ".join(f"{json.dumps(name)}: {dump_exact(member)}" for name, member in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(dump_exact, value)) + "]"
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if is_number(value):
         return number_text(value)
     return json.dumps(value)
 

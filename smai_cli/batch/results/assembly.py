@@ -10,8 +10,8 @@ from typing import Any
 
 from smai_cli.answer.chunk import Chunk
 from smai_cli.stream.content import read_content, read_thoughts
-from smai_cli.stream.dialects.chat_choice import REASONING, choices_in
-from smai_cli.stream.json_text import EXACT, NumberAsTextError
+from smai_cli.stream.dialects.chat_choice import REASONING, list_choices
+from smai_cli.stream.json_text import EXACT, NumberAsTextError, is_number
 
 # Log probabilities in an event that otherwise has only text.
 _LOGPROBS = re.compile(r'"logprobs"\s*:\s*(?:\{|\[\s*\{)')
@@ -91,7 +91,7 @@ class Assembly:
         delta, message = choice.get("delta"), choice.get("message")
         if delta is not None:
             delta = delta if isinstance(delta, dict) else {"content": delta}
-            delta |= {name: reasoning for name in REASONING if _is_number(delta.get(name))}
+            delta = delta | {name: reasoning for name in REASONING if is_number(delta.get(name))}
             _merge(self._message, _keep(delta, _NOT_KEPT_OF_MESSAGE) | _odd_in(delta))
         if isinstance(message, dict):  # repeats everything so far
             self._message |= _keep(message, _NOT_KEPT_OF_MESSAGE) | _odd_in(message)
@@ -137,7 +137,7 @@ class Assembly:
 
 def _choice_in(choices: Any) -> dict[str, Any] | None:
     """Return the choice that is the answer: the one with the lowest index."""
-    listed = choices_in(choices)
+    listed = list_choices(choices)
     found = [choice for choice in listed if isinstance(choice, dict)] if isinstance(listed, list) else []
     return min(found, key=lambda choice: index if isinstance(index := choice.get("index"), int) else 0, default=None)
 
@@ -152,10 +152,6 @@ def _odd_in(delta: dict[str, Any]) -> dict[str, Any]:
     parts = [part for part in (content if isinstance(content, list) else [content]) if _is_odd(part)]
     odd = [call for call in calls if _is_object(call) and _CALLS.isdisjoint(call)] if isinstance(calls, list) else []
     return ({"content_parts": parts} if parts else {}) | ({"other_tool_calls": odd} if odd else {})
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _thoughts_in(summary: Any) -> str:

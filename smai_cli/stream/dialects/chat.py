@@ -7,7 +7,7 @@ from typing import Any
 from smai_cli.answer.api_error import MARKS, ApiError, api_error_of, error_in, unmarked_error_in
 from smai_cli.answer.chunk import ChoicePart, Chunk, UnreadKind, UnreadPart, text_chunk, usage_in
 from smai_cli.prompt.request import Request, encode
-from smai_cli.stream.dialects.chat_choice import choices_in, read_choice
+from smai_cli.stream.dialects.chat_choice import list_choices, read_choice
 from smai_cli.stream.dialects.error_event import parse_error_event
 from smai_cli.stream.json_text import EXACT, NumberAsTextError, foreign_json_error, load_body, load_event, load_object
 from smai_cli.stream.sse import DONE
@@ -139,7 +139,7 @@ def _chunk(payload: dict[str, Any], line: str, part: str, *, is_message: bool = 
     """Return the Chunk of a payload whose choices have their text under `part`; `is_message`: see _without_choice."""
     api_error = error_in(payload)
     model = payload.get("model")
-    choices = choices_in(payload.get("choices"))
+    choices = list_choices(payload.get("choices"))
     if not choices or not isinstance(choices, list):
         return _without_choice(payload, line, api_error, is_message=is_message)
     first, others = _read_choices(choices, part)

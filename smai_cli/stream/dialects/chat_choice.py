@@ -48,7 +48,7 @@ _STRAY_DEPTH = 4
 _LONGEST_INDEX = 9
 
 
-def choices_in(choices: Any) -> Any:
+def list_choices(choices: Any) -> Any:
     """Return the list of choices; a lone choice may replace it, and PHP may write it as an object of its entries."""
     if not isinstance(choices, dict) or not choices:
         return choices
