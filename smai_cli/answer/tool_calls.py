@@ -90,7 +90,8 @@ class ToolCalls:
     def _continued(part: CallPart, call: "_Call | None") -> "_Call | None":
         """Return `call` if a part under a new index, or with a name and no index, continues it; None otherwise.
 
-        Some servers count the parts in the index, others repeat the name in each part.
+        Some servers count the parts in the index, others repeat the name in each part. Arguments that begin after a
+        name belong to the call before them only if that has an id, no arguments yet, and they come without an id.
         """
         if call is None or part.name not in ("", call.name) or call.has_complete_arguments():
             return None

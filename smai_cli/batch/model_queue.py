@@ -90,7 +90,7 @@ class ModelQueue:
 
     @property
     def _is_crowded(self) -> bool:
-        """Whether so many lines wait for the limit that only few fresh lines start."""
+        """Whether so many lines wait for the limit that few fresh ones may start."""
         return self._refused >= self._most_refused
 
     @property

@@ -74,9 +74,7 @@ def preview_curl(preview: Preview, key_in_shell: str | None) -> tuple[str, list[
     files = dict.fromkeys(header.file for header in user_headers if header.file)
     readable = [file for file in files if file_in_shell(file)]
     headers += [f"-H {shlex.quote(f'@{file}')}" for file in readable]
-    missing = {
-        header.name: _variable(header.name) for header in preview.endpoint.headers if header.file not in readable
-    }
+    missing = {header.name: _variable(header.name) for header in user_headers if header.file not in readable}
     headers += [f'-H {shlex.quote(f"{name}: ")}"${{{variable}:?}}"' for name, variable in missing.items()]
     if key_in_shell:
         name = preview.endpoint.key_header

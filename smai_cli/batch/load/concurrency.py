@@ -3,8 +3,8 @@
 This is TCP's congestion control (RFC 5681) with three changes for servers that refuse some requests at random. A cut
 needs more refusals than chance explains. It goes down to the number of requests that the server still works on (as in
 TCP Westwood, Mascolo et al. 2001), not to a fixed share: a server that refuses at random works on most of them. That
-number is known late, after a round trip, so that the first refusal after the cut lowers it once more. And a cut after
-which the server refuses the same share as before is undone: load was not the cause.
+number is known only a round trip later, so the first refusal after the cut lowers it once more. And a cut after which
+the server refuses the same share as before is undone: load was not the cause.
 """
 
 from enum import Enum
@@ -53,7 +53,10 @@ class _Check(NamedTuple):
     share: float
 
     def has_helped(self, starts: int, refusals: int) -> bool | None:
-        """Return whether the cut helped, by the starts after it; None if they are too few to show it."""
+        """Return whether the cut helped, by the starts after it; None if they are too few to show it.
+
+        They are enough if a server that refuses at random seems to have been helped only once in thirty times.
+        """
         return refusals / starts < self.share / 2 if starts * self.share >= 3 * _EVIDENCE else None
 
 

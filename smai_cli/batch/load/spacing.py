@@ -110,7 +110,7 @@ class Spacing:
     def _find_limit(self, measured: float, is_proved: bool) -> float:
         """Return the rate that the server lets through, as far as the present rate and what was `measured` show it."""
         if self.rate > measured / KEPT:  # a cut would not be enough
-            # If few were measured, and the rate is hardly too high: a server without bursts accepts every second start.
+            # Few starts show little if the rate is hardly too high: a server without bursts accepts every second one.
             is_certain = is_proved or self.is_searching or self.rate > _SEARCH_GAIN * measured
             return measured if is_certain else math.sqrt(self.rate * measured)
         if self.rate < self._limit and not self.is_searching:  # sooner than last time: fast convergence, RFC 9438

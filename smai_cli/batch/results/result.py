@@ -258,12 +258,12 @@ def read_result(data: bytes, *, with_line_digest: bool = False) -> ParsedResult 
             return None
         if not (0 <= copy < _MOST and 0 <= number < _MOST and 0 <= status <= _LAST_STATUS):
             return None
-        is_complete = value.get("error") is None
+        error = value.get("error")
+        is_complete = error is None
         if is_complete != (status == Status.COMPLETE) or value.get("complete", is_complete) is not is_complete:
             return None  # edited, so that it contradicts itself
         digest = _digest_in(value["request"])
         line_digest = _digest_in(value["line_digest"]) if with_line_digest and "line_digest" in value else b""
-        error = value.get("error")
         if not isinstance(error, dict):
             return ParsedResult(name, digest, copy, number, status, line_digest)
         is_last = is_final(status, is_retryable=error.get("retryable") is not False)
