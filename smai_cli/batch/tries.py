@@ -7,7 +7,7 @@ from smai_cli.batch.feed import Job
 from smai_cli.batch.input.lines import LineError
 from smai_cli.common.clocks import Deadline
 from smai_cli.errors import Retry, SmaiError
-from smai_cli.stream.retries import LONGEST_WAIT_S, Retries, doubled_pause_s
+from smai_cli.stream.retries import LONGEST_WAIT_S, Retries, doubled_pause_s, lengthened_pause_s
 
 # Some servers say `Retry-After: 0` to every request: a line believes it once.
 _SHORTEST_PAUSE_S = 0.1
@@ -91,7 +91,8 @@ class Tries:
         if failure.wait_s is None:
             return _double_pause_s(self.refusals)
         return max(
-            _add_jitter(failure.wait_s), _double_pause_s(self.refusals - 1) if self.refusals > 1 else _SHORTEST_PAUSE_S
+            _lengthen(failure.wait_s),
+            _double_pause_s(self.refusals - 1) if self.refusals > 1 else _SHORTEST_PAUSE_S,
         )
 
     def next_pause_s(self, failure: SmaiError, limit: int) -> float | None:
@@ -105,7 +106,7 @@ class Tries:
         if failure.wait_s is not None and failure.wait_s > LONGEST_WAIT_S:
             self.last_hint = f"the server asks to wait {math.ceil(failure.wait_s)} s; try again then"
             return None
-        pause_s = _double_pause_s(self.spent + 1) if failure.wait_s is None else _add_jitter(failure.wait_s)
+        pause_s = _double_pause_s(self.spent + 1) if failure.wait_s is None else _lengthen(failure.wait_s)
         if self.deadline and pause_s >= self.deadline.left_s():
             self.last_hint = f"the next attempt would start in {pause_s:.1f} s, after the time limit"
             return None
@@ -118,6 +119,6 @@ def _double_pause_s(count: int) -> float:
     return doubled_pause_s(count - 1) * random.uniform(0.5, 1.0)  # noqa: S311  # not a secret
 
 
-def _add_jitter(pause_s: float) -> float:
-    """Return a pause that the server asks for, and up to a fifth more."""
-    return pause_s * random.uniform(1.0, 1.2)  # noqa: S311  # not a secret
+def _lengthen(pause_s: float) -> float:
+    """Return a pause that the server asks for, and a little more."""
+    return lengthened_pause_s(pause_s, random.random())  # noqa: S311  # not a secret

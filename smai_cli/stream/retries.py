@@ -13,7 +13,7 @@ LONGEST_WAIT_S = 120.0
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 60.0
 _DOUBLINGS = 7  # 64 s, above the longest pause; 2.0 ** 1024 would overflow
-# How much is added at random to a wait that the server asks for, so that clients do not all return at once.
+# How much is added at random to a pause, so that clients do not all return at once.
 _SPREAD = 0.1
 _LONGEST_SPREAD_S = 5.0
 
@@ -63,8 +63,13 @@ class Retries:
         import random  # takes 3 ms; only for a retry
 
         if asked_s is not None:
-            return asked_s + random.uniform(0, min(asked_s * _SPREAD, _LONGEST_SPREAD_S))  # noqa: S311
+            return lengthened_pause_s(asked_s, random.random())  # noqa: S311  # not for a secret
         return doubled_pause_s(self.spent) * random.uniform(0.8, 1.2)  # noqa: S311  # not for a secret
+
+
+def lengthened_pause_s(pause_s: float, chance: float) -> float:
+    """Return a pause and up to a tenth more, in seconds, but at most 5 s; `chance` is a random number from 0 to 1."""
+    return pause_s + min(pause_s * _SPREAD, _LONGEST_SPREAD_S) * chance
 
 
 def doubled_pause_s(count: int) -> float:

@@ -4,7 +4,8 @@ This is TCP's congestion control (RFC 5681) with three changes for servers that 
 needs more refusals than chance explains. It goes down to the number of requests that the server still works on (as in
 TCP Westwood, Mascolo et al. 2001), not to a fixed share: a server that refuses at random works on most of them. That
 number is known only a round trip later, so the first refusal after the cut lowers it once more. And a cut after which
-the server refuses the same share as before is undone: load was not the cause.
+the server refuses the same share as before is undone: load was not the cause. Only a burst of 429 is taken for a limit
+without this check, because several batches on one limit cannot see that a cut helped: the others take what it left.
 """
 
 from enum import Enum
@@ -16,6 +17,9 @@ FIRST = 20
 SAMPLE = 40
 # A cut needs this many refusals more than chance explains (a CUSUM, Page 1954): three in a row can be bad luck.
 _EVIDENCE = 2.5
+# A limit refuses every request until it has room again, while chance spreads refusals. So if more than this share was
+# refused in the time in which the evidence came together, it was a limit.
+_BURST = 0.35
 # A cut takes this share (0.5 in RFC 5681, 0.3 in CUBIC, RFC 9438). Several batches on one limit are cut more often than
 # a single one, and would use too little of it if each cut took more.
 _TAKEN = 0.2
@@ -92,12 +96,21 @@ class _Evidence:
     def clear(self, starts: int) -> None:
         """Restart the sum, after this many starts."""
         self._sum, self._starts = 0.0, starts
+        self._refusals, self._start = 0, starts  # of the sum, and where it began
 
     def add(self, starts: int) -> bool:
         """Add a refusal after this many starts; return whether there are too many."""
-        self._sum = max(0.0, self._sum - self._allowed * (starts - self._starts)) + 1
+        self._sum -= self._allowed * (starts - self._starts)
+        if self._sum <= 0.0:
+            self._sum, self._refusals, self._start = 0.0, 0, starts - 1
+        self._sum += 1
+        self._refusals += 1
         self._starts = starts
         return self._sum > _EVIDENCE
+
+    def is_burst(self) -> bool:
+        """Return whether these refusals came close together."""
+        return self._refusals > _BURST * (self._starts - self._start)
 
 
 class Concurrency:
@@ -114,7 +127,7 @@ class Concurrency:
         self._slow_from = most  # from here the step begins with 1 again (ssthresh, RFC 5681)
         self._level_before = first  # the last level at which a complete round went well
         self._check: _Check | None = None
-        self._is_load_the_cause = self._was_full = self._is_falling = False
+        self._was_undone = self._was_full = self._is_falling = False
 
     def start(self) -> int:
         """Count a request that starts; return the number of cuts so far, which `succeed` and `refuse` take."""
@@ -152,10 +165,10 @@ class Concurrency:
         self._slow_from = max(1, int(self._level_before * KEPT))
 
     def _cut(self, kind: End, share: float) -> Change:
-        is_too_much = share > _CHANCE[End.UNWELL]
-        # More were refused during the check than before, or more than chance explains.
-        self._is_load_the_cause |= self._check is not None or (is_too_much and self._starts > SAMPLE / 2)
-        may_be_chance = kind is End.UNWELL or not (self._is_load_the_cause or is_too_much)
+        # More were refused during the check than before it, or they came close together.
+        is_load = self._check is not None or (not self._was_undone and self._evidence[kind].is_burst())
+        self._was_undone = self._was_undone and not is_load
+        may_be_chance = kind is End.UNWELL or not is_load
         self._check = _Check(kind, self.level, self._step, self._slow_from, share) if may_be_chance else None
         self._evidence[kind].allow(share if may_be_chance else 0.0)
         # If fewer run than may, it is not their number: then only the spacing changes.
@@ -182,8 +195,8 @@ class Concurrency:
                 self._grow()
                 self._begin_round()
         elif (has_helped := check.has_helped(self._starts - self._round_start, self._refusals)) is not None:
-            self._check, self._is_load_the_cause = None, self._is_load_the_cause or has_helped
-            self._evidence[check.kind].allow(0.0 if has_helped else min(check.share, _CHANCE[End.UNWELL] / 2))
+            self._check, self._was_undone = None, not has_helped
+            self._evidence[check.kind].allow(0.0 if has_helped else min(check.share, KEPT * _CHANCE[End.UNWELL]))
             if not has_helped:
                 self.level, self._step, self._slow_from = max(self.level, check.level), check.step, check.slow_from
                 self._grow()

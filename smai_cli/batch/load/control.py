@@ -14,11 +14,9 @@ from typing import NamedTuple
 
 from smai_cli.batch.load.concurrency import FIRST, KEPT, Change, Concurrency, End
 from smai_cli.batch.load.spacing import Spacing
+from smai_cli.stream.retries import lengthened_pause_s
 
 __all__ = ["End", "Episode", "LoadControl", "Ticket"]
-
-# By how much a pause may be longer than the server asks for, so that several batches do not return together.
-_SPREAD = 0.1
 
 
 class Ticket(NamedTuple):
@@ -112,14 +110,14 @@ class LoadControl:
     def _apply(self, change: Change | None) -> Change | None:
         """Change the spacing as well, if a cut was undone; return `change`."""
         if change is Change.UNDONE:
-            self._spacing.is_searching = True  # what was refused did not depend on the rate
+            self._spacing.undo()  # what was refused did not depend on the rate
         return change
 
     def _pause(self, now_s: float, wait_s: float | None) -> float:
         """Hold all starts for as long as the server asks, and a little more; return for how long, 0 if one runs."""
         if not wait_s:
             return 0.0
-        pause_s = wait_s * (1 + self._spread() * _SPREAD)
+        pause_s = lengthened_pause_s(wait_s, self._spread())
         is_new = self._opens_s <= now_s
         self._opens_s = max(self._opens_s, now_s + pause_s)
         self._spacing.pause(now_s, self._opens_s)

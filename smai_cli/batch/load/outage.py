@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable
 
+from smai_cli.stream.retries import lengthened_pause_s
+
 # A pause takes this share of the outage so far. So the end of an outage of 6 s is noticed within 1 s, and one of ten
 # minutes still takes less than 60 probes. Pauses that double notice the end only after twice the time.
 _SHARE = 0.15
 _SHORTEST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
-# By how much a pause may be longer, so that several batches do not probe together.
-_SPREAD = 0.1
 
 
 class Outage:
@@ -64,4 +64,4 @@ class Outage:
 
     def _pause_s(self, now_s: float) -> float:
         pause_s = min(_LONGEST_PAUSE_S, max(_SHORTEST_PAUSE_S, (now_s - self._last_reply_s) * _SHARE))
-        return pause_s * (1 + self._spread() * _SPREAD)
+        return lengthened_pause_s(pause_s, self._spread())

@@ -22,24 +22,60 @@ _BY_TIME = 0.25
 _REMEMBERED = 0.95
 
 
+class _RecentRate:
+    """How many of the last starts the server accepted, and in which time."""
+
+    def __init__(self) -> None:
+        self._accepted = 0
+        self._asked_s = 0.0
+        # How many starts were accepted, up to some moments, and how long the server asked to wait until then.
+        self._moments: deque[tuple[float, int, float]] = deque()
+
+    @property
+    def starts(self) -> int:
+        """How many starts show the rate."""
+        return self._accepted - self._moments[0][1]
+
+    def start(self, now_s: float) -> None:
+        """Count a start."""
+        moments = self._moments
+        if not moments:
+            moments.append((now_s, 0, 0.0))
+        self._accepted += 1
+        moments.append((now_s, self._accepted, self._asked_s))
+        while self._accepted - moments[1][1] >= SAMPLE and now_s - moments[1][0] >= _SHORTEST_S:
+            moments.popleft()
+
+    def refuse(self) -> None:
+        """Count a start that the server refused."""
+        self._accepted -= 1
+
+    def pause(self, pause_s: float) -> None:
+        """Count a pause that the server asks for."""
+        self._asked_s += pause_s
+
+    def measure(self, now_s: float, next_s: float) -> float:
+        """Return how many starts a second were accepted, without the pauses; the next start comes at `next_s`."""
+        since_s, _, asked_s = self._moments[0]
+        asked_s = self._asked_s - asked_s - max(0.0, next_s - now_s)
+        return max(1, self.starts) / max(_SHORTEST_S, now_s - since_s - max(0.0, asked_s))
+
+
 class Spacing:
     """The time between two starts. All times are in seconds, on a clock of the caller."""
 
     def __init__(self) -> None:
         self.rate = 2.0 * FIRST  # how many requests may start in a second
         self._next_s = 0.0
+        self._recent = _RecentRate()
         self._limit = self.rate  # the rate that was too fast, by the last cut
-        self.is_searching = True  # until the first cut
-        self._least = 0  # no lower limit is believed at the first cut, when little was measured
+        self._rate_before = self.rate  # of the last cut
+        self._is_searching = True  # until the first cut, and after one that did not help
         self._best = 0.0  # the best rate that many starts have proved, and less after each cut
         self._cycle = 2.0 * SAMPLE  # starts after a cut until the rate is that limit again
         self._step = 0.0  # starts since the cut that the spacing delayed
         self._number = self.last_cut = 0
         self._was_delayed = False
-        # How many starts were not refused, up to some moments, and how long the server asked to wait until then.
-        self._accepted = 0
-        self._asked_s = 0.0
-        self._moments: deque[tuple[float, int, float]] = deque()
 
     def wait_s(self, now_s: float) -> float:
         """Return in how many seconds one more may start."""
@@ -50,15 +86,9 @@ class Spacing:
     def start(self, now_s: float) -> int:
         """Count a request that starts; return its number."""
         self._number += 1
-        moments = self._moments
-        if not moments:
-            moments.append((now_s, 0, 0.0))
-        self._accepted += 1
-        moments.append((now_s, self._accepted, self._asked_s))
-        while self._accepted - moments[1][1] >= SAMPLE and now_s - moments[1][0] >= _SHORTEST_S:
-            moments.popleft()
-        if self.is_searching:
-            self.rate = max(self._limit, _SEARCH_GAIN * self._measure(now_s))
+        self._recent.start(now_s)
+        if self._is_searching:
+            self.rate = max(self._limit, _SEARCH_GAIN * self._recent.measure(now_s, self._next_s))
         elif self._was_delayed:  # a rate that is not used up is not proved
             self._step += 1 + _BY_TIME / self.rate
             self._follow_cycle()
@@ -70,11 +100,11 @@ class Spacing:
 
     def refuse(self) -> None:
         """Count a start that the server refused."""
-        self._accepted -= 1
+        self._recent.refuse()
 
     def pause(self, now_s: float, until_s: float) -> None:
         """Start nothing before `until_s`: the server asks for it."""
-        self._asked_s += max(0.0, until_s - max(now_s, self._next_s))
+        self._recent.pause(max(0.0, until_s - max(now_s, self._next_s)))
         self._next_s = max(self._next_s, until_s)
 
     def slow_down(self, now_s: float, number: int, pause_s: float | None) -> bool:
@@ -82,25 +112,30 @@ class Spacing:
 
         `pause_s` is how long the server asks to wait; None if it does not.
         """
-        measured = self._measure(now_s)
+        measured = self._recent.measure(now_s, self._next_s)
         is_new = number > self.last_cut
         if is_new:
-            self._least = FIRST if self.is_searching else 0
-            is_proved = self._accepted - self._moments[0][1] >= SAMPLE / 2
-            self._limit = self._find_limit(max(measured, self._least), is_proved)
-            if is_proved:
-                self._best = max(self._best, measured)
-            if self._best:
-                self._best = max(self._limit, self._best * _REMEMBERED)
-            self.is_searching, self.last_cut, self._step = False, self._number, 0.0
-            # A pause costs no more than the cut.
-            pause = (pause_s or 0.0) * self._limit / (1 - KEPT)
-            self._cycle = 2 * SAMPLE * (max(0.25, self._limit / self._best) if self._best else 1.0) + pause
+            self._cut(measured, pause_s or 0.0)
         elif pause_s is None and self._number == self.last_cut and self._limit > measured / KEPT:
-            self._limit = max(measured, self._least)  # more of the same burst were refused
+            self._limit = measured  # more of the same burst were refused
         self._follow_cycle()
         self._next_s = max(self._next_s, now_s + 1 / self.rate)
         return is_new
+
+    def undo(self) -> None:
+        """Undo the last cut, which did not help, and search again for the rate that the server lets through."""
+        self._limit, self._is_searching = self._rate_before, True
+
+    def _cut(self, measured: float, pause_s: float) -> None:
+        is_proved = self._recent.starts >= SAMPLE / 2
+        self._rate_before = self.rate
+        # No lower limit is believed at the first cut, when little was measured.
+        self._limit = self._find_limit(measured if self.last_cut else max(measured, FIRST), is_proved)
+        if self._best or is_proved:
+            self._best = max(self._limit, _REMEMBERED * max(self._best, measured if is_proved else 0.0))
+        self._is_searching, self.last_cut, self._step = False, self._number, 0.0
+        share = max(0.25, self._limit / self._best) if self._best else 1.0
+        self._cycle = 2 * SAMPLE * share + pause_s * self._limit / (1 - KEPT)  # a pause costs no more than the cut
 
     def _follow_cycle(self) -> None:
         """Raise the rate after a cut: to the limit in a cycle, and beyond it faster (CUBIC, RFC 9438)."""
@@ -111,14 +146,8 @@ class Spacing:
         """Return the rate that the server lets through, as far as the present rate and what was `measured` show it."""
         if self.rate > measured / KEPT:  # a cut would not be enough
             # Few starts show little if the rate is hardly too high: a server without bursts accepts every second one.
-            is_certain = is_proved or self.is_searching or self.rate > _SEARCH_GAIN * measured
+            is_certain = is_proved or self._is_searching or self.rate > _SEARCH_GAIN * measured
             return measured if is_certain else math.sqrt(self.rate * measured)
-        if self.rate < self._limit and not self.is_searching:  # sooner than last time: fast convergence, RFC 9438
+        if self.rate < self._limit and not self._is_searching:  # sooner than last time: fast convergence, RFC 9438
             return self.rate * (1 + KEPT) / 2
         return self.rate
-
-    def _measure(self, now_s: float) -> float:
-        """Return how many starts a second were accepted lately, without the pauses that the server asked for."""
-        since_s, accepted, asked_s = self._moments[0]
-        asked_s = self._asked_s - asked_s - max(0.0, self._next_s - now_s)
-        return max(1, self._accepted - accepted) / max(_SHORTEST_S, now_s - since_s - max(0.0, asked_s))
