@@ -74,13 +74,13 @@ def worst(reasons: Iterable[str]) -> str:
 class AnswerParts(Frozen):
     """What an answer contains: whether text and reasoning, how many tool calls, and the text of a refusal.
 
-    `has_nameless_call` is true if a call does not name its tool.
+    `unclear_call` names a call that cannot be used as it arrived, or is empty.
     """
 
     has_text: bool = False
     has_reasoning: bool = False
     calls: int = 0
-    has_nameless_call: bool = False
+    unclear_call: str = ""
     refusal: str = ""
 
 
@@ -272,8 +272,8 @@ class Completeness:
         is_call_due = self.main.has_ended and self.main.is_for_calls and (UnreadKind.CALL in needs or not has_answer)
         if is_call_due and not reading.calls:
             lost.append("the tool call that its finish_reason announces")
-        if UnreadKind.CALL in needs and reading.has_nameless_call:
-            lost.append("a tool call without a name")
+        if UnreadKind.CALL in needs and reading.unclear_call:
+            lost.append(reading.unclear_call)
         return lost
 
     def _unannounced_failure(self) -> BrokenError:

@@ -185,7 +185,7 @@ class Outcome:
             has_text=self.characters > 0,
             has_reasoning=self.has_reasoning,
             calls=len(self.calls),
-            has_nameless_call=self.calls.has_nameless_call,
+            unclear_call=self.calls.unclear,
             refusal=self.refusal,
         )
         shortfall = self._completeness.verdict(reading, self.needs)

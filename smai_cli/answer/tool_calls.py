@@ -20,6 +20,7 @@ class ToolCalls:
         self._calls: list[_Call] = []
         self._places: dict[int, _Call] = {}
         self._ids: dict[str, _Call] = {}
+        self._has_stray_part = False  # one that does not say to which of several calls it belongs
 
     def __bool__(self) -> bool:
         """Return whether there is any call."""
@@ -60,9 +61,13 @@ class ToolCalls:
         return list(dict.fromkeys(call.name for call in self._calls if call.name))
 
     @property
-    def has_nameless_call(self) -> bool:
-        """Whether a call does not name its tool."""
-        return not all(call.name for call in self._calls)
+    def unclear(self) -> str:
+        """What is wrong with a call that cannot be used as it arrived; empty if nothing is."""
+        if not all(call.name for call in self._calls):
+            return "a tool call without a name"
+        if self._has_stray_part and sum(call.is_broken() for call in self._calls) > 1:
+            return "arguments that may belong to one of several tool calls"
+        return ""
 
     def as_json(self) -> list[dict[str, Any]]:
         """Return the calls in the form of the chat API; halves of a surrogate pair are joined, a lone one is U+FFFD."""
@@ -79,6 +84,7 @@ class ToolCalls:
         else:
             last = self._calls[-1] if self._calls else None
             call = self._continued(part, last) if part.name else last
+            self._has_stray_part |= not part.name and len(self._calls) > 1
         if call is None or self._begins_another(part, call):
             call = _Call()
             self._calls.append(call)
@@ -163,21 +169,27 @@ class _Call:
         text = "".join(self.arguments)
         return _without_repetition(text) if self.type == _FUNCTION else text
 
+    def is_broken(self) -> bool:
+        """Return whether its arguments are not JSON."""
+        return self.type == _FUNCTION and bool(self.text) and not _is_json(self.text)
+
     def has_complete_arguments(self) -> bool:
         """Return whether its arguments are complete JSON after at most two parts, the name and the arguments."""
-        if len(self.arguments) > _PARTS_OF_ONE:
-            return False
-        try:
-            json.loads(self.text)
-        except (ValueError, RecursionError):
-            return False
-        return True
+        return len(self.arguments) <= _PARTS_OF_ONE and _is_json(self.text)
 
     def as_json(self) -> dict[str, Any]:
         """Return the call in the form of the chat API: a function with arguments, or a custom tool with an input."""
         input_name = "arguments" if self.type == _FUNCTION else "input"
         tool = {"name": _code_points(self.name), input_name: _code_points(self.text)}
         return {"id": _code_points(self.id), "type": self.type, self.type: tool}
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _without_repetition(arguments: str) -> str:

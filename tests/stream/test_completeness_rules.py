@@ -142,7 +142,7 @@ def answer(row: Row) -> Answer | None:
         has_text=any(one.text for one in chunks),
         has_reasoning=any(one.reasoning for one in chunks),
         calls=len(calls),
-        has_nameless_call=calls.has_nameless_call,
+        unclear_call=calls.unclear,
         refusal="".join(one.refusal for one in chunks),
     )
     return Answer(f"{row.dialect}, {row.name}", row.accept, row.due, tuple(chunks), reading, row.output_limit)
