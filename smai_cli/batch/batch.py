@@ -108,6 +108,7 @@ class Batch:
         self._failure: BaseException | None = None
         self._ends_s = math.inf
         self._adaptation = Adaptation()
+        self._limit: SmaiError | None = None  # of --halt or --token-limit, once it is reached
 
     @property
     def running(self) -> int:
@@ -141,9 +142,9 @@ class Batch:
         left = self._feed.plan.left
         if self._deadline.left_s() <= 0 and not failure and not self.is_done():
             return self._deadline.error()
+        if failure and failure is self._limit and self.is_done():
+            return None  # the last line reached it
         if isinstance(failure, _TokenLimitError):
-            if self.is_done():
-                return None  # the last line used the last tokens
             rest = f"{left} lines are left" if left else "the rest of the input is left"
             return failure.replaced(what=f"{failure.describe()}; {rest}")
         if left and not failure and self._ends_s == math.inf:
@@ -272,7 +273,8 @@ class Batch:
                 tally.failures[error.status] += 1
             is_halted = error is not None and self._options.halt.wants(tally.failures.total(), len(self._feed.plan))
             if error and is_halted:  # before another result is written, so that its worker does not start the next line
-                self._schedule.close(_halt_error(job, error))
+                self._limit = self._limit or _halt_error(job, error)
+                self._schedule.close(self._limit)
         if error:
             self._notices.report_failed_line(job, error)
         if is_halted and self._options.halt.is_at_once:
@@ -286,11 +288,9 @@ class Batch:
             tally.completion_tokens += usage.completion_tokens or 0
             used = tally.tokens
         if limit is not None and used >= limit:
-            self._schedule.close(
-                _TokenLimitError(
-                    f"{used} tokens are used, and --token-limit is {limit}", "with -o, --resume sends the rest"
-                )
-            )
+            what = f"{used} tokens are used, and --token-limit is {limit}"
+            self._limit = self._limit or _TokenLimitError(what, "with -o, --resume sends the rest")
+            self._schedule.close(self._limit)
 
     def _sync(self) -> None:
         with self._lock:

@@ -246,6 +246,20 @@ def test_halt_ends_the_run_after_the_given_number_of_failures(
     assert "halted: " in result.stderr
 
 
+@pytest.mark.parametrize("halt", ["soon,fail=1", "now,fail=1"])
+@pytest.mark.parametrize(("flags", "status"), [(("--allow-failed", "1"), 0), ((), 4)])
+def test_halt_changes_nothing_if_the_last_line_is_the_one_that_fails(
+    batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path, halt: str, flags: tuple[str, ...], status: int
+) -> None:
+    out = tmp_path / "answers.jsonl"
+    server = desk()
+    _answer_only(server, "c")
+    result = batch(server, "-j1", "-o", out, "--halt", halt, *flags, questions("a", "b", "c"))
+    assert result.status == status
+    assert "halted" not in result.stderr
+    assert out.exists() == (status == 0)
+
+
 def test_halt_soon_waits_for_running_requests_and_now_does_not(
     desk: MakeDesk, questions: Questions, environment: dict[str, str]
 ) -> None:
@@ -271,7 +285,7 @@ def test_halt_soon_waits_for_running_requests_and_now_does_not(
 
 
 def _answer_only(server: Any, prompt: str) -> None:
-    """Have a server that is not open refuse one prompt."""
+    """Have a server refuse one prompt; if it is not open, it answers no other."""
     check = server.check
 
     def refuse(received: Any) -> None:
