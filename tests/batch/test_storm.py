@@ -246,8 +246,9 @@ def test_halt_ends_the_run_after_the_given_number_of_failures(
     assert "halted: " in result.stderr
 
 
-@pytest.mark.parametrize("halt", ["soon,fail=1", "now,fail=1"])
-@pytest.mark.parametrize(("flags", "status"), [(("--allow-failed", "1"), 0), ((), 4)])
+@pytest.mark.parametrize(
+    ("halt", "flags", "status"), [("soon,fail=1", ("--allow-failed", "1"), 0), ("now,fail=1", (), 4)]
+)
 def test_halt_changes_nothing_if_the_last_line_is_the_one_that_fails(
     batch: Ask, desk: MakeDesk, questions: Questions, tmp_path: Path, halt: str, flags: tuple[str, ...], status: int
 ) -> None:
