@@ -108,7 +108,7 @@ class Batch:
         self._failure: BaseException | None = None
         self._ends_s = math.inf
         self._adaptation = Adaptation()
-        self._limit: SmaiError | None = None  # of --halt or --token-limit, once it is reached
+        self._limit: SmaiError | None = None  # the failure for --halt or --token-limit, once the limit is reached
 
     @property
     def running(self) -> int:
@@ -143,7 +143,7 @@ class Batch:
         if self._deadline.left_s() <= 0 and not failure and not self.is_done():
             return self._deadline.error()
         if failure and failure is self._limit and self.is_done():
-            return None  # the last line reached it
+            return None  # the last line reached the limit: none is left to stop
         if isinstance(failure, _TokenLimitError):
             rest = f"{left} lines are left" if left else "the rest of the input is left"
             return failure.replaced(what=f"{failure.describe()}; {rest}")
@@ -286,11 +286,10 @@ class Batch:
             tally, limit = self.tally, self._options.token_limit
             tally.prompt_tokens += usage.prompt_tokens or 0
             tally.completion_tokens += usage.completion_tokens or 0
-            used = tally.tokens
-        if limit is not None and used >= limit:
-            what = f"{used} tokens are used, and --token-limit is {limit}"
-            self._limit = self._limit or _TokenLimitError(what, "with -o, --resume sends the rest")
-            self._schedule.close(self._limit)
+            if limit is not None and tally.tokens >= limit:
+                what = f"{tally.tokens} tokens are used, and --token-limit is {limit}"
+                self._limit = self._limit or _TokenLimitError(what, "with -o, --resume sends the rest")
+                self._schedule.close(self._limit)
 
     def _sync(self) -> None:
         with self._lock:
