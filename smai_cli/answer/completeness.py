@@ -74,7 +74,7 @@ def worst(reasons: Iterable[str]) -> str:
 class AnswerParts(Frozen):
     """What an answer contains: whether text and reasoning, how many tool calls, and the text of a refusal.
 
-    `unclear_call` names a call that cannot be used as it arrived, or is empty.
+    `unclear_call` describes a tool call that cannot be used as it arrived; it is empty if there is none.
     """
 
     has_text: bool = False

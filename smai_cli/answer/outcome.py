@@ -185,7 +185,7 @@ class Outcome:
             has_text=self.characters > 0,
             has_reasoning=self.has_reasoning,
             calls=len(self.calls),
-            unclear_call=self.calls.unclear,
+            unclear_call=self.calls.unclear_call,
             refusal=self.refusal,
         )
         shortfall = self._completeness.verdict(reading, self.needs)

@@ -61,12 +61,12 @@ class ToolCalls:
         return list(dict.fromkeys(call.name for call in self._calls if call.name))
 
     @property
-    def unclear(self) -> str:
-        """What is wrong with a call that cannot be used as it arrived; empty if nothing is."""
+    def unclear_call(self) -> str:
+        """What cannot be used as it arrived: a call, or arguments; empty if everything can."""
         if not all(call.name for call in self._calls):
             return "a tool call without a name"
         if self._has_stray_part and sum(call.is_broken() for call in self._calls) > 1:
-            return "arguments that may belong to one of several tool calls"
+            return "arguments that may belong to any of several tool calls"
         return ""
 
     def as_json(self) -> list[dict[str, Any]]:
@@ -170,7 +170,7 @@ class _Call:
         return _without_repetition(text) if self.type == _FUNCTION else text
 
     def is_broken(self) -> bool:
-        """Return whether its arguments are not JSON."""
+        """Return whether it has arguments that are not JSON."""
         return self.type == _FUNCTION and bool(self.text) and not _is_json(self.text)
 
     def has_complete_arguments(self) -> bool:

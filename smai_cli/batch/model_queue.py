@@ -21,7 +21,7 @@ _FEW_REFUSALS = 2
 
 
 class ModelQueue:
-    """The queue of one model: fresh lines in input order, and lines that wait for their next try.
+    """The queue of one model: fresh lines (not sent yet) in input order, and lines that wait for their next try.
 
     `load` says when a request of the model may start, `limit` is the last refusal because of a limit. Times are in
     seconds on the clock of the schedule. The schedule does the locking.
@@ -90,7 +90,7 @@ class ModelQueue:
 
     @property
     def _is_crowded(self) -> bool:
-        """Whether so many lines wait for the limit that few fresh ones may start."""
+        """Whether many lines wait for the limit. Then only a few fresh lines may start."""
         return self._refused >= self._most_refused
 
     @property

@@ -200,7 +200,7 @@ GOALS = {
     "5 % random 429": (Case(lambda: flaky(0.05, End.TOO_MANY), 2000, 64, 2.0, 62.5 / 0.95), 1.60, 0.08),
     # Without undoing a cut that did not help: 1.61 and 1.27.
     "7.5 % random 429": (Case(lambda: flaky(0.075, End.TOO_MANY), 2000, 64, 2.0, 62.5 / 0.925), 1.40, 0.12),
-    # If a cut were taken for right until the end of the run, once one seemed to help: more than 10.
+    # If smai believed until the end of the run that load is the cause, once a cut seemed to help: more than 10.
     "15 % random 429": (Case(lambda: flaky(0.15, End.TOO_MANY), 2000, 64, 2.0, 62.5 / 0.85), 1.60, 0.20),
     "20 % random 429": (Case(lambda: flaky(0.20, End.TOO_MANY), 2000, 64, 2.0, 62.5 / 0.80), 2.00, 0.25),
     "15 % random 429 and 503": (
@@ -208,7 +208,7 @@ GOALS = {
         1.15,
         0.20,
     ),
-    # The waits of single lines take most of the time.
+    # Most of the time beyond the ideal is spent waiting for the last retries of a few lines.
     "15 % random 429 and 503, a short batch": (
         Case(lambda: flaky(0.15, End.TOO_MANY, End.UNWELL), 640, 32, 0.2, 4.0 / 0.85),
         2.00,

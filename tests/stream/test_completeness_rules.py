@@ -142,7 +142,7 @@ def answer(row: Row) -> Answer | None:
         has_text=any(one.text for one in chunks),
         has_reasoning=any(one.reasoning for one in chunks),
         calls=len(calls),
-        unclear_call=calls.unclear,
+        unclear_call=calls.unclear_call,
         refusal="".join(one.refusal for one in chunks),
     )
     return Answer(f"{row.dialect}, {row.name}", row.accept, row.due, tuple(chunks), reading, row.output_limit)

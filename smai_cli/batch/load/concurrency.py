@@ -1,6 +1,6 @@
 """How many requests run at once: more while requests succeed, fewer when the server refuses too many.
 
-This is TCP's congestion control (RFC 5681) with three changes for servers that refuse some requests at random. A cut
+This is TCP's congestion control (RFC 5681) with changes for servers that refuse some requests at random. A cut
 needs more refusals than chance explains. It goes down to the number of requests that the server still works on (as in
 TCP Westwood, Mascolo et al. 2001), not to a fixed share: a server that refuses at random works on most of them. That
 number is known only a round trip later, so the first refusal after the cut lowers it once more. And a cut after which
@@ -17,8 +17,8 @@ FIRST = 20
 SAMPLE = 40
 # A cut needs this many refusals more than chance explains (a CUSUM, Page 1954): three in a row can be bad luck.
 _EVIDENCE = 2.5
-# A limit refuses every request until it has room again, while chance spreads refusals. So if more than this share was
-# refused in the time in which the evidence came together, it was a limit.
+# A limit refuses every request until it has room again; random refusals are spread out. So if the server refused more
+# than this share of the requests from the first refusal of the sum to the cut, it has a limit.
 _BURST = 0.35
 # A cut takes this share (0.5 in RFC 5681, 0.3 in CUBIC, RFC 9438). Several batches on one limit are cut more often than
 # a single one, and would use too little of it if each cut took more.
@@ -96,7 +96,7 @@ class _Evidence:
     def clear(self, starts: int) -> None:
         """Restart the sum, after this many starts."""
         self._sum, self._starts = 0.0, starts
-        self._refusals, self._start = 0, starts  # of the sum, and where it began
+        self._refusals, self._start = 0, starts  # the refusals in the sum, and the starts before it began
 
     def add(self, starts: int) -> bool:
         """Add a refusal after this many starts; return whether there are too many."""
@@ -127,7 +127,7 @@ class Concurrency:
         self._slow_from = most  # from here the step begins with 1 again (ssthresh, RFC 5681)
         self._level_before = first  # the last level at which a complete round went well
         self._check: _Check | None = None
-        self._was_undone = self._was_full = self._is_falling = False
+        self._was_undone = self._was_full = self._is_falling = False  # undone: the last cut, after its check
 
     def start(self) -> int:
         """Count a request that starts; return the number of cuts so far, which `succeed` and `refuse` take."""
@@ -165,7 +165,7 @@ class Concurrency:
         self._slow_from = max(1, int(self._level_before * KEPT))
 
     def _cut(self, kind: End, share: float) -> Change:
-        # More were refused during the check than before it, or they came close together.
+        # More were refused during the check than before it, or these refusals came close together.
         is_load = self._check is not None or (not self._was_undone and self._evidence[kind].is_burst())
         self._was_undone = self._was_undone and not is_load
         may_be_chance = kind is End.UNWELL or not is_load
