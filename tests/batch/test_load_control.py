@@ -251,7 +251,7 @@ GOALS = {
 @pytest.mark.parametrize("name", GOALS)
 def test_the_requests_nearly_use_the_capacity_of_the_server_and_few_are_refused(name: str) -> None:
     case, ratio, share = GOALS[name]
-    result = simulate(case)
+    result = simulate(case, seeds=3 if case.batches == 1 else 15)  # how several batches share differs by chance
     assert result.ratio <= ratio + 0.005
     assert result.share <= share
     assert result.inequality <= 2

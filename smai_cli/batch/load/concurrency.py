@@ -65,10 +65,14 @@ class _Check(NamedTuple):
 
 
 class _RecentShare:
-    """The share of the last starts that was refused; each start counts less with every start after it."""
+    """The share of the last starts that was refused; each start counts less with every start after it.
+
+    The first refusals come early by chance, and a share of half or more would make every cut seem to help. So it
+    begins as if some starts had been accepted.
+    """
 
     def __init__(self) -> None:
-        self._starts = self._refusals = 0.0
+        self._starts, self._refusals = 2 * _EVIDENCE, 0.0
 
     def start(self) -> None:
         """Count a start."""
