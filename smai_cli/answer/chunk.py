@@ -156,7 +156,8 @@ def text_chunk(  # noqa: PLR0913, PLR0917  # by position, as its caller is the f
     All fields in their order, and not by name: that would take 0.6 us more for each delta, 5 % of a burst
     (tests/benchmarks/bench.py). tests/answer/test_chunk.py holds the order.
     """
-    return Chunk._make(
+    return tuple.__new__(
+        Chunk,
         (data, text, None, None, model, "", "", (), (), None,
          False, choice_index, names_role, None, (), is_plain, part, None)
     )  # fmt: skip

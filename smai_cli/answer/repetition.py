@@ -1,9 +1,13 @@
 """Find what is new when a server repeats text: nothing, the rest of it, or a different text."""
 
 from enum import Enum, auto
-from hashlib import blake2b
 
 from smai_cli.answer.chunk import Place, Repetition
+
+try:
+    from _blake2 import blake2b  # without OpenSSL, which hashlib loads in 3 ms: a twentieth of `smai decode`
+except ImportError:
+    from hashlib import blake2b
 
 # White space at the end is kept up to this length, so that a trimmed repetition is recognised.
 _MOST_BLANK = 256

@@ -15,8 +15,6 @@ from smai_cli.errors import BrokenError, Retry, SmaiError
 from smai_cli.output.delivery import Destinations, writer_for
 from smai_cli.output.descriptors import STDERR, Output, columns, say_plain, stderr_can_draw
 from smai_cli.output.modes import OutputOptions
-from smai_cli.output.summary import summary_json, summary_text
-from smai_cli.output.tokens import is_installed
 
 if TYPE_CHECKING:
     from smai_cli.cli.logbook import Logbook
@@ -61,11 +59,16 @@ class Run:
             before_death=self._log_death,
         )
         self.summary = options.summary
+        keeps_text = False
+        if self.summary != "none":
+            from smai_cli.output.tokens import is_installed  # only for a summary
+
+            keeps_text = is_installed()
         self.outcome = Outcome(
             options.accept,
             started_s=tracer.begun_s if tracer else None,  # the same clock for -v and the summary
             fail_empty=options.fail_empty,
-            keep_text=self.summary != "none" and is_installed(),
+            keep_text=keeps_text,
         )
         self.endpoint: Endpoint | None = None  # once it is known
         self._options = options
@@ -180,12 +183,18 @@ class Run:
         self.life.report_failure(outcome.error)
         if self._tracer:
             self._tracer(f"end: {self._stdout.written} bytes on stdout, exit status {int(outcome.status)}")
-        if self.summary == "json":
-            say_plain(self.life.without_key(summary_json(outcome)))
-        elif self.summary == "text" and outcome.is_finished:
-            self.life.say(summary_text(outcome))
-            self._draw_cadence()
+        if self.summary != "none":
+            self._print_summary()
         return outcome.status
+
+    def _print_summary(self) -> None:
+        from smai_cli.output.summary import summary_json, summary_text  # only for a summary
+
+        if self.summary == "json":
+            say_plain(self.life.without_key(summary_json(self.outcome)))
+        elif self.outcome.is_finished:
+            self.life.say(summary_text(self.outcome))
+            self._draw_cadence()
 
     def _log_death(self, reason: BaseException) -> None:
         if self._logbook:

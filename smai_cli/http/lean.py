@@ -18,8 +18,8 @@ _NO_CHARSETS = "Unable to find acceptable character detection dependency"
 # urllib3 imports a function from it, for HTTP/2.
 _METADATA = "importlib.metadata"
 # Modules of which only functions are used, and for few requests: logging imports traceback, tempfile shutil, urllib3
-# mimetypes, requests zipfile and idna. They and what they import are 4 % of the time to the request.
-_SELDOM_USED = ("traceback", "shutil", "mimetypes", "zipfile", "idna")
+# hmac and mimetypes, requests zipfile and idna. They and what they import are 4 % of the time to the request.
+_SELDOM_USED = ("traceback", "shutil", "hmac", "mimetypes", "zipfile", "idna")
 
 
 class _StandIn(types.ModuleType):

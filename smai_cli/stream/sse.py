@@ -29,6 +29,9 @@ _BARE_ERROR = b"event: error\n\n"
 _ERROR_EVENT = b"\nevent: error\ndata:"
 _DATA_FIELD = b"data:"
 _BRACKETS = (b"{", b"[")
+# What is mended at the beginning of a line. A search for each would take 4 % of the time to decode an event.
+_MENDED = (*_BRACKETS, _BARE_ERROR)
+_MENDED_LINE = rb"\n(?:[\[{]|%s)" % _BARE_ERROR
 # The kind of line in which a piece ends: none (it ends at a line end), a field `error`, or another one.
 _NONE, _ERROR, _OTHER = range(3)
 
@@ -176,9 +179,8 @@ def _with_errors(text: bytes, cut: int) -> tuple[bytes, int]:
 
 def _mended(block: bytes) -> bytes:
     """Return whole events in the form of the specification, with everything in them that it would discard."""
-    if _BARE_ERROR in block:
+    if block.startswith(_MENDED) or re.search(_MENDED_LINE, block):
         block = block.replace(_BARE_ERROR, _BARE_ERROR[:-1] + b"data:\n\n")
-    if block.startswith(_BRACKETS) or b"\n{" in block or b"\n[" in block:
         block = _with_json_events(block)
     return _valid_utf8(block)
 

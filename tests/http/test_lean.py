@@ -10,6 +10,7 @@ LEFT_OUT = (
     "charset_normalizer",
     "importlib.metadata",
     "traceback",
+    "hmac",
     "shutil",
     "mimetypes",
     "zipfile",
@@ -49,7 +50,8 @@ def test_libraries_use_the_omitted_modules_when_they_need_them() -> None:
     """Each line uses a function of one of these modules, through the library that imported it."""
     script = """
 import smai_cli.http.transport
-import logging, requests.models, requests.utils, tempfile, urllib3.fields, urllib3.util.url
+import hashlib, logging, requests.models, requests.utils, tempfile, urllib3.fields, urllib3.util.ssl_, urllib3.util.url
+urllib3.util.ssl_.assert_fingerprint(b"", hashlib.sha256(b"").hexdigest())
 assert requests.models.PreparedRequest._get_idna_encoded_host("grüße.example") == "xn--gre-6ka8l.example"
 assert urllib3.util.url.parse_url("http://grüße.example").host == "xn--gre-6ka8l.example"
 assert requests.utils.extract_zipped_paths("/nowhere/ca.pem") == "/nowhere/ca.pem"
@@ -60,8 +62,8 @@ try:
     1 / 0
 except ZeroDivisionError:
     print(logging.Formatter().formatException(sys.exc_info()).splitlines()[-1])
-import idna, mimetypes, shutil, traceback, zipfile
-assert all(type(module) is type(sys) for module in (idna, mimetypes, shutil, traceback, zipfile))
+import hmac, idna, mimetypes, shutil, traceback, zipfile
+assert all(type(module) is type(sys) for module in (hmac, idna, mimetypes, shutil, traceback, zipfile))
 import idna.core
 assert idna.core.encode is idna.encode
 """

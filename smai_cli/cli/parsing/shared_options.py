@@ -10,7 +10,6 @@ import click
 from smai_cli.apis import API_NAMES, AUTO
 from smai_cli.cli.parsing import options
 from smai_cli.cli.parsing.numbers import Number, WholeNumber
-from smai_cli.config.base_url import find_base_url
 from smai_cli.config.config_file import Settings, find_settings, missing_model_error
 from smai_cli.config.endpoint import DEFAULT_MODEL
 from smai_cli.errors import UsageError
@@ -26,7 +25,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  # click's
     """Return the ids that begin with `incomplete` in the last list of the server, for a shell: no network, no error."""
-    from smai_cli.config.model_ids import load_ids  # at a TAB only
+    from smai_cli.config.base_url import find_base_url  # at a TAB only
+    from smai_cli.config.model_ids import load_ids
 
     try:
         settings = ctx.params.get("settings") or find_settings(os.environ, os.environ.get("SMAI_PROFILE"))
