@@ -431,3 +431,44 @@ def test_after_an_outage_the_concurrency_starts_at_one_and_doubles_to_nearly_its
         seen.append(len(tickets))
         server.end(tickets, End.ANSWERED)
     assert seen == [1, 2, 4, 8, 16, 32, 64, 102]
+
+
+def answer(server: Manual, tickets: list[Ticket]) -> None:
+    """Answer these requests after 0.2 s."""
+    server.now_s += 0.2
+    server.end(tickets, End.ANSWERED)
+
+
+def go_through_an_outage(server: Manual) -> None:
+    """Answer many requests, be away for a minute, and answer a probe."""
+    for _ in range(10):
+        answer(server, server.start())
+    server.end(server.start(), End.UNWELL)
+    for _ in range(12):
+        server.now_s += 5
+        server.end(server.start(1), End.UNWELL)
+    server.load.restart(server.now_s)
+
+
+def test_after_an_outage_only_the_concurrency_delays_requests() -> None:
+    server = Manual(64)
+    go_through_an_outage(server)
+    for level in (1, 2, 4, 8, 16, 32, 51):
+        begun_s, tickets = server.now_s, server.start()
+        assert (len(tickets), server.now_s - begun_s < 0.5) == (level, True)
+        answer(server, tickets)
+
+
+def test_the_time_of_an_outage_does_not_count_in_the_rate_of_a_limit() -> None:
+    server = Manual(64)
+    rates = []
+    for _ in range(2):
+        for _ in range(4):
+            answer(server, server.start())
+        tickets = server.start()
+        rates += [it.rate or 0.0 for it in server.end(tickets[-6:], End.TOO_MANY)]
+        answer(server, tickets[:-6])
+        if len(rates) == 1:
+            go_through_an_outage(server)
+    assert len(rates) == 2
+    assert rates[1] > 10

@@ -102,10 +102,11 @@ class LoadControl:
             rate = self._spacing.rate
         return self._announce(pause_s, before, rate)
 
-    def restart(self, _now_s: float) -> None:
+    def restart(self, now_s: float) -> None:
         """Begin with 1 at once after an outage, and return to most of the level before it by doubling."""
         if self._adapts:
             self._concurrency.restart()
+            self._spacing.restart(now_s)
 
     def _apply(self, change: Change | None) -> Change | None:
         """Change the spacing as well, if a cut was undone; return `change`."""

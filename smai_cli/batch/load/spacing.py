@@ -12,8 +12,8 @@ from smai_cli.batch.load.concurrency import FIRST, KEPT, SAMPLE
 
 # A shorter time does not show a rate: the first answers come in a burst.
 _SHORTEST_S = 0.25
-# Before the first cut a start may come this many times as fast as the last ones were accepted, so that a limit is not
-# found by a burst of refusals. TCP in Linux paces slow start by the same factor (tcp_pacing_ss_ratio).
+# Before the first cut a start may come this many times as fast as others were accepted, so that a limit is not found by
+# a burst of refusals. TCP in Linux paces slow start by the same factor (tcp_pacing_ss_ratio).
 _SEARCH_GAIN = 2.0
 # A second raises the rate as much as this many starts do, or a limit of one start a second takes too long to find.
 _BY_TIME = 0.25
@@ -36,11 +36,15 @@ class _RecentRate:
         """How many starts show the rate."""
         return self._accepted - self._moments[0][1]
 
+    def begin(self, now_s: float) -> None:
+        """Begin to measure, unless it has begun."""
+        if not self._moments:
+            self._moments.append((now_s, 0, 0.0))
+
     def start(self, now_s: float) -> None:
         """Count a start."""
         moments = self._moments
-        if not moments:
-            moments.append((now_s, 0, 0.0))
+        self.begin(now_s)
         self._accepted += 1
         moments.append((now_s, self._accepted, self._asked_s))
         while self._accepted - moments[1][1] >= SAMPLE and now_s - moments[1][0] >= _SHORTEST_S:
@@ -88,7 +92,7 @@ class Spacing:
         self._number += 1
         self._recent.start(now_s)
         if self._is_searching:
-            self.rate = max(self._limit, _SEARCH_GAIN * self._recent.measure(now_s, self._next_s))
+            self.rate = max(self.rate, _SEARCH_GAIN * self._recent.measure(now_s, self._next_s))
         elif self._was_delayed:  # a rate that is not used up is not proved
             self._step += 1 + _BY_TIME / self.rate
             self._follow_cycle()
@@ -122,9 +126,14 @@ class Spacing:
         self._next_s = max(self._next_s, now_s + 1 / self.rate)
         return is_new
 
+    def restart(self, now_s: float) -> None:
+        """Begin to measure anew after an outage, whose time is not that of a slow server."""
+        self._recent = _RecentRate()
+        self._recent.begin(now_s)
+
     def undo(self) -> None:
         """Undo the last cut, which did not help, and search again for the rate that the server lets through."""
-        self._limit, self._is_searching = self._rate_before, True
+        self.rate, self._is_searching = max(self.rate, self._rate_before), True
 
     def _cut(self, measured: float, pause_s: float) -> None:
         is_proved = self._recent.starts >= SAMPLE / 2
