@@ -440,13 +440,15 @@ def answer(server: Manual, tickets: list[Ticket]) -> None:
 
 
 def go_through_an_outage(server: Manual) -> None:
-    """Answer many requests, be away for a minute, and answer a probe."""
+    """Answer many requests, be away for two minutes, in which each probe times out, and answer one."""
     for _ in range(10):
         answer(server, server.start())
     server.end(server.start(), End.UNWELL)
-    for _ in range(12):
+    for _ in range(8):
         server.now_s += 5
-        server.end(server.start(1), End.UNWELL)
+        tickets = server.start(1)
+        server.now_s += 10
+        server.end(tickets, End.UNRELATED)
     server.load.restart(server.now_s)
 
 
@@ -459,16 +461,30 @@ def test_after_an_outage_only_the_concurrency_delays_requests() -> None:
         answer(server, tickets)
 
 
-def test_the_time_of_an_outage_does_not_count_in_the_rate_of_a_limit() -> None:
+def wait_for_input(server: Manual) -> None:
+    """Answer a request that begins each minute and takes longer."""
+    running: list[Ticket] = []
+    for _ in range(60):
+        server.now_s += 60
+        running += server.start(1)
+        answer(server, running[:-1])
+        running = running[-1:]
+    answer(server, running)
+
+
+@pytest.mark.parametrize("pass_time", [go_through_an_outage, wait_for_input])
+def test_time_without_requests_does_not_count_in_the_rate_of_a_limit(pass_time: Callable[[Manual], None]) -> None:
     server = Manual(64)
-    rates = []
-    for _ in range(2):
-        for _ in range(4):
-            answer(server, server.start())
-        tickets = server.start()
-        rates += [it.rate or 0.0 for it in server.end(tickets[-6:], End.TOO_MANY)]
-        answer(server, tickets[:-6])
-        if len(rates) == 1:
-            go_through_an_outage(server)
-    assert len(rates) == 2
-    assert rates[1] > 10
+    refuse_some(server)
+    pass_time(server)
+    while server.load.jobs < 16:
+        answer(server, server.start())
+    assert [it.rate is not None and it.rate > 5 for it in refuse_some(server)] == [True]
+
+
+def refuse_some(server: Manual) -> list[Episode]:
+    """Refuse six of sixteen requests; return the changes to report."""
+    tickets = server.start(16)
+    told = server.end(tickets[-6:], End.TOO_MANY)
+    answer(server, tickets[:-6])
+    return told

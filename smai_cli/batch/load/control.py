@@ -52,6 +52,7 @@ class LoadControl:
         self._concurrency = Concurrency(jobs, min(jobs, FIRST) if adapts else jobs)
         self._spacing = Spacing()
         self._opens_s = 0.0
+        self._last_end_s = math.inf
         self._level_before = self.jobs  # of the last cut
         self._is_announced = True
 
@@ -73,13 +74,14 @@ class LoadControl:
 
     def start(self, now_s: float) -> Ticket:
         """Count a request that starts."""
-        return Ticket(self._concurrency.start(), self._spacing.start(now_s))
+        return Ticket(self._concurrency.start(), self._spacing.start(now_s, self._last_end_s))
 
     def leave(self, ticket: Ticket, now_s: float, end: End, wait_s: float | None = None) -> Episode | None:
         """Count a request that has ended; return what begins with that and is worth a message, else None.
 
         `wait_s` is how long the server asks to wait: until then nothing starts, after TOO_MANY and UNWELL.
         """
+        self._last_end_s = now_s
         if end is End.ANSWERED:
             self._apply(self._concurrency.succeed(ticket.cuts))
             return None

@@ -27,8 +27,8 @@ class _RecentRate:
 
     def __init__(self) -> None:
         self._accepted = 0
-        self._asked_s = 0.0
-        # How many starts were accepted, up to some moments, and how long the server asked to wait until then.
+        self._left_out_s = 0.0
+        # How many starts were accepted, up to some moments, and how much of the time until then does not count.
         self._moments: deque[tuple[float, int, float]] = deque()
 
     @property
@@ -46,7 +46,7 @@ class _RecentRate:
         moments = self._moments
         self.begin(now_s)
         self._accepted += 1
-        moments.append((now_s, self._accepted, self._asked_s))
+        moments.append((now_s, self._accepted, self._left_out_s))
         while self._accepted - moments[1][1] >= SAMPLE and now_s - moments[1][0] >= _SHORTEST_S:
             moments.popleft()
 
@@ -54,15 +54,15 @@ class _RecentRate:
         """Count a start that the server refused."""
         self._accepted -= 1
 
-    def pause(self, pause_s: float) -> None:
-        """Count a pause that the server asks for."""
-        self._asked_s += pause_s
+    def leave_out(self, time_s: float) -> None:
+        """Do not count this much time: the server asked for a pause, or there was nothing to start."""
+        self._left_out_s += max(0.0, time_s)
 
     def measure(self, now_s: float, next_s: float) -> float:
-        """Return how many starts a second were accepted, without the pauses; the next start comes at `next_s`."""
-        since_s, _, asked_s = self._moments[0]
-        asked_s = self._asked_s - asked_s - max(0.0, next_s - now_s)
-        return max(1, self.starts) / max(_SHORTEST_S, now_s - since_s - max(0.0, asked_s))
+        """Return how many starts a second were accepted, in the time that counts; the next start comes at `next_s`."""
+        since_s, _, left_out_s = self._moments[0]
+        left_out_s = self._left_out_s - left_out_s - max(0.0, next_s - now_s)
+        return max(1, self.starts) / max(_SHORTEST_S, now_s - since_s - max(0.0, left_out_s))
 
 
 class Spacing:
@@ -72,7 +72,7 @@ class Spacing:
         self.rate = 2.0 * FIRST  # how many requests may start in a second
         self._next_s = 0.0
         self._recent = _RecentRate()
-        self._limit = self.rate  # the rate that was too fast, by the last cut
+        self._limit = self.rate  # the rate that was too fast, by the last cut; during a search the least rate
         self._rate_before = self.rate  # of the last cut
         self._is_searching = True  # until the first cut, and after one that did not help
         self._best = 0.0  # the best rate that many starts have proved, and less after each cut
@@ -87,12 +87,17 @@ class Spacing:
             self._was_delayed = True
         return self._next_s - now_s
 
-    def start(self, now_s: float) -> int:
-        """Count a request that starts; return its number."""
+    def start(self, now_s: float, last_end_s: float) -> int:
+        """Count a request that starts; return its number. The last one ended at `last_end_s`."""
+        idle_s = now_s - max(last_end_s, self._next_s)
+        if idle_s > _SHORTEST_S:  # nothing but the input delayed it
+            self._recent.leave_out(idle_s)
         self._number += 1
         self._recent.start(now_s)
         if self._is_searching:
-            self.rate = max(self.rate, _SEARCH_GAIN * self._recent.measure(now_s, self._next_s))
+            self.rate = max(self._limit, _SEARCH_GAIN * self._recent.measure(now_s, self._next_s))
+            if not self.last_cut:  # what went well goes well again after an outage
+                self._limit = self.rate
         elif self._was_delayed:  # a rate that is not used up is not proved
             self._step += 1 + _BY_TIME / self.rate
             self._follow_cycle()
@@ -108,7 +113,7 @@ class Spacing:
 
     def pause(self, now_s: float, until_s: float) -> None:
         """Start nothing before `until_s`: the server asks for it."""
-        self._recent.pause(max(0.0, until_s - max(now_s, self._next_s)))
+        self._recent.leave_out(until_s - max(now_s, self._next_s))
         self._next_s = max(self._next_s, until_s)
 
     def slow_down(self, now_s: float, number: int, pause_s: float | None) -> bool:
@@ -133,7 +138,7 @@ class Spacing:
 
     def undo(self) -> None:
         """Undo the last cut, which did not help, and search again for the rate that the server lets through."""
-        self.rate, self._is_searching = max(self.rate, self._rate_before), True
+        self._limit, self._is_searching = self._rate_before, True
 
     def _cut(self, measured: float, pause_s: float) -> None:
         is_proved = self._recent.starts >= SAMPLE / 2
