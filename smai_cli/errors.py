@@ -74,33 +74,6 @@ class Cause(Enum):
     SERVER = "the server, or its upstream, failed"
 
 
-# The next step for each cause; `hint_for` fills in `{key}`.
-_HINTS = {
-    Cause.MONEY: "top up the account",
-    Cause.SPENDING_LIMIT: "raise the limit of the account",
-    Cause.KEY: "check {key}",
-    Cause.EXPIRED_KEY: "replace {key}, it has expired",
-    Cause.MISSING_KEY: "check that {key} reaches the server",
-    Cause.ACCOUNT: "check {key} and the account",
-    Cause.REGION: "use a server that serves this country",
-    Cause.FORBIDDEN: "check {key} and the account",
-    Cause.WEB_PAGE: "a firewall or a proxy blocks the request: try another network, or ask whoever runs the server",
-    Cause.PROMPT_SIZE: "shorten the prompt",
-    Cause.MODEL: "check -m/--model",
-    Cause.CONTENT: "rephrase the prompt",
-    Cause.NOT_FOUND: "check --base-url and -m/--model",
-    Cause.REQUEST: "check -m/--model, the options and --base-url",
-    Cause.RATE_LIMIT: "try again later",
-    Cause.OVERLOAD: "try again later",
-    Cause.SERVER: "try again later",
-}
-
-
-def hint_for(cause: Cause, key: str = "the key") -> str:
-    """Return the next step after a failure of this cause; `key` is the name of the key in the message."""
-    return _HINTS[cause].format(key=key)
-
-
 class SmaiError(Exception):
     """A failure with an exit status; only subclasses are raised.
 
@@ -240,21 +213,41 @@ ANSWER_FAILURES = (UsageError, ConnectError, RefusedError, AccessError, BusyErro
 
 
 # The kind of failure of each exit status.
-KINDS: dict[int, str] = {
-    error.status: error.kind
-    for error in (
-        UsageError,
-        ConnectError,
+KINDS: dict[int, str] = {error.status: error.kind for error in SmaiError.__subclasses__()}
+
+# What follows from each cause: the kind of failure, which has the exit status, and the next step.
+_MEANINGS: "dict[Cause, tuple[type[SmaiError], str]]" = {
+    Cause.MONEY: (AccessError, "top up the account"),
+    Cause.SPENDING_LIMIT: (AccessError, "raise the limit of the account"),
+    Cause.KEY: (AccessError, "check {key}"),
+    Cause.EXPIRED_KEY: (AccessError, "replace {key}, it has expired"),
+    Cause.MISSING_KEY: (AccessError, "check that {key} reaches the server"),
+    Cause.ACCOUNT: (AccessError, "check {key} and the account"),
+    Cause.REGION: (AccessError, "use a server that serves this country"),
+    Cause.FORBIDDEN: (AccessError, "check {key} and the account"),
+    Cause.WEB_PAGE: (
         RefusedError,
-        AccessError,
-        BusyError,
-        ClockError,
-        BrokenError,
-        CutShortError,
-        WithheldError,
-        OutputError,
-    )
+        "a firewall or a proxy blocks the request: try another network, or ask whoever runs the server",
+    ),
+    Cause.PROMPT_SIZE: (RefusedError, "shorten the prompt"),
+    Cause.MODEL: (RefusedError, "check -m/--model"),
+    Cause.CONTENT: (RefusedError, "rephrase the prompt"),
+    Cause.NOT_FOUND: (RefusedError, "check --base-url and -m/--model"),
+    Cause.REQUEST: (RefusedError, "check -m/--model, the options and --base-url"),
+    Cause.RATE_LIMIT: (BusyError, "try again later"),
+    Cause.OVERLOAD: (BusyError, "try again later"),
+    Cause.SERVER: (BusyError, "try again later"),
 }
+
+
+def error_type_for(cause: Cause) -> type[SmaiError]:
+    """Return the kind of failure that this cause means."""
+    return _MEANINGS[cause][0]
+
+
+def hint_for(cause: Cause, key: str = "the key") -> str:
+    """Return the next step after a failure of this cause; `key` is the name of the key in the message."""
+    return _MEANINGS[cause][1].format(key=key)
 
 
 class ReaderGoneError(Exception):

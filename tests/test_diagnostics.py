@@ -14,8 +14,7 @@ from typing import NamedTuple
 import pytest
 
 import smai_cli
-from smai_cli.answer import meaning
-from smai_cli.errors import BrokenError, SmaiError, Status, hint_for
+from smai_cli.errors import BrokenError, Cause, SmaiError, Status, error_type_for, hint_for
 
 PACKAGE = Path(smai_cli.__file__).parent
 TABLE = Path(__file__).with_name("diagnostics.txt")
@@ -97,8 +96,10 @@ def rows(path: Path) -> Iterator[Row]:
 
 def rows_of_causes() -> Iterator[Row]:
     """Yield what a server may report of a failure, with the next step of each cause."""
-    for cause, error in meaning.ERRORS.items():
-        yield Row(str(int(error.status)), "the server answered ...: ...", hint_for(cause, "the key from ..."))
+    for cause in Cause:
+        yield Row(
+            str(int(error_type_for(cause).status)), "the server answered ...: ...", hint_for(cause, "the key from ...")
+        )
     for what in ("the server answered with an error: ...", "the server reported an error in the stream: ..."):
         yield Row(str(int(BrokenError.status)), what, "try again later")
 

@@ -11,33 +11,13 @@ from smai_cli.answer.api_error import ApiError, api_error_in_body, request_id_in
 from smai_cli.answer.causes import cause_of
 from smai_cli.answer.waits import reset_s, retry_after_s, should_retry, wait_in_words
 from smai_cli.common.text import one_line
-from smai_cli.errors import AccessError, BrokenError, BusyError, Cause, RefusedError, Retry, SmaiError, hint_for
+from smai_cli.errors import AccessError, BrokenError, BusyError, Cause, Retry, SmaiError, error_type_for, hint_for
 
 # 520 to 525 are Cloudflare's, for a server that it cannot reach (developers.cloudflare.com/support, 5xx errors).
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 529})
 
 # The statuses with which a server refuses a parameter.
 _UNPROCESSED = (400, 422)
-# The kind of failure of each cause, which has the exit status.
-ERRORS: dict[Cause, type[SmaiError]] = {
-    Cause.MONEY: AccessError,
-    Cause.SPENDING_LIMIT: AccessError,
-    Cause.KEY: AccessError,
-    Cause.EXPIRED_KEY: AccessError,
-    Cause.MISSING_KEY: AccessError,
-    Cause.ACCOUNT: AccessError,
-    Cause.REGION: AccessError,
-    Cause.FORBIDDEN: AccessError,
-    Cause.WEB_PAGE: RefusedError,
-    Cause.PROMPT_SIZE: RefusedError,
-    Cause.MODEL: RefusedError,
-    Cause.CONTENT: RefusedError,
-    Cause.NOT_FOUND: RefusedError,
-    Cause.REQUEST: RefusedError,
-    Cause.RATE_LIMIT: BusyError,
-    Cause.OVERLOAD: BusyError,
-    Cause.SERVER: BusyError,
-}
 
 
 class HttpAnswer(NamedTuple):
@@ -66,7 +46,7 @@ def http_error(answer: HttpAnswer) -> SmaiError:
     request_id = request_id_in(answer.headers)
     if request_id:
         what += f" [request id {one_line(request_id, 100)}]"
-    kind = ERRORS[cause]
+    kind = error_type_for(cause)
     is_retried = kind is BusyError and (cause is not Cause.SERVER or answer.status in _RETRIED)
     asked = should_retry(answer.headers)
     if asked is not None and kind is not AccessError:
@@ -98,7 +78,7 @@ def answer_error(api_error: ApiError, *, in_stream: bool, has_text: bool) -> Sma
     if in_stream:
         what = f"the server reported an error in the stream: {api_error}"
     cause = cause_of(api_error)
-    kind = ERRORS[cause] if cause else BrokenError
+    kind = error_type_for(cause) if cause else BrokenError
     may_pass = kind in (BusyError, BrokenError)
     if has_text:
         kind = BrokenError
