@@ -218,19 +218,12 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _is_seconds(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and _is_in_range(value)
-
-
-def _is_in_range(value: float) -> bool:
-    return 0 <= value <= MOST_SECONDS  # false for NaN and infinity
-
-
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _is_number_up_to(most: float) -> Callable[[Any], bool]:
+    # False for NaN and infinity.
     return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
 
 
@@ -268,32 +261,33 @@ def _is_text_list(value: Any) -> bool:
 
 
 _NOT_IN_OPTIONS = frozenset(("input", "messages", "model", "stream"))
-_NUMBER = f"a number of seconds from 0 to {MOST_SECONDS}"
+_TEXT = (_is_text, "a string with text in it")
+_SECONDS = (_is_number_up_to(MOST_SECONDS), f"a number of seconds from 0 to {MOST_SECONDS}")
 # Each key: the check of its value, and a description of valid values.
 KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "model": (_is_text, "a string with text in it"),
-    "base_url": (_is_text, "a string with text in it"),
-    "key_file": (_is_text, "a string with text in it"),
+    "model": _TEXT,
+    "base_url": _TEXT,
+    "key_file": _TEXT,
     "key_command": (
         lambda value: _is_text(value) or _is_text_list(value),
         "a string or a list of strings, with text in them",
     ),
     "key_env": (_is_key_variable, "the name of a variable in capital letters, other than SMAI_API_KEY"),
-    "key_header": (_is_text, "a string with text in it"),
+    "key_header": _TEXT,
     "headers": (_is_text_table, "a table of strings"),
     "allow_http": (lambda value: isinstance(value, bool), "true or false"),
-    "system": (_is_text, "a string with text in it"),
+    "system": _TEXT,
     "temperature": (_is_number_up_to(2), "a number from 0 to 2"),
     "max_tokens": (lambda value: _is_count(value) and value > 0, "a whole number of 1 or more"),
     "top_p": (_is_number_up_to(1), "a number from 0 to 1"),
-    "effort": (_is_text, "a string with text in it"),
+    "effort": _TEXT,
     "options": (_is_members_table, f"a table of JSON values, without {', '.join(sorted(_NOT_IN_OPTIONS))}"),
     "api": (lambda value: value in API_NAMES, f"{', '.join(API_NAMES[:-1])} or {API_NAMES[-1]}"),
     "responses_models": (_is_text_list, "a list of strings with text in them"),
     "accept": (_is_text_list, "a list of strings with text in them"),
-    "connect_timeout": (_is_seconds, _NUMBER),
-    "idle_timeout": (_is_seconds, _NUMBER),
-    "max_time": (_is_seconds, _NUMBER),
+    "connect_timeout": _SECONDS,
+    "idle_timeout": _SECONDS,
+    "max_time": _SECONDS,
     "retries": (_is_count, "a whole number of 0 or more"),
     "log": (lambda value: isinstance(value, str), "a string"),  # empty turns it off
 }

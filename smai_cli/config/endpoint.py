@@ -11,10 +11,11 @@ from urllib.parse import SplitResult, unquote_plus, urlsplit, urlunsplit
 
 from smai_cli.common.clocks import Deadline
 from smai_cli.config.base_url import OPEN_NAMES, find_base_url, origin_of, origin_parts, parse_base_url, query_in
-from smai_cli.config.config_file import NO_SETTINGS, Settings, Value
+from smai_cli.config.config_file import NO_SETTINGS, Settings
 from smai_cli.config.key_source import (
     KEY_FILE_VARIABLE,
     KeySource,
+    configured_value,
     expected_variable,
     find_key,
     key_hint,
@@ -136,8 +137,8 @@ def keyless_endpoint(base_url: str, settings: Settings, headers: "tuple[Header, 
     Raises UsageError for headers that would go over plain http, and for one with the name of the key's header.
     """
     origin = origin_of(base_url)
-    key_header = _configured_value("key_header", origin, settings)
-    configured = _configured_value("headers", origin, settings)
+    key_header = configured_value("key_header", origin, settings)
+    configured = configured_value("headers", origin, settings)
     if configured:
         from smai_cli.config.headers import merge_headers  # only if configured
 
@@ -152,18 +153,6 @@ def keyless_endpoint(base_url: str, settings: Settings, headers: "tuple[Header, 
     if name and name.lower() in [header.name.lower() for header in headers]:
         raise UsageError(f"the header {name} is reserved for the key", "set it as the key, not as a header")
     return Endpoint(urlunsplit(target), headers=headers, key_header=name)
-
-
-def _configured_value(name: str, origin: str, settings: Settings) -> Value | None:
-    """Return the configured value of `name` if its table is for the server of `origin`, or None.
-
-    A table is for its own base_url, else for that at the top of the file, else for the default service.
-    """
-    default = settings.top.get("base_url", (DEFAULT_BASE_URL, ""))[0]
-    for table in (settings.profile, settings.top):
-        if name in table and origin == origin_of(table.get("base_url", (default, ""))[0]):
-            return table[name]
-    return None
 
 
 def find_private_key(

@@ -155,6 +155,12 @@ def _origin_of_table(table: Mapping[str, Value], settings: Settings) -> str:
     return origin_of(table.get("base_url", (default, ""))[0])
 
 
+def configured_value(name: str, origin: str, settings: Settings) -> Value | None:
+    """Return the configured value of `name` if its table is for the server of `origin`, or None."""
+    tables = (table for table in (settings.profile, settings.top) if name in table)
+    return next((table[name] for table in tables if origin == _origin_of_table(table, settings)), None)
+
+
 def _key_on_stdin(deadline: Deadline) -> Secret:
     if os.isatty(_STDIN):
         raise UsageError("the key would be visible on the terminal", "pipe it in, or run smai login once")
@@ -223,10 +229,8 @@ def _shown_origin(base_url: str) -> str:
 def expected_variable(base_url: str, settings: Settings) -> str | None:
     """Return the variable that the configuration, or a built-in profile, names for the key of a server, or None."""
     origin = origin_of(base_url)
-    for table in (settings.profile, settings.top):
-        if "key_env" in table and origin == _origin_of_table(table, settings):
-            return str(table["key_env"].value)
-    return _built_in_variable(origin, settings)
+    variable = configured_value("key_env", origin, settings)
+    return str(variable.value) if variable else _built_in_variable(origin, settings)
 
 
 def key_hint(base_url: str, environ: Mapping[str, str], settings: Settings) -> str:
