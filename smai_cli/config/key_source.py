@@ -87,11 +87,9 @@ def _key_of_smai(environ: Mapping[str, str]) -> KeySource | None:
     variable = variable_of_smai(environ)
     if variable != KEY_FILE_VARIABLE:
         return _key_of_variable(variable, variable, environ) if variable else None
-    file = Value(environ[KEY_FILE_VARIABLE], KEY_FILE_VARIABLE)
 
     def path() -> str:
-        name: str = file.value
-        return _in_home(name, "key file", file, environ) if name.startswith("~/") else name
+        return _in_home(environ[KEY_FILE_VARIABLE], "key file", KEY_FILE_VARIABLE, environ)
 
     return KeySource(
         KEY_FILE_VARIABLE,
@@ -190,22 +188,25 @@ def _configured_key(table: Mapping[str, Value], environ: Mapping[str, str]) -> K
 
 def key_path(file: Value, environ: Mapping[str, str]) -> str:
     """Return the path of a configured key file. Raises UsageError for `~/` without a home directory."""
-    name: str = file.value
-    if not name.startswith("~/"):
-        return os.path.join(config_folder(environ) or "", name)
-    return _in_home(name, "key_file", file, environ)
+    return os.path.join(config_folder(environ) or "", _in_home(file.value, "key_file", file.source, environ))
 
 
 def _key_words(command: Value, environ: Mapping[str, str]) -> list[str]:
     """Return the words of a configured key command, with `~/` expanded as in a shell. Raises UsageError."""
     words = command_words(command.value, command.source)
-    return [_in_home(word, "key_command", command, environ) if word.startswith("~/") else word for word in words]
+    return [_in_home(word, "key_command", command.source, environ) for word in words]
 
 
-def _in_home(name: str, key: str, found: Value, environ: Mapping[str, str]) -> str:
+def _in_home(name: str, what: str, setting: str, environ: Mapping[str, str]) -> str:
+    """Return a file name; `~/` at its beginning is the home directory.
+
+    Messages say `what` the file is, and which `setting` names it. Raises UsageError without a home directory.
+    """
+    if not name.startswith("~/"):
+        return name
     home = home_folder(environ)
     if home is None:
-        raise UsageError(f"no home directory for the {key} {name}", f"set HOME, or check {found.source}")
+        raise UsageError(f"no home directory for the {what} {name}", f"set HOME, or check {setting}")
     return home + name[1:]
 
 
