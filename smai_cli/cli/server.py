@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 def choose_endpoint(options: ServerOptions, deadline: Deadline) -> Endpoint | None:
     """Return the endpoint; None for the mock. Raises UsageError, or ClockError at the deadline."""
     if not options.mock:
-        headers = read_headers(options.headers, deadline)
+        headers = read_headers(options.header, deadline)
         return find_endpoint(
             options.base_url, options.key_file, os.environ, options.settings, deadline, headers=headers
         )
-    for name, value in (("base-url", options.base_url), ("key-file", options.key_file), ("header", options.headers)):
+    for name, value in (("base-url", options.base_url), ("key-file", options.key_file), ("header", options.header)):
         if value:
             raise UsageError(f"--mock and --{name} cannot be combined", "drop one of them")
     return None
@@ -54,7 +54,7 @@ def preview_request(request: "Request", dialect: "Dialect", options: ServerOptio
     endpoint, key = Endpoint("http://127.0.0.1/v1"), None
     if not options.mock:
         base_url, _ = find_base_url(options.base_url, os.environ, options.settings)
-        endpoint = keyless_endpoint(base_url, options.settings, read_headers(options.headers, deadline))
+        endpoint = keyless_endpoint(base_url, options.settings, read_headers(options.header, deadline))
         key = find_private_key(base_url, options.key_file, os.environ, options.settings)
     body = dialect.encode_request(request)
     return Preview(endpoint, *transport.prepare_post(endpoint, dialect.PATH, body), body, key)

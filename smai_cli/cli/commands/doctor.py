@@ -215,7 +215,7 @@ class _Examination:
             return CheckResult("not set, and the test server needs none")
         given = self._options.base_url, self._options.key_file, os.environ, self._settings
         source = find_key(self.base_url, *given[1:])
-        headers = read_headers(self._options.headers, self._life.deadline)
+        headers = read_headers(self._options.header, self._life.deadline)
         self.endpoint = find_endpoint(*given, self._life.deadline, headers=headers)
         self._life.key = self.endpoint.secrets
         foreign = foreign_key(self.base_url, os.environ) if source is None else ""

@@ -100,7 +100,7 @@ def _readings(typed: AskValues, server: ServerOptions) -> list[_Reading]:
 
 def _header_files(server: ServerOptions) -> tuple[str, ...]:
     """Return the files with headers; stdin is refused later, when they are read."""
-    return tuple(text[1:] for text in server.headers if text.startswith("@") and text[1:] not in ("", STDIN_NAME))
+    return tuple(text[1:] for text in server.header if text.startswith("@") and text[1:] not in ("", STDIN_NAME))
 
 
 def _is_regular(fd: int) -> bool:

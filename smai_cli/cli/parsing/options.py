@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from smai_cli.common.clocks import Clocks, Deadline
 from smai_cli.common.frozen import Frozen
@@ -39,7 +39,7 @@ class ServerOptions(Frozen):
     settings: Settings
     base_url: str | None
     key_file: str | None
-    headers: tuple[str, ...]
+    header: tuple[str, ...]
     clocks: ClockOptions
     mock: bool
 
@@ -170,24 +170,4 @@ def make_clock_options(*, connect_timeout: float, idle_timeout: float, max_time:
     """Make ClockOptions from click's values."""
     return ClockOptions(
         connect_timeout_s=connect_timeout, idle_timeout_s=idle_timeout, max_time_s=max_time, retries=retries
-    )
-
-
-def make_server_options(
-    *,
-    settings: Settings,
-    base_url: str | None,
-    key_file: str | None,
-    header: tuple[str, ...],
-    mock: bool,
-    **clocks: Any,
-) -> ServerOptions:
-    """Make ServerOptions from click's values; `clocks` as for make_clock_options."""
-    return ServerOptions(
-        settings=settings,
-        base_url=base_url,
-        key_file=key_file,
-        headers=header,
-        clocks=make_clock_options(**clocks),
-        mock=mock,
     )

@@ -11,7 +11,7 @@ import click
 from smai_cli.cli.parsing import options
 from smai_cli.cli.parsing.numbers import SECONDS, WholeNumber
 from smai_cli.cli.parsing.shared_options import add, complete_file, compose_value, is_typed
-from smai_cli.config.config_file import NO_SETTINGS, Settings, find_settings
+from smai_cli.config.config_file import KEYS, NO_SETTINGS, Settings, find_settings
 from smai_cli.config.places import DEFAULT_BASE_URL, DEFAULT_CONNECT_TIMEOUT_S
 from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import say
@@ -24,7 +24,7 @@ def load_settings(ctx: click.Context, param: click.Parameter, value: str | None)
     settings = find_settings(os.environ, value, is_typed=is_typed(param.name or "", ctx))
     if settings.notice and not ctx.resilient_parsing:  # not during completion
         say(settings.notice)
-    defaults = {name: settings.get(name) for name in _DEFAULTS}
+    defaults = {name: settings.get(name) for name in KEYS if name not in _NOT_DEFAULTS}
     ctx.default_map = {name: found.value for name, found in defaults.items() if found}
     return settings
 
@@ -59,21 +59,8 @@ def _complete_profile(ctx: click.Context, param: click.Parameter, incomplete: st
     return [name for name in profiles if name.startswith(incomplete) and re.fullmatch(r"[\w.@+-]+", name)]
 
 
-# Options with defaults in the configuration; config/endpoint.py finds the base URL and the key together.
-_DEFAULTS = (
-    "model",
-    "system",
-    "temperature",
-    "max_tokens",
-    "top_p",
-    "effort",
-    "api",
-    "accept",
-    "connect_timeout",
-    "idle_timeout",
-    "max_time",
-    "retries",
-)
+# Keys that are not defaults of options: config/endpoint.py finds the base URL and the key together.
+_NOT_DEFAULTS = ("base_url", "key_file")
 _UNUSABLE = "smai_cli.unusable_configuration"
 
 
@@ -105,24 +92,22 @@ header_option = click.option(
     multiple=True,
     help="Send the header 'Name: value'; @FILE reads headers; repeatable.",
 )
-_SERVER = ("settings", "base_url", "key_file", "header", "mock")
+_SERVER = ("settings", "base_url", "key_file", "header", "clocks", "mock")
 
 
 def server_options(command: _F) -> _F:
     """Add the options for the server, headers, timeouts and retries; the command gets them as `server`."""
-    composed = compose_value(command, "server", options.make_server_options, *_SERVER, *_CLOCKS)
-    return _server_options(composed, _clock_options)
+    return _server_options(command, clock_options)
 
 
 def gateway_options(command: _F) -> _F:
     """Add the same for a command that forwards requests, and sends each only once."""
-    compose = functools.partial(options.make_server_options, retries=0)
-    return _server_options(compose_value(command, "server", compose, *_SERVER, *_CLOCKS[:-1]), _answer_clock_options)
+    return _server_options(command, _gateway_clock_options)
 
 
 def _server_options(command: _F, clock_options: Callable[[_F], _F]) -> _F:
     return add(
-        command,
+        compose_value(command, "server", options.ServerOptions, *_SERVER),
         _profile_option("settings", is_eager=True, callback=_load_unless_mock),
         base_url_option,
         click.option(
@@ -142,22 +127,24 @@ def _server_options(command: _F, clock_options: Callable[[_F], _F]) -> _F:
     )
 
 
-def clock_options(command: _F) -> _F:
-    """Add the options for timeouts and retries; the command gets them as one value, `clocks`."""
-    return _clock_options(compose_value(command, "clocks", options.make_clock_options, *_CLOCKS))
-
-
 _CLOCKS = ("connect_timeout", "idle_timeout", "max_time", "retries")
 
 
-def _clock_options(command: _F) -> _F:
+def clock_options(command: _F) -> _F:
+    """Add the options for timeouts and retries; the command gets them as one value, `clocks`."""
     retries = click.option(
         "--retries", type=WholeNumber(0), default=2, show_default=True, help="Try again at most N times."
     )
-    return _answer_clock_options(retries(command), "the whole run")
+    composed = compose_value(command, "clocks", options.make_clock_options, *_CLOCKS)
+    return _timeout_options(retries(composed), "the whole run")
 
 
-def _answer_clock_options(command: _F, of: str = "a whole answer") -> _F:
+def _gateway_clock_options(command: _F) -> _F:
+    compose = functools.partial(options.make_clock_options, retries=0)
+    return _timeout_options(compose_value(command, "clocks", compose, *_CLOCKS[:-1]), "a whole answer")
+
+
+def _timeout_options(command: _F, of: str) -> _F:
     return add(
         command,
         click.option(
