@@ -23,11 +23,9 @@ _UTF16_BOMS = {codecs.BOM_UTF16_LE: "UTF-16-LE", codecs.BOM_UTF16_BE: "UTF-16-BE
 # The permissions of a new file until it gets those of the old one.
 PRIVATE = 0o600
 _FOLDERS = ("", ".", "..")
-
-
+STDIN = 0
 # The name of stdin in options that read a file.
 STDIN_NAME = "-"
-
 
 # Returns the bytes of a named file, or of stdin for `-`, up to a limit (None: the usual limit).
 # Raises UsageError.

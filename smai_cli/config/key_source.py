@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn
 
 from smai_cli.common.clocks import Deadline
-from smai_cli.common.files import STDIN_NAME
+from smai_cli.common.files import STDIN, STDIN_NAME
 from smai_cli.config.base_url import find_base_url, origin_of, parse_base_url, shown_url
 from smai_cli.config.config_file import Settings, Value
 from smai_cli.config.keys import (
@@ -25,7 +25,6 @@ from smai_cli.config.providers import PROVIDERS, provider_with_key
 from smai_cli.errors import UsageError
 
 KEY_FILE_VARIABLE = "SMAI_KEY_FILE"
-_STDIN = 0
 
 
 class KeySource:
@@ -160,10 +159,10 @@ def configured_value(name: str, origin: str, settings: Settings) -> Value | None
 
 
 def _key_on_stdin(deadline: Deadline) -> Secret:
-    if os.isatty(_STDIN):
+    if os.isatty(STDIN):
         raise UsageError("the key would be visible on the terminal", "pipe it in, or run smai login once")
     # No notice while waiting: the command before the pipe may take its time.
-    return key_from_stdin(_STDIN, lambda: None, deadline)
+    return key_from_stdin(STDIN, lambda: None, deadline)
 
 
 def _configured_key(table: Mapping[str, Value], environ: Mapping[str, str]) -> KeySource | None:

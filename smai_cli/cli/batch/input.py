@@ -11,7 +11,7 @@ from smai_cli.batch.input.template import Template
 from smai_cli.cli import same_files
 from smai_cli.cli.parsing.command_line import configured_options, log_of, parameters_of, read_option_file
 from smai_cli.cli.parsing.options import BatchValues, ServerOptions
-from smai_cli.common.files import STDIN_NAME, file_named_in, text_of_value
+from smai_cli.common.files import STDIN, STDIN_NAME, file_named_in, text_of_value
 from smai_cli.common.frozen import Frozen
 from smai_cli.config.endpoint import files_to_read
 from smai_cli.errors import UsageError
@@ -20,8 +20,6 @@ from smai_cli.prompt.request import choices_in
 
 if TYPE_CHECKING:
     from smai_cli.prompt.response_format import ResponseFormat
-
-STDIN = 0
 
 
 class BatchInput(Frozen):

@@ -5,12 +5,11 @@ import os
 import click
 
 from smai_cli.cli.parsing.shared_options import complete_file, model_option
-from smai_cli.common.files import read_all, read_file, text_in
+from smai_cli.common.files import STDIN, read_all, read_file, text_in
 from smai_cli.errors import UsageError, install_hint
 from smai_cli.output.descriptors import Output, say
 from smai_cli.prompt import prompt
 
-STDIN = 0
 # The limit for a prompt.
 LIMIT_BYTES = 256 * 1024 * 1024
 

@@ -11,10 +11,10 @@ from smai_cli.cli.parsing.shared_options import complete_file, output_options
 from smai_cli.cli.run import Run
 from smai_cli.cli.same_files import Use, list_written_files, refuse_clashes, streams
 from smai_cli.common.clocks import IdleClock
+from smai_cli.common.files import STDIN
 from smai_cli.errors import BrokenError, RefusedError, UsageError
 from smai_cli.output.modes import OutputOptions
 
-STDIN = 0
 _PIECE_BYTES = 65536
 
 

@@ -13,6 +13,7 @@ from smai_cli.cli.parsing.options import ClockOptions
 from smai_cli.cli.parsing.server_options import base_url_option, clock_options, header_option, profile_option
 from smai_cli.cli.server import read_headers
 from smai_cli.common.clocks import Clocks, Deadline
+from smai_cli.common.files import STDIN
 from smai_cli.common.signals import ENDING, die_by, on_signal_in_main_thread
 from smai_cli.common.text import on_a_line
 from smai_cli.config.base_url import find_base_url, origin_of
@@ -25,7 +26,6 @@ from smai_cli.errors import Cause, SmaiError, UsageError
 from smai_cli.output.descriptors import Output, say
 from smai_cli.stream.retries import Retries
 
-_STDIN = 0
 # setitimer with 0 s turns the timer off.
 _SOON_S = 0.001
 
@@ -84,7 +84,7 @@ def login(
     store.check()
     headers = read_headers(header, deadline)
     endpoint_for(found, Secret("-"), settings, headers)  # raises before a key is typed if this server must not get one
-    key = _typed(origin, deadline) if os.isatty(_STDIN) else key_from_stdin(_STDIN, _notice, deadline)
+    key = _typed(origin, deadline) if os.isatty(STDIN) else key_from_stdin(STDIN, _notice, deadline)
     endpoint = endpoint_for(found, key, settings, headers)
     life = Lifecycle(deadline, watches_stdout=False)
     life.key = endpoint.secrets

@@ -11,13 +11,12 @@ from smai_cli.cli.descriptor_limit import allow_descriptors
 from smai_cli.cli.parsing.numbers import SECONDS, Number, WholeNumber
 from smai_cli.cli.parsing.shared_options import complete_file
 from smai_cli.cli.same_files import Use, refuse_clashes
-from smai_cli.common.files import STDIN_NAME, read_all, read_file
+from smai_cli.common.files import STDIN, STDIN_NAME, read_all, read_file
 from smai_cli.errors import OutputError, UsageError
 from smai_cli.mock.faults import IN_ANSWER, MIXTURE
 from smai_cli.mock.script import LIES, POEM, Script
 from smai_cli.prompt.prompt import operand_text
 
-_STDIN = 0
 _COUNT = WholeNumber(0)
 # A tape is kept in memory.
 _TAPE_LIMIT_BYTES = 256 * 1024 * 1024
@@ -177,7 +176,5 @@ def _make_script(  # noqa: PLR0913  # what click gives in another form than the 
 
 def _read_tape(file: str) -> bytes:
     if file == STDIN_NAME:
-        return read_all(
-            _STDIN, lambda: None, hint="check where the recording comes from", limit_bytes=_TAPE_LIMIT_BYTES
-        )
+        return read_all(STDIN, lambda: None, hint="check where the recording comes from", limit_bytes=_TAPE_LIMIT_BYTES)
     return read_file(file, file, _TAPE_LIMIT_BYTES, "name a file with a recorded stream")

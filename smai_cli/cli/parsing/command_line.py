@@ -5,7 +5,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from smai_cli.cli.parsing.options import AskOptions, AskValues, RequestValues, ServerOptions
-from smai_cli.common.files import NOTICE_AFTER_S, STDIN_NAME, file_named_in, read_all, read_named
+from smai_cli.common.files import NOTICE_AFTER_S, STDIN, STDIN_NAME, file_named_in, read_all, read_named
 from smai_cli.common.frozen import Frozen
 from smai_cli.config.config_file import Settings
 from smai_cli.config.endpoint import files_to_read
@@ -19,7 +19,6 @@ from smai_cli.prompt.request import TOKEN_LIMITS
 if TYPE_CHECKING:
     from smai_cli.config.log_file import LogFile
 
-STDIN = 0
 # Other names of stdin: a pipe can be read only once, by whichever name.
 _STDIN_PATHS = ("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 # Larger than any real prompt; an endless device would use up all memory.
