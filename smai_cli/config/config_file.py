@@ -56,6 +56,11 @@ class Settings(Frozen):
         """Return the effective value, or None. The file takes precedence over the model of a built-in profile."""
         return self.profile.get(key) or self.top.get(key) or self._built_in_value(key)
 
+    def value_of(self, key: str, default: Any = None) -> Any:
+        """Return the effective value itself, or `default`."""
+        found = self.get(key)
+        return found.value if found else default
+
     def get_typed(self, key: str) -> Value | None:
         """Return the value in the profile if that was chosen on the command line, or None."""
         return self.profile.get(key) if self.is_typed else None

@@ -14,11 +14,11 @@ from servers import SERVER_TAPES
 from tapes import TAPES
 
 from smai_cli.answer.outcome import Outcome
+from smai_cli.apis import choose_api
 from smai_cli.batch.input.lines import FLAT, OPENAI
 from smai_cli.batch.results.collector import Collector
 from smai_cli.batch.results.result import LineIdentity, encode_result, read_result
 from smai_cli.stream import pump
-from smai_cli.stream.dialects.selection import dialect_for
 
 pytest_plugins = ["batching"]
 
@@ -38,7 +38,7 @@ def result_of(body: bytes, form: str, dialect: str = "chat", request_id: str | N
     collector, outcome = Collector(), Outcome(model="m")
     outcome.choices = 1
     collector.request_id = request_id
-    pump.pump(Pieces(body, is_framed=True), dialect_for(dialect, ""), collector, outcome)
+    pump.pump(Pieces(body, is_framed=True), choose_api(dialect, "").load(), collector, outcome)
     line = encode_result(LineIdentity(7, "a", bytes(32), 1, form, {}, bytes(32)), collector.answer(outcome))
     known = read_result(line)
     assert known

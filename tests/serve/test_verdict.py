@@ -20,9 +20,9 @@ from test_docs import displays
 
 from smai_cli.answer.completeness import canonical
 from smai_cli.answer.outcome import Outcome
+from smai_cli.apis import choose_api
 from smai_cli.errors import BrokenError, Status
 from smai_cli.output.modes import MODES
-from smai_cli.stream.dialects.selection import dialect_for
 from smai_cli.stream.pump import pump
 
 pytestmark = pytest.mark.thorough
@@ -88,7 +88,7 @@ def run_pump(body: bytes, choices: int | None, *, is_framed: bool, is_cut: bool)
         outcome = Outcome(keep_text=True)
         outcome.choices = choices
         source = Pieces(body, failure=BrokenError("it broke") if is_cut else None, is_framed=is_framed)
-        pump(source, dialect_for("chat", ""), MODES[mode].make(Sink()), outcome)
+        pump(source, choose_api("chat", "").load(), MODES[mode].make(Sink()), outcome)
         return outcome
 
     outcome = pump_in("text")

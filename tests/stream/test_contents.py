@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from pumping import WHOLE_MODES, Pieces, Sink, run_pump
 
 from smai_cli.answer.outcome import Outcome
+from smai_cli.apis import choose_api
 from smai_cli.batch.results.collector import Collector
 from smai_cli.output.listeners import Calls, SavedTurn
 from smai_cli.output.modes import MODES
 from smai_cli.output.writers import Text, Writers
 from smai_cli.stream import pump
-from smai_cli.stream.dialects.selection import dialect_for
 from smai_cli.stream.listener import Listener
 
 
@@ -32,7 +32,7 @@ def bodies(content: Content) -> list[bytes]:
 def judge(body: bytes, writer: Listener, dialect: str = "chat") -> Outcome:
     outcome = Outcome()
     outcome.choices = 1
-    pump.pump(Pieces(body), dialect_for(dialect, ""), writer, outcome)
+    pump.pump(Pieces(body), choose_api(dialect, "").load(), writer, outcome)
     return outcome
 
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smai_cli.answer.chunk import Repetition, Usage
+from smai_cli.apis import choose_api
 from smai_cli.errors import BrokenError, RefusedError
 from smai_cli.mock.responses import responses_events
 from smai_cli.mock.script import POEM, Script
 from smai_cli.prompt.request import Message, Request
 from smai_cli.stream.dialects import responses
-from smai_cli.stream.dialects.selection import dialect_for
 from smai_cli.stream.sse import events
 
 pytestmark = pytest.mark.preloaded
@@ -41,9 +41,9 @@ FIRST = b"Spring\n"
     ],
 )
 def test_the_model_chooses_the_api_unless_the_user_does(model: str, name: str) -> None:
-    assert dialect_for("auto", model).__name__ == f"smai_cli.stream.dialects.{name}"
-    assert dialect_for("chat", model).__name__ == "smai_cli.stream.dialects.chat"
-    assert dialect_for("responses", model).__name__ == "smai_cli.stream.dialects.responses"
+    assert choose_api("auto", model).load().__name__ == f"smai_cli.stream.dialects.{name}"
+    assert choose_api("chat", model).load().__name__ == "smai_cli.stream.dialects.chat"
+    assert choose_api("responses", model).load().__name__ == "smai_cli.stream.dialects.responses"
 
 
 def test_a_request_uses_the_parameter_names_of_the_api() -> None:

@@ -4,11 +4,11 @@ import os
 from collections.abc import Collection, Iterator
 
 from smai_cli.answer.outcome import Outcome
+from smai_cli.apis import choose_api
 from smai_cli.common.clocks import HURRY_S, IdleClock
 from smai_cli.output.descriptors import Output
 from smai_cli.output.modes import EXTRACT, MODES
 from smai_cli.stream import pump
-from smai_cli.stream.dialects.selection import dialect_for
 
 # Every mode that delivers all of an answer.
 WHOLE_MODES = [name for name in MODES if name != EXTRACT]
@@ -75,5 +75,5 @@ def run_pump(
     outcome = Outcome(accept)
     outcome.choices = due
     outcome.output_limit = output_limit
-    pump.pump(source, dialect_for(dialect, ""), MODES[mode].make(sink), outcome)
+    pump.pump(source, choose_api(dialect, "").load(), MODES[mode].make(sink), outcome)
     return outcome, sink.writes

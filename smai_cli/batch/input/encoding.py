@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
+from smai_cli.apis import choose_api
 from smai_cli.batch.input.lines import Line
 from smai_cli.errors import UsageError
 from smai_cli.prompt.request import Message, Request
-from smai_cli.stream.dialects.selection import dialect_for
 
 # A system text and a prompt.
 _MOST = 2
@@ -33,7 +33,7 @@ class Encoding:
 
     def __init__(self, more: Iterable[str] = (), *, extract: bool = False) -> None:
         self._salt = b"extract " if extract else b""
-        self._dialect_for = functools.lru_cache(64)(lambda api, model: dialect_for(api, model, more))
+        self._dialect_for = functools.lru_cache(64)(lambda api, model: choose_api(api, model, more).load())
         self._frame: _Frame | None = None
 
     def dialect(self, line: Line) -> ModuleType:

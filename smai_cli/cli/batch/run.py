@@ -316,5 +316,4 @@ class BatchRun:
 
 
 def _encoding(server: ServerOptions, typed: BatchValues) -> Encoding:
-    more = server.settings.get("responses_models")
-    return Encoding(more.value if more else (), extract=typed.extract)
+    return Encoding(server.settings.value_of("responses_models", ()), extract=typed.extract)

@@ -9,6 +9,7 @@ from smai_cli.batch.results.status import as_json, as_table, progress_of
 from smai_cli.cli import same_files
 from smai_cli.cli.descriptor_limit import allow_descriptors
 from smai_cli.cli.lifecycle import Lifecycle
+from smai_cli.cli.parsing.shared_options import is_typed
 from smai_cli.common.text import escaped
 from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import Output, say
@@ -75,9 +76,7 @@ def _check_alone(ctx: click.Context, option: str, files: Sequence[str], allowed:
     typed = [
         max(param.opts, key=len)
         for param in ctx.command.params
-        if isinstance(param, click.Option)
-        and param.name not in (own, *allowed)
-        and ctx.get_parameter_source(param.name or "") == click.core.ParameterSource.COMMANDLINE
+        if isinstance(param, click.Option) and param.name not in (own, *allowed) and is_typed(param.name or "", ctx)
     ]
     if typed:
         raise UsageError(f"{option} sends nothing, so {typed[0]} has no effect", "leave one of them out")

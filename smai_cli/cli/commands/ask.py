@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from smai_cli.apis import choose_api
 from smai_cli.cli.parsing.command_line import check_ask, parameters_of, read_option_file, read_stdin
 from smai_cli.cli.parsing.help import GroupedCommand
 from smai_cli.cli.parsing.options import AskOptions, AskValues, ServerOptions
@@ -108,10 +109,9 @@ def ask(*, output: OutputOptions, server: ServerOptions, **values: Any) -> int:
     deadline = server.clocks.deadline()
     tracer = Tracer(say) if typed.verbose else None
     ctx = click.get_current_context()
-    source = ctx.get_parameter_source("system")
     try:
         check_operands(typed.operands, ctx.meta[WORDS], attaches=bool(typed.attach))
-        options = check_ask(typed, output, server, system_is_typed=source is click.core.ParameterSource.COMMANDLINE)
+        options = check_ask(typed, output, server, system_is_typed=is_typed("system"))
         target = None if typed.is_preview else _target(options, output, server, deadline, tracer)
         failure = None
     except SmaiError as error:
@@ -207,10 +207,8 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
 
 def _dialect(options: AskOptions, server: ServerOptions) -> "Dialect":
     """Return the API to use for the model."""
-    from smai_cli.stream.dialects.selection import dialect_for  # after usage errors
-
-    more = server.settings.get("responses_models")
-    return dialect_for(options.typed.api, options.typed.model, more.value if more else ())
+    more = server.settings.value_of("responses_models", ())
+    return choose_api(options.typed.api, options.typed.model, more).load()
 
 
 def _preview(run: "Run", options: AskOptions, server: ServerOptions, trace: Trace, *, as_curl: bool) -> None:

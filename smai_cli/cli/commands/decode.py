@@ -39,7 +39,7 @@ def _decode(run: Run, file: str, output: OutputOptions) -> None:
     fd = STDIN if file == "-" else _open(file)
     from smai_cli.answer.chunk import ForeignAnswerError
     from smai_cli.stream import pump  # after --help and usage errors
-    from smai_cli.stream.dialects.selection import RecordingParser
+    from smai_cli.stream.dialects.recording import RecordingParser
 
     more = "more data follows the end of the answer, as if two streams were joined; decode them one by one"
     notice = functools.cache(lambda: run.life.say(more))

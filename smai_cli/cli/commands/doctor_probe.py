@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from smai_cli.apis import APIS
+from smai_cli.apis import APIS, choose_api
 from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.cli.parsing.options import ServerOptions
 from smai_cli.cli.parsing.shared_options import is_typed
@@ -53,11 +53,8 @@ def probe(target: Target, server: ServerOptions, life: Lifecycle, report: Callab
     """
     from smai_cli.doctor.findings import rows  # for few runs
     from smai_cli.doctor.verdict import judge  # as above
-    from smai_cli.stream.dialects.selection import dialect_for  # as above
 
-    more = server.settings.get("responses_models")
-    dialect = dialect_for(target.api, target.model, more.value if more else ())
-    api = next(name for name in ("chat", "responses") if dialect is dialect_for(name, target.model))
+    api = choose_api(target.api, target.model, server.settings.value_of("responses_models", ())).name
     prober = _prober(target, server, life)
     for row in rows(api):
         report(_make(row, prober))
@@ -124,13 +121,12 @@ def _prober(target: Target, server: ServerOptions, life: Lifecycle) -> "Prober":
     def retries(most: int) -> Retries:
         return Retries(min(server.clocks.retries, most), life.say, life.deadline)
 
-    effort, accept, options = map(server.settings.get, ("effort", "accept", "options"))
-    # [DONE] alone proves nothing, also for a user who takes it.
-    words = tuple(word for word in (accept.value if accept else ()) if word.lower() != DONE_WORD)
+    value_of = server.settings.value_of
     profile = UserSettings(
         model=target.model,
-        effort=effort.value if effort else None,
-        accept=words,
-        options=options.value if options else {},
+        effort=value_of("effort"),
+        # [DONE] alone proves nothing, also for a user who takes it.
+        accept=tuple(word for word in value_of("accept", ()) if word.lower() != DONE_WORD),
+        options=value_of("options", {}),
     )
     return Prober(profile, post, {api.name: api.load() for api in APIS}, retries)

@@ -1,1 +1,1 @@
-"""The APIs, each as a module: requests -> bodies, events -> chunks. Start with `selection`."""
+"""The APIs, each as a module: requests -> bodies, events -> chunks. Start with `chat`."""

@@ -1,20 +1,11 @@
-"""Choose the dialect for a model, and detect the dialect of a recording."""
+"""Detect the dialect of a recording."""
 
-from collections.abc import Iterable
 from types import ModuleType
 
 from smai_cli.answer.chunk import Chunk
-from smai_cli.apis import choose_api, recognize_api
+from smai_cli.apis import recognize_api
 from smai_cli.errors import BrokenError
 from smai_cli.stream.json_text import load_object
-
-
-def dialect_for(api: str, model: str, more: Iterable[str] = ()) -> ModuleType:
-    """Return the dialect module for `api` (auto, chat, responses) and a model.
-
-    `more` are further patterns of models that use responses.
-    """
-    return choose_api(api, model, more).load()
 
 
 class RecordingParser:
