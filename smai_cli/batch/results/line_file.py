@@ -36,7 +36,7 @@ def read_lines(fd: int) -> Iterator[tuple[int, bytes]]:
             yield offset, line if line.endswith(b"\n") else line + b"\n"
 
 
-def copy_file(fd: int, out: "LineWriter") -> None:
+def copy_file(fd: int, out: BinaryIO) -> None:
     """Copy the file `fd` to `out` with unchanged offsets, and add a missing line end at the end."""
     at, piece = 0, b"\n"
     while more := os.pread(fd, _PIECE_BYTES, at):
@@ -47,13 +47,13 @@ def copy_file(fd: int, out: "LineWriter") -> None:
 
 
 @contextlib.contextmanager
-def appending(place: str) -> Iterator["LineWriter"]:
+def appending(place: str) -> Iterator[BinaryIO]:
     """Provide a writer that appends lines to the file `place`; syncs them at the end. Raises OutputError."""
     try:
         fd = os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE)
         try:
             mend_tail(fd)
-            with contextlib.closing(LineWriter(fd)) as out:
+            with line_writer(fd) as out:
                 yield out
             os.fsync(fd)
         finally:
@@ -62,19 +62,9 @@ def appending(place: str) -> Iterator["LineWriter"]:
         raise output_error(f"{place}: ", exc) from exc
 
 
-class LineWriter:
-    """Writes lines to a descriptor, many in one write."""
-
-    def __init__(self, fd: int) -> None:
-        self._file: BinaryIO = open(fd, "ab", buffering=_PIECE_BYTES, closefd=False)  # noqa: SIM115  # closed below
-
-    def write(self, line: bytes) -> None:
-        """Write a line; it may be buffered."""
-        self._file.write(line)
-
-    def close(self) -> None:
-        """Flush the buffer. Raises OSError."""
-        self._file.close()
+def line_writer(fd: int) -> BinaryIO:
+    """Return a file that writes lines to a descriptor, many in one write, and leaves the descriptor open."""
+    return open(fd, "ab", buffering=_PIECE_BYTES, closefd=False)
 
 
 class LineIndex:

@@ -13,8 +13,9 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO
 
-from smai_cli.batch.results.line_file import LineIndex, LineWriter, appending, check_content, copy_file, read_lines
+from smai_cli.batch.results.line_file import LineIndex, appending, check_content, copy_file, line_writer, read_lines
 from smai_cli.batch.results.result import read_result, renumber
 from smai_cli.common.files import PRIVATE, keep_owner_and_mode, move_into_place, real_place
 from smai_cli.common.jsonl import mend_tail
@@ -82,7 +83,7 @@ class PartialFile:
         """
         gone = set(offsets)
 
-        def divide(kept: LineWriter) -> None:
+        def divide(kept: BinaryIO) -> None:
             with appending(place) as aside:
                 for offset, line in read_lines(self._source):
                     (aside if offset in gone else kept).write(line)
@@ -225,7 +226,7 @@ class PartialFile:
             f"{folder} was removed while the run wrote to it, and the results with it", "create it again"
         )
 
-    def _replace(self, fill: Callable[[LineWriter], None]) -> None:
+    def _replace(self, fill: Callable[[BinaryIO], None]) -> None:
         """Replace the partial file atomically with what `fill` writes. Raises OutputError."""
         new = self._new_name()
         try:
@@ -234,7 +235,7 @@ class PartialFile:
                 keep_owner_and_mode(fd, os.fstat(self._fd))
                 with contextlib.suppress(OSError):
                     fcntl.flock(fd, fcntl.LOCK_EX)
-                with contextlib.closing(LineWriter(fd)) as kept:
+                with line_writer(fd) as kept:
                     fill(kept)
                 os.fsync(fd)
                 move_into_place(new, self.name)
@@ -262,7 +263,7 @@ class PartialFile:
             if self._old:
                 keep_owner_and_mode(fd, self._old)
             damaged = 0
-            with contextlib.closing(LineWriter(fd)) as out:
+            with line_writer(fd) as out:
                 for offset, number in order:
                     line = self._index.read(self._fd, offset)
                     if line is None:
