@@ -48,7 +48,7 @@ def preview_request(request: "Request", dialect: "Dialect", options: ServerOptio
 
     Raises UsageError, or ClockError if the headers are not available at the deadline.
     """
-    from smai_cli.http import transport  # for those who look before they ask
+    from smai_cli.http.request import prepare_post  # for those who look before they ask
     from smai_cli.output.preview import Preview
 
     endpoint, key = Endpoint("http://127.0.0.1/v1"), None
@@ -57,7 +57,7 @@ def preview_request(request: "Request", dialect: "Dialect", options: ServerOptio
         endpoint = keyless_endpoint(base_url, options.settings, read_headers(options.header, deadline))
         key = find_private_key(base_url, options.key_file, os.environ, options.settings)
     body = dialect.encode_request(request)
-    return Preview(endpoint, *transport.prepare_post(endpoint, dialect.PATH, body), body, key)
+    return Preview(endpoint, *prepare_post(endpoint, dialect.PATH, body), body, key)
 
 
 def approach(

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from smai_cli.common.clocks import Clocks, result_within
 from smai_cli.common.shortages import failure_of
 from smai_cli.common.text import escaped, on_a_line, one_line
+from smai_cli.config.base_url import origin_parts
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import ClockError, ConnectError, SmaiError
 from smai_cli.http import tcp
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _TIMED = ("key", "dns", "tcp", "tls", "models")
-_PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 # Certificates are renewed by machines weeks before they expire: one that is not has been forgotten.
 _SOON_DAYS = 14
 _DAY_S = 86400
@@ -150,13 +150,13 @@ def doubt_about_key(endpoint: Endpoint, clocks: Clocks, ca_file: str | None) -> 
 
     OpenRouter lists its models for any key and for none (charmbracelet/crush#997).
     """
-    from smai_cli.http import transport  # after --help and usage errors
+    from smai_cli.http.exchange import Exchange  # after --help and usage errors
     from smai_cli.stream.models import PATH
 
     if endpoint.key is None:
         return ""
     try:
-        transport.get(endpoint._replace(key=None), PATH, clocks, ca_file=ca_file).close()
+        Exchange(endpoint._replace(key=None), PATH, None, clocks, ca_file=ca_file).open().close()
     except SmaiError:
         return ""
     return "the key is unchecked: the server lists its models without a key too"
@@ -165,27 +165,26 @@ def doubt_about_key(endpoint: Endpoint, clocks: Clocks, ca_file: str | None) -> 
 def server_hop(base_url: str) -> Hop:
     """Return where the server of a base URL is, which was checked before."""
     parts = urlsplit(base_url)
-    return Hop(parts.hostname or "", parts.port or _PORTS[parts.scheme], parts.scheme == "https", path=parts.path)
+    scheme, host, port = origin_parts(parts)
+    return Hop(host or "", port, scheme == "https", path=parts.path)
 
 
 def proxy_hop(url: str) -> Hop:
     """Return where a proxy is, named as HTTPS_PROXY names it. Raises ConnectError for one that cannot be used."""
-    hint = "check HTTPS_PROXY and ALL_PROXY"
-    try:
-        parts = urlsplit(url if "://" in url else f"http://{url}")  # as requests takes it
-        host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme)
-    except ValueError:
-        host = port = None
-    if not host or port is None:  # without its words, which may hold a password
-        raise ConnectError("the proxy is not a URL that smai can use", hint)
-    if parts.scheme.startswith("socks"):
+    from smai_cli.http.proxies import parse_proxy  # for few
+
+    found = parse_proxy(url)
+    if found is None:  # without its words, which may hold a password
+        raise ConnectError("the proxy is not a URL that smai can use", "check HTTPS_PROXY and ALL_PROXY")
+    scheme, host, port = found
+    if scheme.startswith("socks"):
         import importlib.util  # for few
 
         if importlib.util.find_spec("socks") is None:
             from smai_cli.http.failures import missing_socks_error  # for few
 
             raise missing_socks_error()
-    return Hop(host, port, parts.scheme == "https", is_proxy=True)
+    return Hop(host, port, scheme == "https", is_proxy=True)
 
 
 def resolve_hop(hop: Hop, clocks: Clocks) -> list[tcp.Address]:

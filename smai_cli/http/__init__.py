@@ -1,1 +1,1 @@
-"""A request -> HTTP -> pieces of bytes. Start with `transport`. The only importer of requests and urllib3."""
+"""A request -> HTTP -> pieces of bytes. Start with `exchange`. The only importer of requests and urllib3."""

@@ -56,14 +56,14 @@ _PROXY_AUTHENTICATION = 407
 class Exchange:
     """One request and its answer: `open` sends it and waits, `close` ends it at any time. Creating it does no I/O.
 
-    `body` is that of a POST, None for a GET; the rest is as for `post`. The request runs on its own thread, so that a
-    slow name server or slowly sent headers cannot block the caller. The thread owns the connection: it opens it, reads
-    the body of an error or watches the idle clock of an answer, and closes it at the end.
-    With `takes_any`, `open` also returns an answer with an error status; redirects and errors of a proxy are still
-    raised.
+    `body` is that of a POST, None for a GET. `ca_file` has the trusted certificates (None: those of requests),
+    `preconnect` may have a connection to the server, `keep_alive` is that of the calling worker. With `takes_any`,
+    `open` also returns an answer with an error status; redirects and errors of a proxy are still raised.
+    The request runs on its own thread, so that slow name servers and headers cannot block the caller. The thread opens
+    and closes the connection, and reads the body of an error or watches the idle clock of an answer.
     """
 
-    def __init__(  # noqa: PLR0913  # as for post
+    def __init__(  # noqa: PLR0913  # mostly keyword-only
         self,
         endpoint: Endpoint,
         path: str,
@@ -106,7 +106,7 @@ class Exchange:
     def open(self) -> ResponseBody:
         """Send the request and return the ResponseBody, with an HTTP status of success. Call it once.
 
-        Raises what `post` raises, after closing the connection; BrokenError if `close` was called.
+        Raises ConnectError, ClockError, RefusedError, AccessError, BusyError or BrokenError.
         """
         self._owner = threading.get_ident()
         try:

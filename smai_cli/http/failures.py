@@ -16,7 +16,7 @@ from smai_cli.common.clocks import Clocks
 from smai_cli.common.frozen import Frozen
 from smai_cli.common.shortages import shortage_among
 from smai_cli.common.text import one_line
-from smai_cli.config.base_url import shown_url
+from smai_cli.config.base_url import origin_parts, shown_url
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import (
     BrokenError,
@@ -29,10 +29,10 @@ from smai_cli.errors import (
     UsageError,
     install_hint,
 )
+from smai_cli.http.proxies import parse_proxy, proxy_for
 
 # The message of http.client if a proxy does not connect to the server.
 _TUNNEL_REFUSED = "Tunnel connection failed: "
-_PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 _NETWORK_HINT = "check the network or --base-url"
 FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 
@@ -69,24 +69,15 @@ def route_to(endpoint: Endpoint) -> Route:
     """Return the route to the server of `endpoint`; the proxy is the one that requests finds in the environment."""
     parts = urlsplit(endpoint.base_url)
     host = parts.hostname or ""
-    server = f"{host} port {parts.port or _PORTS[parts.scheme]}"
-    proxies = {} if endpoint.is_loopback else requests.utils.get_environ_proxies(endpoint.base_url)
-    proxy = requests.utils.select_proxy(endpoint.base_url, proxies)
+    server = f"{host} port {origin_parts(parts)[2]}"
+    proxy = proxy_for(endpoint)
     if not proxy:
         return Route(server=server, host=host, path=parts.path)
     names = (f"{parts.scheme}_proxy", "all_proxy")
     variable = next((it for name in names for it in (name, name.upper()) if os.environ.get(it)), "HTTPS_PROXY")
-    return Route(server=server, host=host, path=parts.path, proxy=_host_and_port(proxy), variable=variable)
-
-
-def _host_and_port(proxy: str) -> str:
-    """Return `HOST port N` for the URL of a proxy; empty if it cannot be parsed."""
-    try:
-        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        port = parts.port or _PORTS.get(parts.scheme)
-    except ValueError:
-        return ""
-    return f"{parts.hostname} port {port}" if parts.hostname and port else ""
+    found = parse_proxy(proxy)
+    shown = f"{found[1]} port {found[2]}" if found else ""
+    return Route(server=server, host=host, path=parts.path, proxy=shown, variable=variable)
 
 
 def proxy_timeout(route: Route, limit_s: float) -> ConnectError:

@@ -2,7 +2,7 @@
 
     keep_alive = KeepAlive()
     for body in bodies:
-        pump.ask(..., lambda body: transport.post(endpoint, path, body, clocks, keep_alive=keep_alive), ...)
+        Exchange(endpoint, path, body, clocks, keep_alive=keep_alive).open()
     keep_alive.close()
 
 Each worker, which is a thread, has its own, for one exchange at a time. A request uses the connection of the previous

@@ -2,13 +2,19 @@
 
 from typing import Any
 
+from smai_cli.http import lean  # noqa: F401  # before anything imports requests
+
+# isort: split
+
 import requests
 
 from smai_cli import __version__
 from smai_cli.common.clocks import Clocks
 from smai_cli.common.text import one_line
 from smai_cli.config.endpoint import Endpoint
-from smai_cli.http.session import Credentials
+from smai_cli.errors import UsageError
+from smai_cli.http.failures import FAILURES, iter_causes, reason_of
+from smai_cli.http.session import Credentials, Session
 
 HEADERS = {
     "User-Agent": f"smai/{__version__}",
@@ -32,6 +38,21 @@ def request_settings(endpoint: Endpoint, path: str, clocks: Clocks, ca_file: str
         "verify": ca_file or True,
         "proxies": _NO_PROXIES if endpoint.is_loopback else None,
     }
+
+
+def prepare_post(endpoint: Endpoint, path: str, body: bytes) -> tuple[str, dict[str, str]]:
+    """Return the URL and the headers with which an Exchange would send `body`; nothing is sent.
+
+    The headers are without the key and without those of the endpoint. Raises UsageError for an unusable base URL.
+    """
+    request = requests.Request("POST", endpoint.url(path), headers=HEADERS | POST_HEADERS, data=body)
+    request.auth = Credentials(Endpoint(endpoint.base_url))
+    try:
+        ready = Session().prepare_request(request)
+    except FAILURES as exc:  # a host that is not valid in IDNA (RFC 5891)
+        reason = reason_of(list(iter_causes(exc)))
+        raise UsageError(f"the base URL cannot be used: {reason}", "check --base-url and SMAI_BASE_URL") from exc
+    return ready.url or "", dict(ready.headers)
 
 
 def describe_request(endpoint: Endpoint, path: str, body: bytes | None) -> str:

@@ -222,7 +222,7 @@ def test_completion_loads_no_http_library(folder: Path, smai: Smai) -> None:
     assert result.stdout == b"plain,here\n"
     loaded = {line.split("'")[1] for line in result.stderr.splitlines() if line.startswith("import '")}
     assert "smai_cli.config.model_ids" in loaded
-    assert not loaded & {"requests", "urllib3", "ssl", "smai_cli.transport", "smai_cli.models"}
+    assert not loaded & {"requests", "urllib3", "ssl", "smai_cli.http.exchange", "smai_cli.stream.models"}
 
 
 def test_the_bash_function_completes_a_model_name(folder: Path, environment: dict[str, str], tmp_path: Path) -> None:

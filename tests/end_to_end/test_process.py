@@ -174,7 +174,7 @@ def report(*arguments):
         print(name)
     return compile_pattern(*arguments)
 re.compile = report
-import smai_cli.cli.commands.ask, smai_cli.cli.run, smai_cli.http.transport, smai_cli.stream.dialects.chat
+import smai_cli.cli.commands.ask, smai_cli.cli.run, smai_cli.http.exchange, smai_cli.stream.dialects.chat
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=True)
     assert done.stdout.split() == [b"smai_cli.cli.parsing.words"]

@@ -49,7 +49,7 @@ pytest_plugins = ["rawserver"]
 # Sends many requests in one process, without garbage collection as in smai, and counts what is left.
 MANY = """
 import gc, json, os, sys, threading
-from smai_cli.http import transport
+from smai_cli.http.exchange import Exchange
 from smai_cli.common.clocks import Clocks
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import SmaiError
@@ -60,7 +60,7 @@ gc.disable()
 
 def ask():
     clocks = Clocks(connect_timeout_s=30.0, idle_timeout_s=idle_timeout_s)
-    exchange = transport.Exchange(Endpoint(url), "/x", b"{}", clocks, ca_file=ca_file)
+    exchange = Exchange(Endpoint(url), "/x", b"{}", clocks, ca_file=ca_file)
     try:
         for _ in exchange.open():
             if leaves:
@@ -282,13 +282,13 @@ def late(*arguments, **more):
     return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", int(sys.argv[1])))]
 
 socket.getaddrinfo = late
-from smai_cli.http import transport
+from smai_cli.http.exchange import Exchange
 from smai_cli.common.clocks import Clocks
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import SmaiError
 
 clocks = Clocks(connect_timeout_s=600.0, idle_timeout_s=600.0)
-exchange = transport.Exchange(Endpoint(f"http://example.invalid:{sys.argv[1]}"), "/x", b"{}", clocks)
+exchange = Exchange(Endpoint(f"http://example.invalid:{sys.argv[1]}"), "/x", b"{}", clocks)
 errors = []
 
 def run():

@@ -40,7 +40,6 @@ from rawserver import (
 from smai_cli.common.clocks import HURRY_S, Clocks
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import BrokenError, BusyError, ClockError, ConnectError, Retry, SmaiError
-from smai_cli.http import transport
 from smai_cli.http.exchange import Exchange
 from smai_cli.http.keepalive import KeepAlive
 
@@ -59,14 +58,14 @@ class Worker:
         self.keep_alive = KeepAlive()
 
     def ask(self, url: str, clocks: Clocks | None = None, body: bytes = REQUEST) -> bytes:
-        answer = transport.post(
+        answer = Exchange(
             Endpoint(url),
             "/chat/completions",
             body,
             clocks or Clocks(),
             ca_file=certificates().ca_file,
             keep_alive=self.keep_alive,
-        )
+        ).open()
         came = b""
         with contextlib.closing(answer):
             for piece in answer:
@@ -263,7 +262,7 @@ def test_a_connection_is_reused_only_for_the_same_server_and_ca_file(serve: Serv
     assert worker.ask(server.url) == BODY
     assert server.connections == 2
     with pytest.raises(ConnectError, match="TLS failed"):
-        transport.post(Endpoint(server.url), "/x", REQUEST, Clocks(), keep_alive=worker.keep_alive)
+        Exchange(Endpoint(server.url), "/x", REQUEST, Clocks(), keep_alive=worker.keep_alive).open()
 
 
 def test_the_connection_is_not_kept_after_an_early_answer(serve: Serve, worker: Worker) -> None:
@@ -420,9 +419,9 @@ def test_the_ca_certificates_are_loaded_once_for_all_workers(serve: Serve, tmp_p
     ca_file = shutil.copy(certificates().ca_file, tmp_path / "ca.pem")
     for number in range(2):
         keep_alive = KeepAlive()
-        answer = transport.post(
+        answer = Exchange(
             Endpoint(server.url), "/x", REQUEST, Clocks(), ca_file=str(ca_file), keep_alive=keep_alive
-        )
+        ).open()
         assert b"".join(answer) == BODY
         keep_alive.close()
         if not number:
@@ -441,7 +440,7 @@ def test_a_tls_failure_has_the_same_message_as_without_keep_alive(serve: Serve, 
     messages = []
     for keep_alive in (None, KeepAlive()):
         with pytest.raises(SmaiError) as caught:
-            transport.post(Endpoint(url), "/x", REQUEST, Clocks(), ca_file=ca_file, keep_alive=keep_alive)
+            Exchange(Endpoint(url), "/x", REQUEST, Clocks(), ca_file=ca_file, keep_alive=keep_alive).open()
         messages.append((type(caught.value), str(caught.value)))
     assert messages[0] == messages[1]
 

@@ -29,13 +29,13 @@ def python(script: str, *options: str) -> str:
 
 def test_importing_the_http_library_does_not_load_unneeded_modules() -> None:
     """If this fails, requests or urllib3 now imports them in another way, and lean.py has no effect."""
-    script = f"import smai_cli.http.transport; print({set(LEFT_OUT)} & set(sys.modules))"
+    script = f"import smai_cli.http.exchange; print({set(LEFT_OUT)} & set(sys.modules))"
     assert python(script, "-W", "error") == "set()\n"
 
 
 def test_the_omitted_modules_can_be_imported_later() -> None:
     script = """
-import smai_cli.http.transport
+import smai_cli.http.exchange
 import charset_normalizer, importlib.metadata, requests, urllib3.http2
 assert charset_normalizer.from_bytes(b"hi").best()
 assert importlib.metadata.version("urllib3") == urllib3.http2.version("urllib3") == urllib3.__version__
@@ -49,7 +49,7 @@ print(answer.text)
 def test_libraries_use_the_omitted_modules_when_they_need_them() -> None:
     """Each line uses a function of one of these modules, through the library that imported it."""
     script = """
-import smai_cli.http.transport
+import smai_cli.http.exchange
 import hashlib, logging, requests.models, requests.utils, tempfile, urllib3.fields, urllib3.util.ssl_, urllib3.util.url
 urllib3.util.ssl_.assert_fingerprint(b"", hashlib.sha256(b"").hexdigest())
 assert requests.models.PreparedRequest._get_idna_encoded_host("grüße.example") == "xn--gre-6ka8l.example"
@@ -72,7 +72,7 @@ assert idna.core.encode is idna.encode
 
 def test_two_threads_can_use_an_omitted_module_at_once() -> None:
     script = """
-import smai_cli.http.transport
+import smai_cli.http.exchange
 import requests.utils, threading
 start, found = threading.Barrier(8), []
 def use():
@@ -90,7 +90,7 @@ def test_modules_that_are_already_loaded_remain_loaded() -> None:
     script = """
 import charset_normalizer, importlib.metadata
 metadata = importlib.metadata
-import smai_cli.http.transport
+import smai_cli.http.exchange
 import requests.compat, urllib3.http2
 assert requests.compat.chardet in (charset_normalizer, sys.modules.get("chardet"))
 assert sys.modules["importlib.metadata"] is metadata
@@ -101,7 +101,7 @@ print(urllib3.http2.version is metadata.version)
 
 def test_the_warning_filters_are_those_of_plain_requests() -> None:
     script = "; print(sorted(map(str, warnings.filters)))"
-    assert python(f"import smai_cli.http.transport{script}") == python(f"import requests{script}")
+    assert python(f"import smai_cli.http.exchange{script}") == python(f"import requests{script}")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_the_warning_filters_are_those_of_plain_requests() -> None:
 )
 def test_only_one_warning_of_requests_is_suppressed(message: str, module: str, is_shown: bool) -> None:
     script = f"""
-import smai_cli.http.transport
+import smai_cli.http.exchange
 from smai_cli.http.lean import _without_charsets
 with warnings.catch_warnings(record=True, action="always") as shown, _without_charsets():
     warnings.warn_explicit({message!r}, UserWarning, "file", 1, {module!r})

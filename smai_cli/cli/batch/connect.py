@@ -8,7 +8,7 @@ from smai_cli.cli.parsing.options import ServerOptions
 from smai_cli.common.clocks import Deadline
 from smai_cli.common.trace import Tracer, silent
 from smai_cli.config.endpoint import Endpoint, find_ca_file
-from smai_cli.http import transport
+from smai_cli.http.exchange import Exchange
 from smai_cli.http.keepalive import KeepAlive
 from smai_cli.http.response_body import ResponseBody
 
@@ -22,9 +22,9 @@ def connector(endpoint: Endpoint, server: ServerOptions, tracer: Tracer | None) 
 
         def post(path: str, body: bytes, deadline: Deadline, /) -> ResponseBody:
             clocks = server.clocks.clocks(deadline)
-            return transport.post(
+            return Exchange(
                 endpoint, path, body, clocks, ca_file=ca_file, trace=tracer or silent, keep_alive=keep_alive
-            )
+            ).open()
 
         return post
 

@@ -177,7 +177,7 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
         connecting = approach(run.endpoint, server.clocks.connect_timeout_s, trace)
     # Before stdin is read, so that the imports run while its producer works.
     from smai_cli.cli.run import ExpectedAnswer
-    from smai_cli.http import transport
+    from smai_cli.http.exchange import Exchange
     from smai_cli.stream import pump
     from smai_cli.stream.retries import Retries
 
@@ -198,9 +198,9 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
             ca_file, preconnect = connecting or approach(run.endpoint, server.clocks.connect_timeout_s, trace)
 
             def post(body: bytes) -> "ResponseBody":
-                return transport.post(
+                return Exchange(
                     endpoint, dialect.PATH, body, clocks, ca_file=ca_file, preconnect=preconnect, trace=trace
-                )
+                ).open()
 
             pump.ask(request, post, dialect, writer=writer, outcome=run.outcome, retries=retries)
 

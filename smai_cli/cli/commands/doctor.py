@@ -232,11 +232,11 @@ class _Examination:
         return CheckResult(found, hint if is_open else "")
 
     def _find_hop(self) -> CheckResult:
-        from smai_cli.http import transport  # which proxy there is, requests decides
+        from smai_cli.http.proxies import proxy_for  # which proxy there is, requests decides
 
         endpoint = Endpoint(self.base_url)
         self.hop = server_hop(self.base_url)
-        if url := transport.proxy_for(endpoint):
+        if url := proxy_for(endpoint):
             self.hop = proxy_hop(url)
             wanted = (f"{urlsplit(self.base_url).scheme}_proxy", "all_proxy")
             names = [name for name, value in os.environ.items() if value == url and name.lower() in wanted]
@@ -286,7 +286,7 @@ class _Examination:
 
     def _list_models(self) -> CheckResult:
         from smai_cli.cli.commands.models import ask_for_list
-        from smai_cli.http import transport
+        from smai_cli.http.exchange import Exchange
         from smai_cli.stream.models import PATH
         from smai_cli.stream.retries import Retries
 
@@ -297,7 +297,7 @@ class _Examination:
         def get(place: Endpoint) -> "ResponseBody":
             nonlocal begun_s, headed_s
             sent_s = time.monotonic()
-            answer = transport.get(place, PATH, self._clocks, ca_file=ca_file)
+            answer = Exchange(place, PATH, None, self._clocks, ca_file=ca_file).open()
             if not headed_s:  # the first page
                 begun_s, headed_s = sent_s, time.monotonic()
             return answer

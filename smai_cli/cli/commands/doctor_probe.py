@@ -108,7 +108,7 @@ def _status_of(finding: "Finding") -> int | None:
 def _prober(target: Target, server: ServerOptions, life: Lifecycle) -> "Prober":
     from smai_cli.answer.completeness import DONE_WORD  # as above
     from smai_cli.doctor.probe import Prober, UserSettings  # for few runs
-    from smai_cli.http import transport  # as above
+    from smai_cli.http.exchange import Exchange  # as above
     from smai_cli.stream.retries import Retries  # as above
 
     clocks = server.clocks.clocks(life.deadline)
@@ -116,7 +116,7 @@ def _prober(target: Target, server: ServerOptions, life: Lifecycle) -> "Prober":
     ca_file = target.ca_file if endpoint.is_tls else None  # requests finds what an https proxy needs
 
     def post(path: str, body: bytes) -> "ResponseBody":
-        return transport.post(endpoint, path, body, clocks, ca_file=ca_file)
+        return Exchange(endpoint, path, body, clocks, ca_file=ca_file).open()
 
     def retries(most: int) -> Retries:
         return Retries(min(server.clocks.retries, most), life.say, life.deadline)

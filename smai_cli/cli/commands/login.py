@@ -104,12 +104,12 @@ def _check(endpoint: Endpoint, clocks: Clocks, retries: Retries) -> SmaiError | 
 
     Returns the failure if a firewall in front of the server answers, which says nothing about the key.
     """
-    from smai_cli.http import transport  # after --help and usage errors
+    from smai_cli.http.exchange import Exchange  # after --help and usage errors
     from smai_cli.stream.models import PATH
 
     ca_file = find_ca_file(os.environ)
     try:
-        ask_for_list(lambda place: transport.get(place, PATH, clocks, ca_file=ca_file), retries, endpoint)
+        ask_for_list(lambda place: Exchange(place, PATH, None, clocks, ca_file=ca_file).open(), retries, endpoint)
     except SmaiError as error:
         if error.cause is Cause.WEB_PAGE:
             return error

@@ -42,7 +42,7 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
     from smai_cli.cli.lifecycle import Lifecycle
     from smai_cli.common.text import on_a_line, one_line
     from smai_cli.config.model_ids import store_ids
-    from smai_cli.http import transport
+    from smai_cli.http.exchange import Exchange
     from smai_cli.output.descriptors import Output
     from smai_cli.stream.models import PATH
     from smai_cli.stream.retries import Retries
@@ -54,11 +54,11 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
 
     def work() -> None:
         with serving(endpoint) as target:
-            listing = ask_for_list(
-                lambda place: transport.get(place, PATH, clocks, ca_file=ca_file, preconnect=preconnect, trace=trace),
-                retries,
-                target,
-            )
+
+            def get(place: Endpoint) -> "ResponseBody":
+                return Exchange(place, PATH, None, clocks, ca_file=ca_file, preconnect=preconnect, trace=trace).open()
+
+            listing = ask_for_list(get, retries, target)
         listed = listing.models
         if endpoint:  # before the reader of stdout can end the run
             store_ids(endpoint.base_url, _without_key(listed, endpoint), os.environ)

@@ -9,7 +9,7 @@ from conftest import Server
 from smai_cli.common.clocks import Clocks, Deadline
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import ClockError
-from smai_cli.http import transport
+from smai_cli.http.exchange import Exchange
 from smai_cli.http.progress import Progress, Upload
 from smai_cli.prompt.request import Request, build_messages
 from smai_cli.stream.dialects import chat
@@ -18,7 +18,7 @@ BODY = chat.encode_request(Request("m", build_messages("hi", None)))
 
 
 def posted(url: str, clocks: Clocks | None = None) -> Any:
-    return transport.post(Endpoint(url), chat.PATH, BODY, clocks or Clocks())
+    return Exchange(Endpoint(url), chat.PATH, BODY, clocks or Clocks()).open()
 
 
 def test_tcp_keepalive_is_set(server: Server) -> None:
