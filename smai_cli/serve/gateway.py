@@ -15,7 +15,7 @@ from smai_cli.http.exchange import Exchange
 from smai_cli.serve.checks import Access
 from smai_cli.serve.connections import Connections
 from smai_cli.serve.handler import GatewayHandler
-from smai_cli.serve.hiding import Hider, secrets_of
+from smai_cli.serve.hiding import secrets_of
 from smai_cli.serve.limits import ClientLimits
 from smai_cli.serve.pages import PageDefaults, load_pages
 from smai_cli.serve.watch import Watch
@@ -78,10 +78,6 @@ class Gateway(ThreadingTCPServer):
         """Return a request to the upstream server, for `path` below its base URL; nothing is sent yet."""
         endpoint, clocks, ca_file = self._upstream
         return Exchange(endpoint, path, body, clocks(), ca_file=ca_file, takes_any=True)
-
-    def hider(self) -> Hider:
-        """Return what hides the key in one answer."""
-        return Hider(self.hidden)
 
     def trace(self, what: str) -> None:
         """Trace a request, without any secret."""

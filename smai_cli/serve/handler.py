@@ -17,6 +17,7 @@ from smai_cli.http.response_body import ResponseBody
 from smai_cli.serve.answers import Reply, ReplyEnd, UnreadError, headers_from, refusal_of
 from smai_cli.serve.checks import API_METHODS, SETTINGS_PATH, body_length, check
 from smai_cli.serve.head import Head, Refusal, read_head, too_large_head
+from smai_cli.serve.hiding import Hider
 from smai_cli.serve.inbox import FloodError, GoneError, Inbox
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from smai_cli.http.exchange import Exchange
     from smai_cli.serve.checks import Access
     from smai_cli.serve.connections import Connections
-    from smai_cli.serve.hiding import Hider
     from smai_cli.serve.limits import ClientLimits
     from smai_cli.serve.pages import PageDefaults, PageFile
     from smai_cli.serve.watch import Watch, WatchedClient
@@ -55,9 +55,6 @@ class Site(Protocol):
 
     def exchange(self, path: str, body: bytes | None, /) -> "Exchange":
         """Return a request to the upstream server, which is not sent yet."""
-
-    def hider(self) -> "Hider":
-        """Return what hides the key in one answer."""
 
     def trace(self, what: str, /) -> None:
         """Print what happened to a request, without any secret."""
@@ -232,7 +229,7 @@ class GatewayHandler(BaseRequestHandler):
 
     def _sent_pieces(self, answer: ResponseBody, client: "WatchedClient", reply: Reply) -> Iterator[bytes]:
         """Send each piece of the body and yield it; note a cut in `reply`. Raises GoneError, and what `send` does."""
-        hider = self._site.hider()
+        hider = Hider(self._site.hidden)
         try:
             for piece in answer:
                 answer.clock.reset()
