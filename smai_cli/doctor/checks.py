@@ -9,7 +9,7 @@ import math
 import socket
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from smai_cli.common.clocks import Clocks, result_within
@@ -20,9 +20,6 @@ from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import ClockError, ConnectError, SmaiError
 from smai_cli.http import tcp
 from smai_cli.http.tls import tls_context
-
-if TYPE_CHECKING:
-    import ssl
 
 _T = TypeVar("_T")
 _TIMED = ("key", "dns", "tcp", "tls", "models")
@@ -65,9 +62,7 @@ class Check(NamedTuple):
     def json(self) -> str:
         """Return the check as one line of JSON."""
         fields = self._asdict()
-        fields["check"] = fields.pop("name")
-        order = ("check", "ok", "detail", "hint", "elapsed_s", "exit_status")
-        return escaped(json.dumps({name: fields[name] for name in order}, ensure_ascii=False))
+        return escaped(json.dumps({"check": fields.pop("name"), **fields}, ensure_ascii=False))
 
 
 class ProbeLine(Check):
@@ -241,15 +236,6 @@ def shake_hands(hop: Hop, plain: socket.socket, ca_file: str | None, clocks: Clo
         f"expires in {days} days ({until})",
         "the server needs a new certificate soon" if days < _SOON_DAYS else "",
     )
-
-
-def trusted(ca_file: str | None) -> "tuple[str, ssl.SSLContext]":
-    """Return the CA bundle in use, and a context that trusts it. Raises OSError."""
-    if ca_file is None:
-        import certifi  # what requests takes
-
-        ca_file = certifi.where()
-    return ca_file, tls_context(ca_file)
 
 
 def _subject(certificate: dict[str, Any]) -> str:

@@ -8,6 +8,15 @@ import threading
 from typing import Any
 
 
+def ca_bundle(ca_file: str | None) -> str:
+    """Return the file or folder with the trusted certificates: `ca_file`, or certifi's, as requests does."""
+    if ca_file is None:
+        import certifi
+
+        return certifi.where()
+    return ca_file
+
+
 def tls_context(ca_file: str | None, context: "ssl.SSLContext | None" = None) -> "ssl.SSLContext":
     """Return a context as strict as that of urllib3. `ca_file` (None: certifi's) may be a folder.
 
@@ -15,10 +24,7 @@ def tls_context(ca_file: str | None, context: "ssl.SSLContext | None" = None) ->
     """
     import ssl  # on this thread, while TCP connects
 
-    if ca_file is None:
-        import certifi  # as requests does
-
-        ca_file = certifi.where()
+    ca_file = ca_bundle(ca_file)
     context = context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET

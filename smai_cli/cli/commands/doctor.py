@@ -33,11 +33,11 @@ from smai_cli.doctor.checks import (
     server_hop,
     shake_hands,
     short_reason,
-    trusted,
 )
 from smai_cli.doctor.setup import check_log, find_configuration, find_versions, is_ledger_named
 from smai_cli.errors import SmaiError, UsageError
 from smai_cli.http import tcp
+from smai_cli.http.tls import ca_bundle, tls_context
 from smai_cli.output.descriptors import Output
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ class _Examination:
         self.ca_file = find_ca_file(os.environ)
         name = next((name for name in CA_VARIABLES if os.environ.get(name)), "the package certifi")
         try:
-            path, context = trusted(self.ca_file)
+            path, context = ca_bundle(self.ca_file), tls_context(self.ca_file)
         except OSError as exc:
             raise UsageError(
                 f"the CA bundle {self.ca_file or name} cannot be used: {exc.strerror}", f"check {name}"
