@@ -2,7 +2,7 @@
 
 import io
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from smai_cli.answer.chunk import Chunk, UnreadKind, Usage
@@ -24,28 +24,25 @@ class Outcome:
 
     With `keep_text`, which only a count of tokens needs, it keeps the text too. `accept` are finish reasons that the
     user accepts as success; with `fail_empty` an answer of only white space is a failure. `needs` are the kinds of
-    parts that the output has to deliver. Times are seconds since `started_s`, on the clock `now`. `error` is None for a
+    parts that the output has to deliver. Times are seconds since `started_s` (monotonic). `error` is None for a
     complete answer, once the stream has ended. `choices` is how many answers were requested; an answer of
     `output_limit` tokens was cut by that limit (None: unknown). `calls` are the tool calls, and `is_several` says that
     other choices came in addition to the first.
     """
 
-    def __init__(  # noqa: PLR0913  # what a restart keeps
+    def __init__(
         self,
         accept: Collection[str] = (),
-        now: Callable[[], float] = time.monotonic,
         started_s: float | None = None,
         model: str = "",
-        retries: int = 0,
         *,
         keep_text: bool = False,
         fail_empty: bool = False,
     ) -> None:
         self.accept = accept
-        self.now = now
-        self.started_s = now() if started_s is None else started_s
+        self.started_s = time.monotonic() if started_s is None else started_s
         self.model = model
-        self.retries = retries
+        self.retries = 0
         self.keep_text = keep_text
         self.needs: Collection[UnreadKind] = TEXT_NEEDS
         self._fail_empty = fail_empty
@@ -91,7 +88,7 @@ class Outcome:
         _, text, reason, usage, model, refusal, _, calls, others, api_error, done, _, _, _, unread, _, _, _ = chunk
         if text:
             if self.first_delta_s is None:
-                self.first_delta_s = self.now() - self.started_s
+                self.first_delta_s = time.monotonic() - self.started_s
             self.characters += len(text)
             if not text.isascii():
                 self._others_than_ascii += len(text) - ascii_in(text)
@@ -162,7 +159,7 @@ class Outcome:
 
     def end(self, failure: SmaiError | None) -> None:
         """Record the end of the stream; `failure` is what stopped it, or None if nothing did or it does not matter."""
-        self.elapsed_s = self.now() - self.started_s
+        self.elapsed_s = time.monotonic() - self.started_s
         self._has_ended = True
         self.error = failure or self._verdict()
 

@@ -55,11 +55,11 @@ class Turn(NamedTuple):
 class Schedule:
     """The schedule of a run. Safe for threads: one thread adds lines, the workers take turns and end them.
 
-    Each line has `retries` retries. `has_answered`: an earlier run left a complete answer. `now` is a clock in seconds,
-    `spread` returns a number from 0 to 1. `failure` is what ended the run, if anything did.
+    Each line has `retries` retries. `has_answered`: an earlier run left a complete answer. `now` is a clock in seconds.
+    `failure` is what ended the run, if anything did.
     """
 
-    def __init__(  # noqa: PLR0913  # all but two by name
+    def __init__(
         self,
         limits: Limits,
         notices: Notices,
@@ -67,7 +67,6 @@ class Schedule:
         retries: int = 2,
         has_answered: bool = False,
         now: Callable[[], float] = time.monotonic,
-        spread: Callable[[], float] = random.random,
     ) -> None:
         self.running = 0
         self.failure: BaseException | None = None
@@ -75,10 +74,9 @@ class Schedule:
         self._limits = limits
         self._notices = notices
         self._now = now
-        self._spread = spread
         self._judge = Judge(retries, limits.patience_s, has_answered=has_answered)
         self._history = self._judge.history
-        self._outage = Outage(spread)
+        self._outage = Outage(random.random)
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._has_room = threading.Condition(self._lock)
@@ -227,7 +225,7 @@ class Schedule:
 
     def _queue(self, tries: Tries) -> ModelQueue:
         if tries.model not in self._queues:
-            load = LoadControl(self._limits.jobs, self._limits.adapts, self._spread)
+            load = LoadControl(self._limits.jobs, self._limits.adapts, random.random)
             self._queues[tries.model] = ModelQueue(load)
         return self._queues[tries.model]
 

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from smai_cli.answer.chunk import Chunk, UnreadKind
@@ -50,7 +50,7 @@ class Recorder(Listener):
     holds_back = False
     needs = TEXT_NEEDS | {UnreadKind.CALL}
 
-    def __init__(self, token_limit: int, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, token_limit: int) -> None:
         self.reads = 0
         self.chunks = 0
         self.deltas: list[Delta] = []
@@ -64,7 +64,6 @@ class Recorder(Listener):
         self.ended_choices: set[int] = set()
         self._has_payload_end = False
         self._characters_left = _MORE_CHARACTERS + _CHARACTERS_PER_TOKEN * token_limit
-        self._now = now
 
     @property
     def has_delivered(self) -> bool:
@@ -87,7 +86,7 @@ class Recorder(Listener):
         self._has_payload_end = chunk.done and chunk.choice_index is not None
         if chunk.text:
             self.text += chunk.text
-            self.deltas.append(Delta(self._now(), self.reads, len(chunk.text)))
+            self.deltas.append(Delta(time.monotonic(), self.reads, len(chunk.text)))
             self.has_numbers = self.has_numbers or _NUMBER.search(chunk.data) is not None
         if chunk.choice_index is not None:
             self._add_choice(chunk.choice_index, chunk.finish_reason, has_text=bool(chunk.text))

@@ -3,7 +3,6 @@
 import random
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -46,18 +45,17 @@ def within(script: Script, fault: Fault, places: int) -> Script:
 class RateLimit:
     """Limits requests to `per_s` a second, with a token bucket for one second (at least one request), full at first."""
 
-    def __init__(self, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, per_s: float) -> None:
         self.per_s = per_s
         self._most = max(1.0, per_s)
         self._left = self._most
-        self._clock = clock
-        self._filled_at = clock()
+        self._filled_at = time.monotonic()
         self._lock = threading.Lock()
 
     def wait_s(self) -> float:
         """Take a request from the bucket and return 0; if it is empty, return the seconds until the next one."""
         with self._lock:
-            now = self._clock()
+            now = time.monotonic()
             self._left = min(self._most, self._left + (now - self._filled_at) * self.per_s)
             self._filled_at = now
             if self._left < 1:

@@ -74,7 +74,7 @@ def shown_origin(base_url: str) -> str:
 
 def _death(outcome: Outcome, killed_by: "Signals") -> dict[str, Any]:
     """Return the summary of a run that a signal ends; the exit status is the one that a shell reports."""
-    elapsed_s = outcome.elapsed_s or outcome.now() - outcome.started_s
+    elapsed_s = outcome.elapsed_s or time.monotonic() - outcome.started_s
     error = {"kind": "signal", "http_status": None, "retryable": False, "request_id": None}
     return {"complete": False, "elapsed_s": round(elapsed_s, 6), "exit_status": 128 + killed_by, "error": error}
 

@@ -26,8 +26,8 @@ class Adaptation:
     of a batch, one line finds out for the others.
     """
 
-    def __init__(self, *, include_usage: bool = True) -> None:
-        self._include_usage = include_usage
+    def __init__(self) -> None:
+        self._include_usage = True
         self._changed = threading.Condition()
         self._names: dict[str, str] = {}  # of the token limit, by the model, where that of the dialect was refused
         self._known: set[str] = set()  # models whose name of the token limit is known

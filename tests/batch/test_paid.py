@@ -33,11 +33,10 @@ USAGE = {
 TOKEN = {"token": "Tea", "logprob": -0.25, "bytes": [84, 101, 97], "top_logprobs": [{"token": "Tea", "logprob": -0.25}]}
 
 
-def result_of(body: bytes, form: str, dialect: str = "chat", request_id: str | None = None) -> Json:
+def result_of(body: bytes, form: str, dialect: str = "chat") -> Json:
     """Return the result of a line whose answer has this body, after checking that a complete one says so."""
     collector, outcome = Collector(), Outcome(model="m")
     outcome.choices = 1
-    collector.request_id = request_id
     pump.pump(Pieces(body, is_framed=True), choose_api(dialect, "").load(), collector, outcome)
     line = encode_result(LineIdentity(7, "a", bytes(32), 1, form, {}, bytes(32)), collector.answer(outcome))
     known = read_result(line)

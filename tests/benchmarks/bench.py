@@ -193,13 +193,11 @@ class Bench:
         self.stack.callback(server.process.kill)
         return server
 
-    def clients(self, pace: str, *, all_of_them: bool = True) -> dict[str, Command]:
+    def clients(self, pace: str) -> dict[str, Command]:
         """Return the clients that this machine has, each asking for the answer that `pace` names."""
         url = f"http://127.0.0.1:{self.server.port}/{pace}/v1"
         curl = ["curl", "-sN", f"{url}/chat/completions", "-d", BODY]
         found = {**self.smais(url), "curl -N": curl}
-        if not all_of_them:
-            return found
         if shutil.which("jq"):
             found["curl | sed | grep | jq"] = ["bash", "-c", f'"$@" | {UNIX}', "bash", *curl]
         found["click + requests + sseclient, naive"] = [PYTHON, "-c", NAIVE, url]

@@ -21,9 +21,9 @@ def sent_authorization(mock: Mock) -> str | None:
     return found
 
 
-def key_file(path: Path, key: str = KEY) -> Path:
+def key_file(path: Path) -> Path:
     path.touch(0o600)
-    path.write_text(key)
+    path.write_text(KEY)
     return path
 
 

@@ -70,9 +70,9 @@ class Terminal:
                 assert token[2] == "m", f"what would a terminal make of {what!r}?"
         return "\n".join("".join(line).rstrip() for line in rows).rstrip("\n")
 
-    def drawn(self, start: int = 0) -> list[str]:
-        """Return every line that was drawn after offset `start`: printed, and ended by a carriage return."""
-        return re.findall(r"(smai: [^\r\n\x1b]*)\r(?!\n)", self.seen[start:].decode())
+    def drawn(self) -> list[str]:
+        """Return every line that was drawn: printed, and ended by a carriage return."""
+        return re.findall(r"(smai: [^\r\n\x1b]*)\r(?!\n)", self.seen.decode())
 
 
 @contextmanager
@@ -86,9 +86,7 @@ def terminal(columns: int = 80) -> Iterator[Terminal]:
         os.close(made.slave)
 
 
-def run_on_terminal(
-    command: Sequence[str | bytes], environment: Mapping[str, str], stdin: bytes = b""
-) -> tuple[int, bytes]:
+def run_on_terminal(command: Sequence[str | bytes], environment: Mapping[str, str]) -> tuple[int, bytes]:
     """Run `command` with stdout and stderr on one terminal; return its exit status and its output."""
     master, slave = os.openpty()
     termios.tcsetattr(slave, termios.TCSANOW, _without_output_processing(slave))
@@ -99,8 +97,7 @@ def run_on_terminal(
     ):
         os.close(slave)
         assert process.stdin
-        with contextlib.suppress(BrokenPipeError), process.stdin:
-            process.stdin.write(stdin)
+        process.stdin.close()
         with contextlib.suppress(OSError):  # EIO: no process has the terminal open any more
             while piece := screen.read(65536):
                 seen += piece
