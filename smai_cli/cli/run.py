@@ -2,46 +2,34 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from smai_cli.answer.outcome import Outcome
 from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.common.clocks import Deadline
-from smai_cli.common.frozen import Frozen
 from smai_cli.common.text import one_line
 from smai_cli.common.trace import Tracer
 from smai_cli.errors import BrokenError, Retry, SmaiError
-from smai_cli.output.delivery import Destinations, writer_for
+from smai_cli.output.delivery import writer_for
 from smai_cli.output.descriptors import STDERR, Output, columns, say_plain, stderr_can_draw
+from smai_cli.output.listeners import Recording, Steps
 from smai_cli.output.modes import OutputOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from smai_cli.cli.logbook import Logbook
     from smai_cli.config.endpoint import Endpoint
     from smai_cli.config.log_file import LogFile
     from smai_cli.output.cadence import Cadence
     from smai_cli.output.outfile import OutFile, Tape
     from smai_cli.output.waiting import WaitingLine
+    from smai_cli.output.writers import Fit
     from smai_cli.prompt.conversation import ConversationFile
     from smai_cli.stream.listener import Listener
 
 # How many tool names a notice lists at most.
 _TOOLS_SHOWN = 10
-
-
-class ExpectedAnswer(Frozen):
-    """What `ask` expects of the answer.
-
-    `fit` returns the text to deliver, or raises BrokenError if it does not fit the request; `chat` is the
-    conversation that gets the answer.
-    """
-
-    model: str
-    choices: int
-    stream: bool
-    fit: Callable[[str], str] | None
-    chat: "ConversationFile | None"
 
 
 class Run:
@@ -88,22 +76,27 @@ class Run:
         self._logbook.write_on_signals()
 
     @contextlib.contextmanager
-    def delivery(self, expected: ExpectedAnswer | None = None) -> "Iterator[Listener]":
+    def delivery(
+        self, awaited: str = "", fit: "Fit | None" = None, chat: "ConversationFile | None" = None
+    ) -> "Iterator[Listener]":
         """Provide the writer for the answer, and open the named files.
 
-        The files, and a conversation, get the answer if it is complete. Enter last, just before the request is sent.
-        Raises UsageError or OutputError for a file that cannot be written.
+        The files, and the conversation `chat`, get the answer if it is complete. Enter last, just before the request is
+        sent. `awaited` is what a status line on a terminal waits for, empty without such a line; `fit` is as for
+        Writer. Raises UsageError or OutputError for a file that cannot be written.
         """
         out: OutFile | None = None
         tape: Tape | None = None
-        chat = expected.chat if expected else None
         try:
             if self._options.file or self._options.record:
                 from smai_cli.output import outfile  # only if a file is named
 
                 out = outfile.OutFile(self._options.file) if self._options.file else None
                 tape = outfile.Tape(self._options.record) if self._options.record else None
-            yield writer_for(self._options, self._destinations(expected, out, tape))
+            observers = [*self._observers(awaited), *([Recording(tape)] if tape else [])]
+            # The file comes first: what a reader of stdout has seen is in the file too.
+            outs = [*([out.output] if out else []), *([] if self._options.quiet else [self._stdout])]
+            yield writer_for(self._options, outs, observers, fit, chat.prepare if chat else None)
         except MemoryError as exc:
             raise BrokenError(
                 "there is not enough memory for the rest of the answer",
@@ -120,32 +113,23 @@ class Run:
         if is_complete and (out or chat):
             self._commit(out, chat)
 
-    def _destinations(
-        self, expected: ExpectedAnswer | None, out: "OutFile | None", tape: "Tape | None"
-    ) -> Destinations:
-        """Return the outputs and observers of the answer."""
-        destinations = Destinations(stdout=self._stdout, file=out.output if out else None, tape=tape)
+    def _observers(self, awaited: str) -> "Iterator[Listener]":
+        """Yield what observes the answer but does not deliver it."""
+        if self._tracer:
+            yield Steps(self._tracer)
+        elif awaited and stderr_can_draw():
+            from smai_cli.output.waiting import Count, WaitingLine  # on a terminal only
+
+            # Shown until the first byte goes to stdout, or until the end.
+            self._waiting = WaitingLine(awaited)
+            self._stdout.before_first = self._waiting.stop
+            self._waiting.start()
+            yield Count(self._waiting)
         if self.summary == "text" and os.isatty(STDERR):  # the cadence is part of the text summary
-            from smai_cli.output.cadence import Cadence  # on a terminal only
+            from smai_cli.output.cadence import Cadence, Pace  # on a terminal only
 
             self._cadence = Cadence()
-            destinations = destinations.replaced(cadence=self._cadence)
-        if expected is None:
-            return destinations
-        self.outcome.model = expected.model
-        self.outcome.choices = expected.choices
-        destinations = destinations.replaced(fit=expected.fit, keep=expected.chat.prepare if expected.chat else None)
-        if self._tracer:
-            return destinations.replaced(trace=self._tracer)
-        if not stderr_can_draw():
-            return destinations
-        from smai_cli.output.waiting import WaitingLine  # on a terminal only
-
-        # Shown until the first byte goes to stdout, or until the end.
-        self._waiting = WaitingLine("the first delta" if expected.stream else "the answer")
-        self._stdout.before_first = self._waiting.stop
-        self._waiting.start()
-        return destinations.replaced(waiting=self._waiting)
+            yield Pace(self._cadence)
 
     def _commit(self, out: "OutFile | None", chat: "ConversationFile | None") -> None:
         """Commit the file and the conversation: both of them, or neither. Raises OutputError.

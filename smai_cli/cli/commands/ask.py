@@ -176,7 +176,6 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
     if connecting is None and not options.inputs.chat:
         connecting = approach(run.endpoint, server.clocks.connect_timeout_s, trace)
     # Before stdin is read, so that the imports run while its producer works.
-    from smai_cli.cli.run import ExpectedAnswer
     from smai_cli.http.exchange import Exchange
     from smai_cli.stream import pump
     from smai_cli.stream.retries import Retries
@@ -185,16 +184,12 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
         dialect = _dialect(options, server)
         if question.chat:
             question.chat.asked = request.messages[len(question.earlier) :]
-        expected = ExpectedAnswer(
-            model=request.model,
-            choices=choices_in(request.extra_body),
-            stream=request.stream,
-            fit=question.response_format.fit if question.response_format else None,
-            chat=question.chat,
-        )
+        awaited = "the first delta" if request.stream else "the answer"
+        fit = question.response_format.fit if question.response_format else None
         clocks = server.clocks.clocks(run.life.deadline)
         retries = Retries(server.clocks.retries, tracer or run.life.say, run.life.deadline)
-        with run.delivery(expected) as writer, serving(run.endpoint) as endpoint:
+        with run.delivery(awaited, fit, question.chat) as writer, serving(run.endpoint) as endpoint:
+            run.outcome.model, run.outcome.choices = request.model, choices_in(request.extra_body)
             ca_file, preconnect = connecting or approach(run.endpoint, server.clocks.connect_timeout_s, trace)
 
             def post(body: bytes) -> "ResponseBody":
