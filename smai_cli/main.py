@@ -82,7 +82,7 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
     from smai_cli.cli.group import smai
     from smai_cli.common.shortages import failure_of
     from smai_cli.errors import ReaderGoneError, Status
-    from smai_cli.output.descriptors import ClickOutput, Output, say, stdout_error
+    from smai_cli.output.descriptors import ClickOutput, Output, say, say_defect, stdout_error
 
     try:
         if stdout_is_closed:  # do not run a command whose answer cannot be delivered
@@ -101,21 +101,8 @@ def _run(args: list[str], *, stdout_is_closed: bool) -> int:
     except BaseException as exc:  # noqa: BLE001  # a defect in smai: the only case for a traceback
         if failure := failure_of(exc):
             return _fail(failure, args)
-        _print_traceback(exc)
-        say("this is a defect in smai; please report it with the lines above")
+        say_defect(exc)
         return Status.DEFECT
-
-
-def _print_traceback(exc: BaseException) -> None:
-    """Print the traceback of an exception; without a descriptor to load the traceback module, only its repr."""
-    from smai_cli.output.descriptors import say_plain
-
-    try:
-        import traceback
-
-        say_plain("".join(traceback.format_exception(exc)).rstrip())
-    except (OSError, ImportError):
-        say_plain(repr(exc))
 
 
 def _connect_early(args: list[str]) -> "Preconnect | None":

@@ -128,6 +128,17 @@ def say_plain(line: str) -> None:
     _stderr.write(f"{line}\n")
 
 
+def say_defect(exc: BaseException) -> None:
+    """Print the traceback of a defect; without a descriptor to load the traceback module, only its repr."""
+    try:
+        import traceback
+
+        say_plain("".join(traceback.format_exception(exc)).rstrip())
+    except (OSError, ImportError):
+        say_plain(repr(exc))
+    say("this is a defect in smai; please report it with the lines above")
+
+
 class StatusLine:
     """A line on a terminal (stderr), redrawn every `every_s` seconds; other output to stderr erases it first.
 

@@ -4,6 +4,8 @@ import functools
 import re
 from typing import TYPE_CHECKING
 
+from smai_cli.common.text import ascii_in
+
 if TYPE_CHECKING:
     from splintr import AnyTokenizer
 
@@ -64,7 +66,7 @@ def _tokenizer(encoding: str) -> "AnyTokenizer":
 
 def estimate_of(text: str) -> int:
     """Estimate the tokens of a text."""
-    return estimate(len(text), sum(map(str.isascii, text)))
+    return estimate(len(text), ascii_in(text))
 
 
 def estimate(characters: int, ascii_characters: int) -> int:

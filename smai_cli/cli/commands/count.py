@@ -24,7 +24,7 @@ def count(file: str, model: str) -> int:
     """
     model = prompt.operand_text(model, "-m/--model")
     text = _text(file)
-    from smai_cli.common.text import ascii_in, one_line
+    from smai_cli.common.text import one_line
     from smai_cli.output import tokens  # after --help and usage errors
 
     number = tokens.count(text, model)
@@ -33,7 +33,7 @@ def count(file: str, model: str) -> int:
             say(f"an estimate: no tokenizer is known for {one_line(model, 80)}; -m names another model")
         else:
             say(f"an estimate: no tokenizer is installed; to count exactly: {install_hint('splintr-rs')}")
-        number = tokens.estimate(len(text), ascii_in(text))
+        number = tokens.estimate_of(text)
     Output().show(f"{number}\n".encode())
     return 0
 

@@ -3,7 +3,6 @@
 import gc
 import os
 import secrets
-import traceback
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -22,7 +21,7 @@ from smai_cli.common.shortages import failure_of
 from smai_cli.common.trace import Tracer, silent
 from smai_cli.config.endpoint import Endpoint, find_ca_file
 from smai_cli.errors import UsageError
-from smai_cli.output.descriptors import Output, say, say_plain
+from smai_cli.output.descriptors import Output, say, say_defect
 from smai_cli.prompt.prompt import operand_text
 
 if TYPE_CHECKING:
@@ -91,6 +90,5 @@ def _report(error: BaseException) -> None:
     """Report the failure of one request on stderr; the others continue."""
     if failure := failure_of(error):
         say(str(failure))
-        return
-    say_plain("".join(traceback.format_exception(error)).rstrip())
-    say("this is a defect in smai; please report it with the lines above")
+    else:
+        say_defect(error)
