@@ -68,10 +68,8 @@ def read_file(path: str, name: str, limit_bytes: int, hint: str = "name a file t
     try:
         with open(path, "rb", buffering=0) as file:
             return read_open(file, name, limit_bytes)
-    except OSError as exc:
-        raise UsageError(f"{name}: {exc.strerror}", hint) from exc
-    except ValueError as exc:  # a NUL in the name
-        raise UsageError(f"{name}: {exc}", hint) from exc
+    except (OSError, ValueError) as exc:  # ValueError: a NUL in the name
+        raise UsageError(f"{name}: {getattr(exc, 'strerror', None) or exc}", hint) from exc
 
 
 def read_all(

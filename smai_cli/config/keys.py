@@ -125,10 +125,8 @@ def read_secret_file(path: str, name: str, limit_bytes: int, deadline: Deadline,
         if stat.S_ISREG(os.stat(path).st_mode):
             return read_private(path, f"others can read {name}", limit_bytes)
         return _read_pipe(path, limit_bytes, deadline)
-    except OSError as exc:
-        raise UsageError(f"{name}: {exc.strerror}", hint) from exc
-    except ValueError as exc:  # a NUL in the name
-        raise UsageError(f"{name}: {exc}", hint) from exc
+    except (OSError, ValueError) as exc:  # ValueError: a NUL in the name
+        raise UsageError(f"{name}: {getattr(exc, 'strerror', None) or exc}", hint) from exc
 
 
 def read_private(path: str, open_to_others: str, limit_bytes: int) -> bytes:

@@ -10,7 +10,7 @@ import os
 from typing import NamedTuple
 
 from smai_cli.batch.input.shard import Shard
-from smai_cli.common.files import move_into_place
+from smai_cli.common.files import replace_file
 from smai_cli.common.shortages import opening_failure
 from smai_cli.errors import UsageError
 
@@ -114,16 +114,9 @@ def write_pin(path: str, shard: Shard, found: InputId | None, lines: int | None)
             return
     values = (shard.number, shard.total, lines, *(found or (None, None)))
     name = pin_of(path)
-    new = f"{name}.new"
     try:
-        with open(new, "wb") as file:
-            file.write(json.dumps(dict(zip(_MEMBERS, values, strict=True))).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        move_into_place(new, name)
+        replace_file(name, f"{name}.new", json.dumps(dict(zip(_MEMBERS, values, strict=True))).encode() + b"\n")
     except OSError as exc:
-        with contextlib.suppress(OSError):
-            os.unlink(new)
         raise opening_failure(name, exc, "check the directory, or choose another -o") from exc
 
 
