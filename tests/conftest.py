@@ -91,6 +91,12 @@ def server() -> Iterator[Server]:
         yield start
 
 
+def sent_authorization(mock: Mock) -> str | None:
+    """Return the header with the key in the last request that `mock` received."""
+    found: str | None = mock.received[-1].headers.get("authorization")
+    return found
+
+
 @pytest.fixture
 def start_mock(environment: dict[str, str]) -> Iterator[StartMock]:
     """`start_mock("--delay", "0")` runs `smai mock` and returns the process and its base URL."""

@@ -11,10 +11,9 @@ import subprocess
 import termios
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import Config, Server, Smai
+from conftest import Config, Server, Smai, sent_authorization
 from process import SMAI
 from terminal import terminal
 
@@ -276,11 +275,6 @@ def test_config_shows_the_path_even_without_a_file(smai: Smai, environment: dict
     assert smai("config", "--path").stdout.decode() == f"{environment['HOME']}/.config/smai/config.toml\n"
     assert smai("config", "--path", env={"XDG_CONFIG_HOME": "/x"}).stdout == b"/x/smai/config.toml\n"
     assert smai("config", "--path", env={"HOME": ""}).status == 2
-
-
-def sent_authorization(mock: Any) -> str | None:
-    found: str | None = mock.received[-1].headers.get("authorization")
-    return found
 
 
 def test_a_key_file_of_the_configuration_goes_to_its_server_only(smai: Smai, server: Server, config: Config) -> None:

@@ -6,10 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Config, Server, Smai
+from conftest import Config, Server, Smai, sent_authorization
 from process import SMAI
-
-from smai_cli.mock.server import Mock
 
 KEY = "sk-container-5b8e2f6a91"
 
@@ -18,11 +16,6 @@ def secret(path: Path, mode: int = 0o600) -> Path:
     path.write_text(f"{KEY}\n")
     path.chmod(mode)
     return path
-
-
-def sent_authorization(mock: Mock) -> str | None:
-    found: str | None = mock.received[-1].headers.get("authorization")
-    return found
 
 
 # SMAI_KEY_FILE.

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Config, Server, Smai
+from conftest import Config, Server, Smai, sent_authorization
 from process import Result
 
 from smai_cli.config.base_url import origin_of
@@ -14,11 +14,6 @@ pytestmark = pytest.mark.preloaded
 
 KEY = "sk-whose-1234567890"
 FOREIGN = 'SMAI_API_KEY is set, but belongs to https://api.smai.ai; use --key-file, SMAI_BASE_URL or "smai login{}"'
-
-
-def sent_authorization(mock: Mock) -> str | None:
-    found: str | None = mock.received[-1].headers.get("authorization")
-    return found
 
 
 def key_file(path: Path) -> Path:

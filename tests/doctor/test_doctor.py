@@ -18,7 +18,7 @@ import process
 import pytest
 import trustme
 from conftest import Config, Server, Smai
-from rawserver import KEY, Ask, RawServer, Request, Serve, certificates, error_body, fair, hold, http, reach
+from rawserver import KEY, Ask, RawServer, Request, Serve, certificates, error_body, fair, hold, http, reach, reads_once
 
 pytest_plugins = ["rawserver"]
 pytestmark = pytest.mark.preloaded
@@ -325,10 +325,7 @@ def test_with_a_proxy_only_the_connection_to_the_proxy_is_checked(serve: Serve, 
 
 
 def test_a_proxy_that_refuses_the_tunnel_is_status_3(serve: Serve, doctor: Doctor) -> None:
-    def reads_connect(connection: socket.socket) -> Request:
-        return Request(connection.recv(65536), b"", 0)
-
-    proxy = serve(http("407 Proxy Authentication Required"), reads=reads_connect)
+    proxy = serve(http("407 Proxy Authentication Required"), reads=reads_once)
     report = doctor(
         None,
         "--base-url",

@@ -2,9 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from completeness import chunk
 from conftest import Server, Smai
 from tapes import BY_NAME
 
@@ -13,14 +13,9 @@ pytestmark = pytest.mark.preloaded
 DONE = b"data: [DONE]\n\n"
 
 
-def event(reason: str | None = None, **delta: Any) -> bytes:
-    """Return an event with this delta, or the end of the answer."""
-    return f"data: {json.dumps({'choices': [{'index': 0, 'delta': delta, 'finish_reason': reason}]})}\n\n".encode()
-
-
 def answer(*texts: str, reason: str = "stop") -> bytes:
     """Return a complete stream with these deltas."""
-    return b"".join([*(event(content=text) for text in texts), event(reason), DONE])
+    return b"".join([*map(chunk, texts), chunk(reason=reason), DONE])
 
 
 EMPTY, BLANK = answer(), answer(" \n", "\t", "\u00a0", "\u3000")
@@ -63,7 +58,7 @@ def test_an_empty_answer_changes_neither_the_output_file_nor_the_conversation(
     [
         pytest.param(EMPTY, ["--raw"], 8, id="empty, raw"),
         pytest.param(BLANK, ["--jsonl"], 8, id="blank, jsonl"),
-        pytest.param(event(reasoning_content="hm") + EMPTY, [], 8, id="reasoning alone"),
+        pytest.param(chunk(reasoning_content="hm") + EMPTY, [], 8, id="reasoning alone"),
         pytest.param(answer(reason="length"), ["--accept", "length"], 8, id="nothing before the limit, accepted"),
         pytest.param(answer(reason="length"), [], 9, id="nothing before the limit"),
         pytest.param(answer(*["\n"] * 50, "x"), [], 0, id="text behind many blanks"),

@@ -3,7 +3,6 @@
 No time is measured here: each server would go on for longer than the process may run, so only a clock can end it.
 """
 
-import socket
 import subprocess
 import threading
 
@@ -32,6 +31,7 @@ from rawserver import (
     forever,
     gzipped,
     hold,
+    holds_the_greeting,
     http,
     length_head,
     pause,
@@ -217,11 +217,7 @@ def test_a_retry_pause_that_exceeds_max_time_is_not_started(serve: Serve, ask: A
 
 
 def test_an_unanswered_tls_handshake_is_a_connect_timeout(serve: Serve, ask: Ask) -> None:
-    def reads_hello_only(connection: socket.socket) -> Request:
-        hold(connection)
-        raise ConnectionError
-
-    server = serve(reads=reads_hello_only)
+    server = serve(reads=holds_the_greeting)
     flags = ["--base-url", server.url.replace("http:", "https:"), "--connect-timeout", "0.5", "--retries", "0"]
     result = ask(None, *flags)
     assert result[:2] == (7, b"")

@@ -1,9 +1,10 @@
 """The same fault of a server or a network gives the same exit status and text in both APIs."""
 
 import json
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
+from completeness import delta, responses_event
 from conftest import Smai
 from rawserver import (
     CLOSE_HEAD,
@@ -42,15 +43,6 @@ class Stream(NamedTuple):
     whole: bytes
 
 
-def responses_event(kind: str, **fields: Any) -> bytes:
-    """Return an event of the Responses API."""
-    return f"event: {kind}\n".encode() + data(json.dumps({"type": kind, **fields}))
-
-
-def text_delta(text: str) -> bytes:
-    return responses_event("response.output_text.delta", delta=text)
-
-
 CUT_OFF = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
 OUTPUT = [{"type": "message", "content": [{"type": "output_text", "text": OUT}]}]
 MESSAGE = {"message": {"content": OUT}, "finish_reason": "stop"}
@@ -63,8 +55,8 @@ STREAMS = {
         json.dumps({"choices": [MESSAGE]}).encode(),
     ),
     "responses": Stream(
-        text_delta("Hello "),
-        text_delta("world\n"),
+        delta("Hello "),
+        delta("world\n"),
         responses_event("response.completed", response={"status": "completed"}),
         responses_event("response.incomplete", response=CUT_OFF),
         json.dumps({"object": "response", "status": "completed", "output": OUTPUT}).encode(),

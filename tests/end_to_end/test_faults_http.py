@@ -5,7 +5,6 @@ import socket
 import ssl
 import time
 import warnings
-from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from rawserver import (
     hold,
     http,
     read_request,
+    reads_once,
     reset,
     tls_context,
 )
@@ -66,14 +66,6 @@ def test_a_status_of_success_without_an_answer_or_with_a_part_of_one_is_status_4
     result = ask(serve(http(status, b"" if status[2] in "45" else BODY)))
     assert (result.status, result.stdout) == (4, b"")
     assert f"the server answered {status}" in result.stderr
-
-
-@pytest.fixture
-def dead_port() -> Iterator[int]:
-    """A port without a listener, which no other process can take."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield bound.getsockname()[1]
 
 
 def seconds_between(first: Request, second: Request) -> float:
@@ -443,14 +435,14 @@ def test_with_final_a_broken_stream_is_retried_up_to_the_retry_limit(serve: Serv
     assert len(server.requests) == 2
 
 
-def test_a_refused_connection_is_status_3(ask: Ask, dead_port: int) -> None:
-    result = ask(None, "--base-url", f"http://127.0.0.1:{dead_port}/v1", "--retries", "0")
+def test_a_refused_connection_is_status_3(ask: Ask, closed_port: int) -> None:
+    result = ask(None, "--base-url", f"http://127.0.0.1:{closed_port}/v1", "--retries", "0")
     assert result[:2] == (3, b"")
     assert "could not connect to 127.0.0.1 port " in result.stderr
 
 
-def test_a_refused_connection_is_retried(ask: Ask, dead_port: int) -> None:
-    result = ask(None, "--base-url", f"http://127.0.0.1:{dead_port}/v1", "--retries", "1")
+def test_a_refused_connection_is_retried(ask: Ask, closed_port: int) -> None:
+    result = ask(None, "--base-url", f"http://127.0.0.1:{closed_port}/v1", "--retries", "1")
     assert result.status == 3
     assert "try 2 of 2" in result.stderr
 
@@ -527,10 +519,7 @@ def test_a_ca_file_without_certificates_is_reported_in_one_line(serve: Serve, as
 
 
 def test_https_to_an_http_port_is_status_3_with_a_hint(serve: Serve, ask: Ask) -> None:
-    def reads_a_client_hello(connection: socket.socket) -> Request:
-        return Request(connection.recv(65536), b"", 0)
-
-    server = serve(http("400 Bad Request", b"what?"), reads=reads_a_client_hello)
+    server = serve(http("400 Bad Request", b"what?"), reads=reads_once)
     result = ask(None, "--base-url", server.url.replace("http:", "https:"))
     assert result[:2] == (3, b"")
     what = "TLS failed: the server does not speak TLS"
@@ -634,15 +623,15 @@ def test_a_user_in_the_base_url_does_not_replace_the_key(serve: Serve, ask: Ask)
 
 
 @pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
-def test_a_dead_proxy_is_status_3_and_named(ask: Ask, dead_port: int, variable: str) -> None:
-    proxy = f"http://127.0.0.1:{dead_port}"
+def test_a_dead_proxy_is_status_3_and_named(ask: Ask, closed_port: int, variable: str) -> None:
+    proxy = f"http://127.0.0.1:{closed_port}"
     result = ask(None, "--base-url", "http://example.invalid/v1", "--retries", "0", env={variable: proxy})
     assert result[:2] == (3, b"")
     assert "proxy" in result.stderr
 
 
-def test_a_dead_proxy_for_https_is_status_3_and_named(ask: Ask, dead_port: int) -> None:
-    env = {"https_proxy": f"http://127.0.0.1:{dead_port}"}
+def test_a_dead_proxy_for_https_is_status_3_and_named(ask: Ask, closed_port: int) -> None:
+    env = {"https_proxy": f"http://127.0.0.1:{closed_port}"}
     result = ask(None, "--base-url", "https://example.invalid/v1", "--retries", "0", env=env)
     assert result[:2] == (3, b"")
     assert "proxy" in result.stderr
@@ -669,35 +658,24 @@ def through_socks(script: Step, *more: Step) -> Script:
     return play
 
 
-def reads_a_greeting(connection: socket.socket) -> Request:
-    return Request(connection.recv(65536), b"", 0)
-
-
 def test_a_silent_server_reached_through_a_socks_proxy_is_a_timeout(serve: Serve, ask: Ask) -> None:
     for steps, flags, expected in (
         ([b"".join(PLAIN_ANSWER)], (), (0, OUT, "")),
         ([HEAD, chunk(HELLO), hold], ("--idle-timeout", "1"), (7, b"Hello \n")),
     ):
-        proxy = serve(through_socks(*steps), reads=reads_a_greeting)
+        proxy = serve(through_socks(*steps), reads=reads_once)
         env = {"all_proxy": proxy.url.removesuffix("/v1").replace("http:", "socks5h:")}
         result = ask(None, "--base-url", "http://example.invalid/v1", *flags, env=env)
         assert result[: len(expected)] == expected
 
 
 def test_a_proxy_that_refuses_the_tunnel_is_status_3_and_named(serve: Serve, ask: Ask) -> None:
-    def reads_connect(connection: socket.socket) -> Request:
-        return Request(connection.recv(65536), b"", 0)
-
-    proxy = serve(http("407 Proxy Authentication Required"), reads=reads_connect)
+    proxy = serve(http("407 Proxy Authentication Required"), reads=reads_once)
     env = {"https_proxy": proxy.url.removesuffix("/v1")}
     result = ask(None, "--base-url", "https://example.invalid/v1", "--retries", "0", env=env)
     assert result[:2] == (3, b"")
     assert "proxy" in result.stderr
     assert proxy.requests[0].head.startswith(b"CONNECT example.invalid:443 ")
-
-
-def reads_a_head(connection: socket.socket) -> Request:
-    return Request(connection.recv(65536), b"", 0)
 
 
 TUNNEL = "https://example.invalid/v1"
@@ -725,7 +703,7 @@ FORWARDED = "http://example.invalid/v1"
 def test_a_proxy_that_fails_is_status_3_named_and_not_retried(
     serve: Serve, ask: Ask, base_url: str, steps: list[Step], says: str
 ) -> None:
-    proxy = serve(*steps, reads=reads_a_head if base_url == TUNNEL else read_request)
+    proxy = serve(*steps, reads=reads_once if base_url == TUNNEL else read_request)
     env = {f"{base_url.split(':', 1)[0]}_proxy": proxy.url.removesuffix("/v1").replace("//", "//me:word@")}
     result = ask(None, "--base-url", base_url, "--connect-timeout", "3" if "3 s" in says else "20", env=env)
     assert result[:2] == (3, b"")
@@ -766,8 +744,8 @@ def test_a_request_to_a_busy_server_through_a_proxy_is_retried(serve: Serve, ask
     assert result[:2] == (0, OUT)
 
 
-def test_a_loopback_server_is_reached_without_the_proxy(serve: Serve, ask: Ask, dead_port: int) -> None:
-    proxy = f"http://127.0.0.1:{dead_port}"
+def test_a_loopback_server_is_reached_without_the_proxy(serve: Serve, ask: Ask, closed_port: int) -> None:
+    proxy = f"http://127.0.0.1:{closed_port}"
     env = dict.fromkeys(["http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY"], proxy)
     assert ask(serve(*PLAIN_ANSWER), env=env) == (0, OUT, "")
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from completeness import event, responses_event
 from conftest import Smai
 from rawserver import HEAD, HELLO, LAST_CHUNK, PLAIN_ANSWER, Serve, Step, chunk, fair, http, reach
 
@@ -32,15 +33,6 @@ ERRORS: dict[str, tuple[Error, int, str, bool]] = {
 
 def events(*bodies: bytes) -> list[Step]:
     return [HEAD, *map(chunk, bodies), LAST_CHUNK]
-
-
-def event(payload: Any, name: str = "") -> bytes:
-    head = f"event: {name}\n" if name else ""
-    return f"{head}data: {json.dumps(payload)}\n\n".encode()
-
-
-def responses_event(name: str, **members: Any) -> bytes:
-    return event({"type": name, **members}, name)
 
 
 Place = Callable[[Error], list[Step]]

@@ -1,8 +1,6 @@
 """Messages name the host, the port, the variable or the file, and what to do next."""
 
-import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,14 +9,6 @@ from rawserver import Serve, certificates, http
 
 pytest_plugins = ["rawserver"]
 pytestmark = pytest.mark.preloaded
-
-
-@pytest.fixture
-def closed_port() -> Iterator[int]:
-    """A port of this machine that has no listener during the test."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield bound.getsockname()[1]
 
 
 def test_a_refused_connection_names_the_host_and_the_port(smai: Smai, closed_port: int) -> None:

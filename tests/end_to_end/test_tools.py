@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import pytest
+from completeness import event
 from conftest import Server, Smai
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,11 +16,6 @@ from smai_cli.answer.tool_calls import ToolCalls
 pytestmark = pytest.mark.preloaded
 
 DONE = b"data: [DONE]\n\n"
-
-
-def event(payload: dict[str, Any]) -> bytes:
-    """Return an event with this payload."""
-    return f"data: {json.dumps(payload)}\n\n".encode()
 
 
 def delta(finish_reason: str | None = None, **fields: Any) -> bytes:

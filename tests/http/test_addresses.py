@@ -10,11 +10,11 @@ from rawserver import (
     OUT,
     PLAIN_ANSWER,
     Ask,
-    Request,
     Serve,
     certificates,
     fair,
     hold,
+    holds_the_greeting,
     http,
 )
 
@@ -98,11 +98,7 @@ def test_a_retry_begins_with_the_address_that_answered(
 def test_a_retry_begins_with_the_next_address_after_an_unfinished_handshake(
     serve: Serve, ask: Ask, resolver: Resolver, env: dict[str, str]
 ) -> None:
-    def reads_hello_only(connection: socket.socket) -> Request:
-        hold(connection)
-        raise ConnectionError
-
-    mute = serve(hold, reads=reads_hello_only)
+    mute = serve(hold, reads=holds_the_greeting)
     env = env | resolver(port_of(mute.url), good(serve, "https"))
     flags = ["--base-url", "https://localhost:1/v1", "--connect-timeout", "2", "--retries", "1"]
     result = ask(None, *flags, env=env)

@@ -13,11 +13,11 @@ from rawserver import (
     Request,
     Serve,
     Step,
-    certificates,
     error_body,
     http,
     ignore,
     read_request,
+    tls_of,
 )
 
 pytest_plugins = ["rawserver"]
@@ -37,10 +37,6 @@ def reads_at_most(size: int) -> Reads:
         return Request(seen, b"", time.monotonic())
 
     return read
-
-
-def tls_of(scheme: str) -> dict[str, object]:
-    return {"tls": certificates().context if scheme == "https" else None}
 
 
 every_scheme = pytest.mark.parametrize("scheme", ["http", "https"])

@@ -34,6 +34,7 @@ from rawserver import (
     http,
     length_head,
     read_request,
+    tls_of,
     until,
 )
 
@@ -94,10 +95,6 @@ def worker() -> Iterator[Worker]:
 def next_request(connection: socket.socket) -> None:
     """Read the next request on the same connection."""
     read_request(connection)
-
-
-def tls_of(scheme: str) -> dict[str, object]:
-    return {"tls": certificates().context if scheme == "https" else None}
 
 
 @every_scheme

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import completeness
 import pytest
+from completeness import choice
 from conftest import Server, Smai, assert_refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -250,11 +252,7 @@ def test_one_answer_may_be_requested_explicitly(smai: Smai, server: Server) -> N
 
 def event(*choices: tuple[int, str, str | None]) -> bytes:
     """Return an event with these choices: index, text and finish_reason."""
-    sent_choices = [
-        {"index": index, "delta": {"content": text} if text else {}, "finish_reason": reason}
-        for index, text, reason in choices
-    ]
-    return f"data: {json.dumps({'choices': sent_choices})}\n\n".encode()
+    return completeness.event({"choices": [choice(text or None, reason, index) for index, text, reason in choices]})
 
 
 DONE = b"data: [DONE]\n\n"

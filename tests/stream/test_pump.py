@@ -1,9 +1,9 @@
 """The pump: from pieces to an outcome, without a process or a network."""
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from completeness import chunk
 from hypothesis import given
 from hypothesis import strategies as st
 from pumping import WHOLE_MODES, Pieces, Sink, run_pump
@@ -130,11 +130,6 @@ def test_a_refusal_that_is_not_about_usage_is_not_retried() -> None:
     assert run_ask(server, include_usage=True)[0].status == Status.REFUSED
 
 
-def event(text: str = "", finish_reason: str | None = None) -> bytes:
-    chunk = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish_reason}]}
-    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
-
-
 class FullDisk(Sink):
     """An Output that fails after the given number of writes."""
 
@@ -150,7 +145,7 @@ class FullDisk(Sink):
 
 @pytest.mark.parametrize("mode", sorted(WHOLE_MODES))
 def test_a_full_disk_is_reported_at_any_write_even_after_the_finish_reason(mode: str) -> None:
-    pieces = (event("a"), event("b", "stop"), event("c"), b"data: [DONE]\n\n", b": bye\n\n")
+    pieces = (chunk("a"), chunk("b", "stop"), chunk("c"), b"data: [DONE]\n\n", b": bye\n\n")
     for takes in range(len(run_pump(Pieces(*pieces), mode)[1])):
         outcome = Outcome()
         pump.pump(Pieces(*pieces), chat, MODES[mode].make(FullDisk(takes)), outcome)
@@ -164,7 +159,7 @@ def test_only_raw_waits_for_bytes_after_the_end_and_longer_after_a_failure() -> 
         ("text", b"data: [DONE]\n\n", False),
         ("text", b"data: nonsense\n\n", False),
     ):
-        source = Pieces(event("a"), ending, b": bye\n\n")
+        source = Pieces(chunk("a"), ending, b": bye\n\n")
         _, writes = run_pump(source, mode)
         assert (HURRY_S in source.clock.graces_s) == hurried
         assert (b": bye\n\n" in writes) == (mode == "raw")
@@ -204,11 +199,11 @@ def test_a_refusal_of_usage_is_retried_without_it(name: str) -> None:
 
 @pytest.mark.parametrize("reason", ["stop", "tool_calls", "function_call"])
 def test_every_documented_normal_finish_reason_is_a_success(reason: str) -> None:
-    assert run_pump(Pieces(event("a"), event("b", reason)))[0].status == Status.COMPLETE
+    assert run_pump(Pieces(chunk("a"), chunk("b", reason)))[0].status == Status.COMPLETE
 
 
 def test_an_unknown_finish_reason_is_escaped_and_never_retried() -> None:
-    error = run_pump(Pieces(event("a"), event("b", "\x1b[2J\nsmai: fake")), "final")[0].error
+    error = run_pump(Pieces(chunk("a"), chunk("b", "\x1b[2J\nsmai: fake")), "final")[0].error
     assert error
     assert error.retry is Retry.NEVER
     assert not {"\x1b", "\n"} & set(str(error))

@@ -107,6 +107,22 @@ def gzipped(*parts: bytes) -> list[bytes]:
     return [*(gzip.compress(part) + gzip.flush(zlib.Z_SYNC_FLUSH) for part in parts), gzip.flush()]
 
 
+def tls_of(scheme: str) -> dict[str, Any]:
+    """Return the parameters of a server that is asked by http or https."""
+    return {"tls": certificates().context if scheme == "https" else None}
+
+
+def reads_once(connection: socket.socket) -> "Request":
+    """Take what arrives first for the request: a greeting, or a head without its body."""
+    return Request(connection.recv(65536), b"", 0)
+
+
+def holds_the_greeting(connection: socket.socket) -> "Request":
+    """Never answer what begins a connection."""
+    hold(connection)
+    raise ConnectionError
+
+
 # Steps of a script other than bytes.
 
 
@@ -488,6 +504,14 @@ def sh(start: Start) -> Ask:
         return start(server, command=[shell, "-c", line], **more).end()
 
     return run
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port of this machine that has no listener during the test."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
 
 
 @pytest.fixture
