@@ -48,13 +48,6 @@ def start_and_wait(desk: MakeDesk, count: int, run: Callable[[Desk], Any]) -> tu
     return server, running
 
 
-def wait_for_handlers(path: Path, run: subprocess.Popen[bytes]) -> None:
-    """Wait until a run has its signal handlers: the partial file exists by then, and a request was sent."""
-    while not path.exists():
-        assert run.poll() is None
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize(
     "number", ["INT", "TERM", *(pytest.param(it, marks=pytest.mark.nightly) for it in ("HUP", "USR1", "USR2", "XCPU"))]
 )

@@ -18,7 +18,6 @@ from smai_cli.config.base_url import origin_of
 pytest_plugins = ["rawserver"]
 pytestmark = pytest.mark.preloaded
 KEY = "sk-keys-1234567890"
-LONG = "sk-" + "x" * 8190
 
 
 @pytest.fixture
