@@ -15,7 +15,7 @@ OPEN_NAMES = ("api-version",)
 _REQUEST_PATHS = tuple(api.path for api in APIS)
 # Other paths that users copy. Without the version, such a path may be the base: Azure has https://.../models.
 _OTHER_PATHS = r"(/v\d+)/(models|chat|completions)$"
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def origin_of(base_url: str) -> str:
@@ -75,7 +75,7 @@ def parse_base_url(base_url: str, source: str = "--base-url and SMAI_BASE_URL") 
         port = parts.port
     except ValueError as exc:
         raise UsageError(f"the base URL {shown_url(base_url)} is not a URL", f"check {source}") from exc
-    if parts.scheme not in _DEFAULT_PORTS:
+    if parts.scheme not in DEFAULT_PORTS:
         shown = shown_url(base_url)
         rest = re.sub(r"^[\"']*(https?:?/+)?|[\"']+$", "", shown.split("://", 1)[-1])
         scheme = "http" if _is_on_this_machine(rest) else "https"
@@ -106,4 +106,4 @@ def _base_path(path: str) -> str:
 
 def origin_parts(parts: SplitResult) -> tuple[str, str | None, int]:
     """Return scheme, host and port (RFC 6454, section 4)."""
-    return parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme]
+    return parts.scheme, parts.hostname, parts.port or DEFAULT_PORTS[parts.scheme]

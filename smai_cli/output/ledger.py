@@ -13,6 +13,7 @@ from smai_cli import __version__
 from smai_cli.answer.outcome import Outcome
 from smai_cli.common.frozen import Frozen
 from smai_cli.common.jsonl import append_line
+from smai_cli.config.base_url import DEFAULT_PORTS
 from smai_cli.output.summary import summary_fields
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 # A line takes less than a millisecond: a process that holds the lock longer is stopped, or is not smai.
 WAIT_S = 2.0
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class RunFacts(Frozen):
@@ -67,9 +67,7 @@ def append_facts(path: str, run: RunFacts, facts: dict[str, Any], *, wait_s: flo
 def shown_origin(base_url: str) -> str:
     """Return scheme, host and port of a base URL that was checked, without a port that goes without saying."""
     parts = urlsplit(base_url)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    port = "" if parts.port in (None, _DEFAULT_PORTS.get(parts.scheme)) else f":{parts.port}"
-    return f"{parts.scheme}://{host}{port}"
+    return f"{parts.scheme}://{parts.netloc.removesuffix(f':{DEFAULT_PORTS[parts.scheme]}')}"
 
 
 def _death(outcome: Outcome, killed_by: "Signals") -> dict[str, Any]:
