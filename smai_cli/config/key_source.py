@@ -177,7 +177,7 @@ def _configured_key(table: Mapping[str, Value], environ: Mapping[str, str]) -> K
         return KeySource(
             f"key_command ({command.source})",
             lambda deadline: key_from_command(_key_words(command, environ), command.source, deadline),
-            lambda: command_in_shell(_key_words(command, environ), command.source),
+            lambda: command_in_shell(_key_words(command, environ)),
         )
     variable = table.get("key_env")
     if variable and environ.get(variable.value, "").strip():

@@ -183,14 +183,13 @@ def key_from_stdin(fd: int, notice: Callable[[], None], deadline: Deadline) -> S
     return check_key(data.decode("latin-1"), "stdin")
 
 
-def key_from_command(command: str | list[str], source: str, deadline: Deadline) -> Secret:
+def key_from_command(words: list[str], source: str, deadline: Deadline) -> Secret:
     """Return the key in the first line that a command prints. It runs without a shell, and its stderr is shown.
 
     The command ends with its process, even if another process still has its stdout. Raises UsageError, or ClockError.
     """
     import subprocess  # only with a key_command
 
-    words = command_words(command, source)
     try:
         # An empty stdin through a pipe: /dev/null may be missing in a container.
         child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)  # noqa: S603  # the user's own words, and no shell
@@ -265,14 +264,14 @@ def file_in_shell(path: str) -> str | None:
     return f"$({_WITHOUT_CR} <{shlex.quote(path)})"
 
 
-def command_in_shell(command: str | list[str], source: str) -> str:
+def command_in_shell(words: list[str]) -> str:
     """Return the expression for the key that a command prints, within double quotes in a shell command.
 
-    The words are quoted, so that the shell runs the same command as smai. Raises UsageError.
+    The words are quoted, so that the shell runs the same command as smai.
     """
     import shlex  # for few runs
 
-    first, *others = command_words(command, source)
+    first, *others = words
     quoted = "'" + first.replace("'", "'\"'\"'") + "'" if "=" in first else shlex.quote(first)
     return f"$({' '.join([quoted, *map(shlex.quote, others)])} </dev/null | head -n 1 | {_WITHOUT_CR})"
 
