@@ -29,7 +29,7 @@ from smai_cli.errors import (
     UsageError,
     install_hint,
 )
-from smai_cli.http.proxies import parse_proxy, proxy_for
+from smai_cli.http.proxies import VARIABLES, parse_proxy, proxy_for
 
 # The message of http.client if a proxy does not connect to the server.
 _TUNNEL_REFUSED = "Tunnel connection failed: "
@@ -218,8 +218,7 @@ def missing_socks_error() -> ConnectError:
 
 
 def _has_socks_proxy() -> bool:
-    names = ("https_proxy", "http_proxy", "all_proxy")
-    return any(value.lower().startswith("socks") for name, value in os.environ.items() if name.lower() in names)
+    return any(value.lower().startswith("socks") for name, value in os.environ.items() if name.lower() in VARIABLES)
 
 
 def tls_error(reason: str, server: str, path: str = "") -> ConnectError:

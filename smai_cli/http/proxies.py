@@ -10,6 +10,8 @@ import requests
 
 from smai_cli.config.endpoint import Endpoint
 
+# Each may also be in capital letters.
+VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 _PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 
 

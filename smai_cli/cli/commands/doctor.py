@@ -232,7 +232,7 @@ class _Examination:
         return CheckResult(found, hint if is_open else "")
 
     def _find_hop(self) -> CheckResult:
-        from smai_cli.http.proxies import proxy_for  # which proxy there is, requests decides
+        from smai_cli.http.proxies import VARIABLES, proxy_for  # which proxy there is, requests decides
 
         endpoint = Endpoint(self.base_url)
         self.hop = server_hop(self.base_url)
@@ -242,7 +242,7 @@ class _Examination:
             names = [name for name, value in os.environ.items() if value == url and name.lower() in wanted]
             source = f"from {' and '.join(names)}" if names else "from the system"
             return CheckResult(f"{self.hop.host} port {self.hop.port}, {source}; dns, tcp and tls check only the proxy")
-        named = any(value and name.lower() in _PROXIES for name, value in os.environ.items())
+        named = any(value and name.lower() in VARIABLES for name, value in os.environ.items())
         if named and endpoint.is_loopback:
             return CheckResult("none, because a server on this machine is contacted directly")
         return CheckResult("none for this server, although the environment names one" if named else "none")
@@ -315,6 +315,3 @@ class _Examination:
         if any(model.is_called(name) for model in self.models):
             return CheckResult(f"{name}, from {source}, is listed")
         return CheckResult(f"{name}, from {source}, is not listed", "smai models prints those that are; -m chooses one")
-
-
-_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
