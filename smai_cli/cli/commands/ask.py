@@ -143,7 +143,7 @@ def _target(
     if options.inputs.has_files or output.file or output.record:
         return endpoint, None
     early = click.get_current_context().obj  # begun by main, before click was imported
-    return endpoint, approach(endpoint, server.clocks.connect_timeout_s, tracer or silent, early)
+    return endpoint, approach(endpoint, server.clocks.connect_timeout, tracer or silent, early)
 
 
 @contextlib.contextmanager
@@ -174,7 +174,7 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
     run.endpoint, connecting = target
     run.life.key = run.endpoint.secrets if run.endpoint else None
     if connecting is None and not options.inputs.chat:
-        connecting = approach(run.endpoint, server.clocks.connect_timeout_s, trace)
+        connecting = approach(run.endpoint, server.clocks.connect_timeout, trace)
     # Before stdin is read, so that the imports run while its producer works.
     from smai_cli.http.exchange import Exchange
     from smai_cli.stream import pump
@@ -190,7 +190,7 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
         retries = Retries(server.clocks.retries, tracer or run.life.say, run.life.deadline)
         with run.delivery(awaited, fit, question.chat) as writer, serving(run.endpoint) as endpoint:
             run.outcome.model, run.outcome.choices = request.model, choices_in(request.extra_body)
-            ca_file, preconnect = connecting or approach(run.endpoint, server.clocks.connect_timeout_s, trace)
+            ca_file, preconnect = connecting or approach(run.endpoint, server.clocks.connect_timeout, trace)
 
             def post(body: bytes) -> "ResponseBody":
                 return Exchange(

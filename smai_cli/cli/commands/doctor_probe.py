@@ -43,7 +43,7 @@ def with_probe(server: ServerOptions, *, probes: bool) -> ServerOptions:
     source = click.get_current_context().get_parameter_source("idle_timeout")
     if not probes or source is not click.core.ParameterSource.DEFAULT:
         return server
-    return server.replaced(clocks=server.clocks.replaced(idle_timeout_s=_IDLE_TIMEOUT_S))
+    return server.replaced(clocks=server.clocks.replaced(idle_timeout=_IDLE_TIMEOUT_S))
 
 
 def probe(target: Target, server: ServerOptions, life: Lifecycle, report: Callable[[Check], None]) -> "Verdict":

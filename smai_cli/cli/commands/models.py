@@ -37,7 +37,7 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
     endpoint = choose_endpoint(server, deadline)
     tracer = Tracer(say, key=endpoint.secrets if endpoint else None) if verbose else None
     trace = tracer or silent
-    ca_file, preconnect = approach(endpoint, server.clocks.connect_timeout_s, trace)
+    ca_file, preconnect = approach(endpoint, server.clocks.connect_timeout, trace)
     # From here on, the connection is made during the imports.
     from smai_cli.cli.lifecycle import Lifecycle
     from smai_cli.common.text import on_a_line, one_line

@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 class ClockOptions(Frozen):
-    """The timeouts and retries."""
+    """The timeouts in seconds and the retries, as click returns them."""
 
-    connect_timeout_s: float
-    idle_timeout_s: float
-    max_time_s: float
+    connect_timeout: float
+    idle_timeout: float
+    max_time: float
     retries: int
 
     def deadline(self, now: Callable[[], float] = time.monotonic) -> Deadline:
         """Return the deadline of a run that begins now, on the clock `now`."""
-        return Deadline(self.max_time_s, now)
+        return Deadline(self.max_time, now)
 
     def clocks(self, deadline: Deadline) -> Clocks:
         """Return the limits of an exchange in a run with this deadline."""
-        return Clocks(connect_timeout_s=self.connect_timeout_s, idle_timeout_s=self.idle_timeout_s, deadline=deadline)
+        return Clocks(connect_timeout_s=self.connect_timeout, idle_timeout_s=self.idle_timeout, deadline=deadline)
 
 
 class ServerOptions(Frozen):
@@ -163,11 +163,4 @@ def make_output_options(  # noqa: PLR0913  # the options that choose a mode, by 
         tool_calls=tool_calls,
         file=output,
         quiet=quiet,
-    )
-
-
-def make_clock_options(*, connect_timeout: float, idle_timeout: float, max_time: float, retries: int) -> ClockOptions:
-    """Make ClockOptions from click's values."""
-    return ClockOptions(
-        connect_timeout_s=connect_timeout, idle_timeout_s=idle_timeout, max_time_s=max_time, retries=retries
     )

@@ -135,12 +135,12 @@ def clock_options(command: _F) -> _F:
     retries = click.option(
         "--retries", type=WholeNumber(0), default=2, show_default=True, help="Try again at most N times."
     )
-    composed = compose_value(command, "clocks", options.make_clock_options, *_CLOCKS)
+    composed = compose_value(command, "clocks", options.ClockOptions, *_CLOCKS)
     return _timeout_options(retries(composed), "the whole run")
 
 
 def _gateway_clock_options(command: _F) -> _F:
-    compose = functools.partial(options.make_clock_options, retries=0)
+    compose = functools.partial(options.ClockOptions, retries=0)
     return _timeout_options(compose_value(command, "clocks", compose, *_CLOCKS[:-1]), "a whole answer")
 
 
