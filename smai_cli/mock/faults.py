@@ -3,7 +3,6 @@
 import random
 import threading
 import time
-from dataclasses import replace
 from typing import NamedTuple
 
 from smai_cli.mock.script import Script
@@ -36,10 +35,10 @@ def within(script: Script, fault: Fault, places: int) -> Script:
     """Return `script` with a fault of IN_ANSWER at one of the `places` between the pieces of its answer."""
     after = int(fault.place * places)
     if fault.kind == "cut":
-        return replace(script, cut_after=after)
+        return script.replaced(cut_after=after)
     if fault.kind == "stall":
-        return replace(script, stall_after=after)
-    return replace(script, error_after=after)
+        return script.replaced(stall_after=after)
+    return script.replaced(error_after=after)
 
 
 class RateLimit:

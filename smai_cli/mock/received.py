@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from smai_cli.mock import responses
@@ -10,8 +9,7 @@ from smai_cli.mock import script as answers
 from smai_cli.mock.script import Script
 
 
-@dataclass(frozen=True)
-class ReceivedRequest:
+class ReceivedRequest(NamedTuple):
     """A request as the mock received it."""
 
     method: str
@@ -25,13 +23,14 @@ class ReceivedRequest:
         return json.loads(self.body)
 
 
-@dataclass
 class MockRefusal(Exception):  # noqa: N818  # it is an answer
     """An answer with an HTTP status other than 200; an empty body means the usual error body."""
 
-    status: int
-    body: dict[str, Any] = field(default_factory=dict)
-    headers: dict[str, str] = field(default_factory=dict)
+    def __init__(self, status: int, body: dict[str, Any] | None = None, headers: dict[str, str] | None = None) -> None:
+        super().__init__(status)
+        self.status = status
+        self.body = body or {}
+        self.headers = headers or {}
 
 
 class MockDialect(NamedTuple):

@@ -1,7 +1,6 @@
 """A request and a script -> what the mock does because of the request: a short answer, a token limit, a tool call."""
 
 import re
-from dataclasses import replace
 from typing import Any
 
 from smai_cli.mock.received import MockRefusal
@@ -23,14 +22,14 @@ def fit_script(script: Script, request: dict[str, Any]) -> Script:
     if request["model"] == _NO_MODEL:
         raise MockRefusal(404) if "errors" not in script.lies else MockRefusal(200, error_object(404))
     if script.echo:
-        script = replace(script, reply=prompt_of(request))
+        script = script.replaced(reply=prompt_of(request))
     elif script.reply == POEM and (word := _WORD.fullmatch(prompt_of(request))):
-        script = replace(script, reply=word[1])
+        script = script.replaced(reply=word[1])
     if request.get("tool_choice") == "required" and (name := _tool_name(request)):
-        return replace(script, tool=name)
+        return script.replaced(tool=name)
     n = request.get("n")
     if isinstance(n, int) and 1 < n <= _CHOICES_LIMIT and "messages" in request:
-        script = replace(script, choices=n)
+        script = script.replaced(choices=n)
     return _cut(script, request)
 
 
@@ -42,7 +41,7 @@ def _cut(script: Script, request: dict[str, Any]) -> Script:
         return script
     lie = "responses" if "input" in request else "limit"
     reason = script.finish_reason if lie in script.lies or script.finish_reason != "stop" else "length"
-    return replace(script, reply="".join(deltas[: limits[0]]), finish_reason=reason)
+    return script.replaced(reply="".join(deltas[: limits[0]]), finish_reason=reason)
 
 
 def _tool_name(request: dict[str, Any]) -> str:

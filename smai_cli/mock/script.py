@@ -7,8 +7,9 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from smai_cli.common.frozen import Frozen
 
 POEM = """Spring comes in by the kitchen door,
 mud on its boots, and light on the floor.
@@ -42,8 +43,7 @@ _ERROR_CODES = {
 }
 
 
-@dataclass(frozen=True)
-class Script:
+class Script(Frozen):
     """The settings of the mock. Counts of deltas are counts of `delta.content`; None: no such fault.
 
     `tape` replaces the scripted events by recorded bytes. `status` answers the first `fail_first` requests

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +192,7 @@ class Cutting(Desk):
     def check(self, received: ReceivedRequest) -> None:
         super().check(received)
         is_long = prompt_of(received.json).startswith("long") and received.json.get("max_tokens") != 100
-        self.script = replace(self.script, finish_reason="length" if is_long else "stop")
+        self.script = self.script.replaced(finish_reason="length" if is_long else "stop")
 
 
 @pytest.mark.parametrize("named", [True, False])
