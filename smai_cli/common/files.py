@@ -19,7 +19,7 @@ _PIPE_BYTES = 64 * 1024
 NOTICE_AFTER_S = 3.0
 # The limit for a file to send; it stops an endless device.
 LIMIT_BYTES = 64 * 1024 * 1024
-_UTF16_BOMS = {codecs.BOM_UTF16_LE: "UTF-16-LE", codecs.BOM_UTF16_BE: "UTF-16-BE"}
+UTF16_BOMS = {codecs.BOM_UTF16_LE: "UTF-16-LE", codecs.BOM_UTF16_BE: "UTF-16-BE"}
 # The permissions of a new file until it gets those of the old one.
 PRIVATE = 0o600
 _FOLDERS = ("", ".", "..")
@@ -70,6 +70,14 @@ def read_file(path: str, name: str, limit_bytes: int, hint: str = "name a file t
             return read_open(file, name, limit_bytes)
     except (OSError, ValueError) as exc:  # ValueError: a NUL in the name
         raise UsageError(f"{name}: {getattr(exc, 'strerror', None) or exc}", hint) from exc
+
+
+def open_to_read(path: str, hint: str) -> int:
+    """Open a file, and return its descriptor. Raises UsageError, with `hint`."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise UsageError(f"{path}: {exc.strerror}", hint) from exc
 
 
 def read_all(
@@ -131,7 +139,7 @@ def text_in(data: bytes, name: str = "stdin") -> str:
     `name` is the name of the source in messages. Raises UsageError with the offset of the first byte that cannot be
     decoded.
     """
-    encoding = _UTF16_BOMS.get(data[:2])
+    encoding = UTF16_BOMS.get(data[:2])
     if encoding:
         try:
             return data[2:].decode(encoding)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from smai_cli.common.files import Read, read_named, shown_name, text_in
+from smai_cli.common.files import UTF16_BOMS, Read, read_named, shown_name, text_in
 from smai_cli.common.text import on_a_line
 from smai_cli.errors import UsageError
 
@@ -19,7 +19,6 @@ _MAGIC = {
     b"GIF87a": "image/gif",
     b"GIF89a": "image/gif",
 }
-_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class Attachment(NamedTuple):
@@ -42,7 +41,7 @@ def read_attachment(path: str, read: Read = read_named) -> Attachment:
     if media_type := _media_type(data):
         return Attachment(name, url=f"data:{media_type};base64,{base64.b64encode(data).decode()}")
     neither = UsageError(f"{path} is neither text nor an image in PNG, JPEG, WebP or GIF", "convert it")
-    if b"\0" in data and (not data.startswith(_UTF16_BOMS) or data.startswith(codecs.BOM_UTF32_LE)):
+    if b"\0" in data and (data[:2] not in UTF16_BOMS or data.startswith(codecs.BOM_UTF32_LE)):
         raise neither
     try:
         text = text_in(data, path)

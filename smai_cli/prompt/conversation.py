@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from smai_cli.common.files import move_into_place, read_open, real_place, text_in, write_all, write_beside
+from smai_cli.common.files import UTF16_BOMS, move_into_place, read_open, real_place, text_in, write_all, write_beside
 from smai_cli.common.locks import open_locked, wait_for_lock
 from smai_cli.common.shortages import shortage_among
 from smai_cli.errors import OutputError, UsageError
@@ -245,4 +245,4 @@ def _as_utf8(data: bytes) -> bytes:
 
 
 def _is_utf8(data: bytes) -> bool:
-    return not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data[:2] not in UTF16_BOMS

@@ -11,7 +11,7 @@ from smai_cli.batch.input.template import Template
 from smai_cli.cli import same_files
 from smai_cli.cli.parsing.command_line import configured_options, log_of, parameters_of, read_option_file
 from smai_cli.cli.parsing.options import BatchValues, ServerOptions
-from smai_cli.common.files import STDIN, STDIN_NAME, file_named_in, text_of_value
+from smai_cli.common.files import STDIN, STDIN_NAME, file_named_in, open_to_read, text_of_value
 from smai_cli.common.frozen import Frozen
 from smai_cli.config.endpoint import files_to_read
 from smai_cli.errors import UsageError
@@ -140,9 +140,4 @@ def _check_files(typed: BatchValues, server: ServerOptions) -> None:
 def _open_input(file: str) -> tuple[int, str]:
     if file == STDIN_NAME:
         return STDIN, "stdin"
-    try:
-        return os.open(file, os.O_RDONLY | os.O_CLOEXEC), file
-    except OSError as exc:
-        raise UsageError(f"{file}: {exc.strerror}", "name a file with a line for each prompt") from exc
-    except ValueError as exc:  # a NUL in the name
-        raise UsageError(f"{file!r}: {exc}", "name a file with a line for each prompt") from exc
+    return open_to_read(file, "name a file with a line for each prompt"), file

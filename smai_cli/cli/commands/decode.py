@@ -11,7 +11,7 @@ from smai_cli.cli.parsing.shared_options import complete_file, output_options
 from smai_cli.cli.run import Run
 from smai_cli.cli.same_files import Use, list_written_files, refuse_clashes, streams
 from smai_cli.common.clocks import IdleClock
-from smai_cli.common.files import STDIN
+from smai_cli.common.files import STDIN, open_to_read
 from smai_cli.errors import BrokenError, RefusedError, UsageError
 from smai_cli.output.modes import OutputOptions
 
@@ -36,7 +36,7 @@ def _decode(run: Run, file: str, output: OutputOptions) -> None:
         raise UsageError("no stream to decode", "name a file, or pipe one in")
     source = Use("stdin", STDIN, alone=True) if file == "-" else Use("the file to decode", file, alone=True)
     refuse_clashes([source, *list_written_files(output.file)], streams(quiet=output.quiet, reads_stdin=False))
-    fd = STDIN if file == "-" else _open(file)
+    fd = STDIN if file == "-" else open_to_read(file, "name a file with a recorded stream")
     from smai_cli.answer.chunk import ForeignAnswerError
     from smai_cli.stream import pump  # after --help and usage errors
     from smai_cli.stream.dialects.recording import RecordingParser
@@ -88,10 +88,3 @@ class _Tape:
         poller = select.poll()
         poller.register(self._fd, select.POLLIN)
         return left_s > 0 and bool(poller.poll(left_s * 1000))
-
-
-def _open(file: str) -> int:
-    try:
-        return os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as exc:
-        raise UsageError(f"{file}: {exc.strerror}", "name a file with a recorded stream") from exc
