@@ -6,7 +6,7 @@ import io
 import os
 import select
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from smai_cli.common.text import on_a_line, visible
 from smai_cli.errors import OutputError, ReaderGoneError
@@ -62,6 +62,10 @@ class Output:
         A pipe and a file get the exact bytes.
         """
         self.write(escape(data.decode(errors="surrogateescape")).encode() if self.is_terminal else data)
+
+    def show_lines(self, lines: Iterable[str], escape: Callable[[str], str] = visible) -> None:
+        """Write each text and a newline, as `show` does; half a surrogate pair, which UTF-8 cannot hold, is escaped."""
+        self.show("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"), escape)
 
     def _gone(self) -> Exception:
         return ReaderGoneError()

@@ -58,6 +58,4 @@ def print_batch(
         "not_sent": dict(not_sent),
         "first": json.loads(preview_json(shown, first.request.messages, first.request.model)),
     }
-    # Half a surrogate pair stays escaped: JSON can hold it, UTF-8 cannot.
-    text = json.dumps(whole, ensure_ascii=False, indent=2)
-    Output().show(f"{text}\n".encode(errors="backslashreplace"), escaped)
+    Output().show_lines([json.dumps(whole, ensure_ascii=False, indent=2)], escaped)

@@ -35,7 +35,7 @@ def show_status(ctx: click.Context, files: Sequence[str], summary: str | None) -
         names = dict.fromkeys(name.removesuffix(".partial") for name in expand_paths(files))
         shards = [progress_of(name) for name in names]
         if summary == "json":
-            Output().show(f"{as_json(shards)}\n".encode(errors="backslashreplace"), escaped)
+            Output().show_lines([as_json(shards)], escaped)
         else:
             Output().show(as_table(shards).encode(errors="surrogateescape"))
 

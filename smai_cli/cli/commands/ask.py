@@ -221,9 +221,7 @@ def _print_preview(shown: "Preview", request: Request, *, as_curl: bool) -> None
 
     output = Output()
     if not as_curl:
-        # Half a surrogate pair, from the path of a file, gets a JSON escape.
-        text = preview.preview_json(shown, request.messages, request.model)
-        output.show(f"{text}\n".encode(errors="backslashreplace"), escaped)
+        output.show_lines([preview.preview_json(shown, request.messages, request.model)], escaped)
         return
     key = shown.key.in_shell() if shown.key else None
     if shown.key and key is None:

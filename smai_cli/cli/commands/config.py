@@ -40,13 +40,12 @@ def config(profile: str | None, *, path: bool, profiles: bool) -> int:
         output.show(os.fsencode(f"{found}\n"))  # a script needs the very name
         return 0
     if profiles:
-        output.show("".join(f"{line}\n" for line in _profile_lines()).encode(errors="backslashreplace"))
+        output.show_lines(_profile_lines())
         return 0
     settings = find_settings(os.environ, profile, is_typed=is_typed("profile"))
     if settings.notice:
         say(settings.notice)
-    # A byte in a path that is not UTF-8 is escaped, so that the output is valid TOML.
-    output.show("".join(f"{line}\n" for line in _lines(settings)).encode(errors="backslashreplace"))
+    output.show_lines(_lines(settings))
     return 0
 
 

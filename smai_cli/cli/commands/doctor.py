@@ -101,9 +101,7 @@ def doctor(*, as_json: bool, probes: bool, model: str | None, api: str, server: 
 
     def report(check: Check) -> None:
         check = check._replace(detail=life.without_key(check.detail), hint=life.without_key(check.hint))
-        line = check.json() if as_json else check.text()
-        # Half a surrogate pair, from a path or a server, stays escaped.
-        output.show(f"{line}\n".encode(errors="backslashreplace"))
+        output.show_lines([check.json() if as_json else check.text()])
 
     def work() -> None:
         with contextlib.ExitStack() as stack:

@@ -51,7 +51,7 @@ def _list(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # n
     if not lines:
         say("no key is stored; smai login stores one")
         ctx.exit()
-    Output().show("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
+    Output().show_lines(lines)
     say(f"the keys are stored in {store.path}")
     ctx.exit()
 

@@ -64,9 +64,7 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
             store_ids(endpoint.base_url, _without_key(listed, endpoint), os.environ)
         if listing.odd:
             life.say(f"models without an id are left out: {listing.odd}, such as {one_line(listing.example, 80)}")
-        lines = (model.line if as_json else on_a_line(model.id) for model in listed)
-        # Half a surrogate pair stays escaped: JSON can hold it, UTF-8 cannot.
-        Output().show("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
+        Output().show_lines(model.line if as_json else on_a_line(model.id) for model in listed)
 
     return life.deliver(work)
 
