@@ -1,5 +1,6 @@
 """Tool calls, assembled from the parts in which they arrive."""
 
+import itertools
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -63,9 +64,10 @@ class ToolCalls:
     @property
     def unclear_call(self) -> str:
         """What cannot be used as it arrived: a call, or arguments; empty if everything can."""
-        if not all(call.name for call in self._calls):
+        calls = self._joined()
+        if not all(call.name for call in calls):
             return "a tool call without a name"
-        if self._has_stray_part and sum(call.is_broken() for call in self._calls) > 1:
+        if self._has_stray_part and sum(call.is_broken() for call in calls) > 1:
             return "arguments that may belong to any of several tool calls"
         return ""
 
@@ -110,15 +112,33 @@ class ToolCalls:
         LM Studio gives each part of one call an id of its own, and only the first part has a name
         (NousResearch/hermes-agent#106943).
         """
+        if part.name and call.is_rest():
+            return True
         has_other_id = bool(part.id and call.id) and part.id != call.id
         if part.name and part.id and call.id:
             return has_other_id
         return bool((part.name or has_other_id) and call.name) and call.has_complete_arguments()
 
+    def _joined(self) -> "list[_Call]":
+        """Return the calls; what came without a name and an id continues the call before it, if that makes it JSON.
+
+        Nebius has another index in the last part of a call (pipecat-ai/pipecat PR 4688), others in each part after the
+        first (dirac-run/dirac PR 215, agno-agi/agno#8879).
+        """
+        joined: list[_Call] = []
+        for has_begun, run in itertools.groupby(self._calls, lambda call: bool(call.name or call.id)):
+            calls = list(run)
+            whole = joined[-1].continued(calls) if joined and not has_begun else None
+            if whole:
+                joined[-1] = whole
+            else:
+                joined += calls
+        return joined
+
     def _distinct(self) -> "list[_Call]":
         """Return the calls without duplicates (same id, name and arguments). Calls without an id are all distinct."""
         seen: dict[Any, _Call] = {}
-        for call in self._calls:
+        for call in self._joined():
             seen.setdefault((call.id, call.name, call.text) if call.id else id(call), call)
         return list(seen.values())
 
@@ -167,7 +187,23 @@ class _Call:
     def text(self) -> str:
         """The arguments so far."""
         text = "".join(self.arguments)
-        return _without_repetition(text) if self.type == _FUNCTION else text
+        if self.type != _FUNCTION:
+            return text
+        text = _without_repetition(text)
+        parts = [part for part in self.arguments if part]
+        return parts[-1] if _is_growing(parts) and not _is_json(text) else text
+
+    def is_rest(self) -> bool:
+        """Return whether it has no name and id, and arguments that do not begin a JSON object."""
+        text = "".join(self.arguments[:_PARTS_OF_ONE]).lstrip()
+        return not (self.name or self.id) and self.type == _FUNCTION and text[:1] not in ("", "{")
+
+    def continued(self, parts: "list[_Call]") -> "_Call | None":
+        """Return this call with the arguments of `parts` behind its own; None if that is not JSON."""
+        whole = _Call()
+        whole.type, whole.id, whole.name = self.type, self.id, self.name
+        whole.arguments = [*self.arguments, *(text for part in parts for text in part.arguments)]
+        return whole if _is_json("".join(whole.arguments)) else None
 
     def is_broken(self) -> bool:
         """Return whether it has arguments that are not JSON."""
@@ -190,6 +226,15 @@ def _is_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _is_growing(parts: list[str]) -> bool:
+    """Return whether each of several parts repeats the one before, and the last is complete JSON.
+
+    Servers of DeepSeek and Qianfan send the arguments so far in each part (NousResearch/hermes-agent PR 35718).
+    """
+    is_repeated = len(parts) > 1 and all(later.startswith(part) for part, later in itertools.pairwise(parts))
+    return is_repeated and _is_json(parts[-1])
 
 
 def _without_repetition(arguments: str) -> str:

@@ -276,6 +276,49 @@ TAPES = [
         id="an index that is a string, or has a fraction of 0",
     ),
     pytest.param(
+        delta(tool_calls=[part(0, "", "weather", "c1")])
+        + delta(tool_calls=[part(0, '{"at": "Ülm')])
+        + delta(tool_calls=[part(1, '\\n"}')])
+        + delta(tool_calls=[part(1, "", "weather", "c2")])
+        + delta(tool_calls=[part(1, '{"at": ')])
+        + delta(tool_calls=[part(2, '"Bonn"}')])
+        + END,
+        "",
+        [ULM, BONN],
+        id="another index in the last part (Nebius, pipecat-ai/pipecat PR 4688)",
+    ),
+    pytest.param(
+        delta(tool_calls=[part(0, "", "weather", "c1")])
+        + b"".join(
+            delta(tool_calls=[part(number, piece)]) for number, piece in enumerate(ULM["function"]["arguments"], 1)
+        )
+        + END,
+        "",
+        [ULM],
+        id="another index in each part (dirac-run/dirac PR 215)",
+    ),
+    pytest.param(
+        delta(tool_calls=[part(0, ULM["function"]["arguments"], "weather", "c1")])
+        + delta(tool_calls=[part(0, '{"at', "weather", "c2")])
+        + delta(tool_calls=[part(1, '": "Bonn"}')])
+        + END,
+        "",
+        [ULM, BONN],
+        id="another index in the rest of the second call (agno-agi/agno#8879)",
+    ),
+    pytest.param(
+        delta(tool_calls=[part(0, "", "weather", "c1")])
+        + delta(tool_calls=[part(0, '{"at": ')])
+        + delta(tool_calls=[part(0, '{"at": "Bo')])
+        + delta(tool_calls=[part(0, '{"at": "Bo')])
+        + delta(tool_calls=[part(0, '{"at": "Bonn"}')])
+        + delta(tool_calls=[part(0, "")])
+        + END,
+        "",
+        [call("weather", '{"at": "Bonn"}', "c1")],
+        id="the arguments so far in each part (Qianfan, NousResearch/hermes-agent PR 35718)",
+    ),
+    pytest.param(
         delta(function_call={"name": "f", "arguments": '{"n": 1'})
         + delta(function_call={"arguments": 0})
         + delta(function_call={"arguments": "}"})
@@ -508,6 +551,17 @@ PARTS: list[Any] = [
         [CallPart(None, "", "f", '{"x"'), CallPart(None, "", "f", ":1}")], 1, id="no index and id, the same name"
     ),
     pytest.param([CallPart(None, "", "f", "{}"), CallPart(None, "", "f", "{}")], 2, id="the same call twice, no id"),
+    pytest.param([CallPart(None, "a", "f"), CallPart(0, arguments="{}")], 1, id="no index, then one"),
+    pytest.param(
+        [
+            CallPart(0, "a", "f", "{}"),
+            CallPart(1, arguments='{"x"'),
+            CallPart(1, arguments=":1}"),
+            CallPart(1, "b", "g"),
+        ],
+        2,
+        id="the name and the id of the second after its arguments",
+    ),
 ]
 
 

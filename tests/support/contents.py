@@ -143,6 +143,17 @@ CALLS = [
         BROKEN,
         reason="tool_calls",
     ),
+    Content(
+        "a second call without a name",
+        (
+            '{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}]}',
+            '{"tool_calls":[{"index":1,"function":{"arguments":"{}"}}]}',
+        ),
+        "",
+        COMPLETE,
+        BROKEN,
+        reason="tool_calls",
+    ),
     _calls("a call without arguments or a form for them", '[{"name":"f"}]', BROKEN, BROKEN),
     Content("a reason for calls without a call", ('{"content":""}',), "", BROKEN, reason="tool_calls"),
     Content("a reason for calls with a text alone", ('{"content":"a"}',), "a", COMPLETE, BROKEN, reason="tool_calls"),
