@@ -228,9 +228,9 @@ def read_chunks(pieces: Iterator[bytes], dialect: Parser) -> Iterator[Chunk]:
         empty = False
         try:
             chunk = dialect.parse_event(event.data, event.event)
-        except MalformedEventError:
+        except BrokenError:
             parts = split_events(event.data)
-            if len(parts) == 1:
+            if parts == [event.data]:
                 raise
             yield from (dialect.parse_event(part, "message") for part in parts)
             continue

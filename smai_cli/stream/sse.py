@@ -1,8 +1,8 @@
 """Pieces of bytes -> server-sent events (WHATWG HTML, section 9.2). The only importer of sseclient-py.
 
 sseclient parses fields. This module first does what sseclient does not: it strips one BOM, converts CRLF and CR to LF,
-turns the field `error` of llama.cpp and JSON without a field into events, replaces invalid UTF-8, and limits the size
-of an event.
+turns the field `error` of llama.cpp and JSON without a field into events, keeps an event `error` without data, replaces
+invalid UTF-8, and limits the size of an event.
 """
 
 import codecs
@@ -25,13 +25,15 @@ _CHEAP_BYTES = 1024 * 1024
 DONE = "[DONE]"
 _ERROR_FIELD = b"error:"
 _ERROR_LINE = b"\n" + _ERROR_FIELD
-_BARE_ERROR = b"event: error\n\n"
 _ERROR_EVENT = b"\nevent: error\ndata:"
 _DATA_FIELD = b"data:"
-_BRACKETS = (b"{", b"[")
-# What is mended at the beginning of a line. A search for each would take 4 % of the time to decode an event.
-_MENDED = (*_BRACKETS, _BARE_ERROR)
-_MENDED_LINE = rb"\n(?:[\[{]|%s)" % _BARE_ERROR
+# How lines begin that may have to be mended: most have none of these, and a slower search would be felt.
+_MENDED = rb"[\[{ \t\xefD]|data[ \t]|event: ?[Ee]rror"
+_MENDED_LINE = rb"\n(?:%s)" % _MENDED
+_BARE_JSON = rb"[ \t]*[\[{]"
+_DATA = rb"data(?::|$)"
+_ODD_DATA = rb"(?i)\A(?:\xef\xbb\xbf|[ \t])*data[ \t]*:(?=[ \t]*[\[{])"
+_ERROR_NAME = rb"(?i)event: ?error[ \t]*$"
 # The kind of line in which a piece ends: none (it ends at a line end), a field `error`, or another one.
 _NONE, _ERROR, _OTHER = range(3)
 
@@ -106,12 +108,14 @@ def events(pieces: Iterable[bytes]) -> Iterator[Event]:
 
 
 def split_events(data: str) -> list[str]:
-    """Return the data of each event in `data`, if a server left out what separates them.
+    """Return the data of each event in `data`, if a server left out what separates them, or named the field twice.
 
     Servers of GLM and Kimi leave out the blank lines (rexxars/eventsource-parser PR 31), and others put two chunks into
     one event (openai/openai-python#663). No JSON contains either, except in a string: then the parts are not JSON.
+    Servers put `data:` before what already has it (paiml/aprender PR 2015, langgenius/dify#4120).
     """
-    return re.split(r"(?<=[\]}l])\n(?=[\[{n])|(?<=})(?=[\[{])", data)  # the letters are those of null
+    plain = re.sub(r"(?m)^data:", "", data)
+    return re.split(r"(?<=[\]}l])\n(?=[\[{n])|(?<=})(?=[\[{])", plain)  # the letters are those of null
 
 
 def _fold_line_ends(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -179,26 +183,39 @@ def _with_errors(text: bytes, cut: int) -> tuple[bytes, int]:
 
 def _mended(block: bytes) -> bytes:
     """Return whole events in the form of the specification, with everything in them that it would discard."""
-    if block.startswith(_MENDED) or re.search(_MENDED_LINE, block):
-        block = block.replace(_BARE_ERROR, _BARE_ERROR[:-1] + b"data:\n\n")
-        block = _with_json_events(block)
+    if re.match(_MENDED, block) or re.search(_MENDED_LINE, block):
+        block = b"\n".join(_mended_lines(block.split(b"\n")))
     return _valid_utf8(block)
 
 
-def _with_json_events(block: bytes) -> bytes:
-    """Turn JSON without a field into an event, from a line that begins with it to the next blank line.
+def _mended_lines(lines: list[bytes]) -> Iterator[bytes]:
+    """Yield the lines of whole events; give a field or data to those that the specification would discard.
 
-    Gemini breaks off an answer with its error on several lines outside of any event (maximhq/bifrost PR 5262).
+    JSON without a field is an event, to the next blank line: Gemini breaks off an answer with its error on several
+    lines outside of any event (maximhq/bifrost PR 5262). So is JSON whose field `data` is indented (BerriAI/litellm PR
+    26569) or written in another way. An event of the name `error` is one even without data.
     """
-    lines = []
-    is_json = False
-    for line in block.split(b"\n"):
-        if not is_json and line.startswith(_BRACKETS):
-            is_json = True
-            lines.append(b"")
-        is_json = is_json and line != b""
-        lines.append(b"data:" + line if is_json else line)
-    return b"\n".join(lines)
+    is_json = is_bare_error = has_data = False
+    for line in lines:
+        if not line:
+            if is_bare_error and not has_data:
+                yield _DATA_FIELD
+            is_json = is_bare_error = has_data = False
+            yield b""
+        elif is_json:
+            yield b"data: " + line
+        elif re.match(_BARE_JSON, line):
+            if has_data:
+                yield b""
+            is_json = has_data = True
+            yield b"data: " + line
+        elif re.match(_ERROR_NAME, line):
+            is_bare_error = True
+            yield b"event: error"
+        else:
+            field = re.sub(_ODD_DATA, _DATA_FIELD, line)
+            has_data = has_data or re.match(_DATA, field) is not None
+            yield field
 
 
 def _valid_utf8(block: bytes) -> bytes:

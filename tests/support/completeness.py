@@ -28,6 +28,11 @@ def chunk(text: str | None = None, reason: str | None = None, index: int = 0, **
     return event({"object": "chat.completion.chunk", "choices": [choice(text, reason, index, **delta)]})
 
 
+def twice(*events: bytes) -> bytes:
+    """Return events whose data begins with the name of its field (paiml/aprender PR 2015, langgenius/dify#4120)."""
+    return b"".join(b"data: " + event.removesuffix(b"\n") + b"data: \n\n" for event in events)
+
+
 def glued(*events: bytes) -> bytes:
     """Return events without the blank lines between them."""
     return b"".join(events).replace(b"\n\n", b"\n") + b"\n"
@@ -124,6 +129,7 @@ def _errors() -> list[Row]:
         "in the delta": event({"choices": [{"index": 0, "delta": {"error": "boom"}}]}),
         "in a choice that was not asked for": event({"choices": [choice(), choice(None, None, 1) | {"error": "boom"}]}),
         "error event with a capital": event({"message": "boom"}, "Error"),
+        "error event without data": b"event:error\nid: 7\n\n",
         "a number and a message": event({"code": 500, "msg": "boom"}),
         "no success": event({"success": False, "message": "boom"}),
         "status error": event({"status": "error", "message": "boom"}),
@@ -512,6 +518,11 @@ CHAT = [
     Row("pings and empty chunks", [PING, event(""), ROLE, PING, HELLO, event({"choices": []}), WORLD, STOP], COMPLETE),
     Row("words for pings", [event("keepalive"), HELLO, event("ping"), WORLD, event("null"), STOP], COMPLETE),
     Row("no blank lines", [glued(ROLE, HELLO, event("null"), WORLD, STOP, DONE)], COMPLETE),
+    Row("data: twice", [twice(ROLE, HELLO, WORLD, STOP, DONE)], COMPLETE),
+    Row("data: twice, and an error", [twice(ROLE, HELLO, event({"error": "boom"}), STOP, DONE)], BROKEN, "Hello "),
+    Row("data: twice, and one event that is not JSON", [twice(HELLO, event('{"a'), STOP)], BROKEN, "Hello "),
+    Row("data: twice, without a reason", [twice(HELLO, WORLD, DONE)], BROKEN),
+    Row("a chunk with its field indented", [HELLO, b"  " + WORLD, STOP], COMPLETE),
     Row("two chunks in one event", [ROLE, in_one_event(HELLO, WORLD), in_one_event(STOP, DONE)], COMPLETE),
     Row("two chunks in one event, with brackets in a text", [in_one_event(chunk("}{"), WORLD), STOP, DONE], BROKEN, ""),
     Row("two chunks in one event, the second cut", [in_one_event(HELLO, WORLD[:-9] + b"\n\n"), STOP], BROKEN, "Hello "),

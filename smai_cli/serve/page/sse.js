@@ -14,6 +14,8 @@
 
 /** @typedef {{ name: string, data: string }} SseEvent `name` is "message" if the server sent none. */
 
+const BARE_JSON = /^[ \t]*[[{]/;
+const ODD_DATA = /^[ \t\uFEFF]*data[ \t]*:(?=[ \t]*[[{])/i;
 const LIMIT = 16 * 1024 * 1024; // UTF-16 units in one event
 
 /**
@@ -68,7 +70,7 @@ export class EventParser {
 
   /** The event that the end of the body cut, as far as it arrived. The standard drops it. @returns {SseEvent} */
   get unfinished() {
-    const isJson = this.#line && (this.#isJson || /^[[{]/.test(this.#line));
+    const isJson = this.#line && (this.#isJson || BARE_JSON.test(this.#line));
     const [field, value] = isJson ? ["data", this.#line] : fieldOf(this.#line);
     const data = field === "data" ? [...this.#data, value] : this.#data;
     return { name: (field === "event" ? value : this.#name) || "message", data: data.join("\n") };
@@ -76,9 +78,9 @@ export class EventParser {
 
   #take(line, events) {
     if (line === "") this.#isJson = false;
-    else if (!this.#isJson && /^[[{]/.test(line)) {
+    else if (!this.#isJson && BARE_JSON.test(line)) {
       // The standard drops it. Gemini breaks off an answer with an error outside of any event.
-      this.#take("", events);
+      if (this.#data.length) this.#take("", events);
       this.#isJson = true;
     }
     const [field, value] = this.#isJson ? ["data", line] : fieldOf(line);
@@ -89,7 +91,7 @@ export class EventParser {
     }
     if (line !== "" && field !== "error") return;
     // The standard drops an event without data. One with the name error is still an error.
-    const hasEvent = this.#data.length > 0 || this.#name === "error";
+    const hasEvent = this.#data.length > 0 || this.#name.trim().toLowerCase() === "error";
     if (hasEvent) events.push({ name: this.#name || "message", data: this.#data.join("\n") });
     // llama.cpp, from September 2024 to September 2025, sent `error: {...}` for `data: {"error": {...}}`.
     if (field === "error") events.push({ name: "error", data: value });
@@ -99,6 +101,7 @@ export class EventParser {
 
 /** @param {string} line @returns {[string, string]} its field and value; one space after the colon is left out */
 function fieldOf(line) {
+  line = line.replace(ODD_DATA, "data:"); // the standard drops a field `data` that is indented or written in capitals
   const colon = line.indexOf(":");
   return colon < 0 ? [line, ""] : [line.slice(0, colon), line.slice(colon + (line[colon + 1] === " " ? 2 : 1))];
 }

@@ -673,17 +673,25 @@ class Answer {
     if (name === "body") return this.#recordBody(data);
     if (data.trim() === "[DONE]") return void (this.#isDone = true);
     const payload = withoutList(parse(data));
-    if (name !== "message" && name.toLowerCase() === "error") {
+    if (name !== "message" && name.trim().toLowerCase() === "error") {
       this.#error = isObject(payload) ? (errorIn(payload) ?? wordsIn(payload)) : short(data) || "no message";
     } else if (isObject(payload)) {
       this.#recordPayload(payload, "delta", name === "message");
     } else if (payload === undefined && beginsLikeJson(data)) {
-      const parts = data.split(/(?<=[\]}l])\n(?=[[{n])|(?<=})(?=[[{])/); // without what separates them
-      if (parts.length > 1) return parts.forEach((part) => this.record({ name: "message", data: part }));
+      if (this.#recordParts(data)) return;
       throw incomplete(`an event is not JSON: ${short(data, 80)}`, "malformed");
     } else if (name === "message" && !isSignOfLife(data.trim().toLowerCase())) {
+      if (this.#recordParts(data)) return;
       throw incomplete(`an event is not ${payload === undefined ? "JSON" : "a JSON object"}: ${short(data, 80)}`);
     }
+  }
+
+  /** Record the events in `data`, if a server left out what separates them, or named the field twice. */
+  #recordParts(data) {
+    const parts = data.replace(/^data:/gm, "").split(/(?<=[\]}l])\n(?=[[{n])|(?<=})(?=[[{])/);
+    const isOne = parts.length === 1 && parts[0] === data;
+    if (!isOne) parts.forEach((part) => this.record({ name: "message", data: part }));
+    return !isOne;
   }
 
   #recordBody(data) {
