@@ -32,7 +32,8 @@ DONE_WORD = "done"
 _STOP = frozenset({"eos", "eos_token", "end", "end_turn", "stop_sequence", "complete", "normal"})
 _CALLS = frozenset({"function_call", "tool_use", "tool_call"})
 # Other names of length and content_filter: Anthropic, Gemini, the Responses API, Mistral, Zhipu; for a filter Bedrock
-# (pydantic/pydantic-ai PR 7817, camel-ai/camel#4261) and Anthropic's refusal (BerriAI/litellm PR 23800).
+# (pydantic/pydantic-ai PR 7817, camel-ai/camel#4261) and Anthropic's refusal (BerriAI/litellm PR 23800). Gemini puts
+# IMAGE_ before its names if the answer was to be an image (BerriAI/litellm#20357).
 _LENGTH = frozenset({"max_tokens", "max_output_tokens", "model_length"})
 _FILTERED = frozenset({"safety", "recitation", "prohibited_content", "blocklist", "spii", "sensitive"})
 _FILTERED |= {"guardrail_intervened", "content_filtered", "refusal"}
@@ -53,9 +54,8 @@ def canonical(reason: str) -> str:
         return "stop"
     if word in _CALLS:
         return "tool_calls"
-    if word in _LENGTH:
-        return "length"
-    return "content_filter" if word in _FILTERED or word.startswith("content_filter:") else word
+    is_filter = word.removeprefix("image_") in _FILTERED or word.startswith("content_filter:")
+    return "length" if word in _LENGTH else "content_filter" if is_filter else word
 
 
 def rank(reason: str) -> int:

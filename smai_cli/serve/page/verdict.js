@@ -430,8 +430,9 @@ function textLength(value, depth) {
 
 // Finish reasons of servers for an answer that broke off. Gateways turn them into "stop", and send them elsewhere.
 const FAILURES = (
-  "abort error insufficient_system_resource malformed_function_call malformed_response missing_thought_signature " +
-  "model_context_window_exceeded model_length network_error pause_turn repetition too_many_tool_calls " +
+  "abort error escalation image_other image_prohibited_content image_recitation image_safety " +
+  "insufficient_system_resource malformed_function_call malformed_response missing_thought_signature " +
+  "model_context_window_exceeded model_length network_error no_image pause_turn repetition too_many_tool_calls " +
   "unexpected_tool_call"
 ).split(" ");
 
@@ -555,7 +556,8 @@ function canonical(reason) {
   if (STOP.includes(word)) return "stop";
   if (FOR_CALLS.includes(word)) return "tool_calls";
   if (LENGTH.includes(word)) return "length";
-  return FILTERED.includes(word) || word.startsWith("content_filter:") ? "content_filter" : word;
+  const isFilter = FILTERED.includes(word.replace(/^image_/, "")) || word.startsWith("content_filter:");
+  return isFilter ? "content_filter" : word;
 }
 
 const rank = (reason) => (NORMAL.includes(canonical(reason)) ? 0 : WORSE.indexOf(canonical(reason)) + 2);
