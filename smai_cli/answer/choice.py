@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from smai_cli.answer.chunk import ChoicePart, Chunk, Place, Repetition, UnreadKind, UnreadPart
+from smai_cli.answer.completeness import worst
 from smai_cli.answer.repetition import AnswerText
 from smai_cli.answer.tool_calls import PendingCalls, ToolCalls
 from smai_cli.common.text import Joiner
@@ -68,6 +69,7 @@ class _Answer:
         self._pending_calls = PendingCalls()
         self._foreign_calls: dict[str, str] = {}
         self._run_calls: set[str] = set()
+        self._is_incomplete = False
 
     def add_collected(self) -> None:
         """Add the deltas since the last call to the text so far."""
@@ -133,6 +135,7 @@ class _Answer:
             self._pending_calls.add(part)
         self._foreign_calls.update(repeated.foreign_calls)
         self._run_calls.update(repeated.run_calls)
+        self._is_incomplete |= repeated.is_incomplete
         whole = map(self._pending_calls.completed, repeated.calls)
         calls = tuple(filter(None, map(self._calls.new_in, whole)))
         self._calls.add(calls)
@@ -145,8 +148,13 @@ class _Answer:
         )
 
     def _add_lost_parts(self, chunk: Chunk) -> Chunk:
-        """Return the last chunk; its `unread` names text that may be missing before it, and missing or unread calls."""
+        """Return the last chunk; its `unread` names text that may be missing before it, and missing or unread calls.
+
+        If the server called a part of the answer incomplete, so is the answer.
+        """
         self.add_collected()
+        if self._is_incomplete and chunk.finish_reason:
+            chunk = chunk._replace(finish_reason=worst((chunk.finish_reason, "incomplete")))
         unread = list(chunk.unread)
         if self._text.is_doubtful:
             unread.append(_LOST_TEXT)

@@ -81,7 +81,8 @@ class Repetition(Frozen):
     An answer of one part has `text`. An answer of several has the texts of its parts in `parts`: all of them if
     `is_all`. `announced` are parts whose complete text is still to come, and `pending_calls` are what the event says of
     calls before they come in full. `foreign_calls` are calls of kinds that smai cannot read, each with its id and its
-    name in a message; `run_calls` are the ids of calls that the server has run itself.
+    name in a message; `run_calls` are the ids of calls that the server has run itself. `is_incomplete` says that the
+    server calls a message or a call incomplete.
     """
 
     text: str = ""
@@ -93,6 +94,7 @@ class Repetition(Frozen):
     pending_calls: tuple[PendingCall, ...] = ()
     foreign_calls: tuple[tuple[str, str], ...] = ()
     run_calls: tuple[str, ...] = ()
+    is_incomplete: bool = False
 
 
 class ChoicePart(NamedTuple):

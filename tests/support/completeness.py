@@ -93,6 +93,7 @@ def _words() -> list[Row]:
     filters = ["content_filter", "SAFETY", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "sensitive"]
     filters += ["content_filter: violence", "FinishReason.SAFETY", "content-filter"]
     filters += ["guardrail_intervened", "content_filtered", "refusal"]
+    filters += ["IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"]
     unknown = ["ended", "stopped", "completed", "max_token", "safe", "tool", "FinishReason.", "content_filterX"]
     rows = [Row(f"{word} is normal", [*TEXT, chunk(reason=word)], COMPLETE) for word in normal]
     rows += [Row(f"{word} is normal after a call", [CALLING, chunk(reason=word), DONE], COMPLETE, "") for word in calls]
@@ -715,6 +716,34 @@ RESPONSES = [
         [*DELTAS, ended("completed", output=[message(OUT), {**CUSTOM, "status": "incomplete"}])],
         BROKEN,
     ),
+    _response(
+        "a call that is incomplete, and an output that is empty",
+        [*DELTAS, at("output_item.done", 0, item={**CALLED, "status": "incomplete"}), ended("completed", output=[])],
+        BROKEN,
+    ),
+    _response(
+        "a message that is incomplete, and a limit",
+        [
+            *DELTAS,
+            at("output_item.done", 0, item=message(OUT, status="incomplete")),
+            ended("incomplete", incomplete_details=LIMIT),
+        ],
+        CUT_SHORT,
+    ),
+    _response(
+        "a search that is incomplete, and an output that is empty",
+        [
+            *DELTAS,
+            at("output_item.done", 0, item={"type": "web_search_call", "status": "incomplete"}),
+            ended("completed", output=[]),
+        ],
+        COMPLETE,
+    ),
+    _response(
+        "a delta under another name",
+        [responses_event("response.output_text.delta", text=OUT), ended("completed")],
+        COMPLETE,
+    ),
     _response("an error event without data", [*DELTAS, b"event: error\n\n", ended("completed")], BROKEN),
     _response("data that begins like JSON in an event", [*DELTAS, event("{oops", "response.x"), ended("completed")], 8),
     _response("no end", DELTAS, BROKEN),
@@ -1029,6 +1058,8 @@ PIECES = [
             ("abort", BROKEN),
             ("network_error", BROKEN),
             ("MALFORMED_RESPONSE", BROKEN),
+            ("IMAGE_PROHIBITED_CONTENT", WITHHELD),
+            ("NO_IMAGE", BROKEN),
             ("STOP", COMPLETE),
             ("end_turn", COMPLETE),
             ("completed", COMPLETE),

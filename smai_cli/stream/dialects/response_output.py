@@ -23,6 +23,8 @@ _NOT_ANSWERS = frozenset(
         "x_search_call",  # xAI (docs.x.ai/docs/guides/tools/advanced-usage)
     }
 )
+# Items whose status `incomplete` makes the answer incomplete; a search or a code run that was cut short does not.
+_ANSWERS = ("message", "function_call", "custom_tool_call")
 _CALL_ENDINGS = ("_call", "_request")
 # What a tool returned, so that the server has run it: a shell (API reference, shell_call_output), Azure's tools such as
 # azure_ai_search_call_output, Perplexity's search_results and fetch_url_results (perplexity-py, types/output_item.py).
@@ -32,7 +34,7 @@ _OPENROUTER = "openrouter:"
 
 
 class OutputContent(NamedTuple):
-    """The content of an output, or of an item or a part of it; the calls are those of Repetition."""
+    """The content of an output, or of an item or a part of it; calls and `is_incomplete` are those of Repetition."""
 
     parts: tuple[tuple[Place, str], ...] = ()
     refusal: str = ""
@@ -41,6 +43,7 @@ class OutputContent(NamedTuple):
     unread: tuple[UnreadPart, ...] = ()
     foreign_calls: tuple[tuple[str, str], ...] = ()
     run_calls: tuple[str, ...] = ()
+    is_incomplete: bool = False
 
     def repetition(self, *, is_all: bool = False) -> Repetition:
         """Return it as a repetition of what earlier deltas may have contained; all of the output if `is_all`."""
@@ -51,6 +54,7 @@ class OutputContent(NamedTuple):
             foreign_calls=self.foreign_calls,
             run_calls=self.run_calls,
             is_all=is_all,
+            is_incomplete=self.is_incomplete,
         )
 
 
@@ -59,12 +63,19 @@ def read_output(items: list[Any]) -> OutputContent:
     return _join([read_item(item, place) for place, item in enumerate(items)])
 
 
-def read_item(item: Any, place: int | None) -> OutputContent:  # noqa: PLR0911  # one for each kind
+def read_item(item: Any, place: int | None) -> OutputContent:
     """Return the content of the item at `place` in an output: a message, reasoning, a call, or an unknown kind."""
     if not isinstance(item, dict):
         return read_part(item, place, 0)
     kind = item.get("type", "message")
     kind = kind if isinstance(kind, str) else ""
+    output = _read_item(item, kind, place)
+    is_incomplete = item.get("status") == "incomplete" and kind in _ANSWERS
+    return output._replace(is_incomplete=True) if is_incomplete else output
+
+
+def _read_item(item: dict[str, Any], kind: str, place: int | None) -> OutputContent:  # noqa: PLR0911  # one for each
+    """Return the content of an item of this kind."""
     if kind == "message":
         content = item.get("content", item.get("text"))
         parts = content if isinstance(content, list) else [content]
@@ -117,4 +128,5 @@ def _join(outputs: list[OutputContent]) -> OutputContent:
         tuple(part for output in outputs for part in output.unread),
         tuple(call for output in outputs for call in output.foreign_calls),
         tuple(identity for output in outputs for identity in output.run_calls),
+        any(output.is_incomplete for output in outputs),
     )

@@ -37,8 +37,6 @@ _ENDS = ("response.completed", "response.incomplete", "response.failed", "respon
 _ERRORS = ("error", "response.error")
 _DELTA = "response.output_text.delta"
 _PLAIN_NAMES = (_DELTA, "message")
-# Items whose status `incomplete` makes the answer incomplete; a search or a code run that was cut short does not.
-_ANSWERS = ("message", "function_call", "custom_tool_call")
 # What the API sends while nothing happens.
 _SIGNS_OF_LIFE = ("response.queued", "response.in_progress")
 # Events of calls that are read from their item once it is done.
@@ -162,8 +160,8 @@ def _view(payload: dict[str, Any], line: str, name: str) -> Chunk:
     if api_error := error_in(payload):
         return Chunk(line, api_error=api_error)
     kind = kind if isinstance(kind, str) else ""
-    delta = payload.get("delta")
     is_text = kind == _DELTA
+    delta = payload.get("delta", payload.get("text") if is_text else None)
     read = read_content(delta, "the delta", is_alone=True) if is_text else read_content(None, "")
     output, repeated = _completed_part(kind, payload)
     refusal = text_of(delta) if kind == "response.refusal.delta" else ""
@@ -246,7 +244,7 @@ def _end(ends: list[str], payload: dict[str, Any], line: str) -> Chunk:
         words.add(str(response["status"]).lower())
     output = output or response.get("output") or response.get("output_text")
     items = output if isinstance(output, list) else [] if output is None else [output]
-    if _is_incomplete(response, items):
+    if _details(response, "incomplete_details").get("reason"):
         words.add("incomplete")
     api_error = error_in(response) or error_in(payload) or error_in(_details(response))
     if api_error or "failed" in words:
@@ -264,14 +262,6 @@ def _end(ends: list[str], payload: dict[str, Any], line: str) -> Chunk:
         reasoning=read.reasoning if not ends else "",
         unread=read.unread,
         output_limit=limit if isinstance(limit, int) and not isinstance(limit, bool) else None,
-    )
-
-
-def _is_incomplete(response: dict[str, Any], items: list[Any]) -> bool:
-    """Return whether a response says, regardless of its status, that it is incomplete."""
-    return bool(_details(response, "incomplete_details").get("reason")) or any(
-        isinstance(item, dict) and item.get("status") == "incomplete" and item.get("type", "message") in _ANSWERS
-        for item in items
     )
 
 
