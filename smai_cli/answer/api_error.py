@@ -203,7 +203,9 @@ def _with_wait(api_error: ApiError, payload: dict[str, Any]) -> ApiError:
 def _error_in(payload: dict[str, Any]) -> ApiError | None:  # noqa: PLR0911  # one for each form
     error = payload.get("error")
     if (error or error == {}) and not _is_blank(error, payload):
-        return _with_the_rest(payload, error) if isinstance(error, (str, bool)) else api_error_of(error)
+        if isinstance(error, (str, bool)):
+            return _with_the_rest(payload, error)
+        return _with_number(api_error_of(error), payload)
     groq = payload.get("x_groq")
     if isinstance(groq, dict) and groq.get("error"):
         return api_error_of(groq["error"])
@@ -230,6 +232,12 @@ def _is_blank(error: Any, payload: dict[str, Any]) -> bool:
     """
     has_answer = payload.get("choices") or payload.get("output")
     return bool(has_answer and error and isinstance(error, dict)) and not any(error.values())
+
+
+def _with_number(api_error: ApiError, payload: dict[str, Any]) -> ApiError:
+    """Return an error with the HTTP status that is next to its object (raine/claude-code-proxy PR 139)."""
+    numbers = (str(payload.get(name)) for name in ("status_code", "statusCode", "status", "code"))
+    return api_error._replace(kinds=(*api_error.kinds, *filter(is_http_like, numbers)))
 
 
 def _with_the_rest(payload: dict[str, Any], error: str | bool) -> ApiError:

@@ -75,11 +75,11 @@ _ROWS = (
         r"|\u4f59\u989d\u4e0d\u8db3|\u989d\u5ea6\u4e0d\u8db3|\u6b20\u8d39",
     ),
     # budget_exceeded with 422, LiteLLM, in its time with 400 and 429: litellm/exceptions.py, BudgetExceededError.
-    # By text only: Anthropic with 400, Fireworks with 412.
+    # By text only: Anthropic with 400, Fireworks with 412, OpenRouter with 403 (RooCodeInc/Roo-Code#515).
     _Rule(
         Cause.SPENDING_LIMIT,
         r"spend(ing)?limit|organizationusagelimit|billinghard|budgetexceeded",
-        r"reached your specified api usage limits|monthly spending limit|budget has been exceeded",
+        r"reached your specified api usage limits|monthly spending limit|budget has been exceeded|^key limit exceeded",
     ),
     _Rule(Cause.EXPIRED_KEY, r"expired.*(key|token)|(key|token).*expired|^1003$", r"(api key|token) (has )?expired"),
     _Rule(Cause.MISSING_KEY, r"missing.*apikey|noapikey|^1001$", r"^you didn't provide an api key"),
@@ -91,7 +91,8 @@ _ROWS = (
         r"(invalid|incorrect)(api|auth)key|apikeyinvalid|invalidtoken$|^100[024]$|^4010[12]$|^baseresp(1004|2049)$",
         r"(invalid|incorrect) api[ -]?key|api key (is )?(not valid|invalid)|^no connected db\b",
     ),
-    _Rule(Cause.REGION, r"unsupportedcountry"),
+    # By text only: Gemini with 400 (FoundationAgents/OpenManus#803).
+    _Rule(Cause.REGION, r"unsupportedcountry", r"\blocation is not supported\b"),
     _Rule(
         Cause.ACCOUNT,
         r"authentication|unauthori[sz]ed|unauthenticated|permission(denied|error)|insufficientpermission|accessdenied"
@@ -104,7 +105,8 @@ _ROWS = (
     # vLLM and SGLang and LM Studio, OpenAI's Responses API and llama.cpp and Anthropic, MiniMax, Gemini, GitHub
     # Copilot, Moonshot, Groq and Cerebras, DashScope, TGI, Cohere, Bedrock. Also by text only: LM Studio's "keep the
     # first 6009 tokens when" (lmstudio-ai/lmstudio-bug-tracker#546), TabbyAPI's max_seq_len
-    # (SillyTavern/SillyTavern#3543), and LiteLLM's ContextWindowExceededError (litellm/exceptions.py).
+    # (SillyTavern/SillyTavern#3543), SambaNova's sequence length (cline/cline#294), and LiteLLM's
+    # ContextWindowExceededError (litellm/exceptions.py).
     _Rule(
         Cause.PROMPT_SIZE,
         r"context(length|window|overflow|size)|prompttokensexceeded|stringabovemaxlength|tokenslimitreached"
@@ -115,31 +117,36 @@ _ROWS = (
         r"|input token count.{1,40}exceeds|prompt token count.{1,20}exceeds|exceeded model token limit"
         r"|reduce the length of the (messages|prompt)|range of input length should be"
         r"|^(input validation error: )?`inputs` (tokens \+|must have less)|total number of tokens in the prompt"
-        r"|(prompt|input) (is )?too long|^request too large for ",
+        r"|(prompt|input) (is )?too long|^request too large for |maximum supported sequence length",
     ),
-    # OperationNotSupported: Azure, for a model without chat. By text only: Ollama, vLLM; "Model Not Exist", DeepSeek
+    # OperationNotSupported: Azure, for a model without chat. model_decommissioned: Groq
+    # (valentinfrlch/ha-llmvision#324). By text only: Ollama, vLLM; "Model Not Exist", DeepSeek
     # (ConardLi/easy-dataset#9); "Model not found", xAI (definableai/definable.ai#112) and Fireworks
     # (warpdotdev/warp#15107); "models/x is not found", Gemini (piersolenski/wtf.nvim#64); "Invalid model name passed
     # in", LiteLLM (BerriAI/litellm#8821); "x is not a valid model ID", OpenRouter (continuedev/continue#10758), which
     # also says "No endpoints found"; "Not found the model x", Moonshot (mozilla-ai/any-llm#778).
     _Rule(
         Cause.MODEL,
-        r"model.*not(found|exist|open|supported|available)|(invalid|unknown|nosuch)model|deploymentnotfound"
+        r"model.*(not(found|exist|open|supported|available)|decommissioned)|(invalid|unknown|nosuch)model|deploymentnotfound"
         r"|operationnotsupported|^notfounderror$|^121[12]$|^40301$",
         r"^(the )?models?\b.{0,200}(not found|not exist)|\b(no such|unknown) model\b|\binvalid model name\b"
         r"|is not a valid model\b|^not found the model\b|^no endpoints found",
     ),
+    # By text only: xAI with 403 (UKGovernmentBEIS/inspect_ai PR 2267), OpenAI's reasoning models (openai/codex#38849).
     _Rule(
         Cause.CONTENT,
         r"content(policy|filter)|moderation|datainspectionfailed|sensitive(content|word)|responsibleaipolicy"
         r"|prohibitedcontent|safetycheck|^1301$|^baseresp102[67]$",
+        r"^content violates usage guidelines|prompt was flagged as potentially violating",
     ),
     # LM Studio answers an unknown path with 200 (lmstudio-ai/lmstudio-bug-tracker#618).
     _Rule(Cause.NOT_FOUND, message=r"^unexpected endpoint or method"),
     _Rule(Cause.REQUEST, r"^40302$|^baseresp2013$"),
+    # usage_limit_reached: ChatGPT's server for Codex; model_cooldown: CLIProxyAPI in front of it.
     _Rule(
         Cause.RATE_LIMIT,
         r"ratelimit|toomanyrequests|throttl|resource.*exhausted|slowdown|limitrequests|quotaexceeded|toomanytokens"
+        r"|usagelimitreached|modelcooldown"
         r"|^(130[23458]|131[03])$|^baseresp(1002|1039|1041|2045|2056)$",
         r"\brate.?limit|too many requests",
     ),

@@ -14,7 +14,7 @@ _WORDED_PART = r"(\d+(?:\.\d+)?)\s*(ms|milliseconds?|s|secs?|seconds?|m|mins?|mi
 _IN_WORDS = rf"\b(?:again|retry|wait|resets?)\s+(?:(?:in|after|for)\s+)?((?:{_WORDED_PART}(?:[\s,]+(?:and\s+)?)?)+)"
 _SEARCHED = 1000
 # Members of error objects, without underscores and in lower case.
-_MEMBERS_S = ("retryafter", "retryafterseconds", "retrydelay")
+_MEMBERS_S = ("retryafter", "retryafterseconds", "retrydelay", "resetsinseconds", "resetseconds", "resetsat")
 _MEMBER_MS = "retryafterms"
 # A number above the first is a time in seconds since 1970, above the second a time in milliseconds.
 _EPOCH_S = 1e9
@@ -68,7 +68,8 @@ def wait_in(error: dict[str, Any]) -> float | None:
     """Return how many seconds an error object asks to wait; None if it does not say.
 
     Google puts it into `details` (google.rpc.RetryInfo: `"retryDelay": "45.8s"`), Cloudflare into `retry_after`,
-    OpenRouter into the headers in `metadata`, where X-RateLimit-Reset is in milliseconds since 1970.
+    OpenRouter into the headers in `metadata`, where X-RateLimit-Reset is in milliseconds since 1970. ChatGPT's server
+    for Codex has `resets_in_seconds` and `resets_at` (router-for-me/CLIProxyAPI#1666), CLIProxyAPI `reset_seconds`.
     """
     details = error.get("details")
     for members in (*(details if isinstance(details, list) else [details]), error, error.get("metadata")):

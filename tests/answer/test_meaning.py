@@ -184,6 +184,28 @@ SENT: dict[str, tuple[int, Any, Cause]] = {
         {"detail": [{"loc": ["body", "n"], "msg": "a number", "type": "int", "input": "insufficient balance"}]},
         Cause.REQUEST,
     ),
+    "OpenRouter, limit of the key": (
+        403,
+        {"error": {"message": "Key limit exceeded (total limit). Manage it using", "code": 403}},
+        Cause.SPENDING_LIMIT,
+    ),
+    "Gemini, country": (
+        400,
+        [{"error": {"code": 400, "message": "User location is not supported for the API use.", "status": "X"}}],
+        Cause.REGION,
+    ),
+    "xAI, policy": (
+        403,
+        {"code": "The caller does not have permission", "error": "Content violates usage guidelines. Team: x"},
+        Cause.CONTENT,
+    ),
+    "OpenAI, policy of reasoning models": (
+        400,
+        {"error": {"message": "Invalid prompt: your prompt was flagged as potentially violating", "code": "x"}},
+        Cause.CONTENT,
+    ),
+    "Groq, model": (400, {"error": {"message": "x", "code": "model_decommissioned"}}, Cause.MODEL),
+    "Codex": (429, {"error": {"message": "x", "type": "usage_limit_reached"}}, Cause.RATE_LIMIT),
     "a number of its own": (500, {"error": {"message": "x", "code": 1113}}, Cause.SERVER),
     "404": (404, "not found", Cause.NOT_FOUND),
     "no error object": (418, {"object": "teapot"}, Cause.REQUEST),
@@ -299,6 +321,7 @@ TOO_LONG = (
     "Request length 71599 + 2048 is greater than max_seq_len 65536",
     "Prompt length 9000 is greater than max_seq_len 4096",
     "context length exceeded",
+    "The provided prompt is 4309 tokens long, but the maximum supported sequence length is just 4096!",
     "litellm.ContextWindowExceededError: litellm.BadRequestError: too much",
 )
 # Similar messages about a rate limit.
@@ -442,6 +465,9 @@ KNOWN: dict[str, tuple[Any, Cause]] = {
     "Gemini": ({"error": [{"code": 429, "status": "RESOURCE_EXHAUSTED"}]}, Cause.RATE_LIMIT),
     "Gemini, by name": ({"error": {"status": "RESOURCE_EXHAUSTED"}}, Cause.RATE_LIMIT),
     "Gemini, internal": ({"error": {"status": "INTERNAL", "message": "x"}}, Cause.SERVER),
+    "Codex": ({"type": "error", "status_code": 429, "error": {"type": "usage_limit_reached"}}, Cause.RATE_LIMIT),
+    "CLIProxyAPI": ({"error": {"code": "model_cooldown", "message": "x"}}, Cause.RATE_LIMIT),
+    "a number beside the error": ({"error": {"message": "x"}, "status": 503}, Cause.OVERLOAD),
     "MiniMax": ({"base_resp": {"status_code": 1002, "status_msg": "x"}}, Cause.RATE_LIMIT),
     "MiniMax, key": ({"base_resp": {"status_code": 1004, "status_msg": "x"}}, Cause.KEY),
     "MiniMax, money": ({"base_resp": {"status_code": 1008, "status_msg": "x"}}, Cause.MONEY),

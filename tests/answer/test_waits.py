@@ -132,6 +132,9 @@ def test_a_time_since_1970_is_in_seconds_or_in_milliseconds(unit: int) -> None:
         ({"retryAfter": 2}, 2.0),
         ({"retry-after": "2"}, 2.0),
         ({"retry_after_ms": 2500}, 2.5),
+        ({"plan_type": "plus", "resets_at": None, "resets_in_seconds": 9568}, 9568.0),
+        ({"resets_at": 1_700_000_000}, 0.0),
+        ({"reset_seconds": 56, "reset_time": "56s"}, 56.0),
         ({"details": [{"retry_delay": {"seconds": 2}}]}, 2.0),
     ],
 )
