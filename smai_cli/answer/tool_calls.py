@@ -10,6 +10,7 @@ from smai_cli.common.text import Joiner
 
 _FUNCTION = "function"  # the type of a call that does not say its type
 _PARTS_OF_ONE = 2
+_SCALARS = "0123456789+-.Eaeflnrstu"  # the characters of numbers, true, false and null
 _EMPTY = "{}"  # arguments that servers send before the real ones
 _DECODER = json.JSONDecoder()
 
@@ -67,6 +68,8 @@ class ToolCalls:
         calls = self._joined()
         if not all(call.name for call in calls):
             return "a tool call without a name"
+        if any(call.breaks_off() for call in calls):
+            return "a tool call without its end"
         if self._has_stray_part and sum(call.is_broken() for call in calls) > 1:
             return "arguments that may belong to any of several tool calls"
         return ""
@@ -209,6 +212,14 @@ class _Call:
         """Return whether it has arguments that are not JSON."""
         return self.type == _FUNCTION and bool(self.text) and not _is_json(self.text)
 
+    def breaks_off(self) -> bool:
+        """Return whether it has arguments that are the beginning of JSON.
+
+        vLLM, when it streams, gives such a call the finish_reason tool_calls if the token limit cut it
+        (vllm-project/vllm#53269). Other arguments that are not JSON are what the model wrote.
+        """
+        return self.type == _FUNCTION and _is_beginning(self.text)
+
     def has_complete_arguments(self) -> bool:
         """Return whether its arguments are complete JSON after at most two parts, the name and the arguments."""
         return len(self.arguments) <= _PARTS_OF_ONE and _is_json(self.text)
@@ -226,6 +237,20 @@ def _is_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _is_beginning(text: str) -> bool:
+    """Return whether a text is the beginning of a JSON object, but not all of it."""
+    if not text.lstrip().startswith("{") or _is_json(text):
+        return False
+    text = text.rstrip().rstrip(_SCALARS)  # a number, or a word such as true, may be cut as well
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return error.msg.startswith("Unterminated string") or error.pos >= len(text.rstrip())
+    except RecursionError:
+        return False
+    return False
 
 
 def _is_growing(parts: list[str]) -> bool:

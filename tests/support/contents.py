@@ -154,6 +154,12 @@ CALLS = [
         BROKEN,
         reason="tool_calls",
     ),
+    _calls(
+        "a call without its end (vLLM)", r'[{"id":"c","function":{"name":"f","arguments":"{\"a\": \"b"}}]', 0, BROKEN
+    ),
+    _calls("a call cut in a number", r'[{"id":"c","function":{"name":"f","arguments":"{\"a\": -1."}}]', 0, BROKEN),
+    _calls("a call that is not JSON", r'[{"id":"c","function":{"name":"f","arguments":"{\"a\": 1,}"}}]'),
+    _calls("a custom tool with an input that is the beginning of JSON", '[{"custom":{"name":"f","input":"{"}}]'),
     _calls("a call without arguments or a form for them", '[{"name":"f"}]', BROKEN, BROKEN),
     Content("a reason for calls without a call", ('{"content":""}',), "", BROKEN, reason="tool_calls"),
     Content("a reason for calls with a text alone", ('{"content":"a"}',), "a", COMPLETE, BROKEN, reason="tool_calls"),
