@@ -1060,6 +1060,7 @@ PIECES = [
             ("MALFORMED_RESPONSE", BROKEN),
             ("IMAGE_PROHIBITED_CONTENT", WITHHELD),
             ("NO_IMAGE", BROKEN),
+            ("MAX_TOKENS", CUT_SHORT),
             ("STOP", COMPLETE),
             ("end_turn", COMPLETE),
             ("completed", COMPLETE),

@@ -442,7 +442,8 @@ function reasonOf(choice) {
   if (typeof reason !== "string") return null;
   if (reason === "stop") {
     const originals = [choice, asObject(choice.provider_specific_fields)].map((fields) => fields.native_finish_reason);
-    reason = originals.find((word) => FAILURES.includes(String(word).toLowerCase())) ?? reason;
+    const isWorse = (word) => FAILURES.includes(word.toLowerCase()) || rank(word) > 1;
+    reason = originals.find((word) => typeof word === "string" && isWorse(word)) ?? reason;
   }
   return ["", "null", "none"].includes(reason.trim().toLowerCase()) ? null : short(reason, 100);
 }

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from smai_cli.answer.chunk import CallPart, ChoicePart, Repetition, UnreadKind, UnreadPart
+from smai_cli.answer.completeness import rank
 from smai_cli.common.text import one_line
 from smai_cli.stream.content import Content, media_name, read_arguments, read_content, read_thoughts
 
@@ -244,11 +245,13 @@ def _reason(choice: dict[str, Any]) -> str | None:
 
 
 def _original_reason(fields: Any) -> str | None:
-    """Return the finish_reason that a gateway received from its upstream, if it means a failure.
+    """Return the finish_reason that a gateway received from its upstream, if it means a failure, a limit or a filter.
 
-    OpenRouter can turn such a word into stop, and keeps it in the choice. LiteLLM turns all words that it does not know
-    into stop (litellm_core_utils/core_helpers.py, map_finish_reason); in an answer in one piece it keeps them (types/
-    utils.py, Choices). Other words do not count: providers have their own for a complete answer, such as completed.
+    OpenRouter can turn such a word into stop, and keeps it in the choice (reVrost/go-openrouter PR 43). LiteLLM turns
+    all words that it does not know into stop (litellm_core_utils/core_helpers.py, map_finish_reason); in an answer in
+    one piece it keeps them (types/utils.py, Choices). Other words do not count: providers have their own for a complete
+    answer, such as completed.
     """
     word = fields.get("native_finish_reason") if isinstance(fields, dict) else None
-    return word if isinstance(word, str) and word.lower() in _FAILURES else None
+    is_worse = isinstance(word, str) and (word.lower() in _FAILURES or rank(word) > 1)
+    return word if is_worse else None
