@@ -300,6 +300,30 @@ CHAT = [
     Row(
         "a refusal in the second of two", [*TEXT, STOP, chunk(index=1, refusal="No."), chunk(None, "stop", 1)], WITHHELD
     ),
+    Row(
+        "two choices with an index that is a string, where one was asked for",
+        [
+            event({"choices": [choice("Hello ") | {"index": "0"}]}),
+            event({"choices": [choice("Bye") | {"index": "1"}]}),
+            event({"choices": [choice("world\n") | {"index": "0"}]}),
+            event({"choices": [choice(reason="stop") | {"index": "0"}]}),
+            DONE,
+        ],
+        BROKEN,
+        "Hello Byeworld\n",
+        due=1,
+    ),
+    Row(
+        "two choices with an index that is a string",
+        [
+            event({"choices": [choice("Hello ") | {"index": "0"}]}),
+            event({"choices": [choice("Bye", "stop") | {"index": "1"}]}),
+            event({"choices": [choice("world\n", "stop") | {"index": "0"}]}),
+            DONE,
+        ],
+        COMPLETE,
+        due=2,
+    ),
     Row("two choices, one reason each", [*TEXT, STOP, chunk("b", index=1), chunk(reason="stop", index=1)], COMPLETE),
     Row(
         "two choices, the second without an end, in chunks as most servers write them",

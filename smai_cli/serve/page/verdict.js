@@ -322,6 +322,12 @@ const KNOWN = new Set([
   ).split(" "),
 ]);
 
+/** Return the index of a choice or a call, which some servers write as a string; null without one. */
+function numberOf(index) {
+  if (typeof index === "string" && /^\d{1,9}$/.test(index)) return Number(index);
+  return Number.isInteger(index) ? index : null;
+}
+
 /** Read a choice; `place` is where its text is: "delta", or "message" in an answer in one piece. */
 function readChoice(given, place) {
   const choice = isObject(given) ? given : { [place]: given };
@@ -336,7 +342,7 @@ function readChoice(given, place) {
   const lost = [...missed, ...read.unread];
   const isEmpty = !(text || read.refusal || reasoning || read.calls.length || lost.length || repeated);
   return {
-    index: Number.isInteger(choice.index) ? choice.index : 0,
+    index: numberOf(choice.index) ?? 0,
     reason: delta.role === "tool" ? null : reason,
     text,
     reasoning,
@@ -397,7 +403,7 @@ function readCalls(delta, lost) {
 
 /** Return a part of a function call (even without its object) or of a custom tool call; null for anything else. */
 function readCall(call) {
-  const number = Number.isInteger(call.index) ? call.index : null;
+  const number = numberOf(call.index);
   const id = readContent(call.id, "the id of a call").text;
   let held = isObject(call.custom) ? call.custom : isObject(call.function) ? call.function : null;
   if (!held && "arguments" in call) held = call;

@@ -84,7 +84,7 @@ def read_choice(choice: Any, part: str) -> ChoicePart:
         read = read_content(content, "the content", is_alone=is_alone)
     if len(delta) != ("content" in delta):
         read = _add_rest(delta, read)
-    role, index = delta.get("role"), choice.get("index")
+    role = delta.get("role")
     text, reasoning = read.text, read.reasoning
     if role == "tool" or (role and "extra_content" in delta):
         text, reasoning = _thoughts(delta, text, reasoning)
@@ -92,7 +92,7 @@ def read_choice(choice: Any, part: str) -> ChoicePart:
     if not (text or read.refusal or reasoning or read.calls or unread or repeated):
         unread = _strays(choice, delta, choice.get("message"))
     return ChoicePart(
-        index if isinstance(index, int) else 0,
+        _number_of(choice.get("index")) or 0,
         reason if role != "tool" else None,
         text,
         read.refusal,
@@ -195,7 +195,7 @@ def _call(call: dict[str, Any]) -> CallPart | None:
 
 
 def _number_of(index: Any) -> int | None:
-    """Return the index of a call, which some languages write as 0.0 or as "0"; None without one."""
+    """Return the index of a choice or a call, which some languages write as 0.0 or as "0"; None without one."""
     if isinstance(index, str):
         return int(index) if index.isdecimal() and len(index) <= _LONGEST_INDEX else None
     return int(index) if isinstance(index, (int, float)) and index % 1 == 0 else None
