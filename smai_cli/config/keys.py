@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from smai_cli.common.clocks import Deadline
+from smai_cli.common.clocks import Deadline, result_within
 from smai_cli.common.files import open_regular, read_all
 from smai_cli.errors import ShortageError, UsageError
 
@@ -157,7 +157,6 @@ def is_open_to_others(path: str, fd: int | None = None) -> bool:
 
 def _read_pipe(path: str, limit_bytes: int, deadline: Deadline) -> bytes:
     """Return what comes through a pipe, up to a limit. Raises OSError, or ClockError at the deadline."""
-    from smai_cli.common.clocks import result_within  # for few runs
 
     def read() -> bytes:
         data = b""

@@ -17,13 +17,11 @@ def ca_bundle(ca_file: str | None) -> str:
     return ca_file
 
 
-def tls_context(ca_file: str | None, context: "ssl.SSLContext | None" = None) -> "ssl.SSLContext":
+def tls_context(ca_file: str | None, context: ssl.SSLContext | None = None) -> ssl.SSLContext:
     """Return a context as strict as that of urllib3. `ca_file` (None: certifi's) may be a folder.
 
     `context` is set up and returned if given. Raises OSError for certificates that cannot be read.
     """
-    import ssl  # on this thread, while TCP connects
-
     ca_file = ca_bundle(ca_file)
     context = context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -11,7 +11,7 @@ from smai_cli.cli.server import approach, choose_endpoint, serving
 from smai_cli.common.trace import Tracer, silent
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import Cause, SmaiError
-from smai_cli.output.descriptors import say
+from smai_cli.output.descriptors import Output, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,6 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
     from smai_cli.common.text import on_a_line, one_line
     from smai_cli.config.model_ids import store_ids
     from smai_cli.http.exchange import Exchange
-    from smai_cli.output.descriptors import Output
     from smai_cli.stream.models import PATH
     from smai_cli.stream.retries import Retries
 
