@@ -139,8 +139,8 @@ class Schedule:
                 self._is_stuck = wait_s < math.inf
                 self._has_room.notify()
                 wait_s = min(wait_s, self._check_patience(queue, now_s))
-                if wait_s > 0:
-                    self._changed.wait(None if wait_s == math.inf else wait_s)
+                if wait_s > 0:  # a server may ask to wait for longer than a thread can
+                    self._changed.wait(min(wait_s, threading.TIMEOUT_MAX))
             return None
 
     def begin_answer(self, turn: Turn) -> None:

@@ -122,6 +122,17 @@ def test_a_retry_after_of_an_hour_ends_the_run_without_a_wait(batch: Ask, desk: 
     assert "the server asks to wait 3600 s" in result.stderr
 
 
+def test_a_retry_after_of_ages_stops_only_the_lines_of_its_model(
+    batch: Ask, desk: MakeDesk, questions: Questions
+) -> None:
+    """A time in microseconds since 1970, say, is longer than a thread can wait."""
+    server = desk()
+    server.refuse["x"] = MockRefusal(429, headers={"Retry-After": "1764547200000000"})
+    file = questions({"prompt": "x", "model": "other"}, *numbered(10))
+    result = batch(server, "-j2", file)
+    assert (result.status, sorted(result.texts)) == (6, numbered(10))
+
+
 def test_a_line_whose_retry_after_is_an_hour_fails_without_a_wait(
     batch: Ask, desk: MakeDesk, questions: Questions
 ) -> None:
