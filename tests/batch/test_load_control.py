@@ -5,6 +5,7 @@ gate before this one took, and may be 5 % slower.
 """
 
 import heapq
+import itertools
 import math
 import random
 import statistics
@@ -62,10 +63,16 @@ def at_once(limit: int, end: End = End.UNWELL, told_s: float | None = None) -> S
     return lambda _, running, __: TAKEN if running < limit else (False, told_s, end)
 
 
-def flaky(share: float, *ends: End) -> Server:
+def flaky(share: float, *ends: End, told_s: float | None = None) -> Server:
     return lambda _, __, chance: (
-        (False, None, chance.choice(ends or (End.UNWELL,))) if chance.random() < share else TAKEN
+        (False, told_s, chance.choice(ends or (End.UNWELL,))) if chance.random() < share else TAKEN
     )
+
+
+def in_turn(working: int, of: int) -> Server:
+    """A gateway that uses its keys in turn; the others than the first `working` ones have no quota left."""
+    count = itertools.count()
+    return lambda *_: TAKEN if next(count) % of < working else (False, None, End.TOO_MANY)
 
 
 def once(number: int, end: End = End.UNWELL) -> Server:
@@ -203,6 +210,20 @@ GOALS = {
     # If smai believed until the end of the run that load is the cause, once a cut seemed to help: more than 10.
     "15 % random 429": (Case(lambda: flaky(0.15, End.TOO_MANY), 2000, 64, 2.0, 62.5 / 0.85), 1.60, 0.20),
     "20 % random 429": (Case(lambda: flaky(0.20, End.TOO_MANY), 2000, 64, 2.0, 62.5 / 0.80), 2.00, 0.25),
+    # If each Retry-After reduced the rate until the end of the run: 15, and more than 90.
+    "5 % random 429, Retry-After": (
+        Case(lambda: flaky(0.05, End.TOO_MANY, told_s=1.0), 1000, 32, 1.0, 31.25 + 50),
+        6.00,
+        0.08,
+    ),
+    "15 % random 429, Retry-After": (
+        Case(lambda: flaky(0.15, End.TOO_MANY, told_s=1.0), 1000, 32, 1.0, 31.25 + 150),
+        5.00,
+        0.20,
+    ),
+    # If each burst of 429 were believed: more than 200.
+    "one of two keys has no quota": (Case(lambda: in_turn(1, 2), 1000, 32, 1.0, 62.5), 3.50, 0.51),
+    "40 % random 429": (Case(lambda: flaky(0.40, End.TOO_MANY), 1000, 32, 1.0, 31.25 / 0.6), 4.00, 0.45),
     "15 % random 429 and 503": (
         Case(lambda: flaky(0.15, End.TOO_MANY, End.UNWELL), 2000, 64, 2.0, 62.5 / 0.85),
         1.15,
@@ -234,6 +255,12 @@ GOALS = {
     "8 at once, 50 ms away": (Case(lambda: at_once(8), 400, 64, 0.2, 12.5, trip_s=0.05), 1.35, 0.15),
     "8 at once, by 429": (Case(lambda: at_once(8, End.TOO_MANY), 400, 64, 0.2, 10), 1.35, 0.15),
     "4 at once, by 429, Retry-After": (Case(lambda: at_once(4, End.TOO_MANY, 1.0), 300, 64, 1.0, 75), 1.50, 0.15),
+    # If the level did not fall, because the rate was too low to reach it: 30 % refused.
+    "8 at once, by 429, Retry-After, long answers": (
+        Case(lambda: at_once(8, End.TOO_MANY, 1.0), 200, 64, 30.0, 750),
+        1.45,
+        0.15,
+    ),
     "100 at once": (Case(lambda: at_once(100), 5000, 256, 10.0, 500), 1.25, 0.15),
     "slows down, refuses nothing": (Case(free, 400, 64, 0.2, 10, queue=8), 1.05, 0.0),
     "three batches, 20 a second": (Case(lambda: bucket(20, 20), 400, 64, 0.2, 59, batches=3), 1.30, 0.15),

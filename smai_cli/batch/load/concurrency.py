@@ -6,6 +6,7 @@ TCP Westwood, Mascolo et al. 2001), not to a fixed share: a server that refuses 
 number is known only a round trip later, so the first refusal after the cut lowers it once more. And a cut after which
 the server refuses the same share as before is undone: load was not the cause. Only a burst of 429 is taken for a limit
 without this check, because several batches on one limit cannot see that a cut helped: the others take what it left.
+It is taken for a limit only until many cuts in a row have not helped (see `Spacing`).
 """
 
 from enum import Enum
@@ -131,7 +132,7 @@ class Concurrency:
         self._slow_from = most  # from here the step begins with 1 again (ssthresh, RFC 5681)
         self._level_before = first  # the last level at which a complete round went well
         self._check: _Check | None = None
-        self._was_undone = self._was_full = self._is_falling = False  # undone: the last cut, after its check
+        self._was_undone = self._was_full = self._is_falling = False  # undone: the last cut, which did not help
 
     def start(self) -> int:
         """Count a request that starts; return the number of cuts so far, which `succeed` and `refuse` take."""
@@ -162,6 +163,10 @@ class Concurrency:
             return self._cut(kind, share)
         return self._end_round() if self._check else None
 
+    def doubt(self) -> None:
+        """Record that slower starts did not help: check the next cut, and let it lower the level."""
+        self._was_undone = True
+
     def restart(self) -> None:
         """Begin with 1 after an outage, and double up to most of the level before it."""
         self._forget()
@@ -169,14 +174,14 @@ class Concurrency:
         self._slow_from = max(1, int(self._level_before * KEPT))
 
     def _cut(self, kind: End, share: float) -> Change:
+        # If fewer run than may, it is not their number: then only the spacing changes, unless that did not help.
+        is_falling = kind is End.UNWELL or self._was_full or self._was_undone
         # More were refused during the check than before it, or these refusals came close together.
         is_load = self._check is not None or (not self._was_undone and self._evidence[kind].is_burst())
         self._was_undone = self._was_undone and not is_load
         may_be_chance = kind is End.UNWELL or not is_load
         self._check = _Check(kind, self.level, self._step, self._slow_from, share) if may_be_chance else None
         self._evidence[kind].allow(share if may_be_chance else 0.0)
-        # If fewer run than may, it is not their number: then only the spacing changes.
-        is_falling = kind is End.UNWELL or self._was_full
         self._step, self._slow_from = 1, max(1, int(self._level_before * KEPT))
         if is_falling:
             self.level = max(1, min(self.level, self.running))

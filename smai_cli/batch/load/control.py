@@ -85,7 +85,7 @@ class LoadControl:
         if end is End.ANSWERED:
             self._apply(self._concurrency.succeed(ticket.cuts))
             return None
-        if end is End.TOO_MANY:  # the others came at a rate that was allowed
+        if end is End.TOO_MANY and not self._spacing.is_undone:  # the others came at a rate that was allowed
             self._spacing.refuse()
         if end is End.UNRELATED:
             self._concurrency.running -= 1
@@ -98,10 +98,13 @@ class LoadControl:
         if self._apply(self._concurrency.refuse(ticket.cuts, end)) is Change.CUT:
             self._level_before, self._is_announced = before, False
             is_too_fast = end is End.TOO_MANY
-        else:  # with a Retry-After one is enough: each costs a pause
-            is_too_fast = end is End.TOO_MANY and (wait_s is not None or ticket.number <= self._spacing.last_cut)
+        else:  # with a Retry-After one is enough, as each costs a pause, unless slower starts did not help
+            is_enough = wait_s is not None and not self._spacing.is_undone
+            is_too_fast = end is End.TOO_MANY and (is_enough or ticket.number <= self._spacing.last_cut)
         if is_too_fast and self._spacing.slow_down(now_s, ticket.number, wait_s):
             rate = self._spacing.rate
+        elif is_too_fast and self._spacing.is_undone:
+            self._concurrency.doubt()
         return self._announce(pause_s, before, rate)
 
     def restart(self, now_s: float) -> None:

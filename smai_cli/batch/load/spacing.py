@@ -20,6 +20,9 @@ _BY_TIME = 0.25
 # The best rate that was measured is remembered, and each cut takes a twentieth of it. Far below it the rate rises
 # faster: of several batches on one limit, the one that got less must gain on the others (Chiu and Jain).
 _REMEMBERED = 0.95
+# After so many cuts in a row, each fewer starts after the one before than show anything, the rate is a fifth or less. A
+# server that still refuses as often as before has no limit of requests a second.
+_MOST_CUTS = 7
 
 
 class _RecentRate:
@@ -73,7 +76,8 @@ class Spacing:
         self._next_s = 0.0
         self._recent = _RecentRate()
         self._limit = self.rate  # the rate that was too fast, by the last cut; during a search the least rate
-        self._rate_before = self.rate  # of the last cut
+        self._rate_before = self.rate  # of the first of the last cuts in a row
+        self._cuts = 0  # in a row after the first
         self._is_searching = True  # until the first cut, and after one that did not help
         self._best = 0.0  # the best rate that many starts have proved, and less after each cut
         self._cycle = 2.0 * SAMPLE  # starts after a cut until the rate is that limit again
@@ -119,17 +123,24 @@ class Spacing:
     def slow_down(self, now_s: float, number: int, pause_s: float | None) -> bool:
         """Start fewer, because the server refused the request with this number and others; return whether that is new.
 
-        `pause_s` is how long the server asks to wait; None if it does not.
+        After many cuts in a row, which did not help, undo them instead. `pause_s` is how long the server asks to wait;
+        None if it does not.
         """
         measured = self._recent.measure(now_s, self._next_s)
         is_new = number > self.last_cut
         if is_new:
             self._cut(measured, pause_s or 0.0)
-        elif pause_s is None and self._number == self.last_cut and self._limit > measured / KEPT:
-            self._limit = measured  # more of the same burst were refused
-        self._follow_cycle()
+        if not self._is_searching:
+            if not is_new and pause_s is None and self._number == self.last_cut and self._limit > measured / KEPT:
+                self._limit = measured  # more of the same burst were refused
+            self._follow_cycle()
         self._next_s = max(self._next_s, now_s + 1 / self.rate)
-        return is_new
+        return is_new and not self._is_searching
+
+    @property
+    def is_undone(self) -> bool:
+        """Whether the last cuts did not help and were undone: refusals do not depend on the rate."""
+        return self._is_searching and self.last_cut > 0
 
     def restart(self, now_s: float) -> None:
         """Begin to measure anew after an outage, whose time is not that of a slow server."""
@@ -137,12 +148,18 @@ class Spacing:
         self._recent.begin(now_s)
 
     def undo(self) -> None:
-        """Undo the last cut, which did not help, and search again for the rate that the server lets through."""
+        """Undo the last cuts, which did not help, and search again for the rate that the server lets through."""
         self._limit, self._is_searching = self._rate_before, True
 
     def _cut(self, measured: float, pause_s: float) -> None:
+        is_in_a_row = not self._is_searching and self._number - self.last_cut < SAMPLE
+        self._cuts = self._cuts + 1 if is_in_a_row else 0
+        if self._cuts > _MOST_CUTS:
+            self.undo()
+            return
+        if not self._cuts:
+            self._rate_before = self.rate
         is_proved = self._recent.starts >= SAMPLE / 2
-        self._rate_before = self.rate
         # No lower limit is believed at the first cut, when little was measured.
         self._limit = self._find_limit(measured if self.last_cut else max(measured, FIRST), is_proved)
         if self._best or is_proved:
