@@ -69,6 +69,10 @@ def flaky(share: float, *ends: End, told_s: float | None = None) -> Server:
     )
 
 
+def closed(until_s: float, told_s: float) -> Server:
+    return lambda now_s, *_: (False, told_s, End.TOO_MANY) if now_s < until_s else TAKEN
+
+
 def in_turn(working: int, of: int) -> Server:
     """A gateway that uses its keys in turn; the others than the first `working` ones have no quota left."""
     count = itertools.count()
@@ -261,6 +265,7 @@ GOALS = {
         1.45,
         0.15,
     ),
+    "refuses everything for 250 s, Retry-After": (Case(lambda: closed(250, 1.0), 500, 32, 1.0, 266), 1.20, 0.60),
     "100 at once": (Case(lambda: at_once(100), 5000, 256, 10.0, 500), 1.25, 0.15),
     "slows down, refuses nothing": (Case(free, 400, 64, 0.2, 10, queue=8), 1.05, 0.0),
     "three batches, 20 a second": (Case(lambda: bucket(20, 20), 400, 64, 0.2, 59, batches=3), 1.30, 0.15),

@@ -44,6 +44,11 @@ class _RecentRate:
         if not self._moments:
             self._moments.append((now_s, 0, 0.0))
 
+    @property
+    def has_accepted(self) -> bool:
+        """Whether the server has accepted a start, or still works on one."""
+        return self._accepted > 0
+
     def start(self, now_s: float) -> None:
         """Count a start."""
         moments = self._moments
@@ -123,9 +128,12 @@ class Spacing:
     def slow_down(self, now_s: float, number: int, pause_s: float | None) -> bool:
         """Start fewer, because the server refused the request with this number and others; return whether that is new.
 
-        After many cuts in a row, which did not help, undo them instead. `pause_s` is how long the server asks to wait;
+        After many cuts in a row, which did not help, undo them instead. Before the server has accepted a request, do
+        nothing. `pause_s` is how long the server asks to wait;
         None if it does not.
         """
+        if not self._recent.has_accepted:
+            return False  # the server refuses everything, at any rate
         measured = self._recent.measure(now_s, self._next_s)
         is_new = number > self.last_cut
         if is_new:
