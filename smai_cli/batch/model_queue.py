@@ -32,6 +32,7 @@ class ModelQueue:
         self.limit: SmaiError | None = None
         self._fresh: deque[Tries] = deque()
         self._delayed: list[tuple[float, int, Tries]] = []
+        self._was_delayed = False  # the last line that was taken
         self._refused = 0  # how many of the delayed lines wait for a limit
 
     def __len__(self) -> int:
@@ -68,13 +69,18 @@ class ModelQueue:
     def pop(self, now_s: float) -> Tries:
         """Take the next line: one whose pause is over, else a fresh one, else the one whose pause ends first.
 
-        If many lines wait for the limit, a fresh line that may start comes first, see pop_probe.
+        If many lines wait for the limit, a fresh line that may start comes first, see pop_probe. A line that was
+        refused several times takes turns with fresh ones: where only few requests may start, such lines would
+        otherwise take all the starts.
         """
         if not self._may_take_fresh:
             return self._pop_delayed()
         if self._is_crowded:
             return self.pop_probe()
-        return self._pop_delayed() if self._delayed and self._delayed[0][0] <= now_s else self._fresh.popleft()
+        is_due = bool(self._delayed) and self._delayed[0][0] <= now_s
+        is_others_turn = self._was_delayed and is_due and self._delayed[0][2].refusals > _FEW_REFUSALS
+        self._was_delayed = is_due and not is_others_turn
+        return self._pop_delayed() if self._was_delayed else self._fresh.popleft()
 
     def pop_probe(self) -> Tries:
         """Take the line that shows best whether all lines fail: the last fresh one, else one that was delayed.

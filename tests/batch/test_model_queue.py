@@ -1,0 +1,37 @@
+"""Which line of a model is sent next, while some wait because a rate limit refused them."""
+
+from smai_cli.batch.feed import Job
+from smai_cli.batch.input.lines import Defaults, read_line
+from smai_cli.batch.load.control import LoadControl
+from smai_cli.batch.model_queue import ModelQueue
+from smai_cli.batch.results.result import LineIdentity
+from smai_cli.batch.tries import Tries
+
+DEFAULTS = Defaults(model="m", api="chat", system=None, parameters={}, extra_body={})
+
+
+def line(place: int, refusals: int = 0) -> Tries:
+    identity = LineIdentity(place + 1, None, b"", 1, "flat", {})
+    tries = Tries(Job(place, identity, read_line(place + 1, b'"text"', DEFAULTS)))
+    for _ in range(refusals):
+        tries.refuse(0)
+    return tries
+
+
+def order(*, refusals: int) -> list[int]:
+    """Return the order in which four fresh lines and two refused ones are sent; the pauses of these are over."""
+    queue = ModelQueue(LoadControl(8))
+    for place in range(2):
+        queue.delay(line(place, refusals), 1.0)
+    for place in range(2, 6):
+        queue.add(line(place))
+    return [queue.pop(5.0).job.place for _ in range(6)]
+
+
+def test_a_line_that_was_refused_once_or_twice_is_sent_before_fresh_lines() -> None:
+    assert order(refusals=1) == order(refusals=2) == [0, 1, 2, 3, 4, 5]
+
+
+def test_lines_that_were_refused_more_often_take_turns_with_fresh_lines() -> None:
+    """If each of them took a start, no other line would be sent where only few requests may start."""
+    assert order(refusals=3) == [0, 2, 1, 3, 4, 5]
