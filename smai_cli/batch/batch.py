@@ -145,12 +145,10 @@ class Batch:
         if failure and failure is self._limit and self.is_done():
             return None  # the last line reached the limit: none is left to stop
         if isinstance(failure, _TokenLimitError):
-            rest = f"{left} lines are left" if left else "the rest of the input is left"
+            rest = f"lines left: {left}" if left else "the rest of the input is left"
             return failure.replaced(what=f"{failure.describe()}; {rest}")
         if left and not failure and self._ends_s == math.inf:
-            return UsageError(
-                f"the input changed during the run: {left} lines were not sent", "run again with --resume"
-            )
+            return UsageError(f"the input changed during the run: lines not sent: {left}", "run again with --resume")
         return failure
 
     def is_done(self) -> bool:

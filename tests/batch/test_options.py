@@ -70,7 +70,7 @@ def test_max_time_before_an_earlier_failure_is_sent_again_is_not_a_success(
 def test_a_token_limit_says_how_many_lines_are_left(batch: Ask, desk: MakeDesk, questions: Questions) -> None:
     result = batch(desk(), "-j1", "--token-limit", "3", questions("one two three", "b", "c"))
     assert result.status == 2
-    assert "--token-limit is 3; 2 lines are left; with -o, --resume sends the rest" in result.stderr
+    assert "--token-limit is 3; lines left: 2; with -o, --resume sends the rest" in result.stderr
 
 
 @pytest.mark.preloaded

@@ -287,7 +287,7 @@ def test_results_of_another_request_are_refused_and_with_drop_stale_moved(
     dropped = batch(server, "-o", out, "--resume", *twice, *flags, changed)
     assert dropped.status == 0
     many = 2 if flags else 1
-    assert f"dropped {many} results of changed lines, {many} of them complete answers" in dropped.stderr
+    assert f"dropped results of changed lines: {many}, complete answers: {many}" in dropped.stderr
     kept, aside = results_in(out), results_in(out.with_name("answers.jsonl.stale"))
     assert [it["index"] for it in kept] == list(range(1, len(lines) + 1))
     # Nothing of what was paid is lost: each result is there or aside.

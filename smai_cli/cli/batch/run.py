@@ -153,7 +153,7 @@ class BatchRun:
 
     def _say_stale(self, stale: StaleResults) -> None:
         self.life.say(
-            f"dropped {len(stale.offsets)} results of changed lines, {stale.complete} of them complete answers; "
+            f"dropped results of changed lines: {len(stale.offsets)}, complete answers: {stale.complete}; "
             f"they are in {self.typed.output}.stale"
         )
 
