@@ -129,8 +129,7 @@ class Spacing:
         """Start fewer, because the server refused the request with this number and others; return whether that is new.
 
         After many cuts in a row, which did not help, undo them instead. Before the server has accepted a request, do
-        nothing. `pause_s` is how long the server asks to wait;
-        None if it does not.
+        nothing. `pause_s` is how long the server asks to wait; None if it does not.
         """
         if not self._recent.has_accepted:
             return False  # the server refuses everything, at any rate
