@@ -132,7 +132,7 @@ class Concurrency:
         self._slow_from = most  # from here the step begins with 1 again (ssthresh, RFC 5681)
         self._level_before = first  # the last level at which a complete round went well
         self._check: _Check | None = None
-        self._was_undone = self._was_full = self._is_falling = False  # undone: the last cut, which did not help
+        self.was_undone = self._was_full = self._is_falling = False  # undone: the last cut, which did not help
 
     def start(self) -> int:
         """Count a request that starts; return the number of cuts so far, which `succeed` and `refuse` take."""
@@ -163,10 +163,6 @@ class Concurrency:
             return self._cut(kind, share)
         return self._end_round() if self._check else None
 
-    def doubt(self) -> None:
-        """Record that slower starts did not help: check the next cut, and let it lower the level."""
-        self._was_undone = True
-
     def restart(self) -> None:
         """Begin with 1 after an outage, and double up to most of the level before it."""
         self._forget()
@@ -175,10 +171,10 @@ class Concurrency:
 
     def _cut(self, kind: End, share: float) -> Change:
         # If fewer run than may, it is not their number: then only the spacing changes, unless that did not help.
-        is_falling = kind is End.UNWELL or self._was_full or self._was_undone
+        is_falling = kind is End.UNWELL or self._was_full or self.was_undone
         # More were refused during the check than before it, or these refusals came close together.
-        is_load = self._check is not None or (not self._was_undone and self._evidence[kind].is_burst())
-        self._was_undone = self._was_undone and not is_load
+        is_load = self._check is not None or (not self.was_undone and self._evidence[kind].is_burst())
+        self.was_undone = self.was_undone and not is_load
         may_be_chance = kind is End.UNWELL or not is_load
         self._check = _Check(kind, self.level, self._step, self._slow_from, share) if may_be_chance else None
         self._evidence[kind].allow(share if may_be_chance else 0.0)
@@ -204,7 +200,7 @@ class Concurrency:
                 self._grow()
                 self._begin_round()
         elif (has_helped := check.has_helped(self._starts - self._round_start, self._refusals)) is not None:
-            self._check, self._was_undone = None, not has_helped
+            self._check, self.was_undone = None, not has_helped
             self._evidence[check.kind].allow(0.0 if has_helped else min(check.share, KEPT * _CHANCE[End.UNWELL]))
             if not has_helped:
                 self.level, self._step, self._slow_from = max(self.level, check.level), check.step, check.slow_from

@@ -104,7 +104,7 @@ class LoadControl:
         if is_too_fast and self._spacing.slow_down(now_s, ticket.number, wait_s):
             rate = self._spacing.rate
         elif is_too_fast and self._spacing.is_undone:
-            self._concurrency.doubt()
+            self._concurrency.was_undone = True  # check the next cut, and let it lower the level
         return self._announce(pause_s, before, rate)
 
     def restart(self, now_s: float) -> None:

@@ -20,39 +20,34 @@ _BY_TIME = 0.25
 # The best rate that was measured is remembered, and each cut takes a twentieth of it. Far below it the rate rises
 # faster: of several batches on one limit, the one that got less must gain on the others (Chiu and Jain).
 _REMEMBERED = 0.95
-# After so many cuts in a row, each fewer starts after the one before than show anything, the rate is a fifth or less. A
-# server that still refuses as often as before has no limit of requests a second.
-_MOST_CUTS = 7
 
 
 class _RecentRate:
     """How many of the last starts the server accepted, and in which time."""
 
-    def __init__(self) -> None:
+    def __init__(self, since_s: float | None = None) -> None:
         self._accepted = 0
         self._left_out_s = 0.0
         # How many starts were accepted, up to some moments, and how much of the time until then does not count.
-        self._moments: deque[tuple[float, int, float]] = deque()
+        self._moments: deque[tuple[float, int, float]] = deque() if since_s is None else deque([(since_s, 0, 0.0)])
 
     @property
     def starts(self) -> int:
         """How many starts show the rate."""
         return self._accepted - self._moments[0][1]
 
-    def begin(self, now_s: float) -> None:
-        """Begin to measure, unless it has begun."""
-        if not self._moments:
-            self._moments.append((now_s, 0, 0.0))
-
     @property
     def has_accepted(self) -> bool:
         """Whether the server has accepted a start, or still works on one."""
         return self._accepted > 0
 
-    def start(self, now_s: float) -> None:
-        """Count a start."""
+    def start(self, now_s: float, ready_s: float) -> None:
+        """Count a start; from `ready_s` on, only the input has delayed it."""
+        if now_s - ready_s > _SHORTEST_S:
+            self.leave_out(now_s - ready_s)
         moments = self._moments
-        self.begin(now_s)
+        if not moments:
+            moments.append((now_s, 0, 0.0))
         self._accepted += 1
         moments.append((now_s, self._accepted, self._left_out_s))
         while self._accepted - moments[1][1] >= SAMPLE and now_s - moments[1][0] >= _SHORTEST_S:
@@ -73,6 +68,24 @@ class _RecentRate:
         return max(1, self.starts) / max(_SHORTEST_S, now_s - since_s - max(0.0, left_out_s))
 
 
+class _Cycle:
+    """How the rate rises after a cut, as shares of the limit: to the limit in so many starts, and then beyond it."""
+
+    def __init__(self, starts: float) -> None:
+        self._starts = starts
+        self._step = 0.0
+
+    def advance(self, rate: float) -> None:
+        """Count a start at this rate."""
+        self._step += 1 + _BY_TIME / rate
+
+    @property
+    def share(self) -> float:
+        """The share that may start now; it grows faster beyond the limit (CUBIC, RFC 9438)."""
+        x = self._step / self._starts
+        return KEPT + (1 - KEPT) * (x if x < 1 else x * x)
+
+
 class Spacing:
     """The time between two starts. All times are in seconds, on a clock of the caller."""
 
@@ -85,31 +98,27 @@ class Spacing:
         self._cuts = 0  # in a row after the first
         self._is_searching = True  # until the first cut, and after one that did not help
         self._best = 0.0  # the best rate that many starts have proved, and less after each cut
-        self._cycle = 2.0 * SAMPLE  # starts after a cut until the rate is that limit again
-        self._step = 0.0  # starts since the cut that the spacing delayed
+        self._cycle = _Cycle(2.0 * SAMPLE)  # since the cut, of starts that the spacing delayed
         self._number = self.last_cut = 0
         self._was_delayed = False
+        self.is_undone = False  # whether the last cuts did not help: refusals do not depend on the rate
 
     def wait_s(self, now_s: float) -> float:
         """Return in how many seconds one more may start."""
-        if self._next_s > now_s:
-            self._was_delayed = True
+        self._was_delayed |= self._next_s > now_s
         return self._next_s - now_s
 
     def start(self, now_s: float, last_end_s: float) -> int:
         """Count a request that starts; return its number. The last one ended at `last_end_s`."""
-        idle_s = now_s - max(last_end_s, self._next_s)
-        if idle_s > _SHORTEST_S:  # nothing but the input delayed it
-            self._recent.leave_out(idle_s)
         self._number += 1
-        self._recent.start(now_s)
+        self._recent.start(now_s, max(last_end_s, self._next_s))
         if self._is_searching:
             self.rate = max(self._limit, _SEARCH_GAIN * self._recent.measure(now_s, self._next_s))
             if not self.last_cut:  # what went well goes well again after an outage
                 self._limit = self.rate
         elif self._was_delayed:  # a rate that is not used up is not proved
-            self._step += 1 + _BY_TIME / self.rate
-            self._follow_cycle()
+            self._cycle.advance(self.rate)
+            self.rate = self._limit * self._cycle.share
         # A late wake-up is made up for.
         is_due = self._was_delayed and now_s - self._next_s < _SHORTEST_S
         self._next_s = (self._next_s if is_due else now_s) + 1 / self.rate
@@ -137,48 +146,36 @@ class Spacing:
         is_new = number > self.last_cut
         if is_new:
             self._cut(measured, pause_s or 0.0)
-        if not self._is_searching:
-            if not is_new and pause_s is None and self._number == self.last_cut and self._limit > measured / KEPT:
-                self._limit = measured  # more of the same burst were refused
-            self._follow_cycle()
+        elif pause_s is None and self._number == self.last_cut and self._limit > measured / KEPT:
+            self._limit = measured  # more of the same burst were refused
+        self.rate = self.rate if self._is_searching else self._limit * self._cycle.share
         self._next_s = max(self._next_s, now_s + 1 / self.rate)
         return is_new and not self._is_searching
 
-    @property
-    def is_undone(self) -> bool:
-        """Whether the last cuts did not help and were undone: refusals do not depend on the rate."""
-        return self._is_searching and self.last_cut > 0
-
     def restart(self, now_s: float) -> None:
         """Begin to measure anew after an outage, whose time is not that of a slow server."""
-        self._recent = _RecentRate()
-        self._recent.begin(now_s)
+        self._recent = _RecentRate(now_s)
 
     def undo(self) -> None:
         """Undo the last cuts, which did not help, and search again for the rate that the server lets through."""
-        self._limit, self._is_searching = self._rate_before, True
+        self._limit, self._is_searching, self.is_undone = self._rate_before, True, True
 
     def _cut(self, measured: float, pause_s: float) -> None:
         is_in_a_row = not self._is_searching and self._number - self.last_cut < SAMPLE
         self._cuts = self._cuts + 1 if is_in_a_row else 0
-        if self._cuts > _MOST_CUTS:
+        if KEPT**self._cuts < 1 - KEPT:  # a fifth is left of the rate, and it did not help
             self.undo()
             return
-        if not self._cuts:
-            self._rate_before = self.rate
+        self._rate_before = self._rate_before if self._cuts else self.rate
         is_proved = self._recent.starts >= SAMPLE / 2
         # No lower limit is believed at the first cut, when little was measured.
         self._limit = self._find_limit(measured if self.last_cut else max(measured, FIRST), is_proved)
         if self._best or is_proved:
             self._best = max(self._limit, _REMEMBERED * max(self._best, measured if is_proved else 0.0))
-        self._is_searching, self.last_cut, self._step = False, self._number, 0.0
+        self._is_searching, self.is_undone, self.last_cut = False, False, self._number
         share = max(0.25, self._limit / self._best) if self._best else 1.0
-        self._cycle = 2 * SAMPLE * share + pause_s * self._limit / (1 - KEPT)  # a pause costs no more than the cut
-
-    def _follow_cycle(self) -> None:
-        """Raise the rate after a cut: to the limit in a cycle, and beyond it faster (CUBIC, RFC 9438)."""
-        x = self._step / self._cycle
-        self.rate = self._limit * (KEPT + (1 - KEPT) * (x if x < 1 else x * x))
+        # A pause costs no more than the cut.
+        self._cycle = _Cycle(2 * SAMPLE * share + pause_s * self._limit / (1 - KEPT))
 
     def _find_limit(self, measured: float, is_proved: bool) -> float:
         """Return the rate that the server lets through, as far as the present rate and what was `measured` show it."""
