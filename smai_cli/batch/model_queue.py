@@ -5,6 +5,7 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING
 
+from smai_cli.batch.failures import REFUSALS
 from smai_cli.batch.load.control import LoadControl
 from smai_cli.batch.tries import Tries
 
@@ -70,15 +71,15 @@ class ModelQueue:
         """Take the next line: one whose pause is over, else a fresh one, else the one whose pause ends first.
 
         If many lines wait for the limit, a fresh line that may start comes first, see pop_probe. A line that was
-        refused several times takes turns with fresh ones: where only few requests may start, such lines would
-        otherwise take all the starts.
+        refused so often that its content may be the reason takes turns with fresh ones: where only few requests may
+        start, such lines would otherwise take all the starts.
         """
         if not self._may_take_fresh:
             return self._pop_delayed()
         if self._is_crowded:
             return self.pop_probe()
         is_due = bool(self._delayed) and self._delayed[0][0] <= now_s
-        is_others_turn = self._was_delayed and is_due and self._delayed[0][2].refusals > _FEW_REFUSALS
+        is_others_turn = self._was_delayed and is_due and self._delayed[0][2].refusals >= REFUSALS
         self._was_delayed = is_due and not is_others_turn
         return self._pop_delayed() if self._was_delayed else self._fresh.popleft()
 

@@ -28,10 +28,11 @@ def order(*, refusals: int) -> list[int]:
     return [queue.pop(5.0).job.place for _ in range(6)]
 
 
-def test_a_line_that_was_refused_once_or_twice_is_sent_before_fresh_lines() -> None:
-    assert order(refusals=1) == order(refusals=2) == [0, 1, 2, 3, 4, 5]
+def test_a_line_that_was_refused_up_to_four_times_is_sent_before_fresh_lines() -> None:
+    """If it took turns already, a server that refuses everything for some seconds would make it fail."""
+    assert order(refusals=1) == order(refusals=4) == [0, 1, 2, 3, 4, 5]
 
 
 def test_lines_that_were_refused_more_often_take_turns_with_fresh_lines() -> None:
     """If each of them took a start, no other line would be sent where only few requests may start."""
-    assert order(refusals=3) == [0, 2, 1, 3, 4, 5]
+    assert order(refusals=5) == [0, 2, 1, 3, 4, 5]
