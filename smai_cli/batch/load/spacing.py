@@ -90,7 +90,7 @@ class Spacing:
     """The time between two starts. All times are in seconds, on a clock of the caller."""
 
     def __init__(self) -> None:
-        self.rate = 2.0 * FIRST  # how many requests may start in a second
+        self.rate = 1.5 * FIRST  # how many requests may start in a second
         self._next_s = 0.0
         self._recent = _RecentRate()
         self._limit = self.rate  # the rate that was too fast, by the last cut; during a search the least rate
