@@ -347,6 +347,12 @@ def test_the_contributor_guide_names_every_package_and_only_files_that_exist() -
     assert packages == {file.parent.name for file in (ROOT / "smai_cli").glob("*/__init__.py")}
 
 
+def test_the_check_runs_only_test_files_that_exist() -> None:
+    paths = set(re.findall(r"\btests/[\w./-]*\w", (ROOT / ".ci" / "run").read_text(encoding="utf-8")))
+    assert len(paths) > 5
+    assert sorted(path for path in paths if not (ROOT / path).exists()) == []
+
+
 @pytest.mark.parametrize(
     "name", ["README.md", ".github/CONTRIBUTING.md", ".github/SECURITY.md", "tests/benchmarks/README.md"]
 )
