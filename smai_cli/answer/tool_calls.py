@@ -11,6 +11,8 @@ from smai_cli.common.text import Joiner
 _FUNCTION = "function"  # the type of a call that does not say its type
 _PARTS_OF_ONE = 2
 _SCALARS = "0123456789+-.Eaeflnrstu"  # the characters of numbers, true, false and null
+# What may complete a string that was cut, perhaps in an escape such as \" or \u00e9.
+_STRING_ENDS = ('"', '\\"', '0"', '00"', '000"', '0000"')
 _EMPTY = "{}"  # arguments that servers send before the real ones
 _DECODER = json.JSONDecoder()
 
@@ -243,11 +245,16 @@ def _is_beginning(text: str) -> bool:
     """Return whether a text is the beginning of a JSON object, but not all of it."""
     if not text.lstrip().startswith("{") or _is_json(text):
         return False
-    text = text.rstrip().rstrip(_SCALARS)  # a number, or a word such as true, may be cut as well
+    # A number, or a word such as true, may be cut as well.
+    return any(_ends_early(text + end) for end in _STRING_ENDS) or _ends_early(text.rstrip().rstrip(_SCALARS))
+
+
+def _ends_early(text: str) -> bool:
+    """Return whether a text is JSON up to its end, where more must follow."""
     try:
         json.loads(text)
     except json.JSONDecodeError as error:
-        return error.msg.startswith("Unterminated string") or error.pos >= len(text.rstrip())
+        return error.pos >= len(text.rstrip())
     except RecursionError:
         return False
     return False
