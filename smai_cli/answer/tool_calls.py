@@ -67,7 +67,7 @@ class ToolCalls:
     @property
     def unclear_call(self) -> str:
         """What cannot be used as it arrived: a call, or arguments; empty if everything can."""
-        calls = self._joined()
+        calls = self._join_rests()
         if not all(call.name for call in calls):
             return "a tool call without a name"
         if any(call.breaks_off() for call in calls):
@@ -124,7 +124,7 @@ class ToolCalls:
             return has_other_id
         return bool((part.name or has_other_id) and call.name) and call.has_complete_arguments()
 
-    def _joined(self) -> "list[_Call]":
+    def _join_rests(self) -> "list[_Call]":
         """Return the calls; what came without a name and an id continues the call before it, if that makes it JSON.
 
         Nebius has another index in the last part of a call (pipecat-ai/pipecat PR 4688), others in each part after the
@@ -133,7 +133,7 @@ class ToolCalls:
         joined: list[_Call] = []
         for has_begun, run in itertools.groupby(self._calls, lambda call: bool(call.name or call.id)):
             calls = list(run)
-            whole = joined[-1].continued(calls) if joined and not has_begun else None
+            whole = joined[-1].join(calls) if joined and not has_begun else None
             if whole:
                 joined[-1] = whole
             else:
@@ -143,7 +143,7 @@ class ToolCalls:
     def _distinct(self) -> "list[_Call]":
         """Return the calls without duplicates (same id, name and arguments). Calls without an id are all distinct."""
         seen: dict[Any, _Call] = {}
-        for call in self._joined():
+        for call in self._join_rests():
             seen.setdefault((call.id, call.name, call.text) if call.id else id(call), call)
         return list(seen.values())
 
@@ -203,8 +203,8 @@ class _Call:
         text = "".join(self.arguments[:_PARTS_OF_ONE]).lstrip()
         return not (self.name or self.id) and self.type == _FUNCTION and text[:1] not in ("", "{")
 
-    def continued(self, parts: "list[_Call]") -> "_Call | None":
-        """Return this call with the arguments of `parts` behind its own; None if that is not JSON."""
+    def join(self, parts: "list[_Call]") -> "_Call | None":
+        """Return this call with the arguments of `parts` after its own; None if that is not JSON."""
         whole = _Call()
         whole.type, whole.id, whole.name = self.type, self.id, self.name
         whole.arguments = [*self.arguments, *(text for part in parts for text in part.arguments)]

@@ -33,7 +33,7 @@ class ModelQueue:
         self.limit: SmaiError | None = None
         self._fresh: deque[Tries] = deque()
         self._delayed: list[tuple[float, int, Tries]] = []
-        self._was_delayed = False  # the last line that was taken
+        self._was_delayed = False  # whether the last line that was taken had waited
         self._refused = 0  # how many of the delayed lines wait for a limit
 
     def __len__(self) -> int:

@@ -225,7 +225,7 @@ class Schedule:
 
     def _queue(self, tries: Tries) -> ModelQueue:
         if tries.model not in self._queues:
-            load = LoadControl(self._limits.jobs, self._limits.adapts, random.random)
+            load = LoadControl(self._limits.jobs, self._limits.adapts)
             self._queues[tries.model] = ModelQueue(load)
         return self._queues[tries.model]
 

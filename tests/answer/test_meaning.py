@@ -467,7 +467,7 @@ KNOWN: dict[str, tuple[Any, Cause]] = {
     "Gemini, internal": ({"error": {"status": "INTERNAL", "message": "x"}}, Cause.SERVER),
     "Codex": ({"type": "error", "status_code": 429, "error": {"type": "usage_limit_reached"}}, Cause.RATE_LIMIT),
     "CLIProxyAPI": ({"error": {"code": "model_cooldown", "message": "x"}}, Cause.RATE_LIMIT),
-    "a number beside the error": ({"error": {"message": "x"}, "status": 503}, Cause.OVERLOAD),
+    "a number next to the error": ({"error": {"message": "x"}, "status": 503}, Cause.OVERLOAD),
     "MiniMax": ({"base_resp": {"status_code": 1002, "status_msg": "x"}}, Cause.RATE_LIMIT),
     "MiniMax, key": ({"base_resp": {"status_code": 1004, "status_msg": "x"}}, Cause.KEY),
     "MiniMax, money": ({"base_resp": {"status_code": 1008, "status_msg": "x"}}, Cause.MONEY),

@@ -52,7 +52,7 @@ class LoadControl:
         self._concurrency = Concurrency(jobs, min(jobs, FIRST) if adapts else jobs)
         self._spacing = Spacing()
         self._opens_s = 0.0
-        self._last_end_s = math.inf
+        self._last_end_s = math.inf  # none has ended
         self._level_before = self.jobs  # of the last cut
         self._is_announced = True
 

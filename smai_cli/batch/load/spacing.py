@@ -29,7 +29,7 @@ class _RecentRate:
         self._accepted = 0
         self._left_out_s = 0.0
         # How many starts were accepted, up to some moments, and how much of the time until then does not count.
-        self._moments: deque[tuple[float, int, float]] = deque() if since_s is None else deque([(since_s, 0, 0.0)])
+        self._moments: deque[tuple[float, int, float]] = deque([] if since_s is None else [(since_s, 0, 0.0)])
 
     @property
     def starts(self) -> int:
@@ -69,7 +69,7 @@ class _RecentRate:
 
 
 class _Cycle:
-    """How the rate rises after a cut, as shares of the limit: to the limit in so many starts, and then beyond it."""
+    """The rate after a cut, as a share of the limit: it reaches the limit after so many starts, and rises beyond it."""
 
     def __init__(self, starts: float) -> None:
         self._starts = starts
@@ -98,7 +98,7 @@ class Spacing:
         self._cuts = 0  # in a row after the first
         self._is_searching = True  # until the first cut, and after one that did not help
         self._best = 0.0  # the best rate that many starts have proved, and less after each cut
-        self._cycle = _Cycle(2.0 * SAMPLE)  # since the cut, of starts that the spacing delayed
+        self._cycle = _Cycle(2.0 * SAMPLE)  # it counts the starts since the cut that the spacing delayed
         self._number = self.last_cut = 0
         self._was_delayed = False
         self.is_undone = False  # whether the last cuts did not help: refusals do not depend on the rate
@@ -114,7 +114,7 @@ class Spacing:
         self._recent.start(now_s, max(last_end_s, self._next_s))
         if self._is_searching:
             self.rate = max(self._limit, _SEARCH_GAIN * self._recent.measure(now_s, self._next_s))
-            if not self.last_cut:  # what went well goes well again after an outage
+            if not self.last_cut:  # kept for the time after an outage
                 self._limit = self.rate
         elif self._was_delayed:  # a rate that is not used up is not proved
             self._cycle.advance(self.rate)
@@ -153,7 +153,7 @@ class Spacing:
         return is_new and not self._is_searching
 
     def restart(self, now_s: float) -> None:
-        """Begin to measure anew after an outage, whose time is not that of a slow server."""
+        """Restart the measurement after an outage: a server that was away is not a slow one."""
         self._recent = _RecentRate(now_s)
 
     def undo(self) -> None:
@@ -163,7 +163,7 @@ class Spacing:
     def _cut(self, measured: float, pause_s: float) -> None:
         is_in_a_row = not self._is_searching and self._number - self.last_cut < SAMPLE
         self._cuts = self._cuts + 1 if is_in_a_row else 0
-        if KEPT**self._cuts < 1 - KEPT:  # a fifth is left of the rate, and it did not help
+        if KEPT**self._cuts < 1 - KEPT:  # a fifth of the rate is left, and the cuts did not help
             self.undo()
             return
         self._rate_before = self._rate_before if self._cuts else self.rate

@@ -434,12 +434,12 @@ function textLength(value, depth) {
   return Object.values(value).reduce((sum, member) => sum + textLength(member, depth + 1), 0);
 }
 
-// Finish reasons of servers for an answer that broke off. Gateways turn them into "stop", and send them elsewhere.
+// Finish reasons of servers for an answer that broke off, beyond those that rank() knows. Gateways turn them into
+// "stop", and send them elsewhere.
 const FAILURES = (
-  "abort error escalation image_other image_prohibited_content image_recitation image_safety " +
-  "insufficient_system_resource malformed_function_call malformed_response missing_thought_signature " +
-  "model_context_window_exceeded model_length network_error no_image pause_turn repetition too_many_tool_calls " +
-  "unexpected_tool_call"
+  "abort escalation image_other insufficient_system_resource malformed_function_call malformed_response " +
+  "missing_thought_signature model_context_window_exceeded network_error no_image pause_turn repetition " +
+  "too_many_tool_calls unexpected_tool_call"
 ).split(" ");
 
 /** Return the finish_reason of a choice; null also for what servers send instead of null. */

@@ -11,22 +11,18 @@ from smai_cli.stream.content import Content, media_name, read_arguments, read_co
 _REASON_LIMIT = 100
 # What servers send, in addition to null, while an answer goes on (DashScope).
 _NO_REASON = ("", "null", "none")
-# The reasons of servers for an answer that broke off: vLLM, SGLang, DeepSeek, Zhipu, Mistral, Anthropic, Gemini.
+# Reasons of servers for an answer that broke off, beyond those that `rank` knows: vLLM, SGLang, DeepSeek, Zhipu,
+# Anthropic, Gemini.
 _FAILURES = frozenset(
     {
         "abort",
-        "error",
         "escalation",
         "image_other",
-        "image_prohibited_content",
-        "image_recitation",
-        "image_safety",
         "insufficient_system_resource",
         "malformed_function_call",
         "malformed_response",
         "missing_thought_signature",
         "model_context_window_exceeded",
-        "model_length",
         "network_error",
         "no_image",
         "pause_turn",
