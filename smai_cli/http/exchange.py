@@ -49,7 +49,7 @@ _ERROR_BODY_S = 5.0
 _REST_BYTES = 65536
 # How long `close` waits for the thread after cancelling what it waits for; usually it ends at once.
 _QUICK_S = 1.0
-_SUCCESSES = frozenset(range(200, 300)) - {204, 205, 206}  # RFC 9110, section 15; 201: BerriAI/litellm#9194
+SUCCESSES = frozenset(range(200, 300)) - {204, 205, 206}  # RFC 9110, section 15; 201: BerriAI/litellm#9194
 _PROXY_AUTHENTICATION = 407
 
 
@@ -175,7 +175,7 @@ class Exchange:
         self.trace(f"headers: {describe_head(response)}")
         if not self._is_returned(response):
             raise self._endpoint.explain(self._refusal(response))
-        if self._progress.malformed and response.status_code in _SUCCESSES:
+        if self._progress.malformed and response.status_code in SUCCESSES:
             what = f"the server's answer is malformed HTTP: {self._progress.malformed}"
             raise BrokenError(what, "check --base-url, or try again later")
         self.check()
@@ -184,8 +184,8 @@ class Exchange:
     def _is_returned(self, response: requests.Response) -> bool:
         """Return whether `open` returns the answer, instead of raising its failure."""
         status = response.status_code
-        if status in _SUCCESSES or not self._takes_any:
-            return status in _SUCCESSES
+        if status in SUCCESSES or not self._takes_any:
+            return status in SUCCESSES
         is_of_proxy = status == _PROXY_AUTHENTICATION and self._progress.is_forwarded
         return status // 100 in (2, 4, 5) and not is_of_proxy
 

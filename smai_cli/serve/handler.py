@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from smai_cli.common.text import one_line
 from smai_cli.errors import BrokenError, SmaiError
+from smai_cli.http.exchange import SUCCESSES
 from smai_cli.http.response_body import ResponseBody
 from smai_cli.serve.answers import Reply, ReplyEnd, UnreadError, headers_from, refusal_of
 from smai_cli.serve.checks import API_METHODS, SETTINGS_PATH, body_length, check
@@ -106,7 +107,8 @@ class GatewayHandler(BaseRequestHandler):
         except UnreadError:
             reply.give_up()
         except GoneError:
-            reply.end = ReplyEnd.STOPPED
+            if reply.end is ReplyEnd.SENT:  # many clients leave at [DONE], before the body ends
+                reply.end = ReplyEnd.STOPPED
         except Exception as error:  # noqa: BLE001  # one request fails, and the others go on
             self._site.report(error)
             reply.fail()
@@ -210,15 +212,14 @@ class GatewayHandler(BaseRequestHandler):
         reply.limit_s = answer.clock.left_s  # the idle clock, or the deadline if that is sooner
         reply.begin(answer.status, headers_from(answer, self._site.hidden))
         pieces = self._sent_pieces(answer, client, reply)
-        if body is not None and answer.status != HTTPStatus.OK:
+        if body is not None and answer.status not in SUCCESSES:
             reply.end = ReplyEnd.REFUSED
         elif body is not None and self._site.judges:
             from smai_cli.serve.judge import find_shortfall  # for -v only
 
             shortfall = find_shortfall(pieces, head.path.removeprefix("/v1"), body, is_framed=answer.is_framed)
-            reply.end = (
-                reply.end if reply.end is ReplyEnd.CUT else ReplyEnd.INCOMPLETE if shortfall else ReplyEnd.COMPLETE
-            )
+            if reply.end is not ReplyEnd.CUT:
+                reply.end = ReplyEnd.INCOMPLETE if shortfall else ReplyEnd.COMPLETE
         for _ in pieces:
             pass
         if reply.end is ReplyEnd.CUT:

@@ -5,7 +5,7 @@ A head that two programs could read differently is refused: a folded line, a bar
 
 import re
 from http import HTTPStatus
-from typing import Any, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple
 
 _FIELDS = 100
 _LINE_BYTES = 16384
@@ -42,10 +42,6 @@ class Refusal(Exception):  # noqa: N818  # an answer, not a failure of smai
         return {"error": self._error}
 
 
-class _Lines(Protocol):
-    def readline(self, size: int, /) -> bytes: ...
-
-
 class Head(NamedTuple):
     """A request line and header fields; names in lower case.
 
@@ -74,7 +70,7 @@ class Head(NamedTuple):
         return any(value != "0" for value in self.all("content-length")) or bool(self.all("transfer-encoding"))
 
 
-def read_head(file: _Lines) -> Head | None:
+def read_head(file: BinaryIO) -> Head | None:
     """Return the next head on a connection; None if the connection ends. Raises Refusal, and what reading raises."""
     line = file.readline(_LINE_BYTES)
     if line in (b"\r\n", b"\n"):  # RFC 9112, section 2.2
@@ -96,7 +92,7 @@ def read_head(file: _Lines) -> Head | None:
     return Head(found[1].decode("ascii"), authority, path, query if sign else None, found[4] == b"0", fields)
 
 
-def _read_fields(file: _Lines) -> tuple[tuple[str, str], ...]:
+def _read_fields(file: BinaryIO) -> tuple[tuple[str, str], ...]:
     fields: list[tuple[str, str]] = []
     left = _FIELDS_BYTES
     while (line := file.readline(_LINE_BYTES)) not in (b"\r\n", b"\n"):

@@ -24,7 +24,7 @@ def find_shortfall(pieces: Iterator[bytes], path: str, body: bytes, *, is_framed
     outcome = Outcome()
     outcome.choices = choices_in(members)
     outcome.output_limit = dialect.output_limit(Request("", (), extra_body=members))
-    pump(_PassingSource(pieces, is_framed=is_framed), dialect, _SilentListener(), outcome)
+    pump(_PassingSource(pieces, is_framed=is_framed), dialect, Listener(), outcome)
     return outcome.error
 
 
@@ -49,9 +49,3 @@ class _PassingSource:
 
     def close(self) -> None:
         """Do nothing: the answer belongs to the gateway."""
-
-
-class _SilentListener(Listener):
-    """Delivers nothing, and lets the answer be read to its last byte: the client gets every byte."""
-
-    takes_all = True

@@ -35,6 +35,7 @@ from rawserver import (
     Step,
     chunk,
     error_body,
+    event,
     hold,
     http,
     reach,
@@ -218,6 +219,23 @@ def test_verbose_knows_how_many_answers_and_tokens_were_requested(serve: Serve, 
             client.answer()
         ends.append(run.err_line().split()[-1])
     assert ends == ["complete", "incomplete"] * 2
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "end"),
+    [("200 OK", "stop", "complete"), ("200 OK", "length", "incomplete"), ("201", "stop", "complete")],
+)
+def test_verbose_judges_an_answer_even_if_the_client_leaves_at_its_end_as_the_sdks_do(
+    serve: Serve, served: Run, status: str, reason: str, end: str
+) -> None:
+    head = HEAD.replace(b"200 OK", status.encode())
+    run = served("-v", env=reach(serve(head, *map(chunk, (HELLO, event("", reason), DONE)), hold)))
+    with Client(run.port) as client:
+        client.send(run.request())
+        with client.begun() as response:
+            while b"[DONE]" not in response.readline():
+                pass
+    assert run.err_line().endswith(f", {end}\n")
 
 
 def test_verbose_prints_a_line_for_each_request_without_any_secret(serve: Serve, served: Run) -> None:
