@@ -54,13 +54,16 @@ PATHS = {
 
 
 def usable_request(received: ReceivedRequest, dialect: MockDialect) -> dict[str, Any]:
-    """Return the JSON of a request. Raises MockRefusal if it cannot be answered."""
+    """Return the JSON of a request, without the prompt of another API. Raises MockRefusal if it cannot be answered."""
     try:
         request = received.json
         asked = request[dialect.asked_in]
+        others = {other.asked_in for other in PATHS.values()} - {dialect.asked_in}
+        request = {name: value for name, value in request.items() if name not in others}
         usable = isinstance(request["model"], str) and isinstance(asked, dialect.asked_types)
         usable = usable and all(isinstance(message, dict) for message in asked if not isinstance(asked, str))
         usable = usable and isinstance(request.get("stream_options") or {}, dict)
+        usable = usable and isinstance(request.get("instructions") or "", str)
     except (ValueError, KeyError, TypeError, RecursionError):
         usable = False
     if not usable:

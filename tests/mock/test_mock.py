@@ -81,7 +81,12 @@ def test_an_option_of_the_mock_produces_each_fault(
 
 @pytest.mark.parametrize(
     ("path", "body", "status"),
-    [("/chat/completions", b"{", 400), ("/chat/completions", b'{"model": 1}', 400), ("/elsewhere", b"{}", 404)],
+    [
+        ("/chat/completions", b"{", 400),
+        ("/chat/completions", b'{"model": 1}', 400),
+        ("/responses", b'{"model": "m", "input": "hi", "instructions": 5}', 400),
+        ("/elsewhere", b"{}", 404),
+    ],
 )
 def test_a_malformed_request_is_refused(start_mock: StartMock, path: str, body: bytes, status: int) -> None:
     _, url = start_mock()

@@ -36,6 +36,7 @@ ASKED: dict[str, tuple[str, dict[str, Any]]] = {
         {"messages": [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": "No."}]},
     ),
     "responses text": (RESPONSES, {"input": PROMPT, "instructions": "No."}),
+    "responses with messages": (RESPONSES, {"input": PROMPT, "messages": 5}),
     "responses items": (RESPONSES, {"input": [{"role": "user", "content": PROMPT}]}),
     "responses parts": (
         RESPONSES,
