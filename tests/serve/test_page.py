@@ -232,6 +232,37 @@ def test_an_outdated_token_is_reported(serve: Serve, served: Served, visit: Open
     expect(page.locator("#error")).to_contain_text("The token of this page is out of date")
 
 
+def test_a_new_token_leaves_the_outcome_of_the_last_answer_on_the_page(
+    serve: Serve, served: Served, visit: Open
+) -> None:
+    url = served(serve(*PLAIN_ANSWER, reads=only_posts))
+    page = visit(url)
+    ask(page, "hi")
+    expect_verdict(page, "complete")
+    page.goto(url)
+    expect(page).to_have_url(url.split("#")[0])
+    expect(page.locator("#status")).to_contain_text("Complete: ")
+
+
+@pytest.mark.parametrize(
+    "blocked",
+    [
+        "Object.defineProperty(window, 'sessionStorage', { get() { throw new DOMException('blocked'); } })",
+        "Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); }",
+    ],
+    ids=["blocked", "full"],
+)
+def test_the_page_works_without_the_storage_of_the_browser(
+    serve: Serve, served: Served, context: Callable[..., BrowserContext], visit: Open, blocked: str
+) -> None:
+    strict = context()
+    strict.add_init_script(blocked)
+    page = visit(served(serve(*PLAIN_ANSWER, reads=only_posts)), strict)
+    ask(page, "hi")
+    expect_verdict(page, "complete")
+    assert "token" not in page.url
+
+
 # No question is lost.
 
 
@@ -468,6 +499,36 @@ def test_escape_stops_the_answer_and_the_next_question_can_be_sent(serve: Serve,
     expect(page.locator(".turn").first).to_contain_text("Stopped: 6 characters")
 
 
+def test_a_double_click_on_send_does_not_stop_the_answer_nor_does_one_on_stop_send_again(
+    serve: Serve, served: Served, visit: Open
+) -> None:
+    server = serve(hold, reads=only_posts)
+    page = visit(served(server))
+    page.locator("#prompt").fill("hi")
+    page.locator("#send").dblclick()
+    server.next_request()
+    expect(page.locator("#status")).to_have_text("Waiting for the answer")
+    page.locator("#stop").dblclick()
+    expect_verdict(page, "stopped")
+    expect(page.locator("#prompt")).to_have_value("hi")
+    assert len(server.requests) == 1
+
+
+def test_an_enter_key_that_is_held_down_sends_a_refused_question_once(
+    serve: Serve, served: Served, visit: Open
+) -> None:
+    server = serve(http("429 Too Many Requests", error_body("no tea today")), reads=only_posts)
+    page = visit(served(server))
+    page.locator("#prompt").fill("hi")
+    page.locator("#prompt").focus()
+    page.keyboard.down("Enter")
+    expect_verdict(page, "refused")
+    page.keyboard.down("Enter")
+    page.keyboard.up("Enter")
+    expect(page.locator("#prompt")).to_have_value("hi")
+    assert len(server.requests) == 1
+
+
 # What is sent.
 
 
@@ -486,6 +547,21 @@ def test_the_conversation_is_sent_without_incomplete_turns(serve: Serve, served:
     assert [body["model"] for body in bodies] == ["first-model", "first-model", "other-model"]
     assert bodies[0]["messages"] == [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "1"}]
     assert [message["content"] for message in bodies[2]["messages"]] == ["1", "one", "3"]
+
+
+def test_a_turn_without_text_is_not_sent_and_a_tool_call_is_named(serve: Serve, served: Served, visit: Open) -> None:
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "boil_water", "arguments": "{}"}}
+    called = data(json.dumps({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}))
+    end = event(finish_reason="tool_calls")
+    server = serve((HEAD, *map(chunk, (called, end, DONE)), LAST_CHUNK), tuple(sse("tea")), reads=only_posts)
+    page = visit(served(server))
+    ask(page, "Tea!")
+    expect_verdict(page, "complete")
+    expect(page.locator("#status")).to_contain_text("the model calls a tool that this page does not have: boil_water")
+    expect(page.locator("#prompt")).to_have_value("Tea!")
+    page.get_by_role("button", name="Retry").click()
+    expect(page.locator(".answer").last).to_have_text("tea")
+    assert [len(json.loads(request.body)["messages"]) for request in server.requests] == [1, 1]
 
 
 @pytest.mark.parametrize(

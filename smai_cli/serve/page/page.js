@@ -17,6 +17,7 @@ const welcome = document.querySelector(".welcome");
 
 const messages = []; // the questions and their complete answers
 const defaults = { model: "", system: "", server: "" };
+let token = "";
 let running = null; // the AbortController of the answer that streams
 let growing = null; // its text
 let lastQuestion = "";
@@ -26,17 +27,25 @@ let follows = true;
 // The token is in the fragment, which is not part of any request or log. It is removed from the address bar at once.
 
 function takeToken() {
-  const token = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (token) {
-    sessionStorage.setItem("token", token);
-    history.replaceState(null, "", location.pathname);
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (given) history.replaceState(null, "", location.pathname);
+  token = given || token;
+  try {
+    if (token) sessionStorage.setItem("token", token);
+    else token = sessionStorage.getItem("token");
+  } catch {
+    // The browser blocks storage: the page works until it is reloaded.
   }
-  say("", sessionStorage.getItem("token") ? "" : NO_TOKEN);
-  if (sessionStorage.getItem("token")) loadSettings();
+  sayOfToken(token ? "" : NO_TOKEN);
+  if (token) loadSettings();
+}
+
+/** Say what is wrong with the token, unless the outcome of an answer is shown, which says it as well. */
+function sayOfToken(failure) {
+  if (!conversation.children.length) say("", failure);
 }
 
 function request(path, options = {}) {
-  const token = sessionStorage.getItem("token");
   return fetch(path, { ...options, headers: { Authorization: `Bearer ${token}`, "Content-Type": "application/json" } });
 }
 
@@ -121,11 +130,12 @@ async function ask(question) {
   text.flush();
   if (running !== own) return; // a new conversation has begun
   running = growing = null;
-  if (end.verdict === "complete") messages.push(asked.at(-1), { role: "assistant", content: end.text });
+  const isAnswered = end.verdict === "complete" && text.characters > 0; // some servers refuse a message without text
+  if (isAnswered) messages.push(asked.at(-1), { role: "assistant", content: end.text });
   else if (!text.characters && !prompt.value) setPrompt(question);
   turn.dataset.verdict = end.verdict;
   copy.hidden = !text.characters;
-  retry.hidden = end.verdict === "complete";
+  retry.hidden = isAnswered;
   show(...outcomeOf(end, text.characters, (performance.now() - begunMs) / 1000), end.verdict);
 }
 
@@ -150,14 +160,15 @@ async function answerTo(asked, signal, onText, onThought, withUsage = wantsUsage
 }
 
 /** Return the text for an end, good or bad. */
-function outcomeOf({ verdict, why, usage, model: named, source }, characters, seconds) {
+function outcomeOf({ verdict, why, calls, usage, model: named, source }, characters, seconds) {
   const number = new Intl.NumberFormat(document.documentElement.lang);
   const counted = (count, word) => `${number.format(count)} ${word}${count === 1 ? "" : "s"}`;
   const figures = [counted(characters, "character")];
   if (Number.isInteger(usage?.completion_tokens)) figures.push(counted(usage.completion_tokens, "token"));
   figures.push(`${seconds.toFixed(1)} s`);
   if (named) figures.push(named);
-  const line = figures.join(", ");
+  const tools = calls?.length ? `; the model calls a tool that this page does not have: ${calls.join(", ")}` : "";
+  const line = figures.join(", ") + tools;
   if (verdict === "complete") return [`Complete: ${line}`, ""];
   if (verdict === "stopped") return [`Stopped: ${line}`, ""];
   if (verdict === "incomplete") return ["", `Incomplete: ${why}${characters ? ` (${line})` : ""}`];
@@ -220,7 +231,7 @@ function showWhere() {
 /** Ask the gateway what to start with. The page works without it. */
 async function loadSettings() {
   const response = await request("/config.json").catch(() => null);
-  if (response?.status === 401) say("", OLD_TOKEN);
+  if (response?.status === 401) sayOfToken(OLD_TOKEN);
   if (!response?.ok) return;
   Object.assign(defaults, await response.json());
   model.placeholder = defaults.model;
@@ -251,7 +262,7 @@ prompt.addEventListener("input", fit);
 prompt.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !isComposing(event)) {
     event.preventDefault();
-    submit();
+    if (!event.repeat) submit();
   } else if (event.key === "ArrowUp" && !prompt.value) {
     event.preventDefault();
     setPrompt(lastQuestion);
@@ -265,6 +276,12 @@ document.addEventListener("visibilitychange", () => growing?.reschedule());
 document.querySelector("details").addEventListener("toggle", loadModels);
 model.addEventListener("input", showWhere);
 stop.addEventListener("click", () => running?.abort());
+// The buttons replace each other in one place. The second click of a double click was not meant for the other one.
+document.querySelector(".act").addEventListener("click", (event) => {
+  if (event.detail !== 2) return;
+  event.preventDefault();
+  event.stopPropagation();
+}, true);
 fresh.addEventListener("click", beginConversation);
 // A page that the user has left keeps its fetch alive for many seconds.
 addEventListener("pagehide", () => running?.abort());

@@ -21,6 +21,7 @@ import { EventParser, textOf } from "./sse.js";
  *   an answer; stopped: the fetch was aborted
  * @property {string} why the words for a verdict other than complete, the server's own if it has any
  * @property {string} text all the text that arrived
+ * @property {string[]} calls the names of the tools that the model calls
  * @property {string | null} reason the finish_reason, the worst of several
  * @property {string} model as the server names it, or empty
  * @property {object | null} usage as the server counts it
@@ -464,6 +465,10 @@ class ToolCalls {
     return this.#calls.length;
   }
 
+  get names() {
+    return this.#calls.map(({ name }) => name);
+  }
+
   add(parts) {
     for (const part of parts) {
       const call = this.#callOf(part);
@@ -851,8 +856,8 @@ class Answer {
   result(end) {
     const counts = { malformed: true, broken: !this.#isAnnounced, cut: !this.#isAnnounced };
     const { verdict, message } = end && (counts[end.kind] ?? !this.isFinal) ? end : this.#verdict();
-    const [text, model, usage] = [this.#text, this.#model, this.#usage];
-    return { verdict, why: message, text, reason: worst([...this.#main.reasons]) ?? null, model, usage };
+    const [text, calls, model, usage] = [this.#text, this.#calls.names, this.#model, this.#usage];
+    return { verdict, why: message, text, calls, reason: worst([...this.#main.reasons]) ?? null, model, usage };
   }
 
   get #ends() {
