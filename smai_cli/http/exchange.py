@@ -132,7 +132,7 @@ class Exchange:
             self.check()
             reason = failures.reason_of(list(failures.iter_causes(exc)))
             what = f"the connection broke before the answer was complete: {reason}"
-            raise BrokenError(what, "the output is incomplete") from exc
+            raise BrokenError(what, "try again" if self._body is None else "the output is incomplete") from exc
         self.clock.check()
         self.check()
         self.clock.silent = False

@@ -12,7 +12,7 @@ from socketserver import BaseRequestHandler
 from typing import TYPE_CHECKING, Any, Protocol
 
 from smai_cli.common.text import one_line
-from smai_cli.errors import BrokenError, SmaiError
+from smai_cli.errors import SmaiError
 from smai_cli.http.exchange import SUCCESSES
 from smai_cli.http.response_body import ResponseBody
 from smai_cli.serve.answers import Reply, ReplyEnd, UnreadError, headers_from, refusal_of
@@ -243,7 +243,7 @@ class GatewayHandler(BaseRequestHandler):
             reply.send(hider.rest())
             # A browser drops what its page has not read yet when the connection breaks.
             time.sleep(_BEFORE_A_CUT_S)
-            reply.cut(str(error) if isinstance(error, BrokenError) else error.describe())
+            reply.cut(error.describe())
             return
         answer.clock.reset()
         reply.send(hider.rest())

@@ -168,6 +168,7 @@ def test_a_missing_key_is_status_2_and_the_connection_is_still_checked(doctor: D
         ({"status": 404}, [], 4, "(model_not_found) [request id req-mock]; check --base-url"),
         ({"status": 503}, ["--retries", "0"], 6, "503 Service Unavailable"),
         ({"status": 503, "retry_after": "0"}, ["--retries", "1"], 6, "503 Service Unavailable"),
+        ({"flaky": (("cut", 1.0),)}, ["--retries", "0"], 8, "it was cut, or is malformed HTTP; try again"),
     ],
 )
 def test_a_refused_request_has_the_exit_status_of_its_cause(

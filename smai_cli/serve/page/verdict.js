@@ -461,10 +461,6 @@ class ToolCalls {
   #byNumber = new Map();
   #byId = new Map();
 
-  get length() {
-    return this.#calls.length;
-  }
-
   get names() {
     return this.#calls.map(({ name }) => name);
   }
@@ -596,11 +592,6 @@ class ChoiceEnd {
     return this.isBelievable && !this.isForCalls;
   }
 
-  /** Whether a chunk with only text changes nothing. */
-  get isPlain() {
-    return this.#goesWithout && !this.hasEnded;
-  }
-
   record(reason, hasContent, hasText, namesRole) {
     if (hasContent && this.hasEnded) {
       this.isUntrusted = [...this.reasons].some((known) => canonical(known) === "stop");
@@ -620,16 +611,7 @@ class ChoiceEnd {
   }
 }
 
-// Members of a chunk that is only a delta of text.
 const OF_CHOICE = ["delta", "finish_reason", "index", "message", "text"]; // a lone choice in place of the list
-const CHUNK = new Set(["id", "object", "created", "model", "system_fingerprint", "service_tier", "choices", "usage"]);
-const CHOICE = new Set(["index", "delta", "finish_reason", "logprobs"]);
-const CONTENT = new Set(["content"]);
-
-function hasOnly(object, names) {
-  for (const name in object) if (!names.has(name)) return false;
-  return true;
-}
 
 /** One answer as it arrives. */
 class Answer {
@@ -648,7 +630,6 @@ class Answer {
   #unread = new Map(); // the first of each kind
   #strayCharacters = 0;
   #index = null; // of the choice that is the answer
-  #plainIndex = null; // the same after a delta of text, null after another chunk
   #highestIndex = 0;
   #main = new ChoiceEnd();
   #others = new Map();
@@ -724,22 +705,7 @@ class Answer {
     }
   }
 
-  /** Return the text of a chunk that is only a delta, as most are, if only text can follow. */
-  #plainText(payload) {
-    const { choices, usage } = payload;
-    const choice = Array.isArray(choices) && choices.length === 1 && choices[0];
-    if (!choice || !this.#main.isPlain || choice.index !== this.#plainIndex || usage) return "";
-    const isPlain = hasOnly(payload, CHUNK) && payload.object !== "error" && hasOnly(choice, CHOICE);
-    const delta = isPlain && (choice.finish_reason ?? null) === null && choice.delta;
-    return delta && hasOnly(delta, CONTENT) && typeof delta.content === "string" ? delta.content : "";
-  }
-
   #recordPayload(payload, place, isMessage) {
-    const text = this.#plainText(payload);
-    if (text) {
-      this.#running.addDelta(text);
-      return this.#take(text);
-    }
     if (typeof payload.model === "string" && payload.model) this.#model = payload.model;
     this.#usage = usageIn(payload) ?? this.#usage;
     this.#error = errorIn(payload);
@@ -797,7 +763,6 @@ class Answer {
     if (text) this.#take(text);
     if (main.reasoning) this.#onThought(main.reasoning);
     for (const other of others) this.#recordOtherChoice(other);
-    this.#plainIndex = main.text && !main.repeated ? this.#index : null;
   }
 
   /** Some servers count tokens in the index of the only choice, and some send its calls in a choice of their own. */
@@ -894,7 +859,7 @@ class Answer {
 
   /** Return the message for the parts that could not be read; undefined if nothing is missing. */
   #lost() {
-    const hasAnswer = this.#text || this.#calls.length;
+    const hasAnswer = this.#text || this.#calls.names.length;
     const kinds = hasAnswer ? ["text"] : ["text", "call"];
     if (!(hasAnswer || this.#hasReasoning || this.#refusal)) {
       kinds.push("foreign");
