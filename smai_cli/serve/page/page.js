@@ -139,7 +139,7 @@ async function ask(question) {
   show(...outcomeOf(end, text.characters, (performance.now() - begunMs) / 1000), end.verdict);
 }
 
-/** Return the end as read() does; `source` is "gateway" if smai serve itself refused. */
+/** Return the end as read() does; with `isOfGateway` if smai serve itself refused. */
 async function answerTo(asked, signal, onText, onThought, withUsage = wantsUsage) {
   const prefix = system.value.trim() ? [{ role: "system", content: system.value }] : [];
   const body = { model: chosenModel(), messages: [...prefix, ...asked], stream: true };
@@ -147,20 +147,22 @@ async function answerTo(asked, signal, onText, onThought, withUsage = wantsUsage
   let response;
   try {
     response = await request("/v1/chat/completions", { method: "POST", body: JSON.stringify(body), signal });
+    // No server can send this header through the gateway.
+    if (response.headers.has("smai-gateway")) {
+      return { verdict: "refused", why: (await response.json()).error.message, isOfGateway: true };
+    }
   } catch {
     return signal.aborted ? { verdict: "stopped" } : { verdict: "incomplete", why: GONE };
   }
   const end = await read(response, onText, onThought, { choices: 1 });
-  // No server can send this header through the gateway.
-  const source = response.headers.has("smai-gateway") ? "gateway" : "server";
-  if (!withUsage || source === "gateway" || !CANNOT_PROCESS.includes(response.status)) return { ...end, source };
+  if (!withUsage || !CANNOT_PROCESS.includes(response.status)) return end;
   const second = await answerTo(asked, signal, onText, onThought, false);
   wantsUsage = second.verdict !== "complete";
   return second;
 }
 
 /** Return the text for an end, good or bad. */
-function outcomeOf({ verdict, why, calls, usage, model: named, source }, characters, seconds) {
+function outcomeOf({ verdict, why, calls, usage, model: named, isOfGateway }, characters, seconds) {
   const number = new Intl.NumberFormat(document.documentElement.lang);
   const counted = (count, word) => `${number.format(count)} ${word}${count === 1 ? "" : "s"}`;
   const figures = [counted(characters, "character")];
@@ -172,7 +174,7 @@ function outcomeOf({ verdict, why, calls, usage, model: named, source }, charact
   if (verdict === "complete") return [`Complete: ${line}`, ""];
   if (verdict === "stopped") return [`Stopped: ${line}`, ""];
   if (verdict === "incomplete") return ["", `Incomplete: ${why}${characters ? ` (${line})` : ""}`];
-  return ["", source === "gateway" ? `Refused by smai serve, not by the server: ${why}` : `Refused: ${why}`];
+  return ["", isOfGateway ? `Refused by smai serve, not by the server: ${why}` : `Refused: ${why}`];
 }
 
 /** Show the state of the page. `verdict` is null while an answer streams, and before the first. */
