@@ -73,6 +73,12 @@ BLOCKS = [
     pytest.param("```\nlast\n```", "last\n", id="no line end after the closing fence"),
     pytest.param("```\n  trailing  \n\n\n```\n", "  trailing  \n\n\n", id="nothing is trimmed"),
     pytest.param("```\n😀 ä\n```\n", "😀 ä\n", id="beyond ASCII"),
+    # Reasoning that a server leaves in the answer.
+    pytest.param("<think>\n```\ndraft\n```\n</think>\n\n```\nx\n```\n", "x\n", id="a draft in the reasoning"),
+    pytest.param("\n<thinking>```\n</thinking>\n```\nx\n```\n", "x\n", id="reasoning with half a block"),
+    pytest.param("Hm.\n```\ndraft\n```\n</think>\n```\nx\n```\n", "x\n", id="reasoning without its opening tag"),
+    pytest.param("```\na = t.split('</think>')\n```\n", "a = t.split('</think>')\n", id="code that reads such a tag"),
+    pytest.param("```\n<think>\n</think>\n```\n", "<think>\n</think>\n", id="code with both tags"),
 ]
 FAILURES = [
     pytest.param("", NO_BLOCK, id="an empty answer"),
@@ -84,6 +90,7 @@ FAILURES = [
     pytest.param("`````\n\n```\naaa\n", UNCLOSED, id="closed by a shorter fence"),
     pytest.param("```\naaa\n    ```", UNCLOSED, id="closed by a fence with four spaces before it"),
     pytest.param("~~~\naaa\n```\n", UNCLOSED, id="closed by the other character"),
+    pytest.param("<think>\n```\ndraft\n```\n", NO_BLOCK, id="reasoning that never ends"),
 ]
 
 
