@@ -4,6 +4,7 @@ import http.client
 import os
 import re
 import socket
+import ssl
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from smai_cli.common.shortages import shortage_among
 from smai_cli.common.text import one_line
 from smai_cli.config.base_url import origin_parts, shown_url
 from smai_cli.config.endpoint import Endpoint
+from smai_cli.config.places import ca_file_named
 from smai_cli.errors import (
     BrokenError,
     ClockError,
@@ -120,7 +122,9 @@ def translate_failure(
     timed_out = any(
         isinstance(cause, timeouts) and not isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in chain
     )
-    if unusable := _url_failure(chain, route) or (None if connected else _shortage(chain, route)):
+    if unusable := _url_failure(chain, route) or (
+        None if connected else _tls_file_failure(chain) or _shortage(chain, route)
+    ):
         return unusable
     if connected and is_forwarded and not timed_out:
         return _forwarding_failure(chain, route)
@@ -136,8 +140,6 @@ def translate_failure(
 def _url_failure(chain: list[BaseException], route: Route) -> SmaiError | None:
     """Return the failure of an unusable URL of the server or of a proxy; None for any other failure."""
     reason = reason_of(chain)
-    if _contains(chain, requests.exceptions.InvalidProxyURL):
-        return _proxy_failure(route, reason, retryable=False)
     # The scheme of the base URL was checked before.
     if _contains(chain, requests.exceptions.InvalidSchema, urllib3.exceptions.ProxySchemeUnknown):
         from importlib.util import find_spec  # for few failures
@@ -150,9 +152,23 @@ def _url_failure(chain: list[BaseException], route: Route) -> SmaiError | None:
     if _contains(chain, requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError):
         if any("IDNA" in str(cause) for cause in chain):
             return UsageError("the host of the URL is not a valid DNS name", "check --base-url, and HTTPS_PROXY")
-        if any("Failed to parse" in str(cause) for cause in chain):  # not the base URL, which was parsed before
-            return ConnectError("the proxy is not a URL", f"check {route.variable or 'HTTPS_PROXY'}", retry=Retry.NEVER)
+        is_proxy = _contains(chain, requests.exceptions.InvalidProxyURL)
+        if is_proxy or any("Failed to parse" in str(cause) for cause in chain):  # the base URL was parsed before
+            hint = f"check {route.variable or 'HTTPS_PROXY'}"
+            return ConnectError("the proxy is not a URL", hint, retry=Retry.NEVER, retryable=False)
         return UsageError(f"the base URL cannot be used: {reason}", "check --base-url and SMAI_BASE_URL")
+    return None
+
+
+def _tls_file_failure(chain: list[BaseException]) -> UsageError | None:
+    """Return the failure of a file on this machine that is needed for TLS; None for any other failure."""
+    log = os.path.expandvars(os.environ.get("SSLKEYLOGFILE", ""))  # as urllib3 reads it
+    if log and any(isinstance(cause, OSError) and cause.filename == log for cause in chain):
+        return UsageError(f"SSLKEYLOGFILE names {log}: {reason_of(chain)}", "correct it, or unset it")
+    bundle = ca_file_named(os.environ)
+    if bundle and any(isinstance(cause, ssl.SSLError) and str(cause.strerror).startswith("[X509") for cause in chain):
+        name, path = bundle
+        return UsageError(f"the CA bundle {path} does not contain certificates in PEM format", f"check {name}")
     return None
 
 

@@ -73,6 +73,15 @@ class Adapter(HTTPAdapter):
             manager.pool_classes_by_scheme = self._pools
         return manager
 
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        """Return the pool for a request."""
+        try:
+            return super().get_connection_with_tls_context(request, verify, proxies, cert)
+        except TypeError as exc:  # from requests, for a proxy with a user but without a host
+            raise requests.exceptions.InvalidProxyURL("the URL of the proxy has no host") from exc
+
 
 class Credentials(AuthBase):
     """The key of the endpoint, if any, and its headers. They go to the server only, not to a proxy in a CONNECT.

@@ -509,13 +509,21 @@ def test_a_missing_ca_file_is_named(serve: Serve, ask: Ask) -> None:
     assert "/nonexistent/ca.pem" in result.stderr
 
 
-def test_a_ca_file_without_certificates_is_reported_in_one_line(serve: Serve, ask: Ask, tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_text("no certificate")
+@pytest.mark.parametrize("content", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nMIIB"])
+def test_a_ca_file_without_certificates_is_named(serve: Serve, ask: Ask, tmp_path: Path, content: str) -> None:
+    (bundle := tmp_path / "ca.pem").write_text(content)
     server = serve(*PLAIN_ANSWER, tls=certificates().context)
-    result = ask(server, "--retries", "0", env={"SSL_CERT_FILE": str(tmp_path / "ca.pem")})
-    assert result.status in {2, 3}
-    assert len(result.stderr.splitlines()) == 1
+    result = ask(server, env={"SSL_CERT_FILE": str(bundle)})
+    what = f"the CA bundle {bundle} does not contain certificates in PEM format"
+    assert result == (2, b"", f"smai: {what}; check SSL_CERT_FILE\n")
     assert server.requests == []
+
+
+def test_a_key_log_that_cannot_be_written_is_named(serve: Serve, ask: Ask) -> None:
+    server = serve(*PLAIN_ANSWER, tls=certificates().context)
+    result = ask(server, env={"SSLKEYLOGFILE": "/nonexistent/log"})
+    what = "SSLKEYLOGFILE names /nonexistent/log: No such file or directory"
+    assert result == (2, b"", f"smai: {what}; correct it, or unset it\n")
 
 
 def test_https_to_an_http_port_is_status_3_with_a_hint(serve: Serve, ask: Ask) -> None:
