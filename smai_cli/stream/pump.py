@@ -235,6 +235,8 @@ def read_chunks(pieces: Iterator[bytes], dialect: Parser) -> Iterator[Chunk]:
             yield from (dialect.parse_event(part, "message") for part in parts)
             continue
         yield chunk
+    if not head:
+        raise BrokenError("the response is empty", "try again, or check --base-url")
     if empty and not _may_be_events(text):
         what = "the response is not from a chat API"
         raise ForeignAnswerError(what, "check --base-url", "the input is not an event stream")

@@ -110,6 +110,17 @@ def test_a_file_that_is_not_an_answer_is_named_correctly(
     assert (decoded.status, decoded.stderr) == (4, f"smai: the input is {tape}; check where the input comes from\n")
 
 
+def test_a_response_without_an_answer_says_what_to_check(smai: Smai, serve: Serve) -> None:
+    hint = "try again, or check --base-url"
+    for status in ("200 OK", "202 Accepted"):
+        asked = smai("ask", "--base-url", serve(http(status)).url, "hi")
+        assert (asked.status, asked.stderr) == (8, f"smai: the response is empty; {hint}\n")
+    # Anthropic's own API has other events.
+    body = b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"text":"hi"}}\n\n'
+    asked = smai("ask", "--base-url", serve(http("200 OK", body)).url, "hi")
+    assert (asked.status, asked.stderr) == (8, f"smai: the stream ended before finish_reason; {hint}\n")
+
+
 def test_an_empty_input_of_decode_is_reported_as_empty(smai: Smai, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     message = "smai: the input is empty; did the command before the pipe fail?\n"
