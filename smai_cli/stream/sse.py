@@ -93,8 +93,8 @@ def events(pieces: Iterable[bytes]) -> Iterator[Event]:
     """Yield each event as soon as its blank line has arrived.
 
     The specification discards an event without a blank line at the end of the stream. Servers leave out the last blank
-    line, so the tail counts if it is provably complete: `[DONE]`, or JSON (no prefix of an object or list is JSON).
-    Raises BrokenError for an event above the limits, and for one that was cut within its JSON.
+    line, or all of them, so the tail counts as far as it is provably complete: `[DONE]`, or JSON (no prefix of an
+    object or list is JSON). Raises BrokenError for an event above the limits, and for one that was cut within its JSON.
     """
     blocks = Blocks(pieces)
     yield from sseclient.SSEClient(iter(blocks)).events()
@@ -103,8 +103,12 @@ def events(pieces: Iterable[bytes]) -> Iterator[Event]:
         for event in sseclient.SSEClient(iter(tail)).events():
             if event.event == "error" or _is_complete(event.data):
                 yield event
-            elif begins_like_json(event.data) and not DONE.startswith(event.data.strip()):
-                raise BrokenError("the stream ended within an event", "the output is incomplete")
+                continue
+            for part in split_events(event.data):
+                if _is_complete(part):
+                    yield sseclient.Event(event=event.event, data=part)  # type: ignore[call-arg]
+                elif begins_like_json(part) and not DONE.startswith(part.strip()):
+                    raise BrokenError("the stream ended within an event", "the output is incomplete")
 
 
 def split_events(data: str) -> list[str]:

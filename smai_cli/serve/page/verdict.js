@@ -112,12 +112,18 @@ async function* eventsOf(response, reader) {
     }
   }
   const { name, data } = parser.unfinished;
-  if (data.trim() === "[DONE]" || name === "error" || isObject(withoutList(parse(data)))) yield { name, data };
-  else if (beginsLikeJson(data)) throw incomplete("the stream ended within an event");
-  else if (isEmpty && !FIELDS.some((field) => opening.startsWith(field) || field.startsWith(opening))) {
+  const isWhole = (part) => part.trim() === "[DONE]" || name === "error" || isObject(withoutList(parse(part)));
+  for (const part of isWhole(data) ? [data] : partsOf(data)) {
+    if (isWhole(part)) yield { name, data: part };
+    else if (beginsLikeJson(part)) throw incomplete("the stream ended within an event");
+  }
+  if (isEmpty && !FIELDS.some((field) => opening.startsWith(field) || field.startsWith(opening))) {
     throw refused("the server answered something that is not a completion");
   }
 }
+
+/** Return the data of each event in `data`, if a server left out what separates them, or named the field twice. */
+const partsOf = (data) => data.replace(/^data:/gm, "").split(/(?<=[\]}l])\n(?=[[{n])|(?<=})(?=[[{])/);
 
 const WEB_PAGE = "the server answered a web page, not a completion";
 const FIELDS = ["data:", "event:", "id:", "retry:", ":"];
@@ -683,7 +689,7 @@ class Answer {
 
   /** Record the events in `data`, if a server left out what separates them, or named the field twice. */
   #recordParts(data) {
-    const parts = data.replace(/^data:/gm, "").split(/(?<=[\]}l])\n(?=[[{n])|(?<=})(?=[[{])/);
+    const parts = partsOf(data);
     const isOne = parts.length === 1 && parts[0] === data;
     if (!isOne) parts.forEach((part) => this.record({ name: "message", data: part }));
     return !isOne;
