@@ -139,6 +139,8 @@ def text_in(data: bytes, name: str = "stdin") -> str:
     `name` is the name of the source in messages. Raises UsageError with the offset of the first byte that cannot be
     decoded.
     """
+    if data.startswith(codecs.BOM_UTF32_LE):  # it begins with that of UTF-16
+        raise UsageError(f"{name} is not UTF-8, but UTF-32", "convert it with iconv")
     encoding = UTF16_BOMS.get(data[:2])
     if encoding:
         try:

@@ -1,7 +1,6 @@
 """Attached files -> the content of a message: text under its file name, images as data URLs (RFC 2397)."""
 
 import base64
-import codecs
 import os
 import re
 from collections.abc import Sequence
@@ -41,7 +40,7 @@ def read_attachment(path: str, read: Read = read_named) -> Attachment:
     if media_type := _media_type(data):
         return Attachment(name, url=f"data:{media_type};base64,{base64.b64encode(data).decode()}")
     neither = UsageError(f"{path} is neither text nor an image in PNG, JPEG, WebP or GIF", "convert it")
-    if b"\0" in data and (data[:2] not in UTF16_BOMS or data.startswith(codecs.BOM_UTF32_LE)):
+    if b"\0" in data and data[:2] not in UTF16_BOMS:
         raise neither
     try:
         text = text_in(data, path)
