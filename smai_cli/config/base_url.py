@@ -77,6 +77,8 @@ def parse_base_url(base_url: str, source: str = "--base-url and SMAI_BASE_URL") 
         raise UsageError(f"the base URL {shown_url(base_url)} is not a URL", f"check {source}") from exc
     if parts.scheme not in DEFAULT_PORTS:
         shown = shown_url(base_url)
+        if "unix" in parts.scheme:
+            raise UsageError(f"the base URL {shown} names a Unix socket", "use a server that listens on a port")
         rest = re.sub(r"^[\"']*(https?:?/+)?|[\"']+$", "", shown.split("://", 1)[-1])
         scheme = "http" if _is_on_this_machine(rest) else "https"
         raise UsageError(
@@ -85,6 +87,8 @@ def parse_base_url(base_url: str, source: str = "--base-url and SMAI_BASE_URL") 
         )
     if not parts.hostname or any(not 0 < len(label) < 64 for label in parts.hostname.rstrip(".").split(".")):  # noqa: PLR2004
         raise UsageError(f"the base URL {shown_url(base_url)} has no valid host", f"check {source}")
+    if port == 0:
+        raise UsageError(f"the base URL {shown_url(base_url)} has no valid port", f"check {source}")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return parts._replace(netloc=host if port is None else f"{host}:{port}", path=_base_path(parts.path), fragment="")
 

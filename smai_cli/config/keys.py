@@ -107,6 +107,8 @@ def check_key(value: str, source: str) -> Secret:
             f"{source} contains a character that a key cannot have (a line end, a space, or one outside ASCII)",
             "put the key there, alone",
         )
+    if re.fullmatch(r"([\"']).*\1", key):  # docker run --env-file keeps the quotation marks (topoteretes/cognee#1721)
+        raise UsageError(f"{source} contains quotation marks around the key", "remove them")
     return Secret(key)
 
 

@@ -168,12 +168,20 @@ USAGE = [
         ["ask", "hi"], {"SMAI_API_KEY": "sk-Ä"}, "contains a character that a key cannot have", id="key beyond ASCII"
     ),
     pytest.param(
+        ["ask", "hi"],
+        {"SMAI_API_KEY": '"sk-1"'},
+        "SMAI_API_KEY contains quotation marks around the key; remove them",
+        id="key in quotation marks",
+    ),
+    pytest.param(
         ["ask", "--base-url", "localhost:1/v1", "hi"], {}, "did you mean http://localhost:1/v1", id="no scheme"
     ),
     pytest.param(["ask", "--base-url", "ftp://x/v1", "hi"], {}, "does not begin with http:// or https://", id="ftp"),
     pytest.param(["ask", "--base-url", "http://", "hi"], {}, "has no valid host", id="no host"),
     pytest.param(["ask", "--base-url", "http://" + "a" * 64 + "/v1", "hi"], {}, "has no valid host", id="long label"),
     pytest.param(["ask", "--base-url", "http://x:99999/", "hi"], {}, "is not a URL", id="port out of range"),
+    pytest.param(["ask", "--base-url", "http://localhost:0/", "hi"], {}, "has no valid port", id="port 0"),
+    pytest.param(["ask", "--base-url", "unix:///run/llm.sock", "hi"], {}, "names a Unix socket", id="Unix socket"),
     pytest.param(["ask", "--base-url", "http://a b/", "hi"], {}, "contains a space", id="space in the URL"),
     pytest.param(["ask", "hi"], {"SMAI_BASE_URL": "nonsense"}, "does not begin with http", id="bad SMAI_BASE_URL"),
     pytest.param(["mock", "--tape", "/nonexistent"], {}, "No such file or directory", id="no tape"),
@@ -224,6 +232,7 @@ def test_the_json_summary_is_printed_for_status_2_even_if_no_run_began(
     [
         (b"caf\xe9 au lait", "stdin is not UTF-8: byte 0xe9 at byte offset 3"),
         (b"a" * 70_000 + b"\xff", "byte offset 70000"),
+        ("ok".encode("utf-32"), "stdin is not UTF-8, but UTF-32; convert it with iconv"),
         ("\ufeffok".encode("utf-16-le") + b"\x00", "stdin is not UTF-16-LE at byte offset 6"),
     ],
 )
