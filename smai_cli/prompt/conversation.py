@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import functools
 import json
 import math
 import os
@@ -51,7 +52,7 @@ class ConversationFile:
         self._name = path
         self._path = chat_place(path)
         self._lock_path, self._new_path, self._turn_path = side_paths(self._path)
-        self._notice = notice
+        self._notice = functools.cache(notice)  # a run may have to wait again, after another one that waited
         self._lock = -1
         self._snapshot = _Snapshot(self._path)
         self._before = b""
