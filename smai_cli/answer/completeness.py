@@ -278,7 +278,7 @@ class Completeness:
 
     def _unannounced_failure(self) -> BrokenError:
         """Return the failure of an answer whose end the server did not announce reliably."""
-        hint = "the output is incomplete" if self._has_delta else "try again, or check --base-url"
+        hint = "the output is incomplete" if self._has_delta else "try again, or check the server"
         if self._is_in_one_piece:
             what = "the answer has no finish_reason"
         elif any(choice.has_ended and not choice.is_final for choice in self._choices()):

@@ -111,14 +111,15 @@ def test_a_file_that_is_not_an_answer_is_named_correctly(
 
 
 def test_a_response_without_an_answer_says_what_to_check(smai: Smai, serve: Serve) -> None:
-    hint = "try again, or check --base-url"
     for status in ("200 OK", "202 Accepted"):
         asked = smai("ask", "--base-url", serve(http(status)).url, "hi")
-        assert (asked.status, asked.stderr) == (8, f"smai: the response is empty; {hint}\n")
+        assert (asked.status, asked.stderr) == (8, "smai: the response is empty; try again, or check --base-url\n")
     # Anthropic's own API has other events.
     body = b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"text":"hi"}}\n\n'
     asked = smai("ask", "--base-url", serve(http("200 OK", body)).url, "hi")
-    assert (asked.status, asked.stderr) == (8, f"smai: the stream ended before finish_reason; {hint}\n")
+    what = "the stream ended before finish_reason; try again, or check the server"
+    assert (asked.status, asked.stderr) == (8, f"smai: {what}\n")
+    assert smai("decode", stdin=body) == (8, b"", f"smai: {what}\n")
 
 
 def test_an_empty_input_of_decode_is_reported_as_empty(smai: Smai, tmp_path: Path) -> None:
