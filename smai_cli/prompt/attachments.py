@@ -37,7 +37,7 @@ def read_attachment(path: str, read: Read = read_named) -> Attachment:
     path = shown_name(path)
     # File names are bytes; the model needs text.
     name = on_a_line(os.fsencode(os.path.basename(path)).decode("utf-8", "replace"))
-    if media_type := _media_type(data):
+    if media_type := image_type(data):
         return Attachment(name, url=f"data:{media_type};base64,{base64.b64encode(data).decode()}")
     neither = UsageError(f"{path} is neither text nor an image in PNG, JPEG, WebP or GIF", "convert it")
     if b"\0" in data and data[:2] not in UTF16_BOMS:
@@ -75,7 +75,8 @@ def _fenced_text(attachment: Attachment) -> str:
     return f"{attachment.name}:\n{fence}\n{attachment.text}{end}{fence}"
 
 
-def _media_type(data: bytes) -> str | None:
+def image_type(data: bytes) -> str | None:
+    """Return the media type of an image that can be attached; None for anything else."""
     if _WEBP.match(data):
         return "image/webp"
     return next((media_type for magic, media_type in _MAGIC.items() if data.startswith(magic)), None)

@@ -53,6 +53,15 @@ def test_images_are_recognised_by_their_content_and_not_by_their_names(
     assert content(mock) == [*(image_part(*image) for image in IMAGES), {"type": "text", "text": "What?"}]
 
 
+def test_an_image_in_a_pipe_is_attached_with_a_dash_and_is_not_a_prompt(smai: Smai, server: Server) -> None:
+    mock = server()
+    result = smai("ask", "--base-url", mock.url, "What?", stdin=PNG)
+    assert result == (2, b"", "smai: stdin is an image, not a prompt; -a - attaches it\n")
+    assert mock.received == []
+    assert smai("ask", "--base-url", mock.url, "-a", "-", "What?", stdin=PNG).status == 0
+    assert content(mock) == [image_part(PNG), {"type": "text", "text": "What?"}]
+
+
 TEXTS = [
     pytest.param("a.png", b"no picture\n", "a.png:\n```\nno picture\n```", id="a text called PNG"),
     pytest.param("a.txt", b"no end", "a.txt:\n```\nno end\n```", id="no newline at its end"),

@@ -24,7 +24,7 @@ from smai_cli.common.clocks import Deadline
 from smai_cli.common.files import text_in
 from smai_cli.common.trace import Trace, Tracer, silent
 from smai_cli.config.endpoint import Endpoint
-from smai_cli.errors import SmaiError
+from smai_cli.errors import SmaiError, UsageError
 from smai_cli.output.descriptors import Output, say
 from smai_cli.output.modes import OutputOptions
 from smai_cli.prompt.inputs import Question, in_conversation, read_question
@@ -146,13 +146,25 @@ def _target(
     return endpoint, approach(endpoint, server.clocks.connect_timeout, tracer or silent, early)
 
 
+def _text_of(piped: bytes) -> str:
+    """Return what was read from stdin as the prompt, or a part of it. Raises UsageError if it is not text."""
+    try:
+        return text_in(piped)
+    except UsageError as error:
+        from smai_cli.prompt.attachments import image_type  # only for a failure
+
+        if image_type(piped):
+            raise UsageError("stdin is an image, not a prompt", "-a - attaches it") from error
+        raise
+
+
 @contextlib.contextmanager
 def _request(run: "Run", question: Question, options: AskOptions, trace: Trace) -> "Iterator[tuple[Request, Question]]":
     """Read stdin and the conversation; provide the request and its question.
 
     The conversation is locked while the context lasts. Raises UsageError.
     """
-    piped = text_in(read_stdin(options.words)) if options.reads_stdin else None
+    piped = _text_of(read_stdin(options.words)) if options.reads_stdin else None
     trace("stdin is read" if options.reads_stdin else "stdin is not read")
     with in_conversation(question, options.inputs, run.life.say) as asked:
         request = Request(
