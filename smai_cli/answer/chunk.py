@@ -166,13 +166,17 @@ def text_chunk(  # noqa: PLR0913, PLR0917  # by position, as its caller is the f
 
 
 def usage_of(usage: Any, prompt: str, completion: str) -> Usage | None:
-    """Return the counts in a server's usage object, in members named `prompt` and `completion`; None if not a dict."""
+    """Return the counts in a server's usage object, in members named `prompt` and `completion`; None without any.
+
+    Servers that do not count send zeros (mudler/LocalAI#1194, labscommunity/cascadia#55).
+    """
     if not isinstance(usage, dict):
         return None
     details = usage.get(f"{completion}_details")
     reasoning = details.get("reasoning_tokens") if isinstance(details, dict) else None
     counts = (usage.get(prompt), usage.get(completion), usage.get("total_tokens"), reasoning)
-    return Usage(*map(_count, counts))
+    found = Usage(*map(_count, counts))
+    return found if any(found) else None
 
 
 def usage_in(payload: dict[str, Any]) -> Usage | None:
@@ -186,12 +190,11 @@ def usage_in(payload: dict[str, Any]) -> Usage | None:
     for place in (payload, choice, groq):
         counts = place.get("usage") if isinstance(place, dict) else None
         usage = usage_of(counts, "prompt_tokens", "completion_tokens") if counts else None
-        if usage and usage != _NOTHING:
+        if usage:
             return usage
     return None
 
 
-_NOTHING = Usage()
 # Other languages may write an integer as 12.0 in JSON; above this a float is not exact.
 _EXACT = 2.0**53
 

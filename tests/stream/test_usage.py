@@ -17,9 +17,18 @@ COUNTS = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
         {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": COUNTS}]},
         {"usage": None, "choices": [{"usage": COUNTS}]},
         {"usage": {}, "choices": [], "x_groq": {"id": "req_1", "usage": COUNTS}},
+        {"usage": {"total_tokens": 0}, "choices": [], "x_groq": {"usage": COUNTS}},
         {"usage": {"cost": 0.1}, "choices": [{"usage": None}], "x_groq": {"usage": COUNTS}},
     ],
-    ids=["API", "API before others", "Moonshot", "Moonshot beside null", "Groq", "Groq beside no counts"],
+    ids=[
+        "API",
+        "API before others",
+        "Moonshot",
+        "Moonshot beside null",
+        "Groq",
+        "Groq beside zeros",
+        "Groq beside no counts",
+    ],
 )
 def test_the_counts_are_found_wherever_the_server_puts_them(payload: dict[str, Any]) -> None:
     assert usage_in(payload) == Usage(7, 3, 10)
@@ -34,6 +43,7 @@ def test_the_counts_are_found_wherever_the_server_puts_them(payload: dict[str, A
         {"usage": [1]},
         {"usage": {}},
         {"usage": {"prompt_tokens": "7"}},
+        {"usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}},
         {"choices": None},
         {"choices": {"usage": COUNTS}},
         {"choices": []},

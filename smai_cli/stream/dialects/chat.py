@@ -174,7 +174,8 @@ def _without_choice(payload: dict[str, Any], line: str, api_error: ApiError | No
     """Return the Chunk of a payload without choices. Outside of a `message` event, only a marked error counts."""
     usage, model = usage_in(payload), payload.get("model")
     is_odd = is_message and "choices" not in payload
-    is_foreign = is_odd and not usage and payload.get("type") not in _SIGNS_OF_LIFE
+    is_known = usage or payload.get("usage") or payload.get("type") in _SIGNS_OF_LIFE
+    is_foreign = is_odd and not is_known
     return Chunk(
         line,
         usage=usage,
