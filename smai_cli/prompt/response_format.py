@@ -38,7 +38,7 @@ class ResponseFormat:
         except (ValueError, RecursionError) as exc:
             fenced = _parse_fenced(text)
             if fenced is None:
-                raise _mismatch(f"the answer is not JSON: {one_line(text, 80)}") from exc
+                raise _mismatch(f"the answer is not JSON: {one_line(text, 80) or 'it is empty'}") from exc
             answer, text = fenced
         self._match(answer)
         return text

@@ -155,6 +155,7 @@ def test_an_empty_answer_leaves_no_file(smai: Smai, server: Server, tmp_path: Pa
 THROUGH_THE_PROCESS = ("words before it", "NaN", "nested deep", "forged", "wrong type", "missing field")
 MISMATCHES = [
     pytest.param("Sure! {}", "is not JSON: Sure! {}", id="words before it"),
+    pytest.param(" \n", "is not JSON: it is empty", id="white space"),
     pytest.param('Here:\n```json\n{"name": "A"}\n```', "is not JSON: Here:", id="words before a fence"),
     pytest.param('```json\n{"name": "A"}\n```\nDone.', "is not JSON: ```json", id="words after a fence"),
     pytest.param('```\n{"name": "A"}\n```\n```\n{}\n```', "is not JSON: ```", id="two fences"),
