@@ -479,6 +479,12 @@ def test_an_empty_line_at_the_key_prompt_is_status_2(environment: dict[str, str]
     assert b"smai: no key was typed; type or paste it, and press Enter\r\n" in shown
 
 
+def test_the_end_of_input_at_the_key_prompt_is_reported_on_a_line_of_its_own(environment: dict[str, str]) -> None:
+    status, shown = run_at_key_prompt(["login", "--no-check"], environment, b"\x04")
+    assert status == 2
+    assert b"\r\nsmai: no key was typed; pipe it in, or try again\r\n" in shown
+
+
 def test_ctrl_c_at_the_key_prompt_dies_by_the_signal(environment: dict[str, str]) -> None:
     status, _ = run_at_key_prompt(["login", "--no-check"], environment, b"half\x03")
     assert status == -2

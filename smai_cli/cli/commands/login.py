@@ -137,6 +137,7 @@ def _typed(origin: str, deadline: Deadline) -> Secret:
             raise deadline.error() from None
         die_by(interrupt.number)
     except (EOFError, OSError) as exc:
+        click.echo(err=True)  # Ctrl-D leaves the cursor after the question
         raise UsageError("no key was typed", "pipe it in, or try again") from exc
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
