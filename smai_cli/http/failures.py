@@ -144,11 +144,9 @@ def _url_failure(chain: list[BaseException], route: Route) -> SmaiError | None:
     if _contains(chain, requests.exceptions.InvalidSchema, urllib3.exceptions.ProxySchemeUnknown):
         from importlib.util import find_spec  # for few failures
 
-        return (
-            missing_socks_error()
-            if find_spec("socks") is None and _has_socks_proxy()
-            else _proxy_failure(route, reason)
-        )
+        if find_spec("socks") is None and _has_socks_proxy():
+            return missing_socks_error()
+        return _proxy_failure(route, reason)
     if _contains(chain, requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError):
         if any("IDNA" in str(cause) for cause in chain):
             return UsageError("the host of the URL is not a valid DNS name", "check --base-url, and HTTPS_PROXY")
@@ -174,8 +172,7 @@ def _tls_file_failure(chain: list[BaseException]) -> UsageError | None:
 
 def _shortage(chain: list[BaseException], route: Route) -> ShortageError | None:
     """Return the failure of a connection for which the machine lacks resources; None for any other failure."""
-    shortage = shortage_among(chain)
-    if shortage is None:
+    if not (shortage := shortage_among(chain)):
         return None
     what = f"could not connect to {route.server}: {reason_of(chain)}"
     return ShortageError(what, shortage.hint, retry=Retry.UNANSWERED)
@@ -221,6 +218,9 @@ def _lost_request_failure(chain: list[BaseException], limit_s: float, *, timed_o
     if timed_out:
         what = f"timed out: the server did not read the request for {limit_s:g} s"
         return ClockError(what, "raise --connect-timeout, or try again")
+    if _is_not_http(chain):
+        malformed = f"the server's answer is malformed HTTP: {reason_of(chain)}"
+        return BrokenError(malformed, "check --base-url, or try again later", retry=Retry.NEVER)
     return BrokenError(
         f"the server dropped the request without an answer: {reason_of(chain)}",
         "it may have been billed, so smai does not send it again by itself",
@@ -292,7 +292,7 @@ def reason_of(chain: list[BaseException]) -> str:
         if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, requests.RequestException):
             return one_line(cause.strerror, 200)
     # A URL in the message of a library may contain the password of a proxy.
-    return one_line(re.sub(r"//[^/\s]*@", "//", str(chain[-1])) or type(chain[-1]).__name__, 200)
+    return one_line(re.sub(r"//[^/\s]*@", "//", str(chain[-1])), 200) or type(chain[-1]).__name__
 
 
 def _keep_text(body: bytes) -> bytes:

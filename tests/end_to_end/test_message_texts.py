@@ -122,6 +122,18 @@ def test_a_response_without_an_answer_says_what_to_check(smai: Smai, serve: Serv
     assert smai("decode", stdin=body) == (8, b"", f"smai: {what}\n")
 
 
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [(b"SSH-2.0-OpenSSH_9.2\r\n", "SSH-2.0-OpenSSH_9.2"), (b"HTTP/2 200\r\n", "HTTP/2"), (b"\r\n", "BadStatusLine")],
+)
+def test_a_server_that_does_not_speak_http_is_not_said_to_be_silent(
+    smai: Smai, serve: Serve, sent: bytes, shown: str
+) -> None:
+    result = smai("ask", "--base-url", serve(sent).url, "hi")
+    what = f"the server's answer is malformed HTTP: {shown}"
+    assert result == (8, b"", f"smai: {what}; check --base-url, or try again later\n")
+
+
 def test_an_empty_input_of_decode_is_reported_as_empty(smai: Smai, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     message = "smai: the input is empty; did the command before the pipe fail?\n"
