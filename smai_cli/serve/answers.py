@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from enum import Enum
 from http import HTTPStatus
+from http.client import responses
 
 from smai_cli.config.keys import Secrets
 from smai_cli.errors import ClockError, Retry, SmaiError
@@ -86,7 +87,7 @@ class Reply:
         """
         self._has_begun = True
         self.summary = str(status)
-        lines = [f"HTTP/1.1 {status} {_phrase(status)}", f"Date: {formatdate(usegmt=True)}"]
+        lines = [f"HTTP/1.1 {status} {responses.get(status, '')}", f"Date: {formatdate(usegmt=True)}"]
         framing = [("Transfer-Encoding", "chunked")] if self.is_chunked else []
         if closes:
             framing.append(("Connection", "close"))
@@ -177,10 +178,3 @@ def refusal_of(error: SmaiError, secrets: Secrets) -> Refusal:
     return Refusal(
         status, f"upstream_{error.kind}", secrets.hidden_in(str(error)), kind="server_error", headers=tuple(headers)
     )
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Status"
