@@ -18,7 +18,9 @@ HURRY_S = 0.25
 SUSPENDED_S = 1.0
 # Long waits are split into slices: only the slice in which the process was stopped is late.
 SLICE_S = 1.0
-_FOREVER_S = 20 * 24 * 3600.0  # poll(2) takes no more than 24 days
+# The longest limit that a user may set: poll(2) takes no more than 24 days.
+MOST_SECONDS = 1_000_000
+_FOREVER_S = 20 * 24 * 3600.0
 _SHORTEST_SLEEP_S = 0.02
 _T = TypeVar("_T")
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from smai_cli.apis import API_NAMES
+from smai_cli.common.clocks import MOST_SECONDS
 from smai_cli.common.files import open_regular
 from smai_cli.common.frozen import Frozen
 from smai_cli.common.text import one_line
@@ -23,7 +24,6 @@ from smai_cli.config.places import config_path
 from smai_cli.config.providers import PROVIDERS, Provider
 from smai_cli.errors import UsageError
 
-MOST_SECONDS = 1_000_000
 _LIMIT_BYTES = 1024 * 1024
 
 

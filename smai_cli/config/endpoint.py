@@ -31,7 +31,6 @@ from smai_cli.errors import Cause, SmaiError, UsageError, hint_for
 if TYPE_CHECKING:
     from smai_cli.config.headers import Header
 
-DEFAULT_MODEL = "gpt-4.1"
 _ABOUT_THE_KEY = (Cause.KEY, Cause.EXPIRED_KEY, Cause.MISSING_KEY, Cause.ACCOUNT, Cause.FORBIDDEN)
 
 

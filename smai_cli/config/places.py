@@ -1,4 +1,4 @@
-"""Default places: the server, the configuration folder, the trusted certificates.
+"""Defaults: the server, the model, the configuration folder, the trusted certificates.
 
 It imports only what the interpreter has loaded already, because it is used before anything else.
 """
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 DEFAULT_BASE_URL = "https://api.smai.ai/v1"
 DEFAULT_CONNECT_TIMEOUT_S = 10
+DEFAULT_MODEL = "gpt-4.1"
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 

@@ -17,9 +17,9 @@ from smai_cli.cli.parsing.shared_options import api_option, is_typed, model_opti
 from smai_cli.cli.server import choose_endpoint, read_headers, serving
 from smai_cli.config.base_url import find_base_url, shown_url
 from smai_cli.config.config_file import NO_SETTINGS, Settings, Value, missing_model_error
-from smai_cli.config.endpoint import DEFAULT_MODEL, Endpoint, find_ca_file, find_endpoint
+from smai_cli.config.endpoint import Endpoint, find_ca_file, find_endpoint
 from smai_cli.config.key_source import find_key, foreign_key, foreign_key_hint, variable_of_smai
-from smai_cli.config.places import CA_VARIABLES
+from smai_cli.config.places import CA_VARIABLES, DEFAULT_MODEL
 from smai_cli.doctor.checks import (
     Check,
     CheckResult,

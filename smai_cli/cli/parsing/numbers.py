@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from smai_cli.config.config_file import MOST_SECONDS
+from smai_cli.common.clocks import MOST_SECONDS
 
 
 class Number(click.ParamType):  # type: ignore[type-arg]  # not subscriptable in click 8.2
@@ -60,5 +60,4 @@ def _short(value: Any) -> str:
 
 
 _MOST_SHOWN = 60
-# poll(2) takes no more than 24 days.
 SECONDS = Number(0, MOST_SECONDS, "seconds")

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from smai_cli.common.clocks import Clocks, Deadline
 from smai_cli.common.frozen import Frozen
-from smai_cli.config.config_file import Settings
 from smai_cli.errors import UsageError
 from smai_cli.output.modes import EXTRACT, FINAL, MODES, TEXT, OutputOptions
 
 if TYPE_CHECKING:
     from smai_cli.batch.input.shard import Shard
+    from smai_cli.config.config_file import Settings
     from smai_cli.config.log_file import LogFile
     from smai_cli.prompt.inputs import InputOptions
 
@@ -36,7 +36,7 @@ class ClockOptions(Frozen):
 class ServerOptions(Frozen):
     """The server, key and headers, from the command line and from the configuration in `settings`."""
 
-    settings: Settings
+    settings: "Settings"
     base_url: str | None
     key_file: str | None
     header: tuple[str, ...]

@@ -10,13 +10,14 @@ import click
 from smai_cli.apis import API_NAMES, AUTO
 from smai_cli.cli.parsing import options
 from smai_cli.cli.parsing.numbers import Number, WholeNumber
-from smai_cli.config.config_file import Settings, find_settings, missing_model_error
-from smai_cli.config.endpoint import DEFAULT_MODEL
+from smai_cli.config.places import DEFAULT_MODEL
 from smai_cli.errors import UsageError
 from smai_cli.output.modes import MODES, Mode
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+    from smai_cli.config.config_file import Settings
 
 # The values of reasoning_effort in OpenAI's API reference; the server decides which of them a model accepts.
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
@@ -26,6 +27,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001  # click's
     """Return the ids that begin with `incomplete` in the last list of the server, for a shell: no network, no error."""
     from smai_cli.config.base_url import find_base_url  # at a TAB only
+    from smai_cli.config.config_file import find_settings
     from smai_cli.config.model_ids import load_ids
 
     try:
@@ -41,21 +43,23 @@ class _ModelOption(click.Option):
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         """Return the value of the variable, unless a typed profile sets the model."""
-        settings = ctx.params.get("settings")
-        if isinstance(settings, Settings) and settings.get_typed("model"):
+        settings: Settings | None = ctx.params.get("settings")
+        if settings and settings.get_typed("model"):
             return None
         return super().resolve_envvar_value(ctx)
 
     def get_default(self, ctx: click.Context, call: bool = True) -> Any:
         """Return the default model; None if the chosen profile has no default."""
-        settings = ctx.params.get("settings")
-        if isinstance(settings, Settings) and settings.needs_model:
+        settings: Settings | None = ctx.params.get("settings")
+        if settings and settings.needs_model:
             return None
         return super().get_default(ctx, call)
 
 
 def _require_model(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001
     """Return the model. Raises UsageError if there is none."""
+    from smai_cli.config.config_file import missing_model_error  # loaded with the settings
+
     if value is None and not ctx.resilient_parsing:
         raise missing_model_error(ctx.params["settings"])
     return value
