@@ -9,7 +9,6 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from smai_cli.http import lean  # noqa: F401  # before anything imports requests
@@ -38,7 +37,7 @@ from smai_cli.http.response_body import ResponseBody
 from smai_cli.http.session import session
 
 if TYPE_CHECKING:
-    from smai_cli.http.keepalive import KeepAlive, ThreadJob
+    from smai_cli.http.keepalive import KeepAlive
     from smai_cli.http.session import KeptSession
 
 PIECE_BYTES = 65536
@@ -93,7 +92,7 @@ class Exchange:
         self._raw: Any = None
         self._is_coded = False
         self._has_ended = False
-        self._thread: threading.Thread | ThreadJob | None = None
+        self._thread: threading.Thread | None = None
         self._thread_lock = threading.Lock()
         self._reading_lock = threading.Lock()
         self._is_closed = False
@@ -194,7 +193,9 @@ class Exchange:
         self._progress.connect_end_s = time.monotonic() + (self._clocks.connect_timeout_s or math.inf)
         with self._thread_lock:
             self.check()
-            self._thread = (self._keep_alive.start if self._keep_alive else _start_thread)(self._run)
+            thread = threading.Thread(target=self._run, daemon=True)
+            thread.start()
+            self._thread = thread
         limit_s = self._clocks.connect_timeout_s
         try:
             while (report := self._next_report(limit_s)) is None:  # a step was sent, or the exchange was closed
@@ -312,9 +313,3 @@ class Exchange:
                 self._response.raw.close()
             while self._progress.connections:
                 self._progress.connections.pop().close()
-
-
-def _start_thread(work: Callable[[], None]) -> threading.Thread:
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    return thread

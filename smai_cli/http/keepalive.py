@@ -17,10 +17,8 @@ A race remains, as in every client: a request that is sent while the server clos
 that was dropped without an answer. It may have been billed, and is not sent twice (RFC 9110, section 9.2.2).
 """
 
-import queue
 import threading
 import time
-from collections.abc import Callable
 
 from urllib3.util import wait_for_read
 
@@ -40,7 +38,7 @@ _NO_TIME_S = 0.02
 
 
 class KeepAlive:
-    """The session of one worker, its idle connection, and a thread. Creating it does no I/O.
+    """The session of one worker, and its idle connection. Creating it does no I/O.
 
     `drain_s` is how many seconds an exchange waits for the unneeded rest of an answer: hardly any if the server keeps
     the body open after the end of the answer.
@@ -51,14 +49,6 @@ class KeepAlive:
         self._idle: _IdleSession | None = None
         self._is_proven = False
         self._lock = threading.Lock()
-        self._thread: _Thread | None = None
-
-    def start(self, work: Callable[[], None]) -> "ThreadJob":
-        """Run `work` on the shared thread, or on a new one if that is stuck."""
-        if self._thread is None or not self._thread.is_idle:
-            self._end_thread()
-            self._thread = _Thread()
-        return self._thread.start(work)
 
     def acquire(
         self, origin: str, ca_file: str | None, progress: Progress, preconnect: Preconnect | None
@@ -108,20 +98,14 @@ class KeepAlive:
         self.drain_s = HURRY_S if in_time else _NO_TIME_S
 
     def close(self) -> None:
-        """Close the connection and end the thread. Another exchange would get new ones."""
+        """Close the connection. Another exchange would get a new one."""
         if idle := self._take_idle():
             idle.drop()
-        self._end_thread()
 
     def _take_idle(self) -> "_IdleSession | None":
         with self._lock:
             idle, self._idle = self._idle, None
         return idle
-
-    def _end_thread(self) -> None:
-        if self._thread:
-            self._thread.end()
-        self._thread = None
 
 
 class _IdleSession:
@@ -148,59 +132,3 @@ class _IdleSession:
             connection.close()
         self.cancellation.cancel()
         self.cancellation = Cancellation()
-
-
-class ThreadJob:
-    """Work on the thread with the identifier `ident`; `join` waits for it."""
-
-    def __init__(self, work: Callable[[], None], ident: int | None) -> None:
-        self.ident = ident
-        self._work: Callable[[], None] | None = work
-        self._over = threading.Event()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it is done."""
-        return self._over.is_set()
-
-    def run(self) -> None:
-        """Do the work, once."""
-        work, self._work = self._work, None  # it may refer to this object
-        try:
-            if work:
-                work()
-        finally:
-            self._over.set()
-
-    def join(self, timeout: float) -> None:
-        """Wait until it is done, for at most so many seconds."""
-        self._over.wait(timeout)
-
-
-class _Thread:
-    """A thread that does one job after the other: starting a thread costs three times as much as waking one."""
-
-    def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[ThreadJob | None] = queue.SimpleQueue()
-        self._last: ThreadJob | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    @property
-    def is_idle(self) -> bool:
-        return self._last is None or self._last.is_over
-
-    def start(self, work: Callable[[], None]) -> ThreadJob:
-        self._last = ThreadJob(work, self._thread.ident)
-        self._jobs.put(self._last)
-        return self._last
-
-    def end(self) -> None:
-        """End the thread, and wait for that unless it is stuck."""
-        self._jobs.put(None)
-        if self.is_idle:
-            self._thread.join()
-
-    def _run(self) -> None:
-        while job := self._jobs.get():
-            job.run()
