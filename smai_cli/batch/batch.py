@@ -26,7 +26,7 @@ from smai_cli.batch.tries import SingleTry
 from smai_cli.common.clocks import Deadline, RunningClock
 from smai_cli.common.frozen import Frozen
 from smai_cli.errors import SmaiError, Status, UsageError
-from smai_cli.http.response_body import ResponseBody
+from smai_cli.http.exchange import Exchange
 from smai_cli.stream import pump
 from smai_cli.stream.adapting import Adaptation
 
@@ -35,7 +35,7 @@ _TICK_S = 1.0
 _END_S = 0.25
 
 # Sends a body to a path before a deadline, over the connection of one worker, which stays open. Raises SmaiError.
-Post = Callable[[str, bytes, Deadline], ResponseBody]
+Post = Callable[[str, bytes, Deadline], Exchange]
 # Writes the result of the line at a place; returns its offset in the file of results, None without a file.
 Append = Callable[[int, bytes], int | None]
 

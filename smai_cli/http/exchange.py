@@ -9,7 +9,8 @@ import math
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Self
 
 from smai_cli.http import lean  # noqa: F401  # before anything imports requests
 
@@ -24,16 +25,7 @@ from smai_cli.http import failures
 from smai_cli.http.failures import FAILURES
 from smai_cli.http.preconnect import Preconnect
 from smai_cli.http.progress import Progress, Upload
-from smai_cli.http.request import (
-    GET_HEADERS,
-    HEADERS,
-    POST_HEADERS,
-    describe_head,
-    describe_request,
-    request_settings,
-    status_line,
-)
-from smai_cli.http.response_body import ResponseBody
+from smai_cli.http.request import describe_head, describe_request, request_settings, status_line
 from smai_cli.http.session import session
 
 if TYPE_CHECKING:
@@ -44,8 +36,6 @@ PIECE_BYTES = 65536
 # How much of the body of an HTTP error is read, and for how long: enough for the server's message.
 _ERROR_BODY_BYTES = 65536
 _ERROR_BODY_S = 5.0
-# How much of the unneeded rest of an answer is read, in order to keep the connection.
-_REST_BYTES = 65536
 # How long `close` waits for the thread after cancelling what it waits for; usually it ends at once.
 _QUICK_S = 1.0
 SUCCESSES = frozenset(range(200, 300)) - {204, 205, 206}  # RFC 9110, section 15; 201: BerriAI/litellm#9194
@@ -53,11 +43,12 @@ _PROXY_AUTHENTICATION = 407
 
 
 class Exchange:
-    """One request and its answer: `open` sends it and waits, `close` ends it at any time. Creating it does no I/O.
+    """One request and its answer: `open` sends it and waits; iterating yields the body; `close` ends it at any time.
 
     `body` is that of a POST, None for a GET. `ca_file` has the trusted certificates (None: those of requests),
     `preconnect` may have a connection to the server, `keep_alive` is that of the calling worker. With `takes_any`,
-    `open` also returns an answer with an error status; redirects and errors of a proxy are still raised.
+    `open` also returns an answer with an error status; redirects and errors of a proxy are still raised. `status` is
+    the HTTP status, 0 before there is an answer. Creating an exchange does no I/O.
     The request runs on its own thread, so that slow name servers and headers cannot block the caller. The thread opens
     and closes the connection, and reads the body of an error or watches the idle clock of an answer.
     """
@@ -77,33 +68,27 @@ class Exchange:
     ) -> None:
         self.clock = IdleClock(clocks.idle_timeout_s, clocks.deadline)
         self._clocks = clocks
-        self._body = body
-        self._endpoint = endpoint
-        asked = endpoint.for_list() if body is None else endpoint
-        self._route = functools.partial(failures.route_to, endpoint)
-        self._settings = functools.partial(request_settings, asked, path, clocks, ca_file)
+        self._endpoint, self._path, self._body, self._ca_file = endpoint, path, body, ca_file
         self._progress = Progress(describe_request(endpoint, path, body), trace, has_no_body=body is None)
         self._preconnect = preconnect
         self._keep_alive = keep_alive
         self._takes_any = takes_any
         self._session: KeptSession | None = None
-        self._server = endpoint.base_url, ca_file
+        self.status = 0
         self._owner = 0
-        self._raw: Any = None
         self._is_coded = False
         self._has_ended = False
         self._thread: threading.Thread | None = None
         self._thread_lock = threading.Lock()
         self._reading_lock = threading.Lock()
         self._is_closed = False
-        self._is_answered = False
-        self._response: requests.Response | None = None
+        self._response: Any = None
         self._reports: queue.SimpleQueue[requests.Response | BaseException | None] = queue.SimpleQueue()
         self._progress.report = functools.partial(self._reports.put, None)
         self._error_body = bytearray()
 
-    def open(self) -> ResponseBody:
-        """Send the request and return the ResponseBody, with an HTTP status of success. Call it once.
+    def open(self) -> Self:
+        """Send the request and wait for an HTTP status of success; return the exchange itself. Call it once.
 
         Raises ConnectError, ClockError, RefusedError, AccessError, BusyError or BrokenError.
         """
@@ -113,27 +98,49 @@ class Exchange:
         except BaseException:
             self.close()  # before a retry begins
             raise
-        self._raw, self._is_coded = response.raw, "content-encoding" in response.headers
-        self._is_answered = True
-        return ResponseBody(response.raw, self)
+        self.status, self._is_coded = response.status_code, "content-encoding" in response.headers
+        return self
 
-    def read(self) -> bytes:
-        """Return the next piece of the body as soon as it arrives; empty at the end. Raises as ResponseBody does."""
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield pieces of at most PIECE_BYTES as they arrive, with content encoding removed.
+
+        Raises ClockError (idle) or BrokenError. It is closed at the end, on a failure, and if the caller stops early.
+        """
+        try:
+            while piece := self._read():
+                yield piece
+            self._progress.trace("end of the body")
+        finally:
+            self.close()
+
+    @property
+    def is_framed(self) -> bool:
+        """Whether HTTP marks the end of the body (RFC 9112, section 6.3), so that reading a cut body raises."""
+        raw = self._response.raw
+        return bool(raw.chunked) or raw.length_remaining is not None
+
+    def header(self, name: str) -> str | None:
+        """Return a header of the answer; None without it."""
+        value: str | None = self._response.headers.get(name)
+        return value
+
+    def _read(self) -> bytes:
+        """Return the next piece of the body; empty at the end. Raises as `__iter__` does."""
         # Only read1 with a size returns what has arrived, for any framing, and notices a body shorter than its
         # Content-Length. A proxy may compress despite Accept-Encoding.
         self.clock.start()
         try:
             with self._reading_lock:  # the thread must not close the response while it is read
                 self._progress.cancellation.check()
-                piece: bytes = self._raw.read1(PIECE_BYTES, decode_content=self._is_coded)
+                piece: bytes = self._response.raw.read1(PIECE_BYTES, decode_content=self._is_coded)
         except FAILURES as exc:
             self.clock.check()
-            self.check()
+            self._check()
             reason = failures.reason_of(list(failures.iter_causes(exc)))
             what = f"the connection broke before the answer was complete: {reason}"
             raise BrokenError(what, "try again" if self._body is None else "the output is incomplete") from exc
         self.clock.check()
-        self.check()
+        self._check()
         self.clock.silent = False
         self._has_ended = not piece
         return piece
@@ -144,12 +151,12 @@ class Exchange:
         The server sees the end at once. Only a name look-up cannot be interrupted, and keeps its thread busy.
         With `keep_alive`, the thread that opened the exchange first reads the rest of the answer, if that is quick.
         """
-        if self._keep_alive and self._is_answered and not self._is_closed and self._owner == threading.get_ident():
+        if self._keep_alive and self.status and not self._is_closed and self._owner == threading.get_ident():
             self._drain(self._keep_alive)
         self._is_closed = True
         # Send an RST (`aborts`) if the server may still be sending; otherwise a FIN is enough.
         if not (self._keep_alive and self._has_ended):
-            self._progress.cancel(aborts=not self._is_answered or self._reading_lock.locked())
+            self._progress.cancel(aborts=not self.status or self._reading_lock.locked())
         self.clock.close()
         self._reports.put(None)
         with self._thread_lock:
@@ -157,11 +164,7 @@ class Exchange:
         if thread and thread.ident != threading.get_ident() and not self._progress.cancellation.is_resolving:
             thread.join(_QUICK_S)
 
-    def trace(self, what: str) -> None:
-        """Trace an event, until the exchange is closed."""
-        self._progress.trace(what)
-
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raise BrokenError if it was closed."""
         if self._is_closed:
             raise BrokenError(
@@ -171,19 +174,19 @@ class Exchange:
     def _await_accepted(self) -> requests.Response:
         """Return the response, with its body unread, if `open` may return its status. Raises SmaiError."""
         response = self._await_response()
-        self.trace(f"headers: {describe_head(response)}")
+        self._progress.trace(f"headers: {describe_head(response)}")
         if not self._is_returned(response):
             raise self._endpoint.explain(self._refusal(response))
         if self._progress.malformed and response.status_code in SUCCESSES:
             what = f"the server's answer is malformed HTTP: {self._progress.malformed}"
             raise BrokenError(what, "check --base-url, or try again later")
-        self.check()
+        self._check()
         return response
 
     def _is_returned(self, response: requests.Response) -> bool:
         """Return whether `open` returns the answer, instead of raising its failure."""
         status = response.status_code
-        if status in SUCCESSES or not self._takes_any:
+        if not self._takes_any:
             return status in SUCCESSES
         is_of_proxy = status == _PROXY_AUTHENTICATION and self._progress.is_forwarded
         return status // 100 in (2, 4, 5) and not is_of_proxy
@@ -192,14 +195,14 @@ class Exchange:
         """Start the request, and return the response, with its body unread. Raises SmaiError."""
         self._progress.connect_end_s = time.monotonic() + (self._clocks.connect_timeout_s or math.inf)
         with self._thread_lock:
-            self.check()
+            self._check()
             thread = threading.Thread(target=self._run, daemon=True)
             thread.start()
             self._thread = thread
         limit_s = self._clocks.connect_timeout_s
         try:
             while (report := self._next_report(limit_s)) is None:  # a step was sent, or the exchange was closed
-                self.check()
+                self._check()
                 limit_s = self._clocks.idle_timeout_s
                 self.clock.reset()
                 self.clock.start()
@@ -210,12 +213,12 @@ class Exchange:
                 raise self._clocks.deadline.error() from None
             if connected:
                 raise failures.answer_timeout(limit_s, is_forwarded=self._progress.is_forwarded) from None
-            raise (
-                failures.proxy_timeout(self._route(), limit_s) if is_at_proxy else failures.connect_timeout(limit_s)
-            ) from None
+            if is_at_proxy:
+                raise failures.proxy_timeout(failures.route_to(self._endpoint), limit_s) from None
+            raise failures.connect_timeout(limit_s) from None
         if not isinstance(report, BaseException):
             return report
-        self.check()
+        self._check()
         if isinstance(report, FAILURES):
             raise self._failure(report) from report
         raise report
@@ -237,9 +240,9 @@ class Exchange:
                     raise
 
     def _failure(self, exc: Exception) -> SmaiError:
-        progress = self._progress
+        progress, route = self._progress, failures.route_to(self._endpoint)
         error = failures.translate_failure(
-            exc, self._route(), connected=progress.connected, is_forwarded=progress.is_forwarded, clocks=self._clocks
+            exc, route, connected=progress.connected, is_forwarded=progress.is_forwarded, clocks=self._clocks
         )
         if self._body is None and isinstance(error, BrokenError):  # a GET is not billed
             return error.replaced(hint="try again", retry=Retry.UNANSWERED)
@@ -248,12 +251,12 @@ class Exchange:
     def _refusal(self, response: requests.Response) -> SmaiError:
         """Return the failure for a status that is not a success, after waiting for its body within the limits."""
         if response.status_code == _PROXY_AUTHENTICATION and self._progress.is_forwarded:
-            return failures.proxy_refusal(self._route(), status_line(response))
+            return failures.proxy_refusal(failures.route_to(self._endpoint), status_line(response))
         if response.status_code in range(300, 400):
             return failures.redirect_refusal(response)
         with contextlib.suppress(queue.Empty):
             self._next_report(_ERROR_BODY_S)
-        self.check()
+        self._check()
         return failures.response_failure(response, bytes(self._error_body))
 
     def _run(self) -> None:
@@ -273,11 +276,13 @@ class Exchange:
     def _send(self) -> requests.Response:
         if self._keep_alive:
             self._progress.cancellation.check()
-            self._session = self._keep_alive.acquire(*self._server, self._progress, self._preconnect)
+            server = self._endpoint.base_url, self._ca_file
+            self._session = self._keep_alive.acquire(*server, self._progress, self._preconnect)
         made = self._session or session(self._preconnect, self._progress)
+        settings = request_settings(self._endpoint, self._path, self._body, self._clocks, self._ca_file)
         if self._body is None:
-            return made.get(headers=HEADERS | GET_HEADERS, **self._settings())
-        return made.post(data=Upload(self._body, self._progress), headers=HEADERS | POST_HEADERS, **self._settings())
+            return made.get(**settings)
+        return made.post(data=Upload(self._body, self._progress), **settings)
 
     def _read_error_body(self, response: requests.Response) -> None:
         with contextlib.suppress(*FAILURES):
@@ -290,10 +295,10 @@ class Exchange:
     def _drain(self, keep_alive: "KeepAlive") -> None:
         """Read the unneeded rest of an answer, such as the last chunk after `[DONE]`."""
         self.clock.finish(keep_alive.drain_s)
-        left = _REST_BYTES
+        left = PIECE_BYTES
         try:
             while left > 0 and not self._has_ended:
-                left -= len(self.read())
+                left -= len(self._read())
         except ClockError:
             keep_alive.record_drain(in_time=False)
         except SmaiError:  # it was cancelled, or is broken

@@ -27,10 +27,14 @@ GET_HEADERS = {"Accept": "application/json"}
 _NO_PROXIES: Any = {"http": None, "https": None, "all": None}
 
 
-def request_settings(endpoint: Endpoint, path: str, clocks: Clocks, ca_file: str | None) -> dict[str, Any]:
-    """Return the arguments of requests.post or requests.get for a request to `path`, except headers and body."""
+def request_settings(
+    endpoint: Endpoint, path: str, body: bytes | None, clocks: Clocks, ca_file: str | None
+) -> dict[str, Any]:
+    """Return the arguments of requests.post, except the body, or of requests.get if that is None."""
+    endpoint = endpoint.for_list() if body is None else endpoint
     return {
         "url": endpoint.url(path),
+        "headers": HEADERS | (GET_HEADERS if body is None else POST_HEADERS),
         "auth": Credentials(endpoint),
         "stream": True,
         "allow_redirects": False,

@@ -13,7 +13,7 @@ from http.client import responses
 
 from smai_cli.config.keys import Secrets
 from smai_cli.errors import ClockError, Retry, SmaiError
-from smai_cli.http.response_body import ResponseBody
+from smai_cli.http.exchange import Exchange
 from smai_cli.serve.head import Refusal
 from smai_cli.serve.hiding import Hider
 from smai_cli.serve.inbox import GoneError
@@ -159,7 +159,7 @@ class Reply:
             self._connection.settimeout(None)
 
 
-def headers_from(answer: ResponseBody, secrets: list[str]) -> list[tuple[str, str]]:
+def headers_from(answer: Exchange, secrets: list[str]) -> list[tuple[str, str]]:
     """Return the headers of the upstream answer that are passed on, without `secrets`."""
     found = [(name, answer.header(name)) for name in _PASSED]
     return [(name, Hider.hide(value, secrets)) for name, value in found if value and _VALUE.fullmatch(value)]

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from smai_cli.common.text import one_line
 from smai_cli.errors import SmaiError
-from smai_cli.http.exchange import SUCCESSES
-from smai_cli.http.response_body import ResponseBody
+from smai_cli.http.exchange import SUCCESSES, Exchange
 from smai_cli.serve.answers import Reply, ReplyEnd, UnreadError, headers_from, refusal_of
 from smai_cli.serve.checks import API_METHODS, SETTINGS_PATH, body_length, check
 from smai_cli.serve.head import Head, Refusal, read_head, too_large_head
@@ -23,7 +22,6 @@ from smai_cli.serve.inbox import FloodError, GoneError, Inbox
 
 if TYPE_CHECKING:
     from smai_cli.config.keys import Secrets
-    from smai_cli.http.exchange import Exchange
     from smai_cli.serve.checks import Access
     from smai_cli.serve.connections import Connections
     from smai_cli.serve.limits import ClientLimits
@@ -197,9 +195,7 @@ class GatewayHandler(BaseRequestHandler):
         finally:
             exchange.close()
 
-    def _pass_on(
-        self, answer: ResponseBody, body: bytes | None, client: "WatchedClient", head: Head, reply: Reply
-    ) -> None:
+    def _pass_on(self, answer: Exchange, body: bytes | None, client: "WatchedClient", head: Head, reply: Reply) -> None:
         """Send the answer to a request with `body` as it comes. If it is cut, cut it for the client too."""
         # A body that ends with its connection is passed on as such: if chunked, a cut body would look complete.
         is_bare = head.is_old or not answer.is_framed
@@ -228,7 +224,7 @@ class GatewayHandler(BaseRequestHandler):
         if is_bare:
             reply.set_reset(resets=False)
 
-    def _sent_pieces(self, answer: ResponseBody, client: "WatchedClient", reply: Reply) -> Iterator[bytes]:
+    def _sent_pieces(self, answer: Exchange, client: "WatchedClient", reply: Reply) -> Iterator[bytes]:
         """Send each piece of the body and yield it; note a cut in `reply`. Raises GoneError, and what `send` does."""
         hider = Hider(self._site.hidden)
         try:

@@ -22,7 +22,7 @@ def posted(url: str, clocks: Clocks | None = None) -> Any:
 
 
 def test_tcp_keepalive_is_set(server: Server) -> None:
-    peer = posted(server().url)._raw.connection.sock
+    peer = posted(server().url)._response.raw.connection.sock
     assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
     assert peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

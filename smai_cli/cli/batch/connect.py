@@ -10,7 +10,6 @@ from smai_cli.common.trace import Tracer, silent
 from smai_cli.config.endpoint import Endpoint, find_ca_file
 from smai_cli.http.exchange import Exchange
 from smai_cli.http.keepalive import KeepAlive
-from smai_cli.http.response_body import ResponseBody
 
 
 def connector(endpoint: Endpoint, server: ServerOptions, tracer: Tracer | None) -> Callable[[], Post]:
@@ -20,7 +19,7 @@ def connector(endpoint: Endpoint, server: ServerOptions, tracer: Tracer | None) 
     def connect() -> Post:
         keep_alive = KeepAlive()
 
-        def post(path: str, body: bytes, deadline: Deadline, /) -> ResponseBody:
+        def post(path: str, body: bytes, deadline: Deadline, /) -> Exchange:
             clocks = server.clocks.clocks(deadline)
             return Exchange(
                 endpoint, path, body, clocks, ca_file=ca_file, trace=tracer or silent, keep_alive=keep_alive

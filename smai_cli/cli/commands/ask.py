@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from smai_cli.cli.run import Run
+    from smai_cli.http.exchange import Exchange
     from smai_cli.http.preconnect import Preconnect
-    from smai_cli.http.response_body import ResponseBody
     from smai_cli.output.preview import Preview
     from smai_cli.stream.pump import Dialect
 
@@ -204,7 +204,7 @@ def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target
             run.outcome.model, run.outcome.choices = request.model, choices_in(request.extra_body)
             ca_file, preconnect = connecting or approach(run.endpoint, server.clocks.connect_timeout, trace)
 
-            def post(body: bytes) -> "ResponseBody":
+            def post(body: bytes) -> "Exchange":
                 return Exchange(
                     endpoint, dialect.PATH, body, clocks, ca_file=ca_file, preconnect=preconnect, trace=trace
                 ).open()

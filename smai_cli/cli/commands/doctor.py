@@ -41,7 +41,7 @@ from smai_cli.http.tls import ca_bundle, tls_context
 from smai_cli.output.descriptors import Output
 
 if TYPE_CHECKING:
-    from smai_cli.http.response_body import ResponseBody
+    from smai_cli.http.exchange import Exchange
     from smai_cli.stream.models import Model
 
 # A list of models arrives at once: a check does not need the ten minutes of an answer.
@@ -292,7 +292,7 @@ class _Examination:
         ca_file = self.ca_file if self.endpoint.is_tls else None
         begun_s = headed_s = 0.0
 
-        def get(place: Endpoint) -> "ResponseBody":
+        def get(place: Endpoint) -> "Exchange":
             nonlocal begun_s, headed_s
             sent_s = time.monotonic()
             answer = Exchange(place, PATH, None, self._clocks, ca_file=ca_file).open()

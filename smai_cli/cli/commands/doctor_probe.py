@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from smai_cli.doctor.probe import Prober
     from smai_cli.doctor.recorder import ProbeAnswer
     from smai_cli.doctor.verdict import Verdict
-    from smai_cli.http.response_body import ResponseBody
+    from smai_cli.http.exchange import Exchange
 
 # A model may have to be loaded before its first answer.
 _IDLE_TIMEOUT_S = 120.0
@@ -115,7 +115,7 @@ def _prober(target: Target, server: ServerOptions, life: Lifecycle) -> "Prober":
     endpoint = target.endpoint
     ca_file = target.ca_file if endpoint.is_tls else None  # requests finds what an https proxy needs
 
-    def post(path: str, body: bytes) -> "ResponseBody":
+    def post(path: str, body: bytes) -> "Exchange":
         return Exchange(endpoint, path, body, clocks, ca_file=ca_file).open()
 
     def retries(most: int) -> Retries:

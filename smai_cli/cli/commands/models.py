@@ -16,7 +16,7 @@ from smai_cli.output.descriptors import Output, say
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from smai_cli.http.response_body import ResponseBody
+    from smai_cli.http.exchange import Exchange
     from smai_cli.stream.models import Listing, Model
     from smai_cli.stream.retries import Retries
 
@@ -54,7 +54,7 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
     def work() -> None:
         with serving(endpoint) as target:
 
-            def get(place: Endpoint) -> "ResponseBody":
+            def get(place: Endpoint) -> "Exchange":
                 return Exchange(place, PATH, None, clocks, ca_file=ca_file, preconnect=preconnect, trace=trace).open()
 
             listing = ask_for_list(get, retries, target)
@@ -68,7 +68,7 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
     return life.deliver(work)
 
 
-def ask_for_list(get: "Callable[[Endpoint], ResponseBody]", retries: "Retries", endpoint: Endpoint) -> "Listing":
+def ask_for_list(get: "Callable[[Endpoint], Exchange]", retries: "Retries", endpoint: Endpoint) -> "Listing":
     """Return the list of `endpoint`, with retries where allowed. Raises SmaiError.
 
     `get` requests one page of it, from the endpoint with the query of the page.
