@@ -10,9 +10,8 @@ from smai_cli.common.clocks import Deadline
 from smai_cli.common.text import one_line
 from smai_cli.common.trace import Tracer
 from smai_cli.errors import BrokenError, Retry, SmaiError
-from smai_cli.output.delivery import writer_for
 from smai_cli.output.descriptors import STDERR, Output, columns, say_plain, stderr_can_draw
-from smai_cli.output.listeners import Recording, Steps
+from smai_cli.output.listeners import Recording, Steps, writer_for
 from smai_cli.output.modes import OutputOptions
 
 if TYPE_CHECKING:

@@ -1,14 +1,16 @@
-"""Listeners in addition to the mode: a recording, reasoning on stderr, lines of -v, tool calls, a turn."""
+"""All that get the answer of a run: its mode, and a recording, reasoning on stderr, lines of -v, tool calls, a turn."""
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from smai_cli.answer.chunk import Chunk, UnreadKind
 from smai_cli.answer.outcome import TEXT_NEEDS, Outcome
 from smai_cli.common.text import one_line
 from smai_cli.common.trace import Trace
-from smai_cli.output.descriptors import FileOutput, Output
+from smai_cli.output.descriptors import Aside, FileOutput, Output
+from smai_cli.output.modes import MODES, OutputOptions
+from smai_cli.output.writers import Fit, Writers
 from smai_cli.prompt.request import Message
 from smai_cli.stream.listener import Listener
 
@@ -124,3 +126,28 @@ class SavedTurn(Listener):
             self._keep(
                 Message("assistant", text or None, {"tool_calls": calls}) if calls else Message("assistant", text)
             )
+
+
+def writer_for(
+    options: OutputOptions,
+    outs: Iterable[Output],
+    observers: Iterable[Listener],
+    fit: Fit | None,
+    keep: Callable[[Message], None] | None,
+) -> Listener:
+    """Return the writer for the answer of a run: the `observers`, then its mode for each of `outs`.
+
+    `fit` is as for Writer. `keep`, if any, gets the answer as a message after its delivery.
+    """
+    aside = [Reasoning(Aside())] if options.reasoning else []
+    modes = [one for out in outs for one in _mode(options, out, fit)]
+    # Last: a turn is stored only after the answer went to each output.
+    after = [SavedTurn(keep)] if keep else []
+    listeners = [*observers, *aside, *modes, *after]
+    return listeners[0] if len(listeners) == 1 else Writers(listeners)
+
+
+def _mode(options: OutputOptions, out: Output, fit: Fit | None) -> list[Listener]:
+    """Return the mode that writes to `out`, and the listeners that write after it."""
+    writer = MODES[options.mode].make(out, fit, fails_empty=options.fail_empty)
+    return [writer, Calls(out)] if options.tool_calls else [writer]

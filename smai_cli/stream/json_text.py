@@ -4,8 +4,8 @@ import json
 import math
 from typing import Any, NoReturn
 
-from smai_cli.answer.api_error import error_of_array
-from smai_cli.answer.chunk import ForeignAnswerError
+from smai_cli.answer.api_error import ApiError, api_error_of, error_in, error_of_array
+from smai_cli.answer.chunk import Chunk, ForeignAnswerError
 from smai_cli.common.text import one_line
 from smai_cli.errors import BrokenError, RefusedError
 
@@ -130,6 +130,15 @@ def load_event(data: str, name: str) -> tuple[dict[str, Any], str] | None:
         if name not in ("message", "error") or word in _SIGNS_OF_LIFE or word.startswith(_COMMENT):
             return None
         raise
+
+
+def parse_error_event(data: str) -> Chunk:
+    """Return the Chunk of an event that is named error: it is an error whatever its data is, even if empty."""
+    try:
+        payload, line = load_object(data, "an event")
+    except BrokenError:
+        return Chunk(api_error=ApiError(data))
+    return Chunk(line, api_error=error_in(payload) or api_error_of(payload))
 
 
 def load_body(data: str) -> tuple[dict[str, Any], str]:

@@ -8,8 +8,15 @@ from smai_cli.answer.api_error import MARKS, ApiError, api_error_of, error_in, u
 from smai_cli.answer.chunk import ChoicePart, Chunk, UnreadKind, UnreadPart, text_chunk, usage_in
 from smai_cli.prompt.request import Request, encode
 from smai_cli.stream.dialects.chat_choice import list_choices, read_choice
-from smai_cli.stream.dialects.error_event import parse_error_event
-from smai_cli.stream.json_text import EXACT, NumberAsTextError, foreign_json_error, load_body, load_event, load_object
+from smai_cli.stream.json_text import (
+    EXACT,
+    NumberAsTextError,
+    foreign_json_error,
+    load_body,
+    load_event,
+    load_object,
+    parse_error_event,
+)
 from smai_cli.stream.sse import DONE
 
 PATH = "/chat/completions"

@@ -21,10 +21,16 @@ from smai_cli.answer.completeness import worst
 from smai_cli.common.text import one_line
 from smai_cli.prompt.request import Request, encode
 from smai_cli.stream.content import read_arguments, read_content, read_thoughts, text_of
-from smai_cli.stream.dialects.error_event import parse_error_event
 from smai_cli.stream.dialects.response_input import input_items
 from smai_cli.stream.dialects.response_output import OutputContent, read_item, read_output, read_part
-from smai_cli.stream.json_text import EXACT, NumberAsTextError, foreign_json_error, load_body, load_event
+from smai_cli.stream.json_text import (
+    EXACT,
+    NumberAsTextError,
+    foreign_json_error,
+    load_body,
+    load_event,
+    parse_error_event,
+)
 from smai_cli.stream.sse import DONE
 
 PATH = "/responses"
