@@ -22,13 +22,14 @@ from smai_cli.batch.results.result import encode_failure, encode_result, is_fina
 from smai_cli.batch.schedule import Limits, Schedule, Turn
 from smai_cli.batch.spaced import SpacedSource
 from smai_cli.batch.tally import Tally
-from smai_cli.batch.tries import SingleTry
 from smai_cli.common.clocks import Deadline, RunningClock
 from smai_cli.common.frozen import Frozen
+from smai_cli.common.trace import silent
 from smai_cli.errors import SmaiError, Status, UsageError
 from smai_cli.http.exchange import Exchange
 from smai_cli.stream import pump
 from smai_cli.stream.adapting import Adaptation
+from smai_cli.stream.retries import Retries
 
 _TICK_S = 1.0
 # At the end of a run: how long to wait to see whether a pipe has another line.
@@ -246,7 +247,7 @@ class Batch:
             dialect,
             writer=collector,
             outcome=outcome,
-            retries=SingleTry(tries.spent),
+            retries=Retries(tries.spent, silent, spent=tries.spent),  # the schedule decides about the next try
             adaptation=self._adaptation,
         )
         return collector.answer(outcome)

@@ -7,7 +7,7 @@ from smai_cli.batch.feed import Job
 from smai_cli.batch.input.lines import LineError
 from smai_cli.common.clocks import Deadline
 from smai_cli.errors import Retry, SmaiError
-from smai_cli.stream.retries import LONGEST_WAIT_S, Retries, doubled_pause_s, lengthened_pause_s
+from smai_cli.stream.retries import LONGEST_WAIT_S, doubled_pause_s, lengthened_pause_s
 
 # Some servers say `Retry-After: 0` to every request: a line believes it once.
 _SHORTEST_PAUSE_S = 0.1
@@ -31,18 +31,6 @@ class LineDeadline(Deadline):
             return self._run.error()
         what = f"timed out: the line took {self._timeout_s:g} s in all"
         return super().error().replaced(what=what, hint="raise --timeout, or try again")
-
-
-class SingleTry(Retries):
-    """One try of a line, after `spent` retries: the schedule decides about the next one, not the pump."""
-
-    def __init__(self, spent: int) -> None:
-        super().__init__(spent, lambda _: None)
-        self.spent = spent
-
-    def wait(self, error: SmaiError, *, holds_back: bool) -> SmaiError | None:  # noqa: ARG002  # as Retries
-        """Return the failure: this was the only try."""
-        return error
 
 
 class Tries:

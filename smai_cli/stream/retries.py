@@ -30,9 +30,10 @@ class Retries:
         say: Callable[[str], None],
         deadline: Deadline | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        spent: int = 0,
     ) -> None:
         self.limit = limit
-        self.spent = 0
+        self.spent = spent
         self._say = say
         self._deadline = deadline or Deadline()
         self._sleep = sleep
