@@ -6,10 +6,18 @@ import click
 
 from smai_cli import __version__
 from smai_cli.cli.command_table import COMMANDS, load_command
-from smai_cli.cli.parsing.usage import FIRST_LINES, EarlyOptionError, NoSuchCommandError
-from smai_cli.cli.parsing.words import WORDS, check_words
+from smai_cli.cli.parsing.words import WORDS, check_words, options_of, shown
 from smai_cli.errors import Status, UsageError
 from smai_cli.output.descriptors import say_plain
+
+# Printed for a person who types only `smai`.
+FIRST_LINES = """\
+smai asks a language model, and exits with 0 only if the answer is complete.
+  smai ask --mock hello                          try it: no key, no network
+  smai ask "Why is the sky blue?"
+  git diff | smai ask "Write a commit message."
+smai login stores a key, and smai doctor checks that all works.
+smai --help lists the commands; man smai is the manual."""
 
 
 class _Commands(click.Group):
@@ -25,13 +33,18 @@ class _Commands(click.Group):
         try:
             return super().parse_args(ctx, list(args))
         except click.NoSuchOption as error:
-            raise EarlyOptionError(error.option_name, args, ctx) from None
+            from smai_cli.cli.parsing.suggestions import early_option_hint  # for this failure only
+
+            hint = early_option_hint(args, COMMANDS, lambda name: options_of(load_command(name)))
+            raise UsageError(f"no such option: {error.option_name}", hint) from None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS and not ctx.resilient_parsing:
-            raise NoSuchCommandError(args, ctx)
+            from smai_cli.cli.parsing.suggestions import command_hint  # for this failure only
+
+            raise UsageError(f"no such command: {shown(args[0])}", command_hint(args, COMMANDS))
         name, command, rest = super().resolve_command(ctx, args)
         if command and not ctx.resilient_parsing:
             ctx.meta[WORDS] = check_words(command, rest)

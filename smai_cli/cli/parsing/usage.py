@@ -2,47 +2,15 @@
 
 import click
 
+from smai_cli.cli.parsing.suggestions import option_hint
+from smai_cli.cli.parsing.words import options_of, shown
 from smai_cli.errors import UsageError
-
-# Printed for a person who types only `smai`.
-FIRST_LINES = """\
-smai asks a language model, and exits with 0 only if the answer is complete.
-  smai ask --mock hello                          try it: no key, no network
-  smai ask "Why is the sky blue?"
-  git diff | smai ask "Write a commit message."
-smai login stores a key, and smai doctor checks that all works.
-smai --help lists the commands; man smai is the manual."""
-
-
-class NoSuchCommandError(click.UsageError):
-    """The first word of `args` is not a command. click has a type for that only since version 8.4."""
-
-    def __init__(self, args: list[str], ctx: click.Context) -> None:
-        super().__init__(f"no such command: {args[0]}", ctx)
-        self.words = args
-
-
-class EarlyOptionError(click.UsageError):
-    """The first word of `args` is the option `name`, perhaps with a value, and not a command."""
-
-    def __init__(self, name: str, args: list[str], ctx: click.Context) -> None:
-        super().__init__(f"no such option: {name}", ctx)
-        self.words = args
 
 
 def usage_error(error: click.ClickException) -> UsageError:
     """Translate click's exception: what happened, and what to type or where to look."""
-    from smai_cli.cli.command_table import COMMANDS, load_command  # for failures only
-    from smai_cli.cli.parsing.suggestions import command_hint, early_option_hint, option_hint
-    from smai_cli.cli.parsing.words import options_of, shown
-
     ctx = getattr(error, "ctx", None)
     hint = f"see {ctx.command_path if ctx else 'smai'} --help"
-    if isinstance(error, NoSuchCommandError):
-        return UsageError(f"no such command: {shown(error.words[0])}", command_hint(error.words, COMMANDS))
-    if isinstance(error, EarlyOptionError):
-        hint = early_option_hint(error.words, COMMANDS, lambda name: options_of(load_command(name)))
-        return UsageError(error.message, hint)
     if isinstance(error, click.NoSuchOption):
         known = options_of(ctx.command) if ctx else {}
         meant = option_hint(error.option_name, (ctx.command.name if ctx else "") or "", known)
