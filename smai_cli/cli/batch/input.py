@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from smai_cli.batch.input.lines import Defaults
 from smai_cli.batch.input.pin import pin_of
@@ -16,10 +15,8 @@ from smai_cli.common.frozen import Frozen
 from smai_cli.config.endpoint import files_to_read
 from smai_cli.errors import UsageError
 from smai_cli.prompt import prompt
+from smai_cli.prompt.inputs import Question, read_question
 from smai_cli.prompt.request import choices_in
-
-if TYPE_CHECKING:
-    from smai_cli.prompt.response_format import ResponseFormat
 
 
 class BatchInput(Frozen):
@@ -37,18 +34,19 @@ def read_input(typed: BatchValues, server: ServerOptions) -> BatchInput:
     _check_files(typed, server)
     if typed.file == STDIN_NAME and os.isatty(STDIN):
         raise UsageError("no input lines", "name a file, or pipe them in")
-    form = _response_format(typed)
+    question = _read_question(typed)
+    form = question.response_format
     return BatchInput(
         source=Input(*_open_input(typed.file), typed.shard),
-        defaults=_defaults(typed, form),
+        defaults=_defaults(typed, question),
         check=form.fit if form else None,
     )
 
 
-def _defaults(typed: BatchValues, form: "ResponseFormat | None") -> Defaults:
+def _defaults(typed: BatchValues, question: Question) -> Defaults:
     parameters = parameters_of(typed)
-    if form:
-        parameters["response_format"] = form.as_json
+    if question.response_format:
+        parameters["response_format"] = question.response_format.as_json
     system, text = _text(typed.system, "-s/--system"), _text(typed.template, "--template")
     template = None if text is None else Template(text)
     if typed.lines and template and template.names:
@@ -58,7 +56,7 @@ def _defaults(typed: BatchValues, form: "ResponseFormat | None") -> Defaults:
         api=typed.api,
         system=system,
         parameters=parameters,
-        extra_body=_extra_body(typed),
+        extra_body=question.extra_body,
         stream=not typed.no_stream,
         is_text=typed.lines,
         form=typed.form,
@@ -70,23 +68,13 @@ def _text(value: str | None, option: str) -> str | None:
     return None if value is None else text_of_value(prompt.operand_text(value, option), read_option_file, option)
 
 
-def _extra_body(typed: BatchValues) -> dict[str, Any]:
-    if not typed.option:
-        return {}
-    from smai_cli.prompt.extra_body import extra_members  # rarely used
-
-    extra_body = extra_members([prompt.operand_text(text, "-O/--option") for text in typed.option], read_option_file)
-    if choices_in(extra_body) > 1:
+def _read_question(typed: BatchValues) -> Question:
+    """Return what the options take from files, except for the system text. Raises UsageError."""
+    pairs = tuple(prompt.operand_text(text, "-O/--option") for text in typed.option)
+    question = read_question(typed.replaced(system=None, option=pairs), read_option_file)
+    if choices_in(question.extra_body) > 1:
         raise UsageError("-O n requests several answers, but a result has one", "repeat the lines instead")
-    return extra_body
-
-
-def _response_format(typed: BatchValues) -> "ResponseFormat | None":
-    if not (typed.json or typed.schema):
-        return None
-    from smai_cli.prompt.response_format import ResponseFormat  # rarely used
-
-    return ResponseFormat(typed.schema, read_option_file)
+    return question
 
 
 def _check_names(typed: BatchValues, server: ServerOptions) -> None:

@@ -140,7 +140,7 @@ def _target(
     endpoint = choose_endpoint(server, deadline)
     if tracer and endpoint:
         tracer.key = endpoint.secrets
-    if options.inputs.has_files or output.file or output.record:
+    if options.typed.has_files or output.file or output.record:
         return endpoint, None
     early = click.get_current_context().obj  # begun by main, before click was imported
     return endpoint, approach(endpoint, server.clocks.connect_timeout, tracer or silent, early)
@@ -166,7 +166,7 @@ def _request(run: "Run", question: Question, options: AskOptions, trace: Trace) 
     """
     piped = _text_of(read_stdin(options.words)) if options.reads_stdin else None
     trace("stdin is read" if options.reads_stdin else "stdin is not read")
-    with in_conversation(question, options.inputs, run.life.say) as asked:
+    with in_conversation(question, options.typed, run.life.say) as asked:
         request = Request(
             options.typed.model,
             asked.messages(options.words, piped),
@@ -182,10 +182,10 @@ def _request(run: "Run", question: Question, options: AskOptions, trace: Trace) 
 def _ask(run: "Run", options: AskOptions, server: ServerOptions, target: _Target, tracer: Tracer | None) -> None:
     """Read the prompt, send the request and pump the answer. Raises SmaiError."""
     trace = tracer or silent
-    question = read_question(options.inputs, read_option_file)
+    question = read_question(options.typed, read_option_file)
     run.endpoint, connecting = target
     run.life.key = run.endpoint.secrets if run.endpoint else None
-    if connecting is None and not options.inputs.chat:
+    if connecting is None and not options.typed.chat:
         connecting = approach(run.endpoint, server.clocks.connect_timeout, trace)
     # Before stdin is read, so that the imports run while its producer works.
     from smai_cli.http.exchange import Exchange
@@ -220,7 +220,7 @@ def _dialect(options: AskOptions, server: ServerOptions) -> "Dialect":
 
 def _preview(run: "Run", options: AskOptions, server: ServerOptions, trace: Trace, *, as_curl: bool) -> None:
     """Print what would be sent. Raises SmaiError."""
-    question = read_question(options.inputs, read_option_file)
+    question = read_question(options.typed, read_option_file)
     with _request(run, question, options, trace) as (request, _):
         shown = preview_request(request, _dialect(options, server), server, run.life.deadline)
         _print_preview(shown, request, as_curl=as_curl)

@@ -13,7 +13,6 @@ from smai_cli.errors import UsageError
 from smai_cli.output.descriptors import say
 from smai_cli.output.modes import OutputOptions
 from smai_cli.prompt import prompt
-from smai_cli.prompt.inputs import InputOptions
 from smai_cli.prompt.request import TOKEN_LIMITS
 
 if TYPE_CHECKING:
@@ -35,6 +34,8 @@ def check_ask(typed: AskValues, output: OutputOptions, server: ServerOptions, *,
         system=None if typed.system is None else prompt.operand_text(typed.system, "-s/--system"),
         stop=tuple(prompt.operand_text(text, "--stop") for text in typed.stop),
         option=tuple(prompt.operand_text(text, "-O/--option") for text in typed.option),
+        system_is_typed=system_is_typed,
+        takes_one=output.prints_text or bool(typed.chat),
     )
     _check_names(typed, output)
     _exclude(typed, output)
@@ -47,23 +48,7 @@ def check_ask(typed: AskValues, output: OutputOptions, server: ServerOptions, *,
         _check_log(log, typed, output, server)
     if not reads_stdin and not typed.messages and not typed.chat:
         _check_prompt(words, typed)
-    return AskOptions(
-        typed=typed,
-        words=words,
-        reads_stdin=reads_stdin,
-        inputs=InputOptions(
-            system=typed.system,
-            system_is_typed=system_is_typed,
-            attach=typed.attach,
-            chat=typed.chat,
-            messages=typed.messages,
-            json=typed.json,
-            schema=typed.schema,
-            option=typed.option,
-            takes_one=output.prints_text or bool(typed.chat),
-        ),
-        log=log,
-    )
+    return AskOptions(typed=typed, words=words, reads_stdin=reads_stdin, log=log)
 
 
 class _Reading(Frozen):

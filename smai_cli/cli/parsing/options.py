@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 
 from smai_cli.common.clocks import Clocks, Deadline
 from smai_cli.common.frozen import Frozen
-from smai_cli.errors import UsageError
-from smai_cli.output.modes import EXTRACT, FINAL, MODES, TEXT, OutputOptions
+from smai_cli.prompt.inputs import InputOptions
 
 if TYPE_CHECKING:
     from smai_cli.batch.input.shard import Shard
     from smai_cli.config.config_file import Settings
     from smai_cli.config.log_file import LogFile
-    from smai_cli.prompt.inputs import InputOptions
 
 
 class ClockOptions(Frozen):
@@ -44,20 +42,16 @@ class ServerOptions(Frozen):
     mock: bool
 
 
-class RequestValues(Frozen):
+class RequestValues(InputOptions):
     """The options for every request, as click returns them; `model` is empty if each line must name one."""
 
     model: str
-    system: str | None
     temperature: float | None
     max_tokens: int | None
     top_p: float | None
     effort: str | None
     seed: int | None
     stop: tuple[str, ...]
-    json: bool
-    schema: str | None
-    option: tuple[str, ...]
     api: str
     no_stream: bool
 
@@ -66,9 +60,6 @@ class AskValues(RequestValues):
     """The options that only `smai ask` has, as click returns them."""
 
     operands: tuple[str, ...]
-    attach: tuple[str, ...]
-    chat: str | None
-    messages: str | None
     record: str | None
     reasoning: bool
     no_stdin: bool
@@ -122,45 +113,4 @@ class AskOptions(Frozen):
     typed: AskValues
     words: list[str]
     reads_stdin: bool
-    inputs: "InputOptions"
     log: "LogFile | None"
-
-
-def make_output_options(  # noqa: PLR0913  # the options that choose a mode, by their names
-    *,
-    summary: str | None,
-    accept: tuple[str, ...],
-    fail_empty: bool,
-    tool_calls: bool,
-    output: str | None,
-    quiet: bool,
-    **modes: bool,
-) -> OutputOptions:
-    """Make OutputOptions from click's values; `modes` are the options that choose a mode.
-
-    --extract goes together with --final, which then adds the summary only. Raises UsageError for two other modes at
-    once, and for tool calls in a mode that prints them already, or that prints a code block only.
-    """
-    chosen = [MODES[name] for name, is_chosen in modes.items() if is_chosen]
-    if modes[EXTRACT] and modes[FINAL]:
-        chosen.remove(MODES[FINAL])
-    if len(chosen) > 1:
-        raise UsageError(f"--{chosen[0].name} and --{chosen[1].name} cannot be combined", "choose one mode")
-    if quiet and not output:
-        raise UsageError("-q without -o would discard the answer", "name a file with -o")
-    if output == "-":
-        raise UsageError("-o needs a file name", "leave -o out, the answer goes to stdout anyway")
-    mode = chosen[0] if chosen else MODES[TEXT]
-    if tool_calls and mode.has_calls:
-        raise UsageError(f"--tool-calls and --{mode.name} cannot be combined", "the calls are in it already")
-    if tool_calls and modes[EXTRACT]:
-        raise UsageError("--tool-calls and --extract cannot be combined", "choose what to print")
-    return OutputOptions(
-        mode=mode.name,
-        summary=summary or ("text" if modes[FINAL] else "none"),
-        accept=tuple(accept),
-        fail_empty=fail_empty,
-        tool_calls=tool_calls,
-        file=output,
-        quiet=quiet,
-    )

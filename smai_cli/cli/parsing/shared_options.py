@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from smai_cli.apis import API_NAMES, AUTO
-from smai_cli.cli.parsing import options
 from smai_cli.cli.parsing.numbers import Number, WholeNumber
 from smai_cli.config.places import DEFAULT_MODEL
 from smai_cli.errors import UsageError
-from smai_cli.output.modes import MODES, Mode
+from smai_cli.output.modes import EXTRACT, FINAL, MODES, TEXT, Mode, OutputOptions
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -106,13 +105,53 @@ def mode_option(mode: Mode) -> Callable[[_F], _F]:
     return click.option(*letters, f"--{mode.name}", is_flag=True, help=mode.help)
 
 
+def _make_output_options(  # noqa: PLR0913  # the options that choose a mode, by their names
+    *,
+    summary: str | None,
+    accept: tuple[str, ...],
+    fail_empty: bool,
+    tool_calls: bool,
+    output: str | None,
+    quiet: bool,
+    **modes: bool,
+) -> OutputOptions:
+    """Make OutputOptions from click's values; `modes` are the options that choose a mode.
+
+    --extract goes together with --final, which then adds the summary only. Raises UsageError for two other modes at
+    once, and for tool calls in a mode that prints them already, or that prints a code block only.
+    """
+    chosen = [MODES[name] for name, is_chosen in modes.items() if is_chosen]
+    if modes[EXTRACT] and modes[FINAL]:
+        chosen.remove(MODES[FINAL])
+    if len(chosen) > 1:
+        raise UsageError(f"--{chosen[0].name} and --{chosen[1].name} cannot be combined", "choose one mode")
+    if quiet and not output:
+        raise UsageError("-q without -o would discard the answer", "name a file with -o")
+    if output == "-":
+        raise UsageError("-o needs a file name", "leave -o out, the answer goes to stdout anyway")
+    mode = chosen[0] if chosen else MODES[TEXT]
+    if tool_calls and mode.has_calls:
+        raise UsageError(f"--tool-calls and --{mode.name} cannot be combined", "the calls are in it already")
+    if tool_calls and modes[EXTRACT]:
+        raise UsageError("--tool-calls and --extract cannot be combined", "choose what to print")
+    return OutputOptions(
+        mode=mode.name,
+        summary=summary or ("text" if modes[FINAL] else "none"),
+        accept=tuple(accept),
+        fail_empty=fail_empty,
+        tool_calls=tool_calls,
+        file=output,
+        quiet=quiet,
+    )
+
+
 def output_options(command: _F) -> _F:
     """Add the options for the delivery of an answer; the command gets them as one value, `output`."""
     modes = [mode for mode in MODES.values() if mode.help]
     names = [mode.name for mode in modes]
     names += ["summary", "accept", "fail_empty", "tool_calls", "output", "quiet"]
     return add(
-        compose_value(command, "output", options.make_output_options, *names),
+        compose_value(command, "output", _make_output_options, *names),
         *map(mode_option, modes),
         click.option(
             "--summary",
