@@ -207,7 +207,7 @@ class Batch:
             self._settle(job, encode_failure(job.identity, line), line)
             return
         dialect = self._requests.dialect(line)
-        self._adaptation.begin(line.request, dialect)
+        self._adaptation.begin(line.request, dialect.token_limit_name(line.request.model))
         try:
             if self._schedule.is_closed:  # closed while `begin` waited for the server's name of a parameter
                 return

@@ -4,17 +4,6 @@ import threading
 import time
 from collections.abc import Callable
 
-TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without the time to import typing
-if TYPE_CHECKING:
-    from typing import Protocol
-
-    class Secrets(Protocol):
-        """Keys and header values that must not be printed."""
-
-        def hidden_in(self, text: str) -> str:
-            """Return the text with each secret hidden."""
-
-
 # Takes a short description of what has just happened. Called from several threads.
 Trace = Callable[[str], None]
 
@@ -26,11 +15,11 @@ def silent(what: str) -> None:
 class Tracer:
     """Prints each step with `say`, after the seconds since `begun_s`, when the tracer was made.
 
-    `key` holds the secrets to hide in every line.
+    `hide` removes secrets from every line.
     """
 
-    def __init__(self, say: Callable[[str], None], key: "Secrets | None" = None) -> None:
-        self.key = key
+    def __init__(self, say: Callable[[str], None], hide: Callable[[str], str] = str) -> None:
+        self.hide = hide
         self._say = say
         self.begun_s = time.monotonic()
         self._lock = threading.Lock()  # keeps the lines in the order of their times
@@ -38,5 +27,4 @@ class Tracer:
     def __call__(self, what: str) -> None:
         """Print what has just happened."""
         with self._lock:
-            line = f"{time.monotonic() - self.begun_s:.3f} s: {what}"
-            self._say(self.key.hidden_in(line) if self.key else line)
+            self._say(self.hide(f"{time.monotonic() - self.begun_s:.3f} s: {what}"))

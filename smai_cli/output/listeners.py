@@ -16,15 +16,15 @@ from smai_cli.stream.listener import Listener
 
 
 class Recording(Listener):
-    """Writes the pieces of the body to `tape`; the first piece of a new try replaces the previous try."""
+    """Writes the pieces of the body to `tape`; the first piece of a try replaces what is in it."""
 
     def __init__(self, tape: FileOutput) -> None:
         self._tape = tape
-        self._is_new = False
+        self._is_new = True
 
     def begin(self) -> None:
         """Record that the next bytes belong to a new try."""
-        self._is_new = self._tape.written > 0
+        self._is_new = True
 
     def piece(self, data: bytes) -> None:
         """Write the bytes."""

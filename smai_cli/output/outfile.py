@@ -98,12 +98,6 @@ class Tape(FileOutput):
             raise opening_failure(path, exc, write_hint(exc)) from exc
         super().__init__(fd, path)
 
-    def write(self, data: bytes) -> None:
-        """Write `data`, as Output.write does."""
-        if not self.written:
-            self.restart()
-        super().write(data)
-
     def leave(self) -> None:
         """Delete the file if it is new and empty."""
         if self._is_new and not self.written:

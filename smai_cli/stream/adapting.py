@@ -2,7 +2,6 @@
 
 import threading
 import time
-from typing import Protocol
 
 from smai_cli.errors import SmaiError
 from smai_cli.prompt.request import Request
@@ -10,13 +9,6 @@ from smai_cli.prompt.request import Request
 # A server refuses a parameter before it begins to answer. Other lines wait for that no longer than this.
 _FIRST_ANSWER_S = 5.0
 _OTHER_NAMES = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
-
-
-class TokenLimitNames(Protocol):
-    """A dialect that names its token limit."""
-
-    def token_limit_name(self, model: str, /) -> str:
-        """Return the most likely name of the token limit for a model."""
 
 
 class Adaptation:
@@ -40,18 +32,18 @@ class Adaptation:
             request = request._replace(token_limit_name=name)
         return request if self._include_usage else request._replace(include_usage=False)
 
-    def learn(self, request: Request, dialect: TokenLimitNames, error: SmaiError) -> bool:
+    def learn(self, request: Request, name: str, error: SmaiError) -> bool:
         """Return whether `error` refuses a part of `request`, as it was sent, that `adapt` now changes.
 
+        `name` is the most likely name of the token limit for its model.
         This happens at most once for each part, so that a server that refuses both names is not asked forever.
         """
         if request.include_usage and error.unknown_parameters & {"stream_options", "include_usage"}:
             self._include_usage = False
             return True
-        sent = dialect.token_limit_name(request.model)
-        if not _is_unsure(request, sent) or request.token_limit_name or sent not in error.unknown_parameters:
+        if not _is_unsure(request, name) or request.token_limit_name or name not in error.unknown_parameters:
             return False
-        self._names[request.model] = _OTHER_NAMES[sent]
+        self._names[request.model] = _OTHER_NAMES[name]
         self.accept(request)
         return True
 
@@ -63,10 +55,10 @@ class Adaptation:
             self._known.add(request.model)
             self._changed.notify_all()
 
-    def begin(self, request: Request, dialect: TokenLimitNames) -> None:
-        """Wait, at most a few seconds, while another line finds out what the server calls the token limit."""
+    def begin(self, request: Request, name: str) -> None:
+        """Wait, at most a few seconds, while another line finds out whether the server has the limit under `name`."""
         model = request.model
-        if not _is_unsure(request, dialect.token_limit_name(model)):
+        if not _is_unsure(request, name):
             return
         end_s = time.monotonic() + _FIRST_ANSWER_S
         with self._changed:

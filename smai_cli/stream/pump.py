@@ -91,7 +91,7 @@ def ask(  # noqa: PLR0913  # the parts of a run, chosen by the command
         try:
             source = post(dialect.encode_request(sent))
         except SmaiError as error:
-            if adaptation.learn(sent, dialect, error):
+            if adaptation.learn(sent, dialect.token_limit_name(sent.model), error):
                 continue
             outcome.end(error)
         else:

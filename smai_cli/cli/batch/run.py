@@ -82,7 +82,7 @@ class BatchRun:
         self.life.key = endpoint.secrets if endpoint else None
         self._base_url = endpoint.base_url if endpoint else None
         if self._tracer:
-            self._tracer.key = self.life.key
+            self._tracer.hide = self.life.without_key
         encoding = _encoding(self._server, self.typed)
         if self.typed.output:
             resumes = self.typed.resume or self.typed.resume_failed

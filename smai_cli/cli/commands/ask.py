@@ -139,7 +139,7 @@ def _target(
     """Find the server, and begin to connect. Raises UsageError, or ClockError at the deadline."""
     endpoint = choose_endpoint(server, deadline)
     if tracer and endpoint:
-        tracer.key = endpoint.secrets
+        tracer.hide = endpoint.secrets.hidden_in
     if options.typed.has_files or output.file or output.record:
         return endpoint, None
     early = click.get_current_context().obj  # begun by main, before click was imported

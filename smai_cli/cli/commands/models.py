@@ -35,7 +35,7 @@ def models(*, as_json: bool, verbose: bool, server: ServerOptions) -> int:
     """
     deadline = server.clocks.deadline()
     endpoint = choose_endpoint(server, deadline)
-    tracer = Tracer(say, key=endpoint.secrets if endpoint else None) if verbose else None
+    tracer = Tracer(say, endpoint.secrets.hidden_in if endpoint else str) if verbose else None
     trace = tracer or silent
     ca_file, preconnect = approach(endpoint, server.clocks.connect_timeout, trace)
     # From here on, the connection is made during the imports.

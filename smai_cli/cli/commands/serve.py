@@ -79,7 +79,7 @@ def _gateway(
     upstream = Upstream(endpoint, lambda: server.clocks.clocks(server.clocks.deadline()), ca_file)
     token = secrets.token_urlsafe(_TOKEN_BYTES)
     limits = limits_within(allow_descriptors(MANY_CLIENTS))
-    trace = Tracer(say, key=endpoint.secrets) if verbose else silent
+    trace = Tracer(say, endpoint.secrets.hidden_in) if verbose else silent
     try:
         return Gateway(upstream, settings, token, port, trace=trace, judges=verbose, report=_report, limits=limits)
     except OSError as exc:
