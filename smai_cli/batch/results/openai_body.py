@@ -5,15 +5,38 @@ name with the prefix server_.
 """
 
 import time
-from collections.abc import Callable, Mapping
 from typing import Any
 
 _REASONS = ("stop", "length", "tool_calls", "content_filter", "function_call")
-_TIERS = ("auto", "default", "flex", "scale", "priority")
-_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 _PREFIX = "server_"
-# Returns whether a value has the form of the API.
-_Check = Callable[[Any], bool]
+
+# The forms of values, as `_fits` takes them: a type; the value itself; a tuple of alternatives; a list with the form of
+# each item; an object with the form of each member, or under `...` that of all members.
+_Forms = dict[str, object]
+_DETAILS = ({...: (int, None)}, None)
+_TOKEN = {"token": str, "logprob": (int, float), "bytes": ([int], None)}
+_TOKENS = ([_TOKEN | {"top_logprobs": [_TOKEN]}], None)
+_LINK = {"start_index": int, "end_index": int, "title": str, "url": str}
+_OF_MESSAGE: _Forms = {
+    "annotations": [{"type": "url_citation", "url_citation": _LINK}],
+    "audio": {"id": str, "data": str, "transcript": str, "expires_at": int},
+}
+_OF_CHOICE: _Forms = {"logprobs": {"content": _TOKENS, "refusal": _TOKENS}}
+_OF_COMPLETION: _Forms = {
+    "id": str,
+    "created": int,
+    "metadata": {...: str},
+    "moderation": (),
+    "service_tier": ("auto", "default", "flex", "scale", "priority"),
+    "system_fingerprint": str,
+    "usage": {
+        "prompt_tokens": int,
+        "completion_tokens": int,
+        "total_tokens": int,
+        "prompt_tokens_details": _DETAILS,
+        "completion_tokens_details": _DETAILS,
+    },
+}
 
 
 def completion_body(  # noqa: PLR0913  # the parts of a completion, by name
@@ -56,86 +79,21 @@ def _reason_like(reason: str | None, message: dict[str, Any], *, is_withheld: bo
     return "tool_calls" if message.get("tool_calls") else "stop"
 
 
-def _check_members(members: dict[str, Any], forms: Mapping[str, _Check]) -> dict[str, Any]:
+def _check_members(members: dict[str, Any], forms: _Forms) -> dict[str, Any]:
     """Return members; those without the form of the API get the prefix."""
     return {
-        name if name not in forms or forms[name](value) else f"{_PREFIX}{name}": value
+        name if name not in forms or _fits(value, forms[name]) else f"{_PREFIX}{name}": value
         for name, value in members.items()
     }
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float)
-
-
-def _is_optional_count(value: Any) -> bool:
-    return value is None or _is_count(value)
-
-
-def _is_usage(value: Any) -> bool:
-    details = (value.get("prompt_tokens_details"), value.get("completion_tokens_details"))
-    return all(_is_count(value.get(name)) for name in _COUNTS) and all(
-        one is None or (isinstance(one, dict) and all(map(_is_optional_count, one.values()))) for one in details
-    )
-
-
-def _is_token(value: Any) -> bool:
-    if not isinstance(value, dict) or not _is_text(value.get("token")) or not _is_number(value.get("logprob")):
-        return False
-    data = value.get("bytes")
-    return data is None or (isinstance(data, list) and all(map(_is_count, data)))
-
-
-def _is_token_with_others(value: Any) -> bool:
-    others = value.get("top_logprobs") if _is_token(value) else None
-    return isinstance(others, list) and all(map(_is_token, others))
-
-
-def _is_logprobs(value: Any) -> bool:
-    lists = (value.get("content"), value.get("refusal"))
-    return all(one is None or (isinstance(one, list) and all(map(_is_token_with_others, one))) for one in lists)
-
-
-def _is_citation(value: Any) -> bool:
-    cited = value.get("url_citation") if isinstance(value, dict) and value.get("type") == "url_citation" else None
-    return isinstance(cited, dict) and all(
-        isinstance(cited.get(name), kind)
-        for name, kind in (("start_index", int), ("end_index", int), ("title", str), ("url", str))
-    )
-
-
-def _is_annotations(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_citation, value))
-
-
-def _is_audio(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and all(_is_text(value.get(name)) for name in ("id", "data", "transcript"))
-        and _is_count(value.get("expires_at"))
-    )
-
-
-def _is_metadata(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_is_text, value.values()))
-
-
-_OF_MESSAGE = {"annotations": _is_annotations, "audio": _is_audio}
-_OF_CHOICE = {"logprobs": _is_logprobs}
-_OF_COMPLETION = {
-    "id": _is_text,
-    "created": _is_count,
-    "metadata": _is_metadata,
-    "moderation": lambda _: False,
-    "service_tier": lambda value: value in _TIERS,
-    "system_fingerprint": _is_text,
-    "usage": _is_usage,
-}
+def _fits(value: Any, form: object) -> bool:
+    """Return whether a value has the form."""
+    if isinstance(form, tuple):
+        return any(_fits(value, one) for one in form)
+    if isinstance(form, list):
+        return isinstance(value, list) and all(_fits(item, form[0]) for item in value)
+    if isinstance(form, dict):
+        names = value if isinstance(value, dict) and ... in form else form
+        return isinstance(value, dict) and all(_fits(value.get(name), form.get(name, form.get(...))) for name in names)
+    return type(value) is form if isinstance(form, type) else bool(value == form)
