@@ -2,8 +2,6 @@
 
 Name look-up, TCP and TLS take round trips, the imports take CPU time; in parallel they take only the longer of the two.
 The connection is as strict as that of urllib3. If it fails, the regular connection is tried, and reports the failure.
-To remove this module, remove its uses: `_connect_early` in main.py and `approach` in cli/server.py, which start it, and
-`connect` in connections.py.
 The top imports only what every connection needs to begin. importlib is imported there for the thread: an import of a
 submodule does not wait for another thread that is importing the package (python/cpython issue 83065), and certifi
 imports a submodule of importlib, which the main thread is about to import.
@@ -16,7 +14,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from smai_cli.common.trace import Trace, silent
 from smai_cli.http.tcp import Cancellation, TcpConnection, connect, limit_waits, record_answer, resolve
@@ -46,6 +44,7 @@ class Preconnect:
         self._ca_file = ca_file
         self._end_s = time.monotonic() + (connect_timeout_s or math.inf)
         self.cancellation = Cancellation()
+        self._context: ssl.SSLContext | None = None
         self._socket: ssl.SSLSocket | None = None
         self._refusal: ssl.SSLCertVerificationError | None = None
         self._made_s = 0.0
@@ -93,11 +92,13 @@ class Preconnect:
 
     def _run(self) -> None:
         try:  # whatever happens, `take` must not wait forever
-            context = _BackgroundContext(self._make_context)  # parsing a large bundle takes as long as a round trip
+            making = threading.Thread(target=self._make_context, daemon=True)
+            making.start()  # parsing a large bundle takes as long as a round trip
             with contextlib.ExitStack() as on_failure:
                 reached = self._connect()
                 on_failure.enter_context(reached.connection)
-                self._shake_hands(reached, context.result())
+                making.join()
+                self._shake_hands(reached)
         except (OSError, ValueError, RuntimeError, MemoryError) as exc:  # RuntimeError: no thread
             if not self.cancellation.is_cancelled:
                 self._trace(f"no connection ahead: {getattr(exc, 'strerror', None) or exc}")
@@ -105,10 +106,11 @@ class Preconnect:
         finally:
             self._over.set()
 
-    def _make_context(self) -> "ssl.SSLContext":
+    def _make_context(self) -> None:
         from smai_cli.http.tls import tls_context  # on this thread, while TCP connects
 
-        return tls_context(self._ca_file)
+        with contextlib.suppress(OSError):  # a bundle that cannot be read: urllib3 will say so
+            self._context = tls_context(self._ca_file)
 
     def _connect(self) -> TcpConnection:
         """Return a connection to the first address that accepts one. Raises OSError if none does."""
@@ -121,14 +123,16 @@ class Preconnect:
         self._trace("connected")
         return reached
 
-    def _shake_hands(self, reached: TcpConnection, context: "ssl.SSLContext") -> None:
+    def _shake_hands(self, reached: TcpConnection) -> None:
         import ssl  # it was loaded while TCP connected
 
+        if self._context is None:
+            raise OSError("no context")
         plain = reached.connection
         # This limits each read of the handshake; the whole is limited by the clock of the caller of `take`.
         limit_waits(plain, self._end_s - time.monotonic())
         try:
-            made = context.wrap_socket(plain, server_hostname=self._address[0].rstrip(".").encode("ascii"))
+            made = self._context.wrap_socket(plain, server_hostname=self._address[0].rstrip(".").encode("ascii"))
         except ssl.SSLCertVerificationError as exc:
             self._refusal = exc
             self.cancellation.cancel()
@@ -142,27 +146,6 @@ class Preconnect:
             self.close()
             return
         self._trace(f"TLS is up: {made.version()}")
-
-
-class _BackgroundContext:
-    """The TLS context that `make` returns, made on a thread."""
-
-    def __init__(self, make: "Callable[[], ssl.SSLContext]") -> None:
-        self._make = make
-        self._made: ssl.SSLContext | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def result(self) -> "ssl.SSLContext":
-        """Wait for the context and return it. Raises OSError if it could not be made."""
-        self._thread.join()
-        if self._made is None:
-            raise OSError("no context")
-        return self._made
-
-    def _run(self) -> None:
-        with contextlib.suppress(OSError):  # a bundle that cannot be read: urllib3 will say so
-            self._made = self._make()
 
 
 def preconnect(

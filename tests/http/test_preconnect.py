@@ -185,12 +185,14 @@ class Finder:
         if threading.current_thread() is not threading.main_thread():
             names.append(name)
 sys.modules.pop("importlib", None)
-import smai_cli.http.preconnect as ours
+import smai_cli.http.preconnect
 sys.meta_path.insert(0, Finder())
 def make():
     from smai_cli.http.tls import tls_context
     return tls_context(None)
-ours._BackgroundContext(make).result()
+thread = threading.Thread(target=make)
+thread.start()
+thread.join()
 print("importlib.resources" in names, "importlib" in names)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
