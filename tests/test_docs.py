@@ -13,8 +13,7 @@ import click
 import pytest
 
 from smai_cli.answer.outcome import Outcome
-from smai_cli.cli.command_table import COMMANDS
-from smai_cli.cli.group import smai
+from smai_cli.cli.group import COMMANDS, smai
 from smai_cli.cli.parsing.help import GROUPS, options_in_groups
 from smai_cli.config.places import DEFAULT_BASE_URL
 from smai_cli.errors import SmaiError, Status, UsageError

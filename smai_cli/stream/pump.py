@@ -7,7 +7,7 @@ signals or exits, so that several pumps can run in parallel.
 import codecs
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from smai_cli.answer.choice import chunks_of_answer
 from smai_cli.answer.chunk import Chunk, ForeignAnswerError
@@ -15,11 +15,13 @@ from smai_cli.answer.outcome import Outcome
 from smai_cli.common.clocks import FINISHED_GRACE_S, HURRY_S, IdleClock
 from smai_cli.errors import ANSWER_FAILURES, BrokenError, Cause, Retry, SmaiError
 from smai_cli.prompt.request import Request
-from smai_cli.stream.adapting import Adaptation
 from smai_cli.stream.json_text import MalformedEventError
 from smai_cli.stream.listener import Listener
-from smai_cli.stream.retries import Retries
 from smai_cli.stream.sse import MAX_EVENT_BYTES, events, split_events
+
+if TYPE_CHECKING:
+    from smai_cli.stream.adapting import Adaptation
+    from smai_cli.stream.retries import Retries
 
 _HEAD_LIMIT = 65536
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
@@ -75,14 +77,16 @@ def ask(  # noqa: PLR0913  # the parts of a run, chosen by the command
     *,
     writer: Listener,
     outcome: Outcome,
-    retries: Retries,
-    adaptation: Adaptation | None = None,
+    retries: "Retries",
+    adaptation: "Adaptation | None" = None,
 ) -> None:
     """Send `request` with `post`, pump its answer, and retry if allowed.
 
     `outcome.error` says how it ended. If the server refuses a parameter that can be left out or renamed, the request is
     sent again without it; `adaptation` remembers what was refused. Raises only ReaderGoneError.
     """
+    from smai_cli.stream.adapting import Adaptation  # decode sends nothing
+
     outcome.output_limit = dialect.output_limit(request)
     adaptation = adaptation or Adaptation()
     while True:

@@ -5,7 +5,7 @@ import re
 import pytest
 from conftest import Smai
 
-from smai_cli.cli.command_table import COMMANDS
+from smai_cli.cli.group import COMMANDS
 
 pytestmark = pytest.mark.preloaded
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import Smai
 from process import SMAI, Result
 
-from smai_cli.cli.command_table import COMMANDS
+from smai_cli.cli.group import COMMANDS
 from smai_cli.cli.group import smai as group
 from smai_cli.cli.parsing.suggestions import command_hint, option_hint
 from smai_cli.cli.parsing.words import options_of

@@ -12,8 +12,8 @@ from conftest import Server, Smai, assert_refused
 from process import Result
 from test_docs import GUIDES, PAGES, displays
 
-from smai_cli.cli.command_table import COMMANDS
 from smai_cli.cli.commands.ask import ask
+from smai_cli.cli.group import COMMANDS
 from smai_cli.cli.group import smai as group
 from smai_cli.cli.parsing.words import check_words, options_of
 from smai_cli.errors import UsageError
