@@ -20,7 +20,7 @@ from smai_cli.config.keys import (
     key_from_stdin,
 )
 from smai_cli.config.keystore import KeyStore
-from smai_cli.config.places import DEFAULT_BASE_URL, config_folder, home_folder
+from smai_cli.config.places import DEFAULT_BASE_URL, config_folder, in_home
 from smai_cli.config.providers import PROVIDERS, provider_with_key
 from smai_cli.errors import UsageError
 
@@ -58,12 +58,7 @@ def find_key(base_url: str, key_file: str | None, environ: Mapping[str, str], se
     if key_file == STDIN_NAME:
         return KeySource("stdin (--key-file -)", _key_on_stdin)
     if key_file is not None:
-        return KeySource(
-            "--key-file",
-            lambda deadline: key_from_file(key_file, deadline),
-            lambda: file_in_shell(key_file),
-            lambda: f"the file {key_file}",
-        )
+        return _key_in_file("--key-file", lambda: key_file, "check --key-file")
     store = KeyStore(config_folder(environ))
     if settings.is_typed and settings.name:
         typed = _configured_key_for(origin, settings, (settings.profile,), environ)
@@ -88,13 +83,18 @@ def _key_of_smai(environ: Mapping[str, str]) -> KeySource | None:
         return _key_of_variable(variable, variable, environ) if variable else None
 
     def path() -> str:
-        return _in_home(environ[KEY_FILE_VARIABLE], "key file", KEY_FILE_VARIABLE, environ)
+        return in_home(environ[KEY_FILE_VARIABLE], "key file", KEY_FILE_VARIABLE, environ)
 
+    return _key_in_file(KEY_FILE_VARIABLE, path, f"check {KEY_FILE_VARIABLE}", f" ({KEY_FILE_VARIABLE})")
+
+
+def _key_in_file(where: str, path: Callable[[], str], hint: str, named_by: str = "") -> KeySource:
+    """Return the file at `path()` as a source; `hint` is for a file that cannot be used."""
     return KeySource(
-        KEY_FILE_VARIABLE,
-        lambda deadline: key_from_file(path(), deadline, f"check {KEY_FILE_VARIABLE}"),
+        where,
+        lambda deadline: key_from_file(path(), deadline, hint),
         lambda: file_in_shell(path()),
-        lambda: f"the file {path()} ({KEY_FILE_VARIABLE})",
+        lambda: f"the file {path()}{named_by}",
     )
 
 
@@ -167,12 +167,8 @@ def _key_on_stdin(deadline: Deadline) -> Secret:
 
 def _configured_key(table: Mapping[str, Value], environ: Mapping[str, str]) -> KeySource | None:
     if file := table.get("key_file"):
-        return KeySource(
-            f"key_file ({file.source})",
-            lambda deadline: key_from_file(key_path(file, environ), deadline, f"check {file.source}"),
-            lambda: file_in_shell(key_path(file, environ)),
-            lambda: f"the file {key_path(file, environ)} ({file.source})",
-        )
+        source = file.source
+        return _key_in_file(f"key_file ({source})", lambda: key_path(file, environ), f"check {source}", f" ({source})")
     if command := table.get("key_command"):
         return KeySource(
             f"key_command ({command.source})",
@@ -187,26 +183,13 @@ def _configured_key(table: Mapping[str, Value], environ: Mapping[str, str]) -> K
 
 def key_path(file: Value, environ: Mapping[str, str]) -> str:
     """Return the path of a configured key file. Raises UsageError for `~/` without a home directory."""
-    return os.path.join(config_folder(environ) or "", _in_home(file.value, "key_file", file.source, environ))
+    return os.path.join(config_folder(environ) or "", in_home(file.value, "key_file", file.source, environ))
 
 
 def _key_words(command: Value, environ: Mapping[str, str]) -> list[str]:
     """Return the words of a configured key command, with `~/` expanded as in a shell. Raises UsageError."""
     words = command_words(command.value, command.source)
-    return [_in_home(word, "key_command", command.source, environ) for word in words]
-
-
-def _in_home(name: str, what: str, setting: str, environ: Mapping[str, str]) -> str:
-    """Return a file name; `~/` at its beginning is the home directory.
-
-    Messages say `what` the file is, and which `setting` names it. Raises UsageError without a home directory.
-    """
-    if not name.startswith("~/"):
-        return name
-    home = home_folder(environ)
-    if home is None:
-        raise UsageError(f"no home directory for the {what} {name}", f"set HOME, or check {setting}")
-    return home + name[1:]
+    return [in_home(word, "key_command", command.source, environ) for word in words]
 
 
 def foreign_key(base_url: str, environ: Mapping[str, str]) -> str:

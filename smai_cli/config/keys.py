@@ -112,7 +112,7 @@ def check_key(value: str, source: str) -> Secret:
     return Secret(key)
 
 
-def key_from_file(path: str, deadline: Deadline, hint: str = "check --key-file") -> Secret:
+def key_from_file(path: str, deadline: Deadline, hint: str) -> Secret:
     """Read a key from a file that only its owner can read, or from a pipe. Raises UsageError, or ClockError."""
     name = f"the key file {path}"
     return check_key(read_secret_file(path, name, _READ_LIMIT_BYTES, deadline, hint).decode("latin-1"), name)

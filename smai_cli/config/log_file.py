@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from smai_cli.config.config_file import Settings, Value
-from smai_cli.config.places import config_folder, home_folder
-from smai_cli.errors import UsageError
+from smai_cli.config.places import config_folder, in_home
 
 VARIABLE = "SMAI_LOG"
 
@@ -41,10 +40,5 @@ def log_file(environ: Mapping[str, str], settings: Settings) -> LogFile | None:
         return None
     is_configured = found.source != VARIABLE
     setting = f"log ({found.source})" if is_configured else VARIABLE
-    name: str = found.value
-    if name.startswith("~/"):
-        home = home_folder(environ)
-        if home is None:
-            raise UsageError(f"no home directory for the log {name}", f"set HOME, or check {setting}")
-        return LogFile(home + name[1:], setting)
+    name = in_home(found.value, "log", setting, environ)
     return LogFile(os.path.join(config_folder(environ) or "", name) if is_configured else name, setting)

@@ -8,12 +8,11 @@ import contextlib
 import json
 import os
 import re
-import stat
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from smai_cli.common.files import PRIVATE, replace_file
+from smai_cli.common.files import PRIVATE, open_regular, replace_file
 
 _MAX_SERVERS = 32
 _MAX_BYTES = 4 * 1024 * 1024
@@ -57,17 +56,16 @@ def _server(base_url: str) -> str:
 def _read(path: str) -> dict[str, list[str]]:
     """Return the lists in the file; empty if it is not a regular file in the right form."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return {}
+        with open_regular(path) as file:
             lists = json.loads(file.read(_MAX_BYTES + 1))
     except (OSError, ValueError, RecursionError):
         return {}
-    return {name: ids for name, ids in lists.items() if _is_id_list(ids)} if isinstance(lists, dict) else {}
+    lists = lists if isinstance(lists, dict) else {}
+    return {name: ids for name, ids in lists.items() if isinstance(ids, list) and all(map(_is_text, ids))}
 
 
-def _is_id_list(ids: Any) -> bool:
-    return isinstance(ids, list) and all(isinstance(name, str) for name in ids)
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _replace(path: str, lists: dict[str, list[str]]) -> None:

@@ -32,6 +32,21 @@ def home_folder(environ: "Mapping[str, str]") -> str | None:
     return home if os.path.isabs(home) else None
 
 
+def in_home(name: str, what: str, setting: str, environ: "Mapping[str, str]") -> str:
+    """Return a file name; `~/` at its beginning is the home directory.
+
+    Messages say `what` the file is, and which `setting` names it. Raises UsageError without a home directory.
+    """
+    if not name.startswith("~/"):
+        return name
+    home = home_folder(environ)
+    if home is None:
+        from smai_cli.errors import UsageError  # for this failure only
+
+        raise UsageError(f"no home directory for the {what} {name}", f"set HOME, or check {setting}")
+    return home + name[1:]
+
+
 def config_path(environ: "Mapping[str, str]") -> str | None:
     """Return the path of the configuration file, whether it exists or not; None without a home directory."""
     folder = config_folder(environ)
