@@ -18,7 +18,7 @@ _FOLDER_MODE = 0o700  # as the XDG base directory specification has it for what 
 
 
 def append_line(path: str, line: bytes, wait_s: float) -> None:
-    """Append `line`, which ends in a newline, in one write, after repairing an incomplete last line.
+    """Append `line`, which ends in a newline, after repairing an incomplete last line.
 
     A new file is private, and so are the folders that are created for it. Waits at most `wait_s` seconds for the lock
     of another process. A device is written to directly. Raises OSError and writes nothing of the line.
@@ -28,7 +28,7 @@ def append_line(path: str, line: bytes, wait_s: float) -> None:
     try:
         if stat.S_ISREG(os.fstat(fd).st_mode):
             mend_tail(fd)
-        _write_whole(fd, line)
+        append_whole(fd, line)
     finally:
         os.close(fd)
 
@@ -69,7 +69,7 @@ def mend_tail(fd: int) -> None:
     if not tail:
         return
     if _is_object(tail):
-        _write_whole(fd, b"\n")
+        append_whole(fd, b"\n")
     else:
         os.ftruncate(fd, end - len(tail))
         os.lseek(fd, 0, os.SEEK_END)
@@ -135,11 +135,15 @@ def _make_folder(path: str) -> None:
             os.mkdir(path, _FOLDER_MODE)
 
 
-def _write_whole(fd: int, data: bytes) -> None:
-    """Append `data` in one write, completely or not at all. Raises OSError."""
-    size = os.fstat(fd).st_size
-    count = os.write(fd, data)
-    if count < len(data):
+def append_whole(fd: int, data: bytes) -> None:
+    """Append `data` to a file, completely or not at all. Raises OSError."""
+    written = 0
+    try:
+        while written < len(data):
+            written += os.write(fd, memoryview(data)[written:])
+    except OSError:
         with contextlib.suppress(OSError):
-            os.ftruncate(fd, size)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            end = os.lseek(fd, 0, os.SEEK_CUR)
+            if written and os.fstat(fd).st_size == end:
+                os.ftruncate(fd, end - written)
+        raise

@@ -1,4 +1,4 @@
-"""Read, copy and append files of lines by descriptor, and find their lines again: other processes can change them."""
+"""Read and append files of lines by descriptor, and find their lines again: other processes can change them."""
 
 import codecs
 import contextlib
@@ -34,16 +34,6 @@ def read_lines(fd: int) -> Iterator[tuple[int, bytes]]:
         file.seek(0)
         for offset, line in lines_in(file):
             yield offset, line if line.endswith(b"\n") else line + b"\n"
-
-
-def copy_file(fd: int, out: BinaryIO) -> None:
-    """Copy the file `fd` to `out` with unchanged offsets, and add a missing line end at the end."""
-    at, piece = 0, b"\n"
-    while more := os.pread(fd, _PIECE_BYTES, at):
-        out.write(more)
-        at, piece = at + len(more), more
-    if not piece.endswith(b"\n"):
-        out.write(b"\n")
 
 
 @contextlib.contextmanager

@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
-from smai_cli.batch.results.line_file import LineIndex, appending, check_content, copy_file, line_writer, read_lines
+from smai_cli.batch.results.line_file import LineIndex, appending, check_content, line_writer, read_lines
 from smai_cli.batch.results.result import read_result, renumber
 from smai_cli.common.files import PRIVATE, keep_owner_and_mode, move_into_place, real_place
-from smai_cli.common.jsonl import mend_tail
+from smai_cli.common.jsonl import append_whole, mend_tail
 from smai_cli.common.locks import open_locked, wait_for_lock
 from smai_cli.common.shortages import opening_failure
 from smai_cli.errors import BusyError, OutputError, UsageError
@@ -102,7 +102,7 @@ class PartialFile:
     def begin(self) -> None:
         """Copy the results of a published file to this one, before the first result is added. Raises OutputError."""
         if self.is_published:
-            self._replace(lambda kept: copy_file(self._source, kept))
+            self._replace(lambda kept: kept.writelines(line for _, line in read_lines(self._source)))
 
     def append(self, line: bytes) -> int:
         """Append a line completely or not at all; return its offset. Raises OutputError.
@@ -186,15 +186,9 @@ class PartialFile:
 
     def _write(self, data: bytes) -> int:
         """Append `data` completely or not at all; return its offset. Raises OutputError."""
-        written = 0
         try:
-            while written < len(data):
-                written += os.write(self._fd, memoryview(data)[written:])
+            append_whole(self._fd, data)
         except OSError as exc:
-            with contextlib.suppress(OSError):
-                end = os.lseek(self._fd, 0, os.SEEK_CUR)
-                if written and os.fstat(self._fd).st_size == end:
-                    os.ftruncate(self._fd, end - written)
             raise output_error(f"{self.name}: ", exc) from exc
         return os.lseek(self._fd, 0, os.SEEK_CUR) - len(data)
 
@@ -208,12 +202,12 @@ class PartialFile:
                 folder = os.path.dirname(self.name)
                 if not os.path.isdir(folder):
                     raise self._lost_folder(folder) from None
-                self._replace(lambda kept: copy_file(self._fd, kept))
+                self._replace(lambda kept: kept.writelines(line for _, line in read_lines(self._fd)))
                 self._say(f"{self.name}: it was removed while the run wrote to it, and has been restored")
                 return
             copy = f"{self.name}.{os.getpid()}"
             with appending(copy) as kept:
-                copy_file(self._fd, kept)
+                kept.writelines(line for _, line in read_lines(self._fd))
             raise OutputError(
                 f"{self.name}: another process has replaced it",
                 f"the results of this run are in {copy}: append them to it, then run again with --resume",
