@@ -24,18 +24,14 @@ MAX_COPIED_BYTES = 256 * MAX_EVENT_BYTES
 _CHEAP_BYTES = 1024 * 1024
 DONE = "[DONE]"
 _ERROR_FIELD = b"error:"
-_ERROR_LINE = b"\n" + _ERROR_FIELD
-_ERROR_EVENT = b"\nevent: error\ndata:"
 _DATA_FIELD = b"data:"
 # How a line begins that may have to be mended. One search finds all of them, because most blocks have none.
-_MENDED = rb"[\[{ \t\xefD]|data[ \t]|event: ?[Ee]rror"
+_MENDED = rb"[\[{ \t\xefD]|data[ \t]|event: ?[Ee]rror|error:"
 _MENDED_LINE = rb"\n(?:%s)" % _MENDED
 _BARE_JSON = rb"[ \t]*[\[{]"
 _DATA = rb"data(?::|$)"
 _ODD_DATA = rb"(?i)\A(?:\xef\xbb\xbf|[ \t])*data[ \t]*:(?=[ \t]*[\[{])"
 _ERROR_NAME = rb"(?i)event: ?error[ \t]*$"
-# The kind of line in which a piece ends: none (it ends at a line end), a field `error`, or another one.
-_NONE, _ERROR, _OTHER = range(3)
 
 if not hasattr(getattr(sseclient, "SSEClient", None), "events"):
     # The distribution `sseclient` installs a module of the same name with another interface.
@@ -65,7 +61,7 @@ class Blocks:
         """Yield each block as soon as a piece completes it."""
         rest = bytearray()
         lines = counted = 0
-        for piece in _with_error_events(_without_bom(_fold_line_ends(self._pieces))):
+        for piece in _without_bom(_fold_line_ends(self._pieces)):
             if not rest and piece.endswith(b"\n\n") and len(piece) <= MAX_EVENT_LINES:
                 # Most pieces are one event of one line, which needs no search: that saves 6 % of the time of an event.
                 is_line = piece.startswith(_DATA_FIELD) and piece.find(b"\n") == len(piece) - 2
@@ -73,13 +69,14 @@ class Blocks:
                 continue
             unsearched = max(0, len(rest) - 1)
             rest += piece
-            if counted or not _has_small_events(rest):
-                lines += rest.count(b"\n", counted)
-                if _is_too_large(len(rest), lines):
-                    rest, unsearched = _without_comments(rest), 0
-                    _check_size(rest)
-                    lines = rest.count(b"\n")
-                counted = len(rest)
+            lines += rest.count(b"\n", counted)
+            if _is_too_large(len(rest), lines):
+                rest, unsearched = _without_comments(rest), 0
+                _check_size(rest)
+                lines = rest.count(b"\n")
+            counted = len(rest)
+            if rest.endswith(b"\n") and rest.startswith(_ERROR_FIELD, rest.rfind(b"\n", 0, -1) + 1):
+                rest += b"\n"  # such an event ends with its line
             end = rest.rfind(b"\n\n", unsearched) + 2
             if end >= 2:  # noqa: PLR2004  # found
                 block = bytes(rest[:end])
@@ -144,55 +141,27 @@ def _without_bom(pieces: Iterator[bytes]) -> Iterator[bytes]:
     yield from pieces
 
 
-def _with_error_events(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Turn each field `error` into an event of that name, whatever precedes or follows it.
+def _mended(block: bytes) -> bytes:
+    """Return whole events in the form of the specification, with everything in them that it would discard."""
+    if re.match(_MENDED, block) or re.search(_MENDED_LINE, block):
+        block = b"\n".join(_mended_lines(_with_error_events(block.split(b"\n"))))
+    return _valid_utf8(block)
+
+
+def _with_error_events(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the lines of whole events; turn each field `error` into an event of that name.
 
     llama.cpp, from September 2024 to September 2025, sends `error: {...}` where the API has
     `data: {"error": {...}}`, and goes on to `data: [DONE]` (ggml-org/llama.cpp #16104).
     """
-    cut = _NONE
-    held = b""  # the beginning of a line that may become such a field
-    for piece in pieces:
-        if cut == _NONE and not held and piece.endswith(b"\n") and _ERROR_FIELD not in piece:
-            yield piece  # most pieces
-            continue
-        text = held + piece
-        seen = b"\n" + text if cut == _NONE else text
-        begun = seen[seen.rfind(b"\n") :]
-        held = begun[1:] if _ERROR_LINE.startswith(begun) else b""
-        text = text[: len(text) - len(held)]
-        if cut == _ERROR or _ERROR_LINE in seen:
-            text, cut = _with_errors(text, cut)
+    for line in lines:
+        if line.startswith(_ERROR_FIELD):
+            yield from (b"", b"event: error", line.replace(_ERROR_FIELD, _DATA_FIELD, 1), b"")
         else:
-            cut = _NONE if held or begun == b"\n" else _OTHER
-        yield text
+            yield line
 
 
-def _with_errors(text: bytes, cut: int) -> tuple[bytes, int]:
-    """Return `text` with its error events, and the kind of line in which it ends; `cut` is that in which it begins."""
-    lines = []
-    for line in text.splitlines(keepends=True):
-        if cut == _NONE and line.startswith(_ERROR_FIELD):
-            cut = _ERROR
-            lines.append(line.replace(_ERROR_FIELD, _ERROR_EVENT, 1))
-        else:
-            cut = cut or _OTHER
-            lines.append(line)
-        if line.endswith(b"\n"):
-            if cut == _ERROR:
-                lines.append(b"\n")
-            cut = _NONE
-    return b"".join(lines), cut
-
-
-def _mended(block: bytes) -> bytes:
-    """Return whole events in the form of the specification, with everything in them that it would discard."""
-    if re.match(_MENDED, block) or re.search(_MENDED_LINE, block):
-        block = b"\n".join(_mended_lines(block.split(b"\n")))
-    return _valid_utf8(block)
-
-
-def _mended_lines(lines: list[bytes]) -> Iterator[bytes]:
+def _mended_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the lines of whole events; give a field or data to those that the specification would discard.
 
     JSON without a field is an event, to the next blank line: Gemini breaks off an answer with its error on several
@@ -228,16 +197,6 @@ def _valid_utf8(block: bytes) -> bytes:
         return block
     text = block.decode("utf-8", "replace")
     return text.encode() if "\ufffd" in text else block
-
-
-def _has_small_events(rest: bytearray) -> bool:
-    """Return whether blank lines are so close that no event can be too large; this is faster than counting lines."""
-    at = 0
-    while len(rest) - at > MAX_EVENT_LINES:
-        at = rest.rfind(b"\n\n", at, at + MAX_EVENT_LINES) + 1
-        if not at:
-            return False
-    return True
 
 
 def _without_comments(rest: bytearray) -> bytearray:
