@@ -119,13 +119,14 @@ class _Reader:
     def listing(self) -> Listing:
         """Return the complete list."""
         page = self._read("")
-        self._take(page)
         for _ in range(_MAX_PAGES):
+            self._entries += page.entries
+            self._odd += page.odd
+            self._models = {model.id: model for model in reversed(page.models)} | self._models
             queries = self._queries(page)
             if queries is None:
                 return self._all()
             page = self._next_page(queries)
-            self._take(page)
         what = f"the list of models has more than {_MAX_PAGES} parts"
         raise BrokenError(what, "check --base-url", retry=Retry.NEVER, retryable=False)
 
@@ -135,12 +136,6 @@ class _Reader:
                 f"the server lists no model with an id: {one_line(self._odd[0], 80)}", "check --base-url"
             )
         return Listing(sorted(self._models.values()), len(self._odd), self._odd[0] if self._odd else "")
-
-    def _take(self, page: ListPage) -> None:
-        self._entries += page.entries
-        self._odd += page.odd
-        for model in page.models:
-            self._models.setdefault(model.id, model)
 
     def _queries(self, page: ListPage) -> list[str] | None:
         """Return the query strings that may fetch the page after `page`; None at the end of the list."""

@@ -61,11 +61,13 @@ class Blocks:
         """Yield each block as soon as a piece completes it."""
         rest = bytearray()
         lines = counted = 0
-        for piece in _without_bom(_fold_line_ends(self._pieces)):
+        bom = codecs.BOM_UTF8  # of the first block only
+        for piece in _fold_line_ends(self._pieces):
             if not rest and piece.endswith(b"\n\n") and len(piece) <= MAX_EVENT_LINES:
                 # Most pieces are one event of one line, which needs no search: that saves 6 % of the time of an event.
                 is_line = piece.startswith(_DATA_FIELD) and piece.find(b"\n") == len(piece) - 2
-                yield _valid_utf8(piece) if is_line else _mended(piece)
+                yield _valid_utf8(piece) if is_line else _mended(piece.removeprefix(bom))
+                bom = b""
                 continue
             unsearched = max(0, len(rest) - 1)
             rest += piece
@@ -82,8 +84,9 @@ class Blocks:
                 block = bytes(rest[:end])
                 del rest[:end]
                 lines = counted = 0
-                yield _mended(block)
-        self.tail = bytes(rest)
+                yield _mended(block.removeprefix(bom))
+                bom = b""
+        self.tail = bytes(rest).removeprefix(bom)
 
 
 def events(pieces: Iterable[bytes]) -> Iterator[Event]:
@@ -128,17 +131,6 @@ def _fold_line_ends(pieces: Iterable[bytes]) -> Iterator[bytes]:
         if b"\r" in folded:
             folded = folded.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         yield folded
-
-
-def _without_bom(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Strip one BOM from the beginning, even if it arrives byte by byte."""
-    start = b""
-    for piece in pieces:
-        start += piece
-        if len(start) >= len(codecs.BOM_UTF8) or not codecs.BOM_UTF8.startswith(start):
-            yield start.removeprefix(codecs.BOM_UTF8)
-            break
-    yield from pieces
 
 
 def _mended(block: bytes) -> bytes:
