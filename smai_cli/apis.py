@@ -1,7 +1,4 @@
-"""The APIs that smai supports: one row for each; nothing else in smai lists them.
-
-To add one, write a row here, the module of its dialect in stream/dialects, and the events of the mock server.
-"""
+"""The APIs that smai supports: one row for each; nothing else in smai lists them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase

@@ -1,7 +1,7 @@
 """A batch sends the lines of an input concurrently, in the order of the schedule, and writes one result per line.
 
-One thread reads the lines. Each worker takes one try of a line at a time and writes each result at once. The thread
-that calls `run` syncs the results to disk and waits for the end.
+One thread reads the lines, each worker takes one try of a line at a time, and the thread that calls `run` syncs the
+results to disk.
 """
 
 import math

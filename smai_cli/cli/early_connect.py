@@ -1,7 +1,7 @@
 """A first look at the command line, before click is imported, for the server that `smai ask` will most likely use.
 
-Name lookup, TCP and TLS then start while click is imported. Values are not checked: an unused connection does no harm,
-and it is used only if the parsed command line names the same server.
+Values are not checked: an unused connection does no harm, and it is used only if the parsed command line names the same
+server.
 """
 
 import itertools

@@ -1,13 +1,4 @@
-"""The configuration file and the built-in profiles -> Settings: checked values, each with its source.
-
-    model = "gpt-4.1"
-
-    [profile.local]
-    base_url = "http://localhost:11434/v1"
-
-A profile's values take precedence over those at the top of the file. A table [profile.openai] overrides the built-in
-profile of that name, key by key.
-"""
+"""The configuration file and the built-in profiles -> Settings: checked values, each with its source."""
 
 import math
 import os

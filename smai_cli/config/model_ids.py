@@ -1,7 +1,7 @@
 """Remember the ids that `smai models` listed last, by base URL, for shell completion of -m.
 
-They are in one JSON file, `models.json`, in $XDG_CACHE_HOME/smai. It contains no key, and only its owner can read it.
-Nothing here raises: a file that cannot be read counts as empty, and failures to write are ignored.
+They are in $XDG_CACHE_HOME/smai/models.json. Nothing here raises: a file that cannot be read counts as empty, and
+failures to write are ignored.
 """
 
 import contextlib

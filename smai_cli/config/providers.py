@@ -1,8 +1,5 @@
 """The built-in profiles: a name for a server, and the variable in which its users export the key.
 
-Any other server works with --base-url or with a profile in the configuration file, and a [profile.NAME] table there
-overrides the built-in profile of that name, key by key.
-
 Each row names the provider's page that it was taken from (read in November 2026).
 """
 

@@ -1,7 +1,7 @@
 """Send the body of a request, and watch for an answer that the server sends before it has read the whole body.
 
-A server that refuses a request usually answers after the head and reads no more: it resets the connection, or the
-client blocks forever. RFC 9112, section 9.3, asks clients to monitor the connection while they send.
+A server that refuses a request may answer after the head and read no more. RFC 9112, section 9.3, asks clients to
+monitor the connection while they send.
 """
 
 import contextlib

@@ -1,14 +1,8 @@
 """What the requests of one worker share: the connection, its TLS, and the settings of a request.
 
-    keep_alive = KeepAlive()
-    for body in bodies:
-        Exchange(endpoint, path, body, clocks, keep_alive=keep_alive).open()
-    keep_alive.close()
-
 Each worker, which is a thread, has its own, for one exchange at a time. A request uses the connection of the previous
 one if that answer was read to its end, nothing came after the end, and the server has not closed the connection
-(RFC 9112, section 9.3). Otherwise it silently gets a new connection. An exchange that was cancelled, ran out of time or
-broke keeps nothing.
+(RFC 9112, section 9.3). Otherwise it silently gets a new connection.
 
 A worker holds two descriptors, during and between requests: its connection, and a duplicate with which a Cancellation
 ends it. While a name is looked up, the system briefly opens a few more.

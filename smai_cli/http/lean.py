@@ -1,7 +1,6 @@
 """Import urllib3 and requests without some modules that smai does not need; that saves a tenth of the import time.
 
-It changes sys.modules as the language reference describes (The import system, 5.3.1), and restores it: a later import
-of one of these modules works. Modules that are already loaded are left alone.
+It changes sys.modules (language reference, 5.3.1), and restores it. Modules that are already loaded are left alone.
 """
 
 import contextlib

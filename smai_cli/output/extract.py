@@ -1,12 +1,7 @@
 """Extract the first fenced code block from the text of a complete answer, for -x.
 
-The rules are those of CommonMark 0.31, section 4.5. A fence is three or more backquotes or tildes, with up to three
-spaces before it. An info string may follow an opening fence; after backquotes it contains no backquote. A closing fence
-has the same character, is at least as long, and only spaces and tabs follow it. The indentation of the opening fence is
-removed from each line of the content. A fence may begin a list item.
-
-One difference: CommonMark closes an open block at the end of the text. Here that is a failure, because more than the
-fence may be missing.
+The rules are those of CommonMark 0.31, section 4.5, with one difference: an open block at the end of the text is a
+failure, because more than the fence may be missing. A fence may begin a list item.
 
 Some servers leave the reasoning of a model in the answer. A draft in it is not the answer (gptme/gptme#579,
 huggingface/smolagents#1915).

@@ -1,7 +1,4 @@
-"""The only list of the modes, one row for each, and the options for the output.
-
-To add a mode, add a row here, and a class in `writers`.
-"""
+"""The only list of the modes, one row for each, and the options for the output."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,6 @@
 """--shard: which lines of an input a run sends; `auto` takes it from the variables of the engine that started the run.
 
-One rule for every engine: K is the index modulo N, or N if that is 0. So arrays from 0 to N-1 and from 1 to N both
-cover each shard once, and a part of an array that is submitted again keeps its shards.
+For every engine, K is the index modulo N, or N if that is 0: so arrays may go from 0 to N-1 or from 1 to N.
 """
 
 import re

@@ -1,7 +1,6 @@
 """Collect everything but the text from the events of one answer, in the form of the chat API.
 
-smai does not need to understand what it keeps. Log probabilities, reasoning, annotations, audio, images and members of
-a single server were paid for, so a result contains them.
+Log probabilities, reasoning, annotations, audio and images were paid for, so a result contains them.
 """
 
 import json

@@ -1,7 +1,6 @@
 """Merge the results of all shards into one file, in the order of the input.
 
-A file of results is in the order of its lines, and each result has the number of its line. So the files are read in
-parallel, and only one result of each is in memory.
+Each file is in the order of its lines, so the files are read in parallel, with one result of each in memory.
 """
 
 import heapq

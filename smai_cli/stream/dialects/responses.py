@@ -1,7 +1,7 @@
 """The /responses dialect (OpenAI API reference): a request's body, and an event's data -> Chunk.
 
-It is for reasoning models. Its events are named, and `type` repeats the name; exactly one of completed, incomplete,
-failed, cancelled, done and error ends the stream. `[DONE]`, which some gateways send, is ignored.
+Exactly one of its events completed, incomplete, failed, cancelled, done and error ends the stream. `[DONE]`, which some
+gateways send, is ignored.
 """
 
 from typing import Any
