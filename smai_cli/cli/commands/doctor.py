@@ -12,11 +12,11 @@ import click
 from smai_cli.cli.commands.doctor_probe import Target, failure_of_verdict, probe, skip, with_probe
 from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.cli.parsing.options import ServerOptions
-from smai_cli.cli.parsing.server_options import load_settings, server_options
+from smai_cli.cli.parsing.server_options import UNUSABLE, server_options
 from smai_cli.cli.parsing.shared_options import api_option, is_typed, model_option
 from smai_cli.cli.server import choose_endpoint, read_headers, serving
 from smai_cli.config.base_url import find_base_url, shown_url
-from smai_cli.config.config_file import NO_SETTINGS, Settings, Value, missing_model_error
+from smai_cli.config.config_file import Value, missing_model_error
 from smai_cli.config.endpoint import Endpoint, find_ca_file, find_endpoint
 from smai_cli.config.key_source import find_key, foreign_key, foreign_key_hint, variable_of_smai
 from smai_cli.config.places import CA_VARIABLES, DEFAULT_MODEL
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 # A list of models arrives at once: a check does not need the ten minutes of an answer.
 _IDLE_TIMEOUT_S = 30
-_UNUSABLE = "smai_cli.doctor.unusable_configuration"
 
 
 class _DoctorCommand(click.Command):
@@ -55,20 +54,10 @@ class _DoctorCommand(click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for param in self.params:
-            if param.name == "settings":
-                param.callback = _found_or_failed
-            elif param.name == "mock":
+            if param.name == "mock":
                 param.callback = None
             elif param.name == "idle_timeout":
                 param.default = _IDLE_TIMEOUT_S
-
-
-def _found_or_failed(ctx: click.Context, param: click.Parameter, value: str | None) -> Settings:
-    try:
-        return load_settings(ctx, param, value)
-    except UsageError as error:
-        ctx.meta[_UNUSABLE] = error
-        return NO_SETTINGS.replaced(is_typed=is_typed(param.name or "", ctx))
 
 
 @click.command(
@@ -96,7 +85,7 @@ def doctor(*, as_json: bool, probes: bool, model: str | None, api: str, server: 
         choose_endpoint(server, deadline)  # raises where the command line contradicts itself
 
     life = Lifecycle(deadline)
-    unusable = click.get_current_context().meta.get(_UNUSABLE)
+    unusable = click.get_current_context().meta.get(UNUSABLE)
     output = Output()
 
     def report(check: Check) -> None:

@@ -29,21 +29,19 @@ def load_settings(ctx: click.Context, param: click.Parameter, value: str | None)
     return settings
 
 
-def _load_unless_mock(ctx: click.Context, param: click.Parameter, value: str | None) -> Settings:
-    """Load the settings, but delay an error in a default configuration until it is known whether it matters."""
+def _load_or_delay(ctx: click.Context, param: click.Parameter, value: str | None) -> Settings:
+    """Load the settings, but delay an error until it is known whether it matters."""
     try:
         return load_settings(ctx, param, value)
     except UsageError as error:
-        if is_typed(param.name or "", ctx):
-            raise
-        ctx.meta[_UNUSABLE] = error
-        return NO_SETTINGS
+        ctx.meta[UNUSABLE] = error
+        return NO_SETTINGS.replaced(is_typed=is_typed(param.name or "", ctx))
 
 
 def _raise_unusable(ctx: click.Context, param: click.Parameter, value: bool) -> bool:  # noqa: ARG001
-    """Raise the delayed error of the configuration, unless --mock is set, which does not need one."""
-    error = ctx.meta.get(_UNUSABLE)
-    if error and not value:
+    """Raise the delayed error, unless --mock is set, which does not need a configuration, only a typed profile."""
+    error = ctx.meta.get(UNUSABLE)
+    if error and (not value or ctx.params["settings"].is_typed):
         raise error
     if error and not ctx.resilient_parsing:
         say(f"{error.describe()}; --mock goes on without it")
@@ -61,7 +59,8 @@ def _complete_profile(ctx: click.Context, param: click.Parameter, incomplete: st
 
 # Keys that are not defaults of options: config/endpoint.py finds the base URL and the key together.
 _NOT_DEFAULTS = ("base_url", "key_file")
-_UNUSABLE = "smai_cli.unusable_configuration"
+# Where the context of click keeps the delayed error.
+UNUSABLE = "smai_cli.unusable_configuration"
 
 
 def _profile_option(name: str, **more: Any) -> Callable[[_F], _F]:
@@ -108,7 +107,7 @@ def gateway_options(command: _F) -> _F:
 def _server_options(command: _F, clock_options: Callable[[_F], _F]) -> _F:
     return add(
         compose_value(command, "server", options.ServerOptions, *_SERVER),
-        _profile_option("settings", is_eager=True, callback=_load_unless_mock),
+        _profile_option("settings", is_eager=True, callback=_load_or_delay),
         base_url_option,
         click.option(
             "--key-file",
