@@ -192,21 +192,20 @@ def result_within(limit_s: float, work: Callable[[], _T]) -> _T:
 
     The thread is a daemon, because nothing can end the wait for a name server, or for the writer of a named pipe.
     """
-    import queue  # rarely used
-
-    news: queue.SimpleQueue[tuple[list[_T], BaseException | None]] = queue.SimpleQueue()
+    results: list[_T] = []
+    failures: list[BaseException] = []
 
     def run() -> None:
         try:
-            news.put(([work()], None))
+            results.append(work())
         except BaseException as exc:  # noqa: BLE001  # raised again in the caller
-            news.put(([], exc))
+            failures.append(exc)
 
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        result, failure = news.get(timeout=None if limit_s == math.inf else max(0.0, limit_s))
-    except queue.Empty:
-        raise TimeoutError from None
-    if failure is not None:
-        raise failure
-    return result[0]
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(None if limit_s == math.inf else max(0.0, limit_s))
+    if failures:
+        raise failures[0]
+    if not results:
+        raise TimeoutError
+    return results[0]

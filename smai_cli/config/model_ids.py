@@ -9,7 +9,6 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from smai_cli.common.files import PRIVATE, open_regular, replace_file
@@ -60,12 +59,8 @@ def _read(path: str) -> dict[str, list[str]]:
             lists = json.loads(file.read(_MAX_BYTES + 1))
     except (OSError, ValueError, RecursionError):
         return {}
-    lists = lists if isinstance(lists, dict) else {}
-    return {name: ids for name, ids in lists.items() if isinstance(ids, list) and all(map(_is_text, ids))}
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+    known = lists.items() if isinstance(lists, dict) else ()
+    return {base: ids for base, ids in known if isinstance(ids, list) and all(isinstance(one, str) for one in ids)}
 
 
 def _replace(path: str, lists: dict[str, list[str]]) -> None:

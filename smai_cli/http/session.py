@@ -133,7 +133,7 @@ class KeptSession(Session):
         """Return the request ready to be sent."""
         what = request.method, request.url
         if what not in self._prepared:
-            bare = requests.Request(request.method, request.url, headers=request.headers, auth=_no_auth)
+            bare = requests.Request(request.method, request.url, headers=request.headers, auth=lambda ready: ready)
             self._prepared[what] = super().prepare_request(bare)
         ready = self._prepared[what].copy()
         if request.data:
@@ -182,7 +182,3 @@ class _KeptAdapter(Adapter):
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         if not self._tls:
             super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
-
-
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request

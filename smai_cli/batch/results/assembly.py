@@ -119,7 +119,7 @@ class Assembly:
         """Add the content of the output items to `message`, under the names of the chat API where they exist."""
         items = [item for _, item in sorted(self._items.items()) if isinstance(item, dict)]
         contents = [item.get("content") for item in items if item.get("type", "message") == "message"]
-        parts = [part for content in contents if isinstance(content, list) for part in content if _is_object(part)]
+        parts = [one for content in contents if isinstance(content, list) for one in content if isinstance(one, dict)]
         logprobs = [one for part in parts for one in _list_in(part, "logprobs")]
         if logprobs:
             self.logprobs = {"content": logprobs}
@@ -149,7 +149,8 @@ def _odd_in(delta: dict[str, Any]) -> dict[str, Any]:
     """Return the content parts that are not text, such as images, and tool calls of an unknown kind."""
     content, calls = delta.get("content"), delta.get("tool_calls")
     parts = [part for part in (content if isinstance(content, list) else [content]) if _is_odd(part)]
-    odd = [call for call in calls if _is_object(call) and _CALLS.isdisjoint(call)] if isinstance(calls, list) else []
+    calls = calls if isinstance(calls, list) else []
+    odd = [call for call in calls if isinstance(call, dict) and _CALLS.isdisjoint(call)]
     return ({"content_parts": parts} if parts else {}) | ({"other_tool_calls": odd} if odd else {})
 
 
@@ -216,10 +217,6 @@ def _annotation(value: Any) -> Any:
     if not isinstance(value, dict) or value.get("type") != "url_citation" or "url_citation" in value:
         return value
     return {"type": "url_citation", "url_citation": {name: value[name] for name in _CITATION if name in value}}
-
-
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
 
 
 def _list_in(members: dict[str, Any], name: str) -> list[Any]:

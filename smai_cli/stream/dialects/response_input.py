@@ -41,9 +41,6 @@ def _part(part: dict[str, Any], text_kind: str) -> dict[str, Any]:
         return {**part, "type": text_kind}
     if part["type"] == "image_url" and isinstance(part.get("image_url"), dict):
         image = part["image_url"]
-        return {"type": "input_image", "image_url": image.get("url"), **_kept(image, "detail")}
+        detail = {"detail": image["detail"]} if "detail" in image else {}
+        return {"type": "input_image", "image_url": image.get("url"), **detail}
     return part
-
-
-def _kept(part: dict[str, Any], name: str) -> dict[str, Any]:
-    return {name: part[name]} if name in part else {}
