@@ -4,23 +4,10 @@ import io
 import math
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from smai_cli.common.trace import Trace, silent
 from smai_cli.http.tcp import Cancellation
-
-
-class HeldConnection(Protocol):
-    """A connection that an exchange has to close or keep; `sock` is None while it is not open."""
-
-    sock: Any
-
-    @property
-    def is_reusable(self) -> bool:
-        """Whether another request may go out on it."""
-
-    def close(self) -> None:
-        """Close it."""
 
 
 class Progress:
@@ -45,7 +32,7 @@ class Progress:
         self.title = title
         self.has_no_body = has_no_body
         self.cancellation = Cancellation()
-        self.connections: list[HeldConnection] = []
+        self.connections: list[Any] = []  # each a Connection: to close or to keep
         self._trace = trace
         self._is_cancelled = False
         self._lock = threading.Lock()

@@ -16,8 +16,6 @@ from smai_cli.batch.results.result import lines_in, read_result, tokens_in
 from smai_cli.errors import KINDS, Status, UsageError
 from smai_cli.output.outfile import partial_of
 
-_PARTIAL = partial_of("")
-
 
 class ShardProgress(NamedTuple):
     """The progress of the results in a file: `lines` is None if unknown, `failed` counts by exit status.
@@ -41,8 +39,7 @@ class ShardProgress(NamedTuple):
 
 
 def progress_of(path: str) -> ShardProgress:
-    """Return the progress of the results in `path`, or in its partial file. Raises UsageError."""
-    path = path.removesuffix(_PARTIAL)
+    """Return the progress of the results in `path`, or else in its partial file. Raises UsageError."""
     pin = read_pin(path)
     file, state = path, "complete"
     if os.path.exists(partial_of(os.path.realpath(path))):

@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 
 from smai_cli.batch import report
 from smai_cli.batch.batch import Append, Batch, BatchOptions
@@ -180,12 +179,12 @@ class BatchRun:
                 clock=self._clock,
             )
             self._start_progress(self._batch, feed.plan, is_known=given.source.is_file)
-            with self._signals(self._batch):
-                try:
-                    self._batch.run()
-                finally:
-                    if in_order:
-                        in_order.close()
+            self._handle_signals(self._batch)
+            try:
+                self._batch.run()
+            finally:
+                if in_order:
+                    in_order.close()
 
     def _finish(self, plan: Plan) -> None:
         """Publish the file if every line has a result and not too many failed; otherwise change nothing."""
@@ -251,9 +250,8 @@ class BatchRun:
         if self._progress:
             self._progress.stop()
 
-    @contextlib.contextmanager
-    def _signals(self, batch: Batch) -> Iterator[None]:
-        """Let the first signal end the run in order, and a second SIGINT end it at once."""
+    def _handle_signals(self, batch: Batch) -> None:
+        """From now on, let the first signal end the run in order, and a second SIGINT end it at once."""
 
         def handle(signum: int) -> None:
             if self.signum is not None and signum == signal.SIGINT:
@@ -265,8 +263,6 @@ class BatchRun:
                     threading.Thread(target=self._die_late, args=(signum,), daemon=True).start()
 
         on_signal_in_main_thread(_ORDERLY, handle)
-        yield
-        # The handlers stay: a signal from here on still decides how this process ends.
 
     def _die_late(self, signum: int) -> None:
         """End the process if it has not ended in time: the reader of stdout may be blocked."""

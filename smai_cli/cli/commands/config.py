@@ -125,15 +125,12 @@ def _row(name: str, value: Any, source: str) -> tuple[str, str]:
     if name == "headers" and value:  # hidden parts would be lost in a file
         names = ", ".join(f'{_as_toml(header.name)} = "..."' for header in value)
         return f"# {name} = {{{names}}}", source
-    if name == "allow_http" and value is not None:  # not allowed at the top of a file
-        return f"# {name} = {_as_toml(value)}", source
-    if name == "options" and isinstance(value, dict):
-        return f"{name} = {_as_toml(value)}", source
-    if not isinstance(value, str | int | float | list):  # None, or click's value for no default
+    if not isinstance(value, str | int | float | list | dict):  # None, or click's value for no default
         return f"# {name}", "not set"
-    if name == "base_url" and shown_url(str(value)) != value:  # hidden parts would be lost in a file
-        return f"# {name} = {_as_toml(shown_url(str(value)))}", source
-    return f"{name} = {_as_toml(value)}", source
+    shown = shown_url(value) if name == "base_url" and isinstance(value, str) else value
+    # Hidden parts of a URL would be lost in a file, and allow_http is not allowed at its top.
+    is_comment = shown != value or name == "allow_http"
+    return f"{'# ' * is_comment}{name} = {_as_toml(shown)}", source
 
 
 def _as_toml(value: Any) -> str:
