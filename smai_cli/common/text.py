@@ -11,13 +11,7 @@ _IN_TEXT = f"(?![\n\t])[{_OBEYED}]"
 _IN_A_LINE = f"[{_OBEYED}\u2028\u2029]"
 _IN_A_COMMAND = f"(?:(?!\n)[{_OBEYED}])+"
 _BYTE_SURROGATES = 0xDC00
-_HIGH_SURROGATES = ("\ud800", "\udbff")
 _LINE_LIMIT = 500
-
-
-def is_high_half(character: str) -> bool:
-    """Return whether a character is the first half of a surrogate pair."""
-    return _HIGH_SURROGATES[0] <= character <= _HIGH_SURROGATES[1]
 
 
 class Joiner:
@@ -36,7 +30,7 @@ class Joiner:
         if not self.held and (text.isascii() or _is_whole(text)):
             return text
         text = self.held + text
-        self.held = text[-1:] if text and is_high_half(text[-1]) else ""
+        self.held = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
         text = text.removesuffix(self.held) if self.held else text
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 

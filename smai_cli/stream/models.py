@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit, urlunsplit
 
 from smai_cli.answer.api_error import ApiError, error_in, error_of_array
@@ -84,14 +84,8 @@ class ListPage(NamedTuple):
         return len(self.models) + len(self.odd)
 
 
-class ListAnswer(Protocol):
-    """The answer of a server: its body in pieces, and its headers."""
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Yield the body."""
-
-    def header(self, name: str) -> str | None:
-        """Return a header; None without it."""
+# The answer of a server: its body in pieces, and its Link header, which may be empty.
+ListAnswer = tuple[Iterable[bytes], str]
 
 
 def read_list(ask: Callable[[str], ListAnswer]) -> Listing:
@@ -166,14 +160,14 @@ class _Reader:
 
     def _read(self, query: str) -> ListPage:
         body = bytearray()
-        answer = self._ask(query)
-        for piece in answer:
+        pieces, link = self._ask(query)
+        for piece in pieces:
             body += piece
             if self._size + len(body) > _MAX_BYTES:
                 what = f"the list of models is larger than {_MAX_BYTES} bytes"
                 raise BrokenError(what, "check --base-url", retry=Retry.NEVER, retryable=False)
         self._size += len(body)
-        return parse_page(bytes(body), answer.header("link") or "")
+        return parse_page(bytes(body), link)
 
 
 def with_query(base_url: str, query: str) -> str:
@@ -184,7 +178,7 @@ def with_query(base_url: str, query: str) -> str:
     return urlunsplit(parts._replace(query="&".join(filter(None, (*kept, query)))))
 
 
-def parse_page(body: bytes, link: str = "") -> ListPage:
+def parse_page(body: bytes, link: str) -> ListPage:
     """Return the list in the body of an answer; `link` is its Link header.
 
     The body is the API's list object, or a bare array from some compatible servers. Raises BrokenError for JSON that is

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from smai_cli.http.exchange import Exchange
-    from smai_cli.stream.models import Listing, Model
+    from smai_cli.stream.models import ListAnswer, Listing, Model
     from smai_cli.stream.retries import Retries
 
 # Causes whose usual hint is about a prompt or a model.
@@ -75,9 +75,13 @@ def ask_for_list(get: "Callable[[Endpoint], Exchange]", retries: "Retries", endp
     """
     from smai_cli.stream.models import read_list, with_query  # after --help and usage errors
 
+    def ask(query: str) -> "ListAnswer":
+        answer = get(endpoint._replace(base_url=with_query(endpoint.base_url, query)))
+        return answer, answer.header("link") or ""
+
     while True:
         try:
-            return read_list(lambda query: get(endpoint._replace(base_url=with_query(endpoint.base_url, query))))
+            return read_list(ask)
         except SmaiError as error:
             known = error.replaced(hint="check --base-url") if error.cause in _OF_THE_REQUEST else error
             if failure := retries.wait(endpoint.explain(known), holds_back=True):
