@@ -13,7 +13,12 @@ from smai_cli.config.endpoint import Endpoint, find_ca_file, find_endpoint, find
 from smai_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from smai_cli.batch.batch import Post
+    from smai_cli.common.trace import Tracer
     from smai_cli.config.headers import Header
+    from smai_cli.http.exchange import Exchange
     from smai_cli.http.preconnect import Preconnect
     from smai_cli.output.preview import Preview
     from smai_cli.prompt.request import Request
@@ -79,6 +84,25 @@ def approach(
     from smai_cli.http.preconnect import preconnect  # after usage errors
 
     return ca_file, preconnect(endpoint.base_url, ca_file, connect_timeout_s, os.environ, trace)
+
+
+def connector(endpoint: Endpoint, server: ServerOptions, tracer: "Tracer | None") -> "Callable[[], Post]":
+    """Return a function that makes a `Post` of a batch with its own connection, which stays open."""
+    from smai_cli.http.exchange import Exchange
+    from smai_cli.http.keepalive import KeepAlive
+
+    ca_file = find_ca_file(os.environ) if endpoint.is_tls else None
+
+    def connect() -> "Post":
+        keep_alive = KeepAlive()
+
+        def post(path: str, body: bytes, deadline: Deadline, /) -> "Exchange":
+            clocks, trace = server.clocks.clocks(deadline), tracer or silent
+            return Exchange(endpoint, path, body, clocks, ca_file=ca_file, trace=trace, keep_alive=keep_alive).open()
+
+        return post
+
+    return connect
 
 
 @contextlib.contextmanager

@@ -21,14 +21,13 @@ from smai_cli.batch.results.partial import PartialFile
 from smai_cli.batch.results.plan import Plan
 from smai_cli.batch.schedule import Limits
 from smai_cli.batch.tally import Tally
-from smai_cli.cli.batch.connect import connector
 from smai_cli.cli.batch.input import BatchInput, read_input
 from smai_cli.cli.batch.preview import print_batch
 from smai_cli.cli.descriptor_limit import allow_descriptors
 from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.cli.parsing.command_line import log_of
 from smai_cli.cli.parsing.options import BatchValues, ServerOptions
-from smai_cli.cli.server import choose_endpoint, serving
+from smai_cli.cli.server import choose_endpoint, connector, serving
 from smai_cli.common.clocks import RunningClock
 from smai_cli.common.signals import die_by, on_signal_in_main_thread
 from smai_cli.common.text import escaped
