@@ -45,6 +45,7 @@ class Change(Enum):
     """What the end of a request changes."""
 
     CUT = "too many were refused: fewer may run at once, or may start in a second"
+    LIMIT = "the same, and the refusals came as those of a limit do"
     UNDONE = "the last cut because of TOO_MANY did not help: what it changed is as before"
 
 
@@ -183,7 +184,7 @@ class Concurrency:
             self.level = max(1, min(self.level, self.running))
         self._forget()
         self._is_falling = is_falling
-        return Change.CUT
+        return Change.CUT if may_be_chance else Change.LIMIT
 
     def _forget(self) -> None:
         """Start over: what has started until now is no longer evidence."""

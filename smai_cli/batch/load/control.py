@@ -95,13 +95,14 @@ class LoadControl:
             self._concurrency.running -= 1
             return Episode(pause_s, self.jobs, self.jobs) if pause_s else None
         before, rate = self.jobs, None
-        if self._apply(self._concurrency.refuse(ticket.cuts, end)) is Change.CUT:
+        change = self._apply(self._concurrency.refuse(ticket.cuts, end))
+        if change in (Change.CUT, Change.LIMIT):
             self._level_before, self._is_announced = before, False
             is_too_fast = end is End.TOO_MANY
         else:  # with a Retry-After one is enough, as each costs a pause, unless slower starts did not help
             is_enough = wait_s is not None and not self._spacing.is_undone
             is_too_fast = end is End.TOO_MANY and (is_enough or ticket.number <= self._spacing.last_cut)
-        if is_too_fast and self._spacing.slow_down(now_s, ticket.number, wait_s):
+        if is_too_fast and self._spacing.slow_down(now_s, ticket.number, wait_s, change is Change.LIMIT):
             rate = self._spacing.rate
         elif is_too_fast and self._spacing.is_undone:
             self._concurrency.was_undone = True  # check the next cut, and let it lower the level

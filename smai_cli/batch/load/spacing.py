@@ -20,6 +20,7 @@ _BY_TIME = 0.25
 # The best rate that was measured is remembered, and each cut takes a twentieth of it. Far below it the rate rises
 # faster: of several batches on one limit, the one that got less must gain on the others (Chiu and Jain).
 _REMEMBERED = 0.95
+_FIVE_CUTS = KEPT**5
 
 
 class _RecentRate:
@@ -86,6 +87,17 @@ class _Cycle:
         return KEPT + (1 - KEPT) * (x if x < 1 else x * x)
 
 
+def _find_limit(rate: float, measured: float, is_certain: bool, last: float) -> float:
+    """Return how many starts a second the server lets through, if it refused some at this rate.
+
+    `measured` is how many it accepted in a second, and `last` the limit that was found before, 0 if there is none.
+    """
+    if rate > measured / KEPT:  # a cut would not be enough
+        # Few starts show little if the rate is hardly too high: a server without bursts accepts every second one.
+        return measured if is_certain or rate > _SEARCH_GAIN * measured else math.sqrt(rate * measured)
+    return rate * (1 + KEPT) / 2 if rate < last else rate  # sooner than last time: fast convergence, RFC 9438
+
+
 class Spacing:
     """The time between two starts. All times are in seconds, on a clock of the caller."""
 
@@ -134,18 +146,19 @@ class Spacing:
         self._recent.leave_out(until_s - max(now_s, self._next_s))
         self._next_s = max(self._next_s, until_s)
 
-    def slow_down(self, now_s: float, number: int, pause_s: float | None) -> bool:
+    def slow_down(self, now_s: float, number: int, pause_s: float | None, is_limit: bool) -> bool:
         """Start fewer, because the server refused the request with this number and others; return whether that is new.
 
         After many cuts in a row, which did not help, undo them instead. Before the server has accepted a request, do
-        nothing. `pause_s` is how long the server asks to wait; None if it does not.
+        nothing. `pause_s` is how long the server asks to wait; None if it does not. `is_limit` says that the refusals
+        came as those of a limit do.
         """
         if not self._recent.has_accepted:
             return False  # the server refuses everything, at any rate
         measured = self._recent.measure(now_s, self._next_s)
         is_new = number > self.last_cut
         if is_new:
-            self._cut(measured, pause_s or 0.0)
+            self._cut(measured, pause_s or 0.0, is_limit)
         elif pause_s is None and self._number == self.last_cut and self._limit > measured / KEPT:
             self._limit = measured  # more of the same burst were refused
         self.rate = self.rate if self._is_searching else self._limit * self._cycle.share
@@ -160,7 +173,7 @@ class Spacing:
         """Undo the last cuts, which did not help, and search again for the rate that the server lets through."""
         self._limit, self._is_searching, self.is_undone = self._rate_before, True, True
 
-    def _cut(self, measured: float, pause_s: float) -> None:
+    def _cut(self, measured: float, pause_s: float, is_limit: bool) -> None:
         is_in_a_row = not self._is_searching and self._number - self.last_cut < SAMPLE
         self._cuts = self._cuts + 1 if is_in_a_row else 0
         if KEPT**self._cuts < 1 - KEPT:  # a fifth of the rate is left, and the cuts did not help
@@ -168,21 +181,18 @@ class Spacing:
             return
         self._rate_before = self._rate_before if self._cuts else self.rate
         is_proved = self._recent.starts >= SAMPLE / 2
-        # No lower limit is believed at the first cut, when little was measured.
-        self._limit = self._find_limit(measured if self.last_cut else max(measured, FIRST), is_proved)
-        if self._best or is_proved:
+        measured_limit = measured
+        if not self.last_cut:  # what was measured is short, and includes the burst that a limit may allow
+            measured_limit = max(measured / (_SEARCH_GAIN if is_limit else 1), FIRST)
+        is_certain = is_proved or self._is_searching
+        self._limit = _find_limit(self.rate, measured_limit, is_certain, 0.0 if self._is_searching else self._limit)
+        if (self._best or is_proved) and not self._is_searching:  # a search measures that burst
             self._best = max(self._limit, _REMEMBERED * max(self._best, measured if is_proved else 0.0))
+        share = min(1.0, self._limit / max(self._best, measured))
+        if pause_s and share < _FIVE_CUTS:  # each of these cuts follows one refusal, and they did not help
+            self._rate_before, self._best = self._best, self._best / 2
+            self.undo()
+            return
         self._is_searching, self.is_undone, self.last_cut = False, False, self._number
-        share = max(0.25, self._limit / self._best) if self._best else 1.0
         # A pause costs no more than the cut.
-        self._cycle = _Cycle(2 * SAMPLE * share + pause_s * self._limit / (1 - KEPT))
-
-    def _find_limit(self, measured: float, is_proved: bool) -> float:
-        """Return the rate that the server lets through, as far as the present rate and what was `measured` show it."""
-        if self.rate > measured / KEPT:  # a cut would not be enough
-            # Few starts show little if the rate is hardly too high: a server without bursts accepts every second one.
-            is_certain = is_proved or self._is_searching or self.rate > _SEARCH_GAIN * measured
-            return measured if is_certain else math.sqrt(self.rate * measured)
-        if self.rate < self._limit and not self._is_searching:  # sooner than last time: fast convergence, RFC 9438
-            return self.rate * (1 + KEPT) / 2
-        return self.rate
+        self._cycle = _Cycle(2 * SAMPLE * max(_FIVE_CUTS, share) + pause_s * self._limit / (1 - KEPT))
