@@ -28,7 +28,7 @@ _KEYS_OF_KEYS = ("key_file", "key_command", "key_env")
 @click.option("--path", is_flag=True, help="Print the path of the configuration file.")
 @click.option("--profiles", is_flag=True, help="List all profiles: server, variable of the key, and whether it is set.")
 def config(profile: str | None, *, path: bool, profiles: bool) -> int:
-    """Show the effective settings and their sources, or list the profiles.
+    """Show the settings and their sources, or list the profiles.
 
     The output is a valid configuration file, without the key and the values of headers.
     """

@@ -75,9 +75,9 @@ class _DoctorCommand(click.Command):
 @api_option("With --probe: the API to use, as in ask.")
 @server_options
 def doctor(*, as_json: bool, probes: bool, model: str | None, api: str, server: ServerOptions) -> int:
-    """Check what a run needs, from the key to the list of models, and print a line for each check.
+    """Check the settings, the key, the network and the server.
 
-    A line says ok, or what happened and what to do next. Nothing is billed, except with --probe.
+    Each check prints a line: ok, or what happened and what to do next. Only --probe costs money.
     """
     server = with_probe(server, probes=probes)
     deadline = server.clocks.deadline()
