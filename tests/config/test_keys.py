@@ -337,7 +337,10 @@ def test_a_key_that_is_typed_as_an_operand_of_login_is_not_repeated(smai: Smai) 
     for words in ([KEY], ["--no-check", "--", KEY, KEY]):
         result = smai("login", *words)
         assert result.status == 2
-        assert result.stderr == "smai: a key on the command line would be visible in ps; see smai login --help\n"
+        assert (
+            result.stderr
+            == "smai: a key on the command line would be visible in ps; leave it out, and smai login asks for it\n"
+        )
 
 
 URLS = [

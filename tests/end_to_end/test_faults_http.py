@@ -407,7 +407,7 @@ def test_an_unknown_path_error_of_any_server_says_that_v1_may_be_missing(
 def test_a_404_that_is_about_the_model_does_not_blame_the_base_url(serve: Serve, smai: Smai) -> None:
     server = serve(http("404 Not Found", error_body("model 'x' not found", "model_not_found")))
     result = smai("ask", "--base-url", server.url.removesuffix("/v1"), "hi")
-    assert result.stderr.endswith("; check -m/--model\n")
+    assert result.stderr.endswith("; check -m/--model; smai models lists the names\n")
 
 
 def test_a_request_is_not_retried_if_the_server_forbids_it(serve: Serve, ask: Ask) -> None:

@@ -11,6 +11,7 @@ from smai_cli.cli.commands.models import ask_for_list
 from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.cli.parsing.options import ClockOptions
 from smai_cli.cli.parsing.server_options import base_url_option, clock_options, header_option, profile_option
+from smai_cli.cli.parsing.suggestions import operand_hint
 from smai_cli.cli.server import read_headers
 from smai_cli.common.clocks import Clocks, Deadline
 from smai_cli.common.files import STDIN
@@ -37,9 +38,11 @@ class _LoginCommand(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
-            if "extra argument" not in error.message:
+            if "extra argument" not in error.message or operand_hint(error.message, ""):
                 raise
-            raise click.UsageError("a key on the command line would be visible in ps", ctx) from None
+            raise UsageError(
+                "a key on the command line would be visible in ps", "leave it out, and smai login asks for it"
+            ) from None
 
 
 def _list(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001  # click's

@@ -117,7 +117,7 @@ def _check_prompt(words: list[str], typed: AskValues) -> None:
         prompt.compose(words, None)
     except UsageError as error:
         setting = "-n" if typed.no_stdin else "SMAI_NO_STDIN" if _is_stdin_off() else ""
-        hint = f"give it as an operand; {setting} keeps stdin from being read" if setting else error.hint
+        hint = f"write one in quotes; {setting} keeps stdin from being read" if setting else error.hint
         raise error.replaced(hint=hint) from error
 
 
