@@ -384,6 +384,9 @@ def test_a_404_from_a_base_url_without_a_path_says_that_v1_may_be_missing(
         assert result[:2] == (4, b"")
         assert "404 page not found; check --base-url" in result.stderr
         assert result.stderr.endswith(missing) is (base_url != server.url)
+    for path in ("api", "api/chat", "api/generate"):  # from the documentation of Ollama's own API
+        result = smai(command, "--base-url", server.url.replace("v1", path), *(["hi"] if command == "ask" else []))
+        assert result.stderr.endswith(f"; check --base-url: Ollama needs /v1 instead of /{path}\n")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from smai_cli.cli.commands.models import ask_for_list
 from smai_cli.cli.lifecycle import Lifecycle
 from smai_cli.cli.parsing.options import ClockOptions
 from smai_cli.cli.parsing.server_options import base_url_option, clock_options, header_option, profile_option
-from smai_cli.cli.parsing.suggestions import operand_hint
 from smai_cli.cli.server import read_headers
 from smai_cli.common.clocks import Clocks, Deadline
 from smai_cli.common.files import STDIN
@@ -38,6 +37,8 @@ class _LoginCommand(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
+            from smai_cli.cli.parsing.suggestions import operand_hint  # for failures only
+
             if "extra argument" not in error.message or operand_hint(error.message, ""):
                 raise
             raise UsageError(
