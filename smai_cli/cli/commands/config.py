@@ -112,7 +112,7 @@ def _found(name: str, settings: Settings) -> tuple[Any, str]:
 
 
 def _found_log(settings: Settings) -> tuple[Any, str]:
-    """Return the path of the ledger and its source; a relative name in a variable is resolved in the current folder."""
+    """Return the path of the run log and its source; a relative name in a variable is below the current folder."""
     name, source = find_log(os.environ, settings) or (None, "default")
     if name and source == VARIABLE and not name.startswith("~/"):
         with contextlib.suppress(OSError):  # the current folder was removed

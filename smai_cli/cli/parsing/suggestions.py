@@ -124,7 +124,7 @@ _COMMANDS = {
     "decode": "parse replay",
     "completion": "completions autocomplete install-completion shell-completion",
 }
-_LOGS = ("logs", "log", "history", "ledger")
+_LOGS = ("logs", "log", "history")
 _VERSIONS = ("version", "-v", "ver")
 # Options of smai or of other tools whose values may be secrets.
 _SECRET = re.compile(r"-[Hku]|--(header|user|(.*-)?(key|apikey|token|auth|bearer|secret|password))(=|\Z)")
