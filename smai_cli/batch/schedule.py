@@ -1,4 +1,4 @@
-"""Decide which line of a batch is sent next, and when: the queue of all lines, and the consequences of each failure.
+"""Decides which line of a batch is sent next, and when: the queue of all lines, and the consequences of each failure.
 
 A worker takes one try of a line at a time. A line that waits for its next try, or for the limit of its model, is in the
 queue and does not occupy a worker.
@@ -16,7 +16,7 @@ from smai_cli.batch.failures import long_wait, no_success
 from smai_cli.batch.feed import Job
 from smai_cli.batch.input.lines import LineError
 from smai_cli.batch.judge import Decision, Judge, Step
-from smai_cli.batch.load.control import LoadControl, Ticket
+from smai_cli.batch.load.control import LoadControl
 from smai_cli.batch.load.outage import Outage
 from smai_cli.batch.model_queue import ModelQueue
 from smai_cli.batch.notices import Notices
@@ -45,11 +45,14 @@ class Limits(Frozen):
 
 
 class Turn(NamedTuple):
-    """One try of a line, which starts now as request `number`. `ticket` is None for a line that cannot be sent."""
+    """One try of a line, which starts now as request `number`, and as `model_number` of those to its model.
+
+    Both are 0 for a line that cannot be sent.
+    """
 
     tries: Tries
     number: int = 0
-    ticket: Ticket | None = None
+    model_number: int = 0
 
 
 class Schedule:
@@ -181,8 +184,8 @@ class Schedule:
     def _follow(self, turn: Turn, failure: SmaiError | None, decision: Decision, now_s: float) -> None:
         """Apply the decision on a try."""
         tries, queue = turn.tries, self._queue(turn.tries)
-        if turn.ticket:
-            episode = queue.load.leave(turn.ticket, now_s, decision.end, decision.wait_s)
+        if turn.model_number:
+            episode = queue.load.leave(turn.model_number, now_s, decision.end, decision.wait_s)
             if episode and failure:
                 self._notices.report_episode(failure, episode, tries.model if len(self._queues) > 1 else None)
         if failure:
@@ -260,7 +263,7 @@ class Schedule:
 
     def _start(self, queue: ModelQueue, now_s: float) -> Turn:
         tries = queue.pop_probe() if self._outage.is_on else queue.pop(now_s)
-        ticket = queue.load.start(now_s)
+        model_number = queue.load.start(now_s)
         self.running += 1
         self._started += 1
         is_due = now_s - self._next_start_s <= _LATE_S
@@ -271,7 +274,7 @@ class Schedule:
         if self._waiting() <= self._limits.jobs:
             self._has_room.notify()
         self._changed.notify()  # another line may start as well
-        return Turn(tries, self._started, ticket)
+        return Turn(tries, self._started, model_number)
 
     def _check_patience(self, queue: ModelQueue | None, now_s: float) -> float:
         """Return in how many seconds the patience ends; end the run if it has, or if the server asks for a longer wait.

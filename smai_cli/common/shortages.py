@@ -1,4 +1,4 @@
-"""The failure of a run because the machine is short of descriptors, threads, processes or memory."""
+"""A machine that is short of descriptors, threads, processes or memory: the failure that this is."""
 
 import errno
 import os

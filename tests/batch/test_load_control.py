@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from smai_cli.batch.load import concurrency, spacing
-from smai_cli.batch.load.control import End, Episode, LoadControl, Ticket
+from smai_cli.batch.load.control import End, Episode, LoadControl
 
 # Whether a request is accepted, and if not, the Retry-After and the kind of the refusal.
 Answer = tuple[bool, float | None, End]
@@ -75,6 +75,11 @@ def closed(until_s: float, told_s: float) -> Server:
     return lambda now_s, *_: (False, told_s, End.TOO_MANY) if now_s < until_s else TAKEN
 
 
+def at_times(period_s: float, closed_s: float) -> Server:
+    """Refuse everything at the end of each period."""
+    return lambda now_s, *_: (False, None, End.TOO_MANY) if now_s % period_s > period_s - closed_s else TAKEN
+
+
 def in_turn(working: int, of: int) -> Server:
     """A gateway that uses its keys in turn; the others than the first `working` ones have no quota left."""
     count = itertools.count()
@@ -130,7 +135,7 @@ class Simulation:
         self.loads = [LoadControl(case.jobs, spread=self.chance.random) for _ in range(case.batches)]
         self.server = case.server()
         self.lines = [[(0.0, line) for line in range(case.lines)] for _ in self.loads]
-        self.ends: list[tuple[float, int, int, int, Ticket, Answer]] = []
+        self.ends: list[tuple[float, int, int, int, int, Answer]] = []
         self.tries: dict[tuple[int, int], int] = {}
         self.ended_s = [0.0] * case.batches
         self.now_s = 0.0
@@ -175,7 +180,7 @@ class Simulation:
             heapq.heappush(self.ends, (self.now_s + took_s, self.sent, batch, line, ticket, answer))
         return math.inf
 
-    def end(self, batch: int, line: int, ticket: Ticket, answer: Answer) -> bool:
+    def end(self, batch: int, line: int, ticket: int, answer: Answer) -> bool:
         """End a request; return whether its line has an answer."""
         is_taken, wait_s, end = answer
         self.loads[batch].leave(ticket, self.now_s, end, wait_s)
@@ -275,6 +280,10 @@ GOALS = {
         0.15,
     ),
     "refuses everything for 250 s, Retry-After": (Case(lambda: closed(250, 1.0), 500, 32, 1.0, 266), 1.20, 0.60),
+    # If a check did not wait for the refusals: 5.
+    "20 % random 503, refused after 5 s": (Case(lambda: flaky(0.2), 2000, 64, 2.0, 121, refused_s=5.0), 2.00, 0.25),
+    # If each burst of refusals lowered the rate, although nothing is accepted at any rate: 8.
+    "429 in 10 of 40 s": (Case(lambda: at_times(40, 10), 960, 16, 1.0, 80), 1.25, 0.25),
     "100 at once": (Case(lambda: at_once(100), 5000, 256, 10.0, 500), 1.25, 0.15),
     # If a much lower limit than the best rate were always taken for chance: 36 % refused.
     "50 a second, then 2": (
@@ -298,7 +307,7 @@ GOALS = {
 @pytest.mark.parametrize("name", GOALS)
 def test_the_requests_nearly_use_the_capacity_of_the_server_and_few_are_refused(name: str) -> None:
     case, ratio, share = GOALS[name]
-    result = simulate(case, seeds=3 if case.batches == 1 else 15)  # how several batches share differs by chance
+    result = simulate(case, seeds=3 if case.batches == 1 else 33)  # how several batches share differs by chance
     assert result.ratio <= ratio + 0.005
     assert result.share <= share
     assert result.inequality <= 2
@@ -332,16 +341,16 @@ class Manual:
         self.now_s = 100.0  # no clock begins at 0
         self.load = LoadControl(jobs, adapts, spread=lambda: 0.5)
 
-    def start(self, most: int = 600) -> list[Ticket]:
+    def start(self, most: int = 600) -> list[int]:
         """Start as many as may start within a second, up to `most`."""
-        tickets: list[Ticket] = []
+        tickets: list[int] = []
         end_s = self.now_s + 1
         while len(tickets) < most and (wait_s := self.load.wait_s(self.now_s)) <= end_s - self.now_s:
             self.now_s += max(0.0, wait_s)
             tickets.append(self.load.start(self.now_s))
         return tickets
 
-    def end(self, tickets: list[Ticket], end: End, wait_s: float | None = None) -> list[Episode]:
+    def end(self, tickets: list[int], end: End, wait_s: float | None = None) -> list[Episode]:
         """End requests; return the changes to report."""
         return [it for ticket in tickets if (it := self.load.leave(ticket, self.now_s, end, wait_s))]
 
@@ -399,7 +408,7 @@ def test_a_reduction_that_does_not_help_is_undone(end: End) -> None:
     """The server refuses a share of the requests, however few run or start in a second."""
     server = Manual(64)
     one_in = {End.TOO_MANY: 8, End.UNWELL: 3}[end]
-    running: list[Ticket] = []
+    running: list[int] = []
     episodes = []
     for number in range(400):
         if server.load.wait_s(server.now_s) == math.inf:
@@ -429,7 +438,7 @@ def test_refusals_of_requests_from_the_previous_round_reduce_the_concurrency() -
 def test_the_concurrency_stays_within_its_bounds_in_whatever_order_requests_end(seed: int) -> None:
     chance = random.Random(seed)
     server = Manual(jobs := chance.choice((1, 2, 8, 64, 512)))
-    tickets: list[Ticket] = []
+    tickets: list[int] = []
     for _ in range(400):
         tickets += server.start(chance.randint(1, jobs))
         chance.shuffle(tickets)
@@ -483,21 +492,20 @@ def test_a_fixed_concurrency_changes_neither_the_number_nor_the_spacing_of_reque
             assert not server.end(tickets, end)
 
 
-def test_after_an_outage_the_concurrency_starts_at_one_and_doubles_to_nearly_its_earlier_level() -> None:
-    server = Manual(128)
-    for _ in range(4):
-        server.end(server.start(), End.ANSWERED)
-    server.end(server.start(), End.UNWELL)
-    server.load.restart(server.now_s)
-    seen = []
-    for _ in range(8):
-        tickets = server.start()
-        seen.append(len(tickets))
-        server.end(tickets, End.ANSWERED)
-    assert seen == [1, 2, 4, 8, 16, 32, 64, 102]
+def test_after_an_outage_the_concurrency_starts_at_twenty_or_at_most_of_its_level() -> None:
+    for jobs, levels in ((8, [6, 6]), (128, [20, 40, 80, 102, 103])):
+        server = Manual(jobs)
+        for _ in range(4):
+            server.end(server.start(), End.ANSWERED)
+        server.end(server.start(), End.UNWELL)
+        server.load.restart(server.now_s)
+        for level in levels:
+            tickets = server.start()
+            assert len(tickets) == level
+            server.end(tickets, End.ANSWERED)
 
 
-def answer(server: Manual, tickets: list[Ticket]) -> None:
+def answer(server: Manual, tickets: list[int]) -> None:
     """Answer these requests after 0.2 s."""
     server.now_s += 0.2
     server.end(tickets, End.ANSWERED)
@@ -519,7 +527,7 @@ def go_through_an_outage(server: Manual) -> None:
 def test_after_an_outage_only_the_concurrency_delays_requests() -> None:
     server = Manual(64)
     go_through_an_outage(server)
-    for level in (1, 2, 4, 8, 16, 32, 51):
+    for level in (20, 40, 51):
         begun_s, tickets = server.now_s, server.start()
         assert (len(tickets), server.now_s - begun_s < 0.5) == (level, True)
         answer(server, tickets)
@@ -527,7 +535,7 @@ def test_after_an_outage_only_the_concurrency_delays_requests() -> None:
 
 def wait_for_input(server: Manual) -> None:
     """Answer a request that begins each minute and takes longer."""
-    running: list[Ticket] = []
+    running: list[int] = []
     for _ in range(60):
         server.now_s += 60
         running += server.start(1)

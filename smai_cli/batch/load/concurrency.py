@@ -9,8 +9,8 @@ without this check, because several batches on one limit cannot see that a cut h
 It is taken for a limit only until many cuts in a row have not helped (see `Spacing`).
 """
 
+import math
 from enum import Enum
-from typing import NamedTuple
 
 # How many may run at once before anything is known about the server.
 FIRST = 20
@@ -49,21 +49,26 @@ class Change(Enum):
     UNDONE = "the last cut because of TOO_MANY did not help: what it changed is as before"
 
 
-class _Check(NamedTuple):
-    """What to go back to if a cut does not help: the level, how it grew, and the share that was refused."""
+class _Check:
+    """Whether a cut of one kind helps: `share` of the requests was refused before it, after so many starts.
 
-    kind: End
-    level: int
-    step: int
-    slow_from: int
-    share: float
+    The next requests show it, as soon as it is clear which share of them is refused: a refusal may take longer than an
+    answer. They are so many that a server that refuses at random seems to have been helped once in thirty times. If the
+    cut does not help, `before` is to be restored: the level, the step and where slow growth begins.
+    """
 
-    def has_helped(self, starts: int, refusals: int) -> bool | None:
-        """Return whether the cut helped, by the starts after it; None if they are too few to show it.
+    def __init__(self, kind: End, share: float, starts: int, before: tuple[int, int, int]) -> None:
+        self.kind, self.share, self.before = kind, share, before
+        self._starts, self._size = starts, math.ceil(3 * _EVIDENCE / share)
+        self._others = self._refusals = 0
 
-        They are enough if a server that refuses at random seems to have been helped only once in thirty times.
-        """
-        return refusals / starts < self.share / 2 if starts * self.share >= 3 * _EVIDENCE else None
+    def count(self, number: int, is_refused: bool) -> bool | None:
+        """Count the end of a request; return whether the cut has helped, None if that is not clear yet."""
+        if self._starts < number <= self._starts + self._size:
+            self._refusals += is_refused
+            self._others += not is_refused
+        few = self.share * self._size / 2
+        return False if self._refusals >= few else True if self._size - self._others < few else None
 
 
 class _RecentShare:
@@ -126,7 +131,7 @@ class Concurrency:
         self.level = first
         self.running = 0
         self._most = most
-        self._cuts = self._starts = self._round_start = self._successes = self._refusals = 0
+        self._starts = self._last_cut = self._successes = self._refusals = 0
         self._recent = _RecentShare()
         self._evidence = {kind: _Evidence(kind) for kind in _CHANCE}
         self._step = first  # by how much the next round raises the level: doubled each time
@@ -136,39 +141,36 @@ class Concurrency:
         self.was_undone = self._was_full = self._is_falling = False  # undone: the last cut, which did not help
 
     def start(self) -> int:
-        """Count a request that starts; return the number of cuts so far, which `succeed` and `refuse` take."""
+        """Count a request that starts; return its number, which `end` takes."""
         self.running += 1
         self._starts += 1
         self._recent.start()
         self._was_full |= self.running >= self.level
-        return self._cuts
+        return self._starts
 
-    def succeed(self, cuts: int) -> Change | None:
-        """Count a request that the server accepted."""
+    def end(self, number: int, end: End) -> Change | None:
+        """Count the end of a request. Refusals from before a cut lower the level after it, and so does the next one."""
         self.running -= 1
-        if cuts != self._cuts:
-            return None
-        self._successes += 1
-        return self._end_round() if self._check or self._successes >= self.level else None
-
-    def refuse(self, cuts: int, kind: End) -> Change | None:
-        """Count a refusal. After a cut, those of requests from before it lower the level, and so does the next one."""
-        self.running -= 1
-        if self._is_falling and (cuts != self._cuts or (self._check and not self._refusals)):
+        is_old, is_refused = number <= self._last_cut, end in _CHANCE
+        if is_refused and self._is_falling and (is_old or (self._check and not self._refusals)):
             self.level = max(1, min(self.level, self.running))
-        if cuts != self._cuts:
+        if is_old:
             return None
-        self._refusals += 1
-        share = self._recent.refuse()
-        if self._evidence[kind].add(self._starts):
-            return self._cut(kind, share)
-        return self._end_round() if self._check else None
+        if is_refused:
+            self._refusals += 1
+            share = self._recent.refuse()
+            if self._evidence[end].add(self._starts):
+                return self._cut(end, share)
+        elif end is End.ANSWERED:
+            self._successes += 1
+        return self._end_check(self._check, number, is_refused) if self._check else self._end_round()
 
     def restart(self) -> None:
-        """Begin with 1 after an outage, and double up to most of the level before it."""
+        """Begin as at first after an outage, but with no more than most of the level before it."""
         self._forget()
-        self.level, self._step, self._check = 1, 1, None
         self._slow_from = max(1, int(self._level_before * KEPT))
+        self.level = self._step = min(FIRST, self._slow_from)
+        self._check = None
 
     def _cut(self, kind: End, share: float) -> Change:
         # If fewer run than may, it is not their number: then only the spacing changes, unless that did not help.
@@ -177,38 +179,41 @@ class Concurrency:
         is_load = self._check is not None or (not self.was_undone and self._evidence[kind].is_burst())
         self.was_undone = self.was_undone and not is_load
         may_be_chance = kind is End.UNWELL or not is_load
-        self._check = _Check(kind, self.level, self._step, self._slow_from, share) if may_be_chance else None
+        before = self.level, self._step, self._slow_from
+        self._check = _Check(kind, share, self._starts, before) if may_be_chance else None
         self._evidence[kind].allow(share if may_be_chance else 0.0)
         self._step, self._slow_from = 1, max(1, int(self._level_before * KEPT))
         if is_falling:
             self.level = max(1, min(self.level, self.running))
-        self._forget()
-        self._is_falling = is_falling
+        self._forget(is_falling)
         return Change.CUT if may_be_chance else Change.LIMIT
 
-    def _forget(self) -> None:
+    def _forget(self, is_falling: bool = False) -> None:
         """Start over: what has started until now is no longer evidence."""
-        self._cuts += 1
+        self._last_cut, self._is_falling = self._starts, is_falling
         for evidence in self._evidence.values():
             evidence.clear(self._starts)
-        self._is_falling = False
         self._begin_round()
 
     def _end_round(self) -> Change | None:
-        if not (check := self._check):
-            if self._successes >= (self.level if self.level < self._slow_from else max(self.level, SAMPLE)):
-                self._level_before = self.level
-                self._grow()
-                self._begin_round()
-        elif (has_helped := check.has_helped(self._starts - self._round_start, self._refusals)) is not None:
-            self._check, self.was_undone = None, not has_helped
-            self._evidence[check.kind].allow(0.0 if has_helped else min(check.share, KEPT * _CHANCE[End.UNWELL]))
-            if not has_helped:
-                self.level, self._step, self._slow_from = max(self.level, check.level), check.step, check.slow_from
-                self._grow()
-                self._forget()
-                return Change.UNDONE if check.kind is End.TOO_MANY else None
+        if self._successes >= (self.level if self.level < self._slow_from else max(self.level, SAMPLE)):
+            self._level_before = self.level
+            self._grow()
+            self._begin_round()
         return None
+
+    def _end_check(self, check: _Check, number: int, is_refused: bool) -> Change | None:
+        if (has_helped := check.count(number, is_refused)) is None:
+            return None
+        self._check, self.was_undone = None, not has_helped
+        self._evidence[check.kind].allow(0.0 if has_helped else min(check.share, KEPT * _CHANCE[End.UNWELL]))
+        if has_helped:
+            return None
+        level, self._step, self._slow_from = check.before
+        self.level = max(self.level, level)
+        self._grow()
+        self._forget()
+        return Change.UNDONE if check.kind is End.TOO_MANY else None
 
     def _grow(self) -> None:
         if self._was_full and self.level < self._most:
@@ -218,4 +223,4 @@ class Concurrency:
             self.level = min(self._most, up)
 
     def _begin_round(self) -> None:
-        self._round_start, self._successes, self._refusals, self._was_full = self._starts, 0, 0, False
+        self._successes, self._refusals, self._was_full = 0, 0, False

@@ -16,14 +16,7 @@ from smai_cli.batch.load.concurrency import FIRST, KEPT, Change, Concurrency, En
 from smai_cli.batch.load.spacing import Spacing
 from smai_cli.stream.retries import lengthened_pause_s
 
-__all__ = ["End", "Episode", "LoadControl", "Ticket"]
-
-
-class Ticket(NamedTuple):
-    """A request that was started: after how many cuts, and its number."""
-
-    cuts: int
-    number: int
+__all__ = ["End", "Episode", "LoadControl"]
 
 
 class Episode(NamedTuple):
@@ -72,44 +65,43 @@ class LoadControl:
             return math.inf
         return self._spacing.wait_s(now_s) if self._adapts else self._opens_s - now_s
 
-    def start(self, now_s: float) -> Ticket:
-        """Count a request that starts."""
-        return Ticket(self._concurrency.start(), self._spacing.start(now_s, self._last_end_s))
+    def start(self, now_s: float) -> int:
+        """Count a request that starts; return its number, which `leave` takes."""
+        self._spacing.start(now_s, self._last_end_s)
+        return self._concurrency.start()
 
-    def leave(self, ticket: Ticket, now_s: float, end: End, wait_s: float | None = None) -> Episode | None:
+    def leave(self, number: int, now_s: float, end: End, wait_s: float | None = None) -> Episode | None:
         """Count a request that has ended; return what begins with that and is worth a message, else None.
 
         `wait_s` is how long the server asks to wait: until then nothing starts, after TOO_MANY and UNWELL.
         """
         self._last_end_s = now_s
         if end is End.ANSWERED:
-            self._apply(self._concurrency.succeed(ticket.cuts))
-            return None
-        if end is End.TOO_MANY and not self._spacing.is_undone:  # the others came at a rate that was allowed
-            self._spacing.refuse()
-        if end is End.UNRELATED:
-            self._concurrency.running -= 1
+            self._spacing.accept(now_s)
+        is_rate = end is not End.TOO_MANY or not self._spacing.refuse()
+        if end in (End.ANSWERED, End.UNRELATED):
+            self._apply(self._concurrency.end(number, end))
             return None
         pause_s = self._pause(now_s, wait_s)
-        if not self._adapts:
-            self._concurrency.running -= 1
+        if not (self._adapts and is_rate):  # fewer at once, or a slower rate, would not help
+            self._concurrency.end(number, End.UNRELATED)
             return Episode(pause_s, self.jobs, self.jobs) if pause_s else None
         before, rate = self.jobs, None
-        change = self._apply(self._concurrency.refuse(ticket.cuts, end))
+        change = self._apply(self._concurrency.end(number, end))
         if change in (Change.CUT, Change.LIMIT):
             self._level_before, self._is_announced = before, False
             is_too_fast = end is End.TOO_MANY
         else:  # with a Retry-After one is enough, as each costs a pause, unless slower starts did not help
             is_enough = wait_s is not None and not self._spacing.is_undone
-            is_too_fast = end is End.TOO_MANY and (is_enough or ticket.number <= self._spacing.last_cut)
-        if is_too_fast and self._spacing.slow_down(now_s, ticket.number, wait_s, change is Change.LIMIT):
+            is_too_fast = end is End.TOO_MANY and (is_enough or number <= self._spacing.last_cut)
+        if is_too_fast and self._spacing.slow_down(now_s, number, wait_s, change is Change.LIMIT):
             rate = self._spacing.rate
         elif is_too_fast and self._spacing.is_undone:
             self._concurrency.was_undone = True  # check the next cut, and let it lower the level
         return self._announce(pause_s, before, rate)
 
     def restart(self, now_s: float) -> None:
-        """Begin with 1 at once after an outage, and return to most of the level before it by doubling."""
+        """Begin as at first after an outage, but with no more at once than most of the level before it."""
         if self._adapts:
             self._concurrency.restart()
             self._spacing.restart(now_s)

@@ -20,7 +20,10 @@ _BY_TIME = 0.25
 # The best rate that was measured is remembered, and each cut takes a twentieth of it. Far below it the rate rises
 # faster: of several batches on one limit, the one that got less must gain on the others (Chiu and Jain).
 _REMEMBERED = 0.95
+# If cuts that follow single refusals leave less than this share of the best rate, they did not help.
 _FIVE_CUTS = KEPT**5
+# After this many refusals in a row, each rate is too high, and a cut changes nothing.
+_IN_A_ROW = SAMPLE // 4
 
 
 class _RecentRate:
@@ -36,11 +39,6 @@ class _RecentRate:
     def starts(self) -> int:
         """How many starts show the rate."""
         return self._accepted - self._moments[0][1]
-
-    @property
-    def has_accepted(self) -> bool:
-        """Whether the server has accepted a start, or still works on one."""
-        return self._accepted > 0
 
     def start(self, now_s: float, ready_s: float) -> None:
         """Count a start; from `ready_s` on, only the input has delayed it."""
@@ -111,17 +109,16 @@ class Spacing:
         self._is_searching = True  # until the first cut, and after one that did not help
         self._best = 0.0  # the best rate that many starts have proved, and less after each cut
         self._cycle = _Cycle(2.0 * SAMPLE)  # it counts the starts since the cut that the spacing delayed
-        self._number = self.last_cut = 0
-        self._was_delayed = False
-        self.is_undone = False  # whether the last cuts did not help: refusals do not depend on the rate
+        self._number = self.last_cut = self._refused_in_a_row = 0
+        self._was_delayed = self.is_undone = False  # undone: the last cuts, because refusals do not depend on the rate
 
     def wait_s(self, now_s: float) -> float:
         """Return in how many seconds one more may start."""
         self._was_delayed |= self._next_s > now_s
         return self._next_s - now_s
 
-    def start(self, now_s: float, last_end_s: float) -> int:
-        """Count a request that starts; return its number. The last one ended at `last_end_s`."""
+    def start(self, now_s: float, last_end_s: float) -> None:
+        """Count a request that starts. The last one ended at `last_end_s`."""
         self._number += 1
         self._recent.start(now_s, max(last_end_s, self._next_s))
         if self._is_searching:
@@ -131,15 +128,23 @@ class Spacing:
         elif self._was_delayed:  # a rate that is not used up is not proved
             self._cycle.advance(self.rate)
             self.rate = self._limit * self._cycle.share
-        # A late wake-up is made up for.
-        is_due = self._was_delayed and now_s - self._next_s < _SHORTEST_S
+        is_due = self._was_delayed and now_s - self._next_s < _SHORTEST_S  # a late wake-up is made up for
         self._next_s = (self._next_s if is_due else now_s) + 1 / self.rate
         self._was_delayed = False
-        return self._number
 
-    def refuse(self) -> None:
-        """Count a start that the server refused."""
-        self._recent.refuse()
+    def accept(self, now_s: float) -> None:
+        """Count an answer. The first one after too many refusals in a row begins a new search for the rate."""
+        if self._refused_in_a_row >= _IN_A_ROW:
+            self.restart(now_s)
+            self._is_searching = True
+        self._refused_in_a_row = 0
+
+    def refuse(self) -> bool:
+        """Count a refusal; return whether the server refuses everything, at any rate."""
+        self._refused_in_a_row += 1
+        if not self.is_undone:  # the others came at a rate that was allowed
+            self._recent.refuse()
+        return self._refused_in_a_row >= _IN_A_ROW
 
     def pause(self, now_s: float, until_s: float) -> None:
         """Start nothing before `until_s`: the server asks for it."""
@@ -149,12 +154,8 @@ class Spacing:
     def slow_down(self, now_s: float, number: int, pause_s: float | None, is_limit: bool) -> bool:
         """Start fewer, because the server refused the request with this number and others; return whether that is new.
 
-        After many cuts in a row, which did not help, undo them instead. Before the server has accepted a request, do
-        nothing. `pause_s` is how long the server asks to wait; None if it does not. `is_limit` says that the refusals
-        came as those of a limit do.
+        `pause_s` is how long the server asks to wait, if it does. `is_limit`: the refusals came as those of a limit do.
         """
-        if not self._recent.has_accepted:
-            return False  # the server refuses everything, at any rate
         measured = self._recent.measure(now_s, self._next_s)
         is_new = number > self.last_cut
         if is_new:
@@ -181,11 +182,10 @@ class Spacing:
             return
         self._rate_before = self._rate_before if self._cuts else self.rate
         is_proved = self._recent.starts >= SAMPLE / 2
-        measured_limit = measured
-        if not self.last_cut:  # what was measured is short, and includes the burst that a limit may allow
-            measured_limit = max(measured / (_SEARCH_GAIN if is_limit else 1), FIRST)
-        is_certain = is_proved or self._is_searching
-        self._limit = _find_limit(self.rate, measured_limit, is_certain, 0.0 if self._is_searching else self._limit)
+        # A limit may allow a burst first, which was measured as well; and the first measurement is short.
+        first = max(measured / (_SEARCH_GAIN if is_limit else 1), FIRST)
+        last = 0.0 if self._is_searching else self._limit
+        self._limit = _find_limit(self.rate, measured if self.last_cut else first, is_proved or not last, last)
         if (self._best or is_proved) and not self._is_searching:  # a search measures that burst
             self._best = max(self._limit, _REMEMBERED * max(self._best, measured if is_proved else 0.0))
         share = min(1.0, self._limit / max(self._best, measured))

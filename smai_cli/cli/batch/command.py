@@ -123,10 +123,9 @@ def _check_share(ctx: click.Context, param: click.Parameter, value: str | None) 
 def batch(
     ctx: click.Context, /, *, server: ServerOptions, files: tuple[str, ...], merge: bool, status: bool, **values: Any
 ) -> int:
-    """Send each line of FILE or stdin as a prompt; print JSON results.
+    """Send each line of FILE or stdin as a prompt, and print each result as a line of JSON.
 
-    A line is "text", {"prompt": "text"}, {"messages": [...]}, or one of OpenAI's batch files. Each result is a line of
-    JSON.
+    A line is "text", {"prompt": "text"}, {"messages": [...]}, or one of OpenAI's batch files.
     """
     if merge or status:
         from smai_cli.cli.batch.shards import merge_shards, show_status

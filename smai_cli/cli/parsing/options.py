@@ -107,7 +107,7 @@ class BatchValues(RequestValues):
 class AskOptions(Frozen):
     """The options of `smai ask`, checked and decoded.
 
-    `words` are the operands. `reads_stdin`: stdin is part of the prompt. `log` is the run log.
+    `words` are the operands. `reads_stdin`: stdin is part of the prompt. `log` is the ledger.
     """
 
     typed: AskValues
