@@ -593,7 +593,7 @@ def test_an_input_that_grows_during_the_run_is_sent_as_it_was_checked(
 def test_results_before_a_kill_are_kept_and_not_requested_again(
     batch: Ask, desk: MakeDesk, questions: Questions, out: Path, environment: dict[str, str], number: signal.Signals
 ) -> None:
-    lines = [f"line {at}" for at in range(30)]
+    lines = [f"line {at}" for at in range(300)]  # so many that the run does not end before the signal
     server, file = desk(delay_s=0.005), questions(*lines)
     run = subprocess.Popen(
         command("-j4", "-o", out, "--grace", "0.1", file), env=environment | reach(server), stderr=subprocess.PIPE
