@@ -40,6 +40,11 @@ class _RecentRate:
         """How many starts show the rate."""
         return self._accepted - self._moments[0][1]
 
+    @property
+    def has_accepted(self) -> bool:
+        """Whether the server has accepted a start, or still works on one."""
+        return self._accepted > 0
+
     def start(self, now_s: float, ready_s: float) -> None:
         """Count a start; from `ready_s` on, only the input has delayed it."""
         if now_s - ready_s > _SHORTEST_S:
@@ -144,7 +149,7 @@ class Spacing:
         self._refused_in_a_row += 1
         if not self.is_undone:  # the others came at a rate that was allowed
             self._recent.refuse()
-        return self._refused_in_a_row >= _IN_A_ROW
+        return self._refused_in_a_row >= _IN_A_ROW or not self._recent.has_accepted
 
     def pause(self, now_s: float, until_s: float) -> None:
         """Start nothing before `until_s`: the server asks for it."""
