@@ -50,12 +50,12 @@ class Notices:
         more = self._unreported((error.kind, error.http_status))
         if more is None:
             return
-        whose = "all starts" if model is None else f"lines of {one_line(model, 60)}"
-        effects = [f"{whose} wait {episode.pause_s:.1f} s"] if episode.pause_s else []
+        what = "request" if model is None else f"request to {one_line(model, 60)}"
+        effects = [f"no {what} starts for {episode.pause_s:.1f} s"] if episode.pause_s else []
         if episode.before != episode.after:
-            effects.append(f"{episode.before} -> {episode.after} at once")
+            effects.append(f"{episode.after} at once instead of {episode.before}")
         if episode.rate is not None:
-            effects.append(f"{episode.rate:.3g} a second")
+            effects.append(f"at most {episode.rate:.3g} a second")
         self._say(f"{error.describe()}: {', '.join(effects)}{more}")
 
     def report_outage(self, error: SmaiError) -> None:

@@ -197,7 +197,7 @@ def key_from_command(words: list[str], source: str, deadline: Deadline) -> Secre
     except BlockingIOError as exc:  # fork(2): the limit on processes
         raise ShortageError("the system cannot start a process for key_command", "try again later") from exc
     except OSError as exc:
-        raise UsageError(f"key_command cannot be run: {exc.strerror}", f"check {source}") from exc
+        raise UsageError(f"key_command cannot be run: {words[0]}: {exc.strerror}", f"check {source}") from exc
     except ValueError as exc:  # a NUL in a word
         raise UsageError(f"key_command is not a valid command: {exc}", f"check {source}") from exc
     assert child.stdin  # noqa: S101  # it is a pipe

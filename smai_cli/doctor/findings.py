@@ -69,7 +69,7 @@ def judge_end(answers: Sequence[ProbeAnswer]) -> Finding:
         return Finding(True, _end_of(answer))
     hint = error.hint
     if not record.reasons and record.is_done and record.text:
-        hint = 'accept = ["done"] takes it, and then an answer that a gateway cut looks complete'
+        hint = 'accept = ["done"] accepts it, but then an answer that a gateway truncated looks complete'
     return Finding(False, error.describe(), hint)
 
 
@@ -84,8 +84,8 @@ def _end_of(answer: ProbeAnswer) -> str:
     elif record.reasons:
         reason += " together with text" if record.has_reason_with_text else " in a separate chunk"
     done = "" if answer.api == "responses" else ", then [DONE]" if record.is_done else ", no [DONE]"
-    frame = "its own end" if answer.is_framed else "no end except that of the connection"
-    return f"{reason}{done}; the body has {frame}"
+    frame = "HTTP" if answer.is_framed else "only the end of the connection"
+    return f"{reason}{done}; {frame} marks the end of the body"
 
 
 def judge_text(answers: Sequence[ProbeAnswer]) -> Finding:
@@ -106,13 +106,13 @@ def reports_limit(answer: ProbeAnswer) -> Finding:
     if finding := _unanswered(answer):
         return finding
     if "length" in answer.words:
-        return Finding(True, "a cut is reported as length")
+        return Finding(True, "a truncated answer ends with length")
     if doubt := _doubt_of_cut(answer):
         return Finding(None, doubt)
     if not answer.record.reasons:
-        return Finding(False, "a cut has no finish_reason")
+        return Finding(False, "a truncated answer has no finish_reason")
     word = "completed" if answer.api == "responses" else one_line(answer.record.reasons[-1], 40)
-    return Finding(False, f"a cut is reported as {word}")
+    return Finding(False, f"a truncated answer ends with {word}")
 
 
 def _doubt_of_cut(answer: ProbeAnswer) -> str:
@@ -135,9 +135,9 @@ def judge_limit(answers: Sequence[ProbeAnswer]) -> Finding:
     streamed, *whole = [reports_limit(answer) for answer in answers]
     found = [streamed, *whole]
     if len({(finding.is_good, finding.detail) for finding in found}) == 1 and whole:
-        detail = f"{streamed.detail}, streamed and in one piece"
+        detail = f"{streamed.detail}, streamed or not"
     else:
-        ways = ("streamed", "in one piece")
+        ways = ("streamed", "not streamed")
         detail = "; ".join(f"{way}: {finding.detail}" for way, finding in zip(ways, found, strict=False))
     error = streamed.error or next((finding.error for finding in whole if finding.error), None)
     if all(finding.is_good is None for finding in found):
@@ -153,7 +153,7 @@ def _limit_hint(api: str, streamed: Finding, whole: Sequence[Finding]) -> str:
         return "--no-stream returns the true reason"
     if streamed.is_good:
         return "do not use --no-stream"
-    return f"do not use the {'chat' if api == 'chat' else 'Responses'} API of this server where cut answers matter"
+    return f"do not use the {'chat' if api == 'chat' else 'Responses'} API if truncated answers matter"
 
 
 def judge_usage(answers: Sequence[ProbeAnswer]) -> Finding:

@@ -33,10 +33,10 @@ def judge(answers: ProbeAnswers, api: str) -> Verdict:
 
 def _detail(is_good: bool | None, causes: tuple[Finding, ...]) -> str:
     if is_good:
-        return "smai can tell a complete answer from a cut one on this server"
+        return "smai can tell a complete answer from a truncated one on this server"
     what = next(cause.detail for cause in causes if cause.is_good is is_good)
     can = "cannot" if is_good is False else "could not find out whether it can"
-    return f"smai {can} tell a complete answer from a cut one on this server: {what}"
+    return f"smai {can} tell a complete answer from a truncated one on this server: {what}"
 
 
 def _cut(answers: ProbeAnswers, api: str) -> Finding:

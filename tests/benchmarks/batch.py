@@ -320,7 +320,7 @@ def long_inputs(runs: int, folder: str) -> None:
     with served("127.0.0.1", 2) as port:
         url = f"http://127.0.0.1:{port}/v1"
         peaks = [batch(url, path, 16, "--no-adapt", folder=folder)().peak_mb for path in (short, long)]
-        budget("100,000 lines of 1 kB beside 1,000: MiB more", peaks[1] - peaks[0], 20)
+        budget("MiB more for 100,000 lines of 1 kB than for 1,000", peaks[1] - peaks[0], 20)
         results = Path(folder, "out.jsonl").read_bytes().splitlines(keepends=True)
         partial = Path(folder, "out.jsonl.partial")
         times = []

@@ -105,15 +105,15 @@ def test_a_file_may_be_read_twice(smai: Smai, pair: tuple[Option, Option]) -> No
     assert result.status == 0, result
 
 
-@pytest.mark.parametrize("beside", ["out.partial", ".talk.smai-lock", ".talk.smai-new", "talk.turn"])
+@pytest.mark.parametrize("temporary", ["out.partial", ".talk.smai-lock", ".talk.smai-new", "talk.turn"])
 @pytest.mark.parametrize("option", [*OPTIONS[:3], OPTIONS[4]], ids=lambda option: option.shown)
-def test_temporary_files_of_smai_cannot_be_another_named_file(smai: Smai, option: Option, beside: str) -> None:
-    owner = ["-o", "out"] if beside == "out.partial" else ["--chat", "talk"]
+def test_temporary_files_of_smai_cannot_be_another_named_file(smai: Smai, option: Option, temporary: str) -> None:
+    owner = ["-o", "out"] if temporary == "out.partial" else ["--chat", "talk"]
     if option.words == (owner[0],) or {option.shown, owner[0]} in EXCLUDED:
         return
-    Path(beside).write_text(MESSAGE)
+    Path(temporary).write_text(MESSAGE)
     before = state()
-    result = smai("ask", "-n", "--base-url", "http://127.0.0.1:9/v1", *owner, *option.typed(beside), "hi")
+    result = smai("ask", "-n", "--base-url", "http://127.0.0.1:9/v1", *owner, *option.typed(temporary), "hi")
     assert (result.status, result.stderr.count("\n")) == (2, 1), result
     assert f" {owner[0]} " in result.stderr
     assert option.shown in result.stderr

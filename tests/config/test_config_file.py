@@ -345,7 +345,7 @@ def test_a_tilde_in_a_key_command_is_expanded(
     [
         ("false", "key_command failed: exit status 1"),
         ("sh -c 'kill -9 $$'", "key_command failed: died by signal 9"),
-        ("/nonexistent/x", "key_command cannot be run: No such file or directory"),
+        ("/nonexistent/x", "key_command cannot be run: /nonexistent/x: No such file or directory"),
         ("'", "key_command is not a valid command"),
         ("true", "the output of key_command is empty"),
         ("printf 'a b'", "contains a character that a key cannot have"),

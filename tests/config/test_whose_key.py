@@ -194,13 +194,13 @@ def test_a_refusal_names_the_source_of_the_key(smai: Smai, server: Server, confi
         f'[profile.file]\nbase_url = "{url}"\nkey_file = "mine"\n'
         f'[profile.command]\nbase_url = "{url}"\nkey_command = "echo {KEY}"\n'
     )
-    beside = key_file(path.parent / "mine")
+    relative = key_file(path.parent / "mine")
     keys = path.with_name("keys.json")
     env = {"SMAI_BASE_URL": url, "SMAI_API_KEY": KEY}
     refused(smai("ask", "hi", env=env), "check the key from SMAI_API_KEY")
     refused(smai("models", env=env), "check the key from SMAI_API_KEY")
     refused(smai("ask", "--key-file", file, "hi", env=env), f"check the key from the file {file}")
-    refused(smai("ask", "-p", "file", "hi"), f"check the key from the file {beside} ({path} [profile.file])")
+    refused(smai("ask", "-p", "file", "hi"), f"check the key from the file {relative} ({path} [profile.file])")
     refused(smai("ask", "-p", "command", "hi"), f"check the key from key_command ({path} [profile.command])")
     refused(smai("ask", "--base-url", url, "hi"), f'no key was sent; use --key-file or "smai login --base-url {url}"')
     refused(

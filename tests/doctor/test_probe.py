@@ -97,7 +97,7 @@ def test_the_mock_passes_every_check_of_the_probe(smai: Smai) -> None:
     assert {name: word for name, word in probed.words.items() if name != "streaming"} == dict.fromkeys(
         [name for name in CHECKS if name != "streaming"], "ok"
     )
-    assert "smai can tell a complete answer from a cut one on this server" in probed.details["verdict"]
+    assert "smai can tell a complete answer from a truncated one on this server" in probed.details["verdict"]
 
 
 def test_a_probe_sends_at_most_9_requests_and_300_tokens(probe: Probe, server: Server) -> None:
@@ -154,12 +154,12 @@ def test_a_probe_uses_all_settings_of_the_profile(smai: Smai, server: Server, co
         ({"cut_after": 0}, "ends", "no", "the connection broke", 8, []),
         ({"finish_reason": "content_filter"}, "ends", "unknown", "withheld", 8, []),
         ({"reply": "word " * 200}, "ends", "unknown", "used up the 64 tokens", 8, []),
-        ({"lies": ["close"]}, "ends", "ok", "no end except that of the connection", 0, []),
-        ({"done": False}, "ends", "ok", "no [DONE]; the body has its own end", 0, []),
-        ({"lies": ["limit"]}, "limit_chat", "no", "reported as stop, streamed and in one piece", 8, RESPONSES_LINES),
-        ({"lies": ["responses"]}, "limit_responses", "no", "a cut is reported as completed", 0, CHAT_LINES),
-        ({"reply": "word " * 200, "lies": ["limit"]}, "limit_chat", "no", "reported as stop", 8, RESPONSES_LINES),
-        ({"lies": ["limit", "responses"]}, "verdict", "no", "a cut is reported as stop", 8, []),
+        ({"lies": ["close"]}, "ends", "ok", "only the end of the connection marks the end of the body", 0, []),
+        ({"done": False}, "ends", "ok", "no [DONE]; HTTP marks the end of the body", 0, []),
+        ({"lies": ["limit"]}, "limit_chat", "no", "ends with stop, streamed or not", 8, RESPONSES_LINES),
+        ({"lies": ["responses"]}, "limit_responses", "no", "a truncated answer ends with completed", 0, CHAT_LINES),
+        ({"reply": "word " * 200, "lies": ["limit"]}, "limit_chat", "no", "ends with stop", 8, RESPONSES_LINES),
+        ({"lies": ["limit", "responses"]}, "verdict", "no", "a truncated answer ends with stop", 8, []),
         ({"lies": ["usage"]}, "usage", "no", "no token counts arrive in a stream", 0, []),
         ({"lies": ["buffer"], "delay_s": 0.02}, "streaming", "no", "40 deltas at once: 100% of the text", 0, []),
         ({"reply": "7"}, "streaming", "unknown", "too few to know", 8, []),

@@ -22,10 +22,10 @@ pytestmark = pytest.mark.preloaded
 NAMES = {
     "chat": [
         "a reason of its own is final",
-        "a reason beside the last text is final where the first had none",
+        "a reason with the last text is final where the first had none",
         "a reason beside the only text waits for its seal",
-        "stop in every chunk and a cut is no end",
-        "stop beside the role and a cut",
+        "stop in every chunk and a cut is not an end",
+        "stop with the role and a cut",
         "text behind the reason takes it back",
         "a call behind the reason takes it back",
         "eos_token is normal",

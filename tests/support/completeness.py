@@ -148,12 +148,12 @@ def _errors() -> list[Row]:
 CHAT = [
     # Reasons, and their places.
     Row("a reason of its own is final", [*TEXT, STOP], COMPLETE),
-    Row("a reason beside the last text is final where the first had none", [HELLO, chunk("world\n", "stop")], COMPLETE),
+    Row("a reason with the last text is final where the first had none", [HELLO, chunk("world\n", "stop")], COMPLETE),
     Row("a reason beside the only text waits for its seal", [ROLE, chunk(OUT, "stop")], BROKEN, framed=COMPLETE),
     Row("and [DONE] seals it", [ROLE, chunk(OUT, "stop"), DONE], COMPLETE),
     Row("and a reason of its own makes it final", [ROLE, chunk(OUT, "stop"), STOP], COMPLETE),
     Row(
-        "stop in every chunk and a cut is no end",
+        "stop in every chunk and a cut is not an end",
         [chunk("", "stop", role="assistant"), chunk("Hello ", "stop"), chunk("world\n", "stop")],
         BROKEN,
     ),
@@ -163,11 +163,11 @@ CHAT = [
         BROKEN,
     ),
     Row("stop in every chunk and [DONE]", [chunk("Hello ", "stop"), chunk("world\n", "stop"), DONE], COMPLETE),
-    Row("stop beside the role and a cut", [chunk("", "stop", role="assistant")], BROKEN, "", framed=COMPLETE),
-    Row("stop beside the role behind a ping", [PING, chunk("", "stop", role="assistant")], BROKEN, "", framed=COMPLETE),
-    Row("stop beside the role, then text", [chunk("", "stop", role="assistant"), HELLO, WORLD, DONE], BROKEN),
+    Row("stop with the role and a cut", [chunk("", "stop", role="assistant")], BROKEN, "", framed=COMPLETE),
+    Row("stop with the role behind a ping", [PING, chunk("", "stop", role="assistant")], BROKEN, "", framed=COMPLETE),
+    Row("stop with the role, then text", [chunk("", "stop", role="assistant"), HELLO, WORLD, DONE], BROKEN),
     Row(
-        "stop beside the second and the third text, and a cut",
+        "stop with the second and the third text, and a cut",
         [chunk("Hello "), chunk("world", "stop"), chunk("\n", "stop")],
         BROKEN,
     ),
