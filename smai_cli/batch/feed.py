@@ -192,7 +192,7 @@ def _change_error(what: str) -> UsageError:
 
 def no_lines(source: Input) -> UsageError:
     """Return the failure of an input with nothing in it."""
-    return UsageError(f"{source.name} has no lines", "give it one prompt a line")
+    return UsageError(f"{source.name} has no lines", "give it one prompt per line")
 
 
 def _describe_error(number: int, error: UsageError) -> str:

@@ -91,7 +91,7 @@ def test_stdin_is_read_from_its_current_offset(batch: Ask, desk: MakeDesk, quest
 @pytest.mark.parametrize("stdin", [b"", b"\n\n", subprocess.DEVNULL])
 def test_an_empty_input_is_reported_and_creates_no_file(batch: Ask, desk: MakeDesk, tmp_path: Path, stdin: Any) -> None:
     result = batch(desk(), "-o", tmp_path / "results.jsonl", stdin=stdin)
-    assert (result.status, result.stderr) == (2, "smai: stdin has no lines; give it one prompt a line\n")
+    assert (result.status, result.stderr) == (2, "smai: stdin has no lines; give it one prompt per line\n")
     assert not [path.name for path in tmp_path.iterdir() if path.name != "home"]
 
 

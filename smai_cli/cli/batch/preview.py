@@ -47,7 +47,7 @@ def print_batch(
             count += tokens.estimate_of(text) if exact is None else exact
             is_exact = is_exact and exact is not None
     if first is None:
-        raise UsageError("no line is valid", "give one prompt a line")
+        raise UsageError("no line is valid", "give one prompt per line")
     request = first.request._replace(include_usage=first.request.stream)
     shown = preview_request(request, encoding.dialect(first), server, deadline)
     whole = {
