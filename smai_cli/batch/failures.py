@@ -47,10 +47,15 @@ class Kind(Enum):
 
     ACCESS = "the key, the account or money"
     OUTPUT = "the results cannot be written"
+    SETUP = "this machine: a file for TLS, a variable or a module that is wrong or missing"
     REFUSAL = "the request, as far as the server says"
     LIMIT = "too many requests or tokens for now"
     SERVER = "the server, which cannot be reached, or fails before an answer begins"
     ANSWER = "the answer, which is not complete"
+
+
+# One failure of these kinds shows that all lines would fail.
+_OF_EVERY_LINE = (Kind.ACCESS, Kind.OUTPUT, Kind.SETUP)
 
 
 class Past(NamedTuple):
@@ -75,7 +80,7 @@ def owner_of(failure: SmaiError, past: Past) -> Owner:  # noqa: PLR0911  # one f
     """Return what `failure` belongs to."""
     kind = kind_of(failure, has_begun=past.has_begun)
     is_row = past.in_a_row >= IN_A_ROW
-    if kind in (Kind.ACCESS, Kind.OUTPUT):
+    if kind in _OF_EVERY_LINE:
         return Owner.RUN
     if kind is Kind.REFUSAL:
         return Owner.RUN if is_row and not past.has_answered else Owner.LINE
@@ -102,7 +107,9 @@ def kind_of(failure: SmaiError, *, has_begun: bool) -> Kind:
         kind = Kind.OUTPUT
     elif isinstance(failure, AccessError) and failure.cause is not Cause.FORBIDDEN:
         kind = Kind.ACCESS
-    elif isinstance(failure, AccessError | RefusedError | UsageError):
+    elif isinstance(failure, UsageError):
+        kind = Kind.SETUP
+    elif isinstance(failure, AccessError | RefusedError):
         kind = Kind.REFUSAL
     elif has_begun:  # each try costs money: their number is limited, even if the failure is a rate limit
         kind = Kind.ANSWER
@@ -134,7 +141,7 @@ def as_result(failure: SmaiError, hint: str = "") -> SmaiError:
 def shared_failure(failure: SmaiError, kind: Kind, job: Job) -> SmaiError:
     """Return what ends the run because all lines would fail like this one; it has the same status."""
     name = describe_line(job.identity.number, job.identity.id)
-    if kind in (Kind.ACCESS, Kind.OUTPUT):
+    if kind in _OF_EVERY_LINE:
         return failure.replaced(what=f"{name}: {failure}", hint="with -o, --resume sends it again")
     if kind is Kind.SERVER:
         what = f"{IN_A_ROW} attempts in a row failed, the last one of {name}: {failure}"

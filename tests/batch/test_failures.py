@@ -27,7 +27,7 @@ SPENT = AccessError("?", http_status=403, cause=Cause.SPENDING_LIMIT, code="orga
 FLAGGED = AccessError("?", http_status=403, cause=Cause.FORBIDDEN)
 BLOCKED = RefusedError("?", http_status=403, cause=Cause.WEB_PAGE)
 NOT_FOUND = RefusedError("?", http_status=404, cause=Cause.MODEL)
-BAD_URL = UsageError("?")
+BAD_BUNDLE = UsageError("?")
 FULL = OutputError("?")
 LIMIT = BusyError("?", http_status=429, cause=Cause.RATE_LIMIT)
 LIMIT_IN_200 = BusyError("?", cause=Cause.RATE_LIMIT, code="429", retry=Retry.HELD_BACK)
@@ -49,12 +49,12 @@ AFTER_TENTH_OF_ONE = AFTER_TENTH._replace(is_of_several=False)
 OFTEN = AFTER._replace(refusals=5, others=20)
 
 TABLE = [
-    # The key, the account, money, a full disk: at once, whatever has happened before.
-    *((failure, past, RUN) for failure in (KEY, MONEY, SPENT, FULL) for past in (FIRST, AFTER, OFTEN)),
+    # The key, the account, money, a full disk, this machine: at once, whatever has happened before.
+    *((failure, past, RUN) for failure in (KEY, MONEY, SPENT, FULL, BAD_BUNDLE) for past in (FIRST, AFTER, OFTEN)),
     # A refusal is the line's, unless ten are equal before any success.
-    *((failure, past, LINE) for failure in (FLAGGED, BLOCKED, NOT_FOUND, BAD_URL) for past in (FIRST, NINTH, AFTER)),
-    *((failure, TENTH, RUN) for failure in (FLAGGED, BLOCKED, NOT_FOUND, BAD_URL)),
-    *((failure, AFTER_TENTH, LINE) for failure in (FLAGGED, BLOCKED, NOT_FOUND, BAD_URL)),
+    *((failure, past, LINE) for failure in (FLAGGED, BLOCKED, NOT_FOUND) for past in (FIRST, NINTH, AFTER)),
+    *((failure, TENTH, RUN) for failure in (FLAGGED, BLOCKED, NOT_FOUND)),
+    *((failure, AFTER_TENTH, LINE) for failure in (FLAGGED, BLOCKED, NOT_FOUND)),
     # A limit is the model's, unless the line alone runs into it.
     *((failure, past, MODEL) for failure in (LIMIT, LIMIT_IN_200, LIMIT_IN_TEXT) for past in (FIRST, TENTH, AFTER)),
     (LIMIT, AFTER._replace(refusals=5, others=19), MODEL),

@@ -92,6 +92,19 @@ def test_a_refused_key_or_account_ends_the_run_at_once_and_resume_sends_the_line
     assert server.prompts[number:] == lines()[number - 1 :]
 
 
+def test_a_wrong_ca_bundle_ends_the_run_at_once_and_resume_sends_all_lines(
+    batch: Ask, questions: Questions, faulty: Faulty, out: Path
+) -> None:
+    server, file = faulty(everything(None)), questions(*lines())
+    wrong = {"SMAI_BASE_URL": server.url.replace("http:", "https:"), "SSL_CERT_FILE": str(file)}
+    result = batch(server, "-o", out, "-j1", file, env=wrong)
+    assert (result.status, partial(out).exists()) == (2, False)
+    what = f"the CA bundle {file} does not contain certificates in PEM format; check SSL_CERT_FILE"
+    assert f"smai: line 1: {what}; with -o, --resume sends it again\n" in result.stderr
+    assert batch(server, "-o", out, "--resume", file).status == 0
+    assert sorted(server.prompts) == sorted(lines())
+
+
 @pytest.mark.parametrize("fault", ACCESS)
 def test_a_model_that_the_account_may_not_use_ends_the_run(bench: Bench, faulty: Faulty, fault: str) -> None:
     server = faulty(one_model(fault))
