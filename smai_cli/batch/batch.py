@@ -121,8 +121,8 @@ class Batch:
 
         On return, all results are on disk and no more are written.
         """
-        self._start_workers()
         threading.Thread(target=self._read, daemon=True).start()
+        self._start_workers()
         while (left_s := self._left_s()) > 0 and not self._over.wait(min(_TICK_S, left_s)):
             self._sync()
         self._clock.rest()

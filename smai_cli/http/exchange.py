@@ -76,12 +76,10 @@ class Exchange:
         self._session: KeptSession | None = None
         self.status = 0
         self._owner = 0
-        self._is_coded = False
-        self._has_ended = False
+        self._is_coded = self._has_ended = self._is_closed = False
         self._thread: threading.Thread | None = None
         self._thread_lock = threading.Lock()
         self._reading_lock = threading.Lock()
-        self._is_closed = False
         self._response: Any = None
         self._reports: queue.SimpleQueue[requests.Response | BaseException | None] = queue.SimpleQueue()
         self._progress.report = functools.partial(self._reports.put, None)
@@ -167,9 +165,8 @@ class Exchange:
     def _check(self) -> None:
         """Raise BrokenError if it was closed."""
         if self._is_closed:
-            raise BrokenError(
-                "the request was cancelled before the answer was complete", "ask again", retry=Retry.NEVER
-            )
+            what = "the request was cancelled before the answer was complete"
+            raise BrokenError(what, "ask again", retry=Retry.NEVER)
 
     def _await_accepted(self) -> requests.Response:
         """Return the response, with its body unread, if `open` may return its status. Raises SmaiError."""
@@ -197,7 +194,10 @@ class Exchange:
         with self._thread_lock:
             self._check()
             thread = threading.Thread(target=self._run, daemon=True)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as exc:  # no thread is left
+                raise self._failure(exc) from exc
             self._thread = thread
         limit_s = self._clocks.connect_timeout_s
         try:

@@ -1,6 +1,7 @@
 """A machine that is short of descriptors, threads, processes or memory: one line, and status 6 if nothing was sent."""
 
 import errno
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -186,8 +187,8 @@ def test_a_lack_of_resources_is_distinguished_from_a_mistake_and_from_a_defect(
         assert error.retryable
 
 
-# Lets a process create one thread and no more, as a limit of processes does (pthread_create(3), EAGAIN).
-ONE_THREAD = r"""
+# Lets a process create no more threads, as a limit of processes does (pthread_create(3), EAGAIN).
+FEW_THREADS = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -196,7 +197,8 @@ static int created;
 int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *), void *arg) {
     static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
     if (!real) real = dlsym(RTLD_NEXT, "pthread_create");
-    return created++ ? EAGAIN : real(thread, attr, start, arg);
+    created++;
+    return REFUSED ? EAGAIN : real(thread, attr, start, arg);
 }
 """
 
@@ -206,9 +208,22 @@ def test_a_run_over_tls_without_a_second_thread_ends_with_one_line(
     serve: Serve, environment: dict[str, str], tmp_path: Path, options: list[str]
 ) -> None:
     server = serve(*PLAIN_ANSWER, tls=certificates().context)
-    env = environment | reach(server) | preloaded(tmp_path, ONE_THREAD)
+    env = environment | reach(server) | preloaded(tmp_path, FEW_THREADS.replace("REFUSED", "created > 1"))
     done = subprocess.run(
         [SMAI, "ask", "-n", *options, "hi"], env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
     message = "smai: the system cannot start a thread; try again later, or allow more processes\n"
     assert (done.returncode, done.stdout, done.stderr) == (6, "", message)
+
+
+def test_a_batch_tries_a_line_again_if_the_thread_for_its_request_cannot_be_started(
+    server: Server, environment: dict[str, str], tmp_path: Path
+) -> None:
+    (prompts := tmp_path / "prompts").write_text("a\nb\nc\nd\ne\nf\n")
+    env = environment | preloaded(tmp_path, FEW_THREADS.replace("REFUSED", "created == 8"))
+    arguments = ["batch", "-j1", "--lines", "--base-url", server(echo=True).url, str(prompts)]
+    done = subprocess.run([SMAI, *arguments], env=env, capture_output=True, check=False)
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert sorted(it["text"] for it in results) == ["a", "b", "c", "d", "e", "f"]
+    assert sum(it["retries"] for it in results) == 1
