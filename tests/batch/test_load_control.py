@@ -273,6 +273,8 @@ GOALS = {
     # Slower than by 503: a limit of requests a second has to be assumed.
     "8 at once, by 429": (Case(lambda: at_once(8, End.TOO_MANY), 400, 64, 0.2, 10), 1.50, 0.15),
     "4 at once, by 429, Retry-After": (Case(lambda: at_once(4, End.TOO_MANY, 1.0), 300, 64, 1.0, 75), 1.50, 0.15),
+    # If many refusals in a row, while it works on two, meant that it refuses everything: 70 % refused.
+    "2 at once, by 429, long answers": (Case(lambda: at_once(2, End.TOO_MANY), 100, 64, 60.0, 3000), 1.50, 0.40),
     # If the level did not fall, because the rate was too low to reach it: 30 % refused.
     "8 at once, by 429, Retry-After, long answers": (
         Case(lambda: at_once(8, End.TOO_MANY, 1.0), 200, 64, 30.0, 750),

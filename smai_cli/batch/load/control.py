@@ -78,12 +78,13 @@ class LoadControl:
         self._last_end_s = now_s
         if end is End.ANSWERED:
             self._spacing.accept(now_s)
-        is_rate = end is not End.TOO_MANY or not self._spacing.refuse()
+        # While the server works on others, it has a limit of requests at once.
+        is_closed = end is End.TOO_MANY and self._spacing.refuse() and self._concurrency.running == 1
         if end in (End.ANSWERED, End.UNRELATED):
             self._apply(self._concurrency.end(number, end))
             return None
         pause_s = self._pause(now_s, wait_s)
-        if not (self._adapts and is_rate):  # fewer at once, or a slower rate, would not help
+        if is_closed or not self._adapts:  # fewer at once, or a slower rate, would not help
             self._concurrency.end(number, End.UNRELATED)
             return Episode(pause_s, self.jobs, self.jobs) if pause_s else None
         before, rate = self.jobs, None
