@@ -82,9 +82,9 @@ class Text(Writer):
 
     def chunk(self, chunk: Chunk) -> None:
         """Write the delta at once."""
-        if chunk.text:
-            self._last = chunk.text
-            self._deliver(chunk.text.encode())
+        if text := chunk.text:
+            self._last = text
+            self._deliver(text.encode())
 
     def end(self, outcome: Outcome) -> None:  # noqa: ARG002
         """Finish the line, so that a message or a prompt begins on a new line."""

@@ -108,10 +108,11 @@ def load_object(data: str, what: str) -> tuple[dict[str, Any], str]:
         is_plain = False
     if not is_plain:
         payload, data = _load_odd(data, what)
-    if not isinstance(payload, dict) and (first := error_of_array(payload)):
-        payload, data = first, json.dumps(first)
     if not isinstance(payload, dict):
-        raise BrokenError(f"{what} is not a JSON object: {one_line(data, 80)}", _SERVER)
+        first = error_of_array(payload)
+        if first is None:
+            raise BrokenError(f"{what} is not a JSON object: {one_line(data, 80)}", _SERVER)
+        payload, data = first, json.dumps(first)
     return payload, data
 
 

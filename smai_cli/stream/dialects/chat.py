@@ -130,7 +130,7 @@ def _plain(payload: dict[str, Any], line: str) -> Chunk | None:
     if not isinstance(choice, dict) or choice.get("finish_reason") is not None or not _ODD.isdisjoint(choice):
         return None
     delta = choice.get("delta")
-    if not isinstance(delta, dict) or "error" in line:  # the word may make the payload an error
+    if not isinstance(delta, dict) or "type" in payload or payload.get("object") == "error":
         return None
     has_role = len(delta) > 1
     if has_role and (len(delta) > _TEXT_AND_ROLE or delta.get("role") != "assistant"):

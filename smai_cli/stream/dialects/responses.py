@@ -144,9 +144,9 @@ def parse_body(data: str) -> Chunk:
 def _plain(payload: dict[str, Any], line: str) -> Chunk | None:
     """Return the Chunk of a payload that is only a delta of ASCII text, as most are; None for others."""
     text = payload.get("delta")
-    if not text or not isinstance(text, str) or not text.isascii() or "error" in line:
-        return None  # the word may make the payload an error
-    if not MARKS.isdisjoint(payload):
+    if not text or not isinstance(text, str) or not text.isascii():
+        return None
+    if not MARKS.isdisjoint(payload) or payload.get("object") == "error":
         return None
     item, part = payload.get("output_index"), payload.get("content_index")
     if not isinstance(item, int) or not isinstance(part, int):
