@@ -26,11 +26,10 @@ from smai_cli.http.failures import FAILURES
 from smai_cli.http.preconnect import Preconnect
 from smai_cli.http.progress import Progress, Upload
 from smai_cli.http.request import describe_head, describe_request, request_settings, status_line
-from smai_cli.http.session import session
+from smai_cli.http.session import Session
 
 if TYPE_CHECKING:
     from smai_cli.http.keepalive import KeepAlive
-    from smai_cli.http.session import KeptSession
 
 PIECE_BYTES = 65536
 # How much of the body of an HTTP error is read, and for how long: enough for the server's message.
@@ -73,7 +72,7 @@ class Exchange:
         self._preconnect = preconnect
         self._keep_alive = keep_alive
         self._takes_any = takes_any
-        self._session: KeptSession | None = None
+        self._session: Session | None = None
         self.status = 0
         self._owner = 0
         self._is_coded = self._has_ended = self._is_closed = False
@@ -274,11 +273,12 @@ class Exchange:
         self._reports.put(failure)
 
     def _send(self) -> requests.Response:
+        server = self._endpoint.base_url, self._ca_file
         if self._keep_alive:
             self._progress.cancellation.check()
-            server = self._endpoint.base_url, self._ca_file
-            self._session = self._keep_alive.acquire(*server, self._progress, self._preconnect)
-        made = self._session or session(self._preconnect, self._progress)
+            made = self._session = self._keep_alive.acquire(*server, self._progress, self._preconnect)
+        else:
+            made = Session(server, self._progress, self._preconnect)
         settings = request_settings(self._endpoint, self._path, self._body, self._clocks, self._ca_file)
         if self._body is None:
             return made.get(**settings)

@@ -19,7 +19,7 @@ from urllib3.util import wait_for_read
 from smai_cli.common.clocks import HURRY_S
 from smai_cli.http.preconnect import Preconnect
 from smai_cli.http.progress import Progress
-from smai_cli.http.session import KeptSession
+from smai_cli.http.session import Session
 from smai_cli.http.tcp import Cancellation
 
 # uvicorn (its --timeout-keep-alive) and node close a connection that was idle for 5 s. Whether a request that is sent
@@ -44,9 +44,7 @@ class KeepAlive:
         self._is_proven = False
         self._lock = threading.Lock()
 
-    def acquire(
-        self, origin: str, ca_file: str | None, progress: Progress, preconnect: Preconnect | None
-    ) -> "KeptSession":
+    def acquire(self, origin: str, ca_file: str | None, progress: Progress, preconnect: Preconnect | None) -> "Session":
         """Return the session for the next exchange, with the idle connection if it can be used.
 
         `origin` and `ca_file` identify the server: a connection is used for no other. The exchange is `progress`, and
@@ -58,7 +56,7 @@ class KeepAlive:
             idle.drop()
             idle = None
         if idle is None:
-            return KeptSession((origin, ca_file), progress, preconnect)
+            return Session((origin, ca_file), progress, preconnect)
         wait_s, self._is_proven = (0.0 if self._is_proven else _CLOSES_S), False
         if not idle.can_be_used(wait_s):
             idle.drop()
@@ -68,7 +66,7 @@ class KeepAlive:
         idle.session.is_used_again = any(connection.sock for connection in idle.connections)
         return idle.session
 
-    def release(self, session: "KeptSession", progress: Progress) -> bool:
+    def release(self, session: "Session", progress: Progress) -> bool:
         """Keep the session for the next exchange, with its connection if that can be used; return whether it is kept.
 
         The answer must have been read to its end. After this, the exchange can no longer cancel the connection.
@@ -105,7 +103,7 @@ class KeepAlive:
 class _IdleSession:
     """A session between two exchanges, with its connections (usually one) and their Cancellation."""
 
-    def __init__(self, session: "KeptSession", progress: Progress) -> None:
+    def __init__(self, session: "Session", progress: Progress) -> None:
         self.session = session
         self.connections = list(progress.connections)
         self.cancellation = Cancellation()

@@ -14,7 +14,7 @@ from smai_cli.common.text import one_line
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import UsageError
 from smai_cli.http.failures import FAILURES, iter_causes, reason_of
-from smai_cli.http.session import Credentials, Session
+from smai_cli.http.session import Credentials
 
 HEADERS = {
     "User-Agent": f"smai/{__version__}",
@@ -52,7 +52,7 @@ def prepare_post(endpoint: Endpoint, path: str, body: bytes) -> tuple[str, dict[
     request = requests.Request("POST", endpoint.url(path), headers=HEADERS | POST_HEADERS, data=body)
     request.auth = Credentials(Endpoint(endpoint.base_url))
     try:
-        ready = Session().prepare_request(request)
+        ready = requests.Session().prepare_request(request)
     except FAILURES as exc:  # a host that is not valid in IDNA (RFC 5891)
         reason = reason_of(list(iter_causes(exc)))
         raise UsageError(f"the base URL cannot be used: {reason}", "check --base-url and SMAI_BASE_URL") from exc

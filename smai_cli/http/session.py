@@ -27,17 +27,6 @@ _SOCKET_OPTIONS = [
 ]
 
 
-class Session(requests.Session):
-    """A session that never follows a redirect.
-
-    With allow_redirects=False, requests would still read the whole body of a redirect to compute the next request.
-    """
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
-        """Return None: nothing is a redirect."""
-        return None
-
-
 class _Pool(urllib3.HTTPConnectionPool):
     ConnectionCls = Connection
 
@@ -46,11 +35,16 @@ class _TlsPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = TlsConnection
 
 
-class Adapter(HTTPAdapter):
-    """The adapter of requests, with our connections. Its retries are off: they send twice and hide answers."""
+class _Adapter(HTTPAdapter):
+    """The adapter of requests, with our connections. Its retries are off: they send twice and hide answers.
+
+    It looks up its pool once, and shares its TLS context with all other workers.
+    """
 
     def __init__(self, preconnect: Preconnect | None, current: CurrentExchange) -> None:
         self._current = current
+        self._pool: Any = None
+        self._tls: ssl.SSLContext | None = None
         self._pools: Any = {
             "http": functools.partial(_Pool, current=current),
             "https": functools.partial(_TlsPool, current=current, preconnect=preconnect),
@@ -77,10 +71,26 @@ class Adapter(HTTPAdapter):
         self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
     ) -> Any:
         """Return the pool for a request."""
-        try:
-            return super().get_connection_with_tls_context(request, verify, proxies, cert)
-        except TypeError as exc:  # from requests, for a proxy with a user but without a host
-            raise requests.exceptions.InvalidProxyURL("the URL of the proxy has no host") from exc
+        if self._pool is None:
+            proxy = requests.utils.select_proxy(request.url or "", proxies) or ""
+            # urllib3 makes the context for TLS to a proxy.
+            if (request.url or "").startswith("https:") and not proxy.lower().startswith("https:"):
+                self._tls = shared_tls(None if verify is True else verify)
+            try:
+                self._pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+            except TypeError as exc:  # from requests, for a proxy with a user but without a host
+                raise requests.exceptions.InvalidProxyURL("the URL of the proxy has no host") from exc
+        return self._pool
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
+    ) -> Any:
+        host, tls = super().build_connection_pool_key_attributes(request, True if self._tls else verify, cert)
+        return host, ({**tls, "ssl_context": self._tls} if self._tls else tls)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        if not self._tls:
+            super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
 
 
 class Credentials(AuthBase):
@@ -104,18 +114,10 @@ class Credentials(AuthBase):
         return request
 
 
-def session(preconnect: Preconnect | None, progress: Progress) -> requests.Session:
-    """Return a session for one exchange; `preconnect` may have its connection, which reports to `progress`."""
-    session = Session()
-    for prefix in ("http://", "https://"):
-        session.mount(prefix, Adapter(preconnect, CurrentExchange(progress)))
-    return session
+class Session(requests.Session):
+    """A session for requests to one server that differ only in their bodies; everything else is prepared once.
 
-
-class KeptSession(Session):
-    """A session for many requests to one server that differ only in their bodies; everything else is prepared once.
-
-    It keeps no cookies.
+    It follows no redirect and keeps no cookies.
     """
 
     def __init__(self, server: tuple[str, str | None], progress: Progress, preconnect: Preconnect | None) -> None:
@@ -123,7 +125,7 @@ class KeptSession(Session):
         self.server = server
         self.current = CurrentExchange(progress)
         self.is_used_again = False
-        self._adapter = _KeptAdapter(preconnect, self.current)
+        self._adapter = _Adapter(preconnect, self.current)
         self._settings: dict[str, Any] | None = None
         self._prepared: dict[tuple[Any, Any], requests.PreparedRequest] = {}
         for prefix in ("http://", "https://"):
@@ -152,33 +154,3 @@ class KeptSession(Session):
         """Send it, without redirects, hooks and cookies."""
         settings.pop("allow_redirects", None)
         return self._adapter.send(request, **settings)
-
-
-class _KeptAdapter(Adapter):
-    """An adapter that looks up its pool once, and shares its TLS context with all other workers."""
-
-    def __init__(self, preconnect: Preconnect | None, current: CurrentExchange) -> None:
-        super().__init__(preconnect, current)
-        self._pool: Any = None
-        self._tls: ssl.SSLContext | None = None
-
-    def get_connection_with_tls_context(
-        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
-    ) -> Any:
-        if self._pool is None:
-            proxy = requests.utils.select_proxy(request.url or "", proxies) or ""
-            # urllib3 makes the context for TLS to a proxy.
-            if (request.url or "").startswith("https:") and not proxy.lower().startswith("https:"):
-                self._tls = shared_tls(None if verify is True else verify)
-            self._pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
-        return self._pool
-
-    def build_connection_pool_key_attributes(
-        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
-    ) -> Any:
-        host, tls = super().build_connection_pool_key_attributes(request, True if self._tls else verify, cert)
-        return host, ({**tls, "ssl_context": self._tls} if self._tls else tls)
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        if not self._tls:
-            super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
