@@ -11,7 +11,7 @@ from smai_cli.common.text import one_line
 from smai_cli.common.trace import Tracer
 from smai_cli.errors import BrokenError, Retry, SmaiError
 from smai_cli.output.descriptors import STDERR, Output, columns, say_plain, stderr_can_draw
-from smai_cli.output.listeners import Recording, Steps, writer_for
+from smai_cli.output.listeners import Steps, writer_for
 from smai_cli.output.modes import OutputOptions
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Run:
 
                 out = outfile.OutFile(self._options.file) if self._options.file else None
                 tape = outfile.Tape(self._options.record) if self._options.record else None
-            observers = [*self._observers(awaited), *([Recording(tape)] if tape else [])]
+            observers = [*self._observers(awaited), *([tape] if tape else [])]
             # The file comes first: what a reader of stdout has seen is in the file too.
             outs = [*([out.output] if out else []), *([] if self._options.quiet else [self._stdout])]
             yield writer_for(self._options, outs, observers, fit, chat.prepare if chat else None)
@@ -117,18 +117,18 @@ class Run:
         if self._tracer:
             yield Steps(self._tracer)
         elif awaited and stderr_can_draw():
-            from smai_cli.output.waiting import Count, WaitingLine  # on a terminal only
+            from smai_cli.output.waiting import WaitingLine  # on a terminal only
 
             # Shown until the first byte goes to stdout, or until the end.
             self._waiting = WaitingLine(awaited)
             self._stdout.before_first = self._waiting.stop
             self._waiting.start()
-            yield Count(self._waiting)
+            yield self._waiting
         if self.summary == "text" and os.isatty(STDERR):  # the cadence is part of the text summary
-            from smai_cli.output.cadence import Cadence, Pace  # on a terminal only
+            from smai_cli.output.cadence import Cadence  # on a terminal only
 
             self._cadence = Cadence()
-            yield Pace(self._cadence)
+            yield self._cadence
 
     def _commit(self, out: "OutFile | None", chat: "ConversationFile | None") -> None:
         """Commit the file and the conversation: both of them, or neither. Raises OutputError.

@@ -19,7 +19,7 @@ _FEWEST_DELTAS = 8
 _FEWEST_CELLS = 4
 
 
-class Cadence:
+class Cadence(Listener):
     """Counts the deltas in each slice of time, from the first delta on.
 
     The number of slices is fixed, and so is the memory: the slices double in length when needed.
@@ -27,18 +27,20 @@ class Cadence:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self.clear()
+        self.begin()
 
-    def clear(self) -> None:
-        """Forget all deltas."""
+    def begin(self) -> None:
+        """Discard the deltas of a broken answer."""
         self._counts = [0] * _SLICES
         self._slice_s = _FIRST_SLICE_S
         self._first_s: float | None = None
         self._last_s = 0.0
         self._pause_s = 0.0
 
-    def note(self) -> None:
+    def chunk(self, chunk: Chunk) -> None:
         """Count a delta."""
+        if not chunk.text:
+            return
         at_s = self._now()
         if self._first_s is None:
             self._first_s = self._last_s = at_s
@@ -73,22 +75,6 @@ class Cadence:
         most = min(most, max(2 * _FEWEST_CELLS, sum(self._counts) // _DELTAS_A_CELL))
         width = -(-used // most)
         return [sum(self._counts[place : place + width]) for place in range(0, used, width)]
-
-
-class Pace(Listener):
-    """Counts the deltas in `cadence`."""
-
-    def __init__(self, cadence: Cadence) -> None:
-        self._cadence = cadence
-
-    def begin(self) -> None:
-        """Discard the deltas of a broken answer."""
-        self._cadence.clear()
-
-    def chunk(self, chunk: Chunk) -> None:
-        """Count the delta."""
-        if chunk.text:
-            self._cadence.note()
 
 
 def speaks_utf8(environ: Mapping[str, str]) -> bool:

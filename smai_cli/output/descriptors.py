@@ -1,6 +1,5 @@
 """The only module that writes to stdout and stderr: directly to the descriptor, without buffering."""
 
-import contextlib
 import errno
 import io
 import os
@@ -46,8 +45,6 @@ class Output:
                 # Another process made the pipe non-blocking and may rely on that: wait, do not change it.
                 _wait_writable(self.fd)
                 continue
-            except BrokenPipeError:
-                raise self._gone() from None
             except OSError as exc:
                 raise self._failure(exc) from exc
             self.written += count
@@ -67,11 +64,8 @@ class Output:
         """Write each text and a newline, as `show` does; half a surrogate pair, which UTF-8 cannot hold, is escaped."""
         self.show("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"), escape)
 
-    def _gone(self) -> Exception:
-        return ReaderGoneError()
-
-    def _failure(self, exc: OSError) -> OutputError:
-        return stdout_error(exc)
+    def _failure(self, exc: OSError) -> Exception:
+        return ReaderGoneError() if isinstance(exc, BrokenPipeError) else stdout_error(exc)
 
 
 class FileOutput(Output):
@@ -80,15 +74,6 @@ class FileOutput(Output):
     def __init__(self, fd: int, name: str) -> None:
         super().__init__(fd)
         self.name = name
-
-    def restart(self) -> None:
-        """Discard what was written, if the file can be truncated."""
-        with contextlib.suppress(OSError):
-            os.ftruncate(self.fd, 0)
-            os.lseek(self.fd, 0, os.SEEK_SET)
-
-    def _gone(self) -> Exception:
-        return output_error(f"{self.name}: ", OSError(errno.EPIPE, os.strerror(errno.EPIPE)))
 
     def _failure(self, exc: OSError) -> OutputError:
         return output_error(f"{self.name}: ", exc)
@@ -111,15 +96,9 @@ class ClickOutput(io.RawIOBase):
         return len(data)
 
 
-class Aside:
-    """Prints text on stderr in addition to the answer; dimmed on a terminal unless NO_COLOR is set or TERM is dumb."""
-
-    def __init__(self) -> None:
-        self._dims = stderr_can_draw()
-
-    def __call__(self, text: str) -> None:
-        """Write `text` at once. Ignores errors of stderr."""
-        _stderr.write(text, dims=self._dims and text != "\n")
+def say_aside(text: str) -> None:
+    """Print text on stderr in addition to the answer: dimmed on a terminal unless NO_COLOR is set or TERM is dumb."""
+    _stderr.write(text, dims=text != "\n" and stderr_can_draw())
 
 
 def say(line: str) -> None:

@@ -8,44 +8,24 @@ from smai_cli.answer.chunk import Chunk, UnreadKind
 from smai_cli.answer.outcome import TEXT_NEEDS, Outcome
 from smai_cli.common.text import one_line
 from smai_cli.common.trace import Trace
-from smai_cli.output.descriptors import Aside, FileOutput, Output
+from smai_cli.output.descriptors import Output, say_aside
 from smai_cli.output.modes import MODES, OutputOptions
 from smai_cli.output.writers import Fit, Writers
 from smai_cli.prompt.request import Message
 from smai_cli.stream.listener import Listener
 
 
-class Recording(Listener):
-    """Writes the pieces of the body to `tape`; the first piece of a try replaces what is in it."""
-
-    def __init__(self, tape: FileOutput) -> None:
-        self._tape = tape
-        self._is_new = True
-
-    def begin(self) -> None:
-        """Record that the next bytes belong to a new try."""
-        self._is_new = True
-
-    def piece(self, data: bytes) -> None:
-        """Write the bytes."""
-        if self._is_new:
-            self._tape.restart()
-            self._is_new = False
-        self._tape.write(data)
-
-
 class Reasoning(Listener):
-    """Writes the model's reasoning to `aside` (stderr) piece by piece, with a line end after it."""
+    """Writes the model's reasoning to stderr piece by piece, with a line end after it."""
 
-    def __init__(self, aside: Callable[[str], None]) -> None:
-        self._aside = aside
+    def __init__(self) -> None:
         self._last = ""
 
     def chunk(self, chunk: Chunk) -> None:
         """Write the reasoning."""
         if chunk.reasoning:
             self._last = chunk.reasoning
-            self._aside(chunk.reasoning)
+            say_aside(chunk.reasoning)
         elif chunk.text:
             self._finish()
 
@@ -55,7 +35,7 @@ class Reasoning(Listener):
 
     def _finish(self) -> None:
         if self._last and not self._last.endswith("\n"):
-            self._aside("\n")
+            say_aside("\n")
         self._last = ""
 
 
@@ -139,7 +119,7 @@ def writer_for(
 
     `fit` is as for Writer. `keep`, if any, gets the answer as a message after its delivery.
     """
-    aside = [Reasoning(Aside())] if options.reasoning else []
+    aside = [Reasoning()] if options.reasoning else []
     modes = [one for out in outs for one in _mode(options, out, fit)]
     # Last: a turn is stored only after the answer went to each output.
     after = [SavedTurn(keep)] if keep else []

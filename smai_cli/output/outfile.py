@@ -10,6 +10,7 @@ from smai_cli.common.locks import open_locked, wait_for_lock
 from smai_cli.common.shortages import opening_failure
 from smai_cli.errors import BusyError, OutputError, Retry, UsageError
 from smai_cli.output.descriptors import FileOutput, write_hint
+from smai_cli.stream.listener import Listener
 
 _HINT = "choose another -o, or use > for a device or a pipe"
 
@@ -85,8 +86,8 @@ class OutFile:
             os.close(fd)
 
 
-class Tape(FileOutput):
-    """The file `path` of `--record`; its old content is replaced when the first byte arrives.
+class Tape(FileOutput, Listener):
+    """The file `path` of `--record`; the first piece of a try replaces what is in it.
 
     Raises BusyError if another run is writing it, OutputError if it cannot be written.
     """
@@ -97,6 +98,20 @@ class Tape(FileOutput):
         except OSError as exc:
             raise opening_failure(path, exc, write_hint(exc)) from exc
         super().__init__(fd, path)
+        self.begin()
+
+    def begin(self) -> None:
+        """Record that the next bytes belong to a new try."""
+        self._begins = True
+
+    def piece(self, data: bytes) -> None:
+        """Write the bytes."""
+        if self._begins:
+            with contextlib.suppress(OSError):  # a device
+                os.ftruncate(self.fd, 0)
+                os.lseek(self.fd, 0, os.SEEK_SET)
+            self._begins = False
+        self.write(data)
 
     def leave(self) -> None:
         """Delete the file if it is new and empty."""
@@ -111,21 +126,17 @@ def _open_locked(path: str, lock: Callable[[int], None], flags: int = 0, mode: i
     Raises OSError, and what `lock` raises.
     """
     is_new = False
+    flags |= os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
 
     def open_file() -> int:
         nonlocal is_new
-        fd, is_new = _new_or_old(path, flags, mode)
+        try:
+            fd, is_new = os.open(path, flags | os.O_EXCL, mode), True
+        except FileExistsError:
+            fd, is_new = os.open(path, flags, mode), False
         return fd
 
     return open_locked(path, open_file, lock), is_new
-
-
-def _new_or_old(path: str, flags: int, mode: int) -> tuple[int, bool]:
-    """Open a file for writing without truncating it; return the descriptor, and whether it is new. Raises OSError."""
-    try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), True
-    except FileExistsError:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, mode), False
 
 
 def _lock(fd: int, name: str) -> None:

@@ -14,8 +14,8 @@ _EVERY_S = 0.1
 _RATE_TICKS = 20
 
 
-class WaitingLine(StatusLine):
-    """The line; `awaited` is its text before the first delta."""
+class WaitingLine(StatusLine, Listener):
+    """The line; `awaited` is its text before the first delta. It counts the deltas as they arrive."""
 
     def __init__(self, awaited: str, now: Callable[[], float] = time.monotonic) -> None:
         super().__init__(_EVERY_S)
@@ -40,23 +40,16 @@ class WaitingLine(StatusLine):
         shown = self.deltas or self.thoughts
         return f"{begin}{'' if self.deltas else 'thinking, '}{shown} delta{'s' * (shown != 1)}{rate}"
 
-
-class Count(Listener):
-    """Counts the deltas for the line."""
-
-    def __init__(self, waiting: WaitingLine) -> None:
-        self._waiting = waiting
-
     def begin(self) -> None:
         """Discard the deltas of a broken answer."""
-        self._waiting.deltas = self._waiting.thoughts = 0
+        self.deltas = self.thoughts = 0
 
     def chunk(self, chunk: Chunk) -> None:
         """Count the delta."""
         if chunk.text:
-            self._waiting.deltas += 1
+            self.deltas += 1
         elif chunk.reasoning:
-            self._waiting.thoughts += 1
+            self.thoughts += 1
 
     def end(self, outcome: Outcome) -> None:
         """Discard the deltas of an answer that may be requested again."""

@@ -9,6 +9,7 @@ from conftest import Server
 from process import SMAI
 from terminal import Terminal, terminal
 
+from smai_cli.answer.chunk import Chunk
 from smai_cli.output.cadence import Cadence, speaks_utf8
 
 TAPE = b"".join(b'data: {"choices":[{"delta":{"content":"w "}}]}\n\n' for _ in range(400))
@@ -19,7 +20,7 @@ def draw(times_s: list[float], columns: int = 80, *, is_utf8: bool = True) -> st
     clock = iter(times_s)
     cadence = Cadence(now=lambda: next(clock))
     for _ in times_s:
-        cadence.note()
+        cadence.chunk(Chunk(text="w "))
     return cadence.line(10.0, columns, is_utf8=is_utf8)
 
 
@@ -70,7 +71,7 @@ def test_memory_does_not_grow_with_the_length_of_an_answer() -> None:
     clock = iter([10.0 + place * 60 for place in range(10_000)])
     cadence = Cadence(now=lambda: next(clock))
     for _ in range(10_000):
-        cadence.note()
+        cadence.chunk(Chunk(text="w "))
     assert len(cadence._counts) == 120
     assert sum(cadence._counts) == 10_000
     assert cadence.line(10.0, 80, is_utf8=True).endswith(" 0.0-599940.0 s, longest pause 60.0 s")
