@@ -5,10 +5,9 @@ import json
 import math
 import re
 import select
-import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from smai_cli.mock import script as answers
 from smai_cli.mock.body import Body
@@ -16,10 +15,7 @@ from smai_cli.mock.faults import IN_ANSWER, Fault, fault_of, within
 from smai_cli.mock.received import PATHS, MockDialect, MockRefusal, ReceivedRequest, usable_request
 from smai_cli.mock.request_fit import fit_script
 from smai_cli.mock.script import Script
-
-if TYPE_CHECKING:
-    from smai_cli.mock.faults import RateLimit
-    from smai_cli.mock.request_log import RequestLog, Value
+from smai_cli.mock.state import MockState, Value
 
 _REQUEST_LIMIT = 64 * 1024 * 1024
 _OK, _BUSY = 200, 429
@@ -34,27 +30,6 @@ _MODELS_PATH = "/v1/models"
 
 class _OverError(Exception):
     """The server ends, and this answer with it."""
-
-
-class MockState(Protocol):
-    """The state that all connections share: the script, the limit, the log, the counts and the end of the server."""
-
-    script: Script
-    limit: "RateLimit | None"
-    log: "RequestLog | None"
-    over: threading.Event
-
-    def count_connection(self) -> int:
-        """Count a new connection; return its number, from 1."""
-
-    def note(self, received: ReceivedRequest, /) -> int:
-        """Record a request; return its number, from 1."""
-
-    def check(self, received: ReceivedRequest, /) -> None:
-        """Raise MockRefusal for a request that must not be answered."""
-
-    def count_answer(self) -> None:
-        """Count an answer that was sent."""
 
 
 class MockHandler(BaseHTTPRequestHandler):
@@ -72,7 +47,7 @@ class MockHandler(BaseHTTPRequestHandler):
         """Count the connection, for the log."""
         super().setup()
         self._connection = self._state.count_connection()
-        self._entry: dict[str, Value] | None = None
+        self._entry: dict[str, Value] = {}
 
     def do_POST(self) -> None:
         """Answer a prompt."""
@@ -112,7 +87,15 @@ class MockHandler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         received = self._read_request()
         number = self._state.note(received)
-        self._begin_entry(number)
+        self._entry = {
+            "index": number,
+            "connection": self._connection,
+            "time_s": self._state.age_s(),
+            "method": self.command,
+            "path": self.path,
+            "prompt": None,
+            "status": None,
+        }
         counts = True
         try:
             try:
@@ -164,8 +147,7 @@ class MockHandler(BaseHTTPRequestHandler):
             return self._send_whole(200, {"object": "list", "data": models}, fault)
         dialect = PATHS[self.path]
         request = usable_request(received, dialect)
-        if self._entry is not None:
-            self._entry["prompt"] = answers.prompt_of(request)
+        self._entry["prompt"] = answers.prompt_of(request)
         script = fit_script(self._state.script, request)
         if request.get("stream"):
             return self._stream(script, dialect, request, fault)
@@ -197,8 +179,7 @@ class MockHandler(BaseHTTPRequestHandler):
         for name, value in {**head, "x-request-id": "req-mock", **more}.items():
             self.send_header(name, value)
         self.end_headers()
-        if self._entry is not None:
-            self._entry["status"] = status
+        self._entry["status"] = status
 
     def _stream(self, script: Script, dialect: MockDialect, request: dict[str, Any], fault: Fault | None) -> bool:
         is_chunked = self._knows_chunks and "close" not in script.lies
@@ -257,22 +238,8 @@ class MockHandler(BaseHTTPRequestHandler):
         """Whether the client supports chunks; for HTTP/1.0, the end of the connection is the end of the answer."""
         return self.request_version != "HTTP/1.0"
 
-    def _begin_entry(self, number: int) -> None:
-        log = self._state.log
-        if log is None:
-            return
-        self._entry = {
-            "index": number,
-            "connection": self._connection,
-            "time_s": log.now_s(),
-            "method": self.command,
-            "path": self.path,
-            "prompt": None,
-            "status": None,
-        }
-
     def _log(self, outcome: str) -> None:
         """Log how the request ended, once, before its last bytes: a client that has them finds the entry."""
-        if self._entry is not None and self._state.log:
-            self._state.log.write({**self._entry, "outcome": outcome})
-            self._entry = None
+        if self._entry:
+            self._state.log({**self._entry, "outcome": outcome})
+            self._entry = {}
