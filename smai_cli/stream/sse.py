@@ -87,6 +87,9 @@ class Blocks:
                     raise _too_large_event()
             counted = len(rest)
         self.tail = bytes(rest).removeprefix(bom)
+        if whole := re.match(rb"(?s)(?:.*\n)?error:[^\n]*\n", self.tail):
+            self.tail = self.tail[whole.end() :]
+            yield _mended(whole[0] + b"\n")
 
 
 def events(pieces: Iterable[bytes]) -> Iterator[Event]:
