@@ -167,25 +167,6 @@ class _Answer:
 
 def _as_other(chunk: Chunk) -> Chunk:
     """Return `chunk` with its choice, which is not the answer, moved to `others`."""
-    other = ChoicePart(
-        choice_index=chunk.choice_index or 0,
-        finish_reason=chunk.finish_reason,
-        text=chunk.text,
-        refusal=chunk.refusal,
-        reasoning=chunk.reasoning,
-        calls=chunk.calls,
-        unread=chunk.unread,
-        repeated=chunk.repeated,
-        names_role=chunk.names_role,
-    )
-    return chunk._replace(
-        text="",
-        finish_reason=None,
-        refusal="",
-        reasoning="",
-        calls=(),
-        unread=(),
-        repeated=None,
-        others=(other, *chunk.others),
-        is_plain=False,
-    )
+    fields = {name: getattr(chunk, name) for name in ChoicePart._fields}
+    empty = ChoicePart()._asdict() | {"choice_index": chunk.choice_index}
+    return chunk._replace(**empty, others=(ChoicePart(**fields), *chunk.others), is_plain=False)

@@ -82,7 +82,7 @@ class Repetition(Frozen):
     `is_all`. `announced` are parts whose complete text is still to come, and `pending_calls` are what the event says of
     calls before they come in full. `foreign_calls` are calls of kinds that smai cannot read, each with its id and its
     name in a message; `run_calls` are the ids of calls that the server has run itself. `is_incomplete` says that the
-    server calls a message or a call incomplete.
+    server calls a message or a call incomplete. `reasoning` and `unread` are what else it contains.
     """
 
     text: str = ""
@@ -95,6 +95,8 @@ class Repetition(Frozen):
     foreign_calls: tuple[tuple[str, str], ...] = ()
     run_calls: tuple[str, ...] = ()
     is_incomplete: bool = False
+    reasoning: str = ""
+    unread: tuple[UnreadPart, ...] = ()
 
 
 class ChoicePart(NamedTuple):

@@ -151,20 +151,12 @@ def _chunk(payload: dict[str, Any], line: str, part: str, *, is_message: bool = 
         return _without_choice(payload, line, api_error, is_message=is_message)
     first, others = _read_choices(choices, part)
     return Chunk(
-        line,
-        first.text,
-        finish_reason=first.finish_reason,
+        data=line,
         usage=usage_in(payload),
         model=model if isinstance(model, str) else "",
-        refusal=first.refusal,
-        reasoning=first.reasoning,
-        calls=first.calls,
         others=others,
         api_error=api_error or _error_of(choices),
-        choice_index=first.choice_index,
-        names_role=first.names_role,
-        repeated=first.repeated,
-        unread=first.unread,
+        **first._asdict(),
     )
 
 

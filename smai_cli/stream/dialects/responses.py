@@ -4,6 +4,7 @@ Exactly one of its events completed, incomplete, failed, cancelled, done and err
 gateways send, is ignored.
 """
 
+import re
 from typing import Any
 
 from smai_cli.answer.api_error import MARKS, api_error_of, error_in
@@ -22,7 +23,7 @@ from smai_cli.common.text import one_line
 from smai_cli.prompt.request import Request, encode
 from smai_cli.stream.content import read_arguments, read_content, read_thoughts, text_of
 from smai_cli.stream.dialects.response_input import input_items
-from smai_cli.stream.dialects.response_output import OutputContent, read_item, read_output, read_part
+from smai_cli.stream.dialects.response_output import read_item, read_output, read_part
 from smai_cli.stream.json_text import (
     EXACT,
     NumberAsTextError,
@@ -53,18 +54,8 @@ _CALL_EVENTS = (
     "response.custom_tool_call_input.done",
 )
 _AUDIO = ("response.audio.", "response.output_audio.")
-# Deltas that are not part of the answer, or that are read from the event at their end.
-_KNOWN_DELTAS = (
-    *_CALL_EVENTS,
-    "response.refusal.delta",
-    *_REASONING,
-    "response.code_interpreter_call_code.delta",
-    "response.shell_call_command.delta",
-    "response.mcp_call_arguments.delta",
-    "response.mcp_call.arguments.delta",
-    "response.reasoning_summary.delta",
-    "response.reasoning.delta",
-)
+# Their deltas are not part of the answer, or are read from the event at their end.
+_NOT_TEXT = r"\.(refusal|reasoning)|_call"
 
 
 def encode_request(request: Request) -> bytes:
@@ -169,7 +160,7 @@ def _view(payload: dict[str, Any], line: str, name: str) -> Chunk:
     is_text = kind == _DELTA
     delta = payload.get("delta", payload.get("text") if is_text else None)
     read = read_content(delta, "the delta", is_alone=True) if is_text else read_content(None, "")
-    output, repeated = _completed_part(kind, payload)
+    repeated = _completed_part(kind, payload)
     refusal = text_of(delta) if kind == "response.refusal.delta" else ""
     return Chunk(
         line,
@@ -179,7 +170,7 @@ def _view(payload: dict[str, Any], line: str, name: str) -> Chunk:
         model=_model(payload.get("response")),
         choice_index=0 if kind.startswith(_PREFIX) and kind not in _SIGNS_OF_LIFE else None,
         repeated=None if read.text or refusal else repeated,
-        unread=read.unread + output.unread + _unread_in_event(kind, payload),
+        unread=read.unread + (repeated.unread if repeated else ()) + _unread_in_event(kind, payload),
         part=_place(payload) if read.text else None,
     )
 
@@ -189,36 +180,35 @@ def _unread_in_event(kind: str, payload: dict[str, Any]) -> tuple[UnreadPart, ..
     if kind.startswith(_AUDIO) and payload.get("delta"):
         return (UnreadPart(UnreadKind.MEDIA, "audio"),)
     delta = payload.get("delta")
-    is_unknown = kind.endswith(".delta") and kind != _DELTA and kind not in _KNOWN_DELTAS
+    is_unknown = kind.endswith(".delta") and kind != _DELTA and not re.search(_NOT_TEXT, kind)
     if is_unknown and isinstance(delta, str):
         return (UnreadPart(UnreadKind.STRAY, f"text in an event of type {one_line(kind, 60)}", len(delta)),)
     return ()
 
 
-def _completed_part(kind: str, payload: dict[str, Any]) -> tuple[OutputContent, Repetition | None]:
-    """Return the content of an event about an entire part, item or call, and its text as a repetition.
+def _completed_part(kind: str, payload: dict[str, Any]) -> Repetition | None:
+    """Return the content of an event about an entire part, item or call; None for any other event.
 
     The API sends these events after the deltas; some servers send nothing else.
     """
     item, part = place = _place(payload)
     if kind == "response.output_text.done":
         read = read_content(payload.get("text"), "the text")
-        return OutputContent(unread=read.unread), Repetition(parts=((place, read.text),))
+        return Repetition(parts=((place, read.text),), unread=read.unread)
     if kind == "response.content_part.done":
-        output = read_part(payload.get("part"), item, part)
-        return output, output.repetition()
+        return read_part(payload.get("part"), item, part)
     if kind == "response.output_item.done":
-        output = read_item(payload.get("item"), item)
-        return output, output.repetition()
+        return read_item(payload.get("item"), item)
     if kind in ("response.output_item.added", "response.content_part.added"):
         is_item = kind == "response.output_item.added"
         output = read_item(payload.get("item"), item) if is_item else read_part(payload.get("part"), item, part)
         announced = tuple(where for where, text in output.parts if text)
         calls = tuple(PendingCall(_call_names(payload), is_new=True) for _ in output.calls)
-        return output, Repetition(announced=announced, pending_calls=calls, foreign_calls=output.foreign_calls)
+        foreign_calls, unread = output.foreign_calls, output.unread
+        return Repetition(announced=announced, pending_calls=calls, foreign_calls=foreign_calls, unread=unread)
     if kind == "response.refusal.done":
-        return OutputContent(), Repetition(refusal=text_of(payload.get("refusal")))
-    return OutputContent(), Repetition(pending_calls=(_pending_call(kind, payload),)) if kind in _CALL_EVENTS else None
+        return Repetition(refusal=text_of(payload.get("refusal")))
+    return Repetition(pending_calls=(_pending_call(kind, payload),)) if kind in _CALL_EVENTS else None
 
 
 def _pending_call(kind: str, payload: dict[str, Any]) -> PendingCall:
@@ -264,7 +254,7 @@ def _end(ends: list[str], payload: dict[str, Any], line: str) -> Chunk:
         model=_model(response),
         done=True,
         choice_index=0,
-        repeated=read.repetition(is_all=True),
+        repeated=read,
         reasoning=read.reasoning if not ends else "",
         unread=read.unread,
         output_limit=limit if isinstance(limit, int) and not isinstance(limit, bool) else None,
