@@ -19,12 +19,8 @@ _MEMBER_MS = "retryafterms"
 # A number above the first is a time in seconds since 1970, above the second a time in milliseconds.
 _EPOCH_S = 1e9
 _EPOCH_MS = 1e11
-# How much of each limit remains, and when it is restored.
-_LIMITS = (
-    ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
-    ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
-    ("x-ratelimit-remaining", "x-ratelimit-reset"),
-)
+# Of each limit there is how much remains, and when it is restored.
+_LIMITS = ("-requests", "-tokens", "")
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -50,13 +46,13 @@ def reset_s(headers: Mapping[str, str]) -> float | None:
     6m0s or 20ms, as Go writes it, a number of seconds, or a time since 1970. Azure says -1 if it does not know what
     remains (openai/openai-dotnet#838).
     """
-    waits = []
-    for of in (headers, _of_upstream(headers)):
-        for remaining, reset in _LIMITS:
-            seconds = _span_s(of.get(reset)) if _number(of.get(remaining)) == 0 else None
-            if seconds is not None:
-                waits.append(seconds)
-    return max(waits, default=None)
+    waits = [
+        _span_s(of.get(f"x-ratelimit-reset{limit}"))
+        for of in (headers, _of_upstream(headers))
+        for limit in _LIMITS
+        if _number(of.get(f"x-ratelimit-remaining{limit}")) == 0
+    ]
+    return max((seconds for seconds in waits if seconds is not None), default=None)
 
 
 def should_retry(headers: Mapping[str, str]) -> bool | None:

@@ -10,20 +10,8 @@ from smai_cli.answer.chunk import CallPart, UnreadKind, UnreadPart
 from smai_cli.common.text import one_line
 from smai_cli.stream.json_text import dump_exact, is_number, number_text
 
-# Types of parts that are the model's thoughts: OpenAI, Anthropic, Mistral, OpenRouter.
-THOUGHTS = frozenset(
-    {
-        "reasoning",
-        "reasoning.encrypted",
-        "reasoning.summary",
-        "reasoning.text",
-        "reasoning_text",
-        "redacted_thinking",
-        "summary_text",
-        "thinking",
-        "thought",
-    }
-)
+# How the types of parts begin that are the model's thoughts: OpenAI, Anthropic, Mistral, OpenRouter.
+_THOUGHTS = ("reasoning", "redacted_thinking", "summary_text", "thinking", "thought")
 # Types of parts that give the sources of a text (Mistral's reference chunks, Cohere's and Anthropic's citations).
 _SOURCES = frozenset({"annotation", "annotations", "citation", "citations", "reference", "references"})
 _CALLS = frozenset({"custom_tool_call", "function_call", "tool_call", "tool_use"})
@@ -127,7 +115,7 @@ def _read_part(part: Any, place: str, *, is_alone: bool) -> Content:  # noqa: PL
         return Content(unread=unread) if unread else read_content(part, place, is_alone=is_alone)
     kind = part.get("type")
     kind = kind if isinstance(kind, str) else ""
-    if kind in THOUGHTS:
+    if kind.startswith(_THOUGHTS):
         return Content(reasoning=read_thoughts(part))
     if kind in _SOURCES:
         return _NOTHING

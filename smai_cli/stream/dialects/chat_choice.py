@@ -1,5 +1,6 @@
 """Read one choice of a chat completion, or of a chunk of one -> its content, and the parts that cannot be read."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,25 +12,11 @@ from smai_cli.stream.content import Content, media_name, read_arguments, read_co
 _REASON_LIMIT = 100
 # What servers send, in addition to null, while an answer goes on (DashScope).
 _NO_REASON = ("", "null", "none")
-# Reasons of servers for an answer that broke off, beyond those that `rank` knows: vLLM, SGLang, DeepSeek, Zhipu,
-# Anthropic, Gemini.
-_FAILURES = frozenset(
-    {
-        "abort",
-        "escalation",
-        "image_other",
-        "insufficient_system_resource",
-        "malformed_function_call",
-        "malformed_response",
-        "missing_thought_signature",
-        "model_context_window_exceeded",
-        "network_error",
-        "no_image",
-        "pause_turn",
-        "repetition",
-        "too_many_tool_calls",
-        "unexpected_tool_call",
-    }
+# What is in the reasons of servers for an answer that broke off, beyond those that `rank` knows: vLLM, SGLang,
+# DeepSeek, Zhipu, Anthropic, Gemini.
+_FAILURES = (
+    r"abort|error|escalation|exceeded|image_other|insufficient|malformed|missing|no_image|pause_turn|repetition"
+    r"|too_many|unexpected"
 )
 _MEDIA = ("audio", "image", "images", "video", "videos")
 # Where servers put the model's thoughts; OpenRouter sends the last in addition to another.
@@ -249,5 +236,5 @@ def _original_reason(fields: Any) -> str | None:
     answer, such as completed.
     """
     word = fields.get("native_finish_reason") if isinstance(fields, dict) else None
-    is_worse = isinstance(word, str) and (word.lower() in _FAILURES or rank(word) > 1)
+    is_worse = isinstance(word, str) and (re.search(_FAILURES, word.lower()) or rank(word) > 1)
     return word if is_worse else None
