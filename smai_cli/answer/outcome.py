@@ -45,13 +45,15 @@ class Outcome:
         self.retries = 0
         self.keep_text = keep_text
         self.needs: Collection[UnreadKind] = TEXT_NEEDS
+        self.choices: int | None = None
+        self.output_limit: int | None = None
         self._fail_empty = fail_empty
-        self._begin(due=None, output_limit=None)
+        self.begin()
 
-    def _begin(self, due: int | None, output_limit: int | None) -> None:
-        """Reset what belongs to one try."""
+    def begin(self) -> None:
+        """Forget the previous try; the start time and the number of retries stay."""
         self._text = io.StringIO()
-        self._completeness = Completeness(self.accept, due, output_limit)
+        self._completeness = Completeness(self.accept, self.choices, self.output_limit)
         self._main = self._completeness.main
         self._has_ended = False
         self._is_blank = True
@@ -68,15 +70,6 @@ class Outcome:
         self.first_delta_s: float | None = None
         self.elapsed_s = 0.0
         self.error: SmaiError | None = None
-
-    @property
-    def choices(self) -> int | None:
-        """How many answers were requested; None if unknown."""
-        return self._completeness.due
-
-    @choices.setter
-    def choices(self, due: int | None) -> None:
-        self._completeness.due = due
 
     def add(self, chunk: Chunk) -> None:
         """Add one chunk. Once `is_final` is true, what follows can no longer change how the answer ended."""
@@ -134,15 +127,6 @@ class Outcome:
         return self._main.reason
 
     @property
-    def output_limit(self) -> int | None:
-        """An answer of this many tokens was cut by the token limit; None if unknown."""
-        return self._completeness.output_limit
-
-    @output_limit.setter
-    def output_limit(self, limit: int | None) -> None:
-        self._completeness.output_limit = limit
-
-    @property
     def text(self) -> str:
         """The text so far with `keep_text`, empty otherwise."""
         return self._text.getvalue()
@@ -162,10 +146,6 @@ class Outcome:
         self.elapsed_s = time.monotonic() - self.started_s
         self._has_ended = True
         self.error = failure or self._verdict()
-
-    def restart(self) -> None:
-        """Forget the answer for a retry; the start time and the number of retries stay."""
-        self._begin(self.choices, self.output_limit)
 
     @property
     def status(self) -> Status:

@@ -108,7 +108,7 @@ def ask(  # noqa: PLR0913  # the parts of a run, chosen by the command
         outcome.error = retries.wait(failure, holds_back=writer.holds_back or is_undelivered)
         if outcome.error:
             return
-        outcome.restart()
+        outcome.begin()
 
 
 def pump(
@@ -126,6 +126,7 @@ def pump(
     Raises only ReaderGoneError.
     """
     outcome.needs = writer.needs
+    outcome.begin()
     writer.begin()
     pieces = _copy_to_writer(source, writer, outcome)
     try:

@@ -116,7 +116,7 @@ def test_a_completion_keeps_its_text_only_if_requested_and_a_retry_clears_it() -
         outcome.add(Chunk(text="two"))
     assert (flat.text, keeping.text) == ("", "one two")
 
-    keeping.restart()
+    keeping.begin()
     assert keeping.text == ""
     keeping.add(Chunk(text="three"))
     assert keeping.text == "three"
