@@ -5,7 +5,7 @@ A head that two programs could read differently is refused: a folded line, a bar
 
 import re
 from http import HTTPStatus
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 _FIELDS = 100
 _LINE_BYTES = 16384
@@ -16,7 +16,7 @@ _ABSOLUTE = re.compile(r"http://([^/?#]*)(.*)", re.IGNORECASE)
 
 
 class Refusal(Exception):  # noqa: N818  # an answer, not a failure of smai
-    """An error answer in smai's words: `code` is for programs, `kind` is the type of the error object.
+    """An error answer in smai's words: `code` is for programs, `kind` is the type of the error object, its `payload`.
 
     `headers` are sent with it.
     """
@@ -34,12 +34,7 @@ class Refusal(Exception):  # noqa: N818  # an answer, not a failure of smai
         self.status = status
         self.message = message
         self.headers = headers
-        self._error = {"message": message, "type": kind, "param": None, "code": code}
-
-    @property
-    def payload(self) -> dict[str, Any]:
-        """The error object of the API."""
-        return {"error": self._error}
+        self.payload = {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
 class Head(NamedTuple):

@@ -27,25 +27,15 @@ class NumberAsTextError(Exception):
 class WrittenInt(int):
     """An integer with its text as `written`."""
 
-    written: str
+    def __init__(self, text: str) -> None:
+        self.written = text
 
 
 class WrittenFloat(float):
     """A number with a fraction or an exponent, NaN or Infinity, with its text as `written`."""
 
-    written: str
-
-
-def _written_int(text: str) -> WrittenInt:
-    number = WrittenInt(text)
-    number.written = text
-    return number
-
-
-def _written_float(text: str) -> WrittenFloat:
-    number = WrittenFloat(text)
-    number.written = text
-    return number
+    def __init__(self, text: str) -> None:
+        self.written = text
 
 
 def _finite(text: str) -> float | None:
@@ -65,7 +55,7 @@ _STRICT = json.JSONDecoder(parse_constant=_refuse)
 # NaN and Infinity become null: JSON has neither (RFC 8259, section 6).
 LENIENT = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)
 # Several times slower than _STRICT: only for an answer with a number in place of a text.
-EXACT = json.JSONDecoder(parse_int=_written_int, parse_float=_written_float, parse_constant=_written_float)
+EXACT = json.JSONDecoder(parse_int=WrittenInt, parse_float=WrittenFloat, parse_constant=WrittenFloat)
 
 
 def is_number(value: Any) -> bool:
