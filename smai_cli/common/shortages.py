@@ -40,11 +40,12 @@ def opening_failure(name: str, exc: OSError, hint: str) -> SmaiError:
 def shortage_among(causes: Iterable[BaseException]) -> ShortageError | None:
     """Return the failure for the first exception in `causes` that shows a lack of resources; None if none does."""
     for cause in causes:
-        if isinstance(cause, MemoryError):
+        words = str(cause) if isinstance(cause, RuntimeError) else ""  # Python has no type for these two
+        if isinstance(cause, MemoryError) or words == "can't allocate lock":
             return ShortageError(
                 "there is not enough memory", "try again later, send less, or allow the process more memory"
             )
-        if isinstance(cause, RuntimeError) and str(cause) == "can't start new thread":  # Python has no type for it
+        if words == "can't start new thread":
             return ShortageError("the system cannot start a thread", "try again later, or allow more processes")
         if number := _shortage_number(cause):
             return ShortageError(

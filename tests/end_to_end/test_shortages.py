@@ -163,6 +163,7 @@ OUT_OF_FILES = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     ("exc", "status"),
     [
         pytest.param(MemoryError(), 6, id="memory"),
+        pytest.param(RuntimeError("can't allocate lock"), 6, id="memory for a lock"),
         pytest.param(RuntimeError("can't start new thread"), 6, id="threads"),
         pytest.param(OUT_OF_FILES, 6, id="descriptors"),
         pytest.param(ImportError("x.so: cannot open shared object file: Too many open files"), 6, id="a library"),
