@@ -11,6 +11,9 @@ from smai_cli.stream.retries import LONGEST_WAIT_S, doubled_pause_s, lengthened_
 
 # Some servers say `Retry-After: 0` to every request: a line believes it once.
 _SHORTEST_PAUSE_S = 0.1
+# The longest pause after a failure that does not show a limit, as in the SDKs of OpenAI and Anthropic. While the server
+# answers other lines, a line that failed often by chance must not delay the end of the run by minutes.
+_LONGEST_PAUSE_S = 8.0
 
 
 class LineDeadline(Deadline):
@@ -94,7 +97,8 @@ class Tries:
         if failure.wait_s is not None and failure.wait_s > LONGEST_WAIT_S:
             self.last_hint = f"the server asks to wait {math.ceil(failure.wait_s)} s; try again then"
             return None
-        pause_s = _double_pause_s(self.spent + 1) if failure.wait_s is None else _lengthen(failure.wait_s)
+        doubled_s = min(_double_pause_s(self.spent + 1), _LONGEST_PAUSE_S)
+        pause_s = doubled_s if failure.wait_s is None else _lengthen(failure.wait_s)
         if self.deadline and pause_s >= self.deadline.left_s():
             self.last_hint = f"the next attempt would start in {pause_s:.1f} s, after the time limit"
             return None

@@ -6,6 +6,7 @@ from smai_cli.batch.load.control import LoadControl
 from smai_cli.batch.model_queue import ModelQueue
 from smai_cli.batch.results.result import LineIdentity
 from smai_cli.batch.tries import Tries
+from smai_cli.errors import BusyError
 
 DEFAULTS = Defaults(model="m", api="chat", system=None, parameters={}, extra_body={})
 
@@ -36,3 +37,10 @@ def test_a_line_that_was_refused_up_to_four_times_is_sent_before_fresh_lines() -
 def test_lines_that_were_refused_more_often_take_turns_with_fresh_lines() -> None:
     """If each of them took a start, no other line would be sent where only few requests may start."""
     assert order(refusals=5) == [0, 2, 1, 3, 4, 5]
+
+
+def test_a_line_that_fails_often_by_chance_does_not_wait_for_minutes() -> None:
+    """If the pause doubled without end, one line of a server that refuses 30 % would delay the end of the run."""
+    tries, failure = line(0), BusyError("the server answered 503", "try again")
+    pauses = [tries.next_pause_s(failure, limit=9) or 0.0 for _ in range(9)]
+    assert 0.25 <= pauses[0] <= 0.5 < pauses[3] <= 4 <= max(pauses) <= 8
