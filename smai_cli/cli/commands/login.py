@@ -23,7 +23,7 @@ from smai_cli.config.keys import Secret, check_key, key_from_stdin
 from smai_cli.config.keystore import KeyStore
 from smai_cli.config.places import config_folder
 from smai_cli.errors import Cause, SmaiError, UsageError
-from smai_cli.output.descriptors import Output, say
+from smai_cli.output.descriptors import Output, say, say_plain
 from smai_cli.stream.retries import Retries
 
 # setitimer with 0 s turns the timer off.
@@ -137,7 +137,7 @@ def _typed(origin: str, deadline: Deadline) -> Secret:
             raise deadline.error() from None
         die_by(interrupt.number)
     except (EOFError, OSError) as exc:
-        click.echo(err=True)  # Ctrl-D leaves the cursor after the question
+        say_plain("")  # Ctrl-D leaves the cursor after the question
         raise UsageError("no key was typed", "pipe it in, or try again") from exc
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
