@@ -43,7 +43,8 @@ class ModelQueue:
     @property
     def first_place(self) -> int:
         """The place in the input of the next line."""
-        return min(it.job.place for it in (*list(self._fresh)[:1], *(row[2] for row in self._delayed[:1])))
+        heads = [*([self._fresh[0]] if self._fresh else []), *(row[2] for row in self._delayed[:1])]
+        return min(it.job.place for it in heads)
 
     @property
     def probe_order(self) -> tuple[float, float]:
