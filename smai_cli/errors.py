@@ -230,7 +230,7 @@ _MEANINGS: "dict[Cause, tuple[type[SmaiError], str]]" = {
         "a firewall or a proxy blocks the request: try another network, or ask whoever runs the server",
     ),
     Cause.PROMPT_SIZE: (RefusedError, "shorten the prompt"),
-    Cause.MODEL: (RefusedError, "check -m/--model"),
+    Cause.MODEL: (RefusedError, "check -m/--model; smai models lists the names"),
     Cause.CONTENT: (RefusedError, "rephrase the prompt"),
     Cause.NOT_FOUND: (RefusedError, "check --base-url and -m/--model"),
     Cause.REQUEST: (RefusedError, "check -m/--model, the options and --base-url"),

@@ -1,4 +1,4 @@
-"""Decides which line of a batch is sent next, and when: the queue of all lines, and the consequences of each failure.
+"""Decide which line of a batch is sent next, and when: the queue of all lines, and the consequences of each failure.
 
 A worker takes one try of a line at a time. A line that waits for its next try, or for the limit of its model, is in the
 queue and does not occupy a worker.

@@ -1,4 +1,4 @@
-"""Reads an answer less often while many arrive at once: nothing is displayed, and each read costs time.
+"""Read an answer less often while many arrive at once: nothing is displayed, and each read costs time.
 
 With 128 streams of 50 deltas a second, one read per delta saturates a processor and delays all of them.
 """

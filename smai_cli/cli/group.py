@@ -12,17 +12,17 @@ from smai_cli.output.descriptors import say_plain
 # Here and not in each command, so that --help does not import them all.
 COMMANDS = {
     "ask": "Send PROMPT to the model and print the answer as it arrives.",
-    "batch": "Send each line of FILE or stdin as a prompt, and print each result as a line of JSON.",
-    "completion": "Print a script that lets a shell complete commands, options, models, profiles and files.",
-    "config": "Show the effective settings and their sources, or list the profiles.",
-    "count": "Count the tokens of the text in FILE or stdin.",
-    "decode": "Print the answer in a server-sent event stream from FILE or stdin.",
-    "doctor": "Check what a run needs, from the key to the list of models, and print a line for each check.",
+    "batch": "Send each line of FILE or stdin as a prompt; print JSON results.",
+    "completion": "Print a completion script for bash, zsh or fish.",
+    "config": "Show the settings and their sources, or list the profiles.",
+    "count": "Count the tokens of FILE or stdin.",
+    "decode": "Print the answer in an event stream from FILE or stdin.",
+    "doctor": "Check the settings, the key, the network and the server.",
     "login": "Store a key for a server, after checking it.",
     "logout": "Remove a key that smai login stored.",
-    "mock": "Serve the chat API on 127.0.0.1 for tests: no key, no model, no network.",
+    "mock": "Serve the chat API on 127.0.0.1 for tests, without a model.",
     "models": "Print the ids of the server's models, sorted, one per line.",
-    "serve": "Serve a chat page and an API for local programs, without giving them the key.",
+    "serve": "Serve a chat page and an API on 127.0.0.1, and hide the key.",
 }
 
 
@@ -64,10 +64,10 @@ def load_command(name: str) -> click.Command:  # noqa: C901, PLR0912  # one bran
 # Printed for a person who types only `smai`.
 FIRST_LINES = """\
 smai asks a language model, and exits with 0 only if the answer is complete.
-  smai ask --mock hello                          try it: no key, no network
+  smai ask --mock hello   (no key, no network)
   smai ask "Why is the sky blue?"
   git diff | smai ask "Write a commit message."
-smai login stores a key, and smai doctor checks that all works.
+smai login stores a key, and smai doctor checks that everything works.
 smai --help lists the commands; man smai is the manual."""
 
 
@@ -109,7 +109,7 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="More: smai help COMMAND, man smai-COMMAND. Exit status 0: the answer is complete and was delivered.",
+    epilog="More: smai help COMMAND, man smai. Exit status 0: a complete answer.",
     invoke_without_command=True,
 )
 @click.version_option(__version__, "-V", "--version", message="smai %(version)s")

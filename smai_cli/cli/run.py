@@ -17,7 +17,7 @@ from smai_cli.output.modes import OutputOptions
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from smai_cli.cli.logbook import Logbook
+    from smai_cli.cli.log_line import LogLine
     from smai_cli.config.endpoint import Endpoint
     from smai_cli.config.log_file import LogFile
     from smai_cli.output.cadence import Cadence
@@ -63,16 +63,16 @@ class Run:
         self._stdout = Output()
         self._waiting: WaitingLine | None = None
         self._cadence: Cadence | None = None
-        self._logbook: Logbook | None = None
+        self._log_line: LogLine | None = None
 
     def log_to(self, log: "LogFile", command: str, base_url: str | None, profile: str | None) -> None:
-        """From now on, write a line to the ledger `log` however the run ends; `base_url` is None for the mock."""
-        from smai_cli.cli.logbook import Logbook  # only if there is a ledger
-        from smai_cli.output.ledger import RunFacts
+        """From now on, write a line to the run log `log` however the run ends; `base_url` is None for the mock."""
+        from smai_cli.cli.log_line import LogLine  # only if there is a run log
+        from smai_cli.output.run_log import RunFacts
 
         facts = RunFacts(command=command, base_url=base_url, profile=profile, hide=self.life.without_key)
-        self._logbook = Logbook(log, facts, self.outcome, self.life.deadline)
-        self._logbook.write_on_signals()
+        self._log_line = LogLine(log, facts, self.outcome, self.life.deadline)
+        self._log_line.write_on_signals()
 
     @contextlib.contextmanager
     def delivery(
@@ -153,8 +153,8 @@ class Run:
         outcome = self.outcome
         if failure:
             outcome.end(failure)
-        if self._logbook:  # before stderr, which may block
-            self._logbook.write()
+        if self._log_line:  # before stderr, which may block
+            self._log_line.write()
         reports_tools = self._options.prints_text and not self._options.tool_calls
         if outcome.calls.names and reports_tools and not outcome.error:
             names = one_line(", ".join(outcome.calls.names[:_TOOLS_SHOWN]), 200)
@@ -180,8 +180,8 @@ class Run:
             self._draw_cadence()
 
     def _log_death(self, reason: BaseException) -> None:
-        if self._logbook:
-            self._logbook.write_death(reason)
+        if self._log_line:
+            self._log_line.write_death(reason)
 
     def _draw_cadence(self) -> None:
         """Draw the cadence of the answer under its summary, on a terminal."""

@@ -1,4 +1,4 @@
-"""Files that one process at a time has, by flock(2): the lock goes with the process that had it."""
+"""Files that only one process at a time may use, by flock(2): the lock ends with its process."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""A machine that is short of descriptors, threads, processes or memory: the failure that this is."""
+"""The failure of a run because the machine is short of descriptors, threads, processes or memory."""
 
 import errno
 import os

@@ -21,7 +21,13 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 def origin_of(base_url: str) -> str:
     """Return scheme, host and port of a base URL (RFC 6454, section 4). Raises UsageError."""
     scheme, host, port = origin_parts(parse_base_url(base_url))
-    return f"{scheme}://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in str(host) else f"{scheme}://{host}:{port}"
+
+
+def shown_origin(origin: str) -> str:
+    """Return an origin as messages show it: without the port that its scheme implies."""
+    scheme = origin.partition("://")[0]
+    return origin.removesuffix(f":{DEFAULT_PORTS.get(scheme)}")
 
 
 def find_base_url(base_url: str | None, environ: Mapping[str, str], settings: Settings) -> tuple[str, str]:

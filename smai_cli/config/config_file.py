@@ -157,7 +157,8 @@ def _parse(text: str, path: str) -> tuple[dict[str, Value], dict[str, dict[str, 
     except tomllib.TOMLDecodeError as exc:
         line = re.search(r" \(at line (\d+), column \d+\)$", str(exc))
         what = f"{path}:{line[1]}: {str(exc)[: line.start()]}" if line else f"{path}: {exc}"
-        raise UsageError(what, "fix it, or move it away") from exc
+        is_unquoted = str(exc).startswith("Invalid value")
+        raise UsageError(what, "put text in quotes" if is_unquoted else "fix it, or move it away") from exc
     except (ValueError, RecursionError) as exc:
         raise UsageError(
             f"{path}: a number is too large, or the nesting is too deep", "fix it, or move it away"
@@ -168,13 +169,26 @@ def _parse(text: str, path: str) -> tuple[dict[str, Value], dict[str, dict[str, 
     return _check_table(content, path), {name: _check_table(table, path, name) for name, table in tables.items()}
 
 
+def _hint_for_unknown(key: str, value: Any) -> str:
+    """Return what to write instead of a key that does not exist."""
+    from smai_cli.common.spelling import nearest  # for failures only
+
+    if isinstance(value, dict):
+        return f"write [profile.{key if key in PROVIDERS else 'NAME'}]"
+    if key.replace("_", "").lower() in ("key", "apikey", "token"):
+        return "smai login stores a key, and key_file or key_env names one"
+    if meant := nearest(key.replace("-", "_").lower(), KEYS):
+        return f"did you mean {meant}?"
+    return f"the keys are {', '.join(KEYS)}, and [profile.NAME]"
+
+
 def _check_table(table: dict[str, Any], path: str, profile: str | None = None) -> dict[str, Value]:
     """Return the values of the table of a profile, or of those at the top of the file. Raises UsageError."""
     source = path if profile is None else f"{path} [profile.{one_line(profile, 40)}]"
     values = {}
     for key, value in table.items():
         if key not in KEYS:
-            raise UsageError(f"{source}: unknown key {key}", f"the keys are {', '.join(KEYS)}, and [profile.NAME]")
+            raise UsageError(f"{source}: unknown key {key}", _hint_for_unknown(key, value))
         is_fit, wanted = KEYS[key]
         if not is_fit(value):
             raise UsageError(f"{source}: {key} is not {wanted}", "fix it")

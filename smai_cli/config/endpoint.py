@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 _ABOUT_THE_KEY = (Cause.KEY, Cause.EXPIRED_KEY, Cause.MISSING_KEY, Cause.ACCOUNT, Cause.FORBIDDEN)
 
+# Ollama's own API, which its documentation shows first; its chat API is at /v1.
+_OLLAMA_PATHS = ("api", "api/chat", "api/generate")
+
 
 class Endpoint(NamedTuple):
     """A base URL (without credentials), and what is sent to its origin: the key, or None, and headers.
@@ -65,8 +68,11 @@ class Endpoint(NamedTuple):
         if error.cause in _ABOUT_THE_KEY and self.key_note:
             hint = hint_for(error.cause, f"the key from {self.key_note}") if self.key else self.key_note
             return error.replaced(hint=hint)
-        if error.cause is Cause.NOT_FOUND and not urlsplit(self.base_url).path.strip("/"):
+        path = urlsplit(self.base_url).path.strip("/")
+        if error.cause is Cause.NOT_FOUND and not path:
             return error.replaced(hint="check --base-url: /v1 may be missing at its end")
+        if error.cause is Cause.NOT_FOUND and path in _OLLAMA_PATHS:
+            return error.replaced(hint=f"check --base-url: Ollama needs /v1 instead of /{path}")
         return error
 
     def for_list(self) -> "Endpoint":
@@ -146,7 +152,7 @@ def keyless_endpoint(base_url: str, settings: Settings, headers: "tuple[Header, 
     if headers and not _is_private(target, settings):
         raise UsageError(
             f"a header of {headers[0].source} never goes over plain http to {target.hostname}",
-            "use https, or leave the header out for this server",
+            "use https, leave the header out, or set allow_http in a profile for this server",
         )
     name = key_header.value if key_header else None
     if name and name.lower() in [header.name.lower() for header in headers]:
@@ -193,7 +199,7 @@ def _check_private(target: SplitResult, settings: Settings) -> None:
     if not _is_private(target, settings):
         raise UsageError(
             f"a key never goes over plain http to {target.hostname}",
-            "use https, or leave the key out for this server",
+            "use https, leave the key out, or set allow_http in a profile for this server",
         )
 
 

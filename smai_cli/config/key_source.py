@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from smai_cli.common.clocks import Deadline
 from smai_cli.common.files import STDIN, STDIN_NAME
-from smai_cli.config.base_url import find_base_url, origin_of, parse_base_url, shown_url
+from smai_cli.config.base_url import find_base_url, origin_of, shown_origin, shown_url
 from smai_cli.config.config_file import Settings, Value
 from smai_cli.config.keys import (
     Secret,
@@ -201,12 +201,7 @@ def foreign_key(base_url: str, environ: Mapping[str, str]) -> str:
     owner = environ.get("SMAI_BASE_URL") or DEFAULT_BASE_URL
     if not variable or origin_of(owner) == origin_of(base_url):
         return ""
-    return f"{variable} is set, but belongs to {_shown_origin(owner)}"
-
-
-def _shown_origin(base_url: str) -> str:
-    parts = parse_base_url(base_url)
-    return f"{parts.scheme}://{parts.netloc}"
+    return f"{variable} is set, but belongs to {shown_origin(origin_of(owner))}"
 
 
 def expected_variable(base_url: str, settings: Settings) -> str | None:
@@ -248,7 +243,7 @@ def _login_command(base_url: str, environ: Mapping[str, str], settings: Settings
 
 def missing_key_source(base_url: str, environ: Mapping[str, str], settings: Settings) -> KeySource:
     """Return the source for a missing key of a server that needs one; reading it raises UsageError."""
-    server = _shown_origin(base_url)
+    server = shown_origin(origin_of(base_url))
     variable = expected_variable(base_url, settings)
     if variable is None and (foreign := foreign_key(base_url, environ)):
         hint = foreign_key_hint(base_url, environ, settings)

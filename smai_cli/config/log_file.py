@@ -1,4 +1,4 @@
-"""Environment and configuration -> the ledger, the file with a line for each run."""
+"""Environment and configuration -> the run log, the file with a line for each run."""
 
 import os
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ VARIABLE = "SMAI_LOG"
 
 
 class LogFile(NamedTuple):
-    """A ledger: its path, and the name of its setting in messages."""
+    """A run log: its path, and the name of its setting in messages."""
 
     path: str
     setting: str
 
 
 def find_log(environ: Mapping[str, str], settings: Settings) -> Value | None:
-    """Return the effective file name of the ledger, as written, and its source; None if it is not set.
+    """Return the effective file name of the run log, as written, and its source; None if it is not set.
 
     An empty name turns it off.
     """
@@ -30,7 +30,7 @@ def find_log(environ: Mapping[str, str], settings: Settings) -> Value | None:
 
 
 def log_file(environ: Mapping[str, str], settings: Settings) -> LogFile | None:
-    """Return the ledger, or None without one.
+    """Return the run log, or None without one.
 
     `~/` is the home directory; any other relative name in the configuration file is relative to its folder. Raises
     UsageError for `~/` without a home directory.

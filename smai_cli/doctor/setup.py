@@ -40,7 +40,7 @@ def find_configuration(settings: Settings) -> CheckResult:
         return CheckResult(f"none, for {path} is out of reach")
     built_in = f", built-in profile {settings.name}" if settings.built_in else ""
     if settings.path is None:
-        return CheckResult(f"none, it would be {path}{built_in}")
+        return CheckResult(f"none (it would be {path}){built_in}")
     tables = (settings.top, settings.profile)
     has_headers = any(table["headers"].value for table in tables if "headers" in table)
     is_open = has_headers and is_open_to_others(path)
@@ -51,14 +51,14 @@ def find_configuration(settings: Settings) -> CheckResult:
     )
 
 
-def is_ledger_named(environ: Mapping[str, str], settings: Settings) -> bool:
-    """Return whether there is a ledger to check."""
+def is_log_named(environ: Mapping[str, str], settings: Settings) -> bool:
+    """Return whether there is a run log to check."""
     found = find_log(environ, settings)
     return bool(found and found.value)
 
 
 def check_log(environ: Mapping[str, str], settings: Settings) -> CheckResult:
-    """Return where the ledger is. Raises OutputError where a run could not write it, UsageError without a home."""
+    """Return where the run log is. Raises OutputError where a run could not write it, UsageError without a home."""
     log = log_file(environ, settings)
     if log is None:
         return CheckResult("none")

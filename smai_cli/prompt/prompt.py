@@ -38,7 +38,7 @@ def compose(operands: Sequence[str], piped: str | None) -> str:
         parts = (" ".join(operands[:at]), piped, " ".join(operands[at + 1 :]))
         prompt = _BLANK_LINE.join(part for part in parts if part)
     if not prompt or prompt.isspace():
-        raise UsageError("the prompt is empty", "give it as an operand or through a pipe")
+        raise UsageError("the prompt is empty", "write one in quotes, or pipe one in")
     return prompt
 
 

@@ -30,6 +30,10 @@ def test_no_line_is_longer_than_the_terminal_is_wide(smai: Smai, name: str, colu
     assert max(map(len, lines)) <= 100
 
 
+def test_the_list_of_commands_fits_on_a_terminal_with_24_lines(smai: Smai) -> None:
+    assert len(text_of(smai).splitlines()) < 24
+
+
 def test_the_options_of_ask_and_batch_are_in_groups(smai: Smai) -> None:
     assert titles(text_of(smai, "ask")) == ["Examples", *SIX]
     assert titles(text_of(smai, "batch")) == ["Examples", *SIX[:4], "Speed", "Shards", *SIX[4:]]

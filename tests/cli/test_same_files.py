@@ -221,7 +221,7 @@ def test_a_file_to_write_cannot_be_the_configuration_or_a_key_file(smai: Smai, c
     assert {name: path.read_bytes() for name, path in files.items()} == before
 
 
-LEDGER = json.dumps({"model": "m"}) + "\n"
+RUN_LOG = json.dumps({"model": "m"}) + "\n"
 
 
 @every_link
@@ -259,14 +259,14 @@ def test_the_run_log_cannot_be_the_configuration_or_the_key_file(smai: Smai, con
 
 @pytest.mark.parametrize("stream", ["1>>", "2>>"])
 def test_the_run_log_cannot_be_stdout_or_stderr(environment: dict[str, str], stream: str) -> None:
-    Path("file").write_text(LEDGER)
+    Path("file").write_text(RUN_LOG)
     line = f"smai ask -n --mock hi {stream} file"
     env = environment | {"SMAI_LOG": "file"}
     done = subprocess.run(["bash", "-c", line], env=env, capture_output=True, check=False)
     assert done.returncode == 2
     assert Path("file").read_text() in (
-        LEDGER,
-        f"{LEDGER}smai: SMAI_LOG and stderr are the same file, file; choose another one\n",
+        RUN_LOG,
+        f"{RUN_LOG}smai: SMAI_LOG and stderr are the same file, file; choose another one\n",
     )
 
 
@@ -274,7 +274,7 @@ def test_the_run_log_cannot_be_stdout_or_stderr(environment: dict[str, str], str
 def test_the_run_log_may_be_part_of_the_prompt_and_may_be_stdout_with_q(
     environment: dict[str, str], words: str
 ) -> None:
-    Path("file").write_text(LEDGER)
+    Path("file").write_text(RUN_LOG)
     done = subprocess.run(
         ["bash", "-c", f"smai ask --mock hi {words}"],
         env=environment | {"SMAI_LOG": "file"},
@@ -283,7 +283,7 @@ def test_the_run_log_may_be_part_of_the_prompt_and_may_be_stdout_with_q(
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, b"")
-    assert Path("file").read_text().startswith(LEDGER)
+    assert Path("file").read_text().startswith(RUN_LOG)
     assert Path("file").read_text().count("\n") == 2
 
 

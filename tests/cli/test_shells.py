@@ -190,6 +190,27 @@ def test_smai_completion_prints_the_installed_file(smai: Smai, shell: str) -> No
     assert sorted(path.suffix for path in FILES.iterdir()) == [".bash", ".fish", ".zsh"]
 
 
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (["bash", "--norc", "-c", 'eval "$(smai completion bash)"; complete -p smai'], "smai"),
+        (["zsh", "-f", "-c", 'eval "$(smai completion zsh)"; print $_comps[smai]'], "_smai"),
+        (["fish", "--no-config", "-c", "smai completion fish | source; complete -C 'smai as'"], "ask"),
+    ],
+)
+def test_the_line_in_the_manual_works_in_a_shell_that_was_never_set_up(
+    tmp_path: Path, command: list[str], shown: str
+) -> None:
+    if not shutil.which(command[0]):
+        pytest.skip(f"{command[0]} is not installed")
+    environment = clean_environment(tmp_path, PATH=f"{Path(SMAI).parent}{os.pathsep}{os.environ['PATH']}")
+    result = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert shown in result.stdout
+
+
 def test_an_unknown_shell_is_an_error_that_lists_the_supported_shells(smai: Smai) -> None:
     result = smai("completion", "tcsh")
     assert (result.status, result.stdout) == (2, b"")

@@ -49,9 +49,11 @@ def hint_in(result: Result) -> str:
         (["modles"], "did you mean: smai models?"),
         (["auth"], "did you mean: smai login?"),
         (["auth", "login"], "did you mean: smai login?"),
-        (["keys", "set", "openai"], "did you mean: smai login?"),
+        (["keys", "set", "openai"], "did you mean: smai login -p openai?"),
         (["init"], "did you mean: smai login?"),
         (["setup"], "did you mean: smai login?"),
+        (["profiles"], "did you mean: smai config --profiles?"),
+        (["completions", "zsh"], "did you mean: smai completion?"),
         (["list"], "did you mean: smai models?"),
         (["ls"], "did you mean: smai models?"),
         (["logs"], "SMAI_LOG names a file that gets a line for each run, see man smai"),
@@ -82,6 +84,12 @@ def hint_in(result: Result) -> str:
 def test_an_option_without_a_command_gets_a_hint(smai: Smai, words: list[str], hint: str) -> None:
     assert hint_in(smai(*words)) == hint
     assert hint_in(smai(*words, stdin=b"hi")) == hint
+
+
+@pytest.mark.parametrize("name", ["config", "doctor", "login", "logout", "models", "serve"])
+def test_a_profile_after_a_command_needs_an_option(smai: Smai, name: str) -> None:
+    assert hint_in(smai(name, "openai")) == f"did you mean: smai {name} -p openai?"
+    assert "did you mean" not in smai(name, "other").stderr
 
 
 HABITS = [

@@ -114,6 +114,25 @@ def test_a_mistake_in_the_file_is_one_line_with_its_place(smai: Smai, config: Co
     assert smai("ask", "--help").status == 0
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("modle = 'x'", "did you mean model?"),
+        ("base-url = 'x'", "did you mean base_url?"),
+        ("api_key = 'sk-secret'", "smai login stores a key, and key_file or key_env names one"),
+        ("[openai]\nmodel = 'x'", "write [profile.openai]"),
+        ("[profiles.work]\nmodel = 'x'", "write [profile.NAME]"),
+        ("provider = 'x'", "the keys are model, base_url, key_file, "),
+        ("model = gpt-4.1", "put text in quotes"),
+    ],
+)
+def test_a_mistake_in_the_file_gets_a_hint(smai: Smai, config: Config, text: str, hint: str) -> None:
+    config(text)
+    stderr = smai("config").stderr
+    assert f"; {hint}" in stderr
+    assert "secret" not in stderr
+
+
 def test_an_unknown_profile_is_an_error_that_says_how_to_list_profiles(smai: Smai, config: Config) -> None:
     message = 'smai: no such profile: x; "smai config --profiles" lists the profiles\n'
     assert smai("ask", "-p", "x", "hi") == (2, b"", message)

@@ -3,7 +3,7 @@
 import pytest
 from conftest import Config, Server, Smai
 
-from smai_cli.config.base_url import shown_url
+from smai_cli.config.base_url import origin_of, shown_origin, shown_url
 from smai_cli.config.endpoint import Endpoint, find_endpoint
 from smai_cli.config.keys import Secret
 from smai_cli.config.places import DEFAULT_BASE_URL
@@ -74,6 +74,19 @@ def test_the_key_of_the_environment_belongs_to_one_origin(base_url: str | None, 
     environ = {"SMAI_API_KEY": " sk-1\n"} | ({"SMAI_BASE_URL": home} if home else {})
     endpoint = find_endpoint(base_url, None, environ)
     assert (endpoint.key and endpoint.key.reveal()) == ("sk-1" if sent else None)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "shown"),
+    [
+        ("https://API.smai.ai:443/v1", "https://api.smai.ai"),
+        ("https://api.smai.ai:80/v1", "https://api.smai.ai:80"),
+        ("http://localhost:80", "http://localhost"),
+        ("http://[::1]:11434/v1", "http://[::1]:11434"),
+    ],
+)
+def test_an_origin_is_shown_without_the_default_port(base_url: str, shown: str) -> None:
+    assert shown_origin(origin_of(base_url)) == shown
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8", "[::1]"])

@@ -70,7 +70,7 @@ def test_every_check_of_the_test_server_is_ok(doctor: Doctor) -> None:
     assert re.search(r" smai \S+, Python 3\S+, requests \S+, urllib3 \S+, sseclient-py \S+, ", report.lines["version"])
     assert report.lines["models"].startswith("ok    models         status 200, 6 models, headers after 0.")
     assert re.search(r"  \d+\.\d{3} s$", report.lines["models"])
-    assert report.lines["model"] == "ok    model          gpt-4.1, from default, is listed"
+    assert report.lines["model"] == "ok    model          gpt-4.1, the default, is listed"
 
 
 def test_json_has_the_same_fields_on_every_line(smai: Smai, server: Server) -> None:
@@ -129,7 +129,7 @@ def test_each_value_is_printed_with_its_source(serve: Serve, doctor: Doctor, con
 def test_a_model_that_is_not_listed_is_a_note_and_not_a_failure(serve: Serve, doctor: Doctor) -> None:
     report = doctor(serve(LIST), env={"SMAI_MODEL": "mine"})
     assert (report.status, report.stderr, report.failed) == (0, "", [])
-    assert "ok    model          mine, from SMAI_MODEL, is not listed; smai models prints" in report.lines["model"]
+    assert "ok    model          mine, from SMAI_MODEL, is not listed; smai models lists" in report.lines["model"]
 
 
 @pytest.mark.parametrize("listed", ["llama3.2:latest", "models/llama3.2"], ids=["Ollama", "Gemini"])

@@ -384,6 +384,9 @@ def test_a_404_from_a_base_url_without_a_path_says_that_v1_may_be_missing(
         assert result[:2] == (4, b"")
         assert "404 page not found; check --base-url" in result.stderr
         assert result.stderr.endswith(missing) is (base_url != server.url)
+    for path in ("api", "api/chat", "api/generate"):  # from the documentation of Ollama's own API
+        result = smai(command, "--base-url", server.url.replace("v1", path), *(["hi"] if command == "ask" else []))
+        assert result.stderr.endswith(f"; check --base-url: Ollama needs /v1 instead of /{path}\n")
 
 
 @pytest.mark.parametrize(
@@ -407,7 +410,7 @@ def test_an_unknown_path_error_of_any_server_says_that_v1_may_be_missing(
 def test_a_404_that_is_about_the_model_does_not_blame_the_base_url(serve: Serve, smai: Smai) -> None:
     server = serve(http("404 Not Found", error_body("model 'x' not found", "model_not_found")))
     result = smai("ask", "--base-url", server.url.removesuffix("/v1"), "hi")
-    assert result.stderr.endswith("; check -m/--model\n")
+    assert result.stderr.endswith("; check -m/--model; smai models lists the names\n")
 
 
 def test_a_request_is_not_retried_if_the_server_forbids_it(serve: Serve, ask: Ask) -> None:

@@ -311,7 +311,7 @@ def test_doctor_counts_the_models_of_all_pages(serve: Serve, environment: dict[s
     server = serve(nothing_asked, *parts(listing("one", has_more=True), listing("gpt-4.1")))
     result = process.run(("doctor",), environment | reach(server))
     assert b"status 200, 2 models" in result.stdout
-    assert b"gpt-4.1, from default, is listed" in result.stdout
+    assert b"gpt-4.1, the default, is listed" in result.stdout
 
 
 # The request.

@@ -123,9 +123,10 @@ def _check_share(ctx: click.Context, param: click.Parameter, value: str | None) 
 def batch(
     ctx: click.Context, /, *, server: ServerOptions, files: tuple[str, ...], merge: bool, status: bool, **values: Any
 ) -> int:
-    """Send each line of FILE or stdin as a prompt, and print each result as a line of JSON.
+    """Send each line of FILE or stdin as a prompt; print JSON results.
 
-    A line is "text", {"prompt": "text"}, {"messages": [...]}, or one of OpenAI's batch files.
+    A line is "text", {"prompt": "text"}, {"messages": [...]}, or one of OpenAI's batch files. Each result is a line of
+    JSON.
     """
     if merge or status:
         from smai_cli.cli.batch.shards import merge_shards, show_status

@@ -34,7 +34,7 @@ from smai_cli.common.text import escaped
 from smai_cli.common.trace import Tracer
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import SmaiError, Status, UsageError
-from smai_cli.output import ledger
+from smai_cli.output import run_log
 from smai_cli.output.descriptors import STDERR, Output, say, say_plain, stderr_can_draw
 
 # Signals with which a person, a terminal or an engine ends a run; some engines warn with the last three.
@@ -286,9 +286,9 @@ class BatchRun:
         facts = report.end_facts(plan, tally) | {"exit_status": shown, "signal": self.signum}
         if log := log_of(self._server):
             try:
-                ledger.append_facts(
+                run_log.append_facts(
                     log.path,
-                    ledger.RunFacts(
+                    run_log.RunFacts(
                         command="batch",
                         base_url=self._base_url,
                         profile=self._server.settings.name,

@@ -18,7 +18,7 @@ LIMIT_BYTES = 256 * 1024 * 1024
 @click.argument("file", metavar="[FILE]", default="-", shell_complete=complete_file)
 @model_option("The model whose tokenizer to use.")
 def count(file: str, model: str) -> int:
-    """Count the tokens of the text in FILE or stdin.
+    """Count the tokens of FILE or stdin.
 
     git diff | smai count
     """

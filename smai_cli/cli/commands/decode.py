@@ -22,7 +22,7 @@ _PIECE_BYTES = 65536
 @click.argument("file", metavar="[FILE]", default="-", shell_complete=complete_file)
 @output_options
 def decode(file: str, *, output: OutputOptions) -> int:
-    """Print the answer in a server-sent event stream from FILE or stdin.
+    """Print the answer in an event stream from FILE or stdin.
 
     curl -sN ... | smai decode
     """

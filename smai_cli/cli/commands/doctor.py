@@ -1,4 +1,4 @@
-"""`smai doctor`: checks everything that a run needs, and prints each result with the next step."""
+"""`smai doctor`: check everything that a run needs, and print each result with the next step."""
 
 import contextlib
 import os
@@ -34,7 +34,7 @@ from smai_cli.doctor.checks import (
     shake_hands,
     short_reason,
 )
-from smai_cli.doctor.setup import check_log, find_configuration, find_versions, is_ledger_named
+from smai_cli.doctor.setup import check_log, find_configuration, find_versions, is_log_named
 from smai_cli.errors import SmaiError, UsageError
 from smai_cli.http import tcp
 from smai_cli.http.tls import ca_bundle, tls_context
@@ -75,9 +75,9 @@ class _DoctorCommand(click.Command):
 @api_option("With --probe: the API to use, as in ask.")
 @server_options
 def doctor(*, as_json: bool, probes: bool, model: str | None, api: str, server: ServerOptions) -> int:
-    """Check what a run needs, from the key to the list of models, and print a line for each check.
+    """Check the settings, the key, the network and the server.
 
-    A line says ok, or what happened and what to do next. Nothing is billed, except with --probe.
+    Each check prints a line: ok, or what happened and what to do next. Only --probe costs money.
     """
     server = with_probe(server, probes=probes)
     deadline = server.clocks.deadline()
@@ -144,7 +144,7 @@ class _Examination:
         make("version", find_versions)
         make("configuration", self._configuration)
         in_environ = {} if self._settings.is_typed else environ  # a typed profile overrides the variables
-        if is_ledger_named(environ, self._settings):
+        if is_log_named(environ, self._settings):
             make("log", lambda: check_log(environ, self._settings))
         url_is_given = self._mock or given.base_url or in_environ.get("SMAI_BASE_URL")
         make("base_url", self._find_base_url, *([] if url_is_given else ["configuration"]))
@@ -194,7 +194,7 @@ class _Examination:
         else:
             self.base_url, source = find_base_url(self._options.base_url, os.environ, self._settings)
             self._life.key = Endpoint(self.base_url).secrets
-        return CheckResult(f"{shown_url(self.base_url)}, from {source}")
+        return CheckResult(f"{shown_url(self.base_url)}, {_from(source)}")
 
     def _find_key(self) -> CheckResult:
         if self._mock:
@@ -297,8 +297,13 @@ class _Examination:
 
     def _find_model(self) -> CheckResult:
         if self._model is None:
-            return CheckResult("not set, and the profile has no default", "name one with -m; smai models prints them")
+            return CheckResult("not set, and the profile has no default", "name one with -m; smai models lists them")
         name, source = self._model
+        setting = f"{name}, {_from(source)}"
         if any(model.is_called(name) for model in self.models):
-            return CheckResult(f"{name}, from {source}, is listed")
-        return CheckResult(f"{name}, from {source}, is not listed", "smai models prints those that are; -m chooses one")
+            return CheckResult(f"{setting}, is listed")
+        return CheckResult(f"{setting}, is not listed", "smai models lists the names; -m chooses one")
+
+
+def _from(source: str) -> str:
+    return "the default" if source == "default" else f"from {source}"

@@ -1,4 +1,4 @@
-"""`smai doctor --probe`: sends the requests of the probe, and prints a line for each check and the verdict."""
+"""`smai doctor --probe`: send the requests of the probe, and print a line for each check and the verdict."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple

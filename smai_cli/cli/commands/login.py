@@ -16,7 +16,7 @@ from smai_cli.common.clocks import Clocks, Deadline
 from smai_cli.common.files import STDIN
 from smai_cli.common.signals import ENDING, die_by, on_signal_in_main_thread
 from smai_cli.common.text import on_a_line
-from smai_cli.config.base_url import find_base_url, origin_of
+from smai_cli.config.base_url import find_base_url, origin_of, shown_origin
 from smai_cli.config.config_file import Settings
 from smai_cli.config.endpoint import Endpoint, endpoint_for, find_ca_file
 from smai_cli.config.keys import Secret, check_key, key_from_stdin
@@ -37,9 +37,13 @@ class _LoginCommand(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
-            if "extra argument" not in error.message:
+            from smai_cli.cli.parsing.suggestions import operand_hint  # for failures only
+
+            if "extra argument" not in error.message or operand_hint(error.message, ""):
                 raise
-            raise click.UsageError("a key on the command line would be visible in ps", ctx) from None
+            raise UsageError(
+                "a key on the command line would be visible in ps", "leave it out, and smai login asks for it"
+            ) from None
 
 
 def _list(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001  # click's
@@ -47,7 +51,8 @@ def _list(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # n
     if not value or ctx.resilient_parsing:
         return
     store = KeyStore(config_folder(os.environ))
-    lines = ["\t".join(on_a_line(part) for part in (one.origin, one.profile) if part) for one in store.stored_keys()]
+    pairs = [(shown_origin(one.origin), one.profile) for one in store.stored_keys()]
+    lines = ["\t".join(on_a_line(part) for part in pair if part) for pair in pairs]
     if not lines:
         say("no key is stored; smai login stores one")
         ctx.exit()
@@ -94,7 +99,7 @@ def login(
         if not no_check and (blocked := _check(endpoint, clocks.clocks(deadline), retries)):
             life.say(f"the key is stored unchecked: {blocked.describe()}")
         path = store.put(settings.name, origin, key)
-        say(f"the key for {origin} is stored in {path}")
+        say(f"the key for {shown_origin(origin)} is stored in {path}")
 
     return life.deliver(work)
 
@@ -131,7 +136,7 @@ def _typed(origin: str, deadline: Deadline) -> Secret:
     try:
         if deadline.left_s() < math.inf:
             signal.setitimer(signal.ITIMER_REAL, max(deadline.left_s(), _SOON_S))
-        typed = getpass.getpass(f"Key for {origin}: ")
+        typed = getpass.getpass(f"Key for {shown_origin(origin)}: ")
     except _InterruptedError as interrupt:
         if interrupt.number == signal.SIGALRM and deadline.left_s() <= 0:
             raise deadline.error() from None

@@ -6,7 +6,7 @@ import click
 
 from smai_cli.cli.parsing.server_options import base_url_option, profile_name_option
 from smai_cli.cli.parsing.shared_options import is_typed
-from smai_cli.config.base_url import find_base_url, origin_of
+from smai_cli.config.base_url import find_base_url, origin_of, shown_origin
 from smai_cli.config.config_file import NO_SETTINGS, Settings, find_settings
 from smai_cli.config.keystore import KeyStore, StoredKey
 from smai_cli.config.places import config_folder
@@ -41,7 +41,7 @@ def logout(profile: str | None, base_url: str | None, *, is_all: bool) -> int:
     else:
         meant = StoredKey(profile=profile or "", origin=_origin(profile, base_url))
         is_done = store.remove(lambda one: one == meant)
-        say(f"the key for {meant.origin} is removed" if is_done else f"there was no key; {_OTHERS}")
+        say(f"the key for {shown_origin(meant.origin)} is removed" if is_done else f"there was no key; {_OTHERS}")
     return 0
 
 

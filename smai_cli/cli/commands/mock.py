@@ -109,7 +109,7 @@ class _Origin(click.ParamType):  # type: ignore[type-arg]  # as above
     "--log", metavar="FILE", shell_complete=complete_file, help="Append a line of JSON for each request to FILE."
 )
 def mock(port: int, log: str | None, **values: Any) -> int:
-    """Serve the chat API on 127.0.0.1 for tests: no key, no model, no network.
+    """Serve the chat API on 127.0.0.1 for tests, without a model.
 
     The first line on stdout is the base URL.
     """

@@ -41,9 +41,10 @@ _LOOK_S = 3600.0
 @gateway_options
 @verbose_option
 def serve(*, port: int, model: str, system: str | None, verbose: bool, server: ServerOptions) -> int:
-    """Serve a chat page and an API for local programs, without giving them the key.
+    """Serve a chat page and an API on 127.0.0.1, and hide the key.
 
-    The first line on stdout is the URL to open. Programs use the text after #token= as their key.
+    The first line on stdout is the URL to open. Programs on this machine use the text after #token= as their key, and
+    never get yours.
     """
     from smai_cli.serve.pages import PageDefaults  # after --help and usage errors
 

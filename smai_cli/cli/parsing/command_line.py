@@ -117,7 +117,7 @@ def _check_prompt(words: list[str], typed: AskValues) -> None:
         prompt.compose(words, None)
     except UsageError as error:
         setting = "-n" if typed.no_stdin else "SMAI_NO_STDIN" if _is_stdin_off() else ""
-        hint = f"give it as an operand; {setting} keeps stdin from being read" if setting else error.hint
+        hint = f"write one in quotes; {setting} keeps stdin from being read" if setting else error.hint
         raise error.replaced(hint=hint) from error
 
 
@@ -164,10 +164,10 @@ def _check_files(
 
 
 def log_of(server: ServerOptions) -> "LogFile | None":
-    """Return the ledger, if one is named; print a notice if its path cannot be determined."""
+    """Return the run log, if one is named; print a notice if its path cannot be determined."""
     if "SMAI_LOG" not in os.environ and not server.settings.get("log"):
         return None
-    from smai_cli.config.log_file import log_file  # only if there is a ledger
+    from smai_cli.config.log_file import log_file  # only if there is a run log
 
     try:
         return log_file(os.environ, server.settings)
@@ -177,18 +177,18 @@ def log_of(server: ServerOptions) -> "LogFile | None":
 
 
 def _check_log(log: "LogFile", typed: AskValues, output: OutputOptions, server: ServerOptions) -> None:
-    """Raise UsageError if the ledger is a file that must not get its lines.
+    """Raise UsageError if the run log is a file that must not get its lines.
 
-    The ledger itself may be part of the prompt (-a, -s, stdin): it is read before it gets its line.
+    The run log itself may be part of the prompt (-a, -s, stdin): it is read before it gets its line.
     """
-    from smai_cli.cli import same_files  # only if there is a ledger
+    from smai_cli.cli import same_files  # only if there is a run log
 
-    ledger = same_files.Use(log.setting, log.path, alone=True)
+    log_use = same_files.Use(log.setting, log.path, alone=True)
     others = same_files.list_written_files(output.file, typed.record, typed.chat)
     kept = {"--messages": typed.messages, "--schema": typed.schema, "--key-file": server.key_file}
     others += [same_files.Use(option, name) for option, name in kept.items() if name and name != "-"]
     others += [same_files.Use(*found) for found in files_to_read(os.environ, server.settings)]
-    same_files.refuse_clashes([ledger], [*others, *same_files.streams(quiet=output.quiet, reads_stdin=False)])
+    same_files.refuse_clashes([log_use], [*others, *same_files.streams(quiet=output.quiet, reads_stdin=False)])
 
 
 def read_stdin(words: list[str]) -> bytes:

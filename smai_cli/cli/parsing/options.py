@@ -107,7 +107,7 @@ class BatchValues(RequestValues):
 class AskOptions(Frozen):
     """The options of `smai ask`, checked and decoded.
 
-    `words` are the operands. `reads_stdin`: stdin is part of the prompt. `log` is the ledger.
+    `words` are the operands. `reads_stdin`: stdin is part of the prompt. `log` is the run log.
     """
 
     typed: AskValues

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from smai_cli.common.spelling import is_one_step, nearest
 from smai_cli.common.text import one_line
+from smai_cli.config.providers import PROVIDERS
 
 _FEWEST_LETTERS = 3
 _MOST_SHOWN = 200
@@ -113,16 +114,17 @@ _COMMANDS = {
     "login": "auth authenticate keys key init setup configure signin sign-in apikey token",
     "logout": "signout sign-out",
     "models": "list ls list-models model",
-    "ask": "chat run prompt query generate gen complete completions say send exec code repl",
-    "config": "settings configuration env profile profiles",
+    "ask": "chat run prompt query generate gen complete say send exec code repl",
+    "config --profiles": "profile profiles provider providers",
+    "config": "settings configuration env",
     "doctor": "check test ping status health verify diagnose",
     "count": "tokens tokenize tokenise tokenizer",
     "batch": "bulk",
     "serve": "server start web ui proxy gateway",
     "decode": "parse replay",
-    "completion": "autocomplete install-completion shell-completion",
+    "completion": "completions autocomplete install-completion shell-completion",
 }
-_LOGS = ("logs", "log", "history", "ledger")
+_LOGS = ("logs", "log", "history")
 _VERSIONS = ("version", "-v", "ver")
 # Options of smai or of other tools whose values may be secrets.
 _SECRET = re.compile(r"-[Hku]|--(header|user|(.*-)?(key|apikey|token|auth|bearer|secret|password))(=|\Z)")
@@ -157,12 +159,19 @@ def command_hint(args: Sequence[str], commands: Collection[str]) -> str:
         if name in names.split():
             is_prompt = command == "ask" and rest
             model = ["-m"] if is_prompt and name == "run" and len(rest) > 1 else []  # as ollama run MODEL PROMPT
-            return _question("smai", command, *(model + list(rest) if is_prompt else []))
+            profile = ["-p", rest[-1]] if command == "login" and rest and rest[-1] in PROVIDERS else []
+            return _question("smai", *command.split(), *(model + list(rest) if is_prompt else profile))
     if meant := nearest(name, commands):
         return _question("smai", meant, *rest)
     if "--help" in rest:
         return "see smai --help"
     return _question("smai", "ask", *args)
+
+
+def operand_hint(message: str, command: str) -> str | None:
+    """Return the hint if click's `message` is about a profile as an operand, which `command` does not take, or None."""
+    name = re.search(r"extra argument \((\S+)\)", message)
+    return f"did you mean: {command} -p {name[1]}?" if name and name[1] in PROVIDERS else None
 
 
 def early_option_hint(

@@ -2,7 +2,7 @@
 
 import click
 
-from smai_cli.cli.parsing.suggestions import option_hint
+from smai_cli.cli.parsing.suggestions import operand_hint, option_hint
 from smai_cli.cli.parsing.words import options_of, shown
 from smai_cli.errors import UsageError
 
@@ -21,6 +21,8 @@ def usage_error(error: click.ClickException) -> UsageError:
         return UsageError(f"missing argument: {_name_of(error.param, ctx)}", hint)
     if isinstance(error, click.BadParameter) and error.param:
         return UsageError(f"{_name_of(error.param, ctx)}: {_tidy(error.message)}", hint)
+    if ctx and "-p" in options_of(ctx.command):
+        hint = operand_hint(error.message, ctx.command_path) or hint
     return UsageError(_tidy(error.format_message()), hint)
 
 

@@ -25,5 +25,6 @@ _smai() {
 if [[ $funcstack[1] == _smai ]]; then
     _smai "$@"
 else
+    (( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
     compdef _smai smai
 fi

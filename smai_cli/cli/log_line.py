@@ -1,4 +1,4 @@
-"""The line that a run writes to the ledger: exactly one, however the run ends, as far as its process can ensure it."""
+"""The line that a run writes to the run log: exactly one, however the run ends, as far as its process can ensure it."""
 
 import contextlib
 import signal
@@ -9,22 +9,22 @@ from smai_cli.common.clocks import Deadline
 from smai_cli.common.signals import ENDING, call_from_thread, die_by, on_signal
 from smai_cli.config.log_file import LogFile
 from smai_cli.errors import ReaderGoneError, SmaiError
-from smai_cli.output import ledger
+from smai_cli.output import run_log
 from smai_cli.output.descriptors import say
 
-# How long a run that a clock or a signal ended may wait for the ledger.
+# How long a run that a clock or a signal ended may wait for the run log.
 _HURRY_S = 0.5
 # How long a signal waits for a line that is being written.
-_PATIENCE_S = ledger.WAIT_S + 1.0
+_PATIENCE_S = run_log.WAIT_S + 1.0
 
 
-class Logbook:
-    """Writes the line of the run with this `outcome` to the ledger `log`, once; reports if that fails.
+class LogLine:
+    """Writes the line of the run with this `outcome` to the run log `log`, once; reports if that fails.
 
     A signal ends the process only after the line is written, even if the main thread is blocked.
     """
 
-    def __init__(self, log: LogFile, facts: ledger.RunFacts, outcome: Outcome, deadline: Deadline) -> None:
+    def __init__(self, log: LogFile, facts: run_log.RunFacts, outcome: Outcome, deadline: Deadline) -> None:
         self._log, self._asked, self._outcome, self._deadline = log, facts, outcome, deadline
         self._writing = threading.Lock()
         self._is_written = False
@@ -32,7 +32,7 @@ class Logbook:
     def write(self) -> None:
         """Write the line of a run that has ended, unless it is written."""
         with self._writing:
-            failure = self._append(wait_s=_HURRY_S if self._deadline.left_s() <= 0 else ledger.WAIT_S)
+            failure = self._append(wait_s=_HURRY_S if self._deadline.left_s() <= 0 else run_log.WAIT_S)
         if failure:
             say(f"{self._log.path}: {failure.strerror}; the run was not logged, check {self._log.setting}")
 
@@ -56,7 +56,7 @@ class Logbook:
     def _write_signal(self, killed_by: signal.Signals) -> None:
         """Write the line of a process that dies now. Print nothing, like any process that a signal ends."""
         if self._writing.acquire(timeout=_PATIENCE_S):
-            with contextlib.suppress(BaseException):  # the signal ends the process even if the ledger fails
+            with contextlib.suppress(BaseException):  # the signal ends the process even if the run log fails
                 self._append(wait_s=_HURRY_S, killed_by=killed_by)
             self._writing.release()
 
@@ -66,7 +66,7 @@ class Logbook:
             return None
         self._is_written = True
         try:
-            ledger.append(self._log.path, self._asked, self._outcome, killed_by=killed_by, wait_s=wait_s)
+            run_log.append(self._log.path, self._asked, self._outcome, killed_by=killed_by, wait_s=wait_s)
         except OSError as exc:
             return exc
         return None

@@ -1,4 +1,4 @@
-"""The ledger: one line of JSON per run, in a file that many processes append to.
+"""The run log: one line of JSON per run, in a file that many processes append to.
 
 A line holds the facts of the summary and the server, but nothing of the prompt or the answer.
 """
@@ -7,13 +7,12 @@ import json
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from smai_cli import __version__
 from smai_cli.answer.outcome import Outcome
 from smai_cli.common.frozen import Frozen
 from smai_cli.common.jsonl import append_line
-from smai_cli.config.base_url import DEFAULT_PORTS
+from smai_cli.config.base_url import origin_of, shown_origin
 from smai_cli.output.summary import summary_fields
 
 if TYPE_CHECKING:
@@ -38,10 +37,10 @@ class RunFacts(Frozen):
 def append(
     path: str, run: RunFacts, outcome: Outcome, *, killed_by: "Signals | None" = None, wait_s: float = WAIT_S
 ) -> None:
-    """Append the line of a run to the ledger `path`.
+    """Append the line of a run to the run log `path`.
 
     `outcome` has ended, unless `killed_by` is the signal that ends the process now. Raises OSError and leaves the
-    ledger unchanged, also if another process keeps it locked for `wait_s` seconds.
+    log unchanged, also if another process keeps it locked for `wait_s` seconds.
     """
     fields = summary_fields(outcome)
     if killed_by:
@@ -53,21 +52,15 @@ def append(
 
 
 def append_facts(path: str, run: RunFacts, facts: dict[str, Any], *, wait_s: float = WAIT_S) -> None:
-    """Append a line with `facts`, which contain no secret, to the ledger `path`. Raises OSError as append does."""
+    """Append a line with `facts`, which contain no secret, to the run log `path`. Raises OSError as append does."""
     head = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": run.command,
-        "origin": shown_origin(run.base_url) if run.base_url else None,
+        "origin": shown_origin(origin_of(run.base_url)) if run.base_url else None,
         "profile": run.profile,
         "version": __version__,
     }
     append_line(path, f"{json.dumps(head | facts)}\n".encode(), wait_s)
-
-
-def shown_origin(base_url: str) -> str:
-    """Return scheme, host and port of a base URL that was checked, without a port that goes without saying."""
-    parts = urlsplit(base_url)
-    return f"{parts.scheme}://{parts.netloc.removesuffix(f':{DEFAULT_PORTS[parts.scheme]}')}"
 
 
 def _death(outcome: Outcome, killed_by: "Signals") -> dict[str, Any]:

@@ -22,7 +22,7 @@ from servers import SERVER_STREAMS
 pytestmark = [pytest.mark.preloaded, pytest.mark.thorough]
 
 ROOT = Path(__file__).parent.parent.parent
-KEY = "sk-ledger-0123456789"
+KEY = "sk-run-log-0123456789"
 SECRETS = ("whisper", "quiet words", KEY, "hunter2", "querysecret", "deploysecret", "chatcmpl")
 HEAD = ["time", "command", "origin", "profile", "version"]
 
@@ -301,13 +301,13 @@ def test_a_typed_profile_overrides_the_variable_which_overrides_the_configuratio
 
 
 def test_a_batch_has_one_run_log_line_for_all_its_answers(smai: Smai, environment: dict[str, str]) -> None:
-    ledger = Path(environment["HOME"]) / "log.jsonl"
-    result = smai("batch", "--mock", stdin=b'"a secret question"\n"b"\nno JSON\n', env={"SMAI_LOG": str(ledger)})
+    log = Path(environment["HOME"]) / "log.jsonl"
+    result = smai("batch", "--mock", stdin=b'"a secret question"\n"b"\nno JSON\n', env={"SMAI_LOG": str(log)})
     assert result.status == 2
-    (line,) = lines(ledger)
+    (line,) = lines(log)
     assert (line["command"], line["lines"], line["complete_lines"], line["failed"]) == ("batch", 3, 2, {"usage": 1})
     assert (line["exit_status"], line["usage"]["completion_tokens"] > 0) == (2, True)
-    assert "secret" not in ledger.read_text()
+    assert "secret" not in log.read_text()
 
 
 def test_config_shows_the_run_log(smai: Smai, config: Config) -> None:
@@ -347,7 +347,7 @@ def test_a_run_without_a_run_log_does_not_load_its_module(environment: dict[str,
     done = subprocess.run(command, env=environment, capture_output=True, check=True, stdin=subprocess.DEVNULL)
     loaded = set(re.findall(r"smai_cli\.\S+", done.stderr.decode()))
     assert "smai_cli.cli.run" in loaded
-    assert not {name for name in loaded if re.search(r"ledger|logbook|log_file|jsonl", name)}
+    assert not {name for name in loaded if re.search(r"run_log|log_line|log_file|jsonl", name)}
 
 
 # Many processes, and some that do not live.
