@@ -43,7 +43,7 @@ PLACES: dict[str, Place] = {
     "an event, an array": lambda error: events(event([{"error": error}, {"error": {"code": "second"}}])),
     "an event named error": lambda error: events(event({"error": error}, "error")),
     "an event of a choice": lambda error: events(event({"choices": [{"index": 0, "delta": {}, "error": error}]})),
-    "an event behind a role": lambda error: events(
+    "an event after a role": lambda error: events(
         event({"choices": [{"index": 0, "delta": {"role": "assistant"}}]}), event({"error": error})
     ),
     "detail": lambda error: events(event({"detail": error or {"x": 1}})),
@@ -75,7 +75,7 @@ def test_an_error_before_any_text_means_the_same_everywhere(smai: Smai, serve: S
 
 
 @pytest.mark.parametrize("name", SOME)
-@pytest.mark.parametrize("place", ["one piece", "an event behind a role"])
+@pytest.mark.parametrize("place", ["one piece", "an event after a role"])
 def test_a_busy_error_in_the_stream_is_retried_if_no_text_was_printed(
     smai: Smai, serve: Serve, place: str, name: str
 ) -> None:

@@ -82,7 +82,7 @@ TAPES = [
         + END,
         "Let me look.",
         [ULM, BONN, TIME],
-        id="parallel, interleaved, behind a text",
+        id="parallel, interleaved, after a text",
     ),
     pytest.param(
         delta(function_call={"name": "weather", "arguments": ""})

@@ -2,7 +2,7 @@
 
 Runs for the given number of seconds over the tapes in tests/streams, each with mutations. A finding is a
 crash of the fuzzer: an exception that is not a documented failure, a result that depends on how the bytes
-were cut into pieces, or a prompt that does not come back. Atheris writes the input beside it as crash-*.
+were cut into pieces, or a prompt that does not come back. Atheris writes the input next to it as crash-*.
 """
 
 import contextlib

@@ -456,7 +456,7 @@ def test_a_conversation_that_was_created_meanwhile_is_continued(serve: Serve, st
         pytest.param(lambda path: path.unlink(), id="removed"),
         pytest.param(lambda path: (path.unlink(), path.mkdir()), id="a folder now"),
         pytest.param(lambda path: (path.unlink(), path.symlink_to("/dev/null")), id="a link now"),
-        pytest.param(lambda path: path.write_text(path.read_text() + '{"role": "us'), id="half a line behind it"),
+        pytest.param(lambda path: path.write_text(path.read_text() + '{"role": "us'), id="half a line after it"),
     ],
 )
 def test_a_file_changed_meanwhile_is_not_touched_and_the_turn_is_saved_separately(

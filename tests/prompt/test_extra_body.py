@@ -257,7 +257,7 @@ def event(*choices: tuple[int, str, str | None]) -> bytes:
 
 DONE = b"data: [DONE]\n\n"
 HELLO = event((0, "Hello", None)) + event((1, "Bye", None))
-DECODED = ("both, no [DONE]", "one behind the other", "the second cut", "second length")
+DECODED = ("both, no [DONE]", "one after the other", "the second cut", "second length")
 CHOICES = [
     pytest.param(HELLO + event((0, "", "stop")) + event((1, "", "stop")) + DONE, 0, "", id="both, [DONE]"),
     pytest.param(HELLO + event((0, "", "stop")) + event((1, "", "stop")), 0, "", id="both, no [DONE]"),
@@ -267,7 +267,7 @@ CHOICES = [
         event((0, "Hello", None)) + event((0, "", "stop")) + event((1, "Bye", None)) + event((1, "", "stop")),
         0,
         "",
-        id="one behind the other",
+        id="one after the other",
     ),
     pytest.param(HELLO + event((0, "", "stop")), 8, "ended before", id="the second never"),
     pytest.param(HELLO + event((1, "", "stop")), 8, "ended before", id="the first never"),

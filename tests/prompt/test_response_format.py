@@ -174,7 +174,7 @@ MISMATCHES = [
     pytest.param("[]", "does not match the schema: [] is not of type 'object'", id="wrong type"),
     pytest.param('{"age": 1}', "does not match the schema: 'name' is a required property", id="missing field"),
     pytest.param('{"name": "A", "x": 1}', "does not match the schema: Additional properties", id="field too many"),
-    pytest.param('{"name": ""}', "at $.name", id="behind a $ref"),
+    pytest.param('{"name": ""}', "at $.name", id="through a $ref"),
     pytest.param('{"name": "A", "age": 1.5}', "1.5 is not of type 'integer' at $.age", id="field of a wrong type"),
 ]
 

@@ -250,7 +250,7 @@ def test_other_http_methods_and_foreign_pages_are_refused(
         pytest.param([f"Authorization: {TOKEN}"], id="no-scheme"),
         pytest.param([f"Authorization: Bearer {TOKEN}, Bearer {TOKEN}"], id="a-list"),
         pytest.param([f"Authorization: Bearer {TOKEN}", f"Authorization: Bearer {TOKEN}"], id="twice"),
-        pytest.param([f"Authorization: Bearer {TOKEN}", "Authorization: Bearer x"], id="beside-another"),
+        pytest.param([f"Authorization: Bearer {TOKEN}", "Authorization: Bearer x"], id="next-to-another"),
         pytest.param(["Authorization: Bearer tök"], id="not-ascii"),
         pytest.param([f"Cookie: token={TOKEN}"], id="cookie"),
         pytest.param([f"X-Api-Key: {TOKEN}"], id="another-header"),

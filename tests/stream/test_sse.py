@@ -153,7 +153,7 @@ ERRORS = [
         id="in an event with data",
     ),
     pytest.param(b": error: a\nerror: b\n: c\n\n", [("error", "b")], id="among comments"),
-    pytest.param(b"\xef\xbb\xbferror: a\n\n", [("error", "a")], id="behind a BOM"),
+    pytest.param(b"\xef\xbb\xbferror: a\n\n", [("error", "a")], id="after a BOM"),
     pytest.param(b"error: \xff\n\n", [("error", "\ufffd")], id="invalid UTF-8"),
     pytest.param(b"error: a\nerror: b\n\n", [("error", "a"), ("error", "b")], id="two of them"),
     pytest.param(b'error: {"a":1}', [("error", '{"a":1}')], id="tail: whole JSON"),

@@ -24,10 +24,10 @@ COUNTS = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
         "API",
         "API before others",
         "Moonshot",
-        "Moonshot beside null",
+        "Moonshot next to null",
         "Groq",
-        "Groq beside zeros",
-        "Groq beside no counts",
+        "Groq next to zeros",
+        "Groq next to no counts",
     ],
 )
 def test_the_counts_are_found_wherever_the_server_puts_them(payload: dict[str, Any]) -> None:

@@ -140,7 +140,7 @@ def _errors() -> list[Row]:
         rows += [
             Row(f"{name}, in the middle", [ROLE, HELLO, error, WORLD, STOP, DONE], BROKEN, "Hello "),
             Row(f"{name}, before [DONE]", [*TEXT, error, DONE], BROKEN),
-            Row(f"{name}, behind the reason", [*TEXT, STOP, error, DONE], BROKEN),
+            Row(f"{name}, after the reason", [*TEXT, STOP, error, DONE], BROKEN),
         ]
     return rows
 
@@ -149,7 +149,7 @@ CHAT = [
     # Reasons, and their places.
     Row("a reason of its own is final", [*TEXT, STOP], COMPLETE),
     Row("a reason with the last text is final where the first had none", [HELLO, chunk("world\n", "stop")], COMPLETE),
-    Row("a reason beside the only text waits for its seal", [ROLE, chunk(OUT, "stop")], BROKEN, framed=COMPLETE),
+    Row("a reason next to the only text needs a confirmation", [ROLE, chunk(OUT, "stop")], BROKEN, framed=COMPLETE),
     Row("and [DONE] seals it", [ROLE, chunk(OUT, "stop"), DONE], COMPLETE),
     Row("and a reason of its own makes it final", [ROLE, chunk(OUT, "stop"), STOP], COMPLETE),
     Row(
@@ -164,7 +164,7 @@ CHAT = [
     ),
     Row("stop in every chunk and [DONE]", [chunk("Hello ", "stop"), chunk("world\n", "stop"), DONE], COMPLETE),
     Row("stop with the role and a cut", [chunk("", "stop", role="assistant")], BROKEN, "", framed=COMPLETE),
-    Row("stop with the role behind a ping", [PING, chunk("", "stop", role="assistant")], BROKEN, "", framed=COMPLETE),
+    Row("stop with the role after a ping", [PING, chunk("", "stop", role="assistant")], BROKEN, "", framed=COMPLETE),
     Row("stop with the role, then text", [chunk("", "stop", role="assistant"), HELLO, WORLD, DONE], BROKEN),
     Row(
         "stop with the second and the third text, and a cut",
@@ -183,7 +183,7 @@ CHAT = [
         8,
         framed=9,
     ),
-    Row("text behind the reason takes it back", [HELLO, STOP, WORLD], BROKEN),
+    Row("text after the reason withdraws it", [HELLO, STOP, WORLD], BROKEN),
     Row("also before [DONE]", [HELLO, STOP, WORLD, DONE], BROKEN),
     Row("and another reason ends it", [HELLO, STOP, WORLD, STOP], COMPLETE),
     # A reason for calls ends the answer if the body has an end; text after it needs another reason.
@@ -220,17 +220,17 @@ CHAT = [
     Row("a call, its reason, and stop", [CALLING, CALLED_FOR, STOP], COMPLETE, ""),
     Row("stop with the only text after text that stop ended", [HELLO, STOP, chunk("world\n", "stop")], BROKEN),
     Row("the same with [DONE]", [HELLO, STOP, chunk("world\n", "stop"), DONE], COMPLETE),
-    Row("reasoning behind the reason takes it back", [*TEXT, STOP, chunk(reasoning_content="hm")], BROKEN),
-    Row("a call behind the reason takes it back", [*TEXT, STOP, chunk(tool_calls=[CALL])], BROKEN),
-    Row("a refusal behind the reason takes it back", [*TEXT, STOP, chunk(refusal="no")], BROKEN),
-    Row("a chunk without text behind the reason does not", [*TEXT, STOP, chunk(""), chunk()], COMPLETE),
+    Row("reasoning after the reason withdraws it", [*TEXT, STOP, chunk(reasoning_content="hm")], BROKEN),
+    Row("a call after the reason withdraws it", [*TEXT, STOP, chunk(tool_calls=[CALL])], BROKEN),
+    Row("a refusal after the reason withdraws it", [*TEXT, STOP, chunk(refusal="no")], BROKEN),
+    Row("a chunk without text after the reason does not", [*TEXT, STOP, chunk(""), chunk()], COMPLETE),
     Row("reasoning before the only text is no proof", [chunk(reasoning="hm"), chunk(OUT, "stop")], BROKEN, framed=0),
-    Row("usage behind the reason does not", [*TEXT, STOP, USAGE], COMPLETE),
+    Row("usage after the reason does not", [*TEXT, STOP, USAGE], COMPLETE),
     Row("one reason again and again", [*TEXT, STOP, STOP, DONE], COMPLETE),
     *_words(),
     # The worst of several.
     Row("length", [*TEXT, chunk(reason="length")], CUT_SHORT),
-    Row("length beside the last text", [HELLO, chunk("world\n", "length")], CUT_SHORT),
+    Row("length next to the last text", [HELLO, chunk("world\n", "length")], CUT_SHORT),
     Row("length, then a stop that a gateway adds", [*TEXT, chunk(reason="length"), STOP, DONE], CUT_SHORT),
     Row("stop, then length", [*TEXT, STOP, chunk(reason="length"), DONE], CUT_SHORT),
     Row("stop, then content_filter (Azure)", [*TEXT, STOP, chunk(reason="content_filter")], WITHHELD),
@@ -392,18 +392,16 @@ CHAT = [
         COMPLETE,
         due=2,
     ),
+    Row("text of the second after its reason", [*TEXT, chunk("b", "stop", 1), chunk("c", None, 1), STOP, DONE], BROKEN),
     Row(
-        "text of the second behind its reason", [*TEXT, chunk("b", "stop", 1), chunk("c", None, 1), STOP, DONE], BROKEN
-    ),
-    Row(
-        "the second of two with stop beside its role",
+        "the second of two with stop next to its role",
         [*TEXT, STOP, chunk("", "stop", 1, role="assistant")],
         8,
         framed=0,
         due=2,
     ),
     Row(
-        "the second of two with stop beside its only text",
+        "the second of two with stop next to its only text",
         [*TEXT, STOP, chunk(None, None, 1, reasoning="hm"), chunk("b", "stop", 1)],
         BROKEN,
         framed=COMPLETE,
@@ -417,7 +415,7 @@ CHAT = [
         0,
     ),
     Row(
-        "message beside deltas",
+        "message next to deltas",
         [*TEXT, event({"choices": [{"delta": {}, "message": {"content": OUT}, "finish_reason": "stop"}]})],
         COMPLETE,
     ),
@@ -464,7 +462,7 @@ CHAT = [
         COMPLETE,
     ),
     Row(
-        "a message that grows beside deltas (Perplexity)",
+        "a message that grows next to deltas (Perplexity)",
         [
             event({"choices": [{"delta": {"content": "Hello "}, "message": {"content": "Hello "}}]}),
             event({"choices": [{"delta": {"content": "world\n"}, "message": {"content": OUT}}]}),
@@ -503,7 +501,7 @@ CHAT = [
     Row("a choice that is the text", [event({"choices": [OUT]}), STOP], COMPLETE),
     Row("a choice that is in no list", [event({"choices": choice(OUT)}), STOP], COMPLETE),
     Row(
-        "text beside an error",
+        "text next to an error",
         [event({"choices": [choice("Hello ")], "error": {"message": "boom"}}), DONE],
         BROKEN,
         "Hello ",
@@ -939,7 +937,7 @@ RESPONSES = [
         "Helloworld\n",
     ),
     _response(
-        "done behind the first delta (OmniRoute issue 13693)",
+        "done after the first delta (OmniRoute issue 13693)",
         [
             at("output_text.delta", 0, delta="Hello "),
             at("output_text.done", 0, text="Hello "),
