@@ -164,24 +164,6 @@ def server_hop(base_url: str) -> Hop:
     return Hop(host or "", port, scheme == "https", path=parts.path)
 
 
-def proxy_hop(url: str) -> Hop:
-    """Return where a proxy is, named as HTTPS_PROXY names it. Raises ConnectError for one that cannot be used."""
-    from smai_cli.http.proxies import parse_proxy  # for few
-
-    found = parse_proxy(url)
-    if found is None:  # without its words, which may hold a password
-        raise ConnectError("the proxy is not a URL that smai can use", "check HTTPS_PROXY and ALL_PROXY")
-    scheme, host, port = found
-    if scheme.startswith("socks"):
-        import importlib.util  # for few
-
-        if importlib.util.find_spec("socks") is None:
-            from smai_cli.http.failures import missing_socks_error  # for few
-
-            raise missing_socks_error()
-    return Hop(host, port, scheme == "https", is_proxy=True)
-
-
 def resolve_hop(hop: Hop, clocks: Clocks) -> list[tcp.Address]:
     """Return the addresses of the host, at least one. Raises ConnectError or ClockError."""
     try:

@@ -29,9 +29,8 @@ from smai_cli.errors import (
     ShortageError,
     SmaiError,
     UsageError,
-    install_hint,
 )
-from smai_cli.http.proxies import VARIABLES, parse_proxy, proxy_for
+from smai_cli.http.proxies import proxy_for
 
 # The message of http.client if a proxy does not connect to the server.
 _TUNNEL_REFUSED = "Tunnel connection failed: "
@@ -75,11 +74,8 @@ def route_to(endpoint: Endpoint) -> Route:
     proxy = proxy_for(endpoint)
     if not proxy:
         return Route(server=server, host=host, path=parts.path)
-    names = (f"{parts.scheme}_proxy", "all_proxy")
-    variable = next((it for name in names for it in (name, name.upper()) if os.environ.get(it)), "HTTPS_PROXY")
-    found = parse_proxy(proxy)
-    shown = f"{found[1]} port {found[2]}" if found else ""
-    return Route(server=server, host=host, path=parts.path, proxy=shown, variable=variable)
+    shown = f"{proxy.host} port {proxy.port}"
+    return Route(server=server, host=host, path=parts.path, proxy=shown, variable=proxy.variable)
 
 
 def proxy_timeout(route: Route, limit_s: float) -> ConnectError:
@@ -99,9 +95,8 @@ def proxy_refusal(route: Route, answer: str) -> ConnectError:
 def _proxy_failure(
     route: Route, what: str, hint: str = "", retry: Retry = Retry.NEVER, *, retryable: bool = True
 ) -> ConnectError:
-    named = f"the proxy {route.proxy} of {route.variable}" if route.proxy else f"the proxy of {route.variable}"
     return ConnectError(
-        f"could not connect through {named}: {what}",
+        f"could not connect through the proxy {route.proxy} of {route.variable}: {what}",
         hint or f"check {route.variable}",
         retry=retry,
         retryable=retryable,
@@ -122,9 +117,7 @@ def translate_failure(
     timed_out = any(
         isinstance(cause, timeouts) and not isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in chain
     )
-    if unusable := _url_failure(chain, route) or (
-        None if connected else _tls_file_failure(chain) or _shortage(chain, route)
-    ):
+    if unusable := _url_failure(chain) or (None if connected else _tls_file_failure(chain) or _shortage(chain, route)):
         return unusable
     if connected and is_forwarded and not timed_out:
         return _forwarding_failure(chain, route)
@@ -137,24 +130,12 @@ def translate_failure(
     return _connection_failure(chain, route, clocks.connect_timeout_s, timed_out=timed_out)
 
 
-def _url_failure(chain: list[BaseException], route: Route) -> SmaiError | None:
-    """Return the failure of an unusable URL of the server or of a proxy; None for any other failure."""
-    reason = reason_of(chain)
-    # The scheme of the base URL was checked before.
-    if _contains(chain, requests.exceptions.InvalidSchema, urllib3.exceptions.ProxySchemeUnknown):
-        from importlib.util import find_spec  # for few failures
-
-        if find_spec("socks") is None and _has_socks_proxy():
-            return missing_socks_error()
-        return _proxy_failure(route, reason)
+def _url_failure(chain: list[BaseException]) -> UsageError | None:
+    """Return the failure of an unusable base URL; None for any other failure."""
     if _contains(chain, requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError):
         if any("IDNA" in str(cause) for cause in chain):
             return UsageError("the host of the URL is not a valid DNS name", "check --base-url, and HTTPS_PROXY")
-        is_proxy = _contains(chain, requests.exceptions.InvalidProxyURL)
-        if is_proxy or any("Failed to parse" in str(cause) for cause in chain):  # the base URL was parsed before
-            hint = f"check {route.variable or 'HTTPS_PROXY'}"
-            return ConnectError("the proxy is not a URL", hint, retry=Retry.NEVER, retryable=False)
-        return UsageError(f"the base URL cannot be used: {reason}", "check --base-url and SMAI_BASE_URL")
+        return UsageError(f"the base URL cannot be used: {reason_of(chain)}", "check --base-url and SMAI_BASE_URL")
     return None
 
 
@@ -226,15 +207,6 @@ def _lost_request_failure(chain: list[BaseException], limit_s: float, *, timed_o
         "it may have been billed, so smai does not send it again by itself",
         retry=Retry.NEVER,
     )
-
-
-def missing_socks_error() -> ConnectError:
-    """Return the failure of a SOCKS proxy if PySocks is not installed."""
-    return ConnectError("a SOCKS proxy needs PySocks", install_hint("PySocks"), retry=Retry.NEVER)
-
-
-def _has_socks_proxy() -> bool:
-    return any(value.lower().startswith("socks") for name, value in os.environ.items() if name.lower() in VARIABLES)
 
 
 def tls_error(reason: str, server: str, path: str = "") -> ConnectError:

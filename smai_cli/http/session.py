@@ -14,6 +14,7 @@ from smai_cli.config.endpoint import Endpoint
 from smai_cli.http.connections import Connection, TlsConnection
 from smai_cli.http.preconnect import Preconnect
 from smai_cli.http.progress import CurrentExchange, Progress
+from smai_cli.http.proxies import usable_proxy
 from smai_cli.http.tls import shared_tls
 
 if TYPE_CHECKING:
@@ -76,10 +77,7 @@ class _Adapter(HTTPAdapter):
             # urllib3 makes the context for TLS to a proxy.
             if (request.url or "").startswith("https:") and not proxy.lower().startswith("https:"):
                 self._tls = shared_tls(None if verify is True else verify)
-            try:
-                self._pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
-            except TypeError as exc:  # from requests, for a proxy with a user but without a host
-                raise requests.exceptions.InvalidProxyURL("the URL of the proxy has no host") from exc
+            self._pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
         return self._pool
 
     def build_connection_pool_key_attributes(
@@ -144,10 +142,12 @@ class Session(requests.Session):
         ready.prepare_auth(request.auth)
         return ready
 
-    def merge_environment_settings(self, *args: Any) -> Any:
-        """Return the settings with the proxies in the environment, computed once."""
+    def merge_environment_settings(self, url: Any, *args: Any) -> Any:
+        """Return the settings with the proxies in the environment, computed once. Raises ConnectError."""
         if self._settings is None:
-            self._settings = dict(super().merge_environment_settings(*args))
+            self._settings = dict(super().merge_environment_settings(url, *args))
+            if proxy := requests.utils.select_proxy(url, self._settings["proxies"]):
+                usable_proxy(proxy, url)
         return self._settings
 
     def send(self, request: requests.PreparedRequest, **settings: Any) -> requests.Response:

@@ -69,7 +69,7 @@ def test_no_password_of_a_base_url_is_shown(smai: Smai, base_url: str) -> None:
 @pytest.mark.parametrize("proxy", ["http://joe:secret@h:99999", "http://joe:secret@", "http://"])
 def test_an_invalid_proxy_url_is_reported_without_its_password(smai: Smai, proxy: str) -> None:
     result = smai("ask", "--base-url", "https://example.invalid/v1", "hi", env={"https_proxy": proxy})
-    assert result == (3, b"", "smai: the proxy is not a URL; check https_proxy\n")
+    assert result == (3, b"", "smai: the proxy is not a URL that smai can use; check https_proxy\n")
 
 
 @pytest.mark.thorough

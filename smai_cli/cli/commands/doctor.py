@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import click
 
@@ -28,7 +27,6 @@ from smai_cli.doctor.checks import (
     NotNeededError,
     connect_hop,
     doubt_about_key,
-    proxy_hop,
     resolve_hop,
     server_hop,
     shake_hands,
@@ -223,12 +221,10 @@ class _Examination:
 
         endpoint = Endpoint(self.base_url)
         self.hop = server_hop(self.base_url)
-        if url := proxy_for(endpoint):
-            self.hop = proxy_hop(url)
-            wanted = (f"{urlsplit(self.base_url).scheme}_proxy", "all_proxy")
-            names = [name for name, value in os.environ.items() if value == url and name.lower() in wanted]
-            source = f"from {' and '.join(names)}" if names else "from the system"
-            return CheckResult(f"{self.hop.host} port {self.hop.port}, {source}; dns, tcp and tls check only the proxy")
+        if proxy := proxy_for(endpoint):
+            self.hop = Hop(proxy.host, proxy.port, proxy.scheme == "https", is_proxy=True)
+            where = f"{proxy.host} port {proxy.port}, from {proxy.variable}"
+            return CheckResult(f"{where}; dns, tcp and tls check only the proxy")
         named = any(value and name.lower() in VARIABLES for name, value in os.environ.items())
         if named and endpoint.is_loopback:
             return CheckResult("none, because a server on this machine is contacted directly")
