@@ -1,10 +1,12 @@
 """The server of `smai serve` on 127.0.0.1: its limits, its connections and its upstream server."""
 
-import functools
 import sys
 import threading
 from collections.abc import Callable
-from socketserver import ThreadingTCPServer  # http.server has one that looks up its own name, which may take long
+from socketserver import (
+    BaseRequestHandler,
+    ThreadingTCPServer,
+)  # http.server has one that looks up its own name, which may take long
 from typing import Any, NamedTuple, Self
 
 from smai_cli.common.clocks import Clocks
@@ -14,7 +16,6 @@ from smai_cli.config.keys import Secret, Secrets
 from smai_cli.http.exchange import Exchange
 from smai_cli.serve.checks import Access
 from smai_cli.serve.connections import Connections
-from smai_cli.serve.handler import GatewayHandler
 from smai_cli.serve.hiding import secrets_of
 from smai_cli.serve.limits import ClientLimits
 from smai_cli.serve.pages import PageDefaults, load_pages
@@ -34,9 +35,10 @@ class Upstream(NamedTuple):
 class Gateway(ThreadingTCPServer):
     """The server, on a free port of 127.0.0.1 unless `port` names one. As a context manager it serves on a thread.
 
-    `url` is that of the page with the token in its fragment, `base_url` is for programs. `settings` are those of the
-    page. `trace` gets a line for each request, without the token and the key; with `judges` the line says whether an
-    answer was complete. `report` gets each defect. Raises OSError if the port is taken.
+    `handler` is the class that answers on a connection. `url` is that of the page with the token in its fragment,
+    `base_url` is for programs. `settings` are those of the page. `trace` gets a line for each request, without the
+    token and the key; with `judges` the line says whether an answer was complete. `report` gets each defect. Raises
+    OSError if the port is taken.
     """
 
     allow_reuse_address = True
@@ -46,6 +48,7 @@ class Gateway(ThreadingTCPServer):
 
     def __init__(  # noqa: PLR0913  # what it serves, to whom, and where it reports
         self,
+        handler: type[BaseRequestHandler],
         upstream: Upstream,
         settings: PageDefaults,
         token: str,
@@ -56,7 +59,7 @@ class Gateway(ThreadingTCPServer):
         report: Callable[[BaseException], None] = lambda _: None,
         limits: ClientLimits | None = None,
     ) -> None:
-        super().__init__((_HOST, port), functools.partial(GatewayHandler, self))
+        super().__init__((_HOST, port), handler)
         self.pages = load_pages()
         self.settings = settings
         self.limits = limits or ClientLimits()

@@ -4,29 +4,22 @@ import contextlib
 import io
 import re
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from socketserver import BaseRequestHandler
-from typing import TYPE_CHECKING, Any, Protocol
 
 from smai_cli.common.text import one_line
 from smai_cli.errors import SmaiError
 from smai_cli.http.exchange import SUCCESSES, Exchange
 from smai_cli.serve.answers import Reply, ReplyEnd, UnreadError, headers_from, refusal_of
 from smai_cli.serve.checks import API_METHODS, SETTINGS_PATH, body_length, check
+from smai_cli.serve.gateway import Gateway
 from smai_cli.serve.head import Head, Refusal, read_head, too_large_head
 from smai_cli.serve.hiding import Hider
 from smai_cli.serve.inbox import FloodError, GoneError, Inbox
-
-if TYPE_CHECKING:
-    from smai_cli.config.keys import Secrets
-    from smai_cli.serve.checks import Access
-    from smai_cli.serve.connections import Connections
-    from smai_cli.serve.limits import ClientLimits
-    from smai_cli.serve.pages import PageDefaults, PageFile
-    from smai_cli.serve.watch import Watch, WatchedClient
+from smai_cli.serve.pages import PageFile
+from smai_cli.serve.watch import WatchedClient
 
 _HEAD_BYTES = 65536
 _BUFFER_BYTES = 65536
@@ -38,38 +31,11 @@ _STREAM = re.compile(rb'"stream"\s*:\s*true')
 _BEFORE_A_CUT_S = 0.3
 
 
-class Site(Protocol):
-    """What all connections share: what is served, to whom, within which limits, and where it is reported."""
-
-    limits: "ClientLimits"
-    access: "Access"
-    pages: "dict[str, PageFile]"
-    settings: "PageDefaults"
-    connections: "Connections"
-    streams: threading.BoundedSemaphore
-    watch: "Watch"
-    secrets: "Secrets"
-    hidden: "list[str]"
-    judges: bool
-
-    def exchange(self, path: str, body: bytes | None, /) -> "Exchange":
-        """Return a request to the upstream server, which is not sent yet."""
-
-    def trace(self, what: str, /) -> None:
-        """Print what happened to a request, without any secret."""
-
-    def report(self, error: BaseException, /) -> None:
-        """Report a defect."""
-
-
 class GatewayHandler(BaseRequestHandler):
     """A connection of a client, for as long as the client keeps it."""
 
     request: socket.socket
-
-    def __init__(self, site: Site, *connection: Any) -> None:
-        self._site = site
-        super().__init__(*connection)
+    server: Gateway
 
     def setup(self) -> None:
         """Send each piece at once."""
@@ -86,12 +52,12 @@ class GatewayHandler(BaseRequestHandler):
 
     def _wait_for_request(self) -> bool:
         """Wait for the next request; return False if the client ends the connection instead."""
-        self._inbox.allow(self._site.limits.idle_s, _HEAD_BYTES)
+        self._inbox.allow(self.server.limits.idle_s, _HEAD_BYTES)
         return bool(self._file.peek(1))
 
     def _answer_next(self) -> bool:
         """Answer a request; return whether the connection stays open."""
-        reply = Reply(self.request, lambda: self._site.limits.write_s)
+        reply = Reply(self.request, lambda: self.server.limits.write_s)
         begun_s = time.monotonic()
         head = None
         try:
@@ -108,11 +74,11 @@ class GatewayHandler(BaseRequestHandler):
             if reply.end is ReplyEnd.SENT:  # many clients leave at [DONE], before the body ends
                 reply.end = ReplyEnd.STOPPED
         except Exception as error:  # noqa: BLE001  # one request fails, and the others go on
-            self._site.report(error)
+            self.server.report(error)
             reply.fail()
         what = one_line(f"{head.method} {head.path}", 100) if head else "a request that cannot be read"
         figures = f"{reply.sent} bytes in {time.monotonic() - begun_s:.3f} s"
-        self._site.trace(f"{what}: {reply.summary}, {figures}, {reply.end.value}")
+        self.server.trace(f"{what}: {reply.summary}, {figures}, {reply.end.value}")
         if reply.resets:
             self.request.close()
         elif reply.has_unread_request:
@@ -121,7 +87,7 @@ class GatewayHandler(BaseRequestHandler):
 
     def _read_head(self) -> Head | None:
         """Return the head of the next request, None at the end of the connection. Raises Refusal."""
-        self._inbox.allow(self._site.limits.head_s, _HEAD_BYTES)
+        self._inbox.allow(self.server.limits.head_s, _HEAD_BYTES)
         try:
             return read_head(self._file)
         except TimeoutError:
@@ -133,13 +99,13 @@ class GatewayHandler(BaseRequestHandler):
         """Answer a request whose head was read. Raises Refusal."""
         reply.keeps = not (head.has_body or head.has("connection", "close") or head.is_old)
         reply.has_no_body = head.method == "HEAD"
-        has_token = check(head, self._site.access)
+        has_token = check(head, self.server.access)
         if not has_token:
-            self._send_page(self._site.pages[head.path], reply)
+            self._send_page(self.server.pages[head.path], reply)
             return
-        with self._site.connections.busy(self.request):
+        with self.server.connections.busy(self.request):
             if head.path == SETTINGS_PATH:
-                self._send_page(self._site.settings.page(), reply)
+                self._send_page(self.server.settings.page(), reply)
             elif API_METHODS[head.path] == "GET":
                 self._forward(head.path.removeprefix("/v1"), None, head, reply)
             else:
@@ -153,16 +119,16 @@ class GatewayHandler(BaseRequestHandler):
         if not _STREAM.search(body):
             self._forward(path, body, head, reply)
             return
-        if not self._site.streams.acquire(timeout=_PLACE_S):
-            limit = self._site.limits.streams
+        if not self.server.streams.acquire(timeout=_PLACE_S):
+            limit = self.server.limits.streams
             what = f"{limit} answers stream already, and a browser opens no more connections; stop one of them, or wait"
             raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too_many_streams", what, kind="rate_limit_error")
         try:
             self._forward(path, body, head, reply)
         finally:
-            self._site.streams.release()
+            self.server.streams.release()
 
-    def _send_page(self, page: "PageFile", reply: Reply) -> None:
+    def _send_page(self, page: PageFile, reply: Reply) -> None:
         fields = [("Content-Type", page.content_type), ("Content-Length", str(len(page.body)))]
         reply.begin(HTTPStatus.OK, fields, closes=not reply.keeps)
         reply.send(page.body)
@@ -171,7 +137,7 @@ class GatewayHandler(BaseRequestHandler):
         """Return the body of a request. Raises Refusal, and GoneError if the client leaves."""
         if head.has("expect", "100-continue") and not head.is_old:
             reply.ask_for_body()
-        self._inbox.allow(self._site.limits.body_s, length + _BUFFER_BYTES)
+        self._inbox.allow(self.server.limits.body_s, length + _BUFFER_BYTES)
         try:
             body = self._file.read(length)
         except TimeoutError:
@@ -182,20 +148,20 @@ class GatewayHandler(BaseRequestHandler):
 
     def _forward(self, path: str, body: bytes | None, head: Head, reply: Reply) -> None:
         """Ask the upstream server, for as long as the client waits for the answer."""
-        exchange = self._site.exchange(path, body)
+        exchange = self.server.exchange(path, body)
         try:
-            with self._site.watch.over(self.request, exchange.close) as client:
+            with self.server.watch.over(self.request, exchange.close) as client:
                 try:
                     answer = exchange.open()
                 except SmaiError as error:
                     if client.has_left:
                         raise GoneError from error
-                    raise refusal_of(error, self._site.secrets) from error
+                    raise refusal_of(error, self.server.secrets) from error
                 self._pass_on(answer, body, client, head, reply)
         finally:
             exchange.close()
 
-    def _pass_on(self, answer: Exchange, body: bytes | None, client: "WatchedClient", head: Head, reply: Reply) -> None:
+    def _pass_on(self, answer: Exchange, body: bytes | None, client: WatchedClient, head: Head, reply: Reply) -> None:
         """Send the answer to a request with `body` as it comes. If it is cut, cut it for the client too."""
         # A body that ends with its connection is passed on as such: if chunked, a cut body would look complete.
         is_bare = head.is_old or not answer.is_framed
@@ -206,11 +172,11 @@ class GatewayHandler(BaseRequestHandler):
             reply.set_reset(resets=True)
         answer.clock.reset()
         reply.limit_s = answer.clock.left_s  # the idle clock, or the deadline if that is sooner
-        reply.begin(answer.status, headers_from(answer, self._site.hidden))
+        reply.begin(answer.status, headers_from(answer, self.server.hidden))
         pieces = self._sent_pieces(answer, client, reply)
         if body is not None and answer.status not in SUCCESSES:
             reply.end = ReplyEnd.REFUSED
-        elif body is not None and self._site.judges:
+        elif body is not None and self.server.judges:
             from smai_cli.serve.judge import find_shortfall  # for -v only
 
             shortfall = find_shortfall(pieces, head.path.removeprefix("/v1"), body, is_framed=answer.is_framed)
@@ -224,9 +190,9 @@ class GatewayHandler(BaseRequestHandler):
         if is_bare:
             reply.set_reset(resets=False)
 
-    def _sent_pieces(self, answer: Exchange, client: "WatchedClient", reply: Reply) -> Iterator[bytes]:
+    def _sent_pieces(self, answer: Exchange, client: WatchedClient, reply: Reply) -> Iterator[bytes]:
         """Send each piece of the body and yield it; note a cut in `reply`. Raises GoneError, and what `send` does."""
-        hider = Hider(self._site.hidden)
+        hider = Hider(self.server.hidden)
         try:
             for piece in answer:
                 answer.clock.reset()
@@ -247,6 +213,6 @@ class GatewayHandler(BaseRequestHandler):
     def _drain(self) -> None:
         """Read the rest of a refused request: to close before would destroy the answer on its way to the client."""
         self.request.shutdown(socket.SHUT_WR)
-        self._inbox.allow(self._site.limits.linger_s, _DRAINED_BYTES)
+        self._inbox.allow(self.server.limits.linger_s, _DRAINED_BYTES)
         while self._file.read1(_BUFFER_BYTES):
             pass

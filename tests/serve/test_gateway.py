@@ -54,6 +54,7 @@ from smai_cli.config.endpoint import Endpoint
 from smai_cli.config.headers import Header
 from smai_cli.config.keys import Secret
 from smai_cli.serve.gateway import Gateway, Upstream
+from smai_cli.serve.handler import GatewayHandler
 from smai_cli.serve.hiding import Hider, secrets_of
 from smai_cli.serve.limits import ClientLimits
 from smai_cli.serve.pages import PageDefaults
@@ -646,7 +647,7 @@ def test_a_server_can_be_closed_while_answers_are_under_way(serve: Serve) -> Non
     seen = Checkpoint()
     endpoint = Endpoint(serve(HEAD, chunk(HELLO), seen).url)
     upstream = Upstream(endpoint, lambda: Clocks(connect_timeout_s=PATIENCE_S, idle_timeout_s=PATIENCE_S))
-    with Gateway(upstream, PageDefaults("m"), TOKEN, limits=ClientLimits()) as running:
+    with Gateway(GatewayHandler, upstream, PageDefaults("m"), TOKEN, limits=ClientLimits()) as running:
         client = Client(running.port)
         client.send(request(running.port))
         assert client.begun().read1(1000) == HELLO
@@ -666,7 +667,7 @@ def test_a_failure_of_smai_itself_is_reported_and_fails_only_one_request(serve: 
         raise failure
 
     upstream = Upstream(Endpoint(serve(*PLAIN_ANSWER).url), next_clocks)
-    with Gateway(upstream, PageDefaults("m"), TOKEN, report=reported.append) as running:
+    with Gateway(GatewayHandler, upstream, PageDefaults("m"), TOKEN, report=reported.append) as running:
         assert ask(running).body == BODY
         failed = ask(running)
         assert (failed.status, failed.error["code"]) == (500, "internal_error")

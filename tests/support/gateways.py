@@ -21,6 +21,7 @@ from smai_cli.config.endpoint import Endpoint
 from smai_cli.config.headers import Header
 from smai_cli.config.keys import Secret
 from smai_cli.serve.gateway import Gateway, Upstream
+from smai_cli.serve.handler import GatewayHandler
 from smai_cli.serve.limits import ClientLimits
 from smai_cli.serve.pages import PageDefaults
 
@@ -155,7 +156,7 @@ def gateway() -> Iterator[Start]:
             upstream = Upstream(
                 endpoint, lambda: clocks or Clocks(connect_timeout_s=PATIENCE_S, idle_timeout_s=PATIENCE_S), ca_file
             )
-            server = Gateway(upstream, PageDefaults("m"), TOKEN, limits=limits, **more)
+            server = Gateway(GatewayHandler, upstream, PageDefaults("m"), TOKEN, limits=limits, **more)
             return stack.enter_context(server)
 
         yield start

@@ -74,6 +74,7 @@ def _gateway(
 ) -> "Gateway":
     """Return the gateway, which is listening already. Raises UsageError."""
     from smai_cli.serve.gateway import Gateway, Upstream  # after --help and usage errors
+    from smai_cli.serve.handler import GatewayHandler
     from smai_cli.serve.limits import limits_within
 
     ca_file = find_ca_file(os.environ) if endpoint.is_tls else None
@@ -82,7 +83,17 @@ def _gateway(
     limits = limits_within(allow_descriptors(MANY_CLIENTS))
     trace = Tracer(say, endpoint.secrets.hidden_in) if verbose else silent
     try:
-        return Gateway(upstream, settings, token, port, trace=trace, judges=verbose, report=_report, limits=limits)
+        return Gateway(
+            GatewayHandler,
+            upstream,
+            settings,
+            token,
+            port,
+            trace=trace,
+            judges=verbose,
+            report=_report,
+            limits=limits,
+        )
     except OSError as exc:
         raise UsageError(f"port {port}: {exc.strerror}", "choose another --port") from exc
 
