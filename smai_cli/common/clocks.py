@@ -1,10 +1,9 @@
 """The clocks of a run: the limits for connecting, for the time between two events, and for the whole run."""
 
-import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
 from smai_cli.common.frozen import Frozen
@@ -21,7 +20,6 @@ SLICE_S = 1.0
 # The longest limit that a user may set: poll(2) takes no more than 24 days.
 MOST_SECONDS = 1_000_000
 _FOREVER_S = 20 * 24 * 3600.0
-_SHORTEST_SLEEP_S = 0.02
 _T = TypeVar("_T")
 
 
@@ -33,29 +31,33 @@ class RunningClock:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._beat_s: float | None = None
         self._stopped_s = 0.0
 
     def __call__(self) -> float:
         """Return the current time in seconds."""
         with self._lock:
-            now_s = time.monotonic()
-            if self._beat_s is not None and now_s - self._beat_s > SLICE_S + SUSPENDED_S:
-                self._stopped_s += now_s - self._beat_s - SLICE_S
-                self._beat_s = now_s
-            return now_s - self._stopped_s
+            return self._read(time.monotonic())
 
-    def beat(self) -> None:
-        """Record that the process is running."""
+    def beat(self) -> float:
+        """Record that the process is running, and return the current time in seconds."""
         with self._lock:
-            self()
-            self._beat_s = time.monotonic()
+            now_s = time.monotonic()
+            running_s = self._read(now_s)
+            self._beat_s = now_s
+            return running_s
 
     def rest(self) -> None:
         """Expect no more beats."""
         with self._lock:
             self._beat_s = None
+
+    def _read(self, now_s: float) -> float:
+        if self._beat_s is not None and now_s - self._beat_s > SLICE_S + SUSPENDED_S:
+            self._stopped_s += now_s - self._beat_s - SLICE_S
+            self._beat_s = now_s
+        return now_s - self._stopped_s
 
 
 class Deadline:
@@ -88,12 +90,11 @@ class Clocks(Frozen):
 
 
 class IdleClock:
-    """Counts the wall time since the server last sent an event, without the time of smai's own writes.
+    """Limits the time since the server last sent an event, for reads that wait in steps.
 
-    A slow reader of stdout or a stopped process does not count as silence of the server; a flood of comments does. The
-    timeout of the socket cannot distinguish them: every byte of a comment, a header or a chunk size restarts it. The
-    reader calls `start` and `check`, the parser `reset` and `finish`, the writer `hold` and `release`. `watch` runs in
-    a separate thread, for reads that cannot have a timeout.
+    The timeout of a socket cannot do it: every byte of a comment, a header or a chunk size restarts it. Time in which
+    the process was stopped does not count, nor a write between `hold` and `release`, for a slow reader of the output.
+    The reader asks `next_wait_s` before each wait, the parser calls `reset` and `finish`.
 
     `limit_s` 0 means no limit. `silent`: not even a comment has arrived since the last `reset`.
     """
@@ -103,16 +104,14 @@ class IdleClock:
         self._idle_s = limit_s or _FOREVER_S
         self._limit_s = self._idle_s
         self._deadline = deadline or Deadline()
-        self._begun_s: float | None = None  # on the monotonic clock, plus the time on hold
-        self._held_s: float | None = None
-        self._fired: ClockError | None = None
-        self._is_closed = False
-        self._changed = threading.Event()
+        self._time = RunningClock()
+        self._begun_s: float | None = None
+        self._held_s = 0.0
 
     def start(self) -> None:
         """Begin to count, unless it is counting already."""
         if self._begun_s is None:
-            self._begun_s = time.monotonic()
+            self._begun_s = self._time.beat()
 
     def reset(self) -> None:
         """Record an event: the next `start` counts from 0 again, up to the full limit."""
@@ -120,67 +119,45 @@ class IdleClock:
         self._limit_s = self._idle_s
         self.silent = True
 
+    def restart(self) -> None:
+        """Record an event, and begin to count."""
+        self.reset()
+        self.start()
+
+    def allow(self, limit_s: float) -> None:
+        """Count from 0 again at the next `start`, up to `limit_s`, until the next `reset`."""
+        self._begun_s = None
+        self._limit_s = limit_s
+
     def finish(self, grace_s: float) -> None:
         """Record the end of the answer: from the next `start` on, allow at most `grace_s` for what may follow."""
         self._begun_s = None
         self._limit_s = min(self._limit_s, grace_s)
-        self._changed.set()
 
     def hold(self) -> None:
         """Pause the clock during a write."""
-        self._held_s = time.monotonic()
+        self._held_s = self._time.beat()
 
     def release(self) -> None:
         """Continue after `hold`, without the time in between."""
-        if self._held_s is not None and self._begun_s is not None:
-            self._begun_s += time.monotonic() - self._held_s
-        self._held_s = None
-
-    @contextlib.contextmanager
-    def ignoring_stops(self, duration_s: float) -> Iterator[None]:
-        """If the wait inside takes much longer than `duration_s`, the process was stopped: leave the rest out."""
-        begun_s = time.monotonic()
-        try:
-            yield
-        finally:
-            late_s = time.monotonic() - begun_s - duration_s
-            if late_s > SUSPENDED_S and self._begun_s is not None:
-                self._begun_s += late_s
+        if self._begun_s is not None:
+            self._begun_s += self._time.beat() - self._held_s
 
     def left_s(self) -> float:
         """Return the seconds until the limit or the deadline, whichever comes first; may be negative."""
-        return min(self._idle_left_s(), self._deadline.left_s())
+        now_s, begun_s = self._time.beat(), self._begun_s
+        return min(self._limit_s - (0.0 if begun_s is None else now_s - begun_s), self._deadline.left_s())
 
-    def check(self) -> None:
-        """Raise a ClockError if a clock ran out while it was watched."""
-        if self._fired:
-            raise self._fired
+    def next_wait_s(self) -> float:
+        """Begin to count, and return how long the next wait may take: at most SLICE_S. Raises ClockError if it is over.
 
-    def watch(self, interrupt: Callable[[], None]) -> None:
-        """Wait until a clock runs out, then call `interrupt`, which ends the blocked read; `close` ends the wait."""
-        while not self._is_closed:
-            # A sleep comes first: the thread that waited for the answer may not have left out the time yet.
-            sleep_s = min(max(self.left_s(), _SHORTEST_SLEEP_S), SLICE_S)
-            with self.ignoring_stops(sleep_s):
-                if self._changed.wait(sleep_s):
-                    self._changed.clear()
-            if self._is_closed:
-                return
-            if self.left_s() <= 0 and self._begun_s is not None and self._held_s is None:
-                self._fired = self._deadline.error() if self._deadline.left_s() <= 0 else self._idle_error()
-                interrupt()
-                return
-
-    def close(self) -> None:
-        """End the watch."""
-        self._is_closed = True
-        self._changed.set()
-
-    def _idle_left_s(self) -> float:
-        held_s, begun_s = self._held_s, self._begun_s
-        if begun_s is None:
-            return self._limit_s
-        return self._limit_s - ((time.monotonic() if held_s is None else held_s) - begun_s)
+        A wait that takes much longer shows that the process was stopped.
+        """
+        self.start()
+        left_s = self.left_s()
+        if left_s <= 0:
+            raise self._deadline.error() if self._deadline.left_s() <= 0 else self._idle_error()
+        return min(left_s, SLICE_S)
 
     def _idle_error(self) -> ClockError:
         came = "nothing" if self.silent else "no event, only comments or parts of one"

@@ -18,7 +18,7 @@ from urllib3.exceptions import (
     ProxyError,
 )
 
-from smai_cli.http.early_answer import EarlyAnswer
+from smai_cli.http.early_answer import EarlyAnswer, ResponseStream
 from smai_cli.http.preconnect import Preconnect
 from smai_cli.http.progress import CurrentExchange, Progress
 from smai_cli.http.response import Response
@@ -101,10 +101,12 @@ class Connection(HTTPConnection):
     def endheaders(self, *args: Any, **kwargs: Any) -> None:
         """Send the head of a request, after connecting if necessary. A GET consists of the head only."""
         self._early = None
+        if self.sock:
+            self.sock.settimeout(self.timeout)  # reading the last answer changed it
         super().endheaders(*args, **kwargs)
         self.progress.step()
         if isinstance(self.sock, socket.socket):  # not TLS within TLS, through a proxy
-            self._early = EarlyAnswer()
+            self._early = EarlyAnswer(self.progress)
         if self.progress.has_no_body:
             self.progress.is_sent = True
             self.progress.trace(f"request sent: {self.progress.title}")
@@ -122,7 +124,8 @@ class Connection(HTTPConnection):
 
     def response_class(self, sock: Any, *args: Any, **kwargs: Any) -> Response:  # type: ignore[override]
         """Return the response on `sock`; a part of it may have arrived while the body was sent."""
-        response = Response(self._early.response_from(sock) if self._early else sock, *args, **kwargs)
+        received = bytes(self._early.received) if self._early else b""
+        response = Response(ResponseStream(received, sock, self.progress), *args, **kwargs)
         response.progress = self.progress
         self._response = response
         return response

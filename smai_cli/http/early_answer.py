@@ -6,11 +6,15 @@ monitor the connection while they send.
 
 import contextlib
 import io
+import math
 import re
 import select
 import socket
 import ssl
 from typing import Any
+
+from smai_cli.http.progress import Progress
+from smai_cli.http.tcp import limit_waits
 
 _STATUS_BYTES = len(b"HTTP/1.1 413")
 _CLASS_AT = len(b"HTTP/1.1 ")
@@ -22,17 +26,21 @@ _NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class EarlyAnswer:
-    """The part of an answer that arrives while the body of its request is sent."""
+    """The part of an answer that arrives while the body of its request is sent: `received`.
 
-    def __init__(self) -> None:
-        self._received = bytearray()
+    The clock of `progress`, if it has one, limits the waits.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self.received = bytearray()
+        self._progress = progress
         self._is_listening = True
 
     def send(self, connection: socket.socket, block: Any, limit_s: float | None) -> None:
         """Send a block; each wait until the socket can be written takes at most `limit_s` (None: no limit).
 
         Raises BrokenPipeError as soon as the server has answered or closed the connection: urllib3 then reads the
-        answer. Raises TimeoutError, or another OSError.
+        answer. Raises ClockError, TimeoutError, or another OSError.
         """
         left = memoryview(block)
         connection.setblocking(False)
@@ -49,48 +57,56 @@ class EarlyAnswer:
         finally:
             connection.settimeout(limit_s)
 
-    def response_from(self, connection: socket.socket) -> "ResponseStream":
-        """Return the answer on `connection`, which begins with the bytes already read."""
-        return ResponseStream(bytes(self._received), connection)
-
     def _wait(self, connection: socket.socket, limit_s: float | None) -> bool:
         """Wait until the socket can be written, or read; return False if neither happened within `limit_s`."""
         poller = select.poll()
         poller.register(connection, select.POLLOUT | (select.POLLIN if self._is_listening else 0))
-        events = poller.poll(None if limit_s is None else limit_s * 1000)
-        if self._is_listening and events and events[0][1] & select.POLLIN:
-            self._receive(connection)
-        return bool(events)
+        left_s = math.inf if limit_s is None else limit_s
+        while True:
+            wait_s = min(left_s, self._progress.next_wait_s())
+            if events := poller.poll(None if wait_s == math.inf else wait_s * 1000):
+                if self._is_listening and events[0][1] & select.POLLIN:
+                    self._receive(connection)
+                return True
+            left_s -= wait_s
+            if left_s <= 0:
+                return False
 
     def _receive(self, connection: socket.socket) -> None:
         """Read what has arrived. With TLS that may be nothing: the socket is also readable for a session ticket."""
         with contextlib.suppress(*_NOT_YET):
             while self._is_listening:
                 piece = connection.recv(4096)
-                self._received += piece
+                self.received += piece
                 if not piece or self._is_answered():
                     raise BrokenPipeError("the server has answered")
 
     def _is_answered(self) -> bool:
         """Return whether the server has answered, and wants no more of the body. After a 2xx it may go on to read."""
-        while interim := re.match(_INTERIM, self._received):
-            del self._received[: interim.end()]
-        if len(self._received) < _STATUS_BYTES:
+        while interim := re.match(_INTERIM, self.received):
+            del self.received[: interim.end()]
+        if len(self.received) < _STATUS_BYTES:
             return False
-        kind = self._received[_CLASS_AT : _CLASS_AT + 1]
+        kind = self.received[_CLASS_AT : _CLASS_AT + 1]
         self._is_listening = kind != b"2"
-        is_interim = kind == b"1" and len(self._received) < _INTERIM_LIMIT_BYTES
+        is_interim = kind == b"1" and len(self.received) < _INTERIM_LIMIT_BYTES
         return self._is_listening and not is_interim
 
 
 class ResponseStream(io.RawIOBase):
-    """The bytes that were already read, then those of the connection, unless `is_buffer_only` is set."""
+    """The bytes that were already read, then those of the connection, unless `is_buffer_only` is set.
+
+    The clock of `progress`, if it has one, limits the waits.
+    """
 
     is_buffer_only = False
 
-    def __init__(self, received: bytes, connection: socket.socket) -> None:
+    def __init__(self, received: bytes, connection: socket.socket, progress: Progress) -> None:
         self._received = received
-        self._rest = connection.makefile("rb", buffering=0)
+        self._progress = progress
+        self._connection = connection
+        self._limit_s = math.inf
+        self._rest = connection.makefile("rb", buffering=0)  # keeps the connection open until `close`
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         """Return the file that HTTPResponse reads: it takes this stream for the connection."""
@@ -101,9 +117,12 @@ class ResponseStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        """Read into `buffer` and return how many bytes; None if there are none without the connection."""
+        """Read into `buffer` and return how many bytes; None if there are none without the connection.
+
+        Raises ClockError.
+        """
         if not self._received:
-            return None if self.is_buffer_only else self._rest.readinto(buffer)
+            return None if self.is_buffer_only else self._receive(buffer)
         piece, self._received = self._received[: len(buffer)], self._received[len(buffer) :]
         buffer[: len(piece)] = piece
         return len(piece)
@@ -112,3 +131,12 @@ class ResponseStream(io.RawIOBase):
         """Close it, at the end of the answer."""
         self._rest.close()
         super().close()
+
+    def _receive(self, buffer: Any) -> int:
+        while True:
+            wait_s = self._progress.next_wait_s()
+            if wait_s != self._limit_s:
+                self._limit_s = wait_s
+                limit_waits(self._connection, wait_s)
+            with contextlib.suppress(TimeoutError):
+                return self._connection.recv_into(buffer)  # not from `_rest`: after a timeout it reads no more

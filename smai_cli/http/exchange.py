@@ -4,7 +4,6 @@ Unlike requests, it returns what has arrived at once, and its timeouts do not re
 """
 
 import contextlib
-import functools
 import math
 import queue
 import threading
@@ -17,7 +16,7 @@ from smai_cli.http import lean  # noqa: F401  # before anything imports requests
 # isort: split
 import requests
 
-from smai_cli.common.clocks import SLICE_S, Clocks, IdleClock
+from smai_cli.common.clocks import Clocks, IdleClock
 from smai_cli.common.trace import Trace, silent
 from smai_cli.config.endpoint import Endpoint
 from smai_cli.errors import BrokenError, ClockError, Retry, SmaiError
@@ -48,8 +47,7 @@ class Exchange:
     `preconnect` may have a connection to the server, `keep_alive` is that of the calling worker. With `takes_any`,
     `open` also returns an answer with an error status; redirects and errors of a proxy are still raised. `status` is
     the HTTP status, 0 before there is an answer. Creating an exchange does no I/O.
-    The request runs on its own thread, so that slow name servers and headers cannot block the caller. The thread opens
-    and closes the connection, and reads the body of an error or watches the idle clock of an answer.
+    The request is sent on a thread of its own, because a wait for a name server cannot be ended.
     """
 
     def __init__(  # noqa: PLR0913  # mostly keyword-only
@@ -72,17 +70,15 @@ class Exchange:
         self._preconnect = preconnect
         self._keep_alive = keep_alive
         self._takes_any = takes_any
-        self._session: Session | None = None
+        self._session: Any = None
         self.status = 0
         self._owner = 0
-        self._is_coded = self._has_ended = self._is_closed = False
+        self._is_coded = self._has_ended = self._is_closed = self._is_released = False
         self._thread: threading.Thread | None = None
-        self._thread_lock = threading.Lock()
-        self._reading_lock = threading.Lock()
+        self._lock = threading.Lock()
         self._response: Any = None
         self._reports: queue.SimpleQueue[requests.Response | BaseException | None] = queue.SimpleQueue()
-        self._progress.report = functools.partial(self._reports.put, None)
-        self._error_body = bytearray()
+        self._progress.report = self.clock.restart
 
     def open(self) -> Self:
         """Send the request and wait for an HTTP status of success; return the exchange itself. Call it once.
@@ -91,11 +87,10 @@ class Exchange:
         """
         self._owner = threading.get_ident()
         try:
-            response = self._await_accepted()
+            self._await_accepted()
         except BaseException:
             self.close()  # before a retry begins
             raise
-        self.status, self._is_coded = response.status_code, "content-encoding" in response.headers
         return self
 
     def __iter__(self) -> Iterator[bytes]:
@@ -125,18 +120,17 @@ class Exchange:
         """Return the next piece of the body; empty at the end. Raises as `__iter__` does."""
         # Only read1 with a size returns what has arrived, for any framing, and notices a body shorter than its
         # Content-Length. A proxy may compress despite Accept-Encoding.
-        self.clock.start()
         try:
-            with self._reading_lock:  # the thread must not close the response while it is read
-                self._progress.cancellation.check()
-                piece: bytes = self._response.raw.read1(PIECE_BYTES, decode_content=self._is_coded)
+            self._progress.cancellation.check()
+            piece: bytes = self._response.raw.read1(PIECE_BYTES, decode_content=self._is_coded)
+        except ClockError:
+            self._progress.cancel(timed_out=True)
+            raise
         except FAILURES as exc:
-            self.clock.check()
             self._check()
             reason = failures.reason_of(list(failures.iter_causes(exc)))
             what = f"the connection broke before the answer was complete: {reason}"
             raise BrokenError(what, "try again" if self._body is None else "the output is incomplete") from exc
-        self.clock.check()
         self._check()
         self.clock.silent = False
         self._has_ended = not piece
@@ -148,18 +142,20 @@ class Exchange:
         The server sees the end at once. Only a name look-up cannot be interrupted, and keeps its thread busy.
         With `keep_alive`, the thread that opened the exchange first reads the rest of the answer, if that is quick.
         """
-        if self._keep_alive and self.status and not self._is_closed and self._owner == threading.get_ident():
+        is_owner = self._owner == threading.get_ident()
+        if self._keep_alive and self.status and not self._is_closed and is_owner:
             self._drain(self._keep_alive)
         self._is_closed = True
         # Send an RST (`aborts`) if the server may still be sending; otherwise a FIN is enough.
         if not (self._keep_alive and self._has_ended):
-            self._progress.cancel(aborts=not self.status or self._reading_lock.locked())
-        self.clock.close()
+            self._progress.cancel(aborts=not (self.status and is_owner))
         self._reports.put(None)
-        with self._thread_lock:
+        with self._lock:
             thread = self._thread
-        if thread and thread.ident != threading.get_ident() and not self._progress.cancellation.is_resolving:
+        if thread and not self._progress.cancellation.is_resolving:
             thread.join(_QUICK_S)
+        if is_owner and not (thread and thread.is_alive()):
+            self._release()
 
     def _check(self) -> None:
         """Raise BrokenError if it was closed."""
@@ -167,9 +163,11 @@ class Exchange:
             what = "the request was cancelled before the answer was complete"
             raise BrokenError(what, "ask again", retry=Retry.NEVER)
 
-    def _await_accepted(self) -> requests.Response:
-        """Return the response, with its body unread, if `open` may return its status. Raises SmaiError."""
+    def _await_accepted(self) -> None:
+        """Return once there is an answer whose status `open` may return, with its body unread. Raises SmaiError."""
         response = self._await_response()
+        self._progress.clock = self.clock
+        self._is_coded = "content-encoding" in response.headers
         self._progress.trace(f"headers: {describe_head(response)}")
         if not self._is_returned(response):
             raise self._endpoint.explain(self._refusal(response))
@@ -177,7 +175,7 @@ class Exchange:
             what = f"the server's answer is malformed HTTP: {self._progress.malformed}"
             raise BrokenError(what, "check --base-url, or try again later")
         self._check()
-        return response
+        self.status = response.status_code
 
     def _is_returned(self, response: requests.Response) -> bool:
         """Return whether `open` returns the answer, instead of raising its failure."""
@@ -189,8 +187,26 @@ class Exchange:
 
     def _await_response(self) -> requests.Response:
         """Start the request, and return the response, with its body unread. Raises SmaiError."""
-        self._progress.connect_end_s = time.monotonic() + (self._clocks.connect_timeout_s or math.inf)
-        with self._thread_lock:
+        limit_s = self._clocks.connect_timeout_s or math.inf
+        self._progress.connect_end_s = time.monotonic() + limit_s
+        self.clock.allow(limit_s)
+        try:
+            self._start()
+            return self._next_report()
+        except ClockError as exc:
+            raise self._timeout(exc) from None
+        except FAILURES as exc:
+            self._check()
+            raise self._failure(exc) from exc
+
+    def _start(self) -> None:
+        """Send the request, on a thread of its own. Raises SmaiError or OSError."""
+        server = self._endpoint.base_url, self._ca_file
+        if self._keep_alive:
+            self._session = self._keep_alive.acquire(*server, self._progress, self._preconnect)
+        else:
+            self._session = Session(server, self._progress, self._preconnect)
+        with self._lock:
             self._check()
             thread = threading.Thread(target=self._run, daemon=True)
             try:
@@ -198,45 +214,31 @@ class Exchange:
             except RuntimeError as exc:  # no thread is left
                 raise self._failure(exc) from exc
             self._thread = thread
-        limit_s = self._clocks.connect_timeout_s
-        try:
-            while (report := self._next_report(limit_s)) is None:  # a step was sent, or the exchange was closed
-                self._check()
-                limit_s = self._clocks.idle_timeout_s
-                self.clock.reset()
-                self.clock.start()
-        except queue.Empty:
-            is_at_proxy = self._progress.is_at_proxy  # before `cancel`, which makes the thread change it
-            connected = self._progress.cancel(timed_out=True)
-            if self._clocks.deadline.left_s() <= 0:
-                raise self._clocks.deadline.error() from None
-            if connected:
-                raise failures.answer_timeout(limit_s, is_forwarded=self._progress.is_forwarded) from None
-            if is_at_proxy:
-                raise failures.proxy_timeout(failures.route_to(self._endpoint), limit_s) from None
-            raise failures.connect_timeout(limit_s) from None
-        if not isinstance(report, BaseException):
-            return report
-        self._check()
-        if isinstance(report, FAILURES):
-            raise self._failure(report) from report
-        raise report
 
-    def _next_report(self, limit_s: float) -> requests.Response | BaseException | None:
-        """Return the next report of the thread. Raises queue.Empty after `limit_s` (0: never) or at the deadline.
-
-        It waits in slices, so that time in which the process was stopped does not count.
-        """
-        left_s = limit_s or math.inf
+    def _next_report(self) -> requests.Response:
+        """Wait for the response. Raises what prevented it, ClockError, or BrokenError if the exchange was closed."""
         while True:
-            slice_s = max(0.0, min(SLICE_S, left_s, self._clocks.deadline.left_s()))
-            try:
-                with self.clock.ignoring_stops(slice_s):
-                    return self._reports.get(timeout=slice_s)
-            except queue.Empty:
-                left_s -= slice_s
-                if left_s <= 0 or self._clocks.deadline.left_s() <= 0:
-                    raise
+            wait_s = self.clock.next_wait_s()
+            with contextlib.suppress(queue.Empty):
+                report = self._reports.get(timeout=wait_s)
+                self._check()
+                if isinstance(report, BaseException):
+                    raise report
+                if report is not None:
+                    return report
+
+    def _timeout(self, error: SmaiError) -> SmaiError:
+        """Return the failure of a request that got no answer in time, and cancel it."""
+        is_at_proxy = self._progress.is_at_proxy  # before `cancel`, which makes the thread change it
+        connected = self._progress.cancel(timed_out=True)
+        if self._clocks.deadline.left_s() <= 0:
+            return error
+        if connected:
+            return failures.answer_timeout(self._clocks.idle_timeout_s, is_forwarded=self._progress.is_forwarded)
+        limit_s = self._clocks.connect_timeout_s
+        if is_at_proxy:
+            return failures.proxy_timeout(failures.route_to(self._endpoint), limit_s)
+        return failures.connect_timeout(limit_s)
 
     def _failure(self, exc: Exception) -> SmaiError:
         progress, route = self._progress, failures.route_to(self._endpoint)
@@ -248,49 +250,35 @@ class Exchange:
         return error
 
     def _refusal(self, response: requests.Response) -> SmaiError:
-        """Return the failure for a status that is not a success, after waiting for its body within the limits."""
+        """Return the failure for a status that is not a success, after reading its body within the limits."""
         if response.status_code == _PROXY_AUTHENTICATION and self._progress.is_forwarded:
             return failures.proxy_refusal(failures.route_to(self._endpoint), status_line(response))
         if response.status_code in range(300, 400):
             return failures.redirect_refusal(response)
-        with contextlib.suppress(queue.Empty):
-            self._next_report(_ERROR_BODY_S)
+        body = bytearray()
+        self.clock.reset()
+        self.clock.finish(_ERROR_BODY_S)
+        with contextlib.suppress(BrokenError, ClockError):
+            while len(body) < _ERROR_BODY_BYTES and not self._has_ended:
+                body += self._read()
         self._check()
-        return failures.response_failure(response, bytes(self._error_body))
+        return failures.response_failure(response, bytes(body[:_ERROR_BODY_BYTES]))
 
     def _run(self) -> None:
-        failure = None
+        """Send the request, and report the response, or what prevented it."""
         try:
-            self._response = self._send()
-            self._reports.put(self._response)
-            if self._is_returned(self._response):
-                self.clock.watch(functools.partial(self._progress.cancellation.cancel, aborts=True))
+            settings = request_settings(self._endpoint, self._path, self._body, self._clocks, self._ca_file)
+            if self._body is None:
+                self._response = self._session.get(**settings)
             else:
-                self._read_error_body(self._response)
+                self._response = self._session.post(data=Upload(self._body, self._progress), **settings)
         except BaseException as exc:  # noqa: BLE001  # raised again in the thread that waits
-            failure = exc
-        self._release()
-        self._reports.put(failure)
-
-    def _send(self) -> requests.Response:
-        server = self._endpoint.base_url, self._ca_file
-        if self._keep_alive:
-            self._progress.cancellation.check()
-            made = self._session = self._keep_alive.acquire(*server, self._progress, self._preconnect)
+            self._release()
+            self._reports.put(exc)
         else:
-            made = Session(server, self._progress, self._preconnect)
-        settings = request_settings(self._endpoint, self._path, self._body, self._clocks, self._ca_file)
-        if self._body is None:
-            return made.get(**settings)
-        return made.post(data=Upload(self._body, self._progress), **settings)
-
-    def _read_error_body(self, response: requests.Response) -> None:
-        with contextlib.suppress(*FAILURES):
-            while len(self._error_body) < _ERROR_BODY_BYTES and (
-                piece := response.raw.read1(_ERROR_BODY_BYTES, decode_content=True)
-            ):
-                self._error_body += piece
-            self._has_ended = len(self._error_body) < _ERROR_BODY_BYTES
+            if self._is_closed:
+                self._release()
+            self._reports.put(self._response)
 
     def _drain(self, keep_alive: "KeepAlive") -> None:
         """Read the unneeded rest of an answer, such as the last chunk after `[DONE]`."""
@@ -307,13 +295,20 @@ class Exchange:
             keep_alive.record_drain(in_time=True)
 
     def _release(self) -> None:
-        """Close the connection, or keep it, once nothing reads from it."""
-        if self._keep_alive and self._session and self._has_ended:
-            with self._reading_lock:
-                if self._keep_alive.release(self._session, self._progress):
-                    return
+        """Close the connection, or keep it for the next request."""
+        with self._lock:
+            if self._is_released:
+                return
+            self._is_released = True
+        if (
+            self._keep_alive
+            and self._session
+            and self._has_ended
+            and self._keep_alive.release(self._session, self._progress)
+        ):
+            return
         self._progress.cancellation.cancel()
-        with self._reading_lock, contextlib.suppress(*FAILURES):
+        with contextlib.suppress(*FAILURES):
             if self._response is not None:
                 self._response.raw.close()
             while self._progress.connections:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from smai_cli.common.clocks import IdleClock
 from smai_cli.common.trace import Trace, silent
 from smai_cli.http.tcp import Cancellation
 
@@ -17,7 +18,8 @@ class Progress:
     `report` is called at each step. `title` describes the request in the `trace`; `has_no_body` is true for a GET.
     `connect_end_s`, on the monotonic clock, is the deadline for the connection. `is_at_proxy` says that a proxy is
     asked for the connection, `is_forwarded` that a proxy gets the request itself. `is_sent` says that the entire
-    request was sent, `malformed` is what is wrong with the head of the answer, or empty.
+    request was sent, `malformed` is what is wrong with the head of the answer, or empty. `clock` limits the waits for
+    the body; None before the head has arrived.
     """
 
     connected = False
@@ -27,6 +29,7 @@ class Progress:
     malformed = ""
     report: Callable[[], None] = staticmethod(lambda: None)
     connect_end_s = math.inf
+    clock: IdleClock | None = None
 
     def __init__(self, title: str = "", trace: Trace = silent, *, has_no_body: bool = False) -> None:
         self.title = title
@@ -41,6 +44,10 @@ class Progress:
         """Trace an event, unless the request was cancelled."""
         if not self._is_cancelled:
             self._trace(what)
+
+    def next_wait_s(self) -> float:
+        """Return how long the next wait for the server may take, infinite without a clock. Raises ClockError."""
+        return self.clock.next_wait_s() if self.clock else math.inf
 
     def step(self) -> None:
         """Report that the head is sent, or that a block of the body comes next. Raises OSError if it was cancelled."""

@@ -29,9 +29,9 @@ class Response(http.client.HTTPResponse):
     has_more = True
     _is_coded = False
 
-    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self._stream = sock if isinstance(sock, ResponseStream) else None
+    def __init__(self, stream: ResponseStream, *args: Any, **kwargs: Any) -> None:
+        super().__init__(stream, *args, **kwargs)  # type: ignore[arg-type]
+        self._stream = stream
 
     def begin(self) -> None:
         """Read heads until the final one."""
@@ -62,21 +62,20 @@ class Response(http.client.HTTPResponse):
 
         False with a content coding: decoding may fail in the next chunk, and must not lose the ones before it.
         """
-        if self.chunk_left != 0 or self._is_coded or self._stream is None:
+        if self.chunk_left != 0 or self._is_coded:
             return False
-        return re.match(_NEXT_CHUNK, self._buffered(self._stream)) is not None
+        return re.match(_NEXT_CHUNK, self._buffered()) is not None
 
-    def _buffered(self, stream: ResponseStream) -> bytes:
+    def _buffered(self) -> bytes:
         """Return the bytes that are buffered but not yet consumed, without waiting."""
-        stream.is_buffer_only = True
+        self._stream.is_buffer_only = True
         try:
             return self.fp.peek(1)
         finally:
-            stream.is_buffer_only = False
+            self._stream.is_buffer_only = False
 
     def _close_conn(self) -> None:
-        if self._stream:
-            self.has_more = bool(self._buffered(self._stream))
+        self.has_more = bool(self._buffered())
         super()._close_conn()  # type: ignore[misc]
 
     def _check(self, lengths: list[str]) -> None:

@@ -167,9 +167,7 @@ def _pump(  # noqa: PLR0913  # as pump
                 if outcome.is_final and not was_final:
                     clock.finish(FINISHED_GRACE_S)
                     was_final = True
-                clock.hold()
                 writer.chunk(chunk)
-                clock.release()
             if not chunk.is_plain and (chunk.done or chunk.api_error):
                 if on_more and chunk.done and _has_more(chunks, clock):
                     on_more()
@@ -207,9 +205,12 @@ def _copy_to_writer(source: Source, writer: Listener, outcome: Outcome) -> Itera
     """Yield each piece of `source` after passing it to the writer. A broken connection ends the body."""
     try:
         for piece in source:
-            source.clock.hold()
-            writer.piece(piece)
-            source.clock.release()
+            if writer.takes_all:  # other writers write each event, which resets the clock
+                source.clock.hold()
+                writer.piece(piece)
+                source.clock.release()
+            else:
+                writer.piece(piece)
             yield piece
     except BrokenError:
         outcome.end_body(is_framed=False)

@@ -1,5 +1,6 @@
 """The exchange and its socket, within the test process."""
 
+import contextlib
 import socket
 from typing import Any
 
@@ -22,15 +23,16 @@ def posted(url: str, clocks: Clocks | None = None) -> Any:
 
 
 def test_tcp_keepalive_is_set(server: Server) -> None:
-    peer = posted(server().url)._response.raw.connection.sock
-    assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-    assert peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
-    assert peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    with contextlib.closing(posted(server().url)) as exchange:
+        peer = exchange._response.raw.connection.sock
+        assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+        assert peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_requests_ask_for_no_compression(server: Server) -> None:
     mock = server()
-    posted(mock.url)
+    posted(mock.url).close()
     assert mock.received[0].headers["accept-encoding"] == "identity"
 
 

@@ -12,7 +12,7 @@ from smai_cli.cli.run import Run
 from smai_cli.cli.same_files import Use, list_written_files, refuse_clashes, streams
 from smai_cli.common.clocks import IdleClock
 from smai_cli.common.files import STDIN, open_to_read
-from smai_cli.errors import BrokenError, RefusedError, UsageError
+from smai_cli.errors import BrokenError, ClockError, RefusedError, UsageError
 from smai_cli.output.modes import OutputOptions
 
 _PIECE_BYTES = 65536
@@ -83,8 +83,11 @@ class _Tape:
 
     def _readable(self) -> bool:
         """Wait until bytes can be read, also from a regular file; return False if the time is over."""
-        self.clock.start()
-        left_s = self.clock.left_s()
         poller = select.poll()
         poller.register(self._fd, select.POLLIN)
-        return left_s > 0 and bool(poller.poll(left_s * 1000))
+        try:
+            while not poller.poll(self.clock.next_wait_s() * 1000):
+                pass
+        except ClockError:
+            return False
+        return True
