@@ -47,7 +47,7 @@ class Exchange:
     `preconnect` may have a connection to the server, `keep_alive` is that of the calling worker. With `takes_any`,
     `open` also returns an answer with an error status; redirects and errors of a proxy are still raised. `status` is
     the HTTP status, 0 before there is an answer. Creating an exchange does no I/O.
-    The request is sent on a thread of its own, because a wait for a name server cannot be ended.
+    A request that has to connect is sent on a thread of its own, because a wait for a name server cannot be ended.
     """
 
     def __init__(  # noqa: PLR0913  # mostly keyword-only
@@ -200,10 +200,14 @@ class Exchange:
             raise self._failure(exc) from exc
 
     def _start(self) -> None:
-        """Send the request, on a thread of its own. Raises SmaiError or OSError."""
+        """Send the request, on a thread of its own if it has to connect. Raises SmaiError or OSError."""
         server = self._endpoint.base_url, self._ca_file
         if self._keep_alive:
             self._session = self._keep_alive.acquire(*server, self._progress, self._preconnect)
+            if self._session.is_used_again:
+                self._progress.clock = self.clock
+                self._run()
+                return
         else:
             self._session = Session(server, self._progress, self._preconnect)
         with self._lock:

@@ -18,8 +18,8 @@ class Progress:
     `report` is called at each step. `title` describes the request in the `trace`; `has_no_body` is true for a GET.
     `connect_end_s`, on the monotonic clock, is the deadline for the connection. `is_at_proxy` says that a proxy is
     asked for the connection, `is_forwarded` that a proxy gets the request itself. `is_sent` says that the entire
-    request was sent, `malformed` is what is wrong with the head of the answer, or empty. `clock` limits the waits for
-    the body; None before the head has arrived.
+    request was sent, `malformed` is what is wrong with the head of the answer, or empty. `clock` limits the waits of
+    the thread that sends and reads; None if another thread waits for that one.
     """
 
     connected = False

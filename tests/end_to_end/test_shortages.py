@@ -221,7 +221,7 @@ def test_a_batch_tries_a_line_again_if_the_thread_for_its_request_cannot_be_star
     server: Server, environment: dict[str, str], tmp_path: Path
 ) -> None:
     (prompts := tmp_path / "prompts").write_text("a\nb\nc\nd\ne\nf\n")
-    env = environment | preloaded(tmp_path, FEW_THREADS.replace("REFUSED", "created == 8"))
+    env = environment | preloaded(tmp_path, FEW_THREADS.replace("REFUSED", "created == 4"))
     arguments = ["batch", "-j1", "--lines", "--base-url", server(echo=True).url, str(prompts)]
     done = subprocess.run([SMAI, *arguments], env=env, capture_output=True, check=False)
     results = [json.loads(line) for line in done.stdout.splitlines()]
