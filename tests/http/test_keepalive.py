@@ -456,6 +456,7 @@ def test_a_forwarding_proxy_gets_all_requests_on_one_connection(
 def test_a_tunnel_through_a_proxy_is_reused(serve: Serve, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     rawserver._authority().issue_cert("smai.example").configure_cert(context)
+    closed = threading.Event()
 
     def is_the_server(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
@@ -463,9 +464,12 @@ def test_a_tunnel_through_a_proxy_is_reused(serve: Serve, worker: Worker, monkey
             for _ in range(2):
                 read_request(peer)
                 peer.sendall(GOOD_ANSWER)
+        closed.set()
 
     proxy = serve(is_the_server)
     monkeypatch.setenv("https_proxy", proxy.url)
-    assert [worker.ask("https://smai.example/v1") for _ in range(3)] == [BODY] * 3
+    assert [worker.ask("https://smai.example/v1") for _ in range(2)] == [BODY] * 2
+    assert closed.wait(20)
+    assert worker.ask("https://smai.example/v1") == BODY
     assert proxy.connections == 2
     assert {request.head.split(b" HTTP")[0] for request in proxy.requests} == {b"CONNECT smai.example:443"}
