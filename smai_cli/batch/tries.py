@@ -21,12 +21,9 @@ class LineDeadline(Deadline):
 
     def __init__(self, run: Deadline, timeout_s: float) -> None:
         super().__init__(timeout_s, run.now)
+        self.end_s = min(self.end_s, run.end_s)
         self._run = run
         self._timeout_s = timeout_s
-
-    def left_s(self) -> float:
-        """Return the seconds that are left."""
-        return min(super().left_s(), self._run.left_s())
 
     def error(self) -> SmaiError:  # type: ignore[override]
         """Return the failure for a deadline that has passed."""

@@ -61,16 +61,16 @@ class RunningClock:
 
 
 class Deadline:
-    """The deadline of the whole run, `max_time_s` seconds from now on the clock `now`; 0: none."""
+    """The deadline of the whole run: `end_s`, `max_time_s` seconds from now on the clock `now`; 0: none."""
 
     def __init__(self, max_time_s: float = 0.0, now: Callable[[], float] = time.monotonic) -> None:
         self.now = now
         self._max_time_s = max_time_s
-        self._at_s = now() + max_time_s if max_time_s else math.inf
+        self.end_s = now() + max_time_s if max_time_s else math.inf
 
     def left_s(self) -> float:
         """Return the seconds left: infinite without a limit, negative after the deadline."""
-        return self._at_s - self.now()
+        return self.end_s - self.now() if self.end_s < math.inf else math.inf
 
     def error(self) -> ClockError:
         """Return the failure for a deadline that has passed."""
@@ -145,7 +145,8 @@ class IdleClock:
 
     def left_s(self) -> float:
         """Return the seconds until the limit or the deadline, whichever comes first; may be negative."""
-        now_s, begun_s = self._time.beat(), self._begun_s
+        now_s = self._time.beat()
+        begun_s = self._begun_s  # another thread may reset it
         return min(self._limit_s - (0.0 if begun_s is None else now_s - begun_s), self._deadline.left_s())
 
     def next_wait_s(self) -> float:
@@ -153,8 +154,9 @@ class IdleClock:
 
         A wait that takes much longer shows that the process was stopped.
         """
-        self.start()
         left_s = self.left_s()
+        if self._begun_s is None:
+            self.start()
         if left_s <= 0:
             raise self._deadline.error() if self._deadline.left_s() <= 0 else self._idle_error()
         return min(left_s, SLICE_S)

@@ -168,7 +168,8 @@ class Exchange:
         response = self._await_response()
         self._progress.clock = self.clock
         self._is_coded = "content-encoding" in response.headers
-        self._progress.trace(f"headers: {describe_head(response)}")
+        if self._progress.is_traced:
+            self._progress.trace(f"headers: {describe_head(response)}")
         if not self._is_returned(response):
             raise self._endpoint.explain(self._refusal(response))
         if self._progress.malformed and response.status_code in SUCCESSES:

@@ -15,11 +15,11 @@ class Progress:
     """The progress of a request: the thread that sends it reports it, the thread that waits may cancel it.
 
     `connected` says that the connection is made and the head is sent: from then on the server may have the request.
-    `report` is called at each step. `title` describes the request in the `trace`; `has_no_body` is true for a GET.
-    `connect_end_s`, on the monotonic clock, is the deadline for the connection. `is_at_proxy` says that a proxy is
-    asked for the connection, `is_forwarded` that a proxy gets the request itself. `is_sent` says that the entire
-    request was sent, `malformed` is what is wrong with the head of the answer, or empty. `clock` limits the waits of
-    the thread that sends and reads; None if another thread waits for that one.
+    `report` is called at each step. `title` describes the request in the `trace`, which `is_traced` says is printed;
+    `has_no_body` is true for a GET. `connect_end_s`, on the monotonic clock, is the deadline for the connection.
+    `is_at_proxy` says that a proxy is asked for the connection, `is_forwarded` that a proxy gets the request itself.
+    `is_sent` says that the entire request was sent, `malformed` is what is wrong with the head of the answer, or empty.
+    `clock` limits the waits of the thread that sends and reads; None if another thread waits for that one.
     """
 
     connected = False
@@ -36,6 +36,7 @@ class Progress:
         self.has_no_body = has_no_body
         self.cancellation = Cancellation()
         self.connections: list[Any] = []  # each a Connection: to close or to keep
+        self.is_traced = trace is not silent
         self._trace = trace
         self._is_cancelled = False
         self._lock = threading.Lock()

@@ -15,27 +15,24 @@ _LONGEST_PAUSE_S = 30.0
 class Outage:
     """An outage: whether the server is away, since when, and when the next request may probe it. Times are in seconds.
 
-    `probe` is the request that probes it now, `has_failed` says that one has failed, `is_reported` that the user knows.
-    `spread` returns a number from 0 to 1. Not for several threads at once: the schedule has the lock.
+    `is_on` says that the server is away, `probe` is the request that probes it now, `has_failed` says that one has
+    failed, `is_reported` that the user knows. `spread` returns a number from 0 to 1. Not for several threads at once:
+    the schedule has the lock.
     """
 
     def __init__(self, spread: Callable[[], float]) -> None:
+        self.is_on = False
         self.probe: object | None = None
         self.has_failed = False
         self.is_reported = False
         self._spread = spread
-        self._since_s: float | None = None
+        self._since_s = 0.0
         self._last_reply_s = 0.0
         self._probe_s = math.inf
 
-    @property
-    def is_on(self) -> bool:
-        """Whether the server is away."""
-        return self._since_s is not None
-
     def begin(self, now_s: float) -> None:
         """Note that the server is away from now on."""
-        self._since_s, self.is_reported, self.has_failed = now_s, False, False
+        self.is_on, self._since_s, self.is_reported, self.has_failed = True, now_s, False, False
         self._probe_s = math.inf
         self.note_reply(now_s)
 
@@ -44,8 +41,9 @@ class Outage:
 
         If the server has a limit of requests at once and is not away, it may accept another one after an answer.
         """
-        self._last_reply_s = now_s
-        self._probe_s = min(self._probe_s, now_s + self._pause_s(now_s))
+        if self.is_on:
+            self._last_reply_s = now_s
+            self._probe_s = min(self._probe_s, now_s + self._pause_s(now_s))
 
     def fail_probe(self, now_s: float, last_s: float) -> None:
         """Note that a probe has failed: the next one comes after a pause, but not later than `last_s`."""
@@ -58,9 +56,8 @@ class Outage:
 
     def end(self, now_s: float) -> float:
         """Note that the server answers again; return for how many seconds it was away."""
-        away_s = now_s - (now_s if self._since_s is None else self._since_s)
-        self._since_s, self.probe = None, None
-        return away_s
+        self.is_on, self.probe = False, None
+        return now_s - self._since_s
 
     def _pause_s(self, now_s: float) -> float:
         pause_s = min(_LONGEST_PAUSE_S, max(_SHORTEST_PAUSE_S, (now_s - self._last_reply_s) * _SHARE))

@@ -90,7 +90,8 @@ class Assembly:
         delta, message = choice.get("delta"), choice.get("message")
         if delta is not None:
             delta = delta if isinstance(delta, dict) else {"content": delta}
-            delta = delta | {name: reasoning for name in REASONING if is_number(delta.get(name))}
+            if reasoning:
+                delta = delta | {name: reasoning for name in REASONING if is_number(delta.get(name))}
             _merge(self._message, _keep(delta, _NOT_KEPT_OF_MESSAGE) | _odd_in(delta))
         if isinstance(message, dict):  # repeats everything so far
             self._message |= _keep(message, _NOT_KEPT_OF_MESSAGE) | _odd_in(message)
