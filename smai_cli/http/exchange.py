@@ -222,8 +222,9 @@ class Exchange:
 
     def _next_report(self) -> requests.Response:
         """Wait for the response. Raises what prevented it, ClockError, or BrokenError if the exchange was closed."""
+        idle_s = self._clocks.idle_timeout_s or math.inf
         while True:
-            wait_s = self.clock.next_wait_s()
+            wait_s = min(self.clock.next_wait_s(), idle_s)  # a step restarts the clock, but does not end this wait
             with contextlib.suppress(queue.Empty):
                 report = self._reports.get(timeout=wait_s)
                 self._check()

@@ -55,6 +55,10 @@ def test_silence_before_the_headers_is_an_idle_timeout(serve: Serve, ask: Ask, f
     assert len(server.requests) == 1  # it may have been billed: never again
 
 
+def test_an_answer_that_begins_after_a_limit_of_less_than_a_second_is_too_late(serve: Serve, ask: Ask) -> None:
+    assert ask(serve(pause(0.8), *PLAIN_ANSWER), *IDLE)[:2] == (7, b"")
+
+
 @pytest.mark.parametrize(
     "steps",
     [
