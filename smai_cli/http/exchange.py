@@ -148,7 +148,7 @@ class Exchange:
         self._is_closed = True
         # Send an RST (`aborts`) if the server may still be sending; otherwise a FIN is enough.
         if not (self._keep_alive and self._has_ended):
-            self._progress.cancel(aborts=not (self.status and is_owner))
+            self._progress.cancel(aborts=not (is_owner and (self.status or self._has_ended)))
         self._reports.put(None)
         with self._lock:
             thread = self._thread
@@ -272,19 +272,19 @@ class Exchange:
 
     def _run(self) -> None:
         """Send the request, and report the response, or what prevented it."""
+        report: requests.Response | BaseException
         try:
             settings = request_settings(self._endpoint, self._path, self._body, self._clocks, self._ca_file)
             if self._body is None:
-                self._response = self._session.get(**settings)
+                report = self._session.get(**settings)
             else:
-                self._response = self._session.post(data=Upload(self._body, self._progress), **settings)
+                report = self._session.post(data=Upload(self._body, self._progress), **settings)
+            self._response = report
         except BaseException as exc:  # noqa: BLE001  # raised again in the thread that waits
+            report = exc
+        if self._is_closed:  # otherwise `close` does it, after it has told the server
             self._release()
-            self._reports.put(exc)
-        else:
-            if self._is_closed:
-                self._release()
-            self._reports.put(self._response)
+        self._reports.put(report)
 
     def _drain(self, keep_alive: "KeepAlive") -> None:
         """Read the unneeded rest of an answer, such as the last chunk after `[DONE]`."""
@@ -306,12 +306,7 @@ class Exchange:
             if self._is_released:
                 return
             self._is_released = True
-        if (
-            self._keep_alive
-            and self._session
-            and self._has_ended
-            and self._keep_alive.release(self._session, self._progress)
-        ):
+        if self._keep_alive and self._has_ended and self._keep_alive.release(self._session, self._progress):
             return
         self._progress.cancellation.cancel()
         with contextlib.suppress(*FAILURES):

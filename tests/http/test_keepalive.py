@@ -334,6 +334,19 @@ def test_closing_an_exchange_from_another_thread_ends_it_at_once_on_a_kept_conne
     assert worker.ask(server.url) == BODY
 
 
+@every_scheme
+def test_a_server_that_gives_no_answer_in_time_is_told_by_an_abort(serve: Serve, worker: Worker, scheme: str) -> None:
+    """On a new connection, and on a kept one: a server may take the normal end of what it reads for no end at all."""
+    for before in ((), (GOOD_ANSWER, next_request)):
+        aborted = threading.Event()
+        server = serve((*before, rawserver.ignore, lambda _, done=aborted: done.set()), **tls_of(scheme))
+        if before:
+            assert worker.ask(server.url) == BODY
+        worker.fails(server.url, Clocks(connect_timeout_s=30.0, idle_timeout_s=0.1))
+        assert aborted.wait(PATIENCE_S)
+        assert server.connections == 1
+
+
 def test_a_long_remainder_of_a_response_is_not_read(serve: Serve, worker: Worker) -> None:
     server = serve((HEAD, forever(chunk(b"data: [DONE]" + b" " * 9000))), (GOOD_ANSWER, hold))
     assert b"[DONE]" in worker.ask(server.url)
@@ -453,9 +466,14 @@ def test_a_forwarding_proxy_gets_all_requests_on_one_connection(
     assert server.requests[0].head.startswith(b"POST http://smai.example/v1/chat/completions ")
 
 
-def test_a_tunnel_through_a_proxy_is_reused(serve: Serve, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def context_of_the_server() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     rawserver._authority().issue_cert("smai.example").configure_cert(context)
+    return context
+
+
+def test_a_tunnel_through_a_proxy_is_reused(serve: Serve, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = context_of_the_server()
     closed = threading.Event()
 
     def is_the_server(connection: socket.socket) -> None:
