@@ -146,8 +146,8 @@ class IdleClock:
     def left_s(self) -> float:
         """Return the seconds until the limit or the deadline, whichever comes first; may be negative."""
         now_s = self._time.beat()
-        begun_s = self._begun_s  # another thread may reset it
-        return min(self._limit_s - (0.0 if begun_s is None else now_s - begun_s), self._deadline.left_s())
+        limit_s, begun_s = self._limit_s, self._begun_s  # in this order: another thread may reset them
+        return min(limit_s - (0.0 if begun_s is None else now_s - begun_s), self._deadline.left_s())
 
     def next_wait_s(self) -> float:
         """Begin to count, and return how long the next wait may take: at most SLICE_S. Raises ClockError if it is over.
