@@ -18,7 +18,7 @@ def test_piped_utf8_is_kept_exactly_except_for_a_bom(text: str) -> None:
     assert text_in(text.encode()) == text.removeprefix("\ufeff")
 
 
-@given(st.text(), st.sampled_from(["utf-16-le", "utf-16-be"]))
+@given(st.text().filter(lambda text: text[:1] != "\0"), st.sampled_from(["utf-16-le", "utf-16-be"]))
 def test_piped_utf16_with_a_bom_is_kept_exactly(text: str, encoding: str) -> None:
     assert text_in(("\ufeff" + text).encode(encoding)) == text
 
