@@ -55,7 +55,7 @@ class RunningClock:
 
     def _read(self, now_s: float) -> float:
         if self._beat_s is not None and now_s - self._beat_s > SLICE_S + SUSPENDED_S:
-            self._stopped_s += now_s - self._beat_s - SLICE_S
+            self._stopped_s += now_s - self._beat_s
             self._beat_s = now_s
         return now_s - self._stopped_s
 
