@@ -13,6 +13,8 @@ import socket
 import ssl
 from typing import Any
 
+from urllib3.util import wait_for_read
+
 from smai_cli.http.progress import Progress
 from smai_cli.http.tcp import limit_waits
 
@@ -137,6 +139,16 @@ class ResponseStream(io.RawIOBase):
             wait_s = self._progress.next_wait_s()
             if wait_s != self._limit_s:
                 self._limit_s = wait_s
-                limit_waits(self._connection, wait_s)
-            with contextlib.suppress(TimeoutError):
+                self._limit_waits(wait_s)
+            try:
                 return self._connection.recv_into(buffer)  # not from `_rest`: after a timeout it reads no more
+            except TimeoutError:
+                continue
+            except ssl.SSLWantReadError:
+                wait_for_read(self._connection, wait_s)
+
+    def _limit_waits(self, limit_s: float) -> None:
+        if isinstance(self._connection, socket.socket) or limit_s == math.inf:
+            limit_waits(self._connection, limit_s)
+        else:  # TLS within TLS: urllib3 would wait anew for each part of a record
+            self._connection.settimeout(0.0)

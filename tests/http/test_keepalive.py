@@ -491,3 +491,36 @@ def test_a_tunnel_through_a_proxy_is_reused(serve: Serve, worker: Worker, monkey
     assert worker.ask("https://smai.example/v1") == BODY
     assert proxy.connections == 2
     assert {request.head.split(b" HTTP")[0] for request in proxy.requests} == {b"CONNECT smai.example:443"}
+
+
+def test_a_slow_record_through_a_tls_proxy_does_not_restart_the_clock(
+    serve: Serve, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is TLS within TLS: the parts of one inner record come in many outer ones."""
+    arrived, produced = ssl.MemoryBIO(), ssl.MemoryBIO()
+    inner = context_of_the_server().wrap_bio(arrived, produced, server_side=True)
+    is_whole = threading.Event()
+
+    def is_the_server(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        for action in (inner.do_handshake, lambda: inner.read(65536)):
+            while True:
+                try:
+                    action()
+                    break
+                except ssl.SSLWantReadError:
+                    connection.sendall(produced.read())
+                    arrived.write(connection.recv(65536))
+        inner.write(HEAD + chunk(HELLO))
+        connection.sendall(produced.read())
+        inner.write(chunk(b": " + b"x" * 9000))
+        for byte in produced.read():
+            connection.sendall(bytes([byte]))
+            rawserver.pause(0.01)(connection)
+        is_whole.set()
+
+    proxy = serve(is_the_server, tls=certificates().context)
+    monkeypatch.setenv("https_proxy", proxy.url)
+    failure = worker.fails("https://smai.example/v1", Clocks(connect_timeout_s=30.0, idle_timeout_s=0.2))
+    assert isinstance(failure, ClockError)
+    assert not is_whole.is_set()
