@@ -55,7 +55,7 @@ class Connection(HTTPConnection):
         """Connect, with proxy and TLS. Raises what urllib3 raises, or OSError if the exchange was cancelled."""
         if self.proxy:
             self.progress.trace(f"connecting to the proxy {self.host} port {self.port}")
-            self.progress.is_at_proxy, self.progress.is_forwarded = True, self.proxy_is_forwarding
+            self.progress.is_at_proxy = True
         try:
             super().connect()
         except Exception:
@@ -101,6 +101,7 @@ class Connection(HTTPConnection):
     def endheaders(self, *args: Any, **kwargs: Any) -> None:
         """Send the head of a request, after connecting if necessary. A GET consists of the head only."""
         self._early = None
+        self.progress.is_forwarded = self.proxy_is_forwarding
         if self.sock:
             self.sock.settimeout(self.timeout)  # reading the last answer changed it
         super().endheaders(*args, **kwargs)

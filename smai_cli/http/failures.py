@@ -121,7 +121,8 @@ def translate_failure(
         return unusable
     if connected and is_forwarded and not timed_out:
         return _forwarding_failure(chain, route)
-    if _contains(chain, requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
+    # urllib3 also blames the proxy for what a server does to a request that came through the tunnel.
+    if not connected and _contains(chain, requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
         return _tunnel_failure(chain, route, clocks.connect_timeout_s, timed_out=timed_out)
     if _contains(chain, requests.exceptions.SSLError, urllib3.exceptions.SSLError):
         return tls_error(reason_of(chain), route.server, route.path)

@@ -466,6 +466,18 @@ def test_a_forwarding_proxy_gets_all_requests_on_one_connection(
     assert server.requests[0].head.startswith(b"POST http://smai.example/v1/chat/completions ")
 
 
+def test_a_forwarding_proxy_is_named_if_it_fails_on_a_kept_connection(
+    serve: Serve, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = serve(GOOD_ANSWER, next_request, http("407 Proxy Authentication Required"))
+    monkeypatch.setenv("http_proxy", proxy.url)
+    assert worker.ask("http://smai.example/v1") == BODY
+    failure = worker.fails("http://smai.example/v1")
+    assert isinstance(failure, ConnectError)
+    assert "of http_proxy: it answered 407" in str(failure)
+    assert proxy.connections == 1
+
+
 def context_of_the_server() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     rawserver._authority().issue_cert("smai.example").configure_cert(context)
@@ -491,6 +503,22 @@ def test_a_tunnel_through_a_proxy_is_reused(serve: Serve, worker: Worker, monkey
     assert worker.ask("https://smai.example/v1") == BODY
     assert proxy.connections == 2
     assert {request.head.split(b" HTTP")[0] for request in proxy.requests} == {b"CONNECT smai.example:443"}
+
+
+def test_a_server_that_drops_a_request_in_a_tunnel_is_not_taken_for_the_proxy(
+    serve: Serve, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = context_of_the_server()
+
+    def is_the_server(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        with context.wrap_socket(connection, server_side=True) as peer:
+            read_request(peer)
+
+    monkeypatch.setenv("https_proxy", serve(is_the_server).url)
+    failure = worker.fails("https://smai.example/v1")
+    assert isinstance(failure, BrokenError)
+    assert "the server dropped the request without an answer" in str(failure)
 
 
 def test_a_slow_record_through_a_tls_proxy_does_not_restart_the_clock(
