@@ -3,10 +3,7 @@
 import sys
 import threading
 from collections.abc import Callable
-from socketserver import (
-    BaseRequestHandler,
-    ThreadingTCPServer,
-)  # http.server has one that looks up its own name, which may take long
+from socketserver import BaseRequestHandler, ThreadingTCPServer  # that of http.server looks up its own name
 from typing import Any, NamedTuple, Self
 
 from smai_cli.common.clocks import Clocks
