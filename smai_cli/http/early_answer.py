@@ -13,9 +13,10 @@ import socket
 import ssl
 from typing import Any
 
-from urllib3.util import wait_for_read, wait_for_write
+from urllib3.util import wait_for_read
 
 from smai_cli.http.progress import Progress
+from smai_cli.http.tcp import limit_waits
 
 _STATUS_BYTES = len(b"HTTP/1.1 413")
 _CLASS_AT = len(b"HTTP/1.1 ")
@@ -106,7 +107,7 @@ class ResponseStream(io.RawIOBase):
         self._received = received
         self._progress = progress
         self._connection = connection
-        self._is_blocking = True
+        self._limit_s = math.inf
         self._rest = connection.makefile("rb", buffering=0)  # keeps the connection open until `close`
 
     def makefile(self, _mode: str) -> io.BufferedReader:
@@ -134,15 +135,20 @@ class ResponseStream(io.RawIOBase):
         super().close()
 
     def _receive(self, buffer: Any) -> int:
-        """Read what has arrived, or wait for more. `_rest` does not help: after a timeout it reads no more."""
         while True:
             wait_s = self._progress.next_wait_s()
-            if self._is_blocking and wait_s < math.inf:
-                # A timeout of the socket would take a wait for each read, and with TLS within TLS restart in a record.
-                self._connection.settimeout(0.0)
-                self._is_blocking = False
+            if wait_s != self._limit_s:
+                self._limit_s = wait_s
+                self._limit_waits(wait_s)
             try:
-                return self._connection.recv_into(buffer)
-            except _NOT_YET as exc:
-                is_write = isinstance(exc, ssl.SSLWantWriteError)
-                (wait_for_write if is_write else wait_for_read)(self._connection, wait_s)
+                return self._connection.recv_into(buffer)  # not from `_rest`: after a timeout it reads no more
+            except TimeoutError:
+                continue
+            except ssl.SSLWantReadError:
+                wait_for_read(self._connection, wait_s)
+
+    def _limit_waits(self, limit_s: float) -> None:
+        if isinstance(self._connection, socket.socket) or limit_s == math.inf:
+            limit_waits(self._connection, limit_s)
+        else:  # TLS within TLS: urllib3 would wait anew for each part of a record
+            self._connection.settimeout(0.0)
