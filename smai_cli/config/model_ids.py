@@ -26,8 +26,7 @@ def store_ids(base_url: str, ids: Sequence[str], environ: Mapping[str, str]) -> 
         others = [(name, old) for name, old in _read(path).items() if name != server]
         lists = dict([(server, list(ids)), *others][:_MAX_SERVERS])
         with contextlib.suppress(OSError):
-            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-            replace_file(path, f"{path}.{os.getpid()}", json.dumps(lists).encode(), PRIVATE)
+            _replace(path, lists)
 
 
 def load_ids(base_url: str, environ: Mapping[str, str]) -> list[str]:
@@ -62,3 +61,14 @@ def _read(path: str) -> dict[str, list[str]]:
         return {}
     known = lists.items() if isinstance(lists, dict) else ()
     return {base: ids for base, ids in known if isinstance(ids, list) and all(isinstance(one, str) for one in ids)}
+
+
+def _replace(path: str, lists: dict[str, list[str]]) -> None:
+    """Replace the file atomically by `lists`. Raises OSError."""
+    while len(data := json.dumps(lists).encode()) > _MAX_BYTES:
+        lists.popitem()
+    folder = os.path.dirname(path)
+    os.makedirs(os.path.dirname(folder), 0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    replace_file(path, f"{path}.{os.getpid()}", data, PRIVATE)

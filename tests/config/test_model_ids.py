@@ -54,8 +54,8 @@ def test_only_the_owner_can_read_the_cache(smai: Smai, server: Server, folder: P
     assert smai("models", "--base-url", f"{url}/").status == 0
     file = folder / "models.json"
     assert json.loads(file.read_text()) == {url: list(MODELS)}
-    modes = [path.stat().st_mode & 0o777 for path in (file, folder)]
-    assert modes == [0o600, 0o700]
+    modes = [path.stat().st_mode & 0o777 for path in (file, folder, folder.parent)]
+    assert modes == [0o600, 0o700, 0o700]
     assert list(folder.iterdir()) == [file]
 
 
@@ -94,10 +94,10 @@ def test_the_cache_drops_the_servers_with_the_oldest_lists(tmp_path: Path) -> No
     assert load_ids("http://127.0.0.1:7/v1", environ) == []
 
 
-def test_a_list_that_is_too_large_is_not_offered(tmp_path: Path) -> None:
+def test_a_list_that_is_too_large_is_not_stored(tmp_path: Path) -> None:
     environ = {"XDG_CACHE_HOME": str(tmp_path)}
     store_ids(URL, ["x" * 5_000_000], environ)
-    assert load_ids(URL, environ) == []
+    assert (tmp_path / "smai" / "models.json").read_text() == "{}"
 
 
 def test_the_cache_contains_no_secret(serve: Serve, smai: Smai, folder: Path) -> None:
