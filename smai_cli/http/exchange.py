@@ -66,8 +66,7 @@ class Exchange:
         self.clock = IdleClock(clocks.idle_timeout_s, clocks.deadline)
         self._clocks = clocks
         self._endpoint, self._path, self._body, self._ca_file = endpoint, path, body, ca_file
-        title = "" if trace is silent else describe_request(endpoint, path, body)
-        self._progress = Progress(title, trace, has_no_body=body is None)
+        self._progress = Progress(describe_request(endpoint, path, body), trace, has_no_body=body is None)
         self._preconnect = preconnect
         self._keep_alive = keep_alive
         self._takes_any = takes_any
