@@ -13,7 +13,8 @@ An answer is complete if the server says so, does not contradict itself, and not
 - an error, in any form, overrides all of this;
 - a part that smai could not read, or that the chosen output cannot deliver, is a failure in any case.
 
-This is the only place that decides it: for all dialects, for streams and answers in one piece, for every command.
+This is the only place that decides it: for all dialects, for streams and answers in one piece, for `ask`, `decode` and
+`batch`.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -41,13 +42,12 @@ _WORSE = ("length", "content_filter", "error")
 _NORMAL = ("stop", "tool_calls")
 _ENUM_PREFIX = "finishreason."  # the name of Google's enum
 _CHOICES_LIMIT = 1000
-_STRAY_LIMIT = 16  # text in unknown members counts from this length: shorter strings are names and numbers
+# Text in unknown members counts from this length: shorter strings are names and numbers.
+_STRAY_LIMIT = 16
 
 
 def canonical(reason: str) -> str:
     """Return the word of the API reference for a server's finish_reason; an unknown one in lower case."""
-    if reason in _NORMAL:  # nearly always
-        return reason
     # Gateways made with Vercel's AI SDK send its words, such as tool-calls (8monkey-ai/hebo-platform PR 90).
     word = reason.strip().lower().removeprefix(_ENUM_PREFIX).replace("-", "_")
     if word in _STOP:

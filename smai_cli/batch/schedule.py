@@ -90,7 +90,6 @@ class Schedule:
         self._last: tuple[SmaiError, Job] | None = None  # the last failure
         self._next_start_s = -math.inf
         self._started = 0
-        self._waiting = 0  # how many lines are not running
         self._is_read = False
         self._is_stuck = False
 
@@ -98,13 +97,12 @@ class Schedule:
         """Add a line, and wait until there is space for another; return False once the run is over."""
         with self._lock:
             tries = Tries(job)
-            self._waiting += 1
             if isinstance(job.line, LineError):
                 self._unsendable.append(tries)
             else:
                 self._queue(tries).add(tries)
             self._changed.notify()
-            self._has_room.wait_for(lambda: self.is_closed or self._waiting < self._most_waiting())
+            self._has_room.wait_for(lambda: self.is_closed or self._waiting() < self._most_waiting())
             return not self.is_closed
 
     def end_input(self) -> None:
@@ -116,8 +114,8 @@ class Schedule:
     def is_exhausted(self, within_s: float) -> bool:
         """Return whether the input has no more lines to send; wait up to `within_s` for its next line or its end."""
         with self._lock:
-            self._changed.wait_for(lambda: self._is_read or self._waiting, within_s)
-            return self._is_read and not self._waiting
+            self._changed.wait_for(lambda: self._is_read or self._waiting(), within_s)
+            return self._is_read and not self._waiting()
 
     def close(self, failure: BaseException | None = None) -> None:
         """Start no more lines; the first `failure` is the reason."""
@@ -132,14 +130,13 @@ class Schedule:
         with self._lock:
             while not self.is_closed:
                 if self._unsendable:
-                    self._waiting -= 1
                     return Turn(self._unsendable.popleft())
                 now_s = self._now()
                 self._recall_postponed()
                 queue, wait_s = self._soonest(now_s)
                 if queue and wait_s <= 0:
                     return self._start(queue, now_s)
-                if self._is_read and not self.running and not self._waiting:
+                if self._is_read and not self.running and not self._waiting():
                     self._changed.notify_all()
                     break
                 self._is_stuck = wait_s < math.inf
@@ -194,7 +191,6 @@ class Schedule:
         if failure:
             self._last = failure, tries.job
             queue.limit = failure if decision.is_limit else queue.limit
-        self._waiting += decision.step in (Step.AGAIN, Step.POSTPONE)
         if decision.step is Step.AGAIN:
             queue.delay(tries, now_s + decision.pause_s)
         elif decision.step is Step.POSTPONE:
@@ -236,6 +232,10 @@ class Schedule:
             self._queues[tries.model] = ModelQueue(load)
         return self._queues[tries.model]
 
+    def _waiting(self) -> int:
+        """Return how many lines are not running."""
+        return len(self._unsendable) + len(self._postponed) + sum(map(len, self._queues.values()))
+
     def _most_waiting(self) -> int:
         """Return how many lines may be read ahead."""
         most = _AHEAD * self._limits.jobs
@@ -246,7 +246,7 @@ class Schedule:
 
     def _recall_postponed(self) -> None:
         """Put the postponed lines back into their queues, once no other lines are left."""
-        if not self.running and len(self._postponed) == self._waiting:
+        if not self.running and len(self._postponed) == self._waiting():
             while self._postponed:
                 self._queue(self._postponed[0]).add(self._postponed.popleft())
 
@@ -263,7 +263,6 @@ class Schedule:
 
     def _start(self, queue: ModelQueue, now_s: float) -> Turn:
         tries = queue.pop_probe() if self._outage.is_on else queue.pop(now_s)
-        self._waiting -= 1
         model_number = queue.load.start(now_s)
         self.running += 1
         self._started += 1
@@ -272,7 +271,7 @@ class Schedule:
         self._is_stuck = False
         if self._outage.is_on:
             self._outage.probe = tries
-        if self._waiting <= self._limits.jobs:
+        if self._waiting() <= self._limits.jobs:
             self._has_room.notify()
         self._changed.notify()  # another line may start as well
         return Turn(tries, self._started, model_number)
@@ -291,7 +290,7 @@ class Schedule:
         if history.waiting_since_s is None:
             history.waiting_since_s = now_s
         left_s = self._judge.patience_left_s(now_s)
-        is_all_read = self._is_read or self._waiting >= self._most_waiting()
+        is_all_read = self._is_read or self._waiting() >= self._most_waiting()
         if queue.limit and min(wait_s, queue.limit.wait_s or 0.0) > max(left_s, 0.0) and is_all_read:
             self.close(long_wait(queue.limit))
         elif left_s <= 0 and self._last:
