@@ -205,12 +205,9 @@ def _copy_to_writer(source: Source, writer: Listener, outcome: Outcome) -> Itera
     """Yield each piece of `source` after passing it to the writer. A broken connection ends the body."""
     try:
         for piece in source:
-            if writer.takes_all:  # other writers write each event, which resets the clock
-                source.clock.hold()
-                writer.piece(piece)
-                source.clock.release()
-            else:
-                writer.piece(piece)
+            source.clock.hold()
+            writer.piece(piece)
+            source.clock.release()
             yield piece
     except BrokenError:
         outcome.end_body(is_framed=False)
