@@ -150,5 +150,5 @@ class ResponseStream(io.RawIOBase):
     def _limit_waits(self, limit_s: float) -> None:
         if isinstance(self._connection, socket.socket) or limit_s == math.inf:
             limit_waits(self._connection, limit_s)
-        else:  # TLS within TLS: urllib3 would wait anew for each part of a record
+        else:  # TLS within TLS: urllib3 would restart the limit with each part of a record
             self._connection.settimeout(0.0)

@@ -70,7 +70,7 @@ class Exchange:
         self._preconnect = preconnect
         self._keep_alive = keep_alive
         self._takes_any = takes_any
-        self._session: Any = None
+        self._session: Session  # set by `_start`
         self.status = 0
         self._owner = 0
         self._is_coded = self._has_ended = self._is_closed = self._is_released = False

@@ -36,10 +36,10 @@ def proxy_for(endpoint: Endpoint) -> Proxy | None:
         return None
     proxies = requests.utils.get_environ_proxies(endpoint.base_url)
     found = requests.utils.select_proxy(endpoint.base_url, proxies)
-    return usable_proxy(found, endpoint.base_url) if found else None
+    return parse_proxy(found, endpoint.base_url) if found else None
 
 
-def usable_proxy(proxy: str, url: str) -> Proxy:
+def parse_proxy(proxy: str, url: str) -> Proxy:
     """Return the proxy with this URL, for requests to `url`. Raises ConnectError for one that cannot be used."""
     names = (f"{urlsplit(url).scheme}_proxy", "all_proxy")
     variable = next((it for name in names for it in (name, name.upper()) if os.environ.get(it)), "HTTPS_PROXY")
@@ -48,11 +48,11 @@ def usable_proxy(proxy: str, url: str) -> Proxy:
         port = parts.port or _PORTS.get(parts.scheme)
     except ValueError:
         port = None
-    if not port or not parts.hostname or parts.scheme not in _PORTS:  # without its words, which may hold a password
+    if not port or not parts.hostname or parts.scheme not in _PORTS:  # without the URL, which may contain a password
         what = "the proxy is not a URL that smai can use"
         raise ConnectError(what, f"check {variable}", retry=Retry.NEVER, retryable=False)
     if parts.scheme.startswith("socks"):
-        from importlib.util import find_spec  # for few
+        from importlib.util import find_spec  # only for a SOCKS proxy
 
         if find_spec("socks") is None:
             raise ConnectError("a SOCKS proxy needs PySocks", install_hint("PySocks"), retry=Retry.NEVER)

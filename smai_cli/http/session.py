@@ -14,7 +14,7 @@ from smai_cli.config.endpoint import Endpoint
 from smai_cli.http.connections import Connection, TlsConnection
 from smai_cli.http.preconnect import Preconnect
 from smai_cli.http.progress import CurrentExchange, Progress
-from smai_cli.http.proxies import usable_proxy
+from smai_cli.http.proxies import parse_proxy
 from smai_cli.http.tls import shared_tls
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Session(requests.Session):
         if self._settings is None:
             self._settings = dict(super().merge_environment_settings(url, *args))
             if proxy := requests.utils.select_proxy(url, self._settings["proxies"]):
-                usable_proxy(proxy, url)
+                parse_proxy(proxy, url)
         return self._settings
 
     def send(self, request: requests.PreparedRequest, **settings: Any) -> requests.Response:

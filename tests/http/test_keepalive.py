@@ -335,8 +335,8 @@ def test_closing_an_exchange_from_another_thread_ends_it_at_once_on_a_kept_conne
 
 
 @every_scheme
-def test_a_server_that_gives_no_answer_in_time_is_told_by_an_abort(serve: Serve, worker: Worker, scheme: str) -> None:
-    """On a new connection, and on a kept one: a server may take the normal end of what it reads for no end at all."""
+def test_a_request_without_an_answer_in_time_ends_with_a_reset(serve: Serve, worker: Worker, scheme: str) -> None:
+    """On a new connection, and on a kept one: after a FIN alone, a server may go on to answer."""
     for before in ((), (GOOD_ANSWER, next_request)):
         aborted = threading.Event()
         server = serve((*before, rawserver.ignore, lambda _, done=aborted: done.set()), **tls_of(scheme))
