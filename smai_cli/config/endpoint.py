@@ -4,6 +4,7 @@ A key, and a configured header, belong to an origin (scheme, host, port) and are
 """
 
 import contextlib
+import functools
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
@@ -102,16 +103,20 @@ class Endpoint(NamedTuple):
         Names below .localhost do not count: RFC 6761 (section 6.3) asks resolvers to resolve them to this machine, but
         not every getaddrinfo does, and the answer of a name server may lead anywhere.
         """
-        host = urlsplit(self.base_url).hostname or ""
-        if host == "localhost":
-            return True
-        import ipaddress  # for http, and where requests has loaded it anyway
+        return _is_loopback(urlsplit(self.base_url).hostname or "")
 
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return False
-        return address in ipaddress.ip_network("127.0.0.0/8") or host == "::1"
+
+@functools.cache  # asked for each request
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    import ipaddress  # for http, and where requests has loaded it anyway
+
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address in ipaddress.ip_network("127.0.0.0/8") or host == "::1"
 
 
 def find_endpoint(  # noqa: PLR0913  # all sources of settings
