@@ -53,6 +53,7 @@ class Connection(HTTPConnection):
 
     def connect(self) -> None:
         """Connect, with proxy and TLS. Raises what urllib3 raises, or OSError if the exchange was cancelled."""
+        self._early = None  # that of the last connection; CONNECT is sent without one
         if self.proxy:
             self.progress.trace(f"connecting to the proxy {self.host} port {self.port}")
             self.progress.is_at_proxy = True
@@ -102,12 +103,10 @@ class Connection(HTTPConnection):
         """Send the head of a request, after connecting if necessary. A GET consists of the head only."""
         self._early = None
         self.progress.is_forwarded = self.proxy_is_forwarding
-        if self.sock:
-            self.sock.settimeout(self.timeout)  # reading the last answer changed it
         super().endheaders(*args, **kwargs)
         self.progress.step()
         if isinstance(self.sock, socket.socket):  # not TLS within TLS, through a proxy
-            self._early = EarlyAnswer(self.progress)
+            self._early = EarlyAnswer(self.sock, self.progress)
         if self.progress.has_no_body:
             self.progress.is_sent = True
             self.progress.trace(f"request sent: {self.progress.title}")
@@ -115,7 +114,7 @@ class Connection(HTTPConnection):
     def send(self, data: Any) -> None:
         """Send a head, or a block of the body until the server answers. Raises OSError."""
         if self._early:
-            self._early.send(self.sock, data, self.timeout)
+            self._early.send(data, self.timeout)
             return
         try:
             super().send(data)

@@ -30,55 +30,55 @@ _NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 class EarlyAnswer:
     """The part of an answer that arrives while the body of its request is sent: `received`.
 
-    The clock of `progress`, if it has one, limits the waits.
+    The clock of `progress`, if it has one, limits the waits. The connection does not block until urllib3 sets its
+    timeout to read the answer.
     """
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, connection: socket.socket, progress: Progress) -> None:
         self.received = bytearray()
+        self._connection = connection
         self._progress = progress
         self._is_listening = True
+        connection.setblocking(False)
 
-    def send(self, connection: socket.socket, block: Any, limit_s: float | None) -> None:
+    def send(self, block: Any, limit_s: float | None) -> None:
         """Send a block; each wait until the socket can be written takes at most `limit_s` (None: no limit).
 
         Raises BrokenPipeError as soon as the server has answered or closed the connection: urllib3 then reads the
         answer. Raises ClockError, TimeoutError, or another OSError.
         """
         left = memoryview(block)
-        connection.setblocking(False)
         try:
-            self._wait(connection, 0.0)
+            self._wait(0.0)
             while left:
                 try:
-                    left = left[connection.send(left) :]
+                    left = left[self._connection.send(left) :]
                 except _NOT_YET:
-                    if not self._wait(connection, limit_s):
+                    if not self._wait(limit_s):
                         raise TimeoutError("timed out") from None
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as exc:
             raise BrokenPipeError(*exc.args) from exc
-        finally:
-            connection.settimeout(limit_s)
 
-    def _wait(self, connection: socket.socket, limit_s: float | None) -> bool:
+    def _wait(self, limit_s: float | None) -> bool:
         """Wait until the socket can be written, or read; return False if neither happened within `limit_s`."""
         poller = select.poll()
-        poller.register(connection, select.POLLOUT | (select.POLLIN if self._is_listening else 0))
+        poller.register(self._connection, select.POLLOUT | (select.POLLIN if self._is_listening else 0))
         left_s = math.inf if limit_s is None else limit_s
         while True:
             wait_s = min(left_s, self._progress.next_wait_s())
             if events := poller.poll(None if wait_s == math.inf else wait_s * 1000):
                 if self._is_listening and events[0][1] & select.POLLIN:
-                    self._receive(connection)
+                    self._receive()
                 return True
             left_s -= wait_s
             if left_s <= 0:
                 return False
 
-    def _receive(self, connection: socket.socket) -> None:
+    def _receive(self) -> None:
         """Read what has arrived. With TLS that may be nothing: the socket is also readable for a session ticket."""
         with contextlib.suppress(*_NOT_YET):
             while self._is_listening:
-                piece = connection.recv(4096)
+                piece = self._connection.recv(4096)
                 self.received += piece
                 if not piece or self._is_answered():
                     raise BrokenPipeError("the server has answered")
