@@ -25,7 +25,7 @@ class LogLine:
     """
 
     def __init__(self, log: LogFile, facts: run_log.RunFacts, outcome: Outcome, deadline: Deadline) -> None:
-        self._log, self._asked, self._outcome, self._deadline = log, facts, outcome, deadline
+        self._log, self._facts, self._outcome, self._deadline = log, facts, outcome, deadline
         self._writing = threading.Lock()
         self._is_written = False
 
@@ -66,7 +66,7 @@ class LogLine:
             return None
         self._is_written = True
         try:
-            run_log.append(self._log.path, self._asked, self._outcome, killed_by=killed_by, wait_s=wait_s)
+            run_log.append(self._log.path, self._facts, self._outcome, killed_by=killed_by, wait_s=wait_s)
         except OSError as exc:
             return exc
         return None
