@@ -18,10 +18,10 @@ from urllib3.exceptions import (
     ProxyError,
 )
 
-from smai_cli.http.early_answer import EarlyAnswer, ResponseStream
+from smai_cli.http.early_answer import EarlyAnswer
 from smai_cli.http.preconnect import Preconnect
 from smai_cli.http.progress import CurrentExchange, Progress
-from smai_cli.http.response import Response
+from smai_cli.http.response import Response, ResponseStream
 from smai_cli.http.tcp import Address, connect, record_answer, resolve
 
 _LONGEST_LABEL = 63  # RFC 1035, section 2.3.4

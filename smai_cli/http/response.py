@@ -2,17 +2,82 @@
 
 import http
 import http.client
+import io
+import math
 import re
+import socket
+import ssl
 from typing import Any
 
+from urllib3.util import wait_for_read
+
 from smai_cli.common.text import one_line
-from smai_cli.http.early_answer import ResponseStream
 from smai_cli.http.progress import Progress
+from smai_cli.http.tcp import limit_waits
 
 _HTTP_1_1 = 11
 # The end of a chunk, and the size of the next one, which is not the last (RFC 9112, section 7.1); its data follows.
 _NEXT_SIZE = rb"(?s)\r\n(0*[1-9A-Fa-f][0-9A-Fa-f]{0,8})\r\n(?=.)"  # compiled where it is needed
 _LONGEST_LENGTH = 18  # digits
+
+
+class ResponseStream(io.RawIOBase):
+    """The bytes that were already read, then those of the connection, unless `is_buffer_only` is set.
+
+    The clock of `progress`, if it has one, limits the waits.
+    """
+
+    is_buffer_only = False
+
+    def __init__(self, received: bytes, connection: socket.socket, progress: Progress) -> None:
+        self._received = received
+        self._progress = progress
+        self._connection = connection
+        self._limit_s = math.inf
+        self._rest = connection.makefile("rb", buffering=0)  # keeps the connection open until `close`
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Return the file that HTTPResponse reads: it takes this stream for the connection."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        """Return True: a BufferedReader asks."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read into `buffer` and return how many bytes; None if there are none without the connection.
+
+        Raises ClockError.
+        """
+        if not self._received:
+            return None if self.is_buffer_only else self._receive(buffer)
+        piece, self._received = self._received[: len(buffer)], self._received[len(buffer) :]
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def close(self) -> None:
+        """Close it, at the end of the answer."""
+        self._rest.close()
+        super().close()
+
+    def _receive(self, buffer: Any) -> int:
+        while True:
+            wait_s = self._progress.next_wait_s()
+            if wait_s != self._limit_s:
+                self._limit_s = wait_s
+                self._limit_waits(wait_s)
+            try:
+                return self._connection.recv_into(buffer)  # not from `_rest`: after a timeout it reads no more
+            except TimeoutError:
+                continue
+            except ssl.SSLWantReadError:
+                wait_for_read(self._connection, wait_s)
+
+    def _limit_waits(self, limit_s: float) -> None:
+        if isinstance(self._connection, socket.socket) or limit_s == math.inf:
+            limit_waits(self._connection, limit_s)
+        else:  # TLS within TLS: urllib3 would restart the limit with each part of a record
+            self._connection.settimeout(0.0)
 
 
 class Response(http.client.HTTPResponse):

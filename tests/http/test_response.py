@@ -10,9 +10,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smai_cli.http.early_answer import ResponseStream
 from smai_cli.http.progress import Progress
-from smai_cli.http.response import Response
+from smai_cli.http.response import Response, ResponseStream
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
