@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Smai
+from process import PYTHON
 
 import smai_cli
 from smai_cli.errors import install_hint
@@ -19,7 +20,7 @@ def test_a_missing_package_comes_with_the_command_for_this_interpreter(smai: Sma
     schema.write_text("{}")
     result = smai("ask", "--mock", "--schema", schema, "hi", env={"PYTHONPATH": str(stub)})
     assert result.status == 2
-    assert result.stderr.endswith(f"; {sys.executable} -m pip install jsonschema\n")
+    assert result.stderr.endswith(f"; {PYTHON} -m pip install jsonschema\n")
 
 
 def test_in_a_pipx_environment_the_hint_is_a_pipx_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import process
 import pytest
 import trustme
 from conftest import Config, Server, Smai
+from process import PYTHON
 from rawserver import KEY, Ask, RawServer, Request, Serve, certificates, error_body, fair, hold, http, reach, reads_once
 
 pytest_plugins = ["rawserver"]
@@ -349,7 +349,7 @@ def test_a_proxy_that_refuses_the_tunnel_is_status_3(serve: Serve, doctor: Docto
         (
             "socks5://joe:secret@127.0.0.1",
             "proxy",
-            f"SOCKS proxy needs PySocks; {sys.executable} -m pip install PySocks",
+            f"SOCKS proxy needs PySocks; {PYTHON} -m pip install PySocks",
         ),
     ],
 )

@@ -1,10 +1,10 @@
 """Messages name the host, the port, the variable or the file, and what to do next."""
 
-import sys
 from pathlib import Path
 
 import pytest
 from conftest import Server, Smai
+from process import PYTHON
 from rawserver import Serve, certificates, http
 
 pytest_plugins = ["rawserver"]
@@ -54,7 +54,7 @@ def test_a_socks_proxy_without_its_package_says_how_to_install_it(smai: Smai, tm
     )
     env = {"PYTHONPATH": str(tmp_path), "ALL_PROXY": f"socks5://127.0.0.1:{closed_port}"}
     result = smai("ask", "--base-url", "http://nosuch.invalid/v1", "--retries", "0", "hi", env=env)
-    assert result == (3, b"", f"smai: a SOCKS proxy needs PySocks; {sys.executable} -m pip install PySocks\n")
+    assert result == (3, b"", f"smai: a SOCKS proxy needs PySocks; {PYTHON} -m pip install PySocks\n")
 
 
 def test_an_untrusted_certificate_is_reported_without_source_line_numbers(smai: Smai, serve: Serve) -> None:

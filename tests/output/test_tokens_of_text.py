@@ -2,22 +2,19 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Smai
-from process import SMAI
+from process import PYTHON, SMAI
 
 pytestmark = pytest.mark.thorough
 
 # 7 tokens in o200k_base, 10 in cl100k_base.
 TEXT = "你好世界,Grüße\n".encode()
 UNKNOWN = "smai: an estimate: no tokenizer is known for llama3.2; -m names another model\n"
-NOT_INSTALLED = (
-    f"smai: an estimate: no tokenizer is installed; to count exactly: {sys.executable} -m pip install splintr-rs\n"
-)
+NOT_INSTALLED = f"smai: an estimate: no tokenizer is installed; to count exactly: {PYTHON} -m pip install splintr-rs\n"
 
 
 def test_the_count_of_a_pipe_or_a_file_is_a_number_on_a_line(smai: Smai, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from typing import IO, Any, NamedTuple
 import forkserver
 
 SMAI = str(Path(sys.executable).with_name("smai"))
+# The interpreter of smai by the name in its first line: `python3`, even if `python` runs the tests.
+PYTHON = next(iter(re.findall(r"\A#!(.*python.*)", Path(SMAI).read_text())), sys.executable)
 LIMIT_S = 30
 # Whether `run` starts smai with the fork server: the marker `preloaded` sets it.
 PRELOADED = False
