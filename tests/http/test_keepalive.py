@@ -47,6 +47,7 @@ from smai_cli.http.keepalive import KeepAlive
 pytest_plugins = ["rawserver"]
 
 REQUEST = b'{"model": "m"}'
+LARGE = b'{"model": "m", "messages": "' + b"x" * (16 << 20) + b'"}'
 GOOD_ANSWER = b"".join(PLAIN_ANSWER)
 MORE = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"
 every_scheme = pytest.mark.parametrize("scheme", ["http", "https"])
@@ -503,6 +504,31 @@ def test_a_tunnel_through_a_proxy_is_reused(serve: Serve, worker: Worker, monkey
     assert worker.ask("https://smai.example/v1") == BODY
     assert proxy.connections == 2
     assert {request.head.split(b" HTTP")[0] for request in proxy.requests} == {b"CONNECT smai.example:443"}
+
+
+def test_an_early_answer_in_a_tunnel_is_not_mixed_up_with_the_answer_to_the_next_connect(
+    serve: Serve, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = context_of_the_server()
+    closed = threading.Event()
+
+    def is_the_server(connection: socket.socket) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # so that the body does not fit into buffers
+        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        with context.wrap_socket(connection, server_side=True) as peer:
+            peer.recv(1000)
+            peer.sendall(GOOD_ANSWER)  # before it has read the body
+            while (piece := peer.recv(65536)) and not piece.endswith(LARGE[-2:]):
+                pass
+        closed.set()
+
+    proxy = serve(is_the_server)
+    monkeypatch.setenv("https_proxy", proxy.url)
+    for _ in range(2):
+        assert worker.ask("https://smai.example/v1", body=LARGE) == BODY
+        assert closed.wait(20)
+        closed.clear()
+    assert proxy.connections == 2
 
 
 def test_a_server_that_drops_a_request_in_a_tunnel_is_not_taken_for_the_proxy(
