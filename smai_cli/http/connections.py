@@ -53,7 +53,6 @@ class Connection(HTTPConnection):
 
     def connect(self) -> None:
         """Connect, with proxy and TLS. Raises what urllib3 raises, or OSError if the exchange was cancelled."""
-        self._early = None  # that of the last connection; CONNECT is sent without one
         if self.proxy:
             self.progress.trace(f"connecting to the proxy {self.host} port {self.port}")
             self.progress.is_at_proxy = True
@@ -101,7 +100,6 @@ class Connection(HTTPConnection):
 
     def endheaders(self, *args: Any, **kwargs: Any) -> None:
         """Send the head of a request, after connecting if necessary. A GET consists of the head only."""
-        self._early = None
         self.progress.is_forwarded = self.proxy_is_forwarding
         super().endheaders(*args, **kwargs)
         self.progress.step()
@@ -125,6 +123,7 @@ class Connection(HTTPConnection):
     def response_class(self, sock: Any, *args: Any, **kwargs: Any) -> Response:  # type: ignore[override]
         """Return the response on `sock`; a part of it may have arrived while the body was sent."""
         received = bytes(self._early.received) if self._early else b""
+        self._early = None  # it belongs to this request: a head, and a CONNECT, are sent without one
         response = Response(ResponseStream(received, sock, self.progress), *args, **kwargs)
         response.progress = self.progress
         self._response = response

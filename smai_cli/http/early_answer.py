@@ -26,8 +26,8 @@ _NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 class EarlyAnswer:
     """The part of an answer that arrives while the body of its request is sent: `received`.
 
-    The clock of `progress`, if it has one, limits the waits. The connection does not block until urllib3 sets its
-    timeout to read the answer.
+    The clock of `progress`, if it has one, limits the waits. The socket becomes non-blocking; urllib3 sets a timeout
+    before it reads the answer.
     """
 
     def __init__(self, connection: socket.socket, progress: Progress) -> None:
