@@ -16,6 +16,7 @@ import rawserver
 from rawserver import (
     BODY,
     CLOSE_HEAD,
+    ESTABLISHED,
     HEAD,
     HELLO,
     LAST_CHUNK,
@@ -34,6 +35,7 @@ from rawserver import (
     http,
     length_head,
     read_request,
+    tls_context,
     tls_of,
     until,
 )
@@ -479,18 +481,12 @@ def test_a_forwarding_proxy_is_named_if_it_fails_on_a_kept_connection(
     assert proxy.connections == 1
 
 
-def context_of_the_server() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    rawserver._authority().issue_cert("smai.example").configure_cert(context)
-    return context
-
-
 def test_a_tunnel_through_a_proxy_is_reused(serve: Serve, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    context = context_of_the_server()
+    context = tls_context("smai.example")
     closed = threading.Event()
 
     def is_the_server(connection: socket.socket) -> None:
-        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        connection.sendall(ESTABLISHED)
         with context.wrap_socket(connection, server_side=True) as peer:
             for _ in range(2):
                 read_request(peer)
@@ -509,12 +505,12 @@ def test_a_tunnel_through_a_proxy_is_reused(serve: Serve, worker: Worker, monkey
 def test_an_early_answer_in_a_tunnel_is_not_mixed_up_with_the_answer_to_the_next_connect(
     serve: Serve, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context = context_of_the_server()
+    context = tls_context("smai.example")
     closed = threading.Event()
 
     def is_the_server(connection: socket.socket) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # so that the body does not fit into buffers
-        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        connection.sendall(ESTABLISHED)
         with context.wrap_socket(connection, server_side=True) as peer:
             peer.recv(1000)
             peer.sendall(GOOD_ANSWER)  # before it has read the body
@@ -534,10 +530,10 @@ def test_an_early_answer_in_a_tunnel_is_not_mixed_up_with_the_answer_to_the_next
 def test_a_server_that_drops_a_request_in_a_tunnel_is_not_taken_for_the_proxy(
     serve: Serve, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context = context_of_the_server()
+    context = tls_context("smai.example")
 
     def is_the_server(connection: socket.socket) -> None:
-        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        connection.sendall(ESTABLISHED)
         with context.wrap_socket(connection, server_side=True) as peer:
             read_request(peer)
 
@@ -552,11 +548,11 @@ def test_a_slow_record_through_a_tls_proxy_does_not_restart_the_clock(
 ) -> None:
     """It is TLS within TLS: the parts of one inner record come in many outer ones."""
     arrived, produced = ssl.MemoryBIO(), ssl.MemoryBIO()
-    inner = context_of_the_server().wrap_bio(arrived, produced, server_side=True)
+    inner = tls_context("smai.example").wrap_bio(arrived, produced, server_side=True)
     is_whole = threading.Event()
 
     def is_the_server(connection: socket.socket) -> None:
-        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        connection.sendall(ESTABLISHED)
         for action in (inner.do_handshake, lambda: inner.read(65536)):
             while True:
                 try:

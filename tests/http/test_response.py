@@ -9,12 +9,11 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from rawserver import HEAD, LAST_CHUNK, chunk
 
 from smai_cli.http.progress import Progress
 from smai_cli.http.response import Response, ResponseStream
 
-HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-LAST_CHUNK = b"0\r\n\r\n"
 MOST_BYTES = 65536
 BUFFER_BYTES = io.DEFAULT_BUFFER_SIZE
 
@@ -63,13 +62,9 @@ def read_pieces(response: Response, most_bytes: int = MOST_BYTES) -> list[bytes]
     return list(iter(lambda: response.read1(most_bytes), b""))
 
 
-def encode(chunks: list[bytes]) -> bytes:
-    return b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
-
-
 def test_chunks_that_arrive_together_are_read_together_without_http_client() -> None:
     delta = b'data: {"choices": [{"index": 0, "delta": {"content": "Hello"}}]}\n\n'
-    with arriving(encode([delta] * 50) + LAST_CHUNK, []) as response:
+    with arriving(chunk(delta) * 50 + LAST_CHUNK, []) as response:
         assert read_pieces(response) == [delta * 50]
         assert response.sizes == 2  # the first one and the last one
 
@@ -80,8 +75,8 @@ def test_chunks_that_arrive_together_are_read_together_without_http_client() -> 
     st.integers(1, 100) | st.just(MOST_BYTES),
 )
 def test_no_byte_of_a_chunk_is_lost_wherever_packets_end(sizes: list[int], cuts: list[int], most_bytes: int) -> None:
-    chunks = [bytes([65 + number]) * size for number, size in enumerate(sizes)]
-    with arriving(encode(chunks) + LAST_CHUNK, cuts) as response:
+    bodies = [bytes([65 + number]) * size for number, size in enumerate(sizes)]
+    with arriving(b"".join(map(chunk, bodies)) + LAST_CHUNK, cuts) as response:
         pieces = read_pieces(response, most_bytes)
-    assert b"".join(pieces) == b"".join(chunks)
+    assert b"".join(pieces) == b"".join(bodies)
     assert max(map(len, pieces), default=0) <= most_bytes

@@ -14,8 +14,9 @@ from typing import IO, Any, NamedTuple
 import forkserver
 
 SMAI = str(Path(sys.executable).with_name("smai"))
-# The interpreter of smai by the name in its first line: `python3`, even if `python` runs the tests.
-PYTHON = next(iter(re.findall(r"\A#!(.*python.*)", Path(SMAI).read_text())), sys.executable)
+_SHEBANG = re.match(r"#!(.*python.*)", Path(SMAI).read_text())
+# The interpreter of smai under the name in its first line: that may be `python3`, even if `python` runs the tests.
+PYTHON = _SHEBANG[1] if _SHEBANG else sys.executable
 LIMIT_S = 30
 # Whether `run` starts smai with the fork server: the marker `preloaded` sets it.
 PRELOADED = False

@@ -49,6 +49,8 @@ CLOSE_HEAD = OK + b"Connection: close\r\n\r\n"
 OLD_HEAD = b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 GZIP_HEAD = OK + b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
 GZIP_CLOSE_HEAD = OK + b"Content-Encoding: gzip\r\nConnection: close\r\n\r\n"
+# The answer of a proxy to CONNECT.
+ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 def length_head(length: int) -> bytes:
@@ -322,10 +324,10 @@ class Certificates(NamedTuple):
     ca_file: str
 
 
-def tls_context() -> ssl.SSLContext:
-    """Return a new context with the same certificate, for a server with special TLS settings."""
+def tls_context(*names: str) -> ssl.SSLContext:
+    """Return a new context of a server with these names, or with those of loopback, from the same authority."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _issued().configure_cert(context)
+    _issued(*names).configure_cert(context)
     return context
 
 
@@ -335,8 +337,8 @@ def _authority() -> trustme.CA:
 
 
 @functools.cache
-def _issued() -> trustme.LeafCert:
-    return _authority().issue_cert("127.0.0.1", "localhost")
+def _issued(*names: str) -> trustme.LeafCert:
+    return _authority().issue_cert(*(names or ("127.0.0.1", "localhost")))
 
 
 @functools.cache

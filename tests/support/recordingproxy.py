@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import trustme
+from rawserver import ESTABLISHED
 
 PATIENCE_S = 20.0
 _REFUSAL = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
@@ -62,7 +63,7 @@ class RecordingProxy:
         with contextlib.suppress(OSError), connection:
             server = _head(connection).split()[1]
             self.tunnels.append(server)
-            connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            connection.sendall(ESTABLISHED)
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._authority.issue_cert(server.partition(":")[0]).configure_cert(context)
             with context.wrap_socket(connection, server_side=True) as peer:
